@@ -1,0 +1,217 @@
+"""The one tree of errors a client can see: status, code, message, detail (distribution spec, "Error Codes").
+
+Every layer raises these values; ``registry.api.errors`` turns them into an OCI error body in one place.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+Detail = dict[str, object] | list[object] | str | None
+
+
+class RegistryError(Exception):
+    """An answer to a client that is not a success.
+
+    Attributes:
+        status: the HTTP status.
+        code: the code of the OCI error body.
+        message: what happened and what to do next, for a person.
+        detail: a JSON value for programs, or None.
+        headers: response headers that belong to this answer (Location, Range, Retry-After, Allow).
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "UNKNOWN"
+    default: ClassVar[str] = "the registry met an unexpected error; its log has the request id"
+
+    def __init__(
+        self, message: str | None = None, *, detail: Detail = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message or self.default)
+        self.message = message or self.default
+        self.detail = detail
+        self.headers = headers or {}
+
+    def body(self) -> dict[str, object]:
+        """The OCI error document: ``{"errors": [{"code", "message", "detail"}]}``."""
+        error: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.detail is not None:
+            error["detail"] = self.detail
+        return {"errors": [error]}
+
+
+class BlobUnknown(RegistryError):
+    """BLOB_UNKNOWN (code-1)."""
+
+    status = 404
+    code = "BLOB_UNKNOWN"
+    default = "the blob is not in this repository; push or mount it first"
+
+
+class BlobUploadInvalid(RegistryError):
+    """BLOB_UPLOAD_INVALID (code-2)."""
+
+    status = 400
+    code = "BLOB_UPLOAD_INVALID"
+    default = "the upload cannot go on; start a new one"
+
+
+class BlobUploadUnknown(RegistryError):
+    """BLOB_UPLOAD_UNKNOWN (code-3)."""
+
+    status = 404
+    code = "BLOB_UPLOAD_UNKNOWN"
+    default = "there is no such upload; it was finished, cancelled or has expired; start a new one"
+
+
+class BlobUploadBusy(RegistryError):
+    """BLOB_UPLOAD_INVALID (code-2, two writers at once)."""
+
+    status = 409
+    code = "BLOB_UPLOAD_INVALID"
+    default = "another request is writing to this upload; ask for its status and continue from there"
+
+
+class DigestInvalid(RegistryError):
+    """DIGEST_INVALID (code-4)."""
+
+    status = 400
+    code = "DIGEST_INVALID"
+    default = "the digest is malformed, unsupported, or not that of the content"
+
+
+class ManifestBlobUnknown(RegistryError):
+    """MANIFEST_BLOB_UNKNOWN (code-5)."""
+
+    status = 400
+    code = "MANIFEST_BLOB_UNKNOWN"
+    default = "the manifest names content that is not in this repository; push that first"
+
+
+class ManifestInvalid(RegistryError):
+    """MANIFEST_INVALID (code-6)."""
+
+    status = 400
+    code = "MANIFEST_INVALID"
+    default = "the manifest is not valid"
+
+
+class ManifestTooLarge(RegistryError):
+    """MANIFEST_INVALID (code-6, over the limit of manifests.max_bytes)."""
+
+    status = 413
+    code = "MANIFEST_INVALID"
+    default = "the manifest is larger than manifests.max_bytes"
+
+
+class ManifestUnknown(RegistryError):
+    """MANIFEST_UNKNOWN (code-7)."""
+
+    status = 404
+    code = "MANIFEST_UNKNOWN"
+    default = "the manifest is not in this repository"
+
+
+class NameInvalid(RegistryError):
+    """NAME_INVALID (code-8)."""
+
+    status = 400
+    code = "NAME_INVALID"
+    default = "the repository name is not valid"
+
+
+class NameUnknown(RegistryError):
+    """NAME_UNKNOWN (code-9)."""
+
+    status = 404
+    code = "NAME_UNKNOWN"
+    default = "there is no such repository"
+
+
+class SizeInvalid(RegistryError):
+    """SIZE_INVALID (code-10)."""
+
+    status = 400
+    code = "SIZE_INVALID"
+    default = "the length of the content is not the one that was announced"
+
+
+class Unauthorized(RegistryError):
+    """UNAUTHORIZED (code-11)."""
+
+    status = 401
+    code = "UNAUTHORIZED"
+    default = "authentication is required"
+
+
+class Denied(RegistryError):
+    """DENIED (code-12)."""
+
+    status = 403
+    code = "DENIED"
+    default = "this identity may not do that"
+
+
+class Unsupported(RegistryError):
+    """UNSUPPORTED (code-13)."""
+
+    status = 405
+    code = "UNSUPPORTED"
+    default = "the operation is not supported"
+
+
+class TooManyRequests(RegistryError):
+    """TOOMANYREQUESTS (code-14)."""
+
+    status = 429
+    code = "TOOMANYREQUESTS"
+    default = "too many requests; wait and try again"
+
+
+class RangeInvalid(RegistryError):
+    """RANGE_INVALID (no code of the spec; named as the reference implementation does)."""
+
+    status = 416
+    code = "RANGE_INVALID"
+    default = "the range does not continue the upload or lies outside the content"
+
+
+class TagInvalid(RegistryError):
+    """TAG_INVALID (no code of the spec; named as the reference implementation does)."""
+
+    status = 400
+    code = "TAG_INVALID"
+    default = "the tag is not valid"
+
+
+class PaginationInvalid(RegistryError):
+    """PAGINATION_NUMBER_INVALID (no code of the spec; named as the reference implementation does)."""
+
+    status = 400
+    code = "PAGINATION_NUMBER_INVALID"
+    default = "n must be a whole number that is not negative"
+
+
+class NotFound(RegistryError):
+    """NOT_FOUND (a path that is no endpoint)."""
+
+    status = 404
+    code = "NOT_FOUND"
+    default = "there is nothing at this path; the OCI API is under /v2/"
+
+
+class Unavailable(RegistryError):
+    """UNAVAILABLE (storage or database do not answer)."""
+
+    status = 503
+    code = "UNAVAILABLE"
+    default = "the registry cannot answer now; try again shortly"
+
+
+class StorageFull(RegistryError):
+    """UNAVAILABLE (storage has no space left)."""
+
+    status = 507
+    code = "UNAVAILABLE"
+    default = "the storage is full; free space or enlarge it"

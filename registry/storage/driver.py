@@ -1,0 +1,226 @@
+"""The contract of a storage driver: one interface, one contract suite, what differs between stores is data (I10).
+
+Keys are relative POSIX paths below the root directory (``team/app/index.json``), never absolute, never with ``..``.
+Every method is synchronous and may be called from any thread. Unless its docstring says otherwise a method is
+idempotent, and a call that raises or is killed leaves either the old or the new state, never a part of one (I1, I8).
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+CHUNK_SIZE = 1 << 20
+"""Bytes that one read or write of a blob moves at most, on every path (I9)."""
+
+
+class BlobLayout(enum.Enum):
+    """Where a store keeps the bytes of a blob."""
+
+    PER_REPOSITORY = "per-repository"
+    """``{repository}/blobs/{algorithm}/{encoded}``: each repository is a whole OCI image layout; bytes are shared by links."""
+    SHARED = "shared"
+    """``storage/blobs/{algorithm}/{encoded}``: one object for all repositories."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store can do, as data. Code above the driver branches on these and on nothing else."""
+
+    blob_layout: BlobLayout
+    cheap_stat: bool
+    """A stat takes microseconds and costs nothing, so every HEAD makes one (I6)."""
+    appends: bool
+    """``append`` works; where it does not, each record is an object of its own."""
+    links: bool
+    """``link`` shares the bytes of an object under a second key."""
+    conditional_writes: bool
+    """``write`` honours ``if_signature`` and ``if_absent`` against every other writer."""
+    outside_writers: bool
+    """Other tools may write into the layout while the registry runs; signatures are compared to notice it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """What is known of an object without reading it."""
+
+    size: int
+    """Bytes."""
+    signature: str
+    """Changes whenever the object is replaced: inode, mtime and size; an ETag; a generation."""
+    modified: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One name directly below a prefix."""
+
+    name: str
+    is_prefix: bool
+    """More keys lie below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadEntry:
+    """An upload (or another temporary object) that storage holds."""
+
+    upload_id: str
+    modified: float
+    """Seconds since the epoch of the last write."""
+
+
+@runtime_checkable
+class ObjectReader(Protocol):
+    """An open object. Not shared between threads. Close it; it is a context manager.
+
+    The bytes are those of one version of the object, also when it is replaced or deleted meanwhile.
+    """
+
+    stat: ObjectStat
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` more bytes of the requested range; ``b""`` at its end. Raises StorageError, also in mid-object."""
+        ...
+
+    def fileno(self) -> int | None:
+        """A file descriptor of the whole object for ``sendfile``, or None where the bytes are not in a file."""
+        ...
+
+    def close(self) -> None:
+        """Free what the reader holds. May be called twice."""
+        ...
+
+    def __enter__(self) -> ObjectReader: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class UploadWriter(Protocol):
+    """The exclusive right to add bytes to one upload. Not shared between threads. Close it; it is a context manager.
+
+    The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody.
+    """
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Add bytes at the end. ``data`` may be reused by the caller once this returns. Raises StorageFull, StorageError."""
+        ...
+
+    def close(self) -> str:
+        """Make what was written readable by every process and return the upload's new driver state. May be called twice."""
+        ...
+
+    def __enter__(self) -> UploadWriter: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class StorageDriver(ABC):
+    """Objects by key, and uploads that become objects."""
+
+    name: str
+    """Short, for logs and metric labels: ``local``, ``memory``, ``s3``, ``gcs``."""
+    capabilities: Capabilities
+
+    # ---- objects
+
+    @abstractmethod
+    def stat(self, key: str) -> ObjectStat:
+        """Raises PathNotFound."""
+
+    @abstractmethod
+    def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
+        """The whole of a small object (manifest, index). Raises PathNotFound, ObjectTooLarge."""
+
+    @abstractmethod
+    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> ObjectReader:
+        """A reader of ``length`` bytes from ``offset`` (to the end when None). Raises PathNotFound."""
+
+    @abstractmethod
+    def write(
+        self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False
+    ) -> ObjectStat:
+        """Replace or create a small object, atomically and durably, creating what prefixes it needs.
+
+        With ``if_signature`` only over that version (PreconditionFailed when it is another or gone); with ``if_absent``
+        only where nothing is (AlreadyExists). Both hold against all processes that use this driver.
+        """
+
+    @abstractmethod
+    def append(self, key: str, data: bytes) -> None:
+        """Add ``data`` (whole lines) to the end of an object, durably when this returns, creating it where it is absent.
+
+        Concurrent appends, from any process, are never mixed; their order is not promised. After a kill the last append
+        may be cut short: readers skip a line that does not parse. Only where ``capabilities.appends``.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[tuple[str, ObjectStat]]:
+        """Every object whose key starts with the directory ``prefix`` (``""``: all), recursively, sorted by key.
+
+        A missing prefix is empty. What is added or deleted meanwhile may or may not be seen; any error raises (I7).
+        """
+
+    @abstractmethod
+    def children(self, prefix: str) -> Iterator[Child]:
+        """The names directly below the directory ``prefix`` (``""``: the root), sorted, dot names included."""
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, durably; a missing one is no error. Directories left empty may stay."""
+
+    @abstractmethod
+    def link(self, source: str, target: str) -> ObjectStat:
+        """Make ``target`` an object with the bytes of ``source``, replacing atomically, durably, sharing them where possible.
+
+        Raises PathNotFound when ``source`` is gone. Only where ``capabilities.links``. Where the store cannot share these
+        two (another file system, too many links) the bytes are cloned or copied, and that is logged once.
+        """
+
+    # ---- uploads
+
+    @abstractmethod
+    def start_upload(self, upload_id: str) -> str:
+        """Begin an empty upload. Returns the driver state that later calls are given back (text, at most 64 KiB)."""
+
+    @abstractmethod
+    def open_upload(self, upload_id: str, state: str, *, offset: int) -> UploadWriter:
+        """Continue an upload at ``offset``; bytes beyond it (of a writer that died) are dropped.
+
+        Raises PathNotFound (no such upload), UploadBusy (at once; never waits), UploadOffsetMismatch.
+        """
+
+    @abstractmethod
+    def read_upload(self, upload_id: str, state: str) -> ObjectReader:
+        """A reader of what was uploaded so far, to hash it. Raises PathNotFound."""
+
+    @abstractmethod
+    def publish_upload(self, upload_id: str, state: str, key: str) -> ObjectStat:
+        """Make the uploaded bytes the object ``key``, atomically and durably, replacing what is there (I1).
+
+        The upload itself stays until ``discard_upload``, so that this can be repeated. Raises PathNotFound.
+        """
+
+    @abstractmethod
+    def discard_upload(self, upload_id: str, state: str) -> None:
+        """Free an upload. A missing one is no error."""
+
+    @abstractmethod
+    def uploads(self) -> Iterator[UploadEntry]:
+        """Every upload and other temporary object that storage holds, for the collection of abandoned ones.
+
+        ``discard_upload(entry.upload_id, "")`` frees one.
+        """
+
+    # ---- the store
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises StorageError when the store cannot be read and written now. Cheap enough for a readiness probe."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free connections and descriptors. May be called twice."""

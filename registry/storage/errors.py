@@ -1,0 +1,48 @@
+"""What a storage driver may raise. A vendor's exception never leaves its driver (I10)."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Storage did not do what was asked; ``key`` names the object (``""`` where there is none)."""
+
+    def __init__(self, key: str = "", reason: str = "") -> None:
+        super().__init__(f"{key}: {reason}" if reason else key)
+        self.key = key
+        self.reason = reason
+
+
+class PathNotFound(StorageError):
+    """There is no object at this key (proven: a listing or a stat said so, not a failure to ask)."""
+
+
+class AlreadyExists(StorageError):
+    """A write that was to create found an object at its key; nothing was changed."""
+
+
+class PreconditionFailed(StorageError):
+    """The object is no longer the one that the condition names; nothing was changed."""
+
+
+class ObjectTooLarge(StorageError):
+    """A bounded read met an object larger than its bound; nothing was read into memory."""
+
+
+class UploadBusy(StorageError):
+    """Another writer, in this or another process, is writing to this upload."""
+
+
+class UploadOffsetMismatch(StorageError):
+    """The upload holds fewer bytes than the offset to continue from."""
+
+
+class Throttled(StorageError):
+    """The store asks for fewer requests (429, 503 SlowDown); retrying later is safe."""
+
+
+class StorageFull(StorageError):
+    """No space or quota is left; nothing was published."""
+
+
+class StorageUnavailable(StorageError):
+    """The store failed, timed out or refused; whether the operation took effect is not known, and repeating it is safe."""
