@@ -1,0 +1,262 @@
+"""The settings: one JSON file, each key of which the environment may override as ``REGISTRY_<SECTION>__<KEY>``."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FilePath,
+    IPvAnyNetwork,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from registry.config_file import ConfigError, problems_of, read_environment, read_file
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+__all__ = ["ConfigError", "Settings", "load_settings"]
+
+MASK = "********"
+MIB = 1 << 20
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _check_external_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("is not an address such as https://registry.example.org")
+    return value.rstrip("/")
+
+
+def _split_commas(value: object) -> object:
+    """A list in the environment need not be JSON: ``10.0.0.0/8, ::1``."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _check_database_url(value: str) -> str:
+    if not value.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+        raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE")
+    return value
+
+
+class Section(BaseModel):
+    """One object of the file. Its values never change while a process runs; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, title="")
+
+
+class TlsSettings(Section):
+    """Serving HTTPS."""
+
+    certificate: FilePath
+    """PEM file with the certificate and the intermediates below it."""
+    key: FilePath
+    """PEM file with the private key of the certificate."""
+    client_ca: FilePath | None = None
+    """PEM file with the authorities whose client certificates are demanded and accepted; null asks for none."""
+
+
+class HttpSettings(Section):
+    """Listening and answering."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 or :: for every network."""
+    port: int = Field(default=5000, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one and logs it."""
+    workers: Count = 1
+    """Processes that serve, all on one port, one storage and one database."""
+    external_url: Annotated[str, AfterValidator(_check_external_url)] | None = None
+    """Address under which clients reach the registry, for absolute URLs where a proxy in front does not say it."""
+    relative_locations: bool = True
+    """Answer with relative Location headers; false makes them absolute for the few clients that need it."""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_split_commas)] = (
+        ip_network("127.0.0.1"),
+        ip_network("::1"),
+    )
+    """Addresses and networks whose X-Forwarded-Proto, -Host, -Prefix and -For headers are believed."""
+    tls: TlsSettings | None = None
+    """Certificate and key of HTTPS; null serves HTTP."""
+    drain_timeout: Seconds = 30
+    """Seconds that requests in flight have to end after SIGTERM."""
+    idle_timeout: Seconds = 60
+    """Seconds without a byte after which a request body is given up; a whole request may take any time."""
+
+
+class StorageSettings(Section):
+    """Where content is kept."""
+
+    driver: Literal["local"] = "local"
+    """Kind of storage: local, a directory of this machine."""
+    root_directory: Path = Path("registry-data")
+    """Directory of the storage, relative to where the command is started."""
+    fsync: bool = True
+    """Answer a push only when its bytes are on stable storage; false is faster and loses pushes in a power cut."""
+    dedupe: bool = True
+    """Store the bytes of a blob once and link them into every repository."""
+    delete: bool = True
+    """Let clients delete tags, manifests and blobs."""
+    upload_expiry: Seconds = 86400
+    """Seconds after which an upload that nobody continued is removed."""
+    rescan_interval: Seconds = 60
+    """Seconds between walks of the storage for layouts that other tools placed."""
+
+
+class DatabaseSettings(Section):
+    """The cache database."""
+
+    url: Annotated[str, AfterValidator(_check_database_url)] | None = None
+    """SQLAlchemy URL, sqlite or postgresql+psycopg; null is SQLite in {root_directory}/.database/registry.db."""
+
+
+class ManifestsSettings(Section):
+    """What manifests are accepted."""
+
+    max_bytes: Count = 8 * MIB
+    """Bytes of the largest manifest that is accepted; 413 beyond."""
+    missing_blobs: Literal["reject", "accept"] = "reject"
+    """A manifest that names a blob which its repository lacks: reject or accept."""
+    missing_manifests: Literal["reject", "accept"] = "reject"
+    """An index that names a manifest which its repository lacks: reject or accept."""
+
+
+class GcSettings(Section):
+    """Keeping and collecting what nothing refers to."""
+
+    lease: Seconds = 3600
+    """Seconds for which a blob that was uploaded, mounted or found present by a client is kept without a reference."""
+
+
+class LogSettings(Section):
+    """The log, on stderr."""
+
+    format: Literal["auto", "text", "json"] = "auto"
+    """Form of the lines: text, json, or auto: text on a terminal, JSON otherwise."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged; requests are logged at info."""
+
+
+class MetricsSettings(Section):
+    """Prometheus metrics."""
+
+    enabled: bool = True
+    """Serve the sum over all workers at /metrics."""
+
+
+class LimitsSettings(Section):
+    """Bounds on what one process uses."""
+
+    upload_buffers: int = Field(default=256 * MIB, ge=4 * MIB)
+    """Bytes of buffers for upload bodies in each worker; an upload that finds none waits."""
+    threads: Count = 32
+    """Threads in each worker that read, write and query."""
+    read_memory: int = Field(default=64 * MIB, ge=0)
+    """Bytes of manifests, tags and referrers that each worker keeps in memory."""
+    page_size: Count = 1000
+    """Most entries of one page of tags, catalog or referrers."""
+
+
+class Settings(BaseSettings):
+    """All settings. What the environment says goes before what the constructor is given."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        title="Stowage configuration",
+        nested_model_default_partial_update=True,
+    )
+
+    http: HttpSettings = HttpSettings()
+    """Listening and answering."""
+    storage: StorageSettings = StorageSettings()
+    """Where content is kept."""
+    database: DatabaseSettings = DatabaseSettings()
+    """The cache database, which storage can always fill again."""
+    manifests: ManifestsSettings = ManifestsSettings()
+    """What manifests are accepted."""
+    gc: GcSettings = GcSettings()
+    """Keeping and collecting what nothing refers to."""
+    log: LogSettings = LogSettings()
+    """The log, on stderr."""
+    metrics: MetricsSettings = MetricsSettings()
+    """Prometheus metrics."""
+    limits: LimitsSettings = LimitsSettings()
+    """Bounds on what one process uses."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the interface of pydantic-settings
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file; no dotenv, no secrets directory."""
+        return Environment(settings_cls), init_settings
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL in use: ``database.url``, or SQLite below the root directory."""
+        return self.database.url or f"sqlite:///{self.storage.root_directory / '.database' / 'registry.db'}"
+
+    def masked(self) -> dict[str, Any]:
+        """Every value in use as JSON values, secrets replaced by asterisks."""
+        document = self.model_dump(mode="json")
+        if self.database.url is not None:
+            document["database"]["url"] = _mask_password(self.database.url)
+        return document
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of the file, comments included."""
+        schema = cls.model_json_schema()
+        for model in (schema, *schema["$defs"].values()):
+            model["patternProperties"] = {"^#": {}}
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+class Environment(PydanticBaseSettingsSource):
+    """The variables ``REGISTRY_<SECTION>__<KEY>`` of the process."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The variables of one section; part of the interface of a source."""
+        return read_environment(os.environ).get(field_name), field_name, field.is_required()
+
+    def __call__(self) -> dict[str, Any]:
+        """Every variable that is ours, known key or not, so that an unknown one is an error."""
+        return read_environment(os.environ)
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The settings of the file (none: the defaults) and the environment. Raises ConfigError, which names the keys."""
+    document = read_file(path) if path is not None else {}
+    try:
+        return Settings(**document)
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, Settings, os.environ)) from None
+
+
+def _mask_password(url: str) -> str:
+    parts = urlsplit(url)
+    user, found, host = parts.netloc.rpartition("@")
+    name, has_password, _password = user.partition(":")
+    netloc = f"{name}:{MASK}@{host}" if found and has_password else parts.netloc
+    query = "&".join(
+        f"{key}={MASK}" if key.lower() in {"password", "sslpassword"} else f"{key}{equals}{value}"
+        for key, equals, value in (pair.partition("=") for pair in parts.query.split("&") if pair)
+    )
+    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
