@@ -1,0 +1,234 @@
+"""Rows of blobs, of where their bytes are, and of the repositories that have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+PRESENT = "present"
+MISSING = "missing"
+QUARANTINED = "quarantined"
+CLAIMED = "claimed"
+
+CURRENT = "current"
+DELETING = "deleting"
+
+BATCH = 500
+"""Digests in one IN list at most (PostgreSQL and SQLite both bound the parameters of a statement)."""
+
+
+class BlobRow(NamedTuple):
+    """A blob, whatever repositories have it."""
+
+    id: int
+    digest: str
+    size: int
+    state: str
+    generation: int
+    """Raised by each claim of a deleter: a publisher whose generation moved does its step again."""
+    claim_deadline: float | None
+    leased_until: float
+
+
+class LocationRow(NamedTuple):
+    """One place with the bytes of a blob."""
+
+    id: int
+    blob_id: int
+    key: str
+    size: int
+    state: str
+    claim_token: str | None
+    claim_deadline: float | None
+    verified_at: float | None
+
+
+class MemberRow(NamedTuple):
+    """A blob as a member of one repository."""
+
+    id: int
+    digest: str
+    size: int
+    state: str
+    leased_until: float
+
+
+_BLOB = "id, digest, size, state, generation, claim_deadline, leased_until"
+_LOCATION = "id, blob_id, key, size, state, claim_token, claim_deadline, verified_at"
+_FIND = text(f"SELECT {_BLOB} FROM blob WHERE digest = :digest")  # noqa: S608 - constant columns
+_PUT = text(
+    "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
+    " VALUES (:algorithm, :digest, :size, 'present', 0, :leased_until)"
+    " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, state = 'present',"
+    " leased_until = CASE WHEN blob.leased_until > excluded.leased_until THEN blob.leased_until"
+    " ELSE excluded.leased_until END RETURNING id"
+)
+_LEASE = text("UPDATE blob SET leased_until = :until WHERE id = :id AND leased_until < :until AND state <> 'claimed'")
+_SET_STATE = text("UPDATE blob SET state = :state WHERE id = :id")
+_RAISE_GENERATION = text("UPDATE blob SET generation = generation + 1 WHERE id = :id")
+_LOCATION_AT = text(f"SELECT {_LOCATION} FROM blob_location WHERE store = :store AND key = :key")  # noqa: S608
+_LOCATIONS = text(
+    f"SELECT {_LOCATION} FROM blob_location WHERE blob_id = :blob AND store = :store AND state = 'current' ORDER BY id"  # noqa: S608
+)
+_PUT_LOCATION = text(
+    "INSERT INTO blob_location (blob_id, store, key, size, signature, state, verified_at)"
+    " VALUES (:blob, :store, :key, :size, :signature, 'current', :verified_at)"
+    " ON CONFLICT (store, key) DO UPDATE SET size = excluded.size, signature = excluded.signature,"
+    " state = 'current', claim_token = NULL, claim_deadline = NULL, verified_at = excluded.verified_at"
+)
+_ADOPT_LOCATION = text(
+    "INSERT INTO blob_location (blob_id, store, key, size, signature, state)"
+    " VALUES (:blob, :store, :key, :size, :signature, 'current') ON CONFLICT (store, key) DO NOTHING"
+)
+_CLAIM_LOCATION = text(
+    "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
+    " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
+)
+_REMOVE_LOCATION = text("DELETE FROM blob_location WHERE store = :store AND key = :key AND claim_token = :token")
+_FORGET_LOCATION = text("DELETE FROM blob_location WHERE store = :store AND key = :key")
+_RELEASE_LOCATION = text(
+    "UPDATE blob_location SET state = 'current', claim_token = NULL, claim_deadline = NULL"
+    " WHERE store = :store AND key = :key AND claim_token = :token"
+)
+_SET_VERIFIED = text("UPDATE blob_location SET verified_at = :now WHERE id = :id")
+_EXPIRED_CLAIMS = text(
+    f"SELECT {_LOCATION} FROM blob_location WHERE store = :store AND state = 'deleting' AND claim_deadline < :now LIMIT 1000"  # noqa: S608
+)
+_MEMBER = text(
+    "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b"
+    " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest = :digest"
+)
+_MEMBERS = text(
+    "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b"
+    " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest IN :digests"
+).bindparams(bindparam("digests", expanding=True))
+_JOIN = text(
+    "INSERT INTO membership (repository_id, blob_id, added_at) VALUES (:repository, :blob, :now) ON CONFLICT DO NOTHING"
+)
+_LEAVE = text("DELETE FROM membership WHERE repository_id = :repository AND blob_id = :blob")
+_HOLDERS = text(
+    "SELECT r.name FROM repository r JOIN membership m ON m.repository_id = r.id WHERE m.blob_id = :blob ORDER BY r.id LIMIT 20"
+)
+
+
+def find(connection: Connection, digest: str) -> BlobRow | None:
+    """The blob with this digest, or None."""
+    row = connection.execute(_FIND, {"digest": digest}).first()
+    return BlobRow(*row) if row else None
+
+
+def put(connection: Connection, digest: str, *, size: int, leased_until: float) -> int:
+    """Make the row of a blob whose bytes are present, or heal it; its lease never gets shorter. Returns its id."""
+    values = {"algorithm": digest.partition(":")[0], "digest": digest, "size": size, "leased_until": leased_until}
+    return int(connection.execute(_PUT, values).scalar_one())
+
+
+def lease(connection: Connection, blob_id: int, *, until: float) -> None:
+    """Protect a blob from collection until then; never shortens a lease, never revives a claimed blob (I7)."""
+    connection.execute(_LEASE, {"id": blob_id, "until": until})
+
+
+def set_state(connection: Connection, blob_id: int, state: str) -> None:
+    """PRESENT, MISSING or QUARANTINED."""
+    connection.execute(_SET_STATE, {"id": blob_id, "state": state})
+
+
+def location_at(connection: Connection, store: str, key: str) -> LocationRow | None:
+    """What is noted of this key, or None."""
+    row = connection.execute(_LOCATION_AT, {"store": store, "key": key}).first()
+    return LocationRow(*row) if row else None
+
+
+def locations(connection: Connection, blob_id: int, store: str) -> list[LocationRow]:
+    """Every current place with the bytes of a blob in this store, the oldest first."""
+    return [LocationRow(*row) for row in connection.execute(_LOCATIONS, {"blob": blob_id, "store": store})]
+
+
+def put_location(
+    connection: Connection, blob_id: int, *, store: str, key: str, size: int, signature: str, verified_at: float | None
+) -> None:
+    """Note that the bytes are at ``key`` now."""
+    values = {"blob": blob_id, "store": store, "key": key, "size": size, "signature": signature}
+    connection.execute(_PUT_LOCATION, {**values, "verified_at": verified_at})
+
+
+def adopt_location(connection: Connection, blob_id: int, *, store: str, key: str, size: int, signature: str) -> None:
+    """Note bytes that were found at ``key`` and that nobody has hashed; an existing note is left as it is."""
+    values = {"blob": blob_id, "store": store, "key": key, "size": size, "signature": signature}
+    connection.execute(_ADOPT_LOCATION, values)
+
+
+def claim_location(
+    connection: Connection, blob_id: int, *, store: str, key: str, token: str, now: float, deadline: float
+) -> bool:
+    """Take the right to delete the object at ``key`` until ``deadline``. False: another holds it, or it is not there."""
+    values = {"store": store, "key": key, "token": token, "now": now, "deadline": deadline}
+    if not connection.execute(_CLAIM_LOCATION, values).rowcount:
+        return False
+    connection.execute(_RAISE_GENERATION, {"id": blob_id})
+    return True
+
+
+def remove_location(connection: Connection, *, store: str, key: str, token: str) -> None:
+    """Forget a place whose object its claimer has deleted."""
+    connection.execute(_REMOVE_LOCATION, {"store": store, "key": key, "token": token})
+
+
+def forget_location(connection: Connection, *, store: str, key: str) -> None:
+    """Forget a place whose object was found to be gone."""
+    connection.execute(_FORGET_LOCATION, {"store": store, "key": key})
+
+
+def release_location(connection: Connection, *, store: str, key: str, token: str) -> None:
+    """Give the right to delete back without having deleted."""
+    connection.execute(_RELEASE_LOCATION, {"store": store, "key": key, "token": token})
+
+
+def set_verified(connection: Connection, location_id: int, *, now: float) -> None:
+    """Note that these bytes were hashed and are right."""
+    connection.execute(_SET_VERIFIED, {"id": location_id, "now": now})
+
+
+def expired_claims(connection: Connection, store: str, *, now: float) -> list[LocationRow]:
+    """Deletions that their claimer did not finish in time, at most 1,000."""
+    return [LocationRow(*row) for row in connection.execute(_EXPIRED_CLAIMS, {"store": store, "now": now})]
+
+
+def member(connection: Connection, repository_id: int, digest: str) -> MemberRow | None:
+    """The blob if the repository has it (I4), or None."""
+    row = connection.execute(_MEMBER, {"repository": repository_id, "digest": digest}).first()
+    return MemberRow(*row) if row else None
+
+
+def members(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, MemberRow]:
+    """Those of ``digests`` that the repository has, by digest."""
+    found: dict[str, MemberRow] = {}
+    for batch in _batches(list(digests)):
+        for row in connection.execute(_MEMBERS, {"repository": repository_id, "digests": batch}):
+            found[row[1]] = MemberRow(*row)
+    return found
+
+
+def join(connection: Connection, repository_id: int, blob_id: int, *, now: float) -> None:
+    """Make the blob a member of the repository."""
+    connection.execute(_JOIN, {"repository": repository_id, "blob": blob_id, "now": now})
+
+
+def leave(connection: Connection, repository_id: int, blob_id: int) -> bool:
+    """End a membership. False: there was none."""
+    return bool(connection.execute(_LEAVE, {"repository": repository_id, "blob": blob_id}).rowcount)
+
+
+def holders(connection: Connection, blob_id: int) -> list[str]:
+    """Names of repositories that have the blob, at most 20, the oldest repository first."""
+    return list(connection.execute(_HOLDERS, {"blob": blob_id}).scalars())
+
+
+def _batches(digests: list[str]) -> Iterable[Sequence[str]]:
+    return (digests[start : start + BATCH] for start in range(0, len(digests), BATCH))

@@ -1,0 +1,28 @@
+"""Rows of leases: the right of one process at a time to do a piece of background work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_TAKE = text(
+    "INSERT INTO lease (name, holder, deadline) VALUES (:name, :holder, :deadline)"
+    " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, deadline = excluded.deadline"
+    " WHERE lease.holder = excluded.holder OR lease.deadline < :now"
+)
+_FREE = text("DELETE FROM lease WHERE name = :name AND holder = :holder")
+
+
+def take(connection: Connection, name: str, holder: str, *, now: float, deadline: float) -> bool:
+    """Take or renew a lease until ``deadline``. False: another holds it."""
+    values = {"name": name, "holder": holder, "now": now, "deadline": deadline}
+    return bool(connection.execute(_TAKE, values).rowcount)
+
+
+def free(connection: Connection, name: str, holder: str) -> None:
+    """Give a lease back; no error when it is no longer ours."""
+    connection.execute(_FREE, {"name": name, "holder": holder})

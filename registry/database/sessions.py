@@ -1,0 +1,89 @@
+"""Rows of upload sessions, so that any worker can continue what another began."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class SessionRow(NamedTuple):
+    """An upload session."""
+
+    id: str
+    repository: str
+    offset: int
+    """Bytes received and kept."""
+    algorithm: str
+    digest: str | None
+    """Of all bytes up to ``offset``, by ``algorithm``; None when nobody has seen them all in order."""
+    driver_state: str
+
+
+_COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state'
+_ADD = text(
+    'INSERT INTO upload_session (id, repository, "offset", algorithm, digest, driver_state, started_at, updated_at)'
+    " VALUES (:id, :repository, 0, :algorithm, :digest, :driver_state, :now, :now)"
+)
+_FIND = text(f"SELECT {_COLUMNS} FROM upload_session WHERE id = :id")  # noqa: S608 - constant columns
+_ADVANCE = text(
+    'UPDATE upload_session SET "offset" = :offset, digest = :digest, driver_state = :driver_state, updated_at = :now'
+    ' WHERE id = :id AND "offset" = :before'
+)
+_REMOVE = text("DELETE FROM upload_session WHERE id = :id")
+_EXPIRED = text(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < :before LIMIT 1000")  # noqa: S608
+_COUNT = text("SELECT count(*) FROM upload_session")
+
+
+def add(  # noqa: PLR0913 - one argument for each column
+    connection: Connection,
+    session_id: str,
+    repository: str,
+    *,
+    algorithm: str,
+    digest: str,
+    driver_state: str,
+    now: float,
+) -> None:
+    """Begin a session; ``digest`` is that of no bytes at all."""
+    values = {"id": session_id, "repository": repository, "algorithm": algorithm, "digest": digest}
+    connection.execute(_ADD, {**values, "driver_state": driver_state, "now": now})
+
+
+def find(connection: Connection, session_id: str) -> SessionRow | None:
+    """The session, or None."""
+    row = connection.execute(_FIND, {"id": session_id}).first()
+    return SessionRow(*row) if row else None
+
+
+def advance(  # noqa: PLR0913 - one argument for each column
+    connection: Connection,
+    session_id: str,
+    *,
+    before: int,
+    offset: int,
+    digest: str | None,
+    driver_state: str,
+    now: float,
+) -> bool:
+    """Move a session from ``before`` to ``offset``. False: it is gone or no longer at ``before``."""
+    values = {"id": session_id, "before": before, "offset": offset, "digest": digest}
+    return bool(connection.execute(_ADVANCE, {**values, "driver_state": driver_state, "now": now}).rowcount)
+
+
+def remove(connection: Connection, session_id: str) -> bool:
+    """End a session. False: there was none."""
+    return bool(connection.execute(_REMOVE, {"id": session_id}).rowcount)
+
+
+def expired(connection: Connection, *, before: float) -> list[SessionRow]:
+    """Sessions that nobody has touched since ``before``, at most 1,000."""
+    return [SessionRow(*row) for row in connection.execute(_EXPIRED, {"before": before})]
+
+
+def count(connection: Connection) -> int:
+    """Open sessions."""
+    return int(connection.execute(_COUNT).scalar_one())

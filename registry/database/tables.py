@@ -1,0 +1,167 @@
+"""The tables of the cache DB. Storage is the truth; every row here can be had from it again (design, promise 2).
+
+Times are seconds since the epoch, as floats. Digests are whole (``sha256:...``). Text whose order is part of the protocol
+has binary collation, so that SQLite and PostgreSQL sort tags and names the same way: by byte.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+BinaryText = String().with_variant(String(collation="C"), "postgresql")
+"""Text that compares and sorts by byte (SQLite does so by itself)."""
+Id = BigInteger().with_variant(Integer, "sqlite")
+"""A key that the database allots."""
+
+repository = Table(
+    "repository",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", BinaryText, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default="0"),  # raised by each change that a read could see
+    Column("sequence", BigInteger, nullable=False, server_default="0"),  # the last change number allotted (I11)
+    Column("folded", BigInteger, nullable=False, server_default="0"),  # the last change that index.json holds
+    Column("signature", Text, nullable=False, server_default=""),  # of index.json, as we last wrote or read it
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("name"),
+)
+
+blob = Table(
+    "blob",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("algorithm", BinaryText, nullable=False),
+    Column("digest", BinaryText, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("state", BinaryText, nullable=False),  # present | missing | quarantined | claimed
+    Column("generation", BigInteger, nullable=False, server_default="0"),  # raised by each claim of a deleter
+    Column("claim_token", Text),
+    Column("claim_deadline", Double),
+    Column("leased_until", Double, nullable=False, server_default="0"),
+    UniqueConstraint("digest"),
+)
+
+blob_location = Table(
+    "blob_location",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("blob_id", Id, ForeignKey("blob.id", ondelete="CASCADE"), nullable=False),
+    Column("store", BinaryText, nullable=False),  # the name of the driver that holds it
+    Column("key", BinaryText, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("signature", Text, nullable=False, server_default=""),  # ETag, generation, or inode-mtime-size
+    Column("state", BinaryText, nullable=False),  # current | deleting | original
+    Column("claim_token", Text),
+    Column("claim_deadline", Double),
+    Column("verified_at", Double),  # NULL: nobody has hashed these bytes yet
+    Column("migration", Text),
+    UniqueConstraint("store", "key"),
+    Index(None, "blob_id"),
+)
+
+membership = Table(
+    "membership",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
+    Column("blob_id", Id, ForeignKey("blob.id", ondelete="CASCADE"), nullable=False),
+    Column("added_at", Double, nullable=False),
+    PrimaryKeyConstraint("repository_id", "blob_id"),
+    Index(None, "blob_id"),
+)
+
+manifest = Table(
+    "manifest",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
+    Column("blob_id", Id, ForeignKey("blob.id", ondelete="CASCADE"), nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("artifact_type", BinaryText),
+    Column("subject", BinaryText),  # a digest; the subject need not exist
+    Column("annotations", Text, nullable=False),  # a JSON object
+    Column("pushed_at", Double, nullable=False),
+    Column("pulled_at", Double),
+    PrimaryKeyConstraint("repository_id", "blob_id"),
+    Index(None, "blob_id"),
+    Index(None, "repository_id", "subject"),
+)
+
+reference = Table(
+    "reference",
+    metadata,
+    Column("repository_id", Id, nullable=False),
+    Column("manifest_id", Id, nullable=False),  # blob.id of the manifest
+    Column("digest", BinaryText, nullable=False),  # of what it names; with sparse content there is no row for that
+    Column("kind", BinaryText, nullable=False),  # blob | manifest
+    PrimaryKeyConstraint("repository_id", "manifest_id", "digest"),
+    Index(None, "repository_id", "digest"),
+    Index(None, "digest"),
+)
+
+tag = Table(
+    "tag",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
+    Column("name", BinaryText, nullable=False),
+    Column("blob_id", Id, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    PrimaryKeyConstraint("repository_id", "name"),
+    Index(None, "repository_id", "blob_id"),
+)
+
+change = Table(
+    "change",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("state", BinaryText, nullable=False),  # pending (its record may not be on storage) | recorded
+    Column("created_at", Double, nullable=False),
+    Column("record", LargeBinary, nullable=False),  # the exact line of the journal
+    PrimaryKeyConstraint("repository_id", "sequence"),
+)
+
+upload_session = Table(
+    "upload_session",
+    metadata,
+    Column("id", BinaryText, primary_key=True),
+    Column("repository", BinaryText, nullable=False),  # by name: an upload does not create its repository
+    Column("offset", BigInteger, nullable=False, server_default="0"),
+    Column("algorithm", BinaryText, nullable=False),
+    Column("digest", BinaryText),  # of all bytes up to offset; NULL: nobody has seen them all
+    Column("driver_state", Text, nullable=False, server_default=""),
+    Column("tail", LargeBinary),  # bytes that wait for a whole part (object stores)
+    Column("started_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index(None, "updated_at"),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", BinaryText, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("deadline", Double, nullable=False),
+)
