@@ -198,7 +198,7 @@ def _expected(details: ErrorDetails) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value as it was written, cut where it is long; one that may hold a password (``user:it@host``) is not shown."""
+    """The value as it was written, cut where long; one that may hold a password (``user:it@host``) is not shown."""
     if isinstance(value, dict):
         return "an object"
     text = json.dumps(value, default=str, ensure_ascii=False)
