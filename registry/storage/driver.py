@@ -101,17 +101,30 @@ class ObjectReader(Protocol):
 
 
 class UploadWriter(Protocol):
-    """The exclusive right to add bytes to one upload. Not shared between threads. Close it; it is a context manager.
+    """The exclusive right to one upload. Not shared between threads. Close it; it is a context manager.
 
-    The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody.
+    The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody. Order for a caller:
+    open, read the session's row, ``resume`` at its offset, write, ``flush``, commit the new offset, close. So a second writer
+    can never drop bytes that the first has committed.
     """
+
+    def resume(self, state: str, *, offset: int) -> None:
+        """Go on at ``offset`` of an upload with this driver state; bytes beyond it (of a writer that died) are dropped.
+
+        Raises UploadOffsetMismatch when fewer bytes are there.
+        """
+        ...
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes at the end. ``data`` may be reused by the caller once this returns. Raises StorageFull, StorageError."""
         ...
 
-    def close(self) -> str:
-        """Make what was written readable by every process and return the upload's new driver state. May be called twice."""
+    def flush(self) -> str:
+        """Make what was written readable by every process and return the upload's new driver state."""
+        ...
+
+    def close(self) -> None:
+        """Give the right back. May be called twice."""
         ...
 
     def __enter__(self) -> UploadWriter: ...
@@ -149,7 +162,6 @@ class StorageDriver(ABC):
         only where nothing is (AlreadyExists). Both hold against all processes that use this driver.
         """
 
-    @abstractmethod
     def append(self, key: str, data: bytes) -> None:
         """Add ``data`` (whole lines) to the end of an object, durably when this returns, creating it where it is absent.
 
@@ -187,11 +199,8 @@ class StorageDriver(ABC):
         """Begin an empty upload. Returns the driver state that later calls are given back (text, at most 64 KiB)."""
 
     @abstractmethod
-    def open_upload(self, upload_id: str, state: str, *, offset: int) -> UploadWriter:
-        """Continue an upload at ``offset``; bytes beyond it (of a writer that died) are dropped.
-
-        Raises PathNotFound (no such upload), UploadBusy (at once; never waits), UploadOffsetMismatch.
-        """
+    def open_upload(self, upload_id: str) -> UploadWriter:
+        """Take the exclusive right to an upload. Raises PathNotFound (no such upload), UploadBusy (at once; never waits)."""
 
     @abstractmethod
     def read_upload(self, upload_id: str, state: str) -> ObjectReader:
