@@ -1,0 +1,49 @@
+"""Repository names (distribution spec, "Pulling manifests": the grammar of ``<name>``)."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from registry.oci.errors import NameInvalid
+from registry.oci.quotation import quoted
+
+MAXIMUM_LENGTH: Final = 255
+"""Characters; the limit that clients and the reference implementation agree on."""
+
+_SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+# Every separator starts with a character outside [a-z0-9] and is followed by one inside: matching is linear.
+_NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
+
+_RESERVED_FIRST = "storage"
+"""Where object stores keep the blobs of all repositories."""
+_RESERVED_LATER = frozenset({"blobs", "index.json", "oci-layout"})
+"""What the layout of the repository one level up has in its directory."""
+
+
+@lru_cache(maxsize=4096)
+def parse_name(text: str) -> str:
+    """``text``, when it can be the name of a repository on every storage driver.
+
+    Raises:
+        NameInvalid: it is empty, longer than 255 characters, outside the grammar, or uses a segment that the storage
+            layout needs for itself: ``storage`` in front; ``blobs``, ``index.json`` or ``oci-layout`` further on.
+    """
+    if not text or len(text) > MAXIMUM_LENGTH:
+        message = f"the repository name has {len(text)} characters; it needs 1 to {MAXIMUM_LENGTH}"
+        raise NameInvalid(message)
+    if not _NAME.fullmatch(text):
+        message = (
+            f"the repository name {quoted(text)} is not valid; segments of a-z and 0-9, "
+            "joined inside by '.', '_', '__' or '-', are separated by '/'"
+        )
+        raise NameInvalid(message)
+    first, *later = text.split("/")
+    if first == _RESERVED_FIRST:
+        message = f"repository names cannot start with the segment {_RESERVED_FIRST!r}: storage uses it"
+        raise NameInvalid(message)
+    if not _RESERVED_LATER.isdisjoint(later):
+        message = f"after the first segment, {', '.join(sorted(_RESERVED_LATER))} are reserved for the image layout"
+        raise NameInvalid(message)
+    return text

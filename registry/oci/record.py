@@ -1,0 +1,150 @@
+"""Records: one acknowledged change of a repository each, in the order of their sequence numbers (I11)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import orjson
+
+from registry.oci.descriptor import Descriptor
+from registry.oci.digest import Digest
+from registry.oci.errors import RegistryError
+from registry.oci.tag import parse_tag
+
+if TYPE_CHECKING:
+    from registry.oci.index import Index
+
+Operation = Literal["put", "untag", "delete"]
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)")
+_MAXIMUM_SEQUENCE: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A change of a repository: a manifest put with or without tags, tags removed, a manifest removed."""
+
+    sequence: int
+    """From 1, allotted by the database, without holes within a repository."""
+    time: str
+    """RFC 3339 in UTC."""
+    actor: str
+    """Who asked for it."""
+    operation: Operation
+    digest: Digest | None
+    """The manifest that is put or deleted; None for ``untag``."""
+    descriptor: Descriptor | None
+    """The new manifest of ``put``; None for the others."""
+    tags: tuple[str, ...]
+    """The tags that are set or removed."""
+    old: dict[str, str] = field(hash=False)
+    """The digest that each of the tags had before; absent for a new tag."""
+
+    def to_line(self) -> bytes:
+        """The record as one line of JSON, line feed included."""
+        document: dict[str, object] = {
+            "seq": self.sequence,
+            "time": self.time,
+            "actor": self.actor,
+            "op": self.operation,
+        }
+        if self.digest is not None:
+            document["digest"] = str(self.digest)
+        document["tags"] = list(self.tags)
+        document["old"] = {tag: str(digest) for tag, digest in self.old.items()}
+        if self.descriptor is not None:
+            document["new"] = self.descriptor.to_json()
+        return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def parse(cls, line: bytes) -> Record:
+        """Read a line of a journal, with or without its line feed. Unknown fields are ignored.
+
+        Raises:
+            ValueError: the line is torn, damaged, or of an operation that this release does not know.
+        """
+        document = orjson.loads(line)
+        if not isinstance(document, dict):
+            message = "the record is not a JSON object"
+            raise ValueError(message)  # noqa: TRY004  # ValueError is the contract
+        try:
+            return _from_json(document)
+        except RegistryError as error:
+            message = f"the record is damaged: {error.message}"
+            raise ValueError(message) from error
+
+    def apply(self, index: Index) -> None:
+        """Make the change in ``index``; making it twice is the same as once."""
+        if self.operation == "delete" and self.digest is not None:
+            index.remove_manifest(self.digest)
+        elif self.descriptor is None:
+            for tag in self.tags:
+                index.remove_tag(tag)
+        elif self.tags:
+            for tag in self.tags:
+                index.set_tag(tag, self.descriptor)
+        else:
+            index.add_manifest(self.descriptor)
+
+
+def _from_json(document: dict[str, Any]) -> Record:
+    new = document.get("new")
+    digest = document.get("digest")
+    record = Record(
+        sequence=_checked(document, "seq", int),
+        time=_checked(document, "time", str),
+        actor=_checked(document, "actor", str),
+        operation=_operation(document),
+        digest=None if digest is None else Digest.parse(_checked(document, "digest", str)),
+        descriptor=None if new is None else Descriptor.from_json(new, "new"),
+        tags=tuple(parse_tag(_text(tag)) for tag in _checked(document, "tags", list)),
+        old={parse_tag(tag): Digest.parse(_text(old)) for tag, old in _checked(document, "old", dict).items()},
+    )
+    _check(record)
+    return record
+
+
+def _operation(document: dict[str, Any]) -> Operation:
+    match document.get("op"):
+        case "put":
+            return "put"
+        case "untag":
+            return "untag"
+        case "delete":
+            return "delete"
+        case other:
+            message = f"the record has an unknown operation: {other!r:.80}"
+            raise ValueError(message)
+
+
+def _check(record: Record) -> None:
+    """Refuse a record whose fields do not make the change that its operation names."""
+    complete = {
+        "put": record.descriptor is not None and record.digest in {None, record.descriptor.digest},
+        "untag": record.descriptor is None and bool(record.tags),
+        "delete": record.descriptor is None and record.digest is not None,
+    }
+    if not complete[record.operation]:
+        message = f"the record lacks or contradicts what {record.operation} needs"
+        raise ValueError(message)
+    if not 1 <= record.sequence <= _MAXIMUM_SEQUENCE or not _TIME.fullmatch(record.time):
+        message = "the record has no valid sequence number or time"
+        raise ValueError(message)
+
+
+def _checked(document: dict[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401  # of the given type
+    value = document.get(name)
+    # bool is a subclass of int: the exact type is meant.
+    if type(value) is not kind:
+        message = f"the record has no valid {name}"
+        raise ValueError(message)
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        message = "the record holds something else where text is expected"
+        raise ValueError(message)  # noqa: TRY004  # ValueError is the contract
+    return value

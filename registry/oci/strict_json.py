@@ -1,0 +1,52 @@
+"""JSON that every reader understands alike (RFC 8259, with I-JSON's demand of unique names, RFC 7493, 2.3)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import orjson
+
+_MAXIMUM_CONTAINERS: Final = 500_000
+# A manifest of 8 MiB holds at most 80,000 descriptors. "[[],[],..." of that size would take 200 MB of memory.
+
+
+class StrictJSONError(ValueError):
+    """The text is not strict JSON; the message says why."""
+
+
+def loads(data: bytes) -> Any:  # noqa: ANN401  # any JSON value
+    """Decode ``data``.
+
+    Raises:
+        StrictJSONError: it is not UTF-8, has a byte order mark, a lone surrogate, NaN, Infinity or a syntax error, an object
+            names a member twice, it is nested too deeply (about 1000 levels) or it holds very many objects and lists.
+    """
+    if data.count(b"{") + data.count(b"[") > _MAXIMUM_CONTAINERS:
+        message = f"more than {_MAXIMUM_CONTAINERS} objects and lists"
+        raise StrictJSONError(message)
+    try:
+        # orjson is strict where the standard library is lenient (NaN, lone surrogates, depth), and the standard library
+        # shows repeated names where orjson keeps the last.
+        orjson.loads(data)
+        return _DECODER.decode(data.decode())
+    except RecursionError as error:
+        message = "nested too deeply"
+        raise StrictJSONError(message) from error
+    except StrictJSONError:
+        raise
+    except ValueError as error:
+        raise StrictJSONError(str(error)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    seen: set[str] = set()
+    repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    message = f"the name {repeated[:80]!a} appears twice in one object"
+    raise StrictJSONError(message)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)

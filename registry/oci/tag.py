@@ -1,0 +1,30 @@
+"""Tags (distribution spec, "Pulling manifests": the grammar of a tag as ``<reference>``)."""
+
+from __future__ import annotations
+
+import re
+
+from registry.oci.errors import TagInvalid
+from registry.oci.quotation import quoted
+
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+
+def is_tag(text: str) -> bool:
+    """Whether ``text`` follows the grammar of tags."""
+    return _TAG.fullmatch(text) is not None
+
+
+def parse_tag(text: str) -> str:
+    """``text``, when it follows the grammar of tags.
+
+    Raises:
+        TagInvalid: it does not.
+    """
+    if not is_tag(text):
+        message = (
+            f"the tag {quoted(text)} is not valid; it has 1 to 128 letters, digits, '_', '.' or '-' "
+            "and does not start with '.' or '-'"
+        )
+        raise TagInvalid(message)
+    return text
