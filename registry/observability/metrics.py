@@ -1,0 +1,173 @@
+"""Prometheus metrics, the sum over all workers, with bounded labels: route templates, known methods, operations."""
+
+from __future__ import annotations
+
+import os
+import platform
+from bisect import bisect_left
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+from registry.observability.metrics_directory import VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "OTHER"
+
+_REQUEST_BOUNDS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
+_STORAGE_BOUNDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+_COUNT, _SECONDS, _RECEIVED, _SENT, _BUCKETS = range(5)
+"""Positions in the cell of a tally; the counts of the buckets follow."""
+
+
+class BulkHistogram(Histogram):
+    """A histogram that takes many observations at once."""
+
+    def add(self, counts: Sequence[float], seconds: float) -> None:
+        """Add ``counts[i]`` observations to the i-th bucket (each bound's own, not the running sum) and their sum."""
+        self._sum.inc(seconds)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+class Metrics:
+    """Every metric of one process. One instance per process; safe for threads."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._storage: dict[tuple[str, str], tuple[Counter, Histogram, Counter]] = {}
+        route = ["route", "method"]
+        operation = ["driver", "operation"]
+        self.http_requests = self._counter("registry_http_requests", "Requests answered.", [*route, "status"])
+        self.http_duration = BulkHistogram(
+            "registry_http_request_duration_seconds",
+            "Time from the first byte of a request to the last of its answer.",
+            route,
+            buckets=_REQUEST_BOUNDS,
+            registry=self._registry,
+        )
+        self.http_received = self._counter("registry_http_received_bytes", "Bytes of request bodies.")
+        self.http_sent = self._counter("registry_http_sent_bytes", "Bytes of response bodies.")
+        self.storage_requests = self._counter("storage_requests", "Operations of the storage driver.", operation)
+        self.storage_errors = self._counter("storage_errors", "Storage operations that failed.", operation)
+        self.storage_duration = Histogram(
+            "storage_request_duration_seconds",
+            "Time of a storage operation.",
+            operation,
+            buckets=_STORAGE_BOUNDS,
+            registry=self._registry,
+        )
+        self.uploads_open = Gauge(
+            "registry_uploads_open",
+            "Upload sessions that are neither finished nor cancelled.",
+            registry=self._registry,
+            multiprocess_mode="livemostrecent",
+        )
+        Gauge(
+            "registry_build_info",
+            "1, with the versions in its labels.",
+            ["version", "python"],
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        ).labels(metadata.version("stowage"), platform.python_version()).set(1)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def observe_storage(self, driver: str, operation: str, seconds: float, *, failed: bool) -> None:
+        """Count one operation of a storage driver. ``failed``: the store did not answer; "not found" is an answer."""
+        requests, duration, errors = self._storage_children(driver, operation)
+        requests.inc()
+        duration.observe(seconds)
+        if failed:
+            errors.inc()
+
+    def _storage_children(self, driver: str, operation: str) -> tuple[Counter, Histogram, Counter]:
+        found = self._storage.get((driver, operation))
+        if found is None:
+            found = self._storage[driver, operation] = (
+                self.storage_requests.labels(driver, operation),
+                self.storage_duration.labels(driver, operation),
+                self.storage_errors.labels(driver, operation),
+            )
+        return found
+
+    def render(self) -> bytes:
+        """The text for a scrape (``CONTENT_TYPE``): of all workers that share a directory, else of this process."""
+        directory = os.environ.get(VARIABLE)
+        if directory is None:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together, path=directory)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+
+def forget_worker(process_id: int) -> None:
+    """Drop the gauges of a worker that has ended; its counters stay in the sum. For the process that starts workers."""
+    multiprocess.mark_process_dead(process_id)  # type: ignore[no-untyped-call]
+
+
+class RequestTally:
+    """Counts requests in plain dictionaries (under 1 µs each) and adds them to the metrics when flushed.
+
+    For one thread, which flushes once a second and before a scrape.
+    """
+
+    __slots__ = ("_cells", "_metrics")
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._cells: dict[tuple[str, str, int], list[float]] = {}
+
+    def add(self, route: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
+        """Count one answered request. ``route`` is a template of the application, never a path; sizes are of bodies."""
+        if method not in METHODS:
+            method = OTHER
+        cell = self._cells.get((route, method, status))
+        if cell is None:
+            cell = self._cells[route, method, status] = _empty_cell()
+        cell[_COUNT] += 1
+        cell[_SECONDS] += seconds
+        cell[_RECEIVED] += received
+        cell[_SENT] += sent
+        cell[_BUCKETS + bisect_left(_REQUEST_BOUNDS, seconds)] += 1
+
+    def flush(self) -> None:
+        """Move what was counted into the metrics."""
+        metrics = self._metrics
+        for (route, method, status), cell in self._cells.items():
+            if not cell[_COUNT]:
+                continue
+            metrics.http_requests.labels(route, method, status).inc(cell[_COUNT])
+            metrics.http_duration.labels(route, method).add(cell[_BUCKETS:], cell[_SECONDS])
+            metrics.http_received.inc(cell[_RECEIVED])
+            metrics.http_sent.inc(cell[_SENT])
+            cell[:] = _empty_cell()
+
+
+def _empty_cell() -> list[float]:
+    return [0.0] * (_BUCKETS + len(_REQUEST_BOUNDS) + 1)
