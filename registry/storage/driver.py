@@ -1,6 +1,8 @@
 """The contract of a storage driver: one interface, one contract suite, what differs between stores is data (I10).
 
-Keys are relative POSIX paths below the root directory (``team/app/index.json``), never absolute, never with ``..``.
+Keys are relative POSIX paths below the root directory (``team/app/index.json``): never absolute, without empty
+segments, ``.``, ``..`` or NUL, else ValueError. What a driver keeps for itself (uploads, locks, temporary names) has no
+key and is in no listing: ``.uploads`` and ``.locks`` at the root, and segments that begin with ``.tmp-``.
 Every method is synchronous and may be called from any thread. Unless its docstring says otherwise a method is
 idempotent, and a call that raises or is killed leaves either the old or the new state, never a part of one (I1, I8).
 """
@@ -10,7 +12,9 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+from registry.storage.errors import UnsupportedOperation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +27,7 @@ class BlobLayout(enum.Enum):
     """Where a store keeps the bytes of a blob."""
 
     PER_REPOSITORY = "per-repository"
-    """``{repository}/blobs/{algorithm}/{encoded}``: each repository is a whole OCI image layout; bytes are shared by links."""
+    """``{repository}/blobs/{algorithm}/{encoded}``: each repository is a whole OCI image layout; links share bytes."""
     SHARED = "shared"
     """``storage/blobs/{algorithm}/{encoded}``: one object for all repositories."""
 
@@ -85,7 +89,10 @@ class ObjectReader(Protocol):
     stat: ObjectStat
 
     def read(self, size: int) -> bytes:
-        """At most ``size`` more bytes of the requested range; ``b""`` at its end. Raises StorageError, also in mid-object."""
+        """At most ``size`` more bytes of the requested range; ``b""`` at its end. Raises StorageError, also midway.
+
+        A range that ends early (the object shrank or cannot be read) raises: a reader never ends short in silence.
+        """
         ...
 
     def fileno(self) -> int | None:
@@ -96,27 +103,30 @@ class ObjectReader(Protocol):
         """Free what the reader holds. May be called twice."""
         ...
 
-    def __enter__(self) -> ObjectReader: ...
+    def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
 
 class UploadWriter(Protocol):
     """The exclusive right to one upload. Not shared between threads. Close it; it is a context manager.
 
-    The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody. Order for a caller:
-    open, read the session's row, ``resume`` at its offset, write, ``flush``, commit the new offset, close. So a second writer
-    can never drop bytes that the first has committed.
+    The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody. Order for a
+    caller: open, read the session's row, ``resume`` at its offset, write, ``flush``, commit the new offset, close. So a
+    second writer can never drop bytes that the first has committed.
     """
 
     def resume(self, state: str, *, offset: int) -> None:
         """Go on at ``offset`` of an upload with this driver state; bytes beyond it (of a writer that died) are dropped.
 
-        Raises UploadOffsetMismatch when fewer bytes are there.
+        Raises UploadOffsetMismatch when fewer bytes are there, PathNotFound when the upload was discarded meanwhile.
         """
         ...
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Add bytes at the end. ``data`` may be reused by the caller once this returns. Raises StorageFull, StorageError."""
+        """Add bytes at the end; only after ``resume``. ``data`` may be reused by the caller once this returns.
+
+        Raises StorageFull, StorageError; then a part of ``data`` may have been added, which the next ``resume`` drops.
+        """
         ...
 
     def flush(self) -> str:
@@ -127,7 +137,7 @@ class UploadWriter(Protocol):
         """Give the right back. May be called twice."""
         ...
 
-    def __enter__(self) -> UploadWriter: ...
+    def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
 
@@ -150,12 +160,13 @@ class StorageDriver(ABC):
 
     @abstractmethod
     def open(self, key: str, *, offset: int = 0, length: int | None = None) -> ObjectReader:
-        """A reader of ``length`` bytes from ``offset`` (to the end when None). Raises PathNotFound."""
+        """A reader of at most ``length`` bytes from ``offset`` (to the end when None). Raises PathNotFound.
+
+        The range ends where the object ends; from an offset beyond that it is empty.
+        """
 
     @abstractmethod
-    def write(
-        self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False
-    ) -> ObjectStat:
+    def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
         """Replace or create a small object, atomically and durably, creating what prefixes it needs.
 
         With ``if_signature`` only over that version (PreconditionFailed when it is another or gone); with ``if_absent``
@@ -163,11 +174,13 @@ class StorageDriver(ABC):
         """
 
     def append(self, key: str, data: bytes) -> None:
-        """Add ``data`` (whole lines) to the end of an object, durably when this returns, creating it where it is absent.
+        """Add ``data`` (whole lines) to the end of an object, durably, creating it where it is missing.
 
         Concurrent appends, from any process, are never mixed; their order is not promised. After a kill the last append
-        may be cut short: readers skip a line that does not parse. Only where ``capabilities.appends``.
+        may be cut short: readers skip a line that does not parse, and the next append begins a line of its own. Not
+        idempotent. Raises UnsupportedOperation unless ``capabilities.appends``.
         """
+        raise UnsupportedOperation(key, f"{self.name} cannot append {len(data)} bytes")
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[tuple[str, ObjectStat]]:
@@ -184,23 +197,30 @@ class StorageDriver(ABC):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, durably; a missing one is no error. Directories left empty may stay."""
 
-    @abstractmethod
     def link(self, source: str, target: str) -> ObjectStat:
-        """Make ``target`` an object with the bytes of ``source``, replacing atomically, durably, sharing them where possible.
+        """Make ``target`` an object with the bytes of ``source``, replacing atomically and durably, sharing the bytes.
 
-        Raises PathNotFound when ``source`` is gone. Only where ``capabilities.links``. Where the store cannot share these
-        two (another file system, too many links) the bytes are cloned or copied, and that is logged once.
+        Where the store cannot share these two (another file system, too many links) the bytes are cloned or copied, and
+        that is logged once. Raises PathNotFound when ``source`` is gone, UnsupportedOperation unless
+        ``capabilities.links``.
         """
+        raise UnsupportedOperation(target, f"{self.name} cannot link it to {source}")
 
     # ---- uploads
 
     @abstractmethod
     def start_upload(self, upload_id: str) -> str:
-        """Begin an empty upload. Returns the driver state that later calls are given back (text, at most 64 KiB)."""
+        """Begin an empty upload; ``upload_id`` is of letters, digits, ``_`` and ``-``, else ValueError.
+
+        Returns the driver state that later calls are given back (text, at most 64 KiB).
+        """
 
     @abstractmethod
     def open_upload(self, upload_id: str) -> UploadWriter:
-        """Take the exclusive right to an upload. Raises PathNotFound (no such upload), UploadBusy (at once; never waits)."""
+        """Take the exclusive right to an upload.
+
+        Raises PathNotFound (no such upload), UploadBusy (at once; never waits).
+        """
 
     @abstractmethod
     def read_upload(self, upload_id: str, state: str) -> ObjectReader:
@@ -210,7 +230,9 @@ class StorageDriver(ABC):
     def publish_upload(self, upload_id: str, state: str, key: str) -> ObjectStat:
         """Make the uploaded bytes the object ``key``, atomically and durably, replacing what is there (I1).
 
-        The upload itself stays until ``discard_upload``, so that this can be repeated. Raises PathNotFound.
+        The upload itself stays until ``discard_upload``, so that this can be repeated; continuing it never touches what
+        was published. The caller holds the right to the upload, or nobody does. Raises PathNotFound, UploadBusy
+        (another process holds the right).
         """
 
     @abstractmethod

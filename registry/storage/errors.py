@@ -1,4 +1,5 @@
 """What a storage driver may raise. A vendor's exception never leaves its driver (I10)."""
+# ruff: noqa: N818 - the names say what was found, several of them are answers rather than errors
 
 from __future__ import annotations
 
@@ -45,4 +46,8 @@ class StorageFull(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """The store failed, timed out or refused; whether the operation took effect is not known, and repeating it is safe."""
+    """The store failed, timed out or refused; whether that took effect is not known, and repeating it is safe."""
+
+
+class UnsupportedOperation(StorageError):
+    """The driver's capabilities say that it cannot do this; a caller that looked at them would not have asked."""

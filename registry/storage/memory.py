@@ -1,0 +1,269 @@
+"""The driver that keeps everything in this process, with the capabilities of an object store."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from registry.storage.driver import (
+    BlobLayout,
+    Capabilities,
+    Child,
+    ObjectReader,
+    ObjectStat,
+    StorageDriver,
+    UploadEntry,
+    UploadWriter,
+)
+from registry.storage.errors import (
+    AlreadyExists,
+    ObjectTooLarge,
+    PathNotFound,
+    PreconditionFailed,
+    UploadBusy,
+    UploadOffsetMismatch,
+)
+from registry.storage.keys import check_key, check_prefix, check_upload_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+@dataclass(slots=True)
+class _Upload:
+    data: bytearray = field(default_factory=bytearray)
+    modified: float = field(default_factory=time.time)
+    busy: bool = False
+    discarded: bool = False
+
+
+class MemoryDriver(StorageDriver):
+    """Objects and uploads in memory: for tests, and as the model of an object store. Gone when the process ends."""
+
+    name = "memory"
+    capabilities = Capabilities(
+        blob_layout=BlobLayout.SHARED,
+        cheap_stat=False,
+        appends=False,
+        links=False,
+        conditional_writes=True,
+        outside_writers=False,
+    )
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._objects: dict[str, tuple[bytes, ObjectStat]] = {}
+        self._uploads: dict[str, _Upload] = {}
+        self._generations = itertools.count(1)
+
+    # ---- objects
+
+    def stat(self, key: str) -> ObjectStat:
+        """See StorageDriver."""
+        return self._get(key)[1]
+
+    def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
+        """See StorageDriver."""
+        data, stat = self._get(key)
+        if stat.size > max_bytes:
+            raise ObjectTooLarge(key, f"{stat.size} bytes, more than {max_bytes}")
+        return data, stat
+
+    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> ObjectReader:
+        """See StorageDriver."""
+        data, stat = self._get(key)
+        end = stat.size if length is None else min(stat.size, offset + length)
+        return _MemoryReader(data, stat, offset, end)
+
+    def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
+        """See StorageDriver."""
+        check_key(key)
+        with self._lock:
+            present = self._objects.get(key)
+            if if_absent and present is not None:
+                raise AlreadyExists(key)
+            if if_signature is not None and (present is None or present[1].signature != if_signature):
+                raise PreconditionFailed(key)
+            return self._put(key, bytes(data))
+
+    def list(self, prefix: str) -> Iterator[tuple[str, ObjectStat]]:
+        """See StorageDriver."""
+        check_prefix(prefix)
+        return self._walk(f"{prefix}/" if prefix else "")
+
+    def children(self, prefix: str) -> Iterator[Child]:
+        """See StorageDriver."""
+        check_prefix(prefix)
+        start = len(prefix) + 1 if prefix else 0
+        names: dict[str, bool] = {}
+        for key in self._keys(key_prefix=f"{prefix}/" if prefix else ""):
+            name, slash, _ = key[start:].partition("/")
+            names[name] = names.get(name, False) or bool(slash)
+        return iter([Child(name, names[name]) for name in sorted(names)])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See StorageDriver."""
+        for key in keys:
+            check_key(key)
+            with self._lock:
+                self._objects.pop(key, None)
+
+    # ---- uploads
+
+    def start_upload(self, upload_id: str) -> str:
+        """See StorageDriver."""
+        check_upload_id(upload_id)
+        with self._lock:
+            self._uploads[upload_id] = _Upload()
+        return ""
+
+    def open_upload(self, upload_id: str) -> UploadWriter:
+        """See StorageDriver."""
+        with self._lock:
+            upload = self._upload(upload_id)
+            if upload.busy:
+                raise UploadBusy(upload_id)
+            upload.busy = True
+        return _MemoryWriter(upload_id, upload)
+
+    def read_upload(self, upload_id: str, state: str) -> ObjectReader:  # noqa: ARG002 - no state needed
+        """See StorageDriver."""
+        with self._lock:
+            upload = self._upload(upload_id)
+            data = bytes(upload.data)
+        return _MemoryReader(data, ObjectStat(len(data), f"upload-{len(data)}", upload.modified), 0, len(data))
+
+    def publish_upload(self, upload_id: str, state: str, key: str) -> ObjectStat:  # noqa: ARG002 - no state needed
+        """See StorageDriver."""
+        check_key(key)
+        with self._lock:
+            return self._put(key, bytes(self._upload(upload_id).data))
+
+    def discard_upload(self, upload_id: str, state: str) -> None:  # noqa: ARG002 - no state needed
+        """See StorageDriver."""
+        check_upload_id(upload_id)
+        with self._lock:
+            discarded = self._uploads.pop(upload_id, None)
+            if discarded is not None:
+                discarded.discarded = True
+
+    def uploads(self) -> Iterator[UploadEntry]:
+        """See StorageDriver."""
+        with self._lock:
+            return iter([UploadEntry(upload_id, upload.modified) for upload_id, upload in self._uploads.items()])
+
+    # ---- the store
+
+    def check(self) -> None:
+        """See StorageDriver."""
+
+    def close(self) -> None:
+        """See StorageDriver. The objects stay while the driver is referenced."""
+
+    def _get(self, key: str) -> tuple[bytes, ObjectStat]:
+        check_key(key)
+        try:
+            return self._objects[key]
+        except KeyError:
+            raise PathNotFound(key) from None
+
+    def _put(self, key: str, data: bytes) -> ObjectStat:
+        stat = ObjectStat(len(data), str(next(self._generations)), time.time())
+        self._objects[key] = (data, stat)
+        return stat
+
+    def _upload(self, upload_id: str) -> _Upload:
+        check_upload_id(upload_id)
+        try:
+            return self._uploads[upload_id]
+        except KeyError:
+            raise PathNotFound(upload_id, "no such upload") from None
+
+    def _keys(self, key_prefix: str) -> Iterator[str]:
+        with self._lock:
+            keys = sorted(self._objects)
+        begin = bisect_left(keys, key_prefix)
+        return itertools.takewhile(lambda key: key.startswith(key_prefix), itertools.islice(keys, begin, None))
+
+    def _walk(self, key_prefix: str) -> Iterator[tuple[str, ObjectStat]]:
+        for key in self._keys(key_prefix):
+            present = self._objects.get(key)
+            if present is not None:
+                yield key, present[1]
+
+
+class _MemoryReader:
+    """One version of an object; the bytes are immutable, so nothing can change under it."""
+
+    def __init__(self, data: bytes, stat: ObjectStat, position: int, end: int) -> None:
+        self.stat = stat
+        self._data = data
+        self._position = position
+        self._end = end
+
+    def read(self, size: int) -> bytes:
+        chunk = self._data[self._position : max(self._position, min(self._end, self._position + size))]
+        self._position += len(chunk)
+        return chunk
+
+    def fileno(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        self._data, self._end = b"", 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class _MemoryWriter:
+    """Marks its upload busy until it is closed."""
+
+    def __init__(self, upload_id: str, upload: _Upload) -> None:
+        self._upload_id = upload_id
+        self._upload = upload
+        self._resumed = False
+        self._closed = False
+
+    def resume(self, state: str, *, offset: int) -> None:  # noqa: ARG002 - no state needed
+        self._check_open()
+        size = len(self._upload.data)
+        if size < offset:
+            raise UploadOffsetMismatch(self._upload_id, f"{size} bytes are there, {offset} expected")
+        del self._upload.data[offset:]
+        self._resumed = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._check_open()
+        if not self._resumed:
+            raise ValueError("an upload is resumed before it is written to")
+        self._upload.data += data
+        self._upload.modified = time.time()
+
+    def flush(self) -> str:
+        self._check_open()
+        return ""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._upload.busy = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the upload writer is closed")
+        if self._upload.discarded:
+            raise PathNotFound(self._upload_id, "the upload was discarded")
