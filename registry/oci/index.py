@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import orjson
 
@@ -18,8 +17,6 @@ from registry.oci.media_types import OCI_INDEX
 from registry.oci.tag import is_tag, parse_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from registry.oci.digest import Digest
 
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
@@ -29,12 +26,13 @@ REF_NAME: Final = "org.opencontainers.image.ref.name"
 FOLDED: Final = "io.stowage.folded"
 """The annotation of the index with the sequence number of the last record that was folded into it (I11)."""
 
+Key = TypeVar("Key")
+
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One member of ``manifests``."""
+class _Entry(NamedTuple):
+    """One member of ``manifests``. A tuple, because ten thousand of them are made whenever a large index is read."""
 
     raw: Any
     """The decoded JSON, never changed in place."""
@@ -69,22 +67,19 @@ class Index:
         """Read an ``index.json``.
 
         Raises:
-            ManifestInvalid: it is not a JSON object with a list of manifests. A single entry that cannot be read is no error:
-                it is kept, and neither in ``tags`` nor in ``manifests``.
+            ManifestInvalid: it is not a JSON object with a list of manifests. A single entry that cannot be read is no
+                error: it is kept, and neither in ``tags`` nor in ``manifests``.
         """
         try:
             document = orjson.loads(data)
         except ValueError as error:
-            message = f"index.json is not valid JSON: {error}"
-            raise ManifestInvalid(message) from error
+            raise ManifestInvalid(f"index.json is not valid JSON: {error}") from error
         if not isinstance(document, dict) or "manifests" not in document:
-            message = "index.json is not an object with manifests"
-            raise ManifestInvalid(message)
+            raise ManifestInvalid("index.json is not an object with manifests")
         if document["manifests"] is None:  # Go writes an empty list so.
             document["manifests"] = []
         if not isinstance(document["manifests"], list):
-            message = "manifests in index.json is not a list"
-            raise ManifestInvalid(message)
+            raise ManifestInvalid("manifests in index.json is not a list")
         return cls(document)
 
     @classmethod
@@ -102,8 +97,7 @@ class Index:
         try:
             return orjson.dumps(self._document | {"manifests": manifests})
         except TypeError as error:
-            message = f"index.json cannot be written: {error}"
-            raise ManifestInvalid(message) from error
+            raise ManifestInvalid(f"index.json cannot be written: {error}") from error
 
     @property
     def folded(self) -> int:
@@ -137,8 +131,8 @@ class Index:
     def set_tag(self, tag: str, descriptor: Descriptor) -> None:
         """Point ``tag`` at a manifest.
 
-        The manifest's bare entry becomes the tag's, with all that other tools wrote into it. A manifest whose last entry was
-        this tag's becomes a bare entry.
+        The manifest's bare entry becomes the tag's, with all that other tools wrote into it. A manifest whose last
+        entry was this tag's becomes a bare entry.
 
         Raises:
             TagInvalid: ``tag`` is none.
@@ -148,7 +142,7 @@ class Index:
         previous = [self._remove(slot) for slot in list(self._by_tag.get(tag, ()))]
         taken = [entry for entry in previous if entry.descriptor is not None and entry.descriptor.digest == digest]
         taken += [self._remove(slot) for slot in list(self._bare.get(digest, ()))]
-        self._append(_make_entry(taken[-1].raw if taken else {}, descriptor, tag))
+        self._append(_make_entry(taken[0].raw if taken else {}, descriptor, tag))
         self._keep(previous)
 
     def remove_tag(self, tag: str) -> None:
@@ -179,40 +173,41 @@ class Index:
     def _append(self, entry: _Entry) -> None:
         slot = next(self._slots)
         self._entries[slot] = entry
-        for slots_by_key, key in self._keys(entry):
-            slots_by_key.setdefault(key, {})[slot] = None
+        if entry.tag is not None:
+            self._by_tag.setdefault(entry.tag, {})[slot] = None
+        if entry.descriptor is not None:
+            self._by_digest.setdefault(entry.descriptor.digest, {})[slot] = None
+            if entry.bare:
+                self._bare.setdefault(entry.descriptor.digest, {})[slot] = None
 
     def _remove(self, slot: int) -> _Entry:
         entry = self._entries.pop(slot)
-        for slots_by_key, key in self._keys(entry):
-            slots = slots_by_key[key]
-            del slots[slot]
-            if not slots:
-                del slots_by_key[key]
+        if entry.tag is not None:
+            _discard(self._by_tag, entry.tag, slot)
+        if entry.descriptor is not None:
+            _discard(self._by_digest, entry.descriptor.digest, slot)
+            if entry.bare:
+                _discard(self._bare, entry.descriptor.digest, slot)
         return entry
 
-    def _keys(self, entry: _Entry) -> Iterator[tuple[dict[Any, dict[int, None]], str]]:
-        """Where an entry is found: (dictionary, key)."""
-        if entry.tag is not None:
-            yield self._by_tag, entry.tag
-        if entry.descriptor is not None:
-            yield self._by_digest, entry.descriptor.digest
-            if entry.bare:
-                yield self._bare, entry.descriptor.digest
+
+def _discard(slots_by_key: dict[Key, dict[int, None]], key: Key, slot: int) -> None:
+    slots = slots_by_key[key]
+    del slots[slot]
+    if not slots:
+        del slots_by_key[key]
 
 
 def _read_entry(raw: Any) -> _Entry:  # noqa: ANN401  # any JSON value
     """The entry for one member of ``manifests``, readable or not."""
+    annotations = raw.get("annotations") if isinstance(raw, dict) else None
+    name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+    tag = name if isinstance(name, str) and is_tag(name) else None
     try:
-        descriptor = Descriptor.from_json(raw)
+        descriptor = Descriptor.from_json(raw if name is None else _rename(raw, None))
     except ManifestInvalid:
-        return _Entry(raw)
-    annotations = descriptor.annotations
-    if annotations is None or REF_NAME not in annotations:
-        return _Entry(raw, descriptor, bare=True)
-    name = annotations[REF_NAME]
-    others = {key: value for key, value in annotations.items() if key != REF_NAME}
-    return _Entry(raw, replace(descriptor, annotations=others or None), tag=name if is_tag(name) else None)
+        descriptor = None
+    return _Entry(raw, descriptor, tag, name is None)
 
 
 def _make_entry(base: dict[str, Any], descriptor: Descriptor, tag: str | None) -> _Entry:
@@ -224,11 +219,12 @@ def _make_entry(base: dict[str, Any], descriptor: Descriptor, tag: str | None) -
 
 
 def _rename(raw: dict[str, Any], tag: str | None) -> dict[str, Any]:
-    """``raw`` with ``tag`` as its reference name, or with none."""
-    annotations = {key: value for key, value in (raw.get("annotations") or {}).items() if key != REF_NAME}
+    """A copy of ``raw`` with ``tag`` as its reference name, or with none."""
+    renamed = raw.copy()
+    annotations = dict(renamed.pop("annotations", None) or {})
+    annotations.pop(REF_NAME, None)
     if tag is not None:
         annotations[REF_NAME] = tag
-    renamed = {key: value for key, value in raw.items() if key != "annotations"}
     if annotations:
         renamed["annotations"] = annotations
     return renamed

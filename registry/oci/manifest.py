@@ -1,4 +1,4 @@
-"""Manifests: what a registry must know of the documents that clients push (image-spec, "Image Manifest", "Image Index").
+"""Manifests: what a registry must know of what clients push (image-spec, "Image Manifest", "Image Index").
 
 The bytes themselves are kept as they came (I5); this is the reading of them that references, referrers and collection
 are built on. A document that two readers could understand differently is refused here.
@@ -73,17 +73,15 @@ def parse_manifest(body: bytes, content_type: str | None) -> Manifest:
     that the fields it has.
 
     Raises:
-        ManifestInvalid: it is not strict JSON, its type is unknown or contradicts the Content-Type, it could be read both as an
-            image manifest and as an index, or a field is missing or wrong. The message names what.
+        ManifestInvalid: it is not strict JSON, its type is unknown or contradicts the Content-Type, it could be read
+            both as an image manifest and as an index, or a field is missing or wrong. The message names what.
     """
     try:
         document = loads(body)
     except StrictJSONError as error:
-        message = f"the manifest is not valid JSON: {error}"
-        raise ManifestInvalid(message) from error
+        raise ManifestInvalid(f"the manifest is not valid JSON: {error}") from error
     if not isinstance(document, dict):
-        message = "the manifest is not a JSON object"
-        raise ManifestInvalid(message)
+        raise ManifestInvalid("the manifest is not a JSON object")
     media_type = _media_type(document, content_type)
     _check_schema_version(document)
     _check_unambiguous(document, media_type)
@@ -97,14 +95,12 @@ def _media_type(document: dict[str, Any], content_type: str | None) -> str:
     if declared in _UNTYPED:
         declared = own or _guess(document)
     elif own is not None and own != declared:
-        message = f"the Content-Type is {quoted(declared)} but the manifest's mediaType is {quoted(own)}"
-        raise ManifestInvalid(message)
+        raise ManifestInvalid(f"the Content-Type is {quoted(declared)} but the manifest's mediaType is {quoted(own)}")
     if declared in media_types.MANIFESTS:
         return declared
     if declared in media_types.SCHEMA1:
         raise _schema1()
-    message = f"the manifest type {quoted(declared)} is not supported; accepted are {_ACCEPTED}"
-    raise ManifestInvalid(message)
+    raise ManifestInvalid(f"the manifest type {quoted(declared)} is not supported; accepted are {_ACCEPTED}")
 
 
 def _guess(document: dict[str, Any]) -> str:
@@ -115,8 +111,7 @@ def _guess(document: dict[str, Any]) -> str:
         return media_types.OCI_MANIFEST
     if "fsLayers" in document:
         raise _schema1()
-    message = f"the manifest has no type: send a Content-Type or a mediaType; accepted are {_ACCEPTED}"
-    raise ManifestInvalid(message)
+    raise ManifestInvalid(f"the manifest has no type: send a Content-Type or a mediaType; accepted are {_ACCEPTED}")
 
 
 def _check_schema_version(document: dict[str, Any]) -> None:
@@ -126,8 +121,7 @@ def _check_schema_version(document: dict[str, Any]) -> None:
         return
     if type(version) is int and version == 1:
         raise _schema1()
-    message = "schemaVersion is missing" if version is None else f"schemaVersion is not {_SCHEMA_VERSION}"
-    raise ManifestInvalid(message)
+    raise ManifestInvalid("schemaVersion is missing" if version is None else f"schemaVersion is not {_SCHEMA_VERSION}")
 
 
 def _check_unambiguous(document: dict[str, Any], media_type: str) -> None:
@@ -135,14 +129,16 @@ def _check_unambiguous(document: dict[str, Any], media_type: str) -> None:
     foreign = ("config", "layers", "fsLayers") if media_type in media_types.INDEXES else ("manifests", "fsLayers")
     for name in foreign:
         if document.get(name) is not None:
-            message = f"a manifest of type {media_type} cannot have {name}: readers would disagree on what it is"
-            raise ManifestInvalid(message)
+            raise ManifestInvalid(
+                f"a manifest of type {media_type} cannot have {name}: readers would disagree on what it is"
+            )
 
 
 def _image(document: dict[str, Any], media_type: str) -> Manifest:
     if document.get("config") is None:
-        message = "config is missing; an artifact without one uses the empty descriptor of the image specification"
-        raise ManifestInvalid(message)
+        raise ManifestInvalid(
+            "config is missing; an artifact without one uses the empty descriptor of the image specification"
+        )
     config = Descriptor.from_json(document["config"], "config")
     return Manifest(
         media_type=media_type,
@@ -158,8 +154,7 @@ def _image(document: dict[str, Any], media_type: str) -> Manifest:
 
 def _index(document: dict[str, Any], media_type: str) -> Manifest:
     if "manifests" not in document:
-        message = "manifests is missing"
-        raise ManifestInvalid(message)
+        raise ManifestInvalid("manifests is missing")
     return Manifest(
         media_type=media_type,
         config=None,
@@ -175,8 +170,7 @@ def _descriptors(value: object, name: str) -> tuple[Descriptor, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        message = f"{name} is not a list"
-        raise ManifestInvalid(message)
+        raise ManifestInvalid(f"{name} is not a list")
     return tuple(Descriptor.from_json(item, f"{name}[{position}]") for position, item in enumerate(value))
 
 

@@ -31,19 +31,17 @@ def parse_name(text: str) -> str:
             layout needs for itself: ``storage`` in front; ``blobs``, ``index.json`` or ``oci-layout`` further on.
     """
     if not text or len(text) > MAXIMUM_LENGTH:
-        message = f"the repository name has {len(text)} characters; it needs 1 to {MAXIMUM_LENGTH}"
-        raise NameInvalid(message)
+        raise NameInvalid(f"the repository name has {len(text)} characters; it needs 1 to {MAXIMUM_LENGTH}")
     if not _NAME.fullmatch(text):
-        message = (
+        raise NameInvalid(
             f"the repository name {quoted(text)} is not valid; segments of a-z and 0-9, "
             "joined inside by '.', '_', '__' or '-', are separated by '/'"
         )
-        raise NameInvalid(message)
     first, *later = text.split("/")
     if first == _RESERVED_FIRST:
-        message = f"repository names cannot start with the segment {_RESERVED_FIRST!r}: storage uses it"
-        raise NameInvalid(message)
+        raise NameInvalid(f"repository names cannot start with the segment {_RESERVED_FIRST!r}: storage uses it")
     if not _RESERVED_LATER.isdisjoint(later):
-        message = f"after the first segment, {', '.join(sorted(_RESERVED_LATER))} are reserved for the image layout"
-        raise NameInvalid(message)
+        raise NameInvalid(
+            f"after the first segment, {', '.join(sorted(_RESERVED_LATER))} are reserved for the image layout"
+        )
     return text

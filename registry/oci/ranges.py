@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from registry.oci.descriptor import MAXIMUM_SIZE
 from registry.oci.errors import RangeInvalid
 from registry.oci.quotation import quoted
 
@@ -41,10 +42,11 @@ class ByteRange:
 def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     """The parts of a blob of ``size`` bytes that a Range header asks for, in its order; None for the whole blob.
 
-    The header is ignored (None), as RFC 9110 allows, when it is absent, has another unit or is malformed; when it has more than
-    1024 ranges; when overlapping ranges would send the blob more than twice; and when a suffix of an empty blob is
-    asked for, which is satisfiable and has no Content-Range. Members of a list that cannot be satisfied are dropped.
-    A range whose end lies before its start is unsatisfiable here and not malformed: the conformance program wants 416.
+    The header is ignored (None), as RFC 9110 allows, when it is absent, has another unit or is malformed; when it has
+    more than 1024 ranges; when overlapping ranges would send the blob more than twice; and when a suffix of an empty
+    blob is asked for, which is satisfiable and has no Content-Range. Members of a list that cannot be satisfied are
+    dropped. A range whose end lies before its start is unsatisfiable here and not malformed: the conformance program
+    wants 416.
 
     Raises:
         RangeInvalid: no range can be satisfied; it carries ``Content-Range: bytes */size``.
@@ -56,8 +58,10 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
         return None
     ranges = [found for spec in specs if (found := _satisfy(spec, size)) is not None]
     if not ranges:
-        message = f"no range of {quoted(header or '')} lies inside the {size} bytes of the blob"
-        raise RangeInvalid(message, headers={"Content-Range": f"bytes */{size}"})
+        raise RangeInvalid(
+            f"no range of {quoted(header or '')} lies inside the {size} bytes of the blob",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
     if sum(found.length for found in ranges) > _MAXIMUM_AMPLIFICATION * size:
         return None
     return ranges
@@ -69,16 +73,18 @@ def parse_content_range(text: str) -> tuple[int, int]:
     The distribution spec writes ``0-1023``; ``bytes 0-1023/4096`` of RFC 9110 is understood too.
 
     Raises:
-        RangeInvalid: it is malformed, a number has more than 19 digits, or the end lies before the start.
+        RangeInvalid: it is malformed, a number is beyond 2^63-1 or the end lies before the start.
     """
     match = _CONTENT_RANGE.fullmatch(text.strip())
     if match is None:
-        message = f"the Content-Range {quoted(text)} is malformed; it is written <first byte>-<last byte>, as in 0-1023"
-        raise RangeInvalid(message)
+        raise RangeInvalid(
+            f"the Content-Range {quoted(text)} is malformed; it is written <first byte>-<last byte>, as in 0-1023"
+        )
     start, end = int(match[1]), int(match[2])
     if end < start:
-        message = f"the Content-Range {quoted(text)} ends before it starts"
-        raise RangeInvalid(message)
+        raise RangeInvalid(f"the Content-Range {quoted(text)} ends before it starts")
+    if end > MAXIMUM_SIZE:
+        raise RangeInvalid(f"the Content-Range {quoted(text)} lies beyond the largest size of a blob")
     return start, end
 
 

@@ -11,6 +11,7 @@ import orjson
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
+from registry.oci.quotation import quoted
 from registry.oci.tag import parse_tag
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ _MAXIMUM_SEQUENCE: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A change of a repository: a manifest put with or without tags, tags removed, a manifest removed."""
+    """A change of a repository: a manifest put with or without tags, tags removed, a manifest removed.
+
+    Raises:
+        ValueError: the fields do not make the change that the operation names. Found before it is written, since a
+            journal that cannot be read stops its repository.
+    """
 
     sequence: int
     """From 1, allotted by the database, without holes within a repository."""
@@ -34,13 +40,26 @@ class Record:
     """Who asked for it."""
     operation: Operation
     digest: Digest | None
-    """The manifest that is put or deleted; None for ``untag``."""
+    """The manifest that is put or deleted; may be None for ``put``, whose descriptor says it."""
     descriptor: Descriptor | None
     """The new manifest of ``put``; None for the others."""
     tags: tuple[str, ...]
     """The tags that are set or removed."""
     old: dict[str, str] = field(hash=False)
     """The digest that each of the tags had before; absent for a new tag."""
+
+    def __post_init__(self) -> None:
+        complete = {
+            "put": self.descriptor is not None and self.digest in {None, self.descriptor.digest},
+            "untag": self.descriptor is None and bool(self.tags),
+            "delete": self.descriptor is None and self.digest is not None,
+        }
+        if not complete[self.operation]:
+            raise ValueError(f"the record lacks or contradicts what {self.operation} needs")
+        if not 1 <= self.sequence <= _MAXIMUM_SEQUENCE:
+            raise ValueError(f"the record has the sequence number {self.sequence}; they start at 1")
+        if not _TIME.fullmatch(self.time):
+            raise ValueError(f"the time of the record is not RFC 3339 in UTC: {quoted(self.time)}")
 
     def to_line(self) -> bytes:
         """The record as one line of JSON, line feed included."""
@@ -67,13 +86,11 @@ class Record:
         """
         document = orjson.loads(line)
         if not isinstance(document, dict):
-            message = "the record is not a JSON object"
-            raise ValueError(message)  # noqa: TRY004  # ValueError is the contract
+            raise ValueError("the record is not a JSON object")  # noqa: TRY004  # ValueError is the contract
         try:
             return _from_json(document)
         except RegistryError as error:
-            message = f"the record is damaged: {error.message}"
-            raise ValueError(message) from error
+            raise ValueError(f"the record is damaged: {error.message}") from error
 
     def apply(self, index: Index) -> None:
         """Make the change in ``index``; making it twice is the same as once."""
@@ -92,7 +109,7 @@ class Record:
 def _from_json(document: dict[str, Any]) -> Record:
     new = document.get("new")
     digest = document.get("digest")
-    record = Record(
+    return Record(
         sequence=_checked(document, "seq", int),
         time=_checked(document, "time", str),
         actor=_checked(document, "actor", str),
@@ -102,8 +119,6 @@ def _from_json(document: dict[str, Any]) -> Record:
         tags=tuple(parse_tag(_text(tag)) for tag in _checked(document, "tags", list)),
         old={parse_tag(tag): Digest.parse(_text(old)) for tag, old in _checked(document, "old", dict).items()},
     )
-    _check(record)
-    return record
 
 
 def _operation(document: dict[str, Any]) -> Operation:
@@ -115,36 +130,18 @@ def _operation(document: dict[str, Any]) -> Operation:
         case "delete":
             return "delete"
         case other:
-            message = f"the record has an unknown operation: {other!r:.80}"
-            raise ValueError(message)
-
-
-def _check(record: Record) -> None:
-    """Refuse a record whose fields do not make the change that its operation names."""
-    complete = {
-        "put": record.descriptor is not None and record.digest in {None, record.descriptor.digest},
-        "untag": record.descriptor is None and bool(record.tags),
-        "delete": record.descriptor is None and record.digest is not None,
-    }
-    if not complete[record.operation]:
-        message = f"the record lacks or contradicts what {record.operation} needs"
-        raise ValueError(message)
-    if not 1 <= record.sequence <= _MAXIMUM_SEQUENCE or not _TIME.fullmatch(record.time):
-        message = "the record has no valid sequence number or time"
-        raise ValueError(message)
+            raise ValueError(f"the record has an unknown operation: {other!r:.80}")
 
 
 def _checked(document: dict[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401  # of the given type
     value = document.get(name)
     # bool is a subclass of int: the exact type is meant.
     if type(value) is not kind:
-        message = f"the record has no valid {name}"
-        raise ValueError(message)
+        raise ValueError(f"the record has no valid {name}")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        message = "the record holds something else where text is expected"
-        raise ValueError(message)  # noqa: TRY004  # ValueError is the contract
+        raise ValueError("the record holds something else where text is expected")  # noqa: TRY004  # ValueError is the contract
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, Final
 
 import orjson
@@ -19,20 +20,19 @@ def loads(data: bytes) -> Any:  # noqa: ANN401  # any JSON value
     """Decode ``data``.
 
     Raises:
-        StrictJSONError: it is not UTF-8, has a byte order mark, a lone surrogate, NaN, Infinity or a syntax error, an object
-            names a member twice, it is nested too deeply (about 1000 levels) or it holds very many objects and lists.
+        StrictJSONError: it is not UTF-8, has a byte order mark, a lone surrogate, NaN, Infinity or a syntax error, an
+            object names a member twice, it is nested too deeply (about 1000 levels) or it holds very many objects and
+            lists.
     """
     if data.count(b"{") + data.count(b"[") > _MAXIMUM_CONTAINERS:
-        message = f"more than {_MAXIMUM_CONTAINERS} objects and lists"
-        raise StrictJSONError(message)
+        raise StrictJSONError(f"more than {_MAXIMUM_CONTAINERS} objects and lists")
     try:
         # orjson is strict where the standard library is lenient (NaN, lone surrogates, depth), and the standard library
         # shows repeated names where orjson keeps the last.
         orjson.loads(data)
         return _DECODER.decode(data.decode())
     except RecursionError as error:
-        message = "nested too deeply"
-        raise StrictJSONError(message) from error
+        raise StrictJSONError("nested too deeply") from error
     except StrictJSONError:
         raise
     except ValueError as error:
@@ -43,10 +43,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) == len(pairs):
         return members
-    seen: set[str] = set()
-    repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-    message = f"the name {repeated[:80]!a} appears twice in one object"
-    raise StrictJSONError(message)
+    [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
+    raise StrictJSONError(f"the name {repeated[:80]!a} appears twice in one object")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)

@@ -22,9 +22,8 @@ def parse_tag(text: str) -> str:
         TagInvalid: it does not.
     """
     if not is_tag(text):
-        message = (
+        raise TagInvalid(
             f"the tag {quoted(text)} is not valid; it has 1 to 128 letters, digits, '_', '.' or '-' "
             "and does not start with '.' or '-'"
         )
-        raise TagInvalid(message)
     return text
