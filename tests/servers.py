@@ -1,0 +1,232 @@
+"""Real servers for tests: ``registry serve`` as a subprocess, with a directory, a port and a process group of its own.
+
+Nothing here knows how the registry works inside; a server is started the way an operator starts it, asked over HTTP and
+stopped by signals. ``STOWAGE_TEST_PROGRAM`` names another program that understands ``serve --config FILE``, so that a test
+can be tried on another version.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+HOST = "127.0.0.1"
+START_TIMEOUT = 30.0  # seconds until /livez must answer; generous because two test workers may share one core
+STOP_TIMEOUT = 40.0  # seconds for a clean exit after SIGTERM; longer than the default http.drain_timeout
+LOG_TAIL = 6000  # bytes of the log that a failing test shows
+
+
+class ServerError(AssertionError):
+    """A server did not start or stop as it must; the message ends with the tail of its log."""
+
+
+def program() -> list[str]:
+    """The command in front of ``serve``: the ``registry`` of this interpreter's environment unless another is named."""
+    named = os.environ.get("STOWAGE_TEST_PROGRAM")
+    return named.split() if named else [str(Path(sys.executable).with_name("registry"))]
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on.
+
+    Taken from below the kernel's ephemeral range, so that no client connection of a test beside this one gets it between
+    now and the moment the server binds it.
+    """
+    for _ in range(100):
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise ServerError("no free loopback port in 20000-32000")
+
+
+class RegistryProcess:
+    """One ``registry serve`` with its own root directory, configuration file, log and process group.
+
+    ``config`` overrides sections of the default test configuration, key by key. The storage outlives ``stop``, ``kill`` and
+    ``restart``; the log is appended to. Not safe for use from several threads, except for the read-only attributes.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Mapping[str, object]] | None = None) -> None:
+        self.directory = directory
+        self.root = directory / "storage"
+        self.log_path = directory / "server.log"
+        self.config_path = directory / "config.json"
+        self.port = free_port()
+        self.config = self._merged(config or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _merged(self, overrides: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+        """Return the default configuration with the keys of each section of ``overrides`` on top."""
+        merged: dict[str, dict[str, object]] = {
+            "http": {"host": HOST, "port": self.port, "workers": 1},
+            "storage": {"driver": "local", "root_directory": str(self.root)},
+            "log": {"format": "json"},
+        }
+        for section, values in overrides.items():
+            merged.setdefault(section, {}).update(values)
+        return merged
+
+    @property
+    def address(self) -> str:
+        """``host:port``, as it stands in an image reference."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+        return f"http://{self.address}"
+
+    @property
+    def pid(self) -> int:
+        """The process that was started: the parent of the workers if there are several, and leader of the group."""
+        if self._process is None:
+    XX
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is None:
+            return
+        if error is None:
+            self.stop()
+        else:
+            self.kill()
+
+    def start(self, timeout: float = START_TIMEOUT) -> None:
+        """Return once ``/livez`` answers 200; ``ServerError`` after ``timeout`` seconds or if the server exits."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config_path.write_text(json.dumps(self.config, indent=2), encoding="utf-8")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*program(), "serve", "--config", str(self.config_path)],
+                cwd=self.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+        deadline = time.monotonic() + timeout
+        while not self.answers("/livez"):
+            if (code := self._process.poll()) is not None:
+                self._end_group()
+                raise self._error(f"the server exited with {code} before it answered")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise self._error(f"/livez did not answer within {timeout} s")
+            time.sleep(0.02)
+
+    def answers(self, path: str) -> bool:
+        """Tell whether GET ``path`` is 200 now."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """SIGTERM to the parent, as an operator sends it; all processes must end, with exit code 0, in ``timeout`` s."""
+        process = self._running()
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise self._error(f"still running {timeout} s after SIGTERM") from None
+        left = list(self.processes())
+        self._end_group()
+        if code != 0:
+            raise self._error(f"exit code {code} after SIGTERM")
+        if left:
+            raise self._error(f"processes {left} outlived their parent")
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the group at once, as a crash of the machine would; waits until they are gone."""
+        process = self._running()
+        self._end_group()
+        process.wait()
+
+    def restart(self, timeout: float = START_TIMEOUT) -> None:
+        """Stop cleanly when running, then start again on the same storage, port and configuration."""
+        if self._process is not None:
+            self.stop()
+        self.start(timeout)
+
+    def processes(self) -> Iterator[int]:
+        """Yield the pid of every living process of the group; zombies are not counted."""
+        group = self.pid
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with suppress(OSError):
+                # The name in parentheses may hold spaces; state, parent and group follow the last parenthesis.
+                state, _parent, process_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(process_group) == group and state not in "ZX":
+                    yield int(entry.name)
+
+    def peak_memory(self) -> int:
+        """Return the sum of the largest resident size that each living process ever had, in bytes (VmHWM).
+
+        An upper bound of what they had at one time together.
+        """
+        return self._memory("VmHWM")
+
+    def memory(self) -> int:
+        """Return the sum of the resident sizes of the living processes, in bytes (VmRSS)."""
+        return self._memory("VmRSS")
+
+    def _memory(self, field: str) -> int:
+        total = 0
+        for pid in self.processes():
+            with suppress(OSError):
+                for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                    if line.startswith(f"{field}:"):
+                        total += int(line.split()[1]) * 1024
+        return total
+
+    def log_tail(self) -> str:
+        """Return the end of the log, at most ``LOG_TAIL`` bytes."""
+        if not self.log_path.exists():
+            return ""
+        with self.log_path.open("rb") as log:
+            log.seek(max(0, self.log_path.stat().st_size - LOG_TAIL))
+            return log.read().decode(errors="replace")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+    XX
+        return self._process
+
+    def _end_group(self) -> None:
+        """SIGKILL whatever is left of the group and forget the process."""
+        process = self._running()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        self._process = None
+
+    def _error(self, what: str) -> ServerError:
+        return ServerError(f"{what}; the end of {self.log_path}:\n{self.log_tail()}")
