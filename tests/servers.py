@@ -1,8 +1,8 @@
 """Real servers for tests: ``registry serve`` as a subprocess, with a directory, a port and a process group of its own.
 
 Nothing here knows how the registry works inside; a server is started the way an operator starts it, asked over HTTP and
-stopped by signals. ``STOWAGE_TEST_PROGRAM`` names another program that understands ``serve --config FILE``, so that a test
-can be tried on another version.
+stopped by signals. ``STOWAGE_TEST_PROGRAM`` names another program that understands ``serve --config FILE``, so that a
+test can be tried on another version.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def program() -> list[str]:
 def free_port() -> int:
     """Return a loopback port that nobody listens on.
 
-    Taken from below the kernel's ephemeral range, so that no client connection of a test beside this one gets it between
-    now and the moment the server binds it.
+    Taken from below the kernel's ephemeral range, so that no client connection of a test beside this one gets it
+    between now and the moment the server binds it.
     """
     for _ in range(100):
         port = random.randint(20_000, 32_000)
@@ -57,8 +57,9 @@ def free_port() -> int:
 class RegistryProcess:
     """One ``registry serve`` with its own root directory, configuration file, log and process group.
 
-    ``config`` overrides sections of the default test configuration, key by key. The storage outlives ``stop``, ``kill`` and
-    ``restart``; the log is appended to. Not safe for use from several threads, except for the read-only attributes.
+    ``config`` overrides sections of the default test configuration, key by key. The storage outlives ``stop``,
+    ``kill`` and ``restart``; the log is appended to. Not safe for use from
+    several threads, except for the read-only attributes.
     """
 
     def __init__(self, directory: Path, config: Mapping[str, Mapping[str, object]] | None = None) -> None:
@@ -95,7 +96,7 @@ class RegistryProcess:
     def pid(self) -> int:
         """The process that was started: the parent of the workers if there are several, and leader of the group."""
         if self._process is None:
-    XX
+            raise ServerError("the server is not running")
         return self._process.pid
 
     def __enter__(self) -> Self:
@@ -149,7 +150,7 @@ class RegistryProcess:
             connection.close()
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """SIGTERM to the parent, as an operator sends it; all processes must end, with exit code 0, in ``timeout`` s."""
+        """SIGTERM to the parent, as an operator sends it; all processes must end, with exit code 0, in time."""
         process = self._running()
         process.send_signal(signal.SIGTERM)
         try:
@@ -218,7 +219,7 @@ class RegistryProcess:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-    XX
+            raise ServerError("the server is not running")
         return self._process
 
     def _end_group(self) -> None:
