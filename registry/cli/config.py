@@ -1,0 +1,38 @@
+"""``registry config check | show | schema``."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from registry.cli.output import ConfigOption, JsonOption, command, print_json
+from registry.config import ConfigError, Settings
+from registry.config_check import check_settings
+
+app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
+
+
+@app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say whether the registry can start with this configuration; every mistake names its key."""
+    with command(as_json=as_json) as output:
+        problems = check_settings(output.settings(config))
+        if problems:
+            raise ConfigError(problems)
+        output.document({"problems": []}, ["The configuration is valid."])
+
+
+@app.command()
+def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print every setting in use, from the file, the environment and the defaults, with secrets masked."""
+    with command(as_json=as_json) as output:
+        settings = output.settings(config).masked()
+        output.document(settings, json.dumps(settings, indent=2, ensure_ascii=False).splitlines())
+
+
+@app.command()
+def schema(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: ARG001 - every command has both
+    """Print the JSON Schema of the configuration file."""
+    with command(as_json=as_json):
+        print_json(Settings.json_schema())

@@ -1,0 +1,139 @@
+"""How every command ends: its exit code, and one JSON document on stdout where ``--json`` asks for it."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from registry.config import ConfigError, Settings, load_settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="JSON file of settings; without one, the defaults.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+
+
+class ExitCode(enum.IntEnum):
+    """What the caller can tell from the code alone."""
+
+    DONE = 0
+    PROBLEMS = 1
+    """Done, but problems are listed."""
+    USAGE = 2
+    """Bad usage or configuration; nothing was done."""
+    REFUSED = 3
+    """Something would be lost."""
+    UNFINISHED = 4
+    """Run it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A command that did not do what was asked."""
+
+    code: ExitCode
+    error: str
+    """One word for programs: usage, configuration, refused, unfinished."""
+    message: str
+
+
+class Output:
+    """What a command prints: documents and lines on stdout, all else on stderr."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def document(self, value: object, lines: list[str]) -> None:
+        """The result: ``value`` (a dataclass or a JSON value) for a program, ``lines`` for a person."""
+        if self.as_json:
+            print_json(value)
+        else:
+            for line in lines:
+                print(line)
+
+    def settings(self, path: Path | None) -> Settings:
+        """The settings of this command; logs go to stderr in their form from here on. Raises ConfigError."""
+        from registry.observability.logs import configure_logging
+
+        settings = load_settings(path)
+        configure_logging(settings.log.format, settings.log.level)
+        return settings
+
+
+@contextmanager
+def command(*, as_json: bool) -> Iterator[Output]:
+    """The frame of every command: whatever is raised inside becomes a message and the exit code that belongs to it."""
+    try:
+        yield Output(as_json=as_json)
+    except typer.Exit:
+        raise
+    except ConfigError as error:
+        _fail_configuration(error, as_json=as_json)
+    except KeyboardInterrupt:
+        _fail(Failure(ExitCode.UNFINISHED, "unfinished", "interrupted; run it again"), as_json=as_json)
+    except Exception as error:
+        failure = _explain(error)
+        if failure is None:
+            import logging
+
+            logging.getLogger("registry.cli").exception("unexpected error")
+            failure = Failure(ExitCode.UNFINISHED, "unfinished", f"unexpected error: {error!r}")
+        _fail(failure, as_json=as_json)
+
+
+def print_json(value: object) -> None:
+    """One document on stdout; paths and times as text."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    json.dump(plain, sys.stdout, indent=2, default=str, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def describe(report: object) -> list[str]:
+    """The fields of a report, one to a line, for a person; lists by their lines."""
+    fields: dict[str, Any] = asdict(report) if is_dataclass(report) and not isinstance(report, type) else {}
+    lines = []
+    for name, value in fields.items():
+        label = name.replace("_", " ")
+        if isinstance(value, (list, tuple)):
+            lines += [f"{label}: {len(value)}", *(f"  {entry}" for entry in value)]
+        else:
+            lines.append(f"{label}: {'none' if value is None else value}")
+    return lines
+
+
+def _explain(error: Exception) -> Failure | None:
+    """What an error of the layers below means for the caller; None for what nobody foresaw."""
+    from registry.database.errors import DatabaseError, SchemaTooNew
+    from registry.oci.errors import RegistryError
+    from registry.storage.errors import StorageError
+
+    if isinstance(error, SchemaTooNew):
+        return Failure(ExitCode.REFUSED, "refused", str(error))
+    if isinstance(error, (DatabaseError, StorageError, RegistryError, OSError)):
+        return Failure(ExitCode.UNFINISHED, "unfinished", f"{error}; run the command again once that is repaired")
+    return None
+
+
+def _fail(failure: Failure, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"error": failure.error, "message": failure.message})
+    else:
+        print(f"registry: {failure.message}", file=sys.stderr)
+    raise typer.Exit(failure.code)
+
+
+def _fail_configuration(error: ConfigError, *, as_json: bool) -> None:
+    if as_json:
+        print_json(error.document())
+    else:
+        for line in str(error).splitlines():
+            print(f"registry: {line}", file=sys.stderr)
+    raise typer.Exit(ExitCode.USAGE)

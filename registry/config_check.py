@@ -1,0 +1,54 @@
+"""What is wrong with settings that are well formed, found by looking at this machine without changing it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import ssl
+from typing import TYPE_CHECKING
+
+from registry.config_file import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from registry.config import Settings, TlsSettings
+
+
+def check_settings(settings: Settings) -> list[Problem]:
+    """Each setting that would keep the registry from starting here, and what would be right."""
+    problems = list(_check_root(settings.storage.root_directory))
+    if settings.database.url is not None:
+        problems += _check_database(settings.database.url)
+    if settings.http.tls is not None:
+        problems += _check_tls(settings.http.tls)
+    return problems
+
+
+def _check_root(root: Path) -> Iterator[Problem]:
+    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        yield Problem("storage.root_directory", f"{existing} is not a directory", "")
+    elif not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        yield Problem("storage.root_directory", f"{existing} cannot be written by this user; change its owner", "")
+
+
+def _check_database(url: str) -> Iterator[Problem]:
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        yield Problem("database.url", "PostgreSQL needs another package; install stowage[postgresql]", "")
+
+
+def _check_tls(tls: TlsSettings) -> Iterator[Problem]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        message = f"{tls.certificate} and {tls.key} are not a PEM certificate and its key: {error}"
+        yield Problem("http.tls.certificate", message, "")
+    if tls.client_ca is None:
+        return
+    try:
+        context.load_verify_locations(tls.client_ca)
+    except (OSError, ssl.SSLError) as error:
+        yield Problem("http.tls.client_ca", f"{tls.client_ca} holds no PEM certificate: {error}", "")
