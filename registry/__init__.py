@@ -1,0 +1,1 @@
+"""Stowage, an OCI container registry that lets its owner change their mind about storage."""

@@ -1,0 +1,1 @@
+"""The HTTP edge of the OCI API: one module per chapter of the distribution specification."""

@@ -1,0 +1,1 @@
+"""What runs beside requests: leases and the schedule."""

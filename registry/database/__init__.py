@@ -1,0 +1,1 @@
+"""The cache DB: tables and queries."""

@@ -1,0 +1,1 @@
+"""The domain: repositories, blobs and their locations, upload sessions, records and the index."""
