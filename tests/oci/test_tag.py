@@ -1,0 +1,33 @@
+"""Tags: the grammar, on both sides of each of its limits."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.oci.errors import TagInvalid
+from registry.oci.tag import is_tag, parse_tag
+
+
+@pytest.mark.parametrize("tag", ["latest", "1", "_", "_.-", "v1.2.3-rc_1", "UPPER", "a" * 128, "sha256-abc.sig"])
+def test_a_tag_inside_the_grammar_is_itself(tag: str) -> None:
+    assert is_tag(tag)
+    assert parse_tag(tag) == tag
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["", ".", "..", "-a", ".a", "a" * 129, "a b", "a\n", "\n", "a/b", "a:b", "a+b", "a\x00", "\u00e4", "\uff11", "\ud800"],
+)
+def test_a_tag_outside_the_grammar_is_refused(tag: str) -> None:
+    assert not is_tag(tag)
+    with pytest.raises(TagInvalid) as raised:
+        parse_tag(tag)
+    assert raised.value.message.isascii()
+    assert raised.value.message.isprintable()
+
+
+@given(st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", fullmatch=True))
+def test_tags_made_by_the_grammar_are_accepted(tag: str) -> None:
+    assert parse_tag(tag) == tag
