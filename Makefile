@@ -1,0 +1,56 @@
+# make run    virtual environment, install, serve on 127.0.0.1:5000        make lint   ruff, mypy, layers
+# make test   all tests but the long ones, at most five minutes            make bench  the table of docs/performance.md
+# make clients, make conformance, make soak: the long ones; they need the programs that .ci/run installs
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: run test lint format bench conformance clients soak clean
+
+run: $(VENV)/.installed
+	$(BIN)/registry serve $(if $(CONFIG),--config $(CONFIG))
+
+test: $(VENV)/.developed
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+lint: $(VENV)/.developed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.developed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.developed
+	$(BIN)/python -m benchmarks $(ARGS)
+
+conformance: $(VENV)/.developed
+	$(BIN)/pytest -m conformance $(ARGS)
+
+clients: $(VENV)/.developed
+	$(BIN)/pytest -m clients $(ARGS)
+
+soak: $(VENV)/.developed
+	$(BIN)/pytest -m soak $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+
+# Stamps: an environment is made again only when what it is made from has changed.
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; install it or name it with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.developed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
