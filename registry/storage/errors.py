@@ -1,5 +1,4 @@
 """What a storage driver may raise. A vendor's exception never leaves its driver (I10)."""
-# ruff: noqa: N818 - the names say what was found, several of them are answers rather than errors
 
 from __future__ import annotations
 

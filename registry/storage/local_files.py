@@ -1,0 +1,225 @@
+"""Files that appear whole or not at all: temporary name, fsync, link or rename, fsync of the directory (I1)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from os.path import dirname
+from typing import TYPE_CHECKING, TypeVar
+
+from registry.storage.keys import TEMPORARY_SEGMENT
+from registry.storage.local_link import UNLINKABLE, LocalLinks
+from registry.storage.local_locks import KeyLocks
+from registry.storage.local_root import object_stat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.storage.driver import ObjectStat
+    from registry.storage.local_root import LocalRoot
+
+TEMPORARY_UPLOAD = "tmp-"
+"""Begins the names in ``.uploads`` that are files on their way to a key, not uploads."""
+
+_ATTEMPTS = 16
+"""How often a directory may vanish between its creation and its first entry before that is an error."""
+
+_SETTLED_NAMES = 65536
+"""How many names are remembered as durable (some 200 bytes each) before all are forgotten."""
+
+T = TypeVar("T")
+
+Fill = Callable[[str], None]
+"""Makes the whole, durable file at a temporary path that does not exist yet. May be called a second time."""
+
+
+class LocalFiles:
+    """Publishes files below the root. Its methods raise OSError, and what the callables given to them raise.
+
+    Args:
+        root: the root directory.
+        fsync: whether anything is made durable; without it atomicity holds, durability does not.
+    """
+
+    def __init__(self, root: LocalRoot, *, fsync: bool) -> None:
+        self.root = root
+        self.locks = KeyLocks(root.locks)
+        self.links = LocalLinks(fsync=fsync)
+        self._fsync = fsync
+        self._settled: dict[str, int] = {}
+        self._foreign: set[str] = set()
+
+    # ---- publishing
+
+    def publish(self, key: str, fill: Fill, *, check: Callable[[str], None] | None = None) -> ObjectStat:
+        """Replace or create the file of ``key`` by what ``fill`` makes.
+
+        ``check`` is called with the path while no other writer can change it, right before the replacement.
+        """
+        path = self.root.locate(key)
+        if not self._is_foreign(dirname(path)):
+            try:
+                return self._replace(key, path, self.temporary(), fill, check)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # The device numbers are equal and yet a name cannot move there: a bind mount.
+                self._foreign.add(dirname(path))
+        self.make_directories(dirname(path))
+        with self._beside(dirname(path)) as temporary:
+            return self._replace(key, path, temporary, fill, check)
+
+    def publish_link(self, key: str, source: str, *, hard: bool = True) -> ObjectStat:
+        """Replace or create the file of ``key`` by a further name of the durable file ``source``, or a copy of it.
+
+        With ``hard`` by a hard link where that is possible. Raises FileNotFoundError when ``source`` is gone.
+        """
+        linked = self._link_absent(key, source) if hard else None
+        return linked or self.publish(key, lambda temporary: self.links.share(source, temporary, hard=hard))
+
+    def temporary(self) -> str:
+        """A new path in ``.uploads`` that ``uploads()`` reports if it is left behind."""
+        return f"{self.root.uploads}/{TEMPORARY_UPLOAD}{uuid.uuid4().hex}"
+
+    def _link_absent(self, key: str, source: str) -> ObjectStat | None:
+        """Link straight to a name where nothing is; None where something is, or where linking is impossible."""
+        path = self.root.locate(key)
+
+        def link() -> ObjectStat:
+            os.link(source, path, follow_symlinks=False)
+            return object_stat(os.lstat(path))
+
+        try:
+            stat = self.locked(key, link)
+        except OSError as error:
+            if error.errno == errno.EEXIST or error.errno in UNLINKABLE:
+                return None
+            raise
+        self.settle(dirname(path))
+        return stat
+
+    def _replace(
+        self, key: str, path: str, temporary: str, fill: Fill, check: Callable[[str], None] | None
+    ) -> ObjectStat:
+        def rename() -> ObjectStat:
+            if check is not None:
+                check(path)
+            os.rename(temporary, path)
+            return object_stat(os.lstat(path))
+
+        try:
+            fill(temporary)
+            stat = self.locked(key, rename)
+        finally:
+            # Also after a success: a rename between two names of one inode does nothing and leaves both.
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+        self.settle(dirname(path))
+        return stat
+
+    def locked(self, key: str, action: Callable[[], T]) -> T:
+        """The result of ``action``, done under the lock of ``key`` once its directory is there."""
+        directory = dirname(self.root.locate(key))
+        for _ in range(_ATTEMPTS):
+            try:
+                with self.locks.hold(key):
+                    return action()
+            except FileNotFoundError:
+                if os.path.isdir(directory):
+                    raise
+            self.make_directories(directory)
+        raise OSError(errno.ENOENT, f"the directory of {key} vanishes as often as it is created")
+
+    @contextmanager
+    def _beside(self, directory: str) -> Iterator[str]:
+        """A temporary name in a directory on another file system; a link in ``.uploads`` tells where it is."""
+        marker = self.temporary()
+        temporary = f"{directory}/{TEMPORARY_SEGMENT}{uuid.uuid4().hex}"
+        os.symlink(temporary, marker)
+        try:
+            yield temporary
+        finally:
+            self.remove_temporary(marker)
+
+    def remove_temporary(self, path: str) -> None:
+        """Remove a file of ``.uploads``, and the temporary file elsewhere that it tells of, where they are there."""
+        place = os.readlink(path) if os.path.islink(path) else ""
+        if place.startswith(f"{self.root.path}/") and os.path.basename(place).startswith(TEMPORARY_SEGMENT):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(place)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def _is_foreign(self, directory: str) -> bool:
+        """Whether files cannot move from ``.uploads`` into ``directory``, as far as is known."""
+        if directory in self._foreign:
+            return True
+        try:
+            return os.stat(directory).st_dev != self.root.device
+        except FileNotFoundError:
+            return False
+
+    # ---- directories
+
+    def make_directories(self, directory: str) -> None:
+        """Create what is missing between the root and ``directory``; never the root, whose disk may be unmounted."""
+        try:
+            os.mkdir(directory)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            if dirname(directory) == self.root.path:
+                raise
+            self.make_directories(dirname(directory))
+            with suppress(FileExistsError, FileNotFoundError):  # whoever is racing: the caller tries again
+                os.mkdir(directory)
+
+    # ---- durability
+
+    def sync(self, descriptor: int) -> None:
+        """Put the bytes of a file on stable storage."""
+        if self._fsync:
+            os.fsync(descriptor)
+
+    def settle(self, directory: str) -> None:
+        """Put the names in ``directory`` on stable storage, and the names that lead from the root to it.
+
+        Who made a directory may have died before making it durable, so each process does it once for each directory.
+        """
+        if not self._fsync:
+            return
+        inode = _sync_directory(directory)
+        while directory != self.root.path and not self.is_settled(directory, inode):
+            parent = dirname(directory)
+            parent_inode = _sync_directory(parent)
+            self.note_settled(directory, inode)
+            directory, inode = parent, parent_inode
+
+    def sync_names(self, directory: str) -> None:
+        """Put removals of names from ``directory`` on stable storage; a missing directory has none."""
+        if self._fsync:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                _sync_directory(directory)
+
+    def is_settled(self, path: str, inode: int) -> bool:
+        """Whether this process has made the name ``path`` of ``inode`` durable before."""
+        return self._settled.get(path) == inode
+
+    def note_settled(self, path: str, inode: int) -> None:
+        """Remember that the name ``path`` of ``inode`` is durable."""
+        if len(self._settled) >= _SETTLED_NAMES:
+            self._settled.clear()
+        self._settled[path] = inode
+
+
+def _sync_directory(directory: str) -> int:
+    """Put the names in a directory on stable storage; returns its inode."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)

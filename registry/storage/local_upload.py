@@ -1,0 +1,226 @@
+"""Uploads on local disk: one file each, and ``flock`` on it as the right to write."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING, Self
+
+from registry.storage.driver import UploadEntry
+from registry.storage.errors import StorageUnavailable, UploadBusy, UploadOffsetMismatch
+from registry.storage.keys import check_upload_id
+from registry.storage.local_files import TEMPORARY_UPLOAD
+from registry.storage.local_link import write_all
+from registry.storage.local_reader import LocalReader
+from registry.storage.local_writeback import WriteBack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.storage.driver import ObjectStat
+    from registry.storage.local_files import LocalFiles
+
+
+class LocalUploads:
+    """The files below ``.uploads``."""
+
+    def __init__(self, files: LocalFiles, *, write_back: bool) -> None:
+        self._files = files
+        self._root = files.root
+        self._write_back = write_back
+        self._held: set[str] = set()
+
+    def start(self, upload_id: str) -> None:
+        """An empty file. An older upload of this name is left to whoever still has it open."""
+        if upload_id.startswith(TEMPORARY_UPLOAD):
+            raise ValueError(f"not an upload id: {upload_id!r}")
+        path = self._locate(upload_id)
+        with self._root.writing(upload_id):
+            try:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            except FileExistsError:
+                # Never truncated: its bytes may have been published.
+                os.unlink(path)
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+
+    def open(self, upload_id: str) -> LocalUploadWriter:
+        """See StorageDriver.open_upload."""
+        path = self._locate(upload_id)
+        with self._root.reading(upload_id):
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _lock(descriptor, upload_id, fcntl.LOCK_EX)
+            self._check_current(descriptor, upload_id, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._held.add(upload_id)
+        write_back = WriteBack(enabled=self._write_back)
+        return LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, self._held)
+
+    def read(self, upload_id: str) -> LocalReader:
+        """See StorageDriver.read_upload."""
+        return LocalReader(self._root, upload_id, self._locate(upload_id))
+
+    def publish(self, upload_id: str, key: str) -> ObjectStat:
+        """See StorageDriver.publish_upload."""
+        path = self._locate(upload_id)
+        self._root.locate(key)
+        with self._root.reading(upload_id):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._keep_others_out(descriptor, upload_id)
+            with self._root.writing(key):
+                self._files.sync(descriptor)
+                return self._files.publish_link(key, path)
+        except StorageUnavailable as error:
+            if not os.path.lexists(path):
+                raise self._root.missing(upload_id) from error
+            raise
+        finally:
+            os.close(descriptor)
+
+    def discard(self, upload_id: str) -> None:
+        """See StorageDriver.discard_upload. Its name alone goes: who has it open keeps writing to nowhere."""
+        path = self._locate(upload_id)
+        with self._root.writing(upload_id):
+            self._files.remove_temporary(path)
+
+    def entries(self) -> Iterator[UploadEntry]:
+        """See StorageDriver.uploads."""
+        with self._root.writing(""), os.scandir(self._root.uploads) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            try:
+                check_upload_id(name)
+                yield UploadEntry(name, self._modified(name))
+            except (FileNotFoundError, ValueError):  # gone meanwhile, or not ours
+                continue
+            except OSError as error:
+                raise self._root.write_error(name, error) from error
+
+    def _modified(self, name: str) -> float:
+        path = f"{self._root.uploads}/{name}"
+        modified = os.lstat(path).st_mtime
+        try:
+            # A link tells of a temporary file elsewhere that may still be written to.
+            return max(modified, os.stat(path).st_mtime)
+        except FileNotFoundError:
+            return modified
+
+    def _check_current(self, descriptor: int, upload_id: str, path: str) -> None:
+        """Whoever held the right before may have discarded or replaced the file that was opened."""
+        with self._root.reading(upload_id):
+            current = os.lstat(path)
+        if not os.path.samestat(current, os.fstat(descriptor)):
+            raise UploadBusy(upload_id, "it was replaced in this instant")
+
+    def _keep_others_out(self, descriptor: int, upload_id: str) -> None:
+        """Nobody begins to write while it is published; who holds the right in this process is the caller itself."""
+        try:
+            _lock(descriptor, upload_id, fcntl.LOCK_SH)
+        except UploadBusy:
+            if upload_id not in self._held:
+                raise
+
+    def _locate(self, upload_id: str) -> str:
+        check_upload_id(upload_id)
+        return f"{self._root.uploads}/{upload_id}"
+
+
+class LocalUploadWriter:
+    """Appends to an upload's file while holding its lock."""
+
+    def __init__(
+        self, files: LocalFiles, upload_id: str, path: str, descriptor: int, write_back: WriteBack, held: set[str]
+    ) -> None:
+        self._files = files
+        self._upload_id = upload_id
+        self._path = path
+        self._descriptor = descriptor
+        self._write_back = write_back
+        self._held = held
+        self._position: int | None = None
+
+    def resume(self, state: str, *, offset: int) -> None:  # noqa: ARG002 - the file says everything
+        """See UploadWriter."""
+        self._check_open()
+        with self._files.root.writing(self._upload_id):
+            size = os.fstat(self._descriptor).st_size
+            if size < offset:
+                raise UploadOffsetMismatch(self._upload_id, f"{size} bytes are there, {offset} expected")
+            self._leave_published(offset)
+            if size > offset:
+                os.ftruncate(self._descriptor, offset)
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+        self._write_back.restart(offset)
+        self._position = offset
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See UploadWriter."""
+        self._check_open()
+        if self._position is None:
+            raise ValueError("an upload is resumed before it is written to")
+        with self._files.root.writing(self._upload_id):
+            self._leave_published(self._position)
+            write_all(self._descriptor, data)
+        self._position += memoryview(data).nbytes
+        self._write_back.advance(self._descriptor, self._position)
+
+    def flush(self) -> str:
+        """Nothing is held back: what was written is in the page cache, for every process."""
+        self._check_open()
+        return ""
+
+    def close(self) -> None:
+        """See UploadWriter."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._held.discard(self._upload_id)
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._descriptor < 0:
+            raise ValueError("the upload writer is closed")
+
+    def _leave_published(self, length: int) -> None:
+        """Go on in a file of our own, with the first ``length`` bytes, where the file was published: it is shared now.
+
+        Raises PathNotFound when the upload was discarded.
+        """
+        links = os.fstat(self._descriptor).st_nlink
+        if links == 1:
+            return
+        if links == 0 or not os.path.lexists(self._path):
+            raise self._files.root.missing(self._upload_id)
+        temporary = self._files.temporary()
+        try:
+            copy = self._files.links.copy(self._descriptor, temporary, length=length)
+            try:
+                fcntl.flock(copy, fcntl.LOCK_EX)
+                os.lseek(copy, length, os.SEEK_SET)
+                os.rename(temporary, self._path)
+            except BaseException:
+                os.close(copy)
+                raise
+        except BaseException:
+            self._files.remove_temporary(temporary)
+            raise
+        os.close(self._descriptor)
+        self._descriptor = copy
+
+
+def _lock(descriptor: int, upload_id: str, kind: int) -> None:
+    """Take a lock without waiting. Raises UploadBusy."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UploadBusy(upload_id) from None
+    except OSError as error:
+        raise StorageUnavailable(upload_id, error.strerror or "") from error
