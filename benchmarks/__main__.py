@@ -1,0 +1,117 @@
+"""Run the benchmarks and print the table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import report, wrk
+from benchmarks.content import Source, source
+from benchmarks.load import LoadError
+from benchmarks.measure import settle
+from benchmarks.results import Results
+from benchmarks.rows import Comparison, Row, select
+from benchmarks.scale import QUICK, Bench, Scale
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.servers import OURS, PEERS, SERVERS, Running, Server, ServerError
+from benchmarks.wire import WireError
+
+_FAILURES = (LoadError, OSError, ServerError, WireError, wrk.WrkError)
+_PATIENCE_SECONDS = 5.0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rows", default="", help="only rows whose key contains one of these words, comma-separated")
+    parser.add_argument("--servers", default="", help=f"only these of: {', '.join(SERVERS)}; comma-separated")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of which the median is taken")
+    parser.add_argument("--quick", action="store_true", help="one round of little work: that it runs, not how fast")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there as well")
+    parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="the disk to measure on")
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in (part.strip() for part in text.split(",")) if word]
+
+
+def _servers(names: list[str]) -> list[Server]:
+    """Return the servers named, or all; an unknown name ends the program."""
+    if unknown := set(names) - set(SERVERS):
+        sys.exit(f"unknown server: {', '.join(sorted(unknown))}; known: {', '.join(SERVERS)}")
+    return [server for name, server in SERVERS.items() if not names or name in names]
+
+
+def _wanted(rows: tuple[Row, ...], servers: list[Server]) -> list[tuple[Scenario, list[Server]]]:
+    """Return the scenarios that fill a row, each with the servers that a row or the client's ceiling asks for."""
+    found = []
+    for scenario in SCENARIOS:
+        asked = [row for row in rows if row.figure in scenario.figures]
+        variants = {row.ours for row in asked}
+        compared = any(isinstance(row, Comparison) for row in asked)
+        ours = {server for server in scenario.servers if server.startswith(OURS)}
+        names = variants | (set(scenario.servers) - ours if compared else set())
+        chosen = [server for server in servers if server.name in names and server.name in scenario.servers]
+        if asked and chosen:
+            found.append((scenario, chosen))
+    return found
+
+
+def _measure(
+    scenario: Scenario, server: Server, scale: Scale, content: Source, directory: Path, results: Results
+) -> None:
+    label = f"{scenario.run.__name__} on {server.name}"
+    started = time.monotonic()
+    try:
+        with Running(server, directory) as running:
+            busy = settle(_PATIENCE_SECONDS)
+            figures = scenario.run(Bench(running, scale, content))
+    except _FAILURES as error:
+        results.faults.append(f"{label}: {error}")
+        print(f"{label}: FAILED: {error}", file=sys.stderr, flush=True)
+        return
+    results.add(server.name, figures, busy)
+    told = ", ".join(f"{figure} {value:,.1f}" for figure, value in figures.items())
+    print(f"{label}: {told} ({time.monotonic() - started:.0f} s, {busy:.0%} busy before)", file=sys.stderr, flush=True)
+
+
+def _run(plan: list[tuple[Scenario, list[Server]]], rounds: int, scale: Scale, directory: Path) -> Results:
+    """Run the plan; the servers take turns in who is first."""
+    results = Results()
+    with source(scale.blob_bytes) as content:
+        for number in range(max((scenario.blobs for scenario, _ in plan), default=0)):
+            content.blob(number)
+        for turn in range(rounds):
+            for scenario, servers in plan:
+                if scenario.once and turn:
+                    continue
+                first = turn % len(servers)
+                for server in servers[first:] + servers[:first]:
+                    _measure(scenario, server, scale, content, directory, results)
+    return results
+
+
+def main() -> int:
+    """Return 0 when every row that was measured holds and nothing failed, else 1."""
+    options = _parser().parse_args()
+    rows = select(_words(options.rows))
+    servers = _servers(_words(options.servers))
+    present = [server for server in servers if server.present]
+    absent = [server.name for server in servers if not server.present and server.name in PEERS]
+    rounds = 1 if options.quick else options.rounds
+    started = time.monotonic()
+    results = _run(_wanted(rows, present), rounds, QUICK if options.quick else Scale(), options.directory)
+    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    run = report.Run(rows, rounds, options.directory, command, absent, time.monotonic() - started)
+    print(report.markdown(run, results))
+    if options.json:
+        options.json.write_text(json.dumps(report.document(run, results), indent=1) + "\n", encoding="utf-8")
+    return 1 if results.faults or any(results.holds(row) is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Repeated HEAD requests: wrk waits for the body that a HEAD's Content-Length names, so this client counts itself."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from benchmarks.wire import WireError, head
+
+_END = b"\r\n\r\n"
+_GOOD = b"HTTP/1.1 200 "
+
+
+def rate(target: str, port: int, seconds: float, connections: int) -> float:
+    """Return the HEADs per second answered 200 on so many kept-alive connections, one request in flight on each."""
+    request = head("HEAD", target, 0)
+    poll = select.epoll()
+    sockets: dict[int, socket.socket] = {}
+    try:
+        for _ in range(connections):
+            each = socket.create_connection(("127.0.0.1", port))
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sockets[each.fileno()] = each
+            poll.register(each, select.EPOLLIN)
+        return _count(poll, sockets, request, seconds)
+    finally:
+        poll.close()
+        for each in sockets.values():
+            each.close()
+
+
+def _count(poll: select.epoll, sockets: dict[int, socket.socket], request: bytes, seconds: float) -> float:
+    done = 0
+    started = time.monotonic()
+    for each in sockets.values():
+        each.send(request)
+    while (elapsed := time.monotonic() - started) < seconds:
+        for descriptor, _ in poll.poll(seconds):
+            each = sockets[descriptor]
+            reply = each.recv(8192)
+            if not reply.startswith(_GOOD) or not reply.endswith(_END):
+                raise WireError(f"HEAD answered {reply[:200]!r}")
+            done += 1
+            each.send(request)
+    return done / elapsed

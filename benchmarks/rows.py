@@ -1,0 +1,97 @@
+"""The rows of the table: what is compared with whom, and what it has to reach."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from benchmarks.servers import ANGOS, DISTRIBUTION, DOCKER_REGISTRY, OURS, PEERS, TWO_WORKERS, UNSYNCED, ZOT
+
+OTHERS = (DOCKER_REGISTRY, DISTRIBUTION, ZOT)
+NOT_SYNCING = (ZOT, ANGOS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ratio:
+    """Ours divided by the best of some peers."""
+
+    least: float
+    peers: tuple[str, ...] = PEERS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Comparison:
+    """A rate, larger is better, of one of our variants beside the peers."""
+
+    key: str
+    work: str
+    unit: str
+    figure: str
+    least: tuple[Ratio, ...]
+    want: Ratio | None
+    ours: str = OURS
+    peers: tuple[str, ...] = PEERS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limit:
+    """A figure of ours alone, smaller is better; without a bound it is only told."""
+
+    key: str
+    work: str
+    unit: str
+    figure: str
+    most: float | None = None
+    want: float | None = None
+    ours: str = OURS
+
+
+Row = Comparison | Limit
+
+
+def _read(key: str, work: str, figure: str, least: float) -> Comparison:
+    return Comparison(key, work, "/s", figure, (Ratio(least), Ratio(2.5, OTHERS)), Ratio(1.0))
+
+
+def _write(key: str, work: str, figure: str, ours: str, peers: tuple[str, ...] = PEERS) -> Comparison:
+    return Comparison(key, work, "MB/s", figure, (Ratio(1.0, peers),), Ratio(1.3, peers), ours, peers)
+
+
+_WORKERS = ", two workers"
+_FSYNC = ", fsync off"
+_PUSH = "push of a 1 GiB blob"
+_PUSHES = "push of 8 blobs of 1 GiB at once"
+_PULLS = "8 pulls of 1 GiB at once"
+_IMAGES = "image pushes, 8 clients"
+_TWICE_DISTRIBUTION = (Ratio(2.0, (DISTRIBUTION,)),)
+_AS_ANGOS = Ratio(1.0, (ANGOS,))
+
+ROWS: tuple[Row, ...] = (
+    _read("manifest-tag", "GET manifest by tag", "manifest by tag", 0.8),
+    _read("manifest-digest", "GET manifest by digest", "manifest by digest", 0.8),
+    _read("head-blob", "HEAD blob", "head blob", 0.5),
+    Comparison("get-blob", "GET 4 KiB blob", "/s", "get blob", (Ratio(2.0),), Ratio(5.0)),
+    Comparison("tags-list", "tags/list of 200", "/s", "tags list", (Ratio(2.0),), Ratio(5.0)),
+    _write("push-one", _PUSH, "push one", OURS),
+    _write("push-one-unsynced", _PUSH + _FSYNC, "push one", UNSYNCED, NOT_SYNCING),
+    _write("push-eight", _PUSHES, "push eight", OURS),
+    _write("push-eight-workers", _PUSHES + _WORKERS, "push eight", TWO_WORKERS),
+    _write("push-eight-unsynced", _PUSHES + _FSYNC, "push eight", UNSYNCED, NOT_SYNCING),
+    Comparison("pull-one", "pull of a 1 GiB blob", "MB/s", "pull one", (Ratio(0.9),), Ratio(1.0)),
+    Comparison("pull-eight", _PULLS, "MB/s", "pull eight", (Ratio(0.5),), Ratio(1.0)),
+    Comparison("pull-eight-workers", _PULLS + _WORKERS, "MB/s", "pull eight", (Ratio(0.5),), Ratio(1.0), TWO_WORKERS),
+    Comparison("images", _IMAGES, "/s", "images", _TWICE_DISTRIBUTION, _AS_ANGOS),
+    Comparison("images-workers", _IMAGES + _WORKERS, "/s", "images", _TWICE_DISTRIBUTION, _AS_ANGOS, TWO_WORKERS),
+    Comparison("images-unsynced", _IMAGES + _FSYNC, "/s", "images", (), _AS_ANGOS, UNSYNCED, NOT_SYNCING),
+    Limit("tag-ratio", "one more tag in 10,000, against one in 10", "x", "tag ratio", 2.0, 1.2),
+    Limit("tag-few", "the same, median in a repository of 10", "ms", "tag few"),
+    Limit("tag-many", "the same, median in a repository of 10,000", "ms", "tag many"),
+    Limit("tag-many-p99", "the same, 99th percentile in 10,000", "ms", "tag many p99"),
+    Limit("memory-peak", "peak memory, 8 blobs of 1 GiB pushed and pulled at once", "MiB", "peak", 200.0),
+    Limit("memory-growth", "memory growth from 1,000 to 10,000 image pushes", "MiB", "growth", 5.0),
+    Limit("memory-after", "the same, resident after 10,000", "MiB", "growth to"),
+)
+
+
+def select(words: list[str]) -> tuple[Row, ...]:
+    """Return the rows whose key contains one of the words; all when there are none."""
+    return tuple(row for row in ROWS if not words or any(word in row.key for word in words))

@@ -1,0 +1,48 @@
+"""Which work is done on which servers, and the figures that come of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from benchmarks.large_blobs import eight_blobs, one_blob, peak
+from benchmarks.many_tags import tags
+from benchmarks.scale import CLIENTS
+from benchmarks.servers import CEILING, OURS, PEERS, TWO_WORKERS, UNSYNCED
+from benchmarks.small_images import growth, images
+from benchmarks.small_reads import small_reads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.scale import Bench
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scenario:
+    """A scenario, the figures that it yields, the servers it is run on, and whether one round says all."""
+
+    run: Callable[[Bench], dict[str, float]]
+    figures: frozenset[str]
+    servers: tuple[str, ...]
+    once: bool = False
+    blobs: int = 0
+
+
+_ALL = (OURS, *PEERS)
+_WRITERS = (OURS, UNSYNCED, *PEERS, CEILING)
+_PARALLEL = (OURS, TWO_WORKERS, UNSYNCED, *PEERS, CEILING)
+
+SCENARIOS = (
+    Scenario(
+        small_reads,
+        frozenset({"manifest by tag", "manifest by digest", "head blob", "get blob", "tags list"}),
+        _ALL,
+    ),
+    Scenario(one_blob, frozenset({"push one", "pull one"}), _WRITERS, blobs=1),
+    Scenario(eight_blobs, frozenset({"push eight", "pull eight"}), _PARALLEL, blobs=CLIENTS),
+    Scenario(images, frozenset({"images"}), _PARALLEL),
+    Scenario(tags, frozenset({"tag few", "tag many", "tag many p99", "tag ratio"}), (OURS,), once=True),
+    Scenario(peak, frozenset({"peak"}), (OURS,), once=True, blobs=2 * CLIENTS),
+    Scenario(growth, frozenset({"growth", "growth from", "growth to"}), (OURS,), once=True),
+)
