@@ -192,13 +192,14 @@ class LocalUploadWriter:
     def _leave_published(self, length: int) -> None:
         """Go on in a file of our own, with the first ``length`` bytes, where the file was published: it is shared now.
 
-        Raises PathNotFound when the upload was discarded.
+        Raises PathNotFound when the upload was discarded: the name that is left may be that of a published object.
         """
-        links = os.fstat(self._descriptor).st_nlink
-        if links == 1:
-            return
-        if links == 0 or not os.path.lexists(self._path):
+        with self._files.root.reading(self._upload_id):
+            current = os.lstat(self._path)
+        if not os.path.samestat(current, os.fstat(self._descriptor)):
             raise self._files.root.missing(self._upload_id)
+        if current.st_nlink == 1:
+            return
         temporary = self._files.temporary()
         try:
             copy = self._files.links.copy(self._descriptor, temporary, length=length)

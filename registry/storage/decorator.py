@@ -1,0 +1,166 @@
+"""What all decorators of a driver share: each operation, also of readers and writers, goes through one method."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from itertools import islice
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from registry.storage.driver import StorageDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from registry.storage.driver import Child, ObjectReader, ObjectStat, UploadEntry, UploadWriter
+
+T = TypeVar("T")
+
+_PAGE = 256
+"""Entries of a listing that are fetched at a time; each page is an operation, as it is a request to an object store."""
+
+
+class DriverDecorator(StorageDriver):
+    """A driver around another one, with its name and capabilities."""
+
+    def __init__(self, inner: StorageDriver) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.capabilities = inner.capabilities
+
+    @abstractmethod
+    def around(self, operation: str, key: str, call: Callable[[], T]) -> T:
+        """Do ``call``, which is ``operation`` on ``key`` (or on an upload id, or on a prefix), and return its result.
+
+        Operations are the methods of StorageDriver, and ``reader.read``, ``writer.resume``, ``writer.write``,
+        ``writer.flush``. Listings (``list``, ``children``, ``uploads``) come once for each page.
+        """
+
+    def stat(self, key: str) -> ObjectStat:
+        """See StorageDriver."""
+        return self.around("stat", key, lambda: self.inner.stat(key))
+
+    def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
+        """See StorageDriver."""
+        return self.around("read", key, lambda: self.inner.read(key, max_bytes=max_bytes))
+
+    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> ObjectReader:
+        """See StorageDriver."""
+        reader = self.around("open", key, lambda: self.inner.open(key, offset=offset, length=length))
+        return _Reader(self, key, reader)
+
+    def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
+        """See StorageDriver."""
+        return self.around(
+            "write", key, lambda: self.inner.write(key, data, if_signature=if_signature, if_absent=if_absent)
+        )
+
+    def append(self, key: str, data: bytes) -> None:
+        """See StorageDriver."""
+        self.around("append", key, lambda: self.inner.append(key, data))
+
+    def list(self, prefix: str) -> Iterator[tuple[str, ObjectStat]]:
+        """See StorageDriver."""
+        return self._pages("list", prefix, self.inner.list(prefix))
+
+    def children(self, prefix: str) -> Iterator[Child]:
+        """See StorageDriver."""
+        return self._pages("children", prefix, self.inner.children(prefix))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See StorageDriver. One operation, whose key is empty, for all ``keys``."""
+        self.around("delete", "", lambda: self.inner.delete(keys))
+
+    def link(self, source: str, target: str) -> ObjectStat:
+        """See StorageDriver."""
+        return self.around("link", target, lambda: self.inner.link(source, target))
+
+    def start_upload(self, upload_id: str) -> str:
+        """See StorageDriver."""
+        return self.around("start_upload", upload_id, lambda: self.inner.start_upload(upload_id))
+
+    def open_upload(self, upload_id: str) -> UploadWriter:
+        """See StorageDriver."""
+        return _Writer(
+            self, upload_id, self.around("open_upload", upload_id, lambda: self.inner.open_upload(upload_id))
+        )
+
+    def read_upload(self, upload_id: str, state: str) -> ObjectReader:
+        """See StorageDriver."""
+        reader = self.around("read_upload", upload_id, lambda: self.inner.read_upload(upload_id, state))
+        return _Reader(self, upload_id, reader)
+
+    def publish_upload(self, upload_id: str, state: str, key: str) -> ObjectStat:
+        """See StorageDriver."""
+        return self.around("publish_upload", key, lambda: self.inner.publish_upload(upload_id, state, key))
+
+    def discard_upload(self, upload_id: str, state: str) -> None:
+        """See StorageDriver."""
+        self.around("discard_upload", upload_id, lambda: self.inner.discard_upload(upload_id, state))
+
+    def uploads(self) -> Iterator[UploadEntry]:
+        """See StorageDriver."""
+        return self._pages("uploads", "", self.inner.uploads())
+
+    def check(self) -> None:
+        """See StorageDriver."""
+        self.around("check", "", self.inner.check)
+
+    def close(self) -> None:
+        """See StorageDriver."""
+        self.inner.close()
+
+    def _pages(self, operation: str, prefix: str, entries: Iterator[T]) -> Iterator[T]:
+        while page := self.around(operation, prefix, lambda: tuple(islice(entries, _PAGE))):
+            yield from page
+
+
+class _Reader:
+    """A reader whose reads go through its decorator; bytes that leave by ``fileno`` do not."""
+
+    def __init__(self, driver: DriverDecorator, key: str, inner: ObjectReader) -> None:
+        self._driver = driver
+        self._key = key
+        self._inner = inner
+        self.stat = inner.stat
+
+    def read(self, size: int) -> bytes:
+        return self._driver.around("reader.read", self._key, lambda: self._inner.read(size))
+
+    def fileno(self) -> int | None:
+        return self._inner.fileno()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class _Writer:
+    """A writer whose operations go through its decorator; giving the right back does not, because it must happen."""
+
+    def __init__(self, driver: DriverDecorator, upload_id: str, inner: UploadWriter) -> None:
+        self._driver = driver
+        self._upload_id = upload_id
+        self._inner = inner
+
+    def resume(self, state: str, *, offset: int) -> None:
+        self._driver.around("writer.resume", self._upload_id, lambda: self._inner.resume(state, offset=offset))
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._driver.around("writer.write", self._upload_id, lambda: self._inner.write(data))
+
+    def flush(self) -> str:
+        return self._driver.around("writer.flush", self._upload_id, self._inner.flush)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,50 @@
+"""A driver that reports how long each operation took and whether it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+from registry.storage.decorator import DriverDecorator
+from registry.storage.errors import (
+    AlreadyExists,
+    ObjectTooLarge,
+    PathNotFound,
+    PreconditionFailed,
+    UploadBusy,
+    UploadOffsetMismatch,
+)
+
+if TYPE_CHECKING:
+    from registry.storage.driver import StorageDriver
+
+T = TypeVar("T")
+
+Observe = Callable[[str, str, float, bool], None]
+"""Called with the driver's name, the operation (see DriverDecorator.around), its seconds, and whether it failed."""
+
+_ANSWERS = (AlreadyExists, ObjectTooLarge, PathNotFound, PreconditionFailed, UploadBusy, UploadOffsetMismatch)
+"""Errors by which a working store answers a question; every other exception is a failure."""
+
+
+class MeasuredDriver(DriverDecorator):
+    """Reports every operation to ``observe``, in the thread that did it, also those of readers and writers."""
+
+    def __init__(self, inner: StorageDriver, observe: Observe) -> None:
+        super().__init__(inner)
+        self._observe = observe
+
+    def around(self, operation: str, key: str, call: Callable[[], T]) -> T:  # noqa: ARG002 - keys are no metric label
+        """See DriverDecorator."""
+        begin = perf_counter()
+        failed = True
+        try:
+            result = call()
+            failed = False
+        except _ANSWERS:
+            failed = False
+            raise
+        finally:
+            self._observe(self.name, operation, perf_counter() - begin, failed)
+        return result
