@@ -1,0 +1,1 @@
+"""What arrives from clients that are broken, curious or malicious."""
