@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -251,12 +252,6 @@ def load_settings(path: Path | None) -> Settings:
 
 
 def _mask_password(url: str) -> str:
-    parts = urlsplit(url)
-    user, found, host = parts.netloc.rpartition("@")
-    name, has_password, _password = user.partition(":")
-    netloc = f"{name}:{MASK}@{host}" if found and has_password else parts.netloc
-    query = "&".join(
-        f"{key}={MASK}" if key.lower() in {"password", "sslpassword"} else f"{key}{equals}{value}"
-        for key, equals, value in (pair.partition("=") for pair in parts.query.split("&") if pair)
-    )
-    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
+    """Both places where a URL of a database may hold one: ``user:password@`` and the query."""
+    masked = re.sub(r"^([^:]+://[^:/?@]*):.*@", rf"\1:{MASK}@", url)
+    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", rf"\1{MASK}", masked)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import ValidationError
@@ -148,13 +148,18 @@ def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def _problem(details: ErrorDetails, known: list[str], environment: Mapping[str, str]) -> Problem:
     parts = [str(part) for part in details["loc"]]
     key = ".".join(parts)
-    source = next((name for name, path, _value in _variables(environment) if list(path) == parts[: len(path)]), "")
+    source = next((name for name, path, _value in _variables(environment) if _overlap(path, parts)), "")
     if details["type"] == "extra_forbidden":
         return Problem(key, f"there is no such key{_suggestion(key, known)}", source)
     if details["type"] == "missing":
         return Problem(key, "is missing; give it a value", source)
     expected = _expected(details)
     return Problem(key, f"{_shown(details['input'])} {expected}", source)
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether one of the two keys is the other or lies inside it."""
+    return all(left == right for left, right in zip(one, other, strict=False))
 
 
 def _suggestion(key: str, known: list[str]) -> str:

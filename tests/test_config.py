@@ -1,0 +1,296 @@
+"""Settings: where they come from, and that each mistake names its key and what would be right."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from pydantic import ValidationError
+
+from registry.config import ConfigError, HttpSettings, Settings, StorageSettings, TlsSettings, load_settings
+from registry.config_check import check_settings
+from registry.config_file import dotted_keys
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write_file(document: object) -> Path:
+        path = tmp_path / "config.json"
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        return path
+
+    return write_file
+
+
+def mistakes(path: Path | None) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    for problem in caught.value.problems:
+        assert problem.key in str(caught.value)
+        assert problem.message in str(caught.value)
+    return {problem.key: problem.message for problem in caught.value.problems}
+
+
+# ---- where values come from
+
+
+def test_without_a_file_the_defaults_serve_local_disk_on_loopback() -> None:
+    settings = load_settings(None)
+    assert (settings.http.host, settings.http.port) == ("127.0.0.1", 5000)
+    assert settings.database_url == "sqlite:///registry-data/.database/registry.db"
+
+
+def test_the_file_overrides_defaults_and_the_environment_overrides_the_file(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write({"http": {"port": 6000, "workers": 3}, "storage": {"root_directory": "/srv"}})
+    monkeypatch.setenv("REGISTRY_HTTP__PORT", "7000")
+    settings = load_settings(path)
+    assert (settings.http.port, settings.http.workers) == (7000, 3)
+    assert settings.database_url == "sqlite:////srv/.database/registry.db"
+
+
+def test_the_environment_reaches_inside_values_given_in_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_STORAGE__FSYNC", "false")
+    settings = Settings(storage=StorageSettings(root_directory=Path("/srv")))
+    assert settings.storage == StorageSettings(root_directory=Path("/srv"), fsync=False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "section", "key", "expected"),
+    [
+        ("REGISTRY_STORAGE__DEDUPE", "off", "storage", "dedupe", False),
+        ("REGISTRY_HTTP__DRAIN_TIMEOUT", "2.5", "http", "drain_timeout", 2.5),
+        ("REGISTRY_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, ::1", "http", "trusted_proxies", ["10.0.0.0/8", "::1/128"]),
+        ("REGISTRY_HTTP__TRUSTED_PROXIES", '["10.1.2.3"]', "http", "trusted_proxies", ["10.1.2.3/32"]),
+        ("REGISTRY_HTTP__TRUSTED_PROXIES", "[]", "http", "trusted_proxies", []),
+        ("REGISTRY_HTTP__EXTERNAL_URL", "", "http", "external_url", None),
+        ("REGISTRY_HTTP__EXTERNAL_URL", "null", "http", "external_url", None),
+        ("REGISTRY_HTTP__EXTERNAL_URL", "https://r.example/", "http", "external_url", "https://r.example"),
+    ],
+)
+def test_the_environment_holds_text_lists_and_null(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, section: str, key: str, expected: object
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert load_settings(None).masked()[section][key] == expected
+
+
+def test_variables_that_kubernetes_sets_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_PORT", "tcp://10.0.0.1:5000")
+    monkeypatch.setenv("REGISTRY_HTTP", "nonsense")
+    monkeypatch.setenv("REGISTRY_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("REGISTRY__ODD", "1")
+    assert load_settings(None) == Settings()
+
+
+def test_comments_are_dropped_at_every_depth(write: Any) -> None:
+    path = write('{"#": 1, "#": 2, "http": {"# port": "why", "port": 1}, "storage": {"#": []}}')
+    assert load_settings(path).http == HttpSettings(port=1)
+
+
+def test_settings_survive_pickling_for_worker_processes(write: Any) -> None:
+    settings = load_settings(write({"http": {"port": 1}}))
+    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - our own bytes
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_settings(None)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.http.port = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.http = HttpSettings()
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("document", "key", "message"),
+    [
+        ({"storage": {"fsynk": True}}, "storage.fsynk", "did you mean storage.fsync?"),
+        ({"sotrage": {}}, "sotrage", "did you mean storage?"),
+        ({"url": "x"}, "url", "did you mean database.url?"),
+        ({"gc": {"zzz": 1}}, "gc.zzz", "gc has lease"),
+        ({"http": {"tls": {"certificate": "/etc/hostname"}}}, "http.tls.key", "is missing"),
+        ({"http": {"port": 70000}}, "http.port", "at most 65535"),
+        ({"http": {"port": "many"}}, "http.port", '"many" is not a whole number'),
+        ({"http": {"port": 1.5}}, "http.port", "1.5 is not a whole number"),
+        ({"http": {"workers": 0}}, "http.workers", "at least 1"),
+        ({"http": {"external_url": "registry.example"}}, "http.external_url", "https://registry.example.org"),
+        ({"http": {"trusted_proxies": ["1.2.3.4/8"]}}, "http.trusted_proxies.0", "10.0.0.0/8"),
+        ({"http": {"trusted_proxies": 5}}, "http.trusted_proxies", "[...]"),
+        ({"http": []}, "http", "{...}"),
+        ({"http": {"tls": {"certificate": "/nowhere", "key": "/nowhere"}}}, "http.tls.key", "path of a file"),
+        ({"http": {"idle_timeout": 0}}, "http.idle_timeout", "more than 0"),
+        ({"storage": {"fsync": "maybe"}}, "storage.fsync", "neither true nor false"),
+        ({"storage": {"driver": "s4"}}, "storage.driver", "'local'"),
+        ({"storage": {"root_directory": 5}}, "storage.root_directory", "path"),
+        ({"database": {"url": "mysql://x"}}, "database.url", "postgresql+psycopg://"),
+        ({"manifests": {"missing_blobs": "ignore"}}, "manifests.missing_blobs", "'reject' or 'accept'"),
+        ({"log": {"level": 3}}, "log.level", "'debug', 'info', 'warning' or 'error'"),
+        ({"gc": {"lease": None}}, "gc.lease", "not a number"),
+        ({"gc": {"lease": float("inf")}}, "gc.lease", "not a number"),
+    ],
+)
+def test_a_mistake_in_the_file_names_its_key_and_what_would_be_right(
+    write: Any, document: object, key: str, message: str
+) -> None:
+    assert message in mistakes(write(document))[key]
+
+
+def test_every_mistake_is_reported_at_once(write: Any) -> None:
+    assert mistakes(write({"gc": {"lease": -1}, "storage": {"fsynk": 1}, "log": 3})).keys() == {
+        "gc.lease", "storage.fsynk", "log",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variable", "key", "message"),
+    [
+        ("REGISTRY_STORAGE__FSINC", "storage.fsinc", "did you mean storage.fsync?"),
+        ("REGISTRY_SORTAGE__FSYNC", "sortage", "did you mean storage?"),
+        ("REGISTRY_HTTP__PORT", "http.port", '"x" is not a whole number'),
+        ("REGISTRY_HTTP__PORT__MORE", "http.port", "not a whole number"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_key_and_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, key: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None)
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert message in problem.message
+    assert problem.source == variable
+    assert variable in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{\n  "http": {\n    port: 1}}', "line 3, column 5"),
+        ("", "line 1, column 1"),
+        ("[1]", "one JSON object"),
+        ('{"http": {"port": 1, "port": 2}}', "'port' twice"),
+        ('{"http": NaN}', "http"),
+    ],
+)
+def test_a_file_that_is_no_json_object_says_where(write: Any, content: str, message: str) -> None:
+    path = write(content)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    assert message in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_or_not_there_says_so(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b'{"\xff": 1}')
+    with pytest.raises(ConfigError, match="latin: is not UTF-8: byte 2"):
+        load_settings(tmp_path / "latin")
+    with pytest.raises(ConfigError, match="absent: cannot be read: No such file"):
+        load_settings(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_settings(tmp_path)
+
+
+# ---- what this machine lacks
+
+
+def test_a_root_that_is_no_directory_is_found_before_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert check_settings(Settings(storage=StorageSettings(root_directory=tmp_path / "new" / "deep"))) == []
+    (problem,) = check_settings(Settings(storage=StorageSettings(root_directory=tmp_path / "file")))
+    assert problem.key == "storage.root_directory"
+    assert "not a directory" in problem.message
+
+
+def test_a_certificate_that_is_none_is_found_before_the_start(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "pem").write_text("nonsense")
+    pem = str(tmp_path / "pem")
+    settings = load_settings(write({"http": {"tls": {"certificate": pem, "key": pem, "client_ca": pem}}}))
+    assert [problem.key for problem in check_settings(settings)] == ["http.tls.certificate", "http.tls.client_ca"]
+
+
+# ---- what is shown of it
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////srv/a.db", "sqlite:////srv/a.db"),
+        ("postgresql+psycopg://u@h/db", "postgresql+psycopg://u@h/db"),
+        (
+            "postgresql+psycopg://u:p%40s@h:5/db?sslmode=require",
+            "postgresql+psycopg://u:********@h:5/db?sslmode=require",
+        ),
+        (
+            "postgresql+psycopg://u:secret:x@h/db?password=secret",
+            "postgresql+psycopg://u:********@h/db?password=********",
+        ),
+    ],
+)
+def test_passwords_are_masked(write: Any, url: str, shown: str) -> None:
+    assert load_settings(write({"database": {"url": url}})).masked()["database"]["url"] == shown
+
+
+def test_a_mistake_does_not_print_a_password(write: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write({"database": {"url": "mysql://user:hunter2@host/db"}}))
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in json.dumps(caught.value.document())
+
+
+def test_every_key_has_a_description() -> None:
+    schema = Settings.json_schema()
+    for model in (schema, *schema["$defs"].values()):
+        for name, field in model["properties"].items():
+            described = schema["$defs"][field["$ref"].rpartition("/")[2]] if "$ref" in field else field
+            assert described.get("description"), name
+
+
+def test_the_schema_accepts_the_example_and_rejects_a_typo() -> None:
+    schema = Settings.json_schema()
+    example = json.loads((ROOT / "config.json.example").read_text())
+    jsonschema_rs.validate(schema, example)
+    example["http"]["prot"] = 1
+    assert not jsonschema_rs.is_valid(schema, example)
+
+
+def test_the_example_has_every_key_with_its_default() -> None:
+    path = ROOT / "config.json.example"
+    assert load_settings(path) == Settings()
+    document = json.loads(path.read_text())
+    for key in dotted_keys(Settings):
+        if not key.startswith("http.tls."):  # null by default; its keys stand in a comment
+            value: Any = document
+            for name in key.split("."):
+                assert name in value, key
+                value = value[name]
+
+
+def test_the_documentation_has_every_key_with_its_default_and_description() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    missing = [line for line in documented_keys() if line not in text]
+    assert not missing, "docs/configuration.md lacks or differs in:\n" + "\n".join(missing)
+
+
+def documented_keys() -> list[str]:
+    """The rows of the table of docs/configuration.md, from the settings themselves."""
+    defaults = Settings().masked()
+    rows = []
+    for section, section_field in Settings.model_fields.items():
+        model = section_field.default.__class__
+        for name, field in model.model_fields.items():
+            default = json.dumps(defaults[section][name]).removesuffix(".0")
+            rows.append(f"| `{section}.{name}` | `{default}` | {field.description} |")
+    for name, field in TlsSettings.model_fields.items():
+        default = "required" if field.is_required() else "`null`"
+        rows.append(f"| `http.tls.{name}` | {default} | {field.description} |")
+    return rows
