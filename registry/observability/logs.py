@@ -54,7 +54,7 @@ def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -
         logger.handlers.clear()
         logger.propagate = True
     access = logging.getLogger("uvicorn.access")
-    access.handlers.clear()
+    access.handlers[:] = [logging.NullHandler()]  # with none at all, logging prints errors by itself
     access.propagate = False
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(_number(level), logging.WARNING))
