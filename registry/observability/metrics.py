@@ -98,8 +98,11 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
 
-    def observe_storage(self, driver: str, operation: str, seconds: float, *, failed: bool) -> None:
-        """Count one operation of a storage driver. ``failed``: the store did not answer; "not found" is an answer."""
+    def observe_storage(self, driver: str, operation: str, seconds: float, failed: bool) -> None:  # noqa: FBT001
+        """Count one operation of a storage driver; what ``MeasuredDriver`` calls.
+
+        ``failed`` is for a store that did not answer; "not found" is an answer.
+        """
         requests, duration, errors = self._storage_children(driver, operation)
         requests.inc()
         duration.observe(seconds)

@@ -82,8 +82,8 @@ def test_a_method_that_a_client_invented_is_no_label() -> None:
 
 def test_storage_operations_are_counted_timed_and_their_failures_too() -> None:
     metrics = Metrics()
-    metrics.observe_storage("local", "stat", 0.25, failed=False)
-    metrics.observe_storage("local", "stat", 0.25, failed=True)
+    metrics.observe_storage("local", "stat", 0.25, False)
+    metrics.observe_storage("local", "stat", 0.25, True)
     labels = '{driver="local",operation="stat"}'
     assert value(metrics, f"storage_requests_total{labels}") == 2
     assert value(metrics, f"storage_errors_total{labels}") == 1

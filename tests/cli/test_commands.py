@@ -1,0 +1,171 @@
+"""What callers of the command may rely on: exit codes, one JSON document on stdout, mistakes that name their key."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.cli.main import run
+from registry.cli.output import ExitCode, command
+from registry.config import Settings
+from registry.database.errors import DatabaseUnavailable, SchemaTooNew
+from registry.oci.errors import Unavailable
+from registry.storage.errors import StorageUnavailable
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands configure the logging of their process; here it is that of all tests."""
+    monkeypatch.setattr("registry.observability.logs.configure_logging", lambda *_arguments: None)
+
+
+def document(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_check_finds_nothing_wrong_with_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "check"]) == ExitCode.DONE
+    assert capsys.readouterr().out == "The configuration is valid.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["config", "check"], ["config", "show"], ["serve"], ["rebuild"], ["db", "upgrade"]], ids=" ".join
+)
+def test_a_configuration_mistake_names_its_key_in_every_command(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("config.json").write_text('{"storage": {"fsynk": true}}')
+    assert run([*arguments, "--config", "config.json"]) == ExitCode.USAGE
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "registry: storage.fsynk: there is no such key; did you mean storage.fsync?\n"
+
+    assert run([*arguments, "--config", "config.json", "--json"]) == ExitCode.USAGE
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert json.loads(printed.out)["problems"][0]["key"] == "storage.fsynk"
+
+
+@pytest.mark.parametrize("arguments", [["config", "check"], ["serve"]], ids=" ".join)
+def test_what_only_this_machine_shows_is_found_by_check_and_before_serving(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").touch()
+    monkeypatch.setenv("REGISTRY_STORAGE__ROOT_DIRECTORY", "file")
+    assert run(arguments) == ExitCode.USAGE
+    assert "storage.root_directory: " in capsys.readouterr().err
+
+
+def test_show_prints_every_value_and_no_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_DATABASE__URL", "postgresql+psycopg://user:hunter2@host/db")
+    for arguments in (["config", "show"], ["config", "show", "--json"]):
+        assert run(arguments) == ExitCode.DONE
+        printed = capsys.readouterr().out
+        assert "hunter2" not in printed
+        assert json.loads(printed).keys() == Settings.model_fields.keys()
+
+
+def test_schema_is_a_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "schema", "--json"]) == ExitCode.DONE
+    assert document(capsys)["properties"].keys() == Settings.model_fields.keys()
+
+
+def test_upgrade_brings_the_schema_up_and_says_from_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["db", "upgrade", "--json"]) == ExitCode.DONE
+    first = document(capsys)
+    assert first["before"] is None
+    assert Path("registry-data/.database/registry.db").is_file()
+    assert run(["db", "upgrade", "--json"]) == ExitCode.DONE
+    assert document(capsys) == {"before": first["after"], "after": first["after"]}
+    assert run(["db", "upgrade"]) == ExitCode.DONE
+    assert "already up to date" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bogus"], ["config", "bogus"], ["config", "check", "--bogus"], ["serve", "more"]]
+)
+def test_bad_usage_is_told_apart(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == ExitCode.USAGE
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("registry: ")
+    assert run([*arguments, "--json"]) == ExitCode.USAGE
+    assert document(capsys)["error"] == "usage"
+
+
+def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == ExitCode.USAGE
+    assert capsys.readouterr().err.startswith("Usage: registry")
+
+
+def test_every_command_has_a_help_text_and_both_options(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = (
+        ["serve"],
+        ["config", "check"],
+        ["config", "show"],
+        ["config", "schema"],
+        ["rebuild"],
+        ["db", "upgrade"],
+    )
+    for arguments in commands:
+        assert run([*arguments, "--help"]) == ExitCode.DONE
+        text = capsys.readouterr().out
+        assert "--config FILE" in text
+        assert "--json" in text
+        assert len(text.splitlines()[2]) > 20, text
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "registry", "--version"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert re.fullmatch(r"registry \d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"),
+    [
+        (SchemaTooNew("later"), ExitCode.REFUSED, "refused"),
+        (DatabaseUnavailable("gone"), ExitCode.UNFINISHED, "unfinished"),
+        (StorageUnavailable("key", "gone"), ExitCode.UNFINISHED, "unfinished"),
+        (Unavailable(), ExitCode.UNFINISHED, "unfinished"),
+        (OSError(28, "No space left on device"), ExitCode.UNFINISHED, "unfinished"),
+        (KeyboardInterrupt(), ExitCode.UNFINISHED, "unfinished"),
+        (ZeroDivisionError("a defect"), ExitCode.UNFINISHED, "unfinished"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_goes_wrong_below_becomes_an_exit_code(
+    error: BaseException, code: ExitCode, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import typer
+
+    with pytest.raises(typer.Exit) as ended, command(as_json=True):
+        raise error
+    assert ended.value.exit_code == code
+    assert document(capsys)["error"] == word
+    with pytest.raises(typer.Exit), command(as_json=False):
+        raise error
+    assert capsys.readouterr().out == ""
+
+
+def test_starting_a_command_loads_neither_server_nor_database() -> None:
+    code = (
+        "import sys; from registry.cli.main import run; run(['config', 'check']);"
+        "print([name for name in ('fastapi', 'sqlalchemy', 'uvicorn', 'prometheus_client') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
