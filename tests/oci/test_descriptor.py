@@ -93,7 +93,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 @pytest.mark.parametrize("value", [None, [], "text", 1, True])
 def test_what_is_no_object_is_no_descriptor(value: object) -> None:
-    with pytest.raises(ManifestInvalid, match="^descriptor is not an object$"):
+    with pytest.raises(ManifestInvalid, match=r"^descriptor is not an object$"):
         Descriptor.from_json(value)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,11 +147,9 @@ def test_parts_lie_inside_the_blob_and_send_it_twice_at_most(size: int, members:
 
 @given(header=st.text(alphabet=st.sampled_from("bytes=-, 0129\u0661"), max_size=30), size=st.integers(0, 300))
 def test_any_header_is_read_ignored_or_refused(header: str, size: int) -> None:
-    try:
-        parse_range(header, size)
-        parse_range("bytes=" + header, size)
-    except RangeInvalid as error:
-        assert error.status == 416
+    for text in (header, "bytes=" + header):
+        with contextlib.suppress(RangeInvalid):
+            assert parse_range(text, size) != []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,13 @@ def test_a_reference_is_a_digest_or_a_tag() -> None:
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [("sha256:short", DigestInvalid), ("latest:1", DigestInvalid), (":", DigestInvalid), ("", TagInvalid), ("a b", TagInvalid)],
+    [
+        ("sha256:short", DigestInvalid),
+        ("latest:1", DigestInvalid),
+        (":", DigestInvalid),
+        ("", TagInvalid),
+        ("a b", TagInvalid),
+    ],
 )
 def test_a_wrong_reference_is_refused_as_what_it_looks_like(text: str, error: type[RegistryError]) -> None:
     with pytest.raises(error):

@@ -18,7 +18,24 @@ def test_a_tag_inside_the_grammar_is_itself(tag: str) -> None:
 
 @pytest.mark.parametrize(
     "tag",
-    ["", ".", "..", "-a", ".a", "a" * 129, "a b", "a\n", "\n", "a/b", "a:b", "a+b", "a\x00", "\u00e4", "\uff11", "\ud800"],
+    [
+        "",
+        ".",
+        "..",
+        "-a",
+        ".a",
+        "a" * 129,
+        "a b",
+        "a\n",
+        "\n",
+        "a/b",
+        "a:b",
+        "a+b",
+        "a\x00",
+        "\u00e4",
+        "\uff11",
+        "\ud800",
+    ],
 )
 def test_a_tag_outside_the_grammar_is_refused(tag: str) -> None:
     assert not is_tag(tag)
