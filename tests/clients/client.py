@@ -22,6 +22,7 @@ class Client:
         self.home = home
         home.mkdir(parents=True)
         (home / "tmp").mkdir()
+        (home / "runtime").mkdir(mode=0o700)
         self.environment = {
             "PATH": os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin:/sbin",
             "HOME": str(home),
