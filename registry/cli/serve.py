@@ -25,6 +25,6 @@ def _run(settings: Settings) -> int:
     from registry.observability.metrics_directory import metrics_directory
 
     with metrics_directory():  # before the server, whose imports decide how metrics are kept
-        from registry.api.server import run
+        from registry.server.process import run
 
         return run(settings)

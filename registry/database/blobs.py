@@ -49,6 +49,20 @@ class LocationRow(NamedTuple):
     verified_at: float | None
 
 
+class HeldRow(NamedTuple):
+    """A blob as a member of one repository, with what is noted of its bytes there."""
+
+    id: int
+    digest: str
+    size: int
+    state: str
+    leased_until: float
+    location_id: int | None
+    location_state: str | None
+    verified_at: float | None
+    """None: nobody has hashed these bytes yet."""
+
+
 class MemberRow(NamedTuple):
     """A blob as a member of one repository."""
 
@@ -90,12 +104,12 @@ _CLAIM_LOCATION = text(
     "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
     " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
 )
+_CLAIM_EXPIRED = text(
+    "UPDATE blob_location SET claim_token = :token, claim_deadline = :deadline"
+    " WHERE store = :store AND key = :key AND state = 'deleting' AND claim_deadline < :now"
+)
 _REMOVE_LOCATION = text("DELETE FROM blob_location WHERE store = :store AND key = :key AND claim_token = :token")
 _FORGET_LOCATION = text("DELETE FROM blob_location WHERE store = :store AND key = :key")
-_RELEASE_LOCATION = text(
-    "UPDATE blob_location SET state = 'current', claim_token = NULL, claim_deadline = NULL"
-    " WHERE store = :store AND key = :key AND claim_token = :token"
-)
 _SET_VERIFIED = text("UPDATE blob_location SET verified_at = :now WHERE id = :id")
 _EXPIRED_CLAIMS = text(
     f"SELECT {_LOCATION} FROM blob_location WHERE store = :store AND state = 'deleting' AND claim_deadline < :now LIMIT 1000"  # noqa: S608
@@ -115,6 +129,46 @@ _LEAVE = text("DELETE FROM membership WHERE repository_id = :repository AND blob
 _HOLDERS = text(
     "SELECT r.name FROM repository r JOIN membership m ON m.repository_id = r.id WHERE m.blob_id = :blob ORDER BY r.id LIMIT 20"
 )
+
+
+_HELD = text(
+    "SELECT b.id, b.digest, b.size, b.state, b.leased_until, l.id, l.state, l.verified_at FROM membership m"
+    " JOIN blob b ON b.id = m.blob_id LEFT JOIN blob_location l ON l.store = :store AND l.key = :key"
+    " WHERE b.digest = :digest AND m.repository_id = :repository"
+)
+_KEYS = text(
+    "SELECT key FROM blob_location WHERE store = :store AND key >= :low AND key < :high"
+)
+_ADOPT = text(
+    "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
+    " VALUES (:algorithm, :digest, :size, 'present', 0, 0) ON CONFLICT (digest) DO NOTHING"
+)
+_CLAIM_ORPHAN = text(
+    "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
+    " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
+    " AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = blob_location.blob_id AND m.repository_id = :repository)"
+)
+
+
+def held(connection: Connection, repository_id: int, digest: str, *, store: str, key: str) -> HeldRow | None:
+    """The blob if the repository has it (I4), with what is noted of its bytes at ``key``; or None."""
+    values = {"repository": repository_id, "digest": digest, "store": store, "key": key}
+    row = connection.execute(_HELD, values).first()
+    return HeldRow(*row) if row else None
+
+
+def keys_below(connection: Connection, store: str, prefix: str) -> set[str]:
+    """The noted keys below the directory ``prefix``."""
+    values = {"store": store, "low": f"{prefix}/", "high": f"{prefix}0"}  # "0" is the character after "/"
+    return set(connection.execute(_KEYS, values).scalars())
+
+
+def adopt(connection: Connection, digest: str, *, size: int) -> BlobRow:
+    """The row of a blob that was found on storage; an existing one is left as it is."""
+    connection.execute(_ADOPT, {"algorithm": digest.partition(":")[0], "digest": digest, "size": size})
+    row = find(connection, digest)
+    assert row is not None  # noqa: S101 - this transaction has just made sure of it
+    return row
 
 
 def find(connection: Connection, digest: str) -> BlobRow | None:
@@ -175,6 +229,28 @@ def claim_location(
     return True
 
 
+def claim_expired(
+    connection: Connection, place: LocationRow, *, store: str, token: str, now: float, deadline: float
+) -> bool:
+    """Take over a deletion whose claim has run out, while nobody has published there again."""
+    values = {"store": store, "key": place.key, "token": token, "now": now, "deadline": deadline}
+    if not connection.execute(_CLAIM_EXPIRED, values).rowcount:
+        return False
+    connection.execute(_RAISE_GENERATION, {"id": place.blob_id})
+    return True
+
+
+def claim_orphan(
+    connection: Connection, repository_id: int, blob_id: int, *, store: str, key: str, token: str, now: float, deadline: float
+) -> bool:
+    """As ``claim_location``, but only while the repository does not have the blob."""
+    values = {"repository": repository_id, "store": store, "key": key, "token": token, "now": now, "deadline": deadline}
+    if not connection.execute(_CLAIM_ORPHAN, values).rowcount:
+        return False
+    connection.execute(_RAISE_GENERATION, {"id": blob_id})
+    return True
+
+
 def remove_location(connection: Connection, *, store: str, key: str, token: str) -> None:
     """Forget a place whose object its claimer has deleted."""
     connection.execute(_REMOVE_LOCATION, {"store": store, "key": key, "token": token})
@@ -183,11 +259,6 @@ def remove_location(connection: Connection, *, store: str, key: str, token: str)
 def forget_location(connection: Connection, *, store: str, key: str) -> None:
     """Forget a place whose object was found to be gone."""
     connection.execute(_FORGET_LOCATION, {"store": store, "key": key})
-
-
-def release_location(connection: Connection, *, store: str, key: str, token: str) -> None:
-    """Give the right to delete back without having deleted."""
-    connection.execute(_RELEASE_LOCATION, {"store": store, "key": key, "token": token})
 
 
 def set_verified(connection: Connection, location_id: int, *, now: float) -> None:

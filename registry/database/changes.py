@@ -32,7 +32,13 @@ _ADD = text(
 )
 _OF = text("SELECT sequence, state, created_at, record FROM change WHERE repository_id = :repository ORDER BY sequence")
 _MARK = text("UPDATE change SET state = 'recorded' WHERE repository_id = :repository AND sequence = :sequence")
+_REMOVE_ALL = text("DELETE FROM change WHERE repository_id = :repository")
 _REMOVE = text("DELETE FROM change WHERE repository_id = :repository AND sequence <= :folded AND state = 'recorded'")
+
+
+def remove_all(connection: Connection, repository_id: int) -> None:
+    """Forget every change: they are of an older copy of the database than storage."""
+    connection.execute(_REMOVE_ALL, {"repository": repository_id})
 
 
 def add(connection: Connection, repository_id: int, sequence: int, record: bytes, *, state: str, now: float) -> None:

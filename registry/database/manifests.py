@@ -72,6 +72,10 @@ _REFERENCED_BY = text(
     "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
     " WHERE r.repository_id = :repository AND r.digest = :digest ORDER BY b.digest LIMIT 10"
 )
+_CHILDREN_OF = text(
+    "SELECT r.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
+    " WHERE r.repository_id = :repository AND b.digest = :digest AND r.kind = 'manifest'"
+)
 _REFERRERS = text(
     "SELECT b.id, b.digest, b.size, m.media_type, m.artifact_type, m.annotations FROM manifest m"
     " JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository AND m.subject = :subject"
@@ -194,3 +198,8 @@ def tag_page(connection: Connection, repository_id: int, *, last: str, count: in
 def remove_tag(connection: Connection, repository_id: int, name: str) -> None:
     """Remove a tag."""
     connection.execute(_REMOVE_TAG, {"repository": repository_id, "name": name})
+
+
+def children_of(connection: Connection, repository_id: int, digest: str) -> list[str]:
+    """Digests of the manifests that the index ``digest`` lists."""
+    return list(connection.execute(_CHILDREN_OF, {"repository": repository_id, "digest": digest}).scalars())

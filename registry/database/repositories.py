@@ -36,11 +36,14 @@ _ALLOT = text(
     f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"
 )
 _RAISE_VERSION = text("UPDATE repository SET version = version + 1 WHERE id = :id")
-_SET_FOLDED = text("UPDATE repository SET folded = :folded, signature = :signature WHERE id = :id")
+_SET_FOLDED = text(
+    "UPDATE repository SET folded = :folded, signature = :signature WHERE id = :id AND folded <= :folded"
+)
 _SET_RECONCILED = text(
     "UPDATE repository SET sequence = :sequence, folded = :folded, signature = :signature, version = version + 1"
     " WHERE id = :id"
 )
+_SET_SIGNATURE = text("UPDATE repository SET signature = :signature WHERE id = :id")
 _PAGE = text("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
 _NAMES = text("SELECT name FROM repository ORDER BY name")
 _REMOVE = text("DELETE FROM repository WHERE id = :id")
@@ -84,7 +87,7 @@ def raise_version(connection: Connection, repository_id: int) -> None:
 
 
 def set_folded(connection: Connection, repository_id: int, *, folded: int, signature: str) -> None:
-    """Note what ``index.json`` holds now."""
+    """Note what ``index.json`` holds now, unless a later fold was noted already."""
     connection.execute(_SET_FOLDED, {"id": repository_id, "folded": folded, "signature": signature})
 
 
@@ -113,3 +116,8 @@ def remove(connection: Connection, repository_id: int) -> None:
 def unfolded(connection: Connection, *, before: float) -> list[str]:
     """Names of the repositories with changes older than ``before`` that are not folded."""
     return list(connection.execute(_UNFOLDED, {"before": before}).scalars())
+
+
+def set_signature(connection: Connection, repository_id: int, signature: str) -> None:
+    """Note that the index with this signature holds nothing that is not known."""
+    connection.execute(_SET_SIGNATURE, {"id": repository_id, "signature": signature})

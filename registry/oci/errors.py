@@ -215,3 +215,11 @@ class StorageFull(RegistryError):
     status = 507
     code = "UNAVAILABLE"
     default = "the storage is full; free space or enlarge it"
+
+
+class RequestTimeout(RegistryError):
+    """BLOB_UPLOAD_INVALID (a body that stopped arriving for http.idle_timeout)."""
+
+    status = 408
+    code = "BLOB_UPLOAD_INVALID"
+    default = "the body stopped arriving; ask for the upload's status and continue from there"

@@ -128,10 +128,10 @@ class LocalFiles:
                 with self.locks.hold(key):
                     return action()
             except FileNotFoundError:
-                if os.path.isdir(directory):
-                    raise
-            self.make_directories(directory)
-        raise OSError(errno.ENOENT, f"the directory of {key} vanishes as often as it is created")
+                # Of the directory, as a rule, and others may create or remove it right now; else it stays the answer.
+                self.make_directories(directory)
+        with self.locks.hold(key):
+            return action()
 
     @contextmanager
     def _beside(self, directory: str) -> Iterator[str]:

@@ -1,0 +1,102 @@
+"""Receiving request bodies: manifests up to a bound, blobs chunk by chunk (I9)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from registry.oci.errors import BlobUploadInvalid, ManifestTooLarge, RequestTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from starlette.requests import Request
+
+    from registry.api.edge import Edge
+    from registry.images.uploads import Addition
+
+
+class Body:
+    """The body of one request, read in order. Raises ClientDisconnect when the client goes before its end."""
+
+    def __init__(self, request: Request, idle_timeout: float) -> None:
+        self._receive = request.receive
+        self._idle_timeout = idle_timeout
+        self.ended = False
+        """Everything was read."""
+
+    async def chunk(self, size: int) -> bytes:
+        """The next bytes: at least ``size`` (and a little more: what came together), or all to the end."""
+        parts: list[bytes] = []
+        received = 0
+        while received < size and not self.ended:
+            try:
+                async with asyncio.timeout(self._idle_timeout):
+                    message = await self._receive()
+            except TimeoutError as error:
+                raise Interrupted(b"".join(parts), timed_out=True) from error
+            if message["type"] == "http.disconnect":
+                raise Interrupted(b"".join(parts), timed_out=False)
+            part = message.get("body", b"")
+            self.ended = not message.get("more_body", False)
+            parts.append(part)
+            received += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def small(self, limit: int) -> bytes:
+        """The whole body of a manifest. Raises ManifestTooLarge beyond ``limit`` bytes, holding no more than that."""
+        data = await self.chunk(limit + 1)
+        if len(data) > limit:
+            raise ManifestTooLarge(f"the manifest is larger than {limit} bytes")
+        return data
+
+
+class Interrupted(ClientDisconnect):
+    """The body stopped in the middle; ``rest`` is what had come since the last whole chunk."""
+
+    def __init__(self, rest: bytes, *, timed_out: bool) -> None:
+        super().__init__()
+        self.rest = rest
+        self.timed_out = timed_out
+        """The client may still be there, but sends nothing."""
+
+
+async def receive_into(edge: Edge, body: Body, first: bytes, addition: Addition, size: int) -> None:
+    """Write ``first`` and the rest of the body to an upload: one chunk is hashed and stored while the next arrives.
+
+    Holds at most two chunks of ``size`` bytes. When the client vanishes what came is kept, and ClientDisconnect raised.
+    """
+    writing: Awaitable[object] | None = _add(edge, addition, first)
+    try:
+        while not body.ended:
+            async with edge.buffers:
+                data = await body.chunk(size)
+                await writing
+                writing = _add(edge, addition, data)
+    except Interrupted as interrupted:
+        await writing
+        writing = None
+        await edge.run(addition.add, interrupted.rest)
+        if interrupted.timed_out:
+            raise RequestTimeout(headers={"Connection": "close"}) from interrupted
+        raise
+    finally:
+        if writing is not None:
+            await writing
+
+
+def _add(edge: Edge, addition: Addition, data: bytes) -> Awaitable[object]:
+    """Hash and store side by side: neither waits for the other within a chunk."""
+    return asyncio.gather(edge.run(addition.hash, data), edge.run(addition.store, data))
+
+
+def declared_length(request: Request) -> int | None:
+    """The Content-Length, or None for a chunked body. Raises BlobUploadInvalid when it is no number."""
+    value = request.headers.get("content-length")
+    if value is None:
+        return None
+    if not value.isdecimal():
+        raise BlobUploadInvalid("Content-Length is not a number")
+    return int(value)

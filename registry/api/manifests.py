@@ -1,0 +1,120 @@
+"""end-3, 7, 9: manifests (spec, "Pulling manifests", "Pushing Manifests", "Deleting")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.responses import Response
+
+from registry.api.bodies import Body, declared_length
+from registry.api.edge import Edge, edge_of
+from registry.api.parameters import name_of, reference_of
+from registry.api.reads import Answer
+from registry.api.validators import is_not_modified
+from registry.oci.digest import Digest
+from registry.oci.errors import ManifestTooLarge, TagInvalid
+from registry.oci.tag import parse_tag
+
+if TYPE_CHECKING:
+    from registry.images.manifests import FoundManifest
+
+ROUTE = "/v2/{name:path}/manifests/{reference}"
+MAX_TAGS = 100
+"""``tag`` parameters of one request (spec: at least 10)."""
+
+router = APIRouter()
+
+
+@router.get(ROUTE)
+@router.head(ROUTE)
+async def get(request: Request) -> Response:
+    """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
+    edge, name, reference = edge_of(request), name_of(request), reference_of(request)
+    mark = edge.memory.mark()
+    found, body = await edge.run(_find_and_read, edge, name, reference)
+    headers = _headers(found)
+    raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
+    answer = Answer(
+        name,
+        found.version,
+        raw,
+        body,
+        ROUTE,
+        f'"{found.digest}"'.encode(),
+        found.digest,
+        key=found.key,
+        size=found.size,
+    )
+    edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+    if is_not_modified(request, found.digest):
+        return Response(status_code=304, headers={k: v for k, v in headers.items() if not k.startswith("Content-")})
+    return Response(body if request.method == "GET" else b"", headers=headers)
+
+
+@router.put(ROUTE)
+async def put(request: Request) -> Response:
+    """Store a manifest by tag, or by digest with any number of ``tag`` parameters (end-7b)."""
+    edge, name, reference = edge_of(request), name_of(request), reference_of(request)
+    tags = [parse_tag(tag) for tag in request.query_params.getlist("tag")]
+    digest = reference if isinstance(reference, Digest) else None
+    if digest is None:
+        if tags:
+            raise TagInvalid("tag parameters go with a digest in the path")
+        tags = [str(reference)]
+    if len(tags) > MAX_TAGS:
+        raise TagInvalid(f"at most {MAX_TAGS} tags at once")
+    body = await _body(edge, request)
+    done = await edge.run(
+        edge.core.manifests.put,
+        name,
+        body,
+        request.headers.get("content-type"),
+        digest=digest,
+        tags=tags,
+        actor=edge.locations.client_of(request.scope) or "unknown",
+    )
+    headers = {
+        "Location": edge.locations.url(request, f"/v2/{name}/manifests/{done.digest}"),
+        "Docker-Content-Digest": done.digest,
+    }
+    if digest is not None and tags:
+        headers["OCI-Tag"] = ", ".join(tags)
+    if done.subject is not None:
+        headers["OCI-Subject"] = done.subject
+    return Response(status_code=201, headers=headers)
+
+
+@router.delete(ROUTE)
+async def delete(request: Request) -> Response:
+    """Remove a tag, or a manifest and every tag that points at it."""
+    edge, name, reference = edge_of(request), name_of(request), reference_of(request)
+    actor = edge.locations.client_of(request.scope) or "unknown"
+    if isinstance(reference, Digest):
+        await edge.run(edge.core.manifests.delete, name, reference, actor=actor)
+    else:
+        await edge.run(edge.core.manifests.untag, name, reference, actor=actor)
+    return Response(status_code=202)
+
+
+def _find_and_read(edge: Edge, name: str, reference: Digest | str) -> tuple[FoundManifest, bytes]:
+    found = edge.core.manifests.find(name, reference)
+    return found, edge.core.manifests.read(found)
+
+
+async def _body(edge: Edge, request: Request) -> bytes:
+    limit = edge.settings.manifests.max_bytes
+    length = declared_length(request)
+    if length is not None and length > limit:
+        raise ManifestTooLarge(f"the manifest has {length} bytes, at most {limit} are accepted")
+    return await Body(request, edge.settings.http.idle_timeout).small(limit)
+
+
+def _headers(found: FoundManifest) -> dict[str, str]:
+    return {
+        "Content-Type": found.media_type,
+        "Content-Length": str(found.size),
+        "Docker-Content-Digest": found.digest,
+        "ETag": f'"{found.digest}"',
+    }

@@ -1,0 +1,82 @@
+"""What a path and a query say, checked before anything else looks at them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from registry.oci.digest import Digest
+from registry.oci.errors import BlobUploadUnknown, DigestInvalid, NameInvalid, PaginationInvalid
+from registry.oci.name import parse_name
+from registry.oci.reference import parse_reference
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+MAX_DIGITS = 18
+"""Digits of the largest ``n``."""
+
+
+class Page(NamedTuple):
+    """Which part of a list is asked for (spec, "Listing Tags")."""
+
+    count: int
+    """Entries of one page at most."""
+    last: str
+    """The page begins after this value, which need not exist."""
+
+
+def name_of(request: Request) -> str:
+    """The repository. Raises NameInvalid."""
+    return parse_name(request.path_params["name"])
+
+
+def digest_of(request: Request) -> Digest:
+    """The digest in the path. Raises DigestInvalid."""
+    return Digest.parse(request.path_params["digest"])
+
+
+def reference_of(request: Request) -> Digest | str:
+    """The tag or digest in the path. Raises TagInvalid, DigestInvalid."""
+    return parse_reference(request.path_params["reference"])
+
+
+def upload_of(request: Request) -> str:
+    """The upload session in the path. Raises BlobUploadUnknown for what is no id of ours."""
+    text: str = request.path_params["upload"]
+    try:
+        canonical = str(UUID(text))
+    except ValueError as error:
+        raise BlobUploadUnknown from error
+    if canonical != text:
+        raise BlobUploadUnknown
+    return text
+
+
+def query_digest(request: Request) -> Digest:
+    """The ``digest`` parameter, which must be there once. Raises DigestInvalid."""
+    values = request.query_params.getlist("digest")
+    if len(values) != 1:
+        raise DigestInvalid("the digest parameter must be given once")
+    return Digest.parse(values[0])
+
+
+def page_of(request: Request, limit: int) -> Page:
+    """The ``n`` and ``last`` parameters; ``limit`` is the most that one page holds. Raises PaginationInvalid."""
+    last = request.query_params.get("last", "")
+    text = request.query_params.get("n")
+    if text is None:
+        return Page(limit, last)
+    if not (text.isascii() and text.isdecimal()) or len(text) > MAX_DIGITS:
+        raise PaginationInvalid
+    return Page(min(int(text), limit), last)
+
+
+def source_of(request: Request) -> str | None:
+    """The ``from`` parameter of a mount. Raises NameInvalid."""
+    text = request.query_params.get("from")
+    if text is None:
+        return None
+    if not text:
+        raise NameInvalid("the from parameter is empty")
+    return parse_name(text)

@@ -1,0 +1,122 @@
+"""Reads answered from memory while that memory is known to be current (design, section 4).
+
+The routes fill it, with answers that depend on path and query alone. Absence is never remembered, so what only adds to a
+repository need not raise its version. For the event loop's thread alone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cachetools import LRUCache
+
+from registry.images.repositories import LOOK_SECONDS
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from registry.database.currency import Currency
+    from registry.images.core import Core
+
+OVERHEAD = 1024
+"""Bytes that an answer costs beside its body, roughly."""
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer to GET and HEAD of one path."""
+
+    repository: str
+    version: int
+    """Of the repository when the rows were read."""
+    headers: RawHeaders
+    body: bytes | None
+    """None: only HEAD is answered (blobs)."""
+    route: str
+    """The template, for metrics."""
+    etag: bytes
+    digest: str | None
+    key: str | None = None
+    """Where the bytes are on storage: a HEAD looks there first, where that is cheap (I6)."""
+    size: int = 0
+    """Of the object at ``key``."""
+    leased_until: float | None = None
+    """A blob's lease: with less than half of it left the core answers, and renews it (I7)."""
+
+
+@dataclass(slots=True)
+class _Repository:
+    """What is known of a repository's currency."""
+
+    version: int | None
+    mark: int | None
+    looked: float
+    """When its index was last compared with storage (monotonic)."""
+
+
+class ReadMemory:
+    """Answers by path and query, bounded in bytes."""
+
+    def __init__(self, core: Core, currency: Currency, max_bytes: int) -> None:
+        self._driver = core.stores.driver
+        self._capabilities = core.stores.driver.capabilities
+        self._repositories = core.repositories
+        self._half_lease = core.stores.rules.lease / 2
+        self._currency = currency
+        self._answers: LRUCache[tuple[str, bytes], Answer] = LRUCache(max(1, max_bytes), getsizeof=_size)
+        self._known: LRUCache[str, _Repository] = LRUCache(100_000)
+        self._enabled = max_bytes > 0
+
+    def mark(self) -> int | None:
+        """Read before the rows of an answer are read; given to ``remember`` with it."""
+        return self._currency.mark() if self._enabled else None
+
+    def remember(self, path: str, query: bytes, answer: Answer, mark: int | None) -> None:
+        """Keep an answer whose rows were read after ``mark``."""
+        if mark is None or _size(answer) > self._answers.maxsize // 4:
+            return
+        looked = self._repositories.looked_at(answer.repository)
+        known = self._known.get(answer.repository)
+        if known is None or known.version is None or known.version <= answer.version:
+            self._known[answer.repository] = _Repository(answer.version, mark, looked)
+        self._answers[path, query] = answer
+
+    def find(self, path: str, query: bytes, method: Literal["GET", "HEAD"]) -> Answer | None:
+        """The answer, if it is known to be current; the routes have the last word on everything else."""
+        answer = self._answers.get((path, query))
+        if answer is None or (answer.body is None and method == "GET"):
+            return None
+        known = self._known.get(answer.repository)
+        if known is None or not self._is_current(answer, known):
+            return None
+        if answer.leased_until is not None and answer.leased_until - time.time() < self._half_lease:
+            return None
+        if method == "HEAD" and answer.key is not None and self._capabilities.cheap_stat:
+            try:
+                if self._driver.stat(answer.key).size != answer.size:
+                    return None
+            except StorageError:
+                return None
+        return answer
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._answers.clear()
+        self._currency.close()
+
+    def _is_current(self, answer: Answer, known: _Repository) -> bool:
+        mark = self._currency.mark()
+        if mark is None:
+            return False
+        if mark != known.mark:
+            known.version, known.mark = self._currency.version(answer.repository), mark
+        if answer.version != known.version:
+            return False
+        return not self._capabilities.outside_writers or time.monotonic() - known.looked < LOOK_SECONDS
+
+
+def _size(answer: Answer) -> int:
+    return OVERHEAD + len(answer.body or b"")

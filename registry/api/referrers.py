@@ -1,0 +1,75 @@
+"""end-12: referrers (spec, "Listing Referrers"): never 404, an empty index for what nothing refers to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.responses import Response
+
+from registry.api.edge import edge_of
+from registry.api.listing import next_link
+from registry.api.parameters import digest_of, name_of, page_of
+from registry.api.reads import Answer
+from registry.oci.media_types import OCI_INDEX
+
+if TYPE_CHECKING:
+    from registry.database.manifests import ReferrerRow
+
+ROUTE = "/v2/{name:path}/referrers/{digest}"
+
+router = APIRouter()
+
+
+@router.get(ROUTE)
+@router.head(ROUTE)
+async def referrers(request: Request) -> Response:
+    """List the manifests whose subject is this digest, filtered by artifact type where asked."""
+    edge, name, subject = edge_of(request), name_of(request), digest_of(request)
+    page = page_of(request, edge.settings.limits.page_size)
+    artifact_type = request.query_params.get("artifactType") or None
+    mark = edge.memory.mark()
+    found, version = await edge.run(
+        edge.core.manifests.referrers,
+        name,
+        subject,
+        artifact_type=artifact_type,
+        last=page.last,
+        count=page.count + 1,
+    )
+    shown = found[: page.count]
+    headers = {"Content-Type": OCI_INDEX}
+    if artifact_type is not None:
+        headers["OCI-Filters-Applied"] = "artifactType"
+    if shown and len(found) > page.count:
+        parameters: dict[str, str | int] = {"n": page.count, "last": shown[-1].digest}
+        if artifact_type is not None:
+            parameters["artifactType"] = artifact_type
+        headers |= next_link(edge, request, f"/v2/{name}/referrers/{subject}", parameters)
+    body = _index(shown)
+    headers["Content-Length"] = str(len(body))
+    if version is not None and "Link" not in headers:
+        raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
+        answer = Answer(name, version, raw, body, ROUTE, b"", None)
+        edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+    return Response(body if request.method == "GET" else b"", headers=headers)
+
+
+def _index(found: list[ReferrerRow]) -> bytes:
+    return orjson.dumps({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [_descriptor(row) for row in found],
+    })
+
+
+def _descriptor(row: ReferrerRow) -> dict[str, object]:
+    descriptor: dict[str, object] = {"mediaType": row.media_type, "digest": row.digest, "size": row.size}
+    if row.artifact_type is not None:
+        descriptor["artifactType"] = row.artifact_type
+    annotations = orjson.loads(row.annotations)
+    if annotations:
+        descriptor["annotations"] = annotations
+    return descriptor

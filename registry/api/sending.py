@@ -1,0 +1,110 @@
+"""Sending blobs: chunk by chunk, the next one being read while the last one leaves (I9)."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from registry.storage.driver import CHUNK_SIZE
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from registry.api.edge import Edge
+    from registry.images.blobs import HeldBlob
+    from registry.oci.ranges import ByteRange
+    from registry.storage.driver import ObjectReader
+
+
+class BlobResponse(Response):
+    """A blob, or one range of it. The object is open before the status is sent: what is gone is a 404, never a cut body."""
+
+    def __init__(self, edge: Edge, reader: ObjectReader, length: int, status: int, headers: dict[str, str]) -> None:
+        super().__init__(status_code=status, headers=headers)
+        self._edge = edge
+        self._reader = reader
+        self._length = length
+
+    @classmethod
+    async def open(
+        cls, edge: Edge, blob: HeldBlob, headers: dict[str, str], part: ByteRange | None = None
+    ) -> BlobResponse:
+        """Raises BlobUnknown."""
+        if part is None:
+            reader = await edge.run(edge.core.blobs.read, blob)
+            return cls(edge, reader, blob.size, 200, headers)
+        reader = await edge.run(edge.core.blobs.read, blob, offset=part.start, length=part.length)
+        ranged = {"Content-Length": str(part.length), "Content-Range": part.content_range(blob.size)}
+        return cls(edge, reader, part.length, 206, {**headers, **ranged})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send_object(self._edge, self._reader, self._length, send, more=False)
+        finally:
+            await self._edge.run(self._reader.close)
+
+
+class MultipartResponse(Response):
+    """Several ranges of a blob as multipart/byteranges (RFC 9110, section 14.6)."""
+
+    def __init__(self, edge: Edge, blob: HeldBlob, parts: Sequence[ByteRange], headers: dict[str, str]) -> None:
+        boundary = secrets.token_hex(16)
+        self._edge = edge
+        self._blob = blob
+        self._parts = [(part, self._head(boundary, part)) for part in parts]
+        self._end = f"\r\n--{boundary}--\r\n".encode()
+        length = sum(len(head) + part.length for part, head in self._parts) + len(self._end)
+        multipart = {
+            "Content-Type": f"multipart/byteranges; boundary={boundary}",
+            "Content-Length": str(length),
+        }
+        super().__init__(status_code=206, headers={**headers, **multipart})
+
+    @classmethod
+    async def open(
+        cls, edge: Edge, blob: HeldBlob, headers: dict[str, str], parts: Sequence[ByteRange]
+    ) -> MultipartResponse:
+        """Raises BlobUnknown."""
+        reader = await edge.run(edge.core.blobs.read, blob, length=0)
+        reader.close()
+        return cls(edge, blob, parts, headers)
+
+    def _head(self, boundary: str, part: ByteRange) -> bytes:
+        content_range = part.content_range(self._blob.size)
+        return (
+            f"\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {content_range}\r\n\r\n"
+        ).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for part, head in self._parts:
+            await send({"type": "http.response.body", "body": head, "more_body": True})
+            reader = await self._edge.run(
+                self._edge.core.blobs.read, self._blob, offset=part.start, length=part.length
+            )
+            try:
+                await send_object(self._edge, reader, part.length, send, more=True)
+            finally:
+                await self._edge.run(reader.close)
+        await send({"type": "http.response.body", "body": self._end, "more_body": False})
+
+
+async def send_object(edge: Edge, reader: ObjectReader, length: int, send: Send, *, more: bool) -> None:
+    """Send exactly ``length`` bytes. Raises StorageError in mid-body when there are fewer: the server then cuts the connection."""
+    following: Awaitable[bytes] = edge.run(reader.read, min(CHUNK_SIZE, length))
+    while length:
+        chunk = await following
+        if not chunk:
+            raise StorageError(reason="the object ended early")
+        length -= len(chunk)
+        if length:
+            following = edge.run(reader.read, min(CHUNK_SIZE, length))
+        await send({"type": "http.response.body", "body": chunk, "more_body": more or length > 0})
+    if not more and not reader.stat.size:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

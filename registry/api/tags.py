@@ -1,0 +1,35 @@
+"""end-8: listing tags (spec, "Listing Tags"), in byte order."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.responses import Response
+
+from registry.api.edge import edge_of
+from registry.api.listing import page_link
+from registry.api.parameters import name_of, page_of
+from registry.api.reads import Answer
+
+ROUTE = "/v2/{name:path}/tags/list"
+
+router = APIRouter()
+
+
+@router.get(ROUTE)
+@router.head(ROUTE)
+async def tags(request: Request) -> Response:
+    """List the tags of a repository, a page at a time."""
+    edge, name = edge_of(request), name_of(request)
+    page = page_of(request, edge.settings.limits.page_size)
+    mark = edge.memory.mark()
+    found, version = await edge.run(edge.core.manifests.tags, name, last=page.last, count=page.count + 1)
+    shown, link = page_link(edge, request, f"/v2/{name}/tags/list", found, page.count)
+    body = orjson.dumps({"name": name, "tags": shown})
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **link}
+    if not link:
+        raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
+        answer = Answer(name, version, raw, body, ROUTE, b"", None)
+        edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+    return Response(body if request.method == "GET" else b"", headers=headers)

@@ -1,0 +1,157 @@
+"""end-4, 5, 6, 11, 13, 14: pushing blobs (spec, "Pushing a blob")."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.responses import Response
+
+from registry.api.bodies import Body, declared_length, receive_into
+from registry.api.edge import Edge, edge_of
+from registry.api.parameters import name_of, query_digest, source_of, upload_of
+from registry.images.uploads import DEFAULT_ALGORITHM
+from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
+from registry.oci.errors import DigestInvalid, RangeInvalid, SizeInvalid
+from registry.oci.ranges import parse_content_range
+from registry.storage.driver import CHUNK_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+router = APIRouter()
+
+
+@router.post("/v2/{name:path}/blobs/uploads")
+@router.post("/v2/{name:path}/blobs/uploads/")
+async def start(request: Request) -> Response:
+    """Mount a blob, push one in this request, or begin a session."""
+    edge, name = edge_of(request), name_of(request)
+    query = request.query_params
+    if "mount" in query:
+        digest = Digest.parse(query["mount"])
+        if await edge.run(edge.core.blobs.mount, name, digest, source_of(request)):
+            return _created(edge, request, name, digest)
+    elif "digest" in query:
+        digest = query_digest(request)
+        upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm)
+        await _receive(edge, request, name, upload_id, None, digest)
+        return _created(edge, request, name, digest)
+    algorithm = query.get("digest-algorithm", DEFAULT_ALGORITHM)
+    if algorithm not in SUPPORTED_ALGORITHMS:
+        raise DigestInvalid(f"digest-algorithm must be one of {', '.join(SUPPORTED_ALGORITHMS)}")
+    upload_id = await edge.run(edge.core.uploads.start, name, algorithm)
+    return Response(status_code=202, headers=_progress(edge, request, name, upload_id, 0))
+
+
+@router.get("/v2/{name:path}/blobs/uploads/{upload}")
+async def status(request: Request) -> Response:
+    """Say how many bytes are here, so that a client can resume."""
+    edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
+    row = await edge.run(edge.core.uploads.find, name, upload_id)
+    return Response(status_code=204, headers=_progress(edge, request, name, upload_id, row.offset))
+
+
+@router.patch("/v2/{name:path}/blobs/uploads/{upload}")
+async def add(request: Request) -> Response:
+    """Add a chunk, or a stream of any length."""
+    edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
+    offset = await _receive(edge, request, name, upload_id, _start_of(request), None)
+    return Response(status_code=202, headers=_progress(edge, request, name, upload_id, offset))
+
+
+@router.put("/v2/{name:path}/blobs/uploads/{upload}")
+async def finish(request: Request) -> Response:
+    """Add what the body has, if anything, and publish the whole under the digest of the query."""
+    edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
+    digest = query_digest(request)
+    await _receive(edge, request, name, upload_id, _start_of(request), digest)
+    return _created(edge, request, name, digest)
+
+
+@router.delete("/v2/{name:path}/blobs/uploads/{upload}")
+async def cancel(request: Request) -> Response:
+    """End the session."""
+    edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
+    await edge.run(edge.core.uploads.cancel, name, upload_id)
+    return Response(status_code=204)
+
+
+async def _receive(
+    edge: Edge, request: Request, name: str, upload_id: str, start: int | None, digest: Digest | None
+) -> int:
+    """Take the body into the session and, with ``digest``, publish it. Returns the offset.
+
+    A body of one chunk costs one call of the core; a longer one is received while it is written.
+    """
+    body = Body(request, edge.settings.http.idle_timeout)
+    async with _status_on_conflict(edge, request, name, upload_id):
+        first = await body.chunk(CHUNK_SIZE)
+        if body.ended:
+            return await edge.run(_add_whole, edge, name, upload_id, start, first, digest)
+        addition = await edge.run(edge.core.uploads.add, name, upload_id, start)
+        try:
+            try:
+                await receive_into(edge, body, first, addition, CHUNK_SIZE)
+            finally:
+                await edge.run(addition.commit)
+            if digest is not None:
+                await edge.run(edge.core.uploads.finish, addition, digest)
+        finally:
+            await edge.run(addition.close)
+        return addition.offset
+
+
+def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None) -> int:
+    """Everything that a request with a short body asks for. In a thread."""
+    with edge.core.uploads.add(name, upload_id, start) as addition:
+        if data:
+            addition.add(data)
+        if digest is None:
+            addition.commit()
+        else:
+            edge.core.uploads.finish(addition, digest)
+        return addition.offset
+
+
+@asynccontextmanager
+async def _status_on_conflict(edge: Edge, request: Request, name: str, upload_id: str) -> AsyncIterator[None]:
+    """A chunk out of order is answered with where to go on; the session lives (spec, "Pushing a blob in chunks")."""
+    try:
+        yield
+    except RangeInvalid as error:
+        detail = error.detail
+        if isinstance(detail, dict) and isinstance(offset := detail.get("offset"), int):
+            error.headers.update(_progress(edge, request, name, upload_id, offset))
+        raise
+
+
+def _start_of(request: Request) -> int | None:
+    """Where the client says that its chunk begins. Raises RangeInvalid, SizeInvalid."""
+    text = request.headers.get("content-range")
+    if text is None:
+        return None
+    start, end = parse_content_range(text)
+    length = declared_length(request)
+    if length is not None and length != end - start + 1:
+        raise SizeInvalid(f"Content-Range {text} has {end - start + 1} bytes, Content-Length says {length}")
+    return start
+
+
+def _progress(edge: Edge, request: Request, name: str, upload_id: str, offset: int) -> dict[str, str]:
+    """The headers of a session: where to go on. ``Range`` is inclusive, so that no byte at all is also ``0-0``."""
+    return {
+        "Location": edge.locations.url(request, f"/v2/{name}/blobs/uploads/{upload_id}"),
+        "Range": f"0-{max(0, offset - 1)}",
+        "Docker-Upload-UUID": upload_id,
+    }
+
+
+def _created(edge: Edge, request: Request, name: str, digest: Digest) -> Response:
+    location = edge.locations.url(request, f"/v2/{name}/blobs/{digest}")
+    return Response(status_code=201, headers={"Location": location, "Docker-Content-Digest": digest})
+
+

@@ -1,0 +1,29 @@
+"""Conditional requests: content is named by its digest, so the digest is the strong validator (RFC 9110, section 13)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from registry.oci.digest import Digest
+
+
+def is_not_modified(request: Request, digest: Digest) -> bool:
+    """Whether If-None-Match names what the client would get."""
+    return matches(request.headers.get("if-none-match"), digest)
+
+
+def ranges_apply(request: Request, digest: Digest) -> bool:
+    """Whether a Range header counts: without If-Range, or with one that names this very content."""
+    condition = request.headers.get("if-range")
+    return condition is None or condition.strip() == f'"{digest}"'
+
+
+def matches(header: str | None, digest: str) -> bool:
+    """Whether a list of entity tags, weak or not, names ``digest``."""
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return "*" in tags or f'"{digest}"' in tags

@@ -1,0 +1,67 @@
+"""Background work of one process: named jobs, each in a thread of its own, none at more than a share of a core."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work that is done again and again."""
+
+    name: str
+    run: Callable[[], None]
+    interval: float
+    """Seconds from the end of one run to the next, at least."""
+    share: float = 0.1
+    """Of a core, at most: after t seconds of processor time the job rests for t * (1 / share - 1)."""
+    wake: threading.Event | None = field(default=None)
+    """Where there is one, the job waits for it and then for ``interval``; it also runs each ``idle`` seconds."""
+    idle: float = 5.0
+
+
+class Schedule:
+    """Runs jobs until it is stopped. A job that raises is logged and runs again."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._loop, args=(job,), name=job.name, daemon=True) for job in jobs]
+        self._wakes = [job.wake for job in jobs if job.wake is not None]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Let what runs end, for at most ``timeout`` seconds in all; what does not is resumed by the next start (I8)."""
+        self._stop.set()
+        for wake in self._wakes:
+            wake.set()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _loop(self, job: Job) -> None:
+        while not self._stop.is_set():
+            if job.wake is not None:
+                job.wake.wait(job.idle)
+            began = time.thread_time()
+            try:
+                job.run()
+            except Exception:
+                log.exception("background work failed and will be tried again", job=job.name)
+            spent = time.thread_time() - began
+            if self._stop.wait(max(job.interval, spent * (1 / job.share - 1))):
+                return

@@ -1,0 +1,257 @@
+"""The blobs of a repository: looked up, read, mounted, deleted. A repository serves only what is in it (I4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from registry.database import blobs as blob_rows
+from registry.database import manifests as manifest_rows
+from registry.database import repositories as repository_rows
+from registry.images.keyed_locks import KeyedLocks
+from registry.images.verification import is_intact
+from registry.oci.digest import Digest
+from registry.oci.errors import BlobUnknown, Unsupported
+from registry.storage.errors import PathNotFound
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from registry.database.blobs import HeldRow
+    from registry.database.repositories import RepositoryRow
+    from registry.images.publication import Publication, Put
+    from registry.images.removal import Claim, Removal
+    from registry.images.repositories import Repositories
+    from registry.images.stores import Stores
+    from registry.storage.driver import ObjectReader, ObjectStat
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBlob:
+    """A blob that a repository has."""
+
+    digest: Digest
+    size: int
+    """Bytes."""
+    key: str
+    """Where the bytes are on storage."""
+    leased_until: float
+    """Seconds since the epoch until which it is safe from collection."""
+    version: int
+    """Of the repository, read before its rows."""
+
+
+class Blobs:
+    """Any thread, any process."""
+
+    def __init__(
+        self, stores: Stores, repositories: Repositories, publication: Publication, removal: Removal
+    ) -> None:
+        self._stores = stores
+        self._repositories = repositories
+        self._publication = publication
+        self._removal = removal
+        self._verifying = KeyedLocks()
+
+    def find(self, name: str, digest: Digest) -> HeldBlob:
+        """The blob, with a lease, for HEAD: what this says is here can be built upon (I6, I7).
+
+        Raises BlobUnknown, NameUnknown.
+        """
+        repository = self._repositories.require(name)
+        held = self._held(repository, digest)
+        key = self._stores.layout.blob(name, digest)
+        if self._stores.driver.capabilities.cheap_stat:
+            self._stat(key, held.size)
+        return HeldBlob(digest, held.size, key, self._lease(held), repository.version)
+
+    def open(self, name: str, digest: Digest) -> HeldBlob:
+        """The blob, hashed if nobody has done that yet, for GET. Read it with ``read``. Raises BlobUnknown, NameUnknown."""
+        repository = self._repositories.require(name)
+        held = self._held(repository, digest)
+        key = self._stores.layout.blob(name, digest)
+        if held.verified_at is None:
+            self._verify(repository, digest, key)
+        return HeldBlob(digest, held.size, key, held.leased_until, repository.version)
+
+    def read(self, blob: HeldBlob, *, offset: int = 0, length: int | None = None) -> ObjectReader:
+        """The bytes. Raises BlobUnknown when they are gone: from then on it is unknown until it is pushed again (I6)."""
+        try:
+            reader = self._stores.driver.open(blob.key, offset=offset, length=length)
+        except PathNotFound as error:
+            self._note_loss(blob.digest, blob_rows.MISSING)
+            raise BlobUnknown from error
+        if reader.stat.size != blob.size:
+            reader.close()
+            self._note_loss(blob.digest, blob_rows.MISSING)
+            raise BlobUnknown
+        return reader
+
+    def mount(self, name: str, digest: Digest, source: str | None) -> bool:
+        """Make a blob of ``source`` (None: of any repository) one of ``name`` without moving bytes.
+
+        False: it is not there, or is being collected; the client uploads it (spec, "Mounting a blob").
+        """
+        found = self._mountable(digest, source)
+        if found is None:
+            return False
+        repository = self._repositories.ensure(name)
+        try:
+            self._publication.publish(repository, digest, found.size, self._put_from(found))
+        except PathNotFound:
+            return False
+        return True
+
+    def delete(self, name: str, digest: Digest) -> None:
+        """End the membership. Raises BlobUnknown, NameUnknown, and Unsupported naming the manifests that need it (I7)."""
+        if not self._stores.rules.delete:
+            raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD"})
+        repository = self._repositories.require(name)
+        self._held(repository, digest)
+        with self._stores.database.write() as connection:
+            claim = self._leave(connection, repository, digest)
+        if claim is not None:
+            self._removal.delete(claim)
+
+    # ----
+
+    def _leave(self, connection: Connection, repository: RepositoryRow, digest: Digest) -> Claim | None:
+        member = blob_rows.member(connection, repository.id, digest)
+        if member is None:
+            raise BlobUnknown
+        needed_by = manifest_rows.referenced_by(connection, repository.id, digest)
+        if manifest_rows.by_digest(connection, repository.id, digest) is not None:
+            needed_by.insert(0, digest)
+        if needed_by:
+            message = f"the blob is needed by {', '.join(needed_by)}; delete what needs it first"
+            raise Unsupported(message, detail={"manifests": list(needed_by)}, headers={"Allow": "GET, HEAD"})
+        blob_rows.leave(connection, repository.id, member.id)
+        repository_rows.raise_version(connection, repository.id)
+        if not self._stores.layout.per_repository:
+            return None  # other repositories may have it: collection decides
+        return self._removal.claim(connection, member.id, self._stores.layout.blob(repository.name, digest))
+
+    def _held(self, repository: RepositoryRow, digest: Digest) -> HeldRow:
+        key, store = self._stores.layout.blob(repository.name, digest), self._stores.driver.name
+        with self._stores.database.read() as connection:
+            held = blob_rows.held(connection, repository.id, digest, store=store, key=key)
+        if held is None and self._adopt(repository, digest, key):
+            with self._stores.database.read() as connection:
+                held = blob_rows.held(connection, repository.id, digest, store=store, key=key)
+        if held is None or held.state != blob_rows.PRESENT:
+            raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
+        return held
+
+    def _adopt(self, repository: RepositoryRow, digest: Digest, key: str) -> bool:
+        """Take a blob that is in the repository's directory but in no row: another tool's, or from before a power cut."""
+        driver, stores = self._stores.driver, self._stores
+        if not (driver.capabilities.outside_writers and stores.layout.per_repository):
+            return False
+        try:
+            stat = driver.stat(key)
+        except PathNotFound:
+            return False
+        with stores.database.read() as connection:
+            if blob_rows.location_at(connection, driver.name, key) is not None:
+                return False  # it left this repository: about to be deleted
+        with self._verifying.hold(key):
+            if not is_intact(driver, key, digest):
+                log.warning("a file is not what its name says", repository=repository.name, digest=digest)
+                return False
+
+        def in_place(_key: str) -> ObjectStat:
+            return stat
+
+        self._publication.publish(repository, digest, stat.size, in_place)
+        return True
+
+    def _stat(self, key: str, size: int) -> None:
+        try:
+            stat = self._stores.driver.stat(key)
+        except PathNotFound as error:
+            raise BlobUnknown("the bytes of the blob are missing on storage; push it again") from error
+        if stat.size != size:
+            raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
+
+    def _lease(self, held: HeldRow) -> float:
+        """Renew the lease when less than half of it is left; the time that it ends."""
+        now, lease = self._stores.clock(), self._stores.rules.lease
+        if held.leased_until - now >= lease / 2:
+            return held.leased_until
+        with self._stores.database.write() as connection:
+            blob_rows.lease(connection, held.id, until=now + lease)
+        return now + lease
+
+    def _verify(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
+        """Hash adopted bytes before they are served, once; wrong ones are quarantined (I6)."""
+        store = self._stores.driver.name
+        with self._verifying.hold(key):
+            with self._stores.database.read() as connection:
+                place = blob_rows.location_at(connection, store, key)
+            if place is None or place.verified_at is not None:
+                return
+            try:
+                intact = is_intact(self._stores.driver, key, digest)
+            except PathNotFound as error:
+                raise BlobUnknown from error
+            if not intact:
+                log.error("a blob has wrong bytes and is not served", repository=repository.name, digest=digest)
+                self._quarantine(repository, digest, key)
+                raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
+            with self._stores.database.write() as connection:
+                blob_rows.set_verified(connection, place.id, now=self._stores.clock())
+
+    def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
+        """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""
+        with self._stores.database.write() as connection:
+            blob = blob_rows.find(connection, digest)
+            if blob is None:
+                return
+            if self._stores.layout.per_repository:
+                blob_rows.leave(connection, repository.id, blob.id)
+                blob_rows.forget_location(connection, store=self._stores.driver.name, key=key)
+            else:
+                blob_rows.set_state(connection, blob.id, blob_rows.QUARANTINED)
+            repository_rows.raise_version(connection, repository.id)
+
+    def _note_loss(self, digest: Digest, state: str) -> None:
+        """Remember a loss where a look costs a request; where a stat is cheap, each HEAD sees it by itself."""
+        log.error("a blob is missing or damaged on storage", digest=digest)
+        if self._stores.driver.capabilities.cheap_stat:
+            return
+        with self._stores.database.write() as connection:
+            blob = blob_rows.find(connection, digest)
+            if blob is not None:
+                blob_rows.set_state(connection, blob.id, state)
+
+    def _mountable(self, digest: Digest, source: str | None) -> HeldBlob | None:
+        """The blob where it can be mounted from."""
+        names = [source] if source is not None else self._holders(digest)
+        for name in names:
+            repository = self._repositories.touch(name)
+            if repository is None:
+                continue
+            try:
+                held = self.find(name, digest)
+                self.open(name, digest)
+            except BlobUnknown:
+                continue
+            return held
+        return None
+
+    def _holders(self, digest: Digest) -> list[str]:
+        with self._stores.database.read() as connection:
+            blob = blob_rows.find(connection, digest)
+            return blob_rows.holders(connection, blob.id) if blob is not None else []
+
+    def _put_from(self, source: HeldBlob) -> Put:
+        driver, shared = self._stores.driver, not self._stores.layout.per_repository
+
+        def put(key: str) -> ObjectStat:
+            return driver.stat(key) if shared else driver.link(source.key, key)
+
+        return put

@@ -1,0 +1,72 @@
+"""The core: everything below the HTTP edge and the commands, put together from settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.database.engine import Database
+from registry.database.migrate import upgrade_database
+from registry.images.blobs import Blobs
+from registry.images.folding import Folding
+from registry.images.journal import Journal
+from registry.images.manifests import Manifests
+from registry.images.publication import Publication
+from registry.images.reconciliation import Reconciliation
+from registry.images.removal import Removal
+from registry.images.repositories import Repositories
+from registry.images.stores import Rules, Stores
+from registry.images.uploads import Uploads
+from registry.storage.drivers import open_driver
+
+if TYPE_CHECKING:
+    from registry.config import Settings
+    from registry.storage.driver import StorageDriver
+
+
+class Core:
+    """The registry without its edge. Synchronous; any thread."""
+
+    def __init__(self, stores: Stores) -> None:
+        self.stores = stores
+        journal = Journal(stores)
+        self.removal = Removal(stores)
+        self.reconciliation = Reconciliation(stores, journal)
+        self.repositories = Repositories(stores, journal, self.reconciliation)
+        self.folding = Folding(stores, journal, self.reconciliation, self.removal)
+        publication = Publication(stores, self.removal)
+        self.blobs = Blobs(stores, self.repositories, publication, self.removal)
+        self.uploads = Uploads(stores, self.repositories, publication)
+        self.manifests = Manifests(stores, self.repositories, publication, self.folding)
+
+    @classmethod
+    def open(cls, settings: Settings, driver: StorageDriver | None = None) -> Core:
+        """Open storage and database, bringing the schema up to date. ``driver`` replaces the configured one.
+
+        Raises StorageError, DatabaseError.
+        """
+        driver = driver or open_driver(settings.storage)
+        database = Database(settings.database_url)
+        upgrade_database(database)
+        return cls(Stores(driver, database, _rules(settings)))
+
+    def fold_waiting(self) -> int:
+        """Fold what this process has recorded and what others have abandoned. Returns how many changes."""
+        names = dict.fromkeys([*self.folding.waiting(), *self.folding.abandoned()])
+        return sum(self.folding.fold(name) for name in names)
+
+    def close(self) -> None:
+        """Free connections and descriptors."""
+        self.stores.driver.close()
+        self.stores.database.close()
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        lease=settings.gc.lease,
+        dedupe=settings.storage.dedupe,
+        delete=settings.storage.delete,
+        manifest_bytes=settings.manifests.max_bytes,
+        accept_missing_blobs=settings.manifests.missing_blobs == "accept",
+        accept_missing_manifests=settings.manifests.missing_manifests == "accept",
+        upload_expiry=settings.storage.upload_expiry,
+    )

@@ -1,0 +1,171 @@
+"""Folding: records become ``index.json``, in the order of their numbers and soon after they were acknowledged (I11)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from registry.database import changes as change_rows
+from registry.database import repositories as repository_rows
+from registry.images.reconciliation import MAX_INDEX
+from registry.oci.digest import Digest
+from registry.oci.index import Index
+from registry.oci.record import Record
+from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
+
+if TYPE_CHECKING:
+    from registry.database.changes import ChangeRow
+    from registry.database.repositories import RepositoryRow
+    from registry.images.changing import Allotted
+    from registry.images.journal import Journal
+    from registry.images.reconciliation import Reconciliation
+    from registry.images.removal import Removal
+    from registry.images.stores import Stores
+
+ABANDONED_SECONDS = 5.0
+"""A change that is pending for longer was left by a worker that died: whoever folds completes it."""
+NOTE_SECONDS = 0.25
+"""How long after its write another process may take to note the index in the row."""
+ATTEMPTS = 20
+"""How often the index may be written by another between our read and our write."""
+
+log = structlog.get_logger(__name__)
+
+
+class Folding:
+    """Records changes and folds them. Any thread, any process: the conditional write decides between several."""
+
+    def __init__(
+        self, stores: Stores, journal: Journal, reconciliation: Reconciliation, removal: Removal
+    ) -> None:
+        self._stores = stores
+        self._journal = journal
+        self._reconciliation = reconciliation
+        self._removal = removal
+        self._lock = threading.Lock()
+        self._recorded: set[tuple[int, int]] = set()
+        self._waiting: dict[str, None] = {}
+        self.wake = threading.Event()
+        """Set when there is something to fold."""
+
+    def record(self, change: Allotted) -> None:
+        """Make a committed change durable on storage; when this returns its client may be answered."""
+        repository = change.repository
+        self._journal.write(repository.name, repository.sequence, change.line)
+        with self._lock:
+            self._recorded.add((repository.id, repository.sequence))
+            self._waiting[repository.name] = None
+        self.wake.set()
+
+    def waiting(self) -> list[str]:
+        """Names of the repositories with changes of this process to fold, the oldest first."""
+        with self._lock:
+            names = list(self._waiting)
+            self._waiting.clear()
+            self.wake.clear()
+        return names
+
+    def abandoned(self) -> list[str]:
+        """Names of the repositories with changes that their own process should have folded long ago."""
+        with self._stores.database.read() as connection:
+            return repository_rows.unfolded(connection, before=self._stores.clock() - ABANDONED_SECONDS)
+
+    def fold(self, name: str) -> int:
+        """Bring ``index.json`` up to the last record before the first that is still being written.
+
+        Returns how many changes were folded. Raises StorageError with the index as it was, or as it will be.
+        """
+        for _ in range(ATTEMPTS):
+            row, changes = self._changes(name)
+            if row is None or not changes:
+                return 0
+            try:
+                folded = self._fold(row, changes)
+            except (PreconditionFailed, AlreadyExists):
+                continue
+            if folded:
+                return len(changes)
+        log.warning("index.json is written faster than it can be folded", repository=name)
+        return 0
+
+    # ----
+
+    def _changes(self, name: str) -> tuple[RepositoryRow | None, list[ChangeRow]]:
+        """The repository and those of its changes that can be folded now."""
+        with self._stores.database.read() as connection:
+            row = repository_rows.find(connection, name)
+            changes = change_rows.of_repository(connection, row.id) if row else []
+        if row is None:
+            return None, []
+        ready = []
+        for change in changes:
+            if not self._is_recorded(row, change):
+                if self._stores.clock() - change.created_at < ABANDONED_SECONDS:
+                    break
+                self._journal.write(name, change.sequence, change.record)
+            ready.append(change)
+        return row, ready
+
+    def _is_recorded(self, row: RepositoryRow, change: ChangeRow) -> bool:
+        if change.state == change_rows.RECORDED:
+            return True
+        with self._lock:
+            return (row.id, change.sequence) in self._recorded
+
+    def _fold(self, row: RepositoryRow, changes: list[ChangeRow]) -> bool:
+        """False: another tool has written the index; its changes were taken, do it again."""
+        driver, key = self._stores.driver, self._stores.layout.index(row.name)
+        try:
+            data, stat = driver.read(key, max_bytes=MAX_INDEX)
+        except PathNotFound:
+            index, signature = Index.empty(), ""
+        else:
+            index, signature = Index.parse(data), stat.signature
+            if signature != row.signature:
+                if not self._is_being_noted(row.name, signature):
+                    self._reconciliation.reconcile(row.name)
+                return False
+        records = [Record.parse(change.record) for change in changes]
+        last = changes[-1].sequence
+        if index.folded < last:
+            for record in records:
+                if record.sequence > index.folded:
+                    record.apply(index)
+            index.folded = last
+            data = index.serialise()
+            if signature:
+                signature = driver.write(key, data, if_signature=signature).signature
+            else:
+                signature = driver.write(key, data, if_absent=True).signature
+        self._note(row, changes, signature)
+        self._unlink(row, records)
+        return True
+
+    def _is_being_noted(self, name: str, signature: str) -> bool:
+        """Whether another process of ours wrote this index and is about to say so in the row."""
+        deadline = time.monotonic() + NOTE_SECONDS
+        while time.monotonic() < deadline:
+            with self._stores.database.read() as connection:
+                row = repository_rows.find(connection, name)
+            if row is None or row.signature == signature:
+                return True
+            time.sleep(NOTE_SECONDS / 10)
+        return False
+
+    def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str) -> None:
+        done = [(row.id, change.sequence) for change in changes]
+        with self._stores.database.write() as connection:
+            change_rows.mark_recorded(connection, done)
+            change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
+            repository_rows.set_folded(connection, row.id, folded=changes[-1].sequence, signature=signature)
+        with self._lock:
+            self._recorded.difference_update(done)
+
+    def _unlink(self, row: RepositoryRow, records: list[Record]) -> None:
+        """Delete the bytes of manifests that are gone; only now, so that a reader of the index never missed one."""
+        for record in records:
+            if record.operation == "delete" and record.digest is not None:
+                self._removal.delete_orphan(row, Digest(record.digest))

@@ -1,0 +1,75 @@
+"""The records of a repository on storage: what makes a change durable before its client hears of it (I11)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from registry.oci.record import Record
+from registry.storage.errors import PathNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.images.stores import Stores
+
+MAX_SEGMENT = 512 << 20
+"""Bytes of one journal object at most; larger means that it is not ours."""
+
+log = structlog.get_logger(__name__)
+
+
+class Journal:
+    """Records by repository. Writing one twice is harmless: readers take each sequence number once."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._driver = stores.driver
+        self._layout = stores.layout
+
+    def write(self, repository: str, sequence: int, line: bytes) -> None:
+        """Make a record durable."""
+        key = self._layout.record(repository, sequence)
+        if self._driver.capabilities.appends:
+            self._driver.append(key, line)
+        else:
+            self._driver.write(key, line)
+
+    def after(self, repository: str, sequence: int) -> dict[int, bytes]:
+        """The lines of every record above ``sequence``, in the order of their numbers.
+
+        A line that does not parse is one whose writer was killed: nobody was answered, so it is no record.
+        """
+        found: dict[int, bytes] = {}
+        names = self._names(repository)
+        for position, name in enumerate(names):
+            following = self._layout.first_of(names[position + 1]) if position + 1 < len(names) else None
+            if following is not None and following <= sequence:
+                continue
+            for number, line in self._lines(repository, name):
+                if number > sequence:
+                    found[number] = line
+        return dict(sorted(found.items()))
+
+    def last(self, repository: str) -> int:
+        """The highest sequence number that storage knows; 0 when there is none."""
+        for name in reversed(self._names(repository)):
+            highest = max((number for number, _ in self._lines(repository, name)), default=0)
+            if highest:
+                return highest
+        return 0
+
+    def _names(self, repository: str) -> list[str]:
+        children = self._driver.children(self._layout.journal(repository))
+        return [child.name for child in children if not child.is_prefix and self._layout.first_of(child.name) >= 0]
+
+    def _lines(self, repository: str, name: str) -> Iterator[tuple[int, bytes]]:
+        try:
+            data, _ = self._driver.read(f"{self._layout.journal(repository)}/{name}", max_bytes=MAX_SEGMENT)
+        except PathNotFound:
+            return
+        for line in data.splitlines():
+            try:
+                yield Record.parse(line).sequence, line + b"\n"
+            except ValueError:
+                log.warning("a journal line is cut short and was skipped", repository=repository, journal=name)

@@ -1,0 +1,63 @@
+"""Where things are on storage: the keys of design.md, section 2, for both layouts of blobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.storage.driver import BlobLayout
+
+if TYPE_CHECKING:
+    from registry.oci.digest import Digest
+    from registry.storage.driver import Capabilities
+
+SEGMENT = 4096
+"""Records in one file of a journal, where the store appends."""
+
+
+class Layout:
+    """The keys of one store."""
+
+    def __init__(self, capabilities: Capabilities) -> None:
+        self.per_repository = capabilities.blob_layout is BlobLayout.PER_REPOSITORY
+        self._appends = capabilities.appends
+
+    def blob(self, repository: str, digest: Digest) -> str:
+        """Of a blob as a member of ``repository``."""
+        if self.per_repository:
+            return f"{repository}/blobs/{digest.algorithm}/{digest.encoded}"
+        return f"storage/blobs/{digest.algorithm}/{digest.encoded}"
+
+    def blobs(self, repository: str, algorithm: str) -> str:
+        """The prefix of a repository's blobs, where each repository has its own."""
+        return f"{repository}/blobs/{algorithm}"
+
+    def index(self, repository: str) -> str:
+        """Of ``index.json``."""
+        return f"{repository}/index.json"
+
+    def marker(self, repository: str) -> str:
+        """Of the file that makes a directory an OCI image layout."""
+        return f"{repository}/oci-layout"
+
+    def journal(self, repository: str) -> str:
+        """The prefix of a repository's records."""
+        return f"{repository}/.journal"
+
+    def record(self, repository: str, sequence: int) -> str:
+        """Of the object that holds record ``sequence``, alone or with others. Names sort as numbers."""
+        if self._appends:
+            return f"{repository}/.journal/{sequence // SEGMENT:016d}.jsonl"
+        return f"{repository}/.journal/{sequence:016d}.json"
+
+    def first_of(self, journal_name: str) -> int:
+        """The lowest sequence number that an object of a journal, by its name, can hold; -1 for what is no record."""
+        stem, _, suffix = journal_name.rpartition(".")
+        if not stem.isdecimal() or suffix not in {"json", "jsonl"}:
+            return -1
+        return int(stem) * (SEGMENT if suffix == "jsonl" else 1)
+
+    def is_repository_segment(self, parent: str, segment: str) -> bool:
+        """Whether a walk for repositories goes into ``segment`` below ``parent`` (``""``: the root)."""
+        if segment.startswith("."):
+            return False
+        return segment != "storage" if parent == "" else segment != "blobs"

@@ -1,0 +1,31 @@
+"""What the database keeps of a manifest: its row and its references, from the parsed document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from registry.database import manifests as manifest_rows
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from registry.oci.manifest import Manifest
+
+
+def note(connection: Connection, repository_id: int, blob_id: int, manifest: Manifest, *, now: float) -> None:
+    """Write the rows of a manifest whose bytes are stored and verified."""
+    manifest_rows.put(
+        connection,
+        repository_id,
+        blob_id,
+        media_type=manifest.media_type,
+        artifact_type=manifest.artifact_type,
+        subject=manifest.subject.digest if manifest.subject else None,
+        annotations=orjson.dumps(manifest.annotations).decode(),
+        now=now,
+    )
+    references = [(blob.digest, "blob") for blob in manifest.blobs()]
+    references += [(child.digest, "manifest") for child in manifest.children()]
+    manifest_rows.refer(connection, repository_id, blob_id, references)

@@ -1,0 +1,267 @@
+"""The manifests and tags of a repository: put, found, listed, removed; bytes come back exactly as pushed (I5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database import blobs as blob_rows
+from registry.database import manifests as manifest_rows
+from registry.database import repositories as repository_rows
+from registry.images import manifest_rows as rows
+from registry.images.changing import Allotted, Change
+from registry.oci.digest import Digest
+from registry.oci.errors import (
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestTooLarge,
+    ManifestUnknown,
+    Unsupported,
+)
+from registry.oci.manifest import Manifest, parse_manifest
+from registry.storage.errors import ObjectTooLarge, PathNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+    from registry.database.manifests import ManifestRow, ReferrerRow
+    from registry.database.repositories import RepositoryRow
+    from registry.images.folding import Folding
+    from registry.images.publication import Publication
+    from registry.images.repositories import Repositories
+    from registry.images.stores import Stores
+    from registry.storage.driver import ObjectStat
+
+
+class FoundManifest(NamedTuple):
+    """A manifest as pushed."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    """Bytes."""
+    key: str
+    """Where the bytes are on storage."""
+    version: int
+    """Of the repository, read with the row."""
+
+
+class PutManifest(NamedTuple):
+    """What a push of a manifest did."""
+
+    digest: Digest
+    subject: Digest | None
+
+
+class Manifests:
+    """Any thread, any process."""
+
+    def __init__(
+        self, stores: Stores, repositories: Repositories, publication: Publication, folding: Folding
+    ) -> None:
+        self._stores = stores
+        self._repositories = repositories
+        self._publication = publication
+        self._folding = folding
+
+    # ---- reading
+
+    def find(self, name: str, reference: Digest | str) -> FoundManifest:
+        """The manifest with this digest or tag. Raises ManifestUnknown, NameUnknown."""
+        repository = self._repositories.require(name)
+        with self._stores.database.read() as connection:
+            row = self._row(connection, repository.id, reference)
+            current = repository_rows.get(connection, repository.id)
+        if row is None or row.state != blob_rows.PRESENT or current is None:
+            raise ManifestUnknown(f"repository {name} has no manifest {reference}")
+        digest = Digest(row.digest)
+        found = FoundManifest(
+            digest, row.media_type, row.size, self._stores.layout.blob(name, digest), current.version
+        )
+        if self._stores.driver.capabilities.cheap_stat:
+            self._stat(found)
+        return found
+
+    def read(self, manifest: FoundManifest) -> bytes:
+        """The exact bytes. Raises ManifestUnknown when they are lost."""
+        try:
+            body, _ = self._stores.driver.read(manifest.key, max_bytes=manifest.size)
+        except (PathNotFound, ObjectTooLarge) as error:
+            raise self._lost(manifest) from error
+        if Digest.of(body, manifest.digest.algorithm) != manifest.digest:
+            raise self._lost(manifest)
+        return body
+
+    def tags(self, name: str, *, last: str, count: int) -> tuple[list[str], int]:
+        """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""
+        repository = self._repositories.require(name)
+        with self._stores.database.read() as connection:
+            current = repository_rows.get(connection, repository.id) or repository
+            return manifest_rows.tag_page(connection, repository.id, last=last, count=count), current.version
+
+    def referrers(
+        self, name: str, subject: Digest, *, artifact_type: str | None, last: str, count: int
+    ) -> tuple[list[ReferrerRow], int | None]:
+        """At most ``count`` manifests with this subject after the digest ``last``, and the repository's version.
+
+        An unknown repository has none: never an error (spec, "Listing Referrers").
+        """
+        repository = self._repositories.touch(name)
+        if repository is None:
+            return [], None
+        with self._stores.database.read() as connection:
+            current = repository_rows.get(connection, repository.id) or repository
+            found = manifest_rows.referrers(
+                connection, repository.id, subject, artifact_type=artifact_type, last=last, count=count
+            )
+        return found, current.version
+
+    # ---- changing
+
+    def put(  # noqa: PLR0913 - what a PUT says
+        self,
+        name: str,
+        body: bytes,
+        content_type: str | None,
+        *,
+        digest: Digest | None,
+        tags: Sequence[str],
+        actor: str,
+    ) -> PutManifest:
+        """Store a manifest under its digest (that of the client, or sha256) and point ``tags`` at it.
+
+        Raises ManifestInvalid, ManifestTooLarge, DigestInvalid, ManifestBlobUnknown naming what is missing (I2).
+        """
+        if len(body) > self._stores.rules.manifest_bytes:
+            raise ManifestTooLarge(f"the manifest is larger than {self._stores.rules.manifest_bytes} bytes")
+        actual = Digest.of(body, digest.algorithm if digest else "sha256")
+        if digest is not None and digest != actual:
+            raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
+        manifest = parse_manifest(body, content_type)
+        repository = self._repositories.touch(name)
+        if repository is None:
+            self._check_members({}, manifest)
+            repository = self._repositories.ensure(name)
+        self._check_on_storage(repository, manifest)
+        allotted: list[Allotted] = []
+
+        def put(key: str) -> ObjectStat:
+            return self._stores.driver.write(key, body)
+
+        def commit(connection: Connection, current: RepositoryRow, blob_id: int) -> None:
+            change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
+            allotted[:] = [self._commit(connection, current, blob_id, manifest, change)]
+
+        self._publication.publish(repository, actual, len(body), put, commit)
+        self._folding.record(allotted[0])
+        return PutManifest(actual, manifest.subject.digest if manifest.subject else None)
+
+    def untag(self, name: str, tag: str, *, actor: str) -> None:
+        """Remove a tag; its manifest stays. Raises ManifestUnknown, NameUnknown, Unsupported."""
+        self._check_deletable()
+        repository = self._repositories.require(name)
+        with self._stores.database.write() as connection:
+            found = manifest_rows.tags_named(connection, repository.id, [tag])
+            if not found:
+                raise ManifestUnknown(f"repository {name} has no tag {tag}")
+            manifest_rows.remove_tag(connection, repository.id, tag)
+            change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
+            allotted = change.allot(connection, repository, self._stores.clock())
+        self._folding.record(allotted)
+
+    def delete(self, name: str, digest: Digest, *, actor: str) -> None:
+        """Remove a manifest and every tag that points at it (spec, "Deleting Manifests").
+
+        Raises ManifestUnknown, NameUnknown, and Unsupported naming the indexes that list it (I7).
+        """
+        self._check_deletable()
+        repository = self._repositories.require(name)
+        with self._stores.database.write() as connection:
+            row = manifest_rows.by_digest(connection, repository.id, digest)
+            if row is None:
+                raise ManifestUnknown(f"repository {name} has no manifest {digest}")
+            listed_by = manifest_rows.referenced_by(connection, repository.id, digest)
+            if listed_by:
+                message = f"the manifest is listed by {', '.join(listed_by)}; delete that first"
+                raise Unsupported(message, detail={"manifests": list(listed_by)}, headers={"Allow": "GET, HEAD, PUT"})
+            tags = {tag.name: tag.digest for tag in manifest_rows.tags_of(connection, repository.id, row.blob_id)}
+            manifest_rows.remove(connection, repository.id, row.blob_id)
+            blob_rows.leave(connection, repository.id, row.blob_id)
+            change = Change("delete", digest, None, tuple(tags), actor, tags)
+            allotted = change.allot(connection, repository, self._stores.clock())
+        self._folding.record(allotted)
+
+    # ----
+
+    def _row(self, connection: Connection, repository_id: int, reference: Digest | str) -> ManifestRow | None:
+        if isinstance(reference, Digest):
+            return manifest_rows.by_digest(connection, repository_id, reference)
+        return manifest_rows.by_tag(connection, repository_id, reference)
+
+    def _stat(self, manifest: FoundManifest) -> None:
+        try:
+            stat = self._stores.driver.stat(manifest.key)
+        except PathNotFound as error:
+            raise ManifestUnknown("the bytes of the manifest are missing on storage; push it again") from error
+        if stat.size != manifest.size:
+            raise ManifestUnknown("the bytes of the manifest are damaged on storage; push it again")
+
+    def _lost(self, manifest: FoundManifest) -> ManifestUnknown:
+        if not self._stores.driver.capabilities.cheap_stat:
+            with self._stores.database.write() as connection:
+                blob = blob_rows.find(connection, manifest.digest)
+                if blob is not None:
+                    blob_rows.set_state(connection, blob.id, blob_rows.MISSING)
+        return ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
+
+    def _commit(
+        self, connection: Connection, repository: RepositoryRow, blob_id: int, manifest: Manifest, change: Change
+    ) -> Allotted:
+        now = self._stores.clock()
+        wanted = [descriptor.digest for descriptor in (*manifest.blobs(), *manifest.children())]
+        members = blob_rows.members(connection, repository.id, wanted)
+        present = {digest: row for digest, row in members.items() if row.state == blob_rows.PRESENT}
+        self._check_members(present, manifest)
+        for child in manifest.children():
+            if child.digest in present and manifest_rows.by_digest(connection, repository.id, child.digest) is None:
+                self._refuse_missing([child.digest], accept=self._stores.rules.accept_missing_manifests)
+        rows.note(connection, repository.id, blob_id, manifest, now=now)
+        old = {tag.name: tag.digest for tag in manifest_rows.tags_named(connection, repository.id, list(change.tags))}
+        change.old.update(old)
+        allotted = change.allot(connection, repository, now)
+        for tag in change.tags:
+            manifest_rows.put_tag(
+                connection, repository.id, tag, blob_id, sequence=allotted.repository.sequence, now=now
+            )
+        return allotted
+
+    def _check_members(self, members: dict[str, blob_rows.MemberRow], manifest: Manifest) -> None:
+        rules = self._stores.rules
+        blobs = [blob.digest for blob in manifest.blobs() if blob.digest not in members]
+        self._refuse_missing(blobs, accept=rules.accept_missing_blobs)
+        children = [child.digest for child in manifest.children() if child.digest not in members]
+        self._refuse_missing(children, accept=rules.accept_missing_manifests)
+
+    def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
+        """Where a look is cheap, references must exist in truth and not only in rows (I2, I6)."""
+        driver, rules = self._stores.driver, self._stores.rules
+        if not driver.capabilities.cheap_stat or rules.accept_missing_blobs:
+            return
+        missing = []
+        for blob in manifest.blobs():
+            try:
+                driver.stat(self._stores.layout.blob(repository.name, blob.digest))
+            except PathNotFound:
+                missing.append(blob.digest)
+        self._refuse_missing(missing, accept=False)
+
+    def _refuse_missing(self, digests: Iterable[Digest], *, accept: bool) -> None:
+        missing = list(digests)
+        if missing and not accept:
+            message = f"the repository lacks what the manifest names: {', '.join(missing[:10])}; push that first"
+            raise ManifestBlobUnknown(message, detail={"missing": [str(digest) for digest in missing[:100]]})
+
+    def _check_deletable(self) -> None:
+        if not self._stores.rules.delete:
+            raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD, PUT"})

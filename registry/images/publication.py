@@ -1,0 +1,150 @@
+"""Putting a blob into a repository: verified bytes first, then the rows, and no lock across storage (proposal 0001).
+
+The deleter's half of the protocol is in ``registry.images.removal``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from registry.database import blobs as blob_rows
+from registry.database import repositories as repository_rows
+from registry.oci.errors import NameUnknown, Unavailable
+from registry.storage.errors import PathNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from registry.database.blobs import BlobRow, LocationRow
+    from registry.database.repositories import RepositoryRow
+    from registry.images.removal import Removal
+    from registry.images.stores import Stores
+    from registry.oci.digest import Digest
+    from registry.storage.driver import ObjectStat
+
+    Put = Callable[[str], ObjectStat]
+    """Puts the verified bytes at a key, durably and atomically; can be repeated."""
+    Commit = Callable[[Connection, RepositoryRow, int], None]
+    """More rows of the same transaction, given the repository and the blob's id."""
+
+ATTEMPTS = 20
+"""How often a publisher may lose against deleters before it gives up with 503."""
+POLL = 0.02
+"""Seconds between two looks at a deletion in progress."""
+SOURCES = 3
+"""Places to try as the source of a link before the bytes that were uploaded are used."""
+
+
+class Publication:
+    """Makes blobs members of repositories. Any thread, any process."""
+
+    def __init__(self, stores: Stores, removal: Removal) -> None:
+        self._stores = stores
+        self._removal = removal
+
+    def publish(
+        self, repository: RepositoryRow, digest: Digest, size: int, put: Put, commit: Commit | None = None
+    ) -> None:
+        """Make ``digest`` a member of ``repository``: bytes durable, then blob, location, membership and lease in one
+        transaction together with what ``commit`` adds.
+
+        ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none.
+        Raises Unavailable when deleters of the same digest do not let go.
+        """
+        key = self._stores.layout.blob(repository.name, digest)
+        for _ in range(ATTEMPTS):
+            before, there, others = self._look(digest, key)
+            if self._removal.in_progress(before, there):
+                time.sleep(POLL)
+                continue
+            stat, own = self._place(key, size, put, before, there, others)
+            first = self._commit(repository, digest, key, stat, before, commit)
+            if first is None:
+                continue
+            if own and first != key:
+                self._converge(first, key)
+            return
+        raise Unavailable(headers={"Retry-After": "1"})
+
+    def _look(self, digest: Digest, key: str) -> tuple[BlobRow | None, LocationRow | None, list[LocationRow]]:
+        store = self._stores.driver.name
+        with self._stores.database.read() as connection:
+            blob = blob_rows.find(connection, digest)
+            there = blob_rows.location_at(connection, store, key)
+            others = blob_rows.locations(connection, blob.id, store) if blob and self._shares else []
+        return blob, there, [other for other in others if other.key != key]
+
+    @property
+    def _shares(self) -> bool:
+        return self._stores.rules.dedupe and self._stores.driver.capabilities.links
+
+    def _place(
+        self, key: str, size: int, put: Put, blob: BlobRow | None, there: LocationRow | None, others: list[LocationRow]
+    ) -> tuple[ObjectStat, bool]:
+        """Get the bytes to ``key``. The flag: they are of an inode of our own."""
+        driver = self._stores.driver
+        healthy = blob is not None and blob.state == blob_rows.PRESENT
+        if healthy and there is not None and there.verified_at is not None:
+            try:
+                stat = driver.stat(key)
+            except PathNotFound:
+                pass
+            else:
+                if stat.size == size:
+                    return stat, False
+        for other in others[:SOURCES] if healthy else ():
+            if other.verified_at is None or other.size != size:
+                continue
+            try:
+                if driver.stat(other.key).size == size:
+                    return driver.link(other.key, key), False
+            except PathNotFound:
+                continue
+        return put(key), True
+
+    def _commit(
+        self,
+        repository: RepositoryRow,
+        digest: Digest,
+        key: str,
+        stat: ObjectStat,
+        before: BlobRow | None,
+        commit: Commit | None,
+    ) -> str | None:
+        """Write the rows. Returns the key of the oldest place with these bytes; None: a deleter came between, do it again."""
+        stores = self._stores
+        store, now = stores.driver.name, stores.clock()
+        with stores.database.write() as connection:
+            row = blob_rows.find(connection, digest)
+            if row is not None:
+                there = blob_rows.location_at(connection, store, key)
+                moved = row.generation != (before.generation if before is not None else 0)
+                if moved or self._removal.in_progress(row, there):
+                    return None
+            current = repository_rows.get(connection, repository.id)
+            if current is None:
+                raise NameUnknown
+            until = now + stores.rules.lease
+            blob_id = blob_rows.put(connection, digest, size=stat.size, leased_until=until)
+            blob_rows.put_location(
+                connection, blob_id, store=store, key=key, size=stat.size, signature=stat.signature, verified_at=now
+            )
+            blob_rows.join(connection, repository.id, blob_id, now=now)
+            if commit is not None:
+                commit(connection, current, blob_id)
+            if not self._shares or row is None:
+                return key
+            verified = (place.key for place in blob_rows.locations(connection, blob_id, store) if place.verified_at)
+            return next(verified, key)
+
+    def _converge(self, first: str, key: str) -> None:
+        """Two publishers of one digest met: the later one gives its inode up for that of the earlier."""
+        driver = self._stores.driver
+        try:
+            if driver.stat(first).size == driver.stat(key).size:
+                driver.link(first, key)
+        except PathNotFound:
+            return  # the other place was deleted meanwhile: ours stands alone

@@ -1,0 +1,115 @@
+"""Taking a blob's bytes off storage without a lock that a publisher would wait for (proposal 0001, I7).
+
+A deleter claims the place on its row (token, deadline; the blob's generation is raised), deletes, and removes the row.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database import blobs as blob_rows
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from registry.database.blobs import BlobRow, LocationRow
+    from registry.database.repositories import RepositoryRow
+    from registry.images.stores import Stores
+    from registry.oci.digest import Digest
+
+CLAIM_SECONDS = 60.0
+"""How long a deletion may take; whoever meets its claim later than that may finish it."""
+
+DELETE_SECONDS = 30.0
+"""How long one delete may take at most: with less than this left of its claim, a deleter does not begin."""
+
+
+class Claim(NamedTuple):
+    """The right to delete one object, until a deadline."""
+
+    key: str
+    token: str
+    deadline: float
+
+
+class Removal:
+    """Deletes objects of blobs that were claimed. Any thread, any process."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def in_progress(self, blob: BlobRow | None, there: LocationRow | None) -> bool:
+        """Whether a deleter holds the blob or the place: a publisher waits, HEAD and mount say no."""
+        now = self._stores.clock()
+        if blob is not None and blob.state == blob_rows.CLAIMED:
+            return blob.claim_deadline is None or blob.claim_deadline > now
+        return there is not None and there.state == blob_rows.DELETING and (there.claim_deadline or 0) > now
+
+    def claim(self, connection: Connection, blob_id: int, key: str) -> Claim | None:
+        """Claim the place ``key`` in the caller's transaction. None: there is nothing to delete, or another deletes it."""
+        claim, now = self._new_claim(key)
+        claimed = blob_rows.claim_location(
+            connection,
+            blob_id,
+            store=self._stores.driver.name,
+            key=key,
+            token=claim.token,
+            now=now,
+            deadline=claim.deadline,
+        )
+        return claim if claimed else None
+
+    def delete(self, claim: Claim) -> None:
+        """Delete the claimed object, then forget its place. Does nothing when too little is left of the claim (I7)."""
+        if self._stores.clock() + DELETE_SECONDS > claim.deadline:
+            return
+        self._stores.driver.delete([claim.key])
+        with self._stores.database.write() as connection:
+            blob_rows.remove_location(connection, store=self._stores.driver.name, key=claim.key, token=claim.token)
+
+    def delete_orphan(self, repository: RepositoryRow, digest: Digest) -> None:
+        """Delete a repository's own bytes of ``digest`` unless it has the blob (again)."""
+        stores = self._stores
+        if not stores.layout.per_repository:
+            return
+        claim, now = self._new_claim(stores.layout.blob(repository.name, digest))
+        with stores.database.write() as connection:
+            blob = blob_rows.find(connection, digest)
+            claimed = blob is not None and blob_rows.claim_orphan(
+                connection,
+                repository.id,
+                blob.id,
+                store=stores.driver.name,
+                key=claim.key,
+                token=claim.token,
+                now=now,
+                deadline=claim.deadline,
+            )
+        if claimed:
+            self.delete(claim)
+
+    def finish_abandoned(self) -> int:
+        """Finish deletions whose deleter was killed. Returns how many. What was published again meanwhile is kept."""
+        stores, finished = self._stores, 0
+        with stores.database.read() as connection:
+            abandoned = blob_rows.expired_claims(connection, stores.driver.name, now=stores.clock())
+        for place in abandoned:
+            claim, now = self._new_claim(place.key)
+            with stores.database.write() as connection:
+                claimed = blob_rows.claim_expired(
+                    connection,
+                    place,
+                    store=stores.driver.name,
+                    token=claim.token,
+                    now=now,
+                    deadline=claim.deadline,
+                )
+            if claimed:
+                self.delete(claim)
+                finished += 1
+        return finished
+
+    def _new_claim(self, key: str) -> tuple[Claim, float]:
+        now = self._stores.clock()
+        return Claim(key, uuid.uuid4().hex, now + CLAIM_SECONDS), now

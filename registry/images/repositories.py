@@ -1,0 +1,153 @@
+"""Repositories: found in the database, checked against storage at first touch, made when something is pushed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from cachetools import LRUCache
+
+from registry.database import repositories as repository_rows
+from registry.images.keyed_locks import KeyedLocks
+from registry.oci.errors import ManifestInvalid, NameUnknown, Unavailable
+from registry.oci.index import LAYOUT_FILE, Index
+from registry.storage.errors import AlreadyExists, PathNotFound, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.database.repositories import RepositoryRow
+    from registry.images.journal import Journal
+    from registry.images.reconciliation import Reconciliation
+    from registry.images.stores import Stores
+
+LOOK_SECONDS = 5.0
+"""After this long an index that other tools can write is compared again (design, "Outside writers")."""
+FOLD_SECONDS = 0.25
+"""How long a signature that differs may be that of a fold whose row is about to be written."""
+REMEMBERED = 100_000
+"""Repositories of which a process remembers when it looked."""
+
+log = structlog.get_logger(__name__)
+
+
+class Repositories:
+    """Any thread. Each process looks at storage itself before it trusts the database on a repository."""
+
+    def __init__(self, stores: Stores, journal: Journal, reconciliation: Reconciliation) -> None:
+        self._stores = stores
+        self._journal = journal
+        self._reconciliation = reconciliation
+        self._looked: LRUCache[str, float] = LRUCache(REMEMBERED)
+        self._lock = threading.Lock()
+        self._looking = KeyedLocks()
+
+    def touch(self, name: str) -> RepositoryRow | None:
+        """The repository, reconciled with storage; None when it does not exist.
+
+        Raises Unavailable when storage cannot tell (never a 404 for what may exist).
+        """
+        row = self._find(name)
+        if self._is_fresh(name, row):
+            return row
+        with self._looking.hold(name):
+            row = self._find(name)
+            if self._is_fresh(name, row):
+                return row
+            try:
+                row = self._look(name, row)
+            except (StorageError, ManifestInvalid) as error:
+                log.error("a repository could not be read from storage", repository=name, reason=str(error))
+                message = f"repository {name} could not be read from storage; see the log, then try again"
+                raise Unavailable(message, headers={"Retry-After": "5"}) from error
+            with self._lock:
+                self._looked[name] = time.monotonic()
+            return row
+
+    def require(self, name: str) -> RepositoryRow:
+        """The repository. Raises NameUnknown, Unavailable."""
+        row = self.touch(name)
+        if row is None:
+            raise NameUnknown(f"there is no repository {name}")
+        return row
+
+    def ensure(self, name: str) -> RepositoryRow:
+        """The repository, made when it is absent: a valid, empty image layout on storage, then its row."""
+        row = self.touch(name)
+        if row is not None:
+            return row
+        driver, layout = self._stores.driver, self._stores.layout
+        try:
+            driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
+        except AlreadyExists:
+            pass
+        try:
+            signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
+        except AlreadyExists:
+            signature = ""  # another worker made it: the next look compares
+        with self._stores.database.write() as connection:
+            return repository_rows.create(connection, name, signature=signature, now=self._stores.clock())
+
+    def looked_at(self, name: str) -> float:
+        """When this process last compared the repository with storage (monotonic seconds); 0.0 for never."""
+        with self._lock:
+            return self._looked.get(name, 0.0)
+
+    def page(self, *, last: str, count: int) -> list[str]:
+        """At most ``count`` names after ``last``, in byte order."""
+        with self._stores.database.read() as connection:
+            return repository_rows.page(connection, last=last, count=count)
+
+    def on_storage(self) -> Iterator[str]:
+        """Walk storage for repositories, in no particular order of time; any error raises (I7)."""
+        waiting = [""]
+        while waiting:
+            parent = waiting.pop()
+            children = list(self._stores.driver.children(parent))
+            if parent and any(child.name == "index.json" and not child.is_prefix for child in children):
+                yield parent
+            waiting.extend(
+                f"{parent}/{child.name}" if parent else child.name
+                for child in reversed(children)
+                if child.is_prefix and self._stores.layout.is_repository_segment(parent, child.name)
+            )
+
+    def _find(self, name: str) -> RepositoryRow | None:
+        with self._stores.database.read() as connection:
+            return repository_rows.find(connection, name)
+
+    def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:
+        with self._lock:
+            looked = self._looked.get(name)
+        if looked is None:
+            return False
+        if self._stores.driver.capabilities.outside_writers:
+            return row is not None and time.monotonic() - looked < LOOK_SECONDS
+        return row is not None or time.monotonic() - looked < LOOK_SECONDS
+
+    def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:
+        with self._lock:
+            first = name not in self._looked
+        signature = self._signature(name)
+        if row is None:
+            return None if signature == "" else self._reconciliation.reconcile(name)
+        if first and self._journal.last(name) > row.sequence:
+            return self._reconciliation.reconcile(name)
+        deadline = time.monotonic() + FOLD_SECONDS
+        while signature != row.signature:
+            if time.monotonic() > deadline:
+                return self._reconciliation.reconcile(name)
+            time.sleep(FOLD_SECONDS / 10)
+            row = self._find(name)
+            if row is None:
+                return None
+            signature = self._signature(name)
+        return row
+
+    def _signature(self, name: str) -> str:
+        try:
+            return self._stores.driver.stat(self._stores.layout.index(name)).signature
+        except PathNotFound:
+            return ""

@@ -1,0 +1,58 @@
+"""The two stores that everything in this package works on, and the rules it keeps."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from registry.images.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from registry.database.engine import Database
+    from registry.storage.driver import StorageDriver
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration decides about content."""
+
+    lease: float = 3600.0
+    """Seconds that a blob is safe from collection after a client was told that it is here (I7)."""
+    dedupe: bool = True
+    """Share the bytes of a blob between repositories, where each has its own blobs."""
+    delete: bool = True
+    """Clients may delete."""
+    manifest_bytes: int = 8 << 20
+    """Bytes of the largest manifest."""
+    accept_missing_blobs: bool = False
+    accept_missing_manifests: bool = False
+    upload_expiry: float = 86400.0
+    """Seconds after which an upload that nobody continued goes."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Storage and database, with what is needed to use them together."""
+
+    driver: StorageDriver
+    database: Database
+    rules: Rules = field(default_factory=Rules)
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch."""
+    holder: str = field(default_factory=lambda: f"{os.uname().nodename}:{os.getpid()}:{threading.get_native_id()}")
+    """Who holds a lease."""
+
+    @property
+    def layout(self) -> Layout:
+        """The keys of this store."""
+        return self._layout
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_layout", Layout(self.driver.capabilities))
+
+    _layout: Layout = field(init=False, repr=False)

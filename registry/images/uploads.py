@@ -1,0 +1,256 @@
+"""Upload sessions: begun on one worker, continued and closed on any (spec, "Pushing a blob").
+
+Bytes are hashed once, as they arrive. Each addition commits (offset, digest of all bytes so far) to the session's row, so that
+the closing request compares and reads nothing; only what a process continued without having seen the beginning, or a
+closing digest of another algorithm, is read once more.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+
+from registry.database import sessions as session_rows
+from registry.images.running_hashes import RunningHashes
+from registry.images.verification import hash_reader
+from registry.oci.digest import Digest, new_hasher
+from registry.oci.errors import (
+    BlobUploadBusy,
+    BlobUploadUnknown,
+    DigestInvalid,
+    RangeInvalid,
+    RegistryError,
+)
+from registry.storage.errors import PathNotFound, UploadBusy, UploadOffsetMismatch
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+    from sqlalchemy import Connection
+
+    from registry.database.repositories import RepositoryRow
+    from registry.database.sessions import SessionRow
+    from registry.images.publication import Publication
+    from registry.images.repositories import Repositories
+    from registry.images.stores import Stores
+    from registry.storage.driver import ObjectStat, UploadWriter
+
+DEFAULT_ALGORITHM = "sha256"
+"""Hashed while receiving when the client has not said what it will close with."""
+
+log = structlog.get_logger(__name__)
+
+
+class Addition:
+    """The exclusive right to add bytes to one session. For one thread at a time; close it, it is a context manager.
+
+    ``hash`` and ``store`` of the same bytes may run side by side in two threads.
+    """
+
+    def __init__(self, stores: Stores, hashes: RunningHashes, row: SessionRow, writer: UploadWriter) -> None:
+        self._stores = stores
+        self._hashes = hashes
+        self._row = row
+        self._writer = writer
+        self._hasher = self._running_hash()
+        self._added = 0
+
+    @property
+    def offset(self) -> int:
+        """Bytes received and kept, in all."""
+        return self._row.offset + self._added
+
+    def hash(self, data: bytes) -> None:
+        """Let the running hash see ``data``."""
+        if self._hasher is not None:
+            self._hasher.update(data)
+
+    def store(self, data: bytes) -> None:
+        """Write ``data`` at the end. Raises StorageFull, StorageError."""
+        self._writer.write(data)
+        self._added += len(data)
+
+    def add(self, data: bytes) -> None:
+        """``hash`` and ``store``."""
+        self.hash(data)
+        self.store(data)
+
+    def commit(self) -> None:
+        """Make what was added part of the session, for every worker. Raises BlobUploadUnknown when it ended meanwhile."""
+        if not self._added:
+            return
+        state = self._writer.flush()
+        digest = Digest.from_hasher(self._hasher) if self._hasher is not None else None
+        offset = self.offset
+        with self._stores.database.write() as connection:
+            advanced = session_rows.advance(
+                connection,
+                self._row.id,
+                before=self._row.offset,
+                offset=offset,
+                digest=digest,
+                driver_state=state,
+                now=self._stores.clock(),
+            )
+        if not advanced:
+            raise BlobUploadUnknown
+        self._row = self._row._replace(offset=offset, digest=digest, driver_state=state)
+        self._added = 0
+
+    @property
+    def row(self) -> SessionRow:
+        """The session as it was last committed."""
+        return self._row
+
+    def close(self) -> None:
+        """Give the right back, keeping the running hash for the next addition."""
+        if self._hasher is not None and not self._added:
+            self._hashes.keep(self._row.id, self._row.offset, self._hasher)
+        self._writer.close()
+
+    def __enter__(self) -> Addition:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _running_hash(self) -> _Hash | None:
+        if self._row.offset == 0:
+            return new_hasher(self._row.algorithm)
+        return self._hashes.take(self._row.id, self._row.offset)
+
+
+class Uploads:
+    """Any thread, any process."""
+
+    def __init__(self, stores: Stores, repositories: Repositories, publication: Publication) -> None:
+        self._stores = stores
+        self._repositories = repositories
+        self._publication = publication
+        self._hashes = RunningHashes()
+
+    def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM) -> str:
+        """Begin a session in a repository, which need not exist. Returns its id. Raises DigestInvalid (algorithm)."""
+        upload_id = str(uuid.uuid4())
+        empty = Digest.of(b"", algorithm)
+        state = self._stores.driver.start_upload(upload_id)
+        with self._stores.database.write() as connection:
+            session_rows.add(
+                connection,
+                upload_id,
+                name,
+                algorithm=algorithm,
+                digest=empty,
+                driver_state=state,
+                now=self._stores.clock(),
+            )
+        return upload_id
+
+    def find(self, name: str, upload_id: str) -> SessionRow:
+        """The session. Raises BlobUploadUnknown, also for a session of another repository."""
+        with self._stores.database.read() as connection:
+            row = session_rows.find(connection, upload_id)
+        if row is None or row.repository != name:
+            raise BlobUploadUnknown
+        return row
+
+    def add(self, name: str, upload_id: str, start: int | None) -> Addition:
+        """Take the right to add bytes, at ``start`` when the client says where it is.
+
+        Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
+        """
+        self.find(name, upload_id)  # an unknown id never reaches storage
+        try:
+            writer = self._stores.driver.open_upload(upload_id)
+        except PathNotFound as error:
+            raise BlobUploadUnknown from error
+        except UploadBusy as error:
+            raise BlobUploadBusy(headers={"Retry-After": "1"}) from error
+        try:
+            row = self.find(name, upload_id)  # under the right: this offset is the last
+            if start is not None and start != row.offset:
+                message = f"the chunk starts at {start}, the upload is at {row.offset}; continue there"
+                raise RangeInvalid(message, detail={"offset": row.offset})
+            writer.resume(row.driver_state, offset=row.offset)
+            return Addition(self._stores, self._hashes, row, writer)
+        except UploadOffsetMismatch as error:
+            writer.close()
+            raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error
+        except BaseException:
+            writer.close()
+            raise
+
+    def finish(self, addition: Addition, digest: Digest) -> None:
+        """Publish what was uploaded under ``digest`` (I1) and end the session.
+
+        Raises DigestInvalid when the bytes are others; the session is then gone, since nothing can mend it.
+        """
+        addition.commit()
+        row = addition.row
+        known = row.digest
+        if known is None or digest.algorithm != row.algorithm:
+            with self._stores.driver.read_upload(row.id, row.driver_state) as reader:
+                known = hash_reader(reader, digest.algorithm)
+        if known != digest:
+            self._end(row)
+            raise DigestInvalid(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
+        repository = self._repositories.ensure(row.repository)
+
+        def put(key: str) -> ObjectStat:
+            return self._stores.driver.publish_upload(row.id, row.driver_state, key)
+
+        def end_session(connection: Connection, _repository: RepositoryRow, _blob_id: int) -> None:
+            session_rows.remove(connection, row.id)
+
+        self._publication.publish(repository, digest, row.offset, put, end_session)
+        self._hashes.forget(row.id)
+        self._stores.driver.discard_upload(row.id, row.driver_state)
+
+    def cancel(self, name: str, upload_id: str) -> None:
+        """End a session without a blob (spec, end-14). Raises BlobUploadUnknown, BlobUploadBusy."""
+        with self.add(name, upload_id, None) as addition:
+            self._end(addition.row)
+
+    def expire(self) -> int:
+        """End the sessions that nobody continued, and free what storage holds of sessions that no row knows.
+
+        Returns how many. An upload that is being written to is not touched.
+        """
+        before, freed = self._stores.clock() - self._stores.rules.upload_expiry, 0
+        with self._stores.database.read() as connection:
+            expired = session_rows.expired(connection, before=before)
+        for row in expired:
+            freed += self._expire(row)
+        for entry in self._stores.driver.uploads():
+            if entry.modified >= before:
+                continue
+            with self._stores.database.read() as connection:
+                known = session_rows.find(connection, entry.upload_id)
+            if known is None:
+                self._stores.driver.discard_upload(entry.upload_id, "")
+                freed += 1
+        if freed:
+            log.info("abandoned uploads removed", uploads=freed)
+        return freed
+
+    def count(self) -> int:
+        """Open sessions."""
+        with self._stores.database.read() as connection:
+            return session_rows.count(connection)
+
+    def _expire(self, row: SessionRow) -> bool:
+        try:
+            self.cancel(row.repository, row.id)
+        except BlobUploadUnknown:
+            self._end(row)
+        except RegistryError:
+            return False
+        return True
+
+    def _end(self, row: SessionRow) -> None:
+        with self._stores.database.write() as connection:
+            session_rows.remove(connection, row.id)
+        self._hashes.forget(row.id)
+        self._stores.driver.discard_upload(row.id, row.driver_state)

@@ -1,0 +1,34 @@
+"""Looking for layouts that other tools placed, while the registry runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from registry.oci.errors import RegistryError
+from registry.oci.name import parse_name
+
+if TYPE_CHECKING:
+    from registry.images.core import Core
+
+log = structlog.get_logger(__name__)
+
+
+class Rescan:
+    """Walks storage and touches every repository, so that new ones are in the catalog. Any error ends a walk (I7)."""
+
+    def __init__(self, core: Core) -> None:
+        self._repositories = core.repositories
+
+    def run(self) -> int:
+        """Returns how many repositories storage has."""
+        found = 0
+        for name in self._repositories.on_storage():
+            try:
+                self._repositories.touch(parse_name(name))
+            except RegistryError as error:
+                log.warning("a directory is no repository", directory=name, reason=error.message)
+            else:
+                found += 1
+        return found

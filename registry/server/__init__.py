@@ -1,0 +1,1 @@
+"""Putting everything together: the application of one process, and the processes."""

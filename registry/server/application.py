@@ -1,0 +1,117 @@
+"""The application of one process: FastAPI with a route for every endpoint, the thin layer in front, background work behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+from fastapi import FastAPI
+
+from registry.api import base, blobs, catalog, errors, manifests, referrers, tags, uploads
+from registry.api.edge import Edge
+from registry.api.observation import Observation
+from registry.background.leases import Leases
+from registry.background.schedule import Job, Schedule
+from registry.maintenance.rescan import Rescan
+from registry.observability.logs import open_request_log
+from registry.observability.request_log import BATCH_SECONDS
+from registry.server.watch import Watch
+from registry.web import operations
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import ASGIApp
+
+    from registry.config import Settings
+    from registry.images.core import Core
+
+FOLD_INTERVAL = 0.2
+"""Seconds that records wait for others to be folded with them."""
+EXPIRY_INTERVAL = 300.0
+"""Seconds between two looks for abandoned uploads, at most."""
+EXPIRY_LEASE = 3600.0
+"""Seconds that one process may take to remove them."""
+STOP_SECONDS = 5.0
+"""How long background work may take to end."""
+
+log = structlog.get_logger(__name__)
+
+
+def create_application(core: Core, settings: Settings, watch: Watch | None = None) -> ASGIApp:
+    """The ASGI application over ``core``, which it does not close. ``watch`` keeps metrics and logs of this process."""
+    watch = watch or Watch(None, open_request_log(settings.log.format, settings.log.level))
+    edge = Edge(core, settings)
+    application = FastAPI(
+        title="Stowage",
+        description="What is not the OCI distribution API, which is under /v2/.",
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        redirect_slashes=False,
+        lifespan=lambda _application: _lifespan(edge, watch, _background(core, settings)),
+    )
+    application.state.edge = edge
+    application.state.watch = watch
+    application.include_router(operations.router)
+    if not settings.metrics.enabled:
+        application.router.routes[:] = [route for route in application.routes if route.path != "/metrics"]  # type: ignore[attr-defined]
+    # The longer paths first: a name may have segments called like the parts of the API.
+    for chapter in (base, catalog, uploads, tags, manifests, referrers, blobs):
+        application.include_router(chapter.router, include_in_schema=False)
+    errors.install(application)
+    return Observation(application, edge.memory, edge.locations, watch.tally, watch.request_log)
+
+
+def _background(core: Core, settings: Settings) -> Schedule:
+    leases = Leases(core.stores.database, core.stores.holder, core.stores.clock)
+    rescan = Rescan(core)
+
+    def expire() -> None:
+        with leases.hold("upload-expiry", EXPIRY_LEASE) as held:
+            if held:
+                core.uploads.expire()
+                core.removal.finish_abandoned()
+
+    def look_for_layouts() -> None:
+        with leases.hold("rescan", EXPIRY_LEASE) as held:
+            if held:
+                rescan.run()
+
+    def fold() -> None:
+        core.fold_waiting()
+
+    jobs = [
+        Job("fold", fold, FOLD_INTERVAL, wake=core.folding.wake),
+        Job("upload-expiry", expire, min(EXPIRY_INTERVAL, settings.storage.upload_expiry / 2)),
+    ]
+    if core.stores.driver.capabilities.outside_writers:
+        jobs.append(Job("rescan", look_for_layouts, settings.storage.rescan_interval))
+    return Schedule(jobs)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(edge: Edge, watch: Watch, schedule: Schedule) -> AsyncIterator[None]:
+    schedule.start()
+    flushing = asyncio.create_task(_flush_regularly(watch))
+    try:
+        yield
+    finally:
+        flushing.cancel()
+        await asyncio.to_thread(schedule.stop, STOP_SECONDS)
+        await asyncio.to_thread(edge.core.fold_waiting)
+        await asyncio.to_thread(edge.close)
+        watch.flush()
+
+
+async def _flush_regularly(watch: Watch) -> None:
+    """Lines of the request log are written within BATCH_SECONDS, metrics within a second."""
+    turns = max(1, round(1 / BATCH_SECONDS))
+    while True:
+        for _ in range(turns):
+            await asyncio.sleep(BATCH_SECONDS)
+            if watch.request_log is not None:
+                watch.request_log.flush()
+        watch.tally.flush()

@@ -1,0 +1,120 @@
+"""``registry serve``: one process or several on one port, drained on SIGTERM."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from registry.images.core import Core
+from registry.observability.logs import configure_logging, open_request_log
+from registry.observability.metrics import Metrics, forget_worker
+from registry.server.application import create_application
+from registry.server.watch import Watch
+from registry.storage.drivers import open_driver
+from registry.storage.measured import MeasuredDriver
+
+if TYPE_CHECKING:
+    import socket
+
+    from starlette.types import ASGIApp
+
+    from registry.config import Settings
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+PARENT_LOOK_SECONDS = 1.0
+"""How soon a worker notices that the process that started it was killed."""
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code of the process."""
+    configure_logging(settings.log.format, settings.log.level)
+    _open_core(settings).close()  # problems show here, before the port opens; the schema is then up to date
+    configuration = _uvicorn(settings)
+    listener = configuration.bind_socket()
+    host, port = listener.getsockname()[:2]
+    log.info("listening", host=host, port=port, workers=settings.http.workers, storage=settings.storage.driver)
+    if settings.http.workers == 1:
+        uvicorn.Server(configuration).run(sockets=[listener])
+    else:
+        _Workers(configuration, listener).run()
+    log.info("stopped")
+    return 0
+
+
+def create_worker(settings: Settings) -> ASGIApp:
+    """The application of one worker; uvicorn calls this in the process that serves."""
+    configure_logging(settings.log.format, settings.log.level)
+    if settings.http.workers > 1:
+        _end_with_parent()
+    watch = Watch(Metrics(), open_request_log(settings.log.format, settings.log.level))
+    driver = MeasuredDriver(open_driver(settings.storage), watch.observe_storage)
+    return create_application(Core.open(settings, driver), settings, watch)
+
+
+class _Workers(Multiprocess):
+    """uvicorn's supervisor: starts the workers, replaces those that die, drains them on SIGTERM."""
+
+    def __init__(self, configuration: uvicorn.Config, listener: socket.socket) -> None:
+        super().__init__(configuration, uvicorn.Server(configuration).run, [listener])
+
+    def keep_subprocess_alive(self) -> None:
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for dead in before - {process.pid for process in self.processes}:
+            forget_worker(dead)
+
+
+def _open_core(settings: Settings) -> Core:
+    return Core.open(settings)
+
+
+def _uvicorn(settings: Settings) -> uvicorn.Config:
+    http = settings.http
+    tls: dict[str, Any] = {}
+    if http.tls is not None:
+        tls = {"ssl_certfile": str(http.tls.certificate), "ssl_keyfile": str(http.tls.key)}
+        if http.tls.client_ca is not None:
+            tls |= {"ssl_ca_certs": str(http.tls.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return uvicorn.Config(
+        functools.partial(create_worker, settings),  # type: ignore[arg-type]  # a factory: see below
+        factory=True,
+        host=http.host,
+        port=http.port,
+        workers=http.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(http.drain_timeout) or 1,
+        **tls,
+    )
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not hold the port for ever: it drains and ends."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,71 @@
+"""What an operator's machines ask: is the process up, does it work, what has it done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.responses import JSONResponse, Response
+
+from registry.api.edge import edge_of
+from registry.database.errors import DatabaseError
+from registry.observability.metrics import CONTENT_TYPE
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from registry.images.core import Core
+
+router = APIRouter(tags=["operations"])
+log = structlog.get_logger(__name__)
+
+
+class Health(BaseModel):
+    """The answer of a probe."""
+
+    status: Literal["ok", "unavailable"]
+    problems: list[str] = []
+    """What does not answer: ``storage``, ``database``."""
+
+
+@router.get("/livez", response_model=Health)
+async def livez() -> Health:
+    """Answer as long as the process runs; asks nothing of storage or database."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
+async def readyz(request: Request) -> Response:
+    """Answer 200 when storage and database do, else 503 naming which does not. Needs no administrator's right."""
+    edge = edge_of(request)
+    problems = await edge.run(_problems, edge.core)
+    health = Health(status="unavailable" if problems else "ok", problems=problems)
+    return JSONResponse(health.model_dump(), 503 if problems else 200)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics, the sum of all workers."""
+    edge = edge_of(request)
+    watch = request.app.state.watch
+    watch.tally.flush()
+    open_uploads = await edge.run(edge.core.uploads.count)
+    watch.metrics.uploads_open.set(open_uploads)
+    return Response(await edge.run(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _problems(core: Core) -> list[str]:
+    problems = []
+    try:
+        core.stores.driver.check()
+    except StorageError as error:
+        log.warning("storage does not answer", reason=str(error))
+        problems.append("storage")
+    try:
+        core.uploads.count()
+    except DatabaseError as error:
+        log.warning("the database does not answer", reason=str(error))
+        problems.append("database")
+    return problems
