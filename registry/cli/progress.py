@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-OnProgress = Callable[[int, int | None, str], None]
-"""Called with how many are done, how many there are (None while unknown), and the name of the last."""
+OnProgress = Callable[[int, int], None]
+"""Called with how many are done and how many there are in all."""
 
 
 @contextmanager
@@ -19,21 +19,15 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[OnProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task(title, total=None)
 
-        def report(done: int, total: int | None, name: str) -> None:
-            progress.update(task, completed=done, total=total, description=name)
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
 
         yield report
 
 
-def _ignore(_done: int, _total: int | None, _name: str) -> None:
+def _ignore(_done: int, _total: int) -> None:
     return

@@ -1,0 +1,82 @@
+"""``registry rebuild``: the report, its exit code, and progress that never mixes with the document."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from registry.cli.output import ExitCode
+
+PROGRAM = Path(sys.executable).parent / "registry"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Storage with one repository that another tool placed: a manifest with a tag, its config and no layer."""
+    repository = tmp_path / "registry-data" / "team" / "app"
+    blobs = repository / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def put(content: bytes) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        (blobs / digest).write_bytes(content)
+        return {"digest": f"sha256:{digest}", "size": len(content)}
+
+    config = {"mediaType": "application/vnd.oci.empty.v1+json", **put(b"{}")}
+    media_type = "application/vnd.oci.image.manifest.v1+json"
+    manifest = {"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [config]}
+    annotations = {"org.opencontainers.image.ref.name": "1"}
+    descriptor = {"mediaType": media_type, **put(json.dumps(manifest).encode()), "annotations": annotations}
+    (repository / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (repository / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [descriptor]}))
+    return tmp_path
+
+
+def rebuild(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAM), "rebuild", *options]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_rebuild_counts_what_storage_holds(root: Path) -> None:
+    done = rebuild(root, "--json")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    report = json.loads(done.stdout)
+    assert report["repositories"] == 1
+    assert report["problems"] == []
+    again = rebuild(root)
+    assert again.returncode == ExitCode.DONE, again.stderr
+    assert "repositories: 1" in again.stdout.splitlines()
+
+
+def test_what_cannot_be_read_is_listed_and_is_exit_code_one(root: Path) -> None:
+    (root / "registry-data" / "team" / "app" / "index.json").write_text("{")
+    done = rebuild(root, "--json")
+    assert done.returncode == ExitCode.PROBLEMS, done.stderr
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert problem.startswith("team/app: ")
+    assert rebuild(root).returncode == ExitCode.PROBLEMS
+
+
+def test_progress_is_drawn_on_a_terminal_and_the_document_stays_alone(root: Path) -> None:
+    master, terminal = pty.openpty()
+    with subprocess.Popen([PROGRAM, "rebuild"], cwd=root, stdout=-1, stderr=terminal, text=True) as process:
+        os.close(terminal)
+        drawn = b""
+        try:
+            while data := os.read(master, 4096):
+                drawn += data
+        except OSError:  # how a pseudo terminal says that its other end is closed
+            pass
+        assert process.stdout is not None
+        printed = process.stdout.read()
+    os.close(master)
+    assert process.returncode == ExitCode.DONE
+    assert b"Rebuilding" in drawn
+    assert "Rebuilding" not in printed
