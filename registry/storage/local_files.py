@@ -166,6 +166,8 @@ class LocalFiles:
 
     def make_directories(self, directory: str) -> None:
         """Create what is missing between the root and ``directory``; never the root, whose disk may be unmounted."""
+        if directory == self.root.path:
+            return
         try:
             os.mkdir(directory)
         except FileExistsError:

@@ -1,0 +1,47 @@
+"""A driver on an empty store, for each row of ``cases.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.storage.driver import StorageDriver
+from tests.storage.cases import DriverCase, cases
+
+
+@pytest.fixture(params=cases())
+def case(request: pytest.FixtureRequest) -> DriverCase:
+    """The row; a test that needs a capability parametrizes it indirectly with the rows that have it."""
+    found = request.param
+    assert isinstance(found, DriverCase)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory of the store, for drivers that have one."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def driver(case: DriverCase, root: Path) -> Iterator[StorageDriver]:
+    opened = case.open(root)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def upload(driver: StorageDriver) -> Callable[..., str]:
+    """Uploads bytes under an id; returns the driver state."""
+
+    def do(upload_id: str, data: bytes, *, chunk: int = 1 << 20) -> str:
+        state = driver.start_upload(upload_id)
+        with driver.open_upload(upload_id) as writer:
+            writer.resume(state, offset=0)
+            for begin in range(0, len(data), chunk):
+                writer.write(data[begin : begin + chunk])
+            return writer.flush()
+
+    return do

@@ -1,0 +1,91 @@
+"""What other processes do in the tests: module-level functions, so that a spawned interpreter finds them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from registry.storage.driver import StorageDriver
+from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
+from tests.storage.cases import case_named
+
+_spawn = multiprocessing.get_context("spawn")
+
+
+def start(work: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Begin ``work`` in a new interpreter."""
+    process = _spawn.Process(target=work, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def finish(processes: list[BaseProcess]) -> None:
+    """Wait for their success."""
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+
+
+def kill_at(process: BaseProcess, ready: Path, delay: float) -> None:
+    """SIGKILL ``delay`` seconds after ``ready`` was made, and wait for the end."""
+    wait_for(ready)
+    time.sleep(delay)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def wait_for(path: Path) -> None:
+    """Until the other process has made the file."""
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def add_one(driver: StorageDriver, key: str) -> None:
+    """Raise a counter by compare and swap, as the fold of an index does it."""
+    while True:
+        try:
+            data, stat = driver.read(key, max_bytes=100)
+        except PathNotFound:
+            try:
+                driver.write(key, b"1", if_absent=True)
+            except AlreadyExists:
+                continue
+            return
+        try:
+            driver.write(key, b"%d" % (int(data) + 1), if_signature=stat.signature)
+        except PreconditionFailed:
+            continue
+        return
+
+
+def count(case: str, root: Path, times: int) -> None:
+    driver = case_named(case).open(root)
+    for _ in range(times):
+        add_one(driver, "counter")
+
+
+def append(case: str, root: Path, name: str, times: int) -> None:
+    driver = case_named(case).open(root)
+    for number in range(times):
+        driver.append("team/.journal/1", f"{name} {number} {'x' * 3000}\n".encode())
+
+
+def hold(case: str, root: Path, upload_id: str, ready: Path) -> None:
+    """Write a part to an upload and sit on the right to it."""
+    driver = case_named(case).open(root)
+    writer = driver.open_upload(upload_id)
+    writer.resume("", offset=0)
+    writer.write(b"committed, uncommitted")
+    writer.flush()
+    ready.touch()
+    threading.Event().wait()
