@@ -6,7 +6,6 @@ the last large PATCH had.
 
 from __future__ import annotations
 
-import os
 import socketserver
 import sys
 from pathlib import Path
@@ -23,9 +22,9 @@ class _Server(socketserver.ForkingTCPServer):
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, port: int, content: Path) -> None:
-        content.touch()
-        self.content = content
+    def __init__(self, port: int, length: Path) -> None:
+        length.write_text("0", encoding="ascii")
+        self.length = length
         super().__init__(("127.0.0.1", port), _Handler)
 
 
@@ -43,9 +42,9 @@ class _Handler(socketserver.StreamRequestHandler):
                 left -= count
             method = line.split(b" ", 1)[0]
             if method == b"PATCH" and length > _BUFFER_BYTES:
-                os.truncate(self.server.content, length)
+                self.server.length.write_text(str(length), encoding="ascii")
             if method == b"GET":
-                self._send()
+                self._send(buffer)
             else:
                 self.wfile.write(_REPLIES[method])
 
@@ -57,15 +56,14 @@ class _Handler(socketserver.StreamRequestHandler):
                 length = int(value)
         return length
 
-    def _send(self) -> None:
-        with self.server.content.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-            offset = 0
-            while offset < size:
-                offset += os.sendfile(self.connection.fileno(), file.fileno(), offset, size - offset)
+    def _send(self, buffer: bytearray) -> None:
+        left = int(self.server.length.read_text(encoding="ascii"))
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % left)
+        view = memoryview(buffer)
+        while left:
+            left -= self.connection.send(view[: min(left, _BUFFER_BYTES)])
 
 
 if __name__ == "__main__":
-    with _Server(int(sys.argv[1]), Path(sys.argv[2]) / "content") as server:
+    with _Server(int(sys.argv[1]), Path(sys.argv[2]) / "length") as server:
         server.serve_forever()

@@ -10,8 +10,6 @@ from starlette.requests import ClientDisconnect
 from registry.oci.errors import BlobUploadInvalid, ManifestTooLarge, RequestTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from starlette.requests import Request
 
     from registry.api.edge import Edge
@@ -68,7 +66,7 @@ async def receive_into(edge: Edge, body: Body, first: bytes, addition: Addition,
 
     Holds at most two chunks of ``size`` bytes. When the client vanishes what came is kept, and ClientDisconnect raised.
     """
-    writing: Awaitable[object] | None = _add(edge, addition, first)
+    writing = _add(edge, addition, first)
     try:
         while not body.ended:
             async with edge.buffers:
@@ -77,17 +75,15 @@ async def receive_into(edge: Edge, body: Body, first: bytes, addition: Addition,
                 writing = _add(edge, addition, data)
     except Interrupted as interrupted:
         await writing
-        writing = None
-        await edge.run(addition.add, interrupted.rest)
+        writing = _add(edge, addition, interrupted.rest)
         if interrupted.timed_out:
             raise RequestTimeout(headers={"Connection": "close"}) from interrupted
         raise
     finally:
-        if writing is not None:
-            await writing
+        await writing
 
 
-def _add(edge: Edge, addition: Addition, data: bytes) -> Awaitable[object]:
+def _add(edge: Edge, addition: Addition, data: bytes) -> asyncio.Future[list[None]]:
     """Hash and store side by side: neither waits for the other within a chunk."""
     return asyncio.gather(edge.run(addition.hash, data), edge.run(addition.store, data))
 

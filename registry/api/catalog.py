@@ -20,7 +20,7 @@ async def catalog(request: Request) -> Response:
     """List the repositories."""
     edge = edge_of(request)
     page = page_of(request, edge.settings.limits.page_size)
-    found = await edge.run(edge.core.repositories.page, last=page.last, count=page.count + 1)
-    shown, link = page_link(edge, request, "/v2/_catalog", found, page.count)
+    found = await edge.run(edge.core.repositories.page, last=page.last, count=page.size + 1)
+    shown, link = page_link(edge, request, "/v2/_catalog", found, page.size)
     body = orjson.dumps({"repositories": shown})
     return Response(body, headers=link, media_type="application/json")

@@ -30,7 +30,7 @@ class Locations:
 
     def client_of(self, scope: Scope) -> str | None:
         """The address of the client, behind trusted proxies too."""
-        peer = scope["client"][0] if scope.get("client") else None
+        peer: str | None = scope["client"][0] if scope.get("client") else None
         if peer is None or not self._is_trusted(peer):
             return peer
         for name, value in scope["headers"]:

@@ -20,7 +20,7 @@ MAX_DIGITS = 18
 class Page(NamedTuple):
     """Which part of a list is asked for (spec, "Listing Tags")."""
 
-    count: int
+    size: int
     """Entries of one page at most."""
     last: str
     """The page begins after this value, which need not exist."""

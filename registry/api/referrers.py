@@ -37,14 +37,14 @@ async def referrers(request: Request) -> Response:
         subject,
         artifact_type=artifact_type,
         last=page.last,
-        count=page.count + 1,
+        count=page.size + 1,
     )
-    shown = found[: page.count]
+    shown = found[: page.size]
     headers = {"Content-Type": OCI_INDEX}
     if artifact_type is not None:
         headers["OCI-Filters-Applied"] = "artifactType"
-    if shown and len(found) > page.count:
-        parameters: dict[str, str | int] = {"n": page.count, "last": shown[-1].digest}
+    if shown and len(found) > page.size:
+        parameters: dict[str, str | int] = {"n": page.size, "last": shown[-1].digest}
         if artifact_type is not None:
             parameters["artifactType"] = artifact_type
         headers |= next_link(edge, request, f"/v2/{name}/referrers/{subject}", parameters)

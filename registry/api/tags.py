@@ -24,8 +24,8 @@ async def tags(request: Request) -> Response:
     edge, name = edge_of(request), name_of(request)
     page = page_of(request, edge.settings.limits.page_size)
     mark = edge.memory.mark()
-    found, version = await edge.run(edge.core.manifests.tags, name, last=page.last, count=page.count + 1)
-    shown, link = page_link(edge, request, f"/v2/{name}/tags/list", found, page.count)
+    found, version = await edge.run(edge.core.manifests.tags, name, last=page.last, count=page.size + 1)
+    shown, link = page_link(edge, request, f"/v2/{name}/tags/list", found, page.size)
     body = orjson.dumps({"name": name, "tags": shown})
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **link}
     if not link:

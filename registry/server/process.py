@@ -40,9 +40,10 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of the process."""
     configure_logging(settings.log.format, settings.log.level)
-    _open_core(settings).close()  # problems show here, before the port opens; the schema is then up to date
+    Core.open(settings).close()  # problems show here, before the port opens; the schema is then up to date
     configuration = _uvicorn(settings)
     listener = configuration.bind_socket()
+    listener.listen(BACKLOG)  # from here on nobody is refused, whatever the workers still load
     host, port = listener.getsockname()[:2]
     log.info("listening", host=host, port=port, workers=settings.http.workers, storage=settings.storage.driver)
     if settings.http.workers == 1:
@@ -67,17 +68,13 @@ class _Workers(Multiprocess):
     """uvicorn's supervisor: starts the workers, replaces those that die, drains them on SIGTERM."""
 
     def __init__(self, configuration: uvicorn.Config, listener: socket.socket) -> None:
-        super().__init__(configuration, uvicorn.Server(configuration).run, [listener])
+        super().__init__(configuration, [listener])
 
     def keep_subprocess_alive(self) -> None:
-        before = {process.pid for process in self.processes}
+        before = {process.pid for process in self.processes if process.pid is not None}
         super().keep_subprocess_alive()
         for dead in before - {process.pid for process in self.processes}:
             forget_worker(dead)
-
-
-def _open_core(settings: Settings) -> Core:
-    return Core.open(settings)
 
 
 def _uvicorn(settings: Settings) -> uvicorn.Config:
@@ -88,7 +85,7 @@ def _uvicorn(settings: Settings) -> uvicorn.Config:
         if http.tls.client_ca is not None:
             tls |= {"ssl_ca_certs": str(http.tls.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return uvicorn.Config(
-        functools.partial(create_worker, settings),  # type: ignore[arg-type]  # a factory: see below
+        functools.partial(create_worker, settings),
         factory=True,
         host=http.host,
         port=http.port,

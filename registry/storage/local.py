@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from registry.storage.driver import BlobLayout, Capabilities, StorageDriver
-from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed, StorageUnavailable
+from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 from registry.storage.keys import check_key, check_prefix
 from registry.storage.local_files import LocalFiles
 from registry.storage.local_journal import LocalJournals
@@ -164,8 +164,7 @@ class LocalDriver(StorageDriver):
 
     def check(self) -> None:
         """See StorageDriver. Writes and removes one byte; nothing is synced."""
-        if not self._root.is_present():
-            raise StorageUnavailable("", f"{self._root.path} is gone or is no longer the file system that it was")
+        self._root.check_present()
         temporary = self._files.temporary()
         with self._root.writing(""):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -37,7 +37,9 @@ Fill = Callable[[str], None]
 
 
 class LocalFiles:
-    """Publishes files below the root. Its methods raise OSError, and what the callables given to them raise.
+    """Publishes files below the root.
+
+    Its methods raise OSError, StorageUnavailable (the disk of the root is gone), and what the callables given to them raise.
 
     Args:
         root: the root directory.
@@ -165,7 +167,11 @@ class LocalFiles:
     # ---- directories
 
     def make_directories(self, directory: str) -> None:
-        """Create what is missing between the root and ``directory``; never the root, whose disk may be unmounted."""
+        """Create what is missing between the root and ``directory``; nothing where the disk of the root is unmounted."""
+        self.root.check_present()
+        self._make(directory)
+
+    def _make(self, directory: str) -> None:
         if directory == self.root.path:
             return
         try:
@@ -175,7 +181,7 @@ class LocalFiles:
         except FileNotFoundError:
             if dirname(directory) == self.root.path:
                 raise
-            self.make_directories(dirname(directory))
+            self._make(dirname(directory))
             with suppress(FileExistsError, FileNotFoundError):  # whoever is racing: the caller tries again
                 os.mkdir(directory)
 

@@ -39,15 +39,14 @@ class LocalRoot:
         check_key(key)
         return f"{self.path}/{key}"
 
-    def is_present(self) -> bool:
-        """Whether the root is there and still on the file system where it was found.
+    def check_present(self) -> None:
+        """Raises StorageUnavailable unless the root is there and still on the file system where it was found.
 
         A disk that is not mounted leaves an empty directory behind, where everything would seem to be deleted.
         """
-        try:
-            return os.stat(self.path).st_dev == self.device
-        except OSError:
-            return False
+        with self.writing(""):
+            if os.stat(self.path).st_dev != self.device:
+                raise StorageUnavailable("", f"{self.path} is no longer on the file system that it was on")
 
     def read_error(self, key: str, error: OSError) -> StorageError:
         """What ``error`` says of a look at ``key``: PathNotFound only where that is proven."""
@@ -57,9 +56,11 @@ class LocalRoot:
 
     def missing(self, key: str) -> StorageError:
         """PathNotFound, or StorageUnavailable where the whole store is missing."""
-        if self.is_present():
-            return PathNotFound(key)
-        return StorageUnavailable(key, f"{self.path} is gone or is no longer the file system that it was")
+        try:
+            self.check_present()
+        except StorageUnavailable as error:
+            return StorageUnavailable(key, error.reason)
+        return PathNotFound(key)
 
     def write_error(self, key: str, error: OSError) -> StorageError:
         """What ``error`` says of a change of ``key``."""

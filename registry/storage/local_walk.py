@@ -64,6 +64,7 @@ def _names(root: LocalRoot, prefix: str) -> tuple[tuple[int, int], list[str]]:
         found = os.stat(path)
         names = sorted(name for name in map(_name, entries) if name is not None)
     if not prefix:
+        root.check_present()
         names = [name for name in names if name.rstrip("/") not in OWN_SEGMENTS]
     return (found.st_dev, found.st_ino), names
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,3 +47,23 @@ def upload(driver: StorageDriver) -> Callable[..., str]:
             return writer.flush()
 
     return do
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts something on a directory, for a test that runs as root; it is gone when the test ends."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    mounted: list[Path] = []
+
+    def do(target: Path, *options: str, source: str = "none") -> Path:
+        target.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(["mount", *options, source, str(target)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+        mounted.append(target)
+        return target
+
+    yield do
+    for target in reversed(mounted):
+        subprocess.run(["umount", "--lazy", str(target)], capture_output=True, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
@@ -12,7 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from registry.storage.driver import StorageDriver
-from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
+from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed, StorageFull
+from registry.storage.local import LocalDriver
 from tests.storage.cases import case_named
 
 _spawn = multiprocessing.get_context("spawn")
@@ -78,6 +80,32 @@ def append(case: str, root: Path, name: str, times: int) -> None:
     driver = case_named(case).open(root)
     for number in range(times):
         driver.append("team/.journal/1", f"{name} {number} {'x' * 3000}\n".encode())
+
+
+def publish_and_die(root: Path, upload_id: str, key: str) -> None:
+    """End, as if killed, with a whole temporary file beside ``key`` that only has to be renamed."""
+    rename = os.rename
+
+    def die(source: str, target: str) -> None:
+        if os.path.dirname(source) == os.path.dirname(target):  # noqa: PTH120
+            os._exit(9)
+        rename(source, target)
+
+    os.rename = die  # type: ignore[assignment]
+    LocalDriver(root).publish_upload(upload_id, "", key)
+
+
+def meet_file_size_limit(root: Path, upload_id: str) -> None:
+    """Write more than RLIMIT_FSIZE allows; succeeds when that is a full disk."""
+    driver = LocalDriver(root)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+    with driver.open_upload(upload_id) as writer:
+        writer.resume("", offset=0)
+        try:
+            writer.write(b"x" * (1 << 17))
+        except StorageFull:
+            return
+    raise AssertionError("the limit was not met")
 
 
 def hold(case: str, root: Path, upload_id: str, ready: Path) -> None:
