@@ -39,7 +39,7 @@ Fill = Callable[[str], None]
 class LocalFiles:
     """Publishes files below the root.
 
-    Its methods raise OSError, StorageUnavailable (the disk of the root is gone), and what the callables given to them raise.
+    Its methods raise OSError, StorageUnavailable (the disk of the root is gone), and what callables given to them raise.
 
     Args:
         root: the root directory.
@@ -167,7 +167,7 @@ class LocalFiles:
     # ---- directories
 
     def make_directories(self, directory: str) -> None:
-        """Create what is missing between the root and ``directory``; nothing where the disk of the root is unmounted."""
+        """Create what is missing between the root and ``directory``; nothing where the root's disk is unmounted."""
         self.root.check_present()
         self._make(directory)
 
