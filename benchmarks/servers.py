@@ -97,9 +97,9 @@ def _ours(name: str, *, fsync: bool = True, workers: int = 1) -> Server:
 
 
 OURS = "ours"
-UNSYNCED = "ours, fsync off"
-TWO_WORKERS = "ours, 2 workers"
-CEILING = "client alone"
+UNSYNCED = "ours-unsynced"
+TWO_WORKERS = "ours-two-workers"
+CEILING = "nothing"
 DOCKER_REGISTRY = "docker-registry"
 DISTRIBUTION = "distribution"
 ZOT = "zot"
