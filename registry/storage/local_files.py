@@ -39,7 +39,7 @@ Fill = Callable[[str], None]
 class LocalFiles:
     """Publishes files below the root.
 
-    Its methods raise OSError, StorageUnavailable (the disk of the root is gone), and what callables given to them raise.
+    Its methods raise OSError, StorageUnavailable (the root's disk is gone), and what callables given to them raise.
 
     Args:
         root: the root directory.
@@ -148,7 +148,7 @@ class LocalFiles:
 
     def remove_temporary(self, path: str) -> None:
         """Remove a file of ``.uploads``, and the temporary file elsewhere that it tells of, where they are there."""
-        place = os.readlink(path) if os.path.islink(path) else ""
+        place = os.path.normpath(os.readlink(path)) if os.path.islink(path) else ""
         if place.startswith(f"{self.root.path}/") and os.path.basename(place).startswith(TEMPORARY_SEGMENT):
             with suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(place)

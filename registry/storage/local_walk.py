@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -60,8 +61,11 @@ def children(root: LocalRoot, prefix: str) -> list[Child]:
 def _names(root: LocalRoot, prefix: str) -> tuple[tuple[int, int], list[str]]:
     """Device and inode of a directory, and the names of its files and, with a slash, directories, sorted as keys."""
     path = f"{root.path}/{prefix}" if prefix else root.path
-    with root.reading(prefix), os.scandir(path) as entries:
+    with root.reading(prefix):
         found = os.stat(path)
+        entries = os.scandir(path)
+    # That it is there is known now: whatever fails from here on is a failure, and no proof that anything is missing.
+    with entries, root.writing(prefix):
         names = sorted(name for name in map(_name, entries) if name is not None)
     if not prefix:
         root.check_present()
@@ -70,8 +74,14 @@ def _names(root: LocalRoot, prefix: str) -> tuple[tuple[int, int], list[str]]:
 
 
 def _name(entry: os.DirEntry[str]) -> str | None:
+    """The name of an object; with a slash, of a directory; None for what is neither."""
     if entry.name.startswith(TEMPORARY_SEGMENT):
         return None
-    if entry.is_dir():
-        return f"{entry.name}/"
+    try:
+        if entry.is_dir():
+            return f"{entry.name}/"
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a symbolic link that leads to itself
+            return None
+        raise
     return entry.name if entry.is_file(follow_symlinks=False) else None

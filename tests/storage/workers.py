@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
+import random
 import resource
 import signal
 import threading
@@ -117,3 +120,44 @@ def hold(case: str, root: Path, upload_id: str, ready: Path) -> None:
     writer.flush()
     ready.touch()
     threading.Event().wait()
+
+
+def churn(root: Path, fsync: bool, seed: int, ready: Path, done: Path) -> None:
+    """Publish blobs (some again, some over a damaged one), replace an index, append to a journal; note what is done."""
+    driver = LocalDriver(root, fsync=fsync)
+    chance = random.Random(seed)
+    with done.open("ab", buffering=0) as notes:
+        for number in range(10**5):
+            data = chance.randbytes(chance.choice((0, 100, 5000, 300_000)))
+            name = hashlib.sha256(data).hexdigest()
+            key = f"team/app/blobs/sha256/{name}"
+            publish(driver, f"u{number}", data, key, keep=chance.random() < 0.2)
+            notes.write(f"blob {name}\n".encode())
+            if chance.random() < 0.3:
+                publish(driver, f"again{number}", data, key, keep=False)
+            driver.write("team/app/index.json", json.dumps({"last": name, "padding": "x" * 20_000}).encode())
+            record = {"number": seed * 10**6 + number, "length": 3000, "padding": "x" * 3000}
+            driver.append("team/app/.journal/1", json.dumps(record).encode() + b"\n")
+            notes.write(f"line {record['number']}\n".encode())
+            ready.touch()
+
+
+def publish(driver: StorageDriver, upload_id: str, data: bytes, key: str, *, keep: bool) -> None:
+    state = driver.start_upload(upload_id)
+    with driver.open_upload(upload_id) as writer:
+        writer.resume(state, offset=0)
+        writer.write(data)
+        state = writer.flush()
+    driver.publish_upload(upload_id, state, key)
+    if not keep:
+        driver.discard_upload(upload_id, state)
+
+
+def upload_for_ever(root: Path, upload_id: str, ready: Path) -> None:
+    with LocalDriver(root).open_upload(upload_id) as writer:
+        writer.resume("", offset=0)
+        for number in range(1 << 10):
+            writer.write(b"x" * (1 << 20))
+            if number == 4:
+                ready.touch()
+            time.sleep(0.01)
