@@ -1,0 +1,94 @@
+"""A layer of 3 GiB: past every 32-bit limit, in a few MiB of memory, and the same bytes on the way back."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.clients.layouts import LAYER, Layout, blob_path, random_bytes
+from tests.clients.wire import Wire
+from tests.servers import RegistryProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.clients.client import Client
+    from tests.clients.layouts import Descriptor
+
+pytestmark = [pytest.mark.clients, pytest.mark.tools("crane"), pytest.mark.timeout(400)]
+
+MIB = 1 << 20
+SIZE = 3 * 1024 * MIB
+MEMORY = 200 * MIB  # all processes of the server together, interpreter and libraries included
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory that is removed at once: pytest keeps those of several runs, and these are large."""
+    directory = tmp_path / "large"
+    directory.mkdir()
+    yield directory
+    shutil.rmtree(directory)
+
+
+def blocks() -> Iterator[bytes]:
+    """Yield the layer in pieces of 1 MiB, each different from all others."""
+    block = random_bytes(MIB)
+    for number in range(SIZE // MIB):
+        yield number.to_bytes(8, "big") + block[8:]
+
+
+def write_layer(layout: Layout) -> Descriptor:
+    """Put the layer into a layout, written and hashed in pieces, and return its descriptor."""
+    digest = hashlib.sha256()
+    unnamed = layout.directory / "unnamed"
+    with unnamed.open("wb") as file:
+        for block in blocks():
+            file.write(block)
+            digest.update(block)
+    name = f"sha256:{digest.hexdigest()}"
+    blob_path(layout.directory, name).parent.mkdir(parents=True)
+    unnamed.rename(blob_path(layout.directory, name))
+    return {"mediaType": LAYER, "digest": name, "size": SIZE}
+
+
+def test_a_layer_of_three_gibibytes(new_client: Callable[[str], Client], place: Path) -> None:
+    source = Layout(place / "source")
+    layer = write_layer(source)
+    source.tag("1", source.image([], extra_layers=[layer]))
+    with RegistryProcess(place / "registry") as server:
+        new_client("crane").run("push", source.directory, f"{server.address}/large/layer:1", timeout=200)
+        shutil.rmtree(source.directory)
+        assert Wire(server.address).manifest("large/layer", "1").json()["layers"] == [layer]
+
+        pulling = new_client("crane").start("blob", f"{server.address}/large/layer@{layer['digest']}")
+        assert pulling.stdout is not None
+        pulled = hashlib.sha256()
+        length = 0
+        while piece := pulling.stdout.read(MIB):
+            pulled.update(piece)
+            length += len(piece)
+        _, said = pulling.communicate(timeout=60)
+        assert pulling.returncode == 0, said
+        assert length == SIZE
+        assert f"sha256:{pulled.hexdigest()}" == layer["digest"]
+
+        # The last block alone, from an offset beyond 31 bits.
+        path = f"/v2/large/layer/blobs/{layer['digest']}"
+        part = Wire(server.address).request("GET", path, headers={"Range": f"bytes={SIZE - MIB}-"})
+        assert part.status == 206
+        assert part.headers["content-range"] == f"bytes {SIZE - MIB}-{SIZE - 1}/{SIZE}"
+        assert part.body == last_of(blocks())
+        assert server.peak_memory() < MEMORY, f"{server.peak_memory() / MIB:.0f} MiB"
+
+
+def last_of(pieces: Iterator[bytes]) -> bytes:
+    """Return the last piece without keeping the others."""
+    last = b""
+    for piece in pieces:
+        last = piece
+    return last
