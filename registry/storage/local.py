@@ -126,12 +126,7 @@ class LocalDriver(StorageDriver):
         # Opened first: what is linked has to be a regular file, and durable, also where another tool wrote it.
         with LocalReader(self._root, source, path) as reader, self._root.writing(target):
             self._files.sync(reader.fileno())
-            try:
-                return self._files.publish_link(target, path, hard=self._hard_links)
-            except FileNotFoundError as error:
-                if os.path.lexists(path):
-                    raise
-                raise self._root.missing(source) from error
+            return self._files.publish_link(target, path, source_key=source, hard=self._hard_links)
 
     # ---- uploads
 

@@ -74,13 +74,18 @@ class LocalFiles:
         with self._beside(dirname(path)) as temporary:
             return self._replace(key, path, temporary, fill, check)
 
-    def publish_link(self, key: str, source: str, *, hard: bool = True) -> ObjectStat:
+    def publish_link(self, key: str, source: str, *, source_key: str, hard: bool = True) -> ObjectStat:
         """Replace or create the file of ``key`` by a further name of the durable file ``source``, or a copy of it.
 
-        With ``hard`` by a hard link where that is possible. Raises FileNotFoundError when ``source`` is gone.
+        With ``hard`` by a hard link where that is possible. Raises PathNotFound(``source_key``) when that is gone.
         """
-        linked = self._link_absent(key, source) if hard else None
-        return linked or self.publish(key, lambda temporary: self.links.share(source, temporary, hard=hard))
+        try:
+            linked = self._link_absent(key, source) if hard else None
+            return linked or self.publish(key, lambda temporary: self.links.share(source, temporary, hard=hard))
+        except FileNotFoundError as error:
+            if os.path.lexists(source):
+                raise
+            raise self.root.missing(source_key) from error
 
     def temporary(self) -> str:
         """A new path in ``.uploads`` that ``uploads()`` reports if it is left behind."""

@@ -71,12 +71,8 @@ class LocalUploads:
         try:
             self._keep_others_out(descriptor, upload_id)
             with self._root.writing(key):
-                self._files.sync(descriptor)
-                return self._files.publish_link(key, path)
-        except StorageUnavailable as error:
-            if not os.path.lexists(path):
-                raise self._root.missing(upload_id) from error
-            raise
+                self._sync(descriptor, path)
+                return self._files.publish_link(key, path, source_key=upload_id)
         finally:
             os.close(descriptor)
 
@@ -114,6 +110,17 @@ class LocalUploads:
             current = os.lstat(path)
         if not os.path.samestat(current, os.fstat(descriptor)):
             raise UploadBusy(upload_id, "it was replaced in this instant")
+
+    def _sync(self, descriptor: int, path: str) -> None:
+        """Make the bytes durable, or free the upload.
+
+        After a failed fsync the kernel may drop the pages and let the next one succeed: repeating would publish a hole.
+        """
+        try:
+            self._files.sync(descriptor)
+        except OSError:
+            self._files.remove_temporary(path)
+            raise
 
     def _keep_others_out(self, descriptor: int, upload_id: str) -> None:
         """Nobody begins to write while it is published; who holds the right in this process is the caller itself."""

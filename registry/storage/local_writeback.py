@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WINDOW = 8 << 20
-"""Bytes after which write-out of what was written is begun."""
+WINDOW = 32 << 20
+"""Bytes after which write-out of what was written is begun: measured, 8 MiB is slower and 64 MiB no faster."""
 
 _SYNC_FILE_RANGE_WRITE = 2
 """Begin to write dirty pages of the range, and do not wait (sync_file_range(2)); it promises nothing, fsync does."""

@@ -17,7 +17,7 @@ from registry.storage.errors import (
 )
 
 if TYPE_CHECKING:
-    from registry.storage.driver import StorageDriver
+    from registry.storage.driver import ObjectStat, StorageDriver
 
 T = TypeVar("T")
 
@@ -34,6 +34,18 @@ class MeasuredDriver(DriverDecorator):
     def __init__(self, inner: StorageDriver, observe: Observe) -> None:
         super().__init__(inner)
         self._observe = observe
+        self._stat = inner.stat
+
+    def stat(self, key: str) -> ObjectStat:
+        """See StorageDriver. As ``around`` does it, without its closure: each HEAD of a blob comes through here."""
+        begin = perf_counter()
+        try:
+            found = self._stat(key)
+        except Exception as error:
+            self._observe(self.name, "stat", perf_counter() - begin, not isinstance(error, _ANSWERS))
+            raise
+        self._observe(self.name, "stat", perf_counter() - begin, False)  # noqa: FBT003 - as Observe has it
+        return found
 
     def around(self, operation: str, key: str, call: Callable[[], T]) -> T:  # noqa: ARG002 - keys are no metric label
         """See DriverDecorator."""
