@@ -36,7 +36,7 @@ clients: $(VENV)/.developed
 	$(BIN)/pytest -m clients $(ARGS)
 
 soak: $(VENV)/.developed
-	$(BIN)/pytest -m soak $(ARGS)
+	SOAK=$(or $(SOAK),full) $(BIN)/pytest -m soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
