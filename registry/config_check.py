@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from registry.config import Settings, TlsSettings
+    from registry.config import HttpSettings, Settings, TlsSettings
 
 
 def check_settings(settings: Settings) -> list[Problem]:
@@ -24,6 +26,22 @@ def check_settings(settings: Settings) -> list[Problem]:
     if settings.http.tls is not None:
         problems += _check_tls(settings.http.tls)
     return problems
+
+
+def check_port(http: HttpSettings) -> list[Problem]:
+    """Whether ``serve`` could listen now; a registry that is running already is a reason why not."""
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((http.host, http.port))
+        except socket.gaierror as error:
+            return [Problem("http.host", f"{http.host} is not an address of this machine: {error.strerror}", "")]
+        except OSError as error:
+            key = "http.host" if error.errno == errno.EADDRNOTAVAIL else "http.port"
+            message = f"cannot listen on {http.host} port {http.port}: {error.strerror}; choose another"
+            return [Problem(key, message, "")]
+    return []
 
 
 def _check_root(root: Path) -> Iterator[Problem]:

@@ -77,6 +77,10 @@ def command(*, as_json: bool) -> Iterator[Output]:
         raise
     except ConfigError as error:
         _fail_configuration(error, as_json=as_json)
+    except SystemExit as error:
+        _fail(
+            Failure(ExitCode.UNFINISHED, "unfinished", f"ended with {error.code!r}; its log says why"), as_json=as_json
+        )
     except KeyboardInterrupt:
         _fail(Failure(ExitCode.UNFINISHED, "unfinished", "interrupted; run it again"), as_json=as_json)
     except Exception as error:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
+
 import typer
 
-from registry.cli.output import ConfigOption, JsonOption, command
+from registry.cli.output import ConfigOption, ExitCode, JsonOption, command
 from registry.config import ConfigError, Settings
-from registry.config_check import check_settings
+from registry.config_check import check_port, check_settings
 
 
 def serve(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Listen and serve until Ctrl-C or SIGTERM, then let requests in flight end and stop."""
     with command(as_json=as_json) as output:
         settings = output.settings(config)
-        problems = check_settings(settings)
+        problems = check_settings(settings) + check_port(settings.http)
         if problems:
             raise ConfigError(problems)
         code = _run(settings)
@@ -21,10 +24,27 @@ def serve(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(code)
 
 
+class _Stopped(BaseException):
+    """SIGTERM or SIGINT, while nobody else handles them: before the server runs, and again after it has drained."""
+
+
 def _run(settings: Settings) -> int:
+    """Serve, and return 0 after a signal, which uvicorn raises once more when it has drained."""
     from registry.observability.metrics_directory import metrics_directory
 
-    with metrics_directory():  # before the server, whose imports decide how metrics are kept
-        from registry.server.process import run
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        with metrics_directory():  # before the server, whose imports decide how metrics are kept
+            from registry.server.process import run
 
-        return run(settings)
+            return run(settings)
+    except _Stopped:
+        return ExitCode.DONE
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise _Stopped

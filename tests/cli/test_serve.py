@@ -1,0 +1,77 @@
+"""``registry serve``: its log and its end; what it answers is tested elsewhere."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from registry.cli.output import ExitCode
+from tests.servers import free_port
+
+PROGRAM = Path(sys.executable).parent / "registry"
+
+
+def start(directory: Path, port: int, *options: str, workers: int = 1) -> subprocess.Popen[str]:
+    (directory / "config.json").write_text(json.dumps({"http": {"port": port, "workers": workers}}))
+    command = [str(PROGRAM), "serve", "--config", "config.json", *options]
+    return subprocess.Popen(command, cwd=directory, stdout=-1, stderr=-1, text=True)
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/livez", timeout=30):
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("no answer")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_it_with_code_zero_and_one_document_and_leaves_no_temporary_files(
+    tmp_path: Path, number: signal.Signals, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    port = free_port()
+    with start(tmp_path, port, "--json", workers=workers) as process:
+        wait_for(port)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.DONE, err
+    assert json.loads(out) == {"exit_code": 0}
+    assert list((tmp_path / "temporary").iterdir()) == []
+    events = [json.loads(line) for line in err.splitlines()]
+    (request,) = [event for event in events if event.get("path") == "/livez"]
+    assert request["status"] == 200
+    assert request["request_id"]
+
+
+def test_a_port_in_use_is_a_configuration_mistake_that_names_its_key(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with start(tmp_path, listener.getsockname()[1], "--json") as process:
+            out, _err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.USAGE
+    assert json.loads(out)["problems"][0]["key"] == "http.port"
+
+
+def test_a_host_of_another_machine_is_a_configuration_mistake_that_names_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_HTTP__HOST", "192.0.2.1")
+    with start(tmp_path, 0) as process:
+        _out, err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.USAGE
+    assert "registry: http.host: " in err
