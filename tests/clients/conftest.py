@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
@@ -16,6 +16,9 @@ from tests.tools import tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
+
+PushLayout: TypeAlias = "Callable[[Path, str, str], None]"
+"""Directory of a layout, tag in it, and the reference to push to."""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,18 @@ def new_client(tmp_path: Path) -> Callable[[str], Client]:
         return Client(tool(name), tmp_path / f"{name}-{next(numbers)}")
 
     return make
+
+
+@pytest.fixture
+def push_layout(new_client: Callable[[str], Client]) -> PushLayout:
+    """Push an image or index of a layout, byte for byte, for tests about the client that pulls it."""
+
+    def push(directory: Path, tag: str, reference: str) -> None:
+        skopeo = new_client("skopeo")
+        exact = ("--all", "--preserve-digests", "--dest-tls-verify=false")
+        skopeo.run("copy", *exact, f"oci:{directory}:{tag}", f"docker://{reference}")
+
+    return push
 
 
 @pytest.fixture

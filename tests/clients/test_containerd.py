@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.clients.conftest import PushLayout
     from tests.clients.layouts import Descriptor, Layout
     from tests.clients.wire import Wire
 
@@ -75,12 +76,10 @@ def stored(ctr: Client, root: Descriptor) -> dict[str, int]:
 
 
 def test_an_image_that_another_client_pushed_is_pulled(
-    elsewhere: Client, new_client: Callable[[str], Client], wire: Wire, layout: Layout
+    elsewhere: Client, push_layout: PushLayout, wire: Wire, layout: Layout
 ) -> None:
     name = f"{wire.address}/containerd/pulled:1"
-    new_client("skopeo").run(
-        "copy", "--all", "--dest-tls-verify=false", f"oci:{layout.directory}:multi", f"docker://{name}"
-    )
+    push_layout(layout.directory, "multi", name)
     elsewhere.run("images", "pull", "--plain-http", "--snapshotter=native", "--all-platforms", name)
     assert stored(elsewhere, tagged(layout.directory, "multi")) == layout_content(layout.directory, "multi")
 
@@ -99,13 +98,11 @@ def test_an_image_is_pushed_and_pulled_elsewhere(
 
 
 def test_a_second_repository_is_pushed_from_the_first(
-    ctr: Client, new_client: Callable[[str], Client], wire: Wire, layout: Layout
+    ctr: Client, push_layout: PushLayout, wire: Wire, layout: Layout
 ) -> None:
     """A daemon remembers where content came from and asks for mounts between repositories."""
     first, second = (f"{wire.address}/containerd/{name}:1" for name in ("first", "second"))
-    new_client("skopeo").run(
-        "copy", "--all", "--dest-tls-verify=false", f"oci:{layout.directory}:multi", f"docker://{first}"
-    )
+    push_layout(layout.directory, "multi", first)
     ctr.run("images", "pull", "--plain-http", "--snapshotter=native", "--all-platforms", first)
     ctr.run("images", "tag", first, second)
     ctr.run("images", "push", "--plain-http", second)

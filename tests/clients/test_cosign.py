@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.clients.client import Client
+    from tests.clients.conftest import PushLayout
     from tests.clients.layouts import Layout
     from tests.clients.wire import Wire
 
@@ -36,12 +37,10 @@ def cosign(new_client: Callable[[str], Client]) -> Client:
 
 
 @pytest.fixture
-def image(new_client: Callable[[str], Client], wire: Wire, layout: Layout, request: pytest.FixtureRequest) -> str:
+def image(push_layout: PushLayout, wire: Wire, layout: Layout, request: pytest.FixtureRequest) -> str:
     """An index pushed to a repository named after the test; its reference by digest."""
     name = f"cosign/{request.node.name.replace('_', '-')}"
-    new_client("skopeo").run(
-        "copy", "--all", "--dest-tls-verify=false", f"oci:{layout.directory}:multi", f"docker://{wire.address}/{name}:1"
-    )
+    push_layout(layout.directory, "multi", f"{wire.address}/{name}:1")
     return f"{wire.address}/{name}@{tagged(layout.directory, 'multi')['digest']}"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.clients.client import Client
+    from tests.clients.conftest import PushLayout
     from tests.clients.wire import Wire
     from tests.servers import RegistryProcess
 
@@ -130,15 +131,9 @@ def test_a_manifest_list_of_two_platforms(daemon: DockerDaemon, docker: Client, 
 
 
 def test_an_index_that_another_client_pushed_is_pulled(
-    daemon: DockerDaemon, docker: Client, new_client: Callable[[str], Client], wire: Wire, host: str, layout: Layout
+    daemon: DockerDaemon, docker: Client, push_layout: PushLayout, wire: Wire, host: str, layout: Layout
 ) -> None:
-    new_client("skopeo").run(
-        "copy",
-        "--all",
-        "--dest-tls-verify=false",
-        f"oci:{layout.directory}:multi",
-        f"docker://{wire.address}/team/oci:1",
-    )
+    push_layout(layout.directory, "multi", f"{wire.address}/team/oci:1")
     digest = tagged(layout.directory, "multi")["digest"]
     docker.run("pull", f"{host}/team/oci@{digest}")
     docker.run("pull", f"{host}/team/oci:1")

@@ -130,7 +130,7 @@ def test_the_directory_of_a_repository_is_a_layout_that_oras_copies(
 
 
 def test_single_blobs_are_pushed_fetched_and_deleted(oras: Client, wire: Wire) -> None:
-    name = f"{wire.address}/oras/blobs"
+    name = f"{wire.address}/oras/single"
     described = oras.json("blob", "push", PLAIN, "--descriptor", name, "data.bin")
     data = (oras.home / "data.bin").read_bytes()
     assert described["digest"] == digest_of(data)

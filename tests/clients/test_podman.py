@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.clients.client import Client
+    from tests.clients.conftest import PushLayout
     from tests.clients.layouts import Layout
     from tests.clients.wire import Wire
 
@@ -122,11 +123,9 @@ def test_formats_and_compressions(
 
 
 def test_an_image_that_another_client_pushed_is_pulled(
-    new_client: Callable[[str], Client], elsewhere: Callable[..., str], wire: Wire, layout: Layout
+    push_layout: PushLayout, elsewhere: Callable[..., str], wire: Wire, layout: Layout
 ) -> None:
-    new_client("skopeo").run(
-        "copy", "--dest-tls-verify=false", f"oci:{layout.directory}:single", f"docker://{wire.address}/podman/other:1"
-    )
+    push_layout(layout.directory, "single", f"{wire.address}/podman/other:1")
     name = f"{wire.address}/podman/other@{tagged(layout.directory, 'single')['digest']}"
     elsewhere("pull", PLAIN, name)
     (seen,) = json.loads(elsewhere("inspect", name))

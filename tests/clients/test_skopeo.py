@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("skopeo")]
 TO = "--dest-tls-verify=false"
+EXACT = "--preserve-digests"  # run by root, skopeo otherwise takes other forms of a layer that this machine has seen
 FROM = "--src-tls-verify=false"
 
 
@@ -41,7 +42,7 @@ def test_an_image_comes_back_byte_for_byte(
     skopeo: Client, new_client: Callable[[str], Client], wire: Wire, layout: Layout, tmp_path: Path
 ) -> None:
     reference = f"docker://{wire.address}/skopeo/single:1"
-    skopeo.run("copy", TO, f"oci:{layout.directory}:single", reference)
+    skopeo.run("copy", TO, EXACT, f"oci:{layout.directory}:single", reference)
     new_client("skopeo").run("copy", FROM, reference, f"oci:{tmp_path}/clean:1")
     assert layout_content(tmp_path / "clean") == layout_content(layout.directory, "single")
 
@@ -50,7 +51,7 @@ def test_an_index_with_all_platforms_comes_back_byte_for_byte(
     skopeo: Client, new_client: Callable[[str], Client], wire: Wire, layout: Layout, tmp_path: Path
 ) -> None:
     reference = f"docker://{wire.address}/skopeo/multi:1"
-    skopeo.run("copy", "--all", TO, f"oci:{layout.directory}:multi", reference)
+    skopeo.run("copy", "--all", TO, EXACT, f"oci:{layout.directory}:multi", reference)
     new_client("skopeo").run("copy", "--all", FROM, reference, f"oci:{tmp_path}/clean:1")
     assert layout_content(tmp_path / "clean") == layout_content(layout.directory, "multi")
     assert wire.content("skopeo/multi", "1") == layout_content(layout.directory, "multi")
@@ -83,8 +84,8 @@ def test_layers_compressed_with_zstd(skopeo: Client, wire: Wire, layout: Layout,
 def test_inspect_list_tags_and_delete(skopeo: Client, wire: Wire, layout: Layout) -> None:
     reference = f"docker://{wire.address}/skopeo/life"
     for tag in ("v1", "v2"):
-        skopeo.run("copy", TO, f"oci:{layout.directory}:single", f"{reference}:{tag}")
-    skopeo.run("copy", TO, "--all", f"oci:{layout.directory}:multi", f"{reference}:multi")
+        skopeo.run("copy", TO, EXACT, f"oci:{layout.directory}:single", f"{reference}:{tag}")
+    skopeo.run("copy", TO, "--all", EXACT, f"oci:{layout.directory}:multi", f"{reference}:multi")
     seen = skopeo.json("inspect", "--tls-verify=false", f"{reference}:v1")
     assert seen["Digest"] == tagged(layout.directory, "single")["digest"]
     assert seen["RepoTags"] == ["multi", "v1", "v2"]
@@ -100,25 +101,26 @@ def test_a_repository_is_synchronised_to_a_directory_and_back(
 ) -> None:
     name = f"{wire.address}/skopeo/synced"
     for tag in ("a", "b"):
-        skopeo.run("copy", TO, "--all", f"oci:{layout.directory}:multi", f"docker://{name}:{tag}")
+        skopeo.run("copy", TO, "--all", EXACT, f"oci:{layout.directory}:multi", f"docker://{name}:{tag}")
+    back = f"{wire.address}/skopeo/back"
     (tmp_path / "out").mkdir()
     skopeo.run("sync", "--all", FROM, "--src=docker", "--dest=dir", name, tmp_path / "out")
-    skopeo.run("sync", "--all", TO, "--src=dir", "--dest=docker", tmp_path / "out", f"{wire.address}/skopeo/back")
+    skopeo.run("sync", "--all", TO, EXACT, "--src=dir", "--dest=docker", tmp_path / "out", back)
     assert wire.tags("skopeo/back/synced") == ["a", "b"]
     assert wire.content("skopeo/back/synced", "a") == layout_content(layout.directory, "multi")
 
 
 def test_a_second_repository_mounts_what_the_first_has(skopeo: Client, wire: Wire, layout: Layout) -> None:
     first, second = (f"docker://{wire.address}/skopeo/mount/{name}:1" for name in ("first", "second"))
-    skopeo.run("copy", TO, f"oci:{layout.directory}:single", first)
-    skopeo.run("copy", FROM, TO, first, second)
+    skopeo.run("copy", TO, EXACT, f"oci:{layout.directory}:single", first)
+    skopeo.run("copy", FROM, TO, EXACT, first, second)
     assert wire.content("skopeo/mount/second", "1") == layout_content(layout.directory, "single")
 
 
 def test_the_directory_of_a_repository_is_a_layout_that_skopeo_reads(
     skopeo: Client, wire: Wire, registry_server: RegistryProcess, layout: Layout, tmp_path: Path
 ) -> None:
-    skopeo.run("copy", TO, "--all", f"oci:{layout.directory}:multi", f"docker://{wire.address}/skopeo/disk:1")
+    skopeo.run("copy", TO, "--all", EXACT, f"oci:{layout.directory}:multi", f"docker://{wire.address}/skopeo/disk:1")
     repository = registry_server.root / "skopeo/disk"
     until(lambda: has_tag(repository, "1"), "the tag stands in index.json")
     skopeo.run("copy", "--all", f"oci:{repository}:1", f"oci:{tmp_path}/clean:1")
@@ -133,11 +135,11 @@ def test_skopeo_reads_the_directory_while_the_registry_writes_to_it(
         made.tag(f"v{number}", made.image([tar({"version": random_bytes(20_000, number)})]))
     reference = f"docker://{wire.address}/skopeo/busy"
     repository = registry_server.root / "skopeo/busy"
-    skopeo.run("copy", TO, f"oci:{made.directory}:v0", f"{reference}:v0")
+    skopeo.run("copy", TO, EXACT, f"oci:{made.directory}:v0", f"{reference}:v0")
     until(lambda: has_tag(repository, "v0"), "the first tag stands in index.json")
     reader = new_client("skopeo")
     for number in range(1, 12):
-        pushing = skopeo.start("copy", TO, f"oci:{made.directory}:v{number}", f"{reference}:v{number}")
+        pushing = skopeo.start("copy", TO, EXACT, f"oci:{made.directory}:v{number}", f"{reference}:v{number}")
         target = tmp_path / f"read-{number}"
         reader.run("copy", f"oci:{repository}:v0", f"oci:{target}:1")
         assert layout_content(target) == layout_content(made.directory, "v0")
@@ -153,7 +155,7 @@ def test_an_image_that_skopeo_places_on_disk_is_served_without_a_restart(
 ) -> None:
     name = f"skopeo/placed-{known}".lower()
     if known:
-        skopeo.run("copy", TO, f"oci:{layout.directory}:single", f"docker://{wire.address}/{name}:pushed")
+        skopeo.run("copy", TO, EXACT, f"oci:{layout.directory}:single", f"docker://{wire.address}/{name}:pushed")
         repository = registry_server.root / name
         until(lambda: has_tag(repository, "pushed"), "the tag stands in index.json")
     skopeo.run("copy", "--all", f"oci:{layout.directory}:multi", f"oci:{registry_server.root}/{name}:placed")

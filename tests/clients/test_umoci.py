@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.clients.client import Client
+    from tests.clients.conftest import PushLayout
     from tests.clients.wire import Wire
     from tests.servers import RegistryProcess
 
@@ -42,13 +43,13 @@ def made(umoci: Client, tmp_path: Path) -> Path:
 
 def test_an_image_is_unpacked_from_the_directory_of_its_repository(
     umoci: Client,
-    new_client: Callable[[str], Client],
+    push_layout: PushLayout,
     wire: Wire,
     registry_server: RegistryProcess,
     made: Path,
     tmp_path: Path,
 ) -> None:
-    new_client("skopeo").run("copy", "--dest-tls-verify=false", f"oci:{made}:1", f"docker://{wire.address}/umoci/app:1")
+    push_layout(made, "1", f"{wire.address}/umoci/app:1")
     assert wire.content("umoci/app", "1") == layout_content(made, "1")
 
     repository = registry_server.root / "umoci/app"
@@ -67,15 +68,13 @@ def test_an_image_is_unpacked_from_the_directory_of_its_repository(
 
 def test_an_image_that_umoci_makes_in_a_live_repository_is_served(
     umoci: Client,
-    new_client: Callable[[str], Client],
+    push_layout: PushLayout,
     wire: Wire,
     registry_server: RegistryProcess,
     made: Path,
     tmp_path: Path,
 ) -> None:
-    new_client("skopeo").run(
-        "copy", "--dest-tls-verify=false", f"oci:{made}:1", f"docker://{wire.address}/umoci/live:1"
-    )
+    push_layout(made, "1", f"{wire.address}/umoci/live:1")
     repository = registry_server.root / "umoci/live"
     until(lambda: has_tag(repository, "1"), "the tag stands in index.json")
     umoci.run("config", "--image", f"{repository}:1", "--tag", "2", "--config.label", "changed=on disk")
