@@ -25,15 +25,18 @@ def start(directory: Path, port: int, *options: str, workers: int = 1) -> subpro
     return subprocess.Popen(command, cwd=directory, stdout=-1, stderr=-1, text=True)
 
 
-def wait_for(port: int) -> None:
+def wait_for(process: subprocess.Popen[str], port: int) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             with urlopen(f"http://127.0.0.1:{port}/livez", timeout=30):
                 return
         except OSError:
+            if process.poll() is not None:
+                break
             time.sleep(0.05)
-    raise AssertionError("no answer")
+    process.kill()
+    raise AssertionError(f"no answer: {process.communicate()}")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -45,7 +48,7 @@ def test_a_signal_ends_it_with_code_zero_and_one_document_and_leaves_no_temporar
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     port = free_port()
     with start(tmp_path, port, "--json", workers=workers) as process:
-        wait_for(port)
+        wait_for(process, port)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == ExitCode.DONE, err
