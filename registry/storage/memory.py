@@ -118,6 +118,7 @@ class MemoryDriver(StorageDriver):
         """See StorageDriver."""
         check_upload_id(upload_id)
         with self._lock:
+            self._discard(upload_id)
             self._uploads[upload_id] = _Upload()
         return ""
 
@@ -147,9 +148,7 @@ class MemoryDriver(StorageDriver):
         """See StorageDriver."""
         check_upload_id(upload_id)
         with self._lock:
-            discarded = self._uploads.pop(upload_id, None)
-            if discarded is not None:
-                discarded.discarded = True
+            self._discard(upload_id)
 
     def uploads(self) -> Iterator[UploadEntry]:
         """See StorageDriver."""
@@ -182,6 +181,12 @@ class MemoryDriver(StorageDriver):
             return self._uploads[upload_id]
         except KeyError:
             raise PathNotFound(upload_id, "no such upload") from None
+
+    def _discard(self, upload_id: str) -> None:
+        """Forget an upload; a writer that has it open is told so."""
+        upload = self._uploads.pop(upload_id, None)
+        if upload is not None:
+            upload.discarded = True
 
     def _keys(self, key_prefix: str) -> Iterator[str]:
         with self._lock:

@@ -249,6 +249,18 @@ def test_beginning_an_upload_again_empties_it_and_leaves_what_was_published(
     assert content(driver, BLOB) == b"blob"
 
 
+def test_a_writer_whose_upload_is_begun_again_is_told_so(driver: StorageDriver, upload: Upload) -> None:
+    state = upload("u1", b"blob")
+    with driver.open_upload("u1") as writer:
+        writer.resume(state, offset=4)
+        driver.publish_upload("u1", state, BLOB)
+        state = driver.start_upload("u1")
+        with pytest.raises(PathNotFound):
+            writer.write(b"more")
+    assert content(driver, BLOB) == b"blob"
+    assert uploaded(driver, "u1", state) == b""
+
+
 # ---- discarding
 
 

@@ -103,6 +103,17 @@ def test_a_temporary_file_in_a_mount_that_was_left_behind_is_reported_and_freed(
     assert [entry.upload_id for entry in driver.uploads()] == ["u1"]
 
 
+def test_a_link_within_another_disk_replaces_without_a_copy_on_the_way(
+    root: Path, mount: Mount, driver: LocalDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(root / "far", "-t", "tmpfs", "-o", "size=16m")
+    driver.write(B, b"blob")
+    driver.write(C, b"another")
+    driver.link(B, C)
+    assert (root / B).stat().st_ino == (root / C).stat().st_ino
+    assert caplog.records == []
+
+
 # ---- a full disk
 
 
