@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 START_TIMEOUT = 30.0  # seconds until /livez must answer; generous because two test workers may share one core
 STOP_TIMEOUT = 40.0  # seconds for a clean exit after SIGTERM; longer than the default http.drain_timeout
+LINGER = 2.0  # seconds until no process of the group may be left after its parent ended
 LOG_TAIL = 6000  # bytes of the log that a failing test shows
 
 
@@ -99,6 +100,11 @@ class RegistryProcess:
             raise ServerError("the server is not running")
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and neither stopped nor killed since."""
+        return self._process is not None
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -158,12 +164,26 @@ class RegistryProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise self._error(f"still running {timeout} s after SIGTERM") from None
-        left = list(self.processes())
+        left = self._left_behind()
         self._end_group()
         if code != 0:
             raise self._error(f"exit code {code} after SIGTERM")
         if left:
-            raise self._error(f"processes {left} outlived their parent")
+            raise self._error(f"processes outlived their parent: {left}")
+
+    def _left_behind(self) -> list[str]:
+        """Return the command lines of processes that live on after their parent.
+
+        Python's own resource tracker ends when it sees that its parent is gone, so it gets a moment to see it.
+        """
+        deadline = time.monotonic() + LINGER
+        while (left := list(self.processes())) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        lines = []
+        for pid in left:
+            with suppress(OSError):
+                lines.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip())
+        return lines
 
     def kill(self) -> None:
         """SIGKILL to every process of the group at once, as a crash of the machine would; waits until they are gone."""
