@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -12,16 +13,15 @@ from pathlib import Path
 from benchmarks import report, wrk
 from benchmarks.content import Source, source
 from benchmarks.load import LoadError
-from benchmarks.measure import settle
+from benchmarks.machine import Others, settle
 from benchmarks.results import Results
-from benchmarks.rows import Comparison, Row, select
+from benchmarks.rows import ROWS, Comparison, Row, select
 from benchmarks.scale import QUICK, Bench, Scale
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.servers import OURS, PEERS, SERVERS, Running, Server, ServerError
 from benchmarks.wire import WireError
 
 _FAILURES = (LoadError, OSError, ServerError, WireError, wrk.WrkError)
-_PATIENCE_SECONDS = 5.0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,15 +68,17 @@ def _measure(
     started = time.monotonic()
     try:
         with Running(server, directory) as running:
-            busy = settle(_PATIENCE_SECONDS)
+            settle(scale.patience_seconds)
+            others = Others(running.pid)
             figures = scenario.run(Bench(running, scale, content))
+            busy = others.share()
     except _FAILURES as error:
         results.faults.append(f"{label}: {error}")
         print(f"{label}: FAILED: {error}", file=sys.stderr, flush=True)
         return
     results.add(server.name, figures, busy)
     told = ", ".join(f"{figure} {value:,.1f}" for figure, value in figures.items())
-    print(f"{label}: {told} ({time.monotonic() - started:.0f} s, {busy:.0%} busy before)", file=sys.stderr, flush=True)
+    print(f"{label}: {told} ({time.monotonic() - started:.0f} s, others {busy:.0%})", file=sys.stderr, flush=True)
 
 
 def _run(plan: list[tuple[Scenario, list[Server]]], rounds: int, scale: Scale, directory: Path) -> Results:
@@ -98,7 +100,10 @@ def _run(plan: list[tuple[Scenario, list[Server]]], rounds: int, scale: Scale, d
 def main() -> int:
     """Return 0 when every row that was measured holds and nothing failed, else 1."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers are stopped, too
     rows = select(_words(options.rows))
+    if not rows:
+        sys.exit(f"no row has {options.rows} in its key; keys: {', '.join(row.key for row in ROWS)}")
     servers = _servers(_words(options.servers))
     present = [server for server in servers if server.present]
     absent = [server.name for server in servers if not server.present and server.name in PEERS]

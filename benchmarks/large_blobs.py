@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.content import push_large
 from benchmarks.load import together
-from benchmarks.memory import MEBIBYTE, Peak
+from benchmarks.processes import MEBIBYTE, Peak
 from benchmarks.scale import CLIENTS
 from benchmarks.servers import CEILING
 from benchmarks.wire import BUFFER_BYTES, WireError

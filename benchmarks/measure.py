@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import statistics
-import time
-from pathlib import Path
 
 NOISY_SPREAD = 0.25
-NOISY_BUSY = 0.15
-_LOOK_SECONDS = 0.25
+NOISY_BUSY = 0.15  # kernel threads that write back what the server wrote take a few hundredths
 
 
 @dataclasses.dataclass(slots=True)
 class Series:
-    """The values of one measurement on one server, one per round, each with the share of the machine busy before it."""
+    """The values of one measurement on one server, one per round, each with the share of the machine others used."""
 
     values: list[float] = dataclasses.field(default_factory=list)
     busy: list[float] = dataclasses.field(default_factory=list)
@@ -45,29 +41,3 @@ def percentile(values: list[float], share: float) -> float:
     """Return the smallest value that at least ``share`` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def _ticks() -> tuple[int, int]:
-    with Path("/proc/stat").open(encoding="ascii") as stat:
-        fields = [int(field) for field in stat.readline().split()[1:9]]
-    return sum(fields), fields[3] + fields[4]
-
-
-def busy_share() -> float:
-    """Return the share of all processors that was busy during the next quarter of a second."""
-    total, idle = _ticks()
-    time.sleep(_LOOK_SECONDS)
-    total_after, idle_after = _ticks()
-    return 1 - (idle_after - idle) / max(1, total_after - total)
-
-
-def settle(patience_seconds: float) -> float:
-    """Flush what earlier work left dirty, then wait until the machine is quiet, at most so long.
-
-    Returns the busy share of the last look: what a measurement that starts now has to share the machine with.
-    """
-    os.sync()
-    deadline = time.monotonic() + patience_seconds
-    while (share := busy_share()) > NOISY_BUSY and time.monotonic() < deadline:
-        pass
-    return share

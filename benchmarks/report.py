@@ -124,7 +124,7 @@ def markdown(run: Run, results: Results) -> str:
     """Return the whole report."""
     parts = [table(run, results), ""]
     parts.append(f"`{run.command}`: medians of {run.rounds} rounds, {run.seconds / 60:.0f} minutes.")
-    parts.append("`~`: the rounds differ by more than a quarter, or something else kept the machine busy.")
+    parts.append("`~`: the rounds differ by more than a quarter, or others used more than a seventh of the machine.")
     parts.append(f"Machine: {machine(run.directory)}.")
     if ceiling := _ceiling(run, results):
         parts.append(f"The client against a server that throws everything away: {', '.join(ceiling)}.")

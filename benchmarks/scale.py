@@ -28,6 +28,7 @@ class Scale:
     images_first: int = 1_000
     images_last: int = 10_000
     settle_seconds: float = 2.0
+    patience_seconds: float = 5.0
 
 
 QUICK = Scale(
@@ -39,6 +40,7 @@ QUICK = Scale(
     images_first=16,
     images_last=64,
     settle_seconds=0.1,
+    patience_seconds=0.0,
 )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.content import image, push_image
 from benchmarks.load import together, until
-from benchmarks.memory import MEBIBYTE, resident
+from benchmarks.processes import MEBIBYTE, resident
 from benchmarks.scale import CLIENTS
 
 if TYPE_CHECKING:

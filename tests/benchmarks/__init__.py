@@ -1,0 +1,1 @@
+"""The benchmark harness: its arithmetic, its client, and that it runs."""

@@ -1,0 +1,52 @@
+"""The program as a whole, at its smallest scale."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.rows import ROWS
+from benchmarks.servers import OURS
+
+ROOT = Path(__file__).parents[2]
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+@pytest.mark.tools("wrk")
+@pytest.mark.timeout(180)
+def test_a_quick_run_measures_every_row_of_ours(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    run = _run("--quick", "--servers", OURS, "--json", str(result), "--directory", str(tmp_path))
+    assert result.is_file(), run.stderr
+    measured = json.loads(result.read_text(encoding="utf-8"))
+    assert measured["faults"] == []
+    expected = {row.key for row in ROWS if row.ours == OURS}
+    assert {row["key"] for row in measured["rows"] if row["ours"] is not None} == expected
+    assert "| GET manifest by tag, per second |" in run.stdout
+    assert [path.name for path in tmp_path.iterdir()] == [result.name]
+
+
+def test_an_unknown_server_is_named_with_those_that_are_known() -> None:
+    run = _run("--servers", "artifactory")
+    assert run.returncode != 0
+    assert "unknown server: artifactory; known: ours" in run.stderr
+
+
+def test_a_word_that_no_row_contains_is_an_error() -> None:
+    run = _run("--rows", "lathe")
+    assert run.returncode != 0
+    assert "no row" in run.stderr
