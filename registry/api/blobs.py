@@ -4,60 +4,54 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
+from starlette.routing import Route
 
-from registry.api.edge import edge_of
+from registry.api.edge import Edge, edge_of
 from registry.api.parameters import digest_of, name_of
 from registry.api.reads import Answer
 from registry.api.sending import BlobResponse, MultipartResponse
 from registry.api.validators import is_not_modified, ranges_apply
+from registry.oci.errors import BlobUnknown
 from registry.oci.ranges import parse_range
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from registry.images.blobs import HeldBlob
+    from registry.oci.digest import Digest
 
 ROUTE = "/v2/{name:path}/blobs/{digest}"
 
-router = APIRouter()
+SMALL = 64 << 10
+"""Bytes up to which a blob is read in one piece and may be kept in memory: configs, and layers of artifacts."""
 
 
-@router.head(ROUTE)
 async def head(request: Request) -> Response:
     """Say that the blob is here; it is then leased (I7)."""
     edge, name, digest = edge_of(request), name_of(request), digest_of(request)
     mark = edge.memory.mark()
     blob = await edge.run(edge.core.blobs.find, name, digest)
     headers = _headers(blob)
-    raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
-    answer = Answer(
-        name,
-        blob.version,
-        raw,
-        None,
-        ROUTE,
-        f'"{digest}"'.encode(),
-        digest,
-        key=blob.key,
-        size=blob.size,
-        leased_until=blob.leased_until,
-    )
-    edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+    _remember(edge, request, name, blob, None, mark)
     if is_not_modified(request, digest):
         return Response(status_code=304, headers=_unmodified(headers))
     return Response(headers=headers)
 
 
-@router.get(ROUTE)
 async def get(request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
     edge, name, digest = edge_of(request), name_of(request), digest_of(request)
-    blob = await edge.run(edge.core.blobs.open, name, digest)
+    mark = edge.memory.mark()
+    blob, body = await edge.run(_open_and_read_small, edge, name, digest)
     headers = _headers(blob)
+    if body is not None:
+        _remember(edge, request, name, blob, body, mark)
     if is_not_modified(request, digest):
         return Response(status_code=304, headers=_unmodified(headers))
     wanted = parse_range(request.headers.get("range"), blob.size) if ranges_apply(request, digest) else None
+    if wanted is None and body is not None:
+        return Response(body, headers=headers)
     if wanted is None:
         return await BlobResponse.open(edge, blob, headers)
     if len(wanted) == 1:
@@ -65,12 +59,39 @@ async def get(request: Request) -> Response:
     return await MultipartResponse.open(edge, blob, headers, wanted)
 
 
-@router.delete(ROUTE)
 async def delete(request: Request) -> Response:
     """End the blob's membership in this repository."""
     edge, name, digest = edge_of(request), name_of(request), digest_of(request)
     await edge.run(edge.core.blobs.delete, name, digest)
     return Response(status_code=202)
+
+
+def _open_and_read_small(edge: Edge, name: str, digest: Digest) -> tuple[HeldBlob, bytes | None]:
+    """The blob and, when it is small, its bytes. In a thread."""
+    blob = edge.core.blobs.open(name, digest)
+    if blob.size > SMALL:
+        return blob, None
+    with edge.core.blobs.read(blob) as reader:
+        body = reader.read(SMALL + 1)
+    if len(body) != blob.size:
+        raise BlobUnknown
+    return blob, body
+
+
+def _remember(edge: Edge, request: Request, name: str, blob: HeldBlob, body: bytes | None, mark: int | None) -> None:
+    raw = [(key.lower().encode(), value.encode()) for key, value in _headers(blob).items()]
+    answer = Answer(
+        name,
+        blob.version,
+        raw,
+        body,
+        ROUTE,
+        blob.digest,
+        key=blob.key,
+        size=blob.size,
+        leased_until=blob.leased_until,
+    )
+    edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
 
 
 def _headers(blob: HeldBlob) -> dict[str, str]:
@@ -88,3 +109,8 @@ def _unmodified(headers: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in headers.items() if not key.startswith("Content-")}
 
 
+routes = [
+    Route(ROUTE, head, methods=["HEAD"]),
+    Route(ROUTE, get, methods=["GET"]),
+    Route(ROUTE, delete, methods=["DELETE"]),
+]

@@ -83,7 +83,7 @@ async def receive_into(edge: Edge, body: Body, first: bytes, addition: Addition,
         await writing
 
 
-def _add(edge: Edge, addition: Addition, data: bytes) -> asyncio.Future[list[None]]:
+def _add(edge: Edge, addition: Addition, data: bytes) -> asyncio.Future[tuple[None, None]]:
     """Hash and store side by side: neither waits for the other within a chunk."""
     return asyncio.gather(edge.run(addition.hash, data), edge.run(addition.store, data))
 

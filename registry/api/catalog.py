@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import orjson
-from fastapi import APIRouter
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
+from starlette.routing import Route
 
 from registry.api.edge import edge_of
 from registry.api.listing import page_link
 from registry.api.parameters import page_of
 
-router = APIRouter()
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 
-@router.get("/v2/_catalog")
-@router.head("/v2/_catalog")
 async def catalog(request: Request) -> Response:
     """List the repositories."""
     edge = edge_of(request)
@@ -24,3 +24,8 @@ async def catalog(request: Request) -> Response:
     shown, link = page_link(edge, request, "/v2/_catalog", found, page.size)
     body = orjson.dumps({"repositories": shown})
     return Response(body, headers=link, media_type="application/json")
+
+
+routes = [
+    Route("/v2/_catalog", catalog, methods=["GET", "HEAD"]),
+]

@@ -39,9 +39,7 @@ class Edge:
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """Run a call of the synchronous core in a thread; begins at once, also before it is awaited."""
         context = contextvars.copy_context()
-        return asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: context.run(function, *args, **kwargs)
-        )
+        return asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(function, *args, **kwargs))
 
     def close(self) -> None:
         """Wait for what runs in threads, then free what the edge holds. The core stays open."""

@@ -53,20 +53,20 @@ class Observation:
         method = scope["method"]
         if method in {"GET", "HEAD"}:
             answer = self._memory.find(scope["path"], scope["query_string"], method)
-            if answer is not None:
-                await self._send(answer, method, scope, send, request_id, began)
+            if answer is not None and await self._send(answer, method, scope, send, request_id, began):
                 return
         await self._observe(scope, receive, send, request_id, began)
 
-    async def _send(
-        self, answer: Answer, method: str, scope: Scope, send: Send, request_id: str, began: float
-    ) -> None:
+    async def _send(self, answer: Answer, method: str, scope: Scope, send: Send, request_id: str, began: float) -> bool:
+        """Send an answer from memory. False, with nothing sent: part of it is asked for, which the routes do."""
         agent = condition = None
         for name, value in scope["headers"]:
             if name == b"user-agent":
                 agent = value.decode("latin-1")
             elif name == b"if-none-match":
                 condition = value.decode("latin-1")
+            elif name == b"range" and method == "GET":
+                return False
         status, body, headers = 200, answer.body if method == "GET" else b"", answer.headers
         if condition is not None and answer.digest is not None and matches(condition, answer.digest):
             status, body = 304, b""
@@ -93,6 +93,7 @@ class Observation:
                 agent,
                 None,
             )
+        return True
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send, request_id: str, began: float) -> None:
         state = _Counts()

@@ -7,7 +7,7 @@ repository need not raise its version. For the event loop's thread alone.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from cachetools import LRUCache
@@ -37,10 +37,10 @@ class Answer:
     """None: only HEAD is answered (blobs)."""
     route: str
     """The template, for metrics."""
-    etag: bytes
     digest: str | None
+    """The entity tag, for conditional requests; None: there is none."""
     key: str | None = None
-    """Where the bytes are on storage: a HEAD looks there first, where that is cheap (I6)."""
+    """Where the bytes are on storage: a HEAD, and any read of a blob, looks there first, where that is cheap (I6)."""
     size: int = 0
     """Of the object at ``key``."""
     leased_until: float | None = None
@@ -82,6 +82,9 @@ class ReadMemory:
         known = self._known.get(answer.repository)
         if known is None or known.version is None or known.version <= answer.version:
             self._known[answer.repository] = _Repository(answer.version, mark, looked)
+        kept = self._answers.get((path, query))
+        if answer.body is None and kept is not None and kept.body is not None:
+            answer = replace(answer, body=kept.body)
         self._answers[path, query] = answer
 
     def find(self, path: str, query: bytes, method: Literal["GET", "HEAD"]) -> Answer | None:
@@ -92,9 +95,13 @@ class ReadMemory:
         known = self._known.get(answer.repository)
         if known is None or not self._is_current(answer, known):
             return None
-        if answer.leased_until is not None and answer.leased_until - time.time() < self._half_lease:
+        if (
+            method == "HEAD"
+            and answer.leased_until is not None
+            and answer.leased_until - time.time() < self._half_lease
+        ):
             return None
-        if method == "HEAD" and answer.key is not None and self._capabilities.cheap_stat:
+        if answer.key is not None and self._capabilities.cheap_stat and (method == "HEAD" or answer.leased_until):
             try:
                 if self._driver.stat(answer.key).size != answer.size:
                     return None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import orjson
-from fastapi import APIRouter
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
+from starlette.routing import Route
 
 from registry.api.edge import edge_of
 from registry.api.listing import next_link
@@ -16,15 +15,13 @@ from registry.api.reads import Answer
 from registry.oci.media_types import OCI_INDEX
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from registry.database.manifests import ReferrerRow
 
 ROUTE = "/v2/{name:path}/referrers/{digest}"
 
-router = APIRouter()
 
-
-@router.get(ROUTE)
-@router.head(ROUTE)
 async def referrers(request: Request) -> Response:
     """List the manifests whose subject is this digest, filtered by artifact type where asked."""
     edge, name, subject = edge_of(request), name_of(request), digest_of(request)
@@ -52,17 +49,19 @@ async def referrers(request: Request) -> Response:
     headers["Content-Length"] = str(len(body))
     if version is not None and "Link" not in headers:
         raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
-        answer = Answer(name, version, raw, body, ROUTE, b"", None)
+        answer = Answer(name, version, raw, body, ROUTE, None)
         edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(body if request.method == "GET" else b"", headers=headers)
 
 
 def _index(found: list[ReferrerRow]) -> bytes:
-    return orjson.dumps({
-        "schemaVersion": 2,
-        "mediaType": OCI_INDEX,
-        "manifests": [_descriptor(row) for row in found],
-    })
+    return orjson.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [_descriptor(row) for row in found],
+        }
+    )
 
 
 def _descriptor(row: ReferrerRow) -> dict[str, object]:
@@ -73,3 +72,8 @@ def _descriptor(row: ReferrerRow) -> dict[str, object]:
     if annotations:
         descriptor["annotations"] = annotations
     return descriptor
+
+
+routes = [
+    Route(ROUTE, referrers, methods=["GET", "HEAD"]),
+]

@@ -85,9 +85,7 @@ class MultipartResponse(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for part, head in self._parts:
             await send({"type": "http.response.body", "body": head, "more_body": True})
-            reader = await self._edge.run(
-                self._edge.core.blobs.read, self._blob, offset=part.start, length=part.length
-            )
+            reader = await self._edge.run(self._edge.core.blobs.read, self._blob, offset=part.start, length=part.length)
             try:
                 await send_object(self._edge, reader, part.length, send, more=True)
             finally:

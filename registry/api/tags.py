@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import orjson
-from fastapi import APIRouter
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
+from starlette.routing import Route
 
 from registry.api.edge import edge_of
 from registry.api.listing import page_link
 from registry.api.parameters import name_of, page_of
 from registry.api.reads import Answer
 
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
 ROUTE = "/v2/{name:path}/tags/list"
 
-router = APIRouter()
 
-
-@router.get(ROUTE)
-@router.head(ROUTE)
 async def tags(request: Request) -> Response:
     """List the tags of a repository, a page at a time."""
     edge, name = edge_of(request), name_of(request)
@@ -30,6 +30,11 @@ async def tags(request: Request) -> Response:
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **link}
     if not link:
         raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
-        answer = Answer(name, version, raw, body, ROUTE, b"", None)
+        answer = Answer(name, version, raw, body, ROUTE, None)
         edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(body if request.method == "GET" else b"", headers=headers)
+
+
+routes = [
+    Route(ROUTE, tags, methods=["GET", "HEAD"]),
+]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
+from starlette.routing import Route
 
 from registry.api.bodies import Body, declared_length, receive_into
 from registry.api.edge import Edge, edge_of
@@ -21,12 +20,9 @@ from registry.storage.driver import CHUNK_SIZE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from starlette.requests import Request
 
-router = APIRouter()
 
-
-@router.post("/v2/{name:path}/blobs/uploads")
-@router.post("/v2/{name:path}/blobs/uploads/")
 async def start(request: Request) -> Response:
     """Mount a blob, push one in this request, or begin a session."""
     edge, name = edge_of(request), name_of(request)
@@ -47,7 +43,6 @@ async def start(request: Request) -> Response:
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, 0))
 
 
-@router.get("/v2/{name:path}/blobs/uploads/{upload}")
 async def status(request: Request) -> Response:
     """Say how many bytes are here, so that a client can resume."""
     edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
@@ -55,7 +50,6 @@ async def status(request: Request) -> Response:
     return Response(status_code=204, headers=_progress(edge, request, name, upload_id, row.offset))
 
 
-@router.patch("/v2/{name:path}/blobs/uploads/{upload}")
 async def add(request: Request) -> Response:
     """Add a chunk, or a stream of any length."""
     edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
@@ -63,7 +57,6 @@ async def add(request: Request) -> Response:
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, offset))
 
 
-@router.put("/v2/{name:path}/blobs/uploads/{upload}")
 async def finish(request: Request) -> Response:
     """Add what the body has, if anything, and publish the whole under the digest of the query."""
     edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
@@ -72,7 +65,6 @@ async def finish(request: Request) -> Response:
     return _created(edge, request, name, digest)
 
 
-@router.delete("/v2/{name:path}/blobs/uploads/{upload}")
 async def cancel(request: Request) -> Response:
     """End the session."""
     edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
@@ -155,3 +147,11 @@ def _created(edge: Edge, request: Request, name: str, digest: Digest) -> Respons
     return Response(status_code=201, headers={"Location": location, "Docker-Content-Digest": digest})
 
 
+routes = [
+    Route("/v2/{name:path}/blobs/uploads", start, methods=["POST"]),
+    Route("/v2/{name:path}/blobs/uploads/", start, methods=["POST"]),
+    Route("/v2/{name:path}/blobs/uploads/{upload}", status, methods=["GET"]),
+    Route("/v2/{name:path}/blobs/uploads/{upload}", add, methods=["PATCH"]),
+    Route("/v2/{name:path}/blobs/uploads/{upload}", finish, methods=["PUT"]),
+    Route("/v2/{name:path}/blobs/uploads/{upload}", cancel, methods=["DELETE"]),
+]

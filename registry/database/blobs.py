@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, text
+from registry.database.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
 PRESENT = "present"
 MISSING = "missing"
@@ -75,95 +75,96 @@ class MemberRow(NamedTuple):
 
 _BLOB = "id, digest, size, state, generation, claim_deadline, leased_until"
 _LOCATION = "id, blob_id, key, size, state, claim_token, claim_deadline, verified_at"
-_FIND = text(f"SELECT {_BLOB} FROM blob WHERE digest = :digest")  # noqa: S608 - constant columns
-_PUT = text(
+_FIND = Statement(f"SELECT {_BLOB} FROM blob WHERE digest = :digest")  # noqa: S608 - constant columns
+_PUT = Statement(
     "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
     " VALUES (:algorithm, :digest, :size, 'present', 0, :leased_until)"
     " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, state = 'present',"
     " leased_until = CASE WHEN blob.leased_until > excluded.leased_until THEN blob.leased_until"
     " ELSE excluded.leased_until END RETURNING id"
 )
-_LEASE = text("UPDATE blob SET leased_until = :until WHERE id = :id AND leased_until < :until AND state <> 'claimed'")
-_SET_STATE = text("UPDATE blob SET state = :state WHERE id = :id")
-_RAISE_GENERATION = text("UPDATE blob SET generation = generation + 1 WHERE id = :id")
-_LOCATION_AT = text(f"SELECT {_LOCATION} FROM blob_location WHERE store = :store AND key = :key")  # noqa: S608
-_LOCATIONS = text(
+_LEASE = Statement(
+    "UPDATE blob SET leased_until = :until WHERE id = :id AND leased_until < :until AND state <> 'claimed'"
+)
+_SET_STATE = Statement("UPDATE blob SET state = :state WHERE id = :id")
+_RAISE_GENERATION = Statement("UPDATE blob SET generation = generation + 1 WHERE id = :id")
+_LOCATION_AT = Statement(f"SELECT {_LOCATION} FROM blob_location WHERE store = :store AND key = :key")  # noqa: S608
+_LOCATIONS = Statement(
     f"SELECT {_LOCATION} FROM blob_location WHERE blob_id = :blob AND store = :store AND state = 'current' ORDER BY id"  # noqa: S608
 )
-_PUT_LOCATION = text(
+_PUT_LOCATION = Statement(
     "INSERT INTO blob_location (blob_id, store, key, size, signature, state, verified_at)"
     " VALUES (:blob, :store, :key, :size, :signature, 'current', :verified_at)"
     " ON CONFLICT (store, key) DO UPDATE SET size = excluded.size, signature = excluded.signature,"
     " state = 'current', claim_token = NULL, claim_deadline = NULL, verified_at = excluded.verified_at"
 )
-_ADOPT_LOCATION = text(
+_ADOPT_LOCATION = Statement(
     "INSERT INTO blob_location (blob_id, store, key, size, signature, state)"
     " VALUES (:blob, :store, :key, :size, :signature, 'current') ON CONFLICT (store, key) DO NOTHING"
 )
-_CLAIM_LOCATION = text(
+_CLAIM_LOCATION = Statement(
     "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
     " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
 )
-_CLAIM_EXPIRED = text(
+_CLAIM_EXPIRED = Statement(
     "UPDATE blob_location SET claim_token = :token, claim_deadline = :deadline"
     " WHERE store = :store AND key = :key AND state = 'deleting' AND claim_deadline < :now"
 )
-_REMOVE_LOCATION = text("DELETE FROM blob_location WHERE store = :store AND key = :key AND claim_token = :token")
-_FORGET_LOCATION = text("DELETE FROM blob_location WHERE store = :store AND key = :key")
-_SET_VERIFIED = text("UPDATE blob_location SET verified_at = :now WHERE id = :id")
-_EXPIRED_CLAIMS = text(
+_REMOVE_LOCATION = Statement("DELETE FROM blob_location WHERE store = :store AND key = :key AND claim_token = :token")
+_FORGET_LOCATION = Statement("DELETE FROM blob_location WHERE store = :store AND key = :key")
+_SET_VERIFIED = Statement("UPDATE blob_location SET verified_at = :now WHERE id = :id")
+_EXPIRED_CLAIMS = Statement(
     f"SELECT {_LOCATION} FROM blob_location WHERE store = :store AND state = 'deleting' AND claim_deadline < :now LIMIT 1000"  # noqa: S608
 )
-_MEMBER = text(
+_MEMBER = Statement(
     "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b"
     " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest = :digest"
 )
-_MEMBERS = text(
+_MEMBERS = Statement(
     "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b"
-    " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest IN :digests"
-).bindparams(bindparam("digests", expanding=True))
-_JOIN = text(
+    " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest IN :digests",
+    expanding="digests",
+)
+_JOIN = Statement(
     "INSERT INTO membership (repository_id, blob_id, added_at) VALUES (:repository, :blob, :now) ON CONFLICT DO NOTHING"
 )
-_LEAVE = text("DELETE FROM membership WHERE repository_id = :repository AND blob_id = :blob")
-_HOLDERS = text(
+_LEAVE = Statement("DELETE FROM membership WHERE repository_id = :repository AND blob_id = :blob")
+_HOLDERS = Statement(
     "SELECT r.name FROM repository r JOIN membership m ON m.repository_id = r.id WHERE m.blob_id = :blob ORDER BY r.id LIMIT 20"
 )
 
 
-_HELD = text(
+_HELD = Statement(
     "SELECT b.id, b.digest, b.size, b.state, b.leased_until, l.id, l.state, l.verified_at FROM membership m"
     " JOIN blob b ON b.id = m.blob_id LEFT JOIN blob_location l ON l.store = :store AND l.key = :key"
     " WHERE b.digest = :digest AND m.repository_id = :repository"
 )
-_KEYS = text(
-    "SELECT key FROM blob_location WHERE store = :store AND key >= :low AND key < :high"
-)
-_ADOPT = text(
+_KEYS = Statement("SELECT key FROM blob_location WHERE store = :store AND key >= :low AND key < :high")
+_ADOPT = Statement(
     "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
     " VALUES (:algorithm, :digest, :size, 'present', 0, 0) ON CONFLICT (digest) DO NOTHING"
 )
-_CLAIM_ORPHAN = text(
+_CLAIM_ORPHAN = Statement(
     "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
     " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
     " AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = blob_location.blob_id AND m.repository_id = :repository)"
 )
 
 
-def held(connection: Connection, repository_id: int, digest: str, *, store: str, key: str) -> HeldRow | None:
+def held(connection: Transaction, repository_id: int, digest: str, *, store: str, key: str) -> HeldRow | None:
     """The blob if the repository has it (I4), with what is noted of its bytes at ``key``; or None."""
     values = {"repository": repository_id, "digest": digest, "store": store, "key": key}
     row = connection.execute(_HELD, values).first()
     return HeldRow(*row) if row else None
 
 
-def keys_below(connection: Connection, store: str, prefix: str) -> set[str]:
+def keys_below(connection: Transaction, store: str, prefix: str) -> set[str]:
     """The noted keys below the directory ``prefix``."""
     values = {"store": store, "low": f"{prefix}/", "high": f"{prefix}0"}  # "0" is the character after "/"
     return set(connection.execute(_KEYS, values).scalars())
 
 
-def adopt(connection: Connection, digest: str, *, size: int) -> BlobRow:
+def adopt(connection: Transaction, digest: str, *, size: int) -> BlobRow:
     """The row of a blob that was found on storage; an existing one is left as it is."""
     connection.execute(_ADOPT, {"algorithm": digest.partition(":")[0], "digest": digest, "size": size})
     row = find(connection, digest)
@@ -171,55 +172,55 @@ def adopt(connection: Connection, digest: str, *, size: int) -> BlobRow:
     return row
 
 
-def find(connection: Connection, digest: str) -> BlobRow | None:
+def find(connection: Transaction, digest: str) -> BlobRow | None:
     """The blob with this digest, or None."""
     row = connection.execute(_FIND, {"digest": digest}).first()
     return BlobRow(*row) if row else None
 
 
-def put(connection: Connection, digest: str, *, size: int, leased_until: float) -> int:
+def put(connection: Transaction, digest: str, *, size: int, leased_until: float) -> int:
     """Make the row of a blob whose bytes are present, or heal it; its lease never gets shorter. Returns its id."""
     values = {"algorithm": digest.partition(":")[0], "digest": digest, "size": size, "leased_until": leased_until}
-    return int(connection.execute(_PUT, values).scalar_one())
+    return int(connection.execute(_PUT, values).one()[0])
 
 
-def lease(connection: Connection, blob_id: int, *, until: float) -> None:
+def lease(connection: Transaction, blob_id: int, *, until: float) -> None:
     """Protect a blob from collection until then; never shortens a lease, never revives a claimed blob (I7)."""
     connection.execute(_LEASE, {"id": blob_id, "until": until})
 
 
-def set_state(connection: Connection, blob_id: int, state: str) -> None:
+def set_state(connection: Transaction, blob_id: int, state: str) -> None:
     """PRESENT, MISSING or QUARANTINED."""
     connection.execute(_SET_STATE, {"id": blob_id, "state": state})
 
 
-def location_at(connection: Connection, store: str, key: str) -> LocationRow | None:
+def location_at(connection: Transaction, store: str, key: str) -> LocationRow | None:
     """What is noted of this key, or None."""
     row = connection.execute(_LOCATION_AT, {"store": store, "key": key}).first()
     return LocationRow(*row) if row else None
 
 
-def locations(connection: Connection, blob_id: int, store: str) -> list[LocationRow]:
+def locations(connection: Transaction, blob_id: int, store: str) -> list[LocationRow]:
     """Every current place with the bytes of a blob in this store, the oldest first."""
     return [LocationRow(*row) for row in connection.execute(_LOCATIONS, {"blob": blob_id, "store": store})]
 
 
 def put_location(
-    connection: Connection, blob_id: int, *, store: str, key: str, size: int, signature: str, verified_at: float | None
+    connection: Transaction, blob_id: int, *, store: str, key: str, size: int, signature: str, verified_at: float | None
 ) -> None:
     """Note that the bytes are at ``key`` now."""
     values = {"blob": blob_id, "store": store, "key": key, "size": size, "signature": signature}
     connection.execute(_PUT_LOCATION, {**values, "verified_at": verified_at})
 
 
-def adopt_location(connection: Connection, blob_id: int, *, store: str, key: str, size: int, signature: str) -> None:
+def adopt_location(connection: Transaction, blob_id: int, *, store: str, key: str, size: int, signature: str) -> None:
     """Note bytes that were found at ``key`` and that nobody has hashed; an existing note is left as it is."""
     values = {"blob": blob_id, "store": store, "key": key, "size": size, "signature": signature}
     connection.execute(_ADOPT_LOCATION, values)
 
 
 def claim_location(
-    connection: Connection, blob_id: int, *, store: str, key: str, token: str, now: float, deadline: float
+    connection: Transaction, blob_id: int, *, store: str, key: str, token: str, now: float, deadline: float
 ) -> bool:
     """Take the right to delete the object at ``key`` until ``deadline``. False: another holds it, or it is not there."""
     values = {"store": store, "key": key, "token": token, "now": now, "deadline": deadline}
@@ -230,7 +231,7 @@ def claim_location(
 
 
 def claim_expired(
-    connection: Connection, place: LocationRow, *, store: str, token: str, now: float, deadline: float
+    connection: Transaction, place: LocationRow, *, store: str, token: str, now: float, deadline: float
 ) -> bool:
     """Take over a deletion whose claim has run out, while nobody has published there again."""
     values = {"store": store, "key": place.key, "token": token, "now": now, "deadline": deadline}
@@ -241,7 +242,15 @@ def claim_expired(
 
 
 def claim_orphan(
-    connection: Connection, repository_id: int, blob_id: int, *, store: str, key: str, token: str, now: float, deadline: float
+    connection: Transaction,
+    repository_id: int,
+    blob_id: int,
+    *,
+    store: str,
+    key: str,
+    token: str,
+    now: float,
+    deadline: float,
 ) -> bool:
     """As ``claim_location``, but only while the repository does not have the blob."""
     values = {"repository": repository_id, "store": store, "key": key, "token": token, "now": now, "deadline": deadline}
@@ -251,33 +260,33 @@ def claim_orphan(
     return True
 
 
-def remove_location(connection: Connection, *, store: str, key: str, token: str) -> None:
+def remove_location(connection: Transaction, *, store: str, key: str, token: str) -> None:
     """Forget a place whose object its claimer has deleted."""
     connection.execute(_REMOVE_LOCATION, {"store": store, "key": key, "token": token})
 
 
-def forget_location(connection: Connection, *, store: str, key: str) -> None:
+def forget_location(connection: Transaction, *, store: str, key: str) -> None:
     """Forget a place whose object was found to be gone."""
     connection.execute(_FORGET_LOCATION, {"store": store, "key": key})
 
 
-def set_verified(connection: Connection, location_id: int, *, now: float) -> None:
+def set_verified(connection: Transaction, location_id: int, *, now: float) -> None:
     """Note that these bytes were hashed and are right."""
     connection.execute(_SET_VERIFIED, {"id": location_id, "now": now})
 
 
-def expired_claims(connection: Connection, store: str, *, now: float) -> list[LocationRow]:
+def expired_claims(connection: Transaction, store: str, *, now: float) -> list[LocationRow]:
     """Deletions that their claimer did not finish in time, at most 1,000."""
     return [LocationRow(*row) for row in connection.execute(_EXPIRED_CLAIMS, {"store": store, "now": now})]
 
 
-def member(connection: Connection, repository_id: int, digest: str) -> MemberRow | None:
+def member(connection: Transaction, repository_id: int, digest: str) -> MemberRow | None:
     """The blob if the repository has it (I4), or None."""
     row = connection.execute(_MEMBER, {"repository": repository_id, "digest": digest}).first()
     return MemberRow(*row) if row else None
 
 
-def members(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, MemberRow]:
+def members(connection: Transaction, repository_id: int, digests: Iterable[str]) -> dict[str, MemberRow]:
     """Those of ``digests`` that the repository has, by digest."""
     found: dict[str, MemberRow] = {}
     for batch in _batches(list(digests)):
@@ -286,17 +295,17 @@ def members(connection: Connection, repository_id: int, digests: Iterable[str]) 
     return found
 
 
-def join(connection: Connection, repository_id: int, blob_id: int, *, now: float) -> None:
+def join(connection: Transaction, repository_id: int, blob_id: int, *, now: float) -> None:
     """Make the blob a member of the repository."""
     connection.execute(_JOIN, {"repository": repository_id, "blob": blob_id, "now": now})
 
 
-def leave(connection: Connection, repository_id: int, blob_id: int) -> bool:
+def leave(connection: Transaction, repository_id: int, blob_id: int) -> bool:
     """End a membership. False: there was none."""
     return bool(connection.execute(_LEAVE, {"repository": repository_id, "blob": blob_id}).rowcount)
 
 
-def holders(connection: Connection, blob_id: int) -> list[str]:
+def holders(connection: Transaction, blob_id: int) -> list[str]:
     """Names of repositories that have the blob, at most 20, the oldest repository first."""
     return list(connection.execute(_HOLDERS, {"blob": blob_id}).scalars())
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from registry.database.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
 PENDING = "pending"
 RECORDED = "recorded"
@@ -26,39 +26,42 @@ class ChangeRow(NamedTuple):
     """The exact line of the journal."""
 
 
-_ADD = text(
+_ADD = Statement(
     "INSERT INTO change (repository_id, sequence, state, created_at, record)"
     " VALUES (:repository, :sequence, :state, :now, :record) ON CONFLICT DO NOTHING"
 )
-_OF = text("SELECT sequence, state, created_at, record FROM change WHERE repository_id = :repository ORDER BY sequence")
-_MARK = text("UPDATE change SET state = 'recorded' WHERE repository_id = :repository AND sequence = :sequence")
-_REMOVE_ALL = text("DELETE FROM change WHERE repository_id = :repository")
-_REMOVE = text("DELETE FROM change WHERE repository_id = :repository AND sequence <= :folded AND state = 'recorded'")
+_OF = Statement(
+    "SELECT sequence, state, created_at, record FROM change WHERE repository_id = :repository ORDER BY sequence"
+)
+_MARK = Statement("UPDATE change SET state = 'recorded' WHERE repository_id = :repository AND sequence = :sequence")
+_REMOVE_ALL = Statement("DELETE FROM change WHERE repository_id = :repository")
+_REMOVE = Statement(
+    "DELETE FROM change WHERE repository_id = :repository AND sequence <= :folded AND state = 'recorded'"
+)
 
 
-def remove_all(connection: Connection, repository_id: int) -> None:
+def remove_all(connection: Transaction, repository_id: int) -> None:
     """Forget every change: they are of an older copy of the database than storage."""
     connection.execute(_REMOVE_ALL, {"repository": repository_id})
 
 
-def add(connection: Connection, repository_id: int, sequence: int, record: bytes, *, state: str, now: float) -> None:
+def add(connection: Transaction, repository_id: int, sequence: int, record: bytes, *, state: str, now: float) -> None:
     """Keep a change until it is folded; one that is kept already stays as it is."""
     values = {"repository": repository_id, "sequence": sequence, "state": state, "now": now, "record": record}
     connection.execute(_ADD, values)
 
 
-def of_repository(connection: Connection, repository_id: int) -> list[ChangeRow]:
+def of_repository(connection: Transaction, repository_id: int) -> list[ChangeRow]:
     """Every change that is not folded, in the order of their numbers."""
     return [ChangeRow(*row) for row in connection.execute(_OF, {"repository": repository_id})]
 
 
-def mark_recorded(connection: Connection, changes: Iterable[tuple[int, int]]) -> None:
+def mark_recorded(connection: Transaction, changes: Iterable[tuple[int, int]]) -> None:
     """Note that the records of these (repository id, sequence) are durable on storage."""
     rows = [{"repository": repository_id, "sequence": sequence} for repository_id, sequence in changes]
-    if rows:
-        connection.execute(_MARK, rows)
+    connection.execute_many(_MARK, rows)
 
 
-def remove_folded(connection: Connection, repository_id: int, *, folded: int) -> None:
+def remove_folded(connection: Transaction, repository_id: int, *, folded: int) -> None:
     """Forget recorded changes up to ``folded``; the journal keeps them as history."""
     connection.execute(_REMOVE, {"repository": repository_id, "folded": folded})

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from registry.database.errors import DatabaseUnavailable
+from registry.database.transaction import Transaction
+from registry.database.write_lock import WriteLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, Engine
 
-READERS = 40
-"""Connections for reads; at least as many as there are threads that serve requests."""
+CONNECTIONS = 40
+"""At most; at least as many as there are threads that serve requests."""
 BUSY_TIMEOUT = 30.0
 """Seconds that a transaction waits for a lock that another program holds."""
+PRAGMAS = (
+    "journal_mode=WAL",
+    # A power cut may lose the last transactions, never the file; storage is then ahead and is reconciled.
+    "synchronous=NORMAL",
+    # Moving the log into the file syncs: ``checkpoint`` does it, never a transaction that a request waits for.
+    "wal_autocheckpoint=0",
+    "foreign_keys=ON",
+    "cache_size=-8192",
+    "temp_store=MEMORY",
+)
 
 
 class Database:
@@ -36,15 +45,17 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
-        self._lock: _WriteLock | None = None
+        self._lock: WriteLock | None = None
         if self.is_sqlite:
-            self._lock = _WriteLock(self.path)
-            self._reader = _sqlite_engine(url, begin="BEGIN", size=READERS)
-            self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", size=1)
+            self._lock = WriteLock(self.path)
+            self.engine = _sqlite_engine(url)
+            self._begin_read, self._begin_write = "BEGIN", "BEGIN IMMEDIATE"
         else:
-            self._reader = self._writer = create_engine(
-                self.url, pool_size=READERS, max_overflow=0, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT
+            self.engine = create_engine(
+                self.url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT
             )
+            self._begin_read = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            self._begin_write = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
     @property
     def is_sqlite(self) -> bool:
@@ -56,92 +67,80 @@ class Database:
         """The file of a SQLite database."""
         return Path(self.url.database or "")
 
-    @property
-    def engine(self) -> Engine:
-        """For schema migrations and inspection."""
-        return self._writer
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction that sees one state of the database. Raises DatabaseUnavailable."""
-        with _mapped_errors(), self._reader.connect() as connection, connection.begin():
-            yield connection
+        return self._transaction(self._begin_read)
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[Transaction]:
         """A transaction that commits when the block ends and rolls back when it raises. Raises DatabaseUnavailable."""
-        with _mapped_errors(), self._lock or contextlib.nullcontext(), self._writer.begin() as connection:
+        with self._lock or contextlib.nullcontext(), self._transaction(self._begin_write) as transaction:
+            yield transaction
+
+    @contextlib.contextmanager
+    def schema(self) -> Iterator[Connection]:
+        """A write transaction as SQLAlchemy's own connection, for migrations. Raises DatabaseUnavailable."""
+        with self._lock or contextlib.nullcontext(), self._mapped_errors(), self.engine.begin() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql(self._begin_write)
             yield connection
+
+    def checkpoint(self) -> None:
+        """SQLite: move the log into the file, beside readers and writers. Call it now and then."""
+        if self.is_sqlite:
+            with self._mapped_errors(), contextlib.closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
     def close(self) -> None:
         """Close all connections."""
-        self._reader.dispose()
-        self._writer.dispose()
+        self.engine.dispose()
         if self._lock:
             self._lock.close()
 
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[Transaction]:
+        with self._mapped_errors(), contextlib.closing(self.engine.raw_connection()) as connection:
+            transaction = Transaction(connection.driver_connection, self.engine.dialect)
+            try:
+                transaction.run(begin)
+                yield transaction
+                transaction.run("COMMIT")
+            except BaseException:
+                with contextlib.suppress(self._dbapi_error):
+                    transaction.run("ROLLBACK")
+                raise
+            finally:
+                transaction.close()
 
-class _WriteLock:
-    """Lets one thread of one process write at a time, in the order of arrival; SQLite itself polls, which is slow and unfair.
+    @property
+    def _dbapi_error(self) -> type[Exception]:
+        error: type[Exception] = self.engine.dialect.dbapi.Error  # type: ignore[union-attr]
+        return error
 
-    The lock file is advisory: other programs that write are still kept apart by SQLite's own locks.
-    """
-
-    def __init__(self, database: Path) -> None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        self._threads = threading.Lock()
-        self._file = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-    def __enter__(self) -> None:
-        self._threads.acquire()
+    @contextlib.contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        except BaseException:
-            self._threads.release()
-            raise
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-        finally:
-            self._threads.release()
-
-    def close(self) -> None:
-        os.close(self._file)
+            yield
+        except (SQLAlchemyError, self._dbapi_error) as error:
+            raise DatabaseUnavailable(str(error)) from error
 
 
-def _sqlite_engine(url: str, *, begin: str, size: int) -> Engine:
+def _sqlite_engine(url: str) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
-        pool_size=size,
+        pool_size=CONNECTIONS,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT,
+        pool_use_lifo=True,
+        pool_reset_on_return=None,
+        paramstyle="named",
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
     )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI's own connection
-        # NORMAL: a power cut may lose the last transactions, never the file; storage is then ahead and is reconciled.
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            "foreign_keys=ON",
-            "cache_size=-8192",
-            "temp_store=MEMORY",
-        ):
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
     return engine
-
-
-@contextlib.contextmanager
-def _mapped_errors() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise DatabaseUnavailable(str(error.orig)) from error

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
-_TAKE = text(
+_TAKE = Statement(
     "INSERT INTO lease (name, holder, deadline) VALUES (:name, :holder, :deadline)"
     " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, deadline = excluded.deadline"
     " WHERE lease.holder = excluded.holder OR lease.deadline < :now"
 )
-_FREE = text("DELETE FROM lease WHERE name = :name AND holder = :holder")
+_FREE = Statement("DELETE FROM lease WHERE name = :name AND holder = :holder")
 
 
-def take(connection: Connection, name: str, holder: str, *, now: float, deadline: float) -> bool:
+def take(connection: Transaction, name: str, holder: str, *, now: float, deadline: float) -> bool:
     """Take or renew a lease until ``deadline``. False: another holds it."""
     values = {"name": name, "holder": holder, "now": now, "deadline": deadline}
     return bool(connection.execute(_TAKE, values).rowcount)
 
 
-def free(connection: Connection, name: str, holder: str) -> None:
+def free(connection: Transaction, name: str, holder: str) -> None:
     """Give a lease back; no error when it is no longer ours."""
     connection.execute(_FREE, {"name": name, "holder": holder})

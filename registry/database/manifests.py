@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, text
+from registry.database.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
 
 class ManifestRow(NamedTuple):
@@ -44,85 +44,88 @@ class TagRow(NamedTuple):
 
 
 _MANIFEST = "b.id, b.digest, b.size, m.media_type, b.state"
-_BY_TAG = text(
+_BY_TAG = Statement(
     f"SELECT {_MANIFEST} FROM tag t JOIN manifest m ON m.repository_id = t.repository_id AND m.blob_id = t.blob_id"  # noqa: S608 - constant columns
     " JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository AND t.name = :tag"
 )
-_BY_DIGEST = text(
+_BY_DIGEST = Statement(
     f"SELECT {_MANIFEST} FROM blob b JOIN manifest m ON m.blob_id = b.id"  # noqa: S608 - constant columns
     " WHERE b.digest = :digest AND m.repository_id = :repository"
 )
-_ALL = text(
+_ALL = Statement(
     f"SELECT {_MANIFEST} FROM manifest m JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository"  # noqa: S608
 )
-_PUT = text(
+_PUT = Statement(
     "INSERT INTO manifest (repository_id, blob_id, media_type, artifact_type, subject, annotations, pushed_at)"
     " VALUES (:repository, :blob, :media_type, :artifact_type, :subject, :annotations, :now)"
     " ON CONFLICT (repository_id, blob_id) DO UPDATE SET media_type = excluded.media_type,"
     " artifact_type = excluded.artifact_type, subject = excluded.subject, annotations = excluded.annotations,"
     " pushed_at = excluded.pushed_at"
 )
-_REMOVE = text("DELETE FROM manifest WHERE repository_id = :repository AND blob_id = :blob")
-_REMOVE_REFERENCES = text("DELETE FROM reference WHERE repository_id = :repository AND manifest_id = :blob")
-_REFER = text(
+_REMOVE = Statement("DELETE FROM manifest WHERE repository_id = :repository AND blob_id = :blob")
+_REMOVE_REFERENCES = Statement("DELETE FROM reference WHERE repository_id = :repository AND manifest_id = :blob")
+_REFER = Statement(
     "INSERT INTO reference (repository_id, manifest_id, digest, kind) VALUES (:repository, :manifest, :digest, :kind)"
     " ON CONFLICT DO NOTHING"
 )
-_REFERENCED_BY = text(
+_REFERENCED_BY = Statement(
     "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
     " WHERE r.repository_id = :repository AND r.digest = :digest ORDER BY b.digest LIMIT 10"
 )
-_CHILDREN_OF = text(
+_CHILDREN_OF = Statement(
     "SELECT r.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
     " WHERE r.repository_id = :repository AND b.digest = :digest AND r.kind = 'manifest'"
 )
-_REFERRERS = text(
+_REFERRERS = Statement(
     "SELECT b.id, b.digest, b.size, m.media_type, m.artifact_type, m.annotations FROM manifest m"
     " JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository AND m.subject = :subject"
     " AND b.state = 'present' AND b.digest > :last AND (:any = 1 OR m.artifact_type = :artifact_type)"
     " ORDER BY b.digest LIMIT :count"
 )
-_PUT_TAG = text(
+_PUT_TAG = Statement(
     "INSERT INTO tag (repository_id, name, blob_id, sequence, updated_at)"
     " VALUES (:repository, :name, :blob, :sequence, :now)"
     " ON CONFLICT (repository_id, name) DO UPDATE SET blob_id = excluded.blob_id, sequence = excluded.sequence,"
     " updated_at = excluded.updated_at"
 )
-_TAGS_NAMED = text(
+_TAGS_NAMED = Statement(
     "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id"
-    " WHERE t.repository_id = :repository AND t.name IN :names"
-).bindparams(bindparam("names", expanding=True))
-_TAGS_OF = text(
+    " WHERE t.repository_id = :repository AND t.name IN :names",
+    expanding="names",
+)
+_TAGS_OF = Statement(
     "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id"
     " WHERE t.repository_id = :repository AND t.blob_id = :blob ORDER BY t.name"
 )
-_ALL_TAGS = text(
+_ALL_TAGS = Statement(
     "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository"
 )
-_TAG_PAGE = text("SELECT name FROM tag WHERE repository_id = :repository AND name > :last ORDER BY name LIMIT :count")
-_REMOVE_TAG = text("DELETE FROM tag WHERE repository_id = :repository AND name = :name")
-_REMOVE_TAGS_OF = text("DELETE FROM tag WHERE repository_id = :repository AND blob_id = :blob")
+_TAG_PAGE = Statement(
+    "SELECT name FROM tag WHERE repository_id = :repository AND name > :last ORDER BY name LIMIT :count"
+)
+_REMOVE_TAG = Statement("DELETE FROM tag WHERE repository_id = :repository AND name = :name")
+_REMOVE_TAGS_OF = Statement("DELETE FROM tag WHERE repository_id = :repository AND blob_id = :blob")
 
 
-def by_tag(connection: Connection, repository_id: int, tag: str) -> ManifestRow | None:
+def by_tag(connection: Transaction, repository_id: int, tag: str) -> ManifestRow | None:
     """The manifest that the tag points at, or None."""
     row = connection.execute(_BY_TAG, {"repository": repository_id, "tag": tag}).first()
     return ManifestRow(*row) if row else None
 
 
-def by_digest(connection: Connection, repository_id: int, digest: str) -> ManifestRow | None:
+def by_digest(connection: Transaction, repository_id: int, digest: str) -> ManifestRow | None:
     """The manifest with this digest, or None."""
     row = connection.execute(_BY_DIGEST, {"repository": repository_id, "digest": digest}).first()
     return ManifestRow(*row) if row else None
 
 
-def of_repository(connection: Connection, repository_id: int) -> dict[str, ManifestRow]:
+def of_repository(connection: Transaction, repository_id: int) -> dict[str, ManifestRow]:
     """Every manifest of the repository, by digest."""
     return {row[1]: ManifestRow(*row) for row in connection.execute(_ALL, {"repository": repository_id})}
 
 
 def put(
-    connection: Connection,
+    connection: Transaction,
     repository_id: int,
     blob_id: int,
     *,
@@ -137,17 +140,16 @@ def put(
     connection.execute(_PUT, {**values, "subject": subject, "annotations": annotations, "now": now})
 
 
-def refer(connection: Connection, repository_id: int, manifest_id: int, references: Iterable[tuple[str, str]]) -> None:
+def refer(connection: Transaction, repository_id: int, manifest_id: int, references: Iterable[tuple[str, str]]) -> None:
     """Note what a manifest names: pairs of (digest, "blob" or "manifest")."""
     rows = [
         {"repository": repository_id, "manifest": manifest_id, "digest": digest, "kind": kind}
         for digest, kind in references
     ]
-    if rows:
-        connection.execute(_REFER, rows)
+    connection.execute_many(_REFER, rows)
 
 
-def remove(connection: Connection, repository_id: int, blob_id: int) -> None:
+def remove(connection: Transaction, repository_id: int, blob_id: int) -> None:
     """Remove a manifest, what it references, and every tag that points at it."""
     values = {"repository": repository_id, "blob": blob_id}
     connection.execute(_REMOVE_TAGS_OF, values)
@@ -155,13 +157,13 @@ def remove(connection: Connection, repository_id: int, blob_id: int) -> None:
     connection.execute(_REMOVE, values)
 
 
-def referenced_by(connection: Connection, repository_id: int, digest: str) -> list[str]:
+def referenced_by(connection: Transaction, repository_id: int, digest: str) -> list[str]:
     """Digests of the manifests of this repository that name ``digest``, at most 10."""
     return list(connection.execute(_REFERENCED_BY, {"repository": repository_id, "digest": digest}).scalars())
 
 
 def referrers(
-    connection: Connection, repository_id: int, subject: str, *, artifact_type: str | None, last: str, count: int
+    connection: Transaction, repository_id: int, subject: str, *, artifact_type: str | None, last: str, count: int
 ) -> list[ReferrerRow]:
     """At most ``count`` manifests with this subject whose digest is after ``last``, by digest."""
     values = {"repository": repository_id, "subject": subject, "last": last, "count": count}
@@ -169,37 +171,37 @@ def referrers(
     return [ReferrerRow(*row) for row in connection.execute(_REFERRERS, values)]
 
 
-def put_tag(connection: Connection, repository_id: int, name: str, blob_id: int, *, sequence: int, now: float) -> None:
+def put_tag(connection: Transaction, repository_id: int, name: str, blob_id: int, *, sequence: int, now: float) -> None:
     """Point a tag at a manifest."""
     values = {"repository": repository_id, "name": name, "blob": blob_id, "sequence": sequence, "now": now}
     connection.execute(_PUT_TAG, values)
 
 
-def tags_named(connection: Connection, repository_id: int, names: list[str]) -> list[TagRow]:
+def tags_named(connection: Transaction, repository_id: int, names: list[str]) -> list[TagRow]:
     """Those of ``names`` that exist."""
     return [TagRow(*row) for row in connection.execute(_TAGS_NAMED, {"repository": repository_id, "names": names})]
 
 
-def tags_of(connection: Connection, repository_id: int, blob_id: int) -> list[TagRow]:
+def tags_of(connection: Transaction, repository_id: int, blob_id: int) -> list[TagRow]:
     """The tags that point at a manifest, in byte order."""
     return [TagRow(*row) for row in connection.execute(_TAGS_OF, {"repository": repository_id, "blob": blob_id})]
 
 
-def all_tags(connection: Connection, repository_id: int) -> dict[str, TagRow]:
+def all_tags(connection: Transaction, repository_id: int) -> dict[str, TagRow]:
     """Every tag of the repository, by name."""
     return {row[0]: TagRow(*row) for row in connection.execute(_ALL_TAGS, {"repository": repository_id})}
 
 
-def tag_page(connection: Connection, repository_id: int, *, last: str, count: int) -> list[str]:
+def tag_page(connection: Transaction, repository_id: int, *, last: str, count: int) -> list[str]:
     """At most ``count`` tags after ``last``, in byte order."""
     return list(connection.execute(_TAG_PAGE, {"repository": repository_id, "last": last, "count": count}).scalars())
 
 
-def remove_tag(connection: Connection, repository_id: int, name: str) -> None:
+def remove_tag(connection: Transaction, repository_id: int, name: str) -> None:
     """Remove a tag."""
     connection.execute(_REMOVE_TAG, {"repository": repository_id, "name": name})
 
 
-def children_of(connection: Connection, repository_id: int, digest: str) -> list[str]:
+def children_of(connection: Transaction, repository_id: int, digest: str) -> list[str]:
     """Digests of the manifests that the index ``digest`` lists."""
     return list(connection.execute(_CHILDREN_OF, {"repository": repository_id, "digest": digest}).scalars())

@@ -45,11 +45,11 @@ def upgrade(database_url: str) -> UpgradeReport:
 
 def upgrade_database(database: Database) -> UpgradeReport:
     """As ``upgrade``, on an open database."""
-    with database.read() as connection:
+    with database.schema() as connection:
         before = _revision(connection)
     if before == HEAD:
         return UpgradeReport(before, before)
-    with database.write() as connection:
+    with database.schema() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         before = _revision(connection)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
 
 class RepositoryRow(NamedTuple):
@@ -26,46 +26,46 @@ class RepositoryRow(NamedTuple):
 
 
 _COLUMNS = "id, name, version, sequence, folded, signature"
-_FIND = text(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
-_GET = text(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
-_CREATE = text(
+_FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
+_GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
+_CREATE = Statement(
     "INSERT INTO repository (name, version, sequence, folded, signature, created_at)"
     " VALUES (:name, :version, 0, 0, :signature, :now) ON CONFLICT (name) DO NOTHING"
 )
-_ALLOT = text(
+_ALLOT = Statement(
     f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"
 )
-_RAISE_VERSION = text("UPDATE repository SET version = version + 1 WHERE id = :id")
-_SET_FOLDED = text(
+_RAISE_VERSION = Statement("UPDATE repository SET version = version + 1 WHERE id = :id")
+_SET_FOLDED = Statement(
     "UPDATE repository SET folded = :folded, signature = :signature WHERE id = :id AND folded <= :folded"
 )
-_SET_RECONCILED = text(
+_SET_RECONCILED = Statement(
     "UPDATE repository SET sequence = :sequence, folded = :folded, signature = :signature, version = version + 1"
     " WHERE id = :id"
 )
-_SET_SIGNATURE = text("UPDATE repository SET signature = :signature WHERE id = :id")
-_PAGE = text("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
-_NAMES = text("SELECT name FROM repository ORDER BY name")
-_REMOVE = text("DELETE FROM repository WHERE id = :id")
-_REMOVE_REFERENCES = text("DELETE FROM reference WHERE repository_id = :id")
-_UNFOLDED = text(
+_SET_SIGNATURE = Statement("UPDATE repository SET signature = :signature WHERE id = :id")
+_PAGE = Statement("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
+_NAMES = Statement("SELECT name FROM repository ORDER BY name")
+_REMOVE = Statement("DELETE FROM repository WHERE id = :id")
+_REMOVE_REFERENCES = Statement("DELETE FROM reference WHERE repository_id = :id")
+_UNFOLDED = Statement(
     "SELECT DISTINCT r.name FROM repository r JOIN change c ON c.repository_id = r.id WHERE c.created_at < :before"
 )
 
 
-def find(connection: Connection, name: str) -> RepositoryRow | None:
+def find(connection: Transaction, name: str) -> RepositoryRow | None:
     """The repository called ``name``, or None."""
     row = connection.execute(_FIND, {"name": name}).first()
     return RepositoryRow(*row) if row else None
 
 
-def get(connection: Connection, repository_id: int) -> RepositoryRow | None:
+def get(connection: Transaction, repository_id: int) -> RepositoryRow | None:
     """The repository with this id, or None."""
     row = connection.execute(_GET, {"id": repository_id}).first()
     return RepositoryRow(*row) if row else None
 
 
-def create(connection: Connection, name: str, *, signature: str, now: float) -> RepositoryRow:
+def create(connection: Transaction, name: str, *, signature: str, now: float) -> RepositoryRow:
     """The repository called ``name``, made when it is absent.
 
     Its version begins with the time, so that one that was removed and made again never has a version twice.
@@ -76,48 +76,48 @@ def create(connection: Connection, name: str, *, signature: str, now: float) -> 
     return row
 
 
-def allot(connection: Connection, repository_id: int) -> RepositoryRow:
+def allot(connection: Transaction, repository_id: int) -> RepositoryRow:
     """Allot the next change number and raise the version; the returned row holds both (I11)."""
     return RepositoryRow(*connection.execute(_ALLOT, {"id": repository_id}).one())
 
 
-def raise_version(connection: Connection, repository_id: int) -> None:
+def raise_version(connection: Transaction, repository_id: int) -> None:
     """Tell every process that what it remembers of this repository is old."""
     connection.execute(_RAISE_VERSION, {"id": repository_id})
 
 
-def set_folded(connection: Connection, repository_id: int, *, folded: int, signature: str) -> None:
+def set_folded(connection: Transaction, repository_id: int, *, folded: int, signature: str) -> None:
     """Note what ``index.json`` holds now, unless a later fold was noted already."""
     connection.execute(_SET_FOLDED, {"id": repository_id, "folded": folded, "signature": signature})
 
 
-def set_reconciled(connection: Connection, repository_id: int, *, sequence: int, folded: int, signature: str) -> None:
+def set_reconciled(connection: Transaction, repository_id: int, *, sequence: int, folded: int, signature: str) -> None:
     """Note what a reconciliation found, and raise the version."""
     values = {"id": repository_id, "sequence": sequence, "folded": folded, "signature": signature}
     connection.execute(_SET_RECONCILED, values)
 
 
-def page(connection: Connection, *, last: str, count: int) -> list[str]:
+def page(connection: Transaction, *, last: str, count: int) -> list[str]:
     """At most ``count`` names after ``last``, in byte order."""
     return list(connection.execute(_PAGE, {"last": last, "count": count}).scalars())
 
 
-def names(connection: Connection) -> list[str]:
+def names(connection: Transaction) -> list[str]:
     """All names, in byte order."""
-    return list(connection.execute(_NAMES).scalars())
+    return list(connection.execute(_NAMES, {}).scalars())
 
 
-def remove(connection: Connection, repository_id: int) -> None:
+def remove(connection: Transaction, repository_id: int) -> None:
     """Forget a repository and everything in it."""
     connection.execute(_REMOVE_REFERENCES, {"id": repository_id})
     connection.execute(_REMOVE, {"id": repository_id})
 
 
-def unfolded(connection: Connection, *, before: float) -> list[str]:
+def unfolded(connection: Transaction, *, before: float) -> list[str]:
     """Names of the repositories with changes older than ``before`` that are not folded."""
     return list(connection.execute(_UNFOLDED, {"before": before}).scalars())
 
 
-def set_signature(connection: Connection, repository_id: int, signature: str) -> None:
+def set_signature(connection: Transaction, repository_id: int, signature: str) -> None:
     """Note that the index with this signature holds nothing that is not known."""
     connection.execute(_SET_SIGNATURE, {"id": repository_id, "signature": signature})

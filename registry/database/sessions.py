@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
 
 class SessionRow(NamedTuple):
@@ -24,22 +24,22 @@ class SessionRow(NamedTuple):
 
 
 _COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state'
-_ADD = text(
+_ADD = Statement(
     'INSERT INTO upload_session (id, repository, "offset", algorithm, digest, driver_state, started_at, updated_at)'
     " VALUES (:id, :repository, 0, :algorithm, :digest, :driver_state, :now, :now)"
 )
-_FIND = text(f"SELECT {_COLUMNS} FROM upload_session WHERE id = :id")  # noqa: S608 - constant columns
-_ADVANCE = text(
+_FIND = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE id = :id")  # noqa: S608 - constant columns
+_ADVANCE = Statement(
     'UPDATE upload_session SET "offset" = :offset, digest = :digest, driver_state = :driver_state, updated_at = :now'
     ' WHERE id = :id AND "offset" = :before'
 )
-_REMOVE = text("DELETE FROM upload_session WHERE id = :id")
-_EXPIRED = text(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < :before LIMIT 1000")  # noqa: S608
-_COUNT = text("SELECT count(*) FROM upload_session")
+_REMOVE = Statement("DELETE FROM upload_session WHERE id = :id")
+_EXPIRED = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < :before LIMIT 1000")  # noqa: S608
+_COUNT = Statement("SELECT count(*) FROM upload_session")
 
 
 def add(  # noqa: PLR0913 - one argument for each column
-    connection: Connection,
+    connection: Transaction,
     session_id: str,
     repository: str,
     *,
@@ -53,14 +53,14 @@ def add(  # noqa: PLR0913 - one argument for each column
     connection.execute(_ADD, {**values, "driver_state": driver_state, "now": now})
 
 
-def find(connection: Connection, session_id: str) -> SessionRow | None:
+def find(connection: Transaction, session_id: str) -> SessionRow | None:
     """The session, or None."""
     row = connection.execute(_FIND, {"id": session_id}).first()
     return SessionRow(*row) if row else None
 
 
 def advance(  # noqa: PLR0913 - one argument for each column
-    connection: Connection,
+    connection: Transaction,
     session_id: str,
     *,
     before: int,
@@ -74,16 +74,16 @@ def advance(  # noqa: PLR0913 - one argument for each column
     return bool(connection.execute(_ADVANCE, {**values, "driver_state": driver_state, "now": now}).rowcount)
 
 
-def remove(connection: Connection, session_id: str) -> bool:
+def remove(connection: Transaction, session_id: str) -> bool:
     """End a session. False: there was none."""
     return bool(connection.execute(_REMOVE, {"id": session_id}).rowcount)
 
 
-def expired(connection: Connection, *, before: float) -> list[SessionRow]:
+def expired(connection: Transaction, *, before: float) -> list[SessionRow]:
     """Sessions that nobody has touched since ``before``, at most 1,000."""
     return [SessionRow(*row) for row in connection.execute(_EXPIRED, {"before": before})]
 
 
-def count(connection: Connection) -> int:
+def count(connection: Transaction) -> int:
     """Open sessions."""
-    return int(connection.execute(_COUNT).scalar_one())
+    return int(connection.execute(_COUNT, {}).one()[0])

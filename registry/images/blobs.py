@@ -17,7 +17,7 @@ from registry.oci.errors import BlobUnknown, Unsupported
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
     from registry.database.blobs import HeldRow
     from registry.database.repositories import RepositoryRow
@@ -48,9 +48,7 @@ class HeldBlob:
 class Blobs:
     """Any thread, any process."""
 
-    def __init__(
-        self, stores: Stores, repositories: Repositories, publication: Publication, removal: Removal
-    ) -> None:
+    def __init__(self, stores: Stores, repositories: Repositories, publication: Publication, removal: Removal) -> None:
         self._stores = stores
         self._repositories = repositories
         self._publication = publication
@@ -119,7 +117,7 @@ class Blobs:
 
     # ----
 
-    def _leave(self, connection: Connection, repository: RepositoryRow, digest: Digest) -> Claim | None:
+    def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
         member = blob_rows.member(connection, repository.id, digest)
         if member is None:
             raise BlobUnknown

@@ -14,7 +14,7 @@ from registry.oci.record import Operation, Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
     from registry.database.repositories import RepositoryRow
     from registry.oci.digest import Digest
@@ -54,7 +54,7 @@ class Change:
         """A manifest is put, with tags or without."""
         return cls("put", digest, Descriptor(media_type, digest, size), tuple(tags), actor, old or {})
 
-    def allot(self, connection: Connection, repository: RepositoryRow, now: float) -> Allotted:
+    def allot(self, connection: Transaction, repository: RepositoryRow, now: float) -> Allotted:
         """Allot the number and keep the change as pending, in the caller's transaction."""
         row = repository_rows.allot(connection, repository.id)
         record = Record(

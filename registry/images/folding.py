@@ -38,9 +38,7 @@ log = structlog.get_logger(__name__)
 class Folding:
     """Records changes and folds them. Any thread, any process: the conditional write decides between several."""
 
-    def __init__(
-        self, stores: Stores, journal: Journal, reconciliation: Reconciliation, removal: Removal
-    ) -> None:
+    def __init__(self, stores: Stores, journal: Journal, reconciliation: Reconciliation, removal: Removal) -> None:
         self._stores = stores
         self._journal = journal
         self._reconciliation = reconciliation

@@ -9,12 +9,12 @@ import orjson
 from registry.database import manifests as manifest_rows
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
     from registry.oci.manifest import Manifest
 
 
-def note(connection: Connection, repository_id: int, blob_id: int, manifest: Manifest, *, now: float) -> None:
+def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Manifest, *, now: float) -> None:
     """Write the rows of a manifest whose bytes are stored and verified."""
     manifest_rows.put(
         connection,

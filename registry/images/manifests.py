@@ -23,7 +23,7 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
     from registry.database.manifests import ManifestRow, ReferrerRow
     from registry.database.repositories import RepositoryRow
@@ -57,9 +57,7 @@ class PutManifest(NamedTuple):
 class Manifests:
     """Any thread, any process."""
 
-    def __init__(
-        self, stores: Stores, repositories: Repositories, publication: Publication, folding: Folding
-    ) -> None:
+    def __init__(self, stores: Stores, repositories: Repositories, publication: Publication, folding: Folding) -> None:
         self._stores = stores
         self._repositories = repositories
         self._publication = publication
@@ -76,9 +74,7 @@ class Manifests:
         if row is None or row.state != blob_rows.PRESENT or current is None:
             raise ManifestUnknown(f"repository {name} has no manifest {reference}")
         digest = Digest(row.digest)
-        found = FoundManifest(
-            digest, row.media_type, row.size, self._stores.layout.blob(name, digest), current.version
-        )
+        found = FoundManifest(digest, row.media_type, row.size, self._stores.layout.blob(name, digest), current.version)
         if self._stores.driver.capabilities.cheap_stat:
             self._stat(found)
         return found
@@ -149,7 +145,7 @@ class Manifests:
         def put(key: str) -> ObjectStat:
             return self._stores.driver.write(key, body)
 
-        def commit(connection: Connection, current: RepositoryRow, blob_id: int) -> None:
+        def commit(connection: Transaction, current: RepositoryRow, blob_id: int) -> None:
             change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
             allotted[:] = [self._commit(connection, current, blob_id, manifest, change)]
 
@@ -194,7 +190,7 @@ class Manifests:
 
     # ----
 
-    def _row(self, connection: Connection, repository_id: int, reference: Digest | str) -> ManifestRow | None:
+    def _row(self, connection: Transaction, repository_id: int, reference: Digest | str) -> ManifestRow | None:
         if isinstance(reference, Digest):
             return manifest_rows.by_digest(connection, repository_id, reference)
         return manifest_rows.by_tag(connection, repository_id, reference)
@@ -216,7 +212,7 @@ class Manifests:
         return ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
 
     def _commit(
-        self, connection: Connection, repository: RepositoryRow, blob_id: int, manifest: Manifest, change: Change
+        self, connection: Transaction, repository: RepositoryRow, blob_id: int, manifest: Manifest, change: Change
     ) -> Allotted:
         now = self._stores.clock()
         wanted = [descriptor.digest for descriptor in (*manifest.blobs(), *manifest.children())]

@@ -16,7 +16,7 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
     from registry.database.blobs import BlobRow, LocationRow
     from registry.database.repositories import RepositoryRow
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Put = Callable[[str], ObjectStat]
     """Puts the verified bytes at a key, durably and atomically; can be repeated."""
-    Commit = Callable[[Connection, RepositoryRow, int], None]
+    Commit = Callable[[Transaction, RepositoryRow, int], None]
     """More rows of the same transaction, given the repository and the blob's id."""
 
 ATTEMPTS = 20

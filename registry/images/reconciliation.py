@@ -27,7 +27,7 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
@@ -106,9 +106,7 @@ class Reconciliation:
             Record.parse(line).apply(index)
         return view
 
-    def _merge(
-        self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: _View
-    ) -> RepositoryRow:
+    def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: _View) -> RepositoryRow:
         self._load_manifests(name, known, view)
         repository = row or self._create(name)
         self._adopt_blobs(repository, view)
@@ -173,7 +171,11 @@ class Reconciliation:
 
     def _adopt_blobs(self, repository: RepositoryRow, view: _View) -> None:
         """Make members of the blobs that storage has for this repository, as unverified ones."""
-        found = self._found_on_disk(repository) if self._stores.layout.per_repository else self._referenced(repository, view)
+        found = (
+            self._found_on_disk(repository)
+            if self._stores.layout.per_repository
+            else self._referenced(repository, view)
+        )
         store, driver, layout = self._stores.driver.name, self._stores.driver, self._stores.layout
         for start in range(0, len(found), BATCH):
             batch = []
@@ -220,7 +222,7 @@ class Reconciliation:
             members = blob_rows.members(connection, repository.id, wanted)
         return [digest for digest in wanted if digest not in members]
 
-    def _write_manifests(self, connection: Connection, repository: RepositoryRow, view: _View) -> None:
+    def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
         for digest, (manifest, _) in view.manifests.items():
             member = members.get(digest)
@@ -233,7 +235,7 @@ class Reconciliation:
             if place is not None:
                 blob_rows.set_verified(connection, place.id, now=self._stores.clock())
 
-    def _write_tags(self, connection: Connection, repository: RepositoryRow, view: _View) -> None:
+    def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
         """Take the tags of the index, except where a later change of ours than the view knows has moved one."""
         ours = manifest_rows.all_tags(connection, repository.id)
         manifests = manifest_rows.of_repository(connection, repository.id)
@@ -249,7 +251,7 @@ class Reconciliation:
             if row is not None:
                 log.warning("another tool moved a tag", repository=repository.name, tag=tag, digest=descriptor.digest)
 
-    def _drop_absent(self, connection: Connection, repository: RepositoryRow, view: _View) -> None:
+    def _drop_absent(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
         """The database is behind storage: what storage does not have is gone."""
         tags = view.index.tags()
         for tag in manifest_rows.all_tags(connection, repository.id).values():
@@ -261,7 +263,7 @@ class Reconciliation:
                 manifest_rows.remove(connection, repository.id, manifest.blob_id)
                 blob_rows.leave(connection, repository.id, manifest.blob_id)
 
-    def _listed(self, connection: Connection, repository: RepositoryRow, view: _View) -> set[str]:
+    def _listed(self, connection: Transaction, repository: RepositoryRow, view: _View) -> set[str]:
         """The manifests of the index and everything below them."""
         listed: set[str] = set()
         waiting: list[str] = list(view.index.manifests())
@@ -272,7 +274,7 @@ class Reconciliation:
                 waiting.extend(manifest_rows.children_of(connection, repository.id, digest))
         return listed
 
-    def _put_back(self, connection: Connection, repository: RepositoryRow, view: _View) -> None:
+    def _put_back(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
         """Record again what another tool's index has lost."""
         tags, manifests = view.index.tags(), view.index.manifests()
         known = manifest_rows.of_repository(connection, repository.id)
@@ -285,13 +287,13 @@ class Reconciliation:
         for digest in dict.fromkeys([*lost_tags, *lost]):
             self._record_again(connection, repository, known[digest], lost_tags.get(digest, []))
 
-    def _changed_after(self, connection: Connection, repository: RepositoryRow, sequence: int) -> set[str]:
+    def _changed_after(self, connection: Transaction, repository: RepositoryRow, sequence: int) -> set[str]:
         changes = change_rows.of_repository(connection, repository.id)
         records: Iterable[Record] = (Record.parse(change.record) for change in changes if change.sequence > sequence)
         return {record.digest for record in records if record.digest is not None}
 
     def _record_again(
-        self, connection: Connection, repository: RepositoryRow, manifest: ManifestRow, tags: list[str]
+        self, connection: Transaction, repository: RepositoryRow, manifest: ManifestRow, tags: list[str]
     ) -> None:
         change = Change.put(Digest(manifest.digest), manifest.media_type, manifest.size, tags, actor="reconciliation")
         change.allot(connection, repository, self._stores.clock())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.database import blobs as blob_rows
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
     from registry.database.blobs import BlobRow, LocationRow
     from registry.database.repositories import RepositoryRow
@@ -46,7 +46,7 @@ class Removal:
             return blob.claim_deadline is None or blob.claim_deadline > now
         return there is not None and there.state == blob_rows.DELETING and (there.claim_deadline or 0) > now
 
-    def claim(self, connection: Connection, blob_id: int, key: str) -> Claim | None:
+    def claim(self, connection: Transaction, blob_id: int, key: str) -> Claim | None:
         """Claim the place ``key`` in the caller's transaction. None: there is nothing to delete, or another deletes it."""
         claim, now = self._new_claim(key)
         claimed = blob_rows.claim_location(

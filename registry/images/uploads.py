@@ -28,7 +28,7 @@ from registry.storage.errors import PathNotFound, UploadBusy, UploadOffsetMismat
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from sqlalchemy import Connection
+    from registry.database.transaction import Transaction
 
     from registry.database.repositories import RepositoryRow
     from registry.database.sessions import SessionRow
@@ -161,7 +161,6 @@ class Uploads:
 
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
-        self.find(name, upload_id)  # an unknown id never reaches storage
         try:
             writer = self._stores.driver.open_upload(upload_id)
         except PathNotFound as error:
@@ -201,7 +200,7 @@ class Uploads:
         def put(key: str) -> ObjectStat:
             return self._stores.driver.publish_upload(row.id, row.driver_state, key)
 
-        def end_session(connection: Connection, _repository: RepositoryRow, _blob_id: int) -> None:
+        def end_session(connection: Transaction, _repository: RepositoryRow, _blob_id: int) -> None:
             session_rows.remove(connection, row.id)
 
         self._publication.publish(repository, digest, row.offset, put, end_session)

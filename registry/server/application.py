@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from registry.config import Settings
     from registry.images.core import Core
 
+CHAPTERS = (uploads, manifests, blobs, tags, referrers, base, catalog)
 FOLD_INTERVAL = 0.2
 """Seconds that records wait for others to be folded with them."""
+CHECKPOINT_INTERVAL = 1.0
+"""Seconds between two moves of the database's log into its file."""
 EXPIRY_INTERVAL = 300.0
 """Seconds between two looks for abandoned uploads, at most."""
 EXPIRY_LEASE = 3600.0
@@ -51,6 +54,8 @@ def create_application(core: Core, settings: Settings, watch: Watch | None = Non
         redoc_url=None,
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
+        # Plain routes, without a model in between; uploads before blobs, whose digest "uploads" would match too.
+        routes=[route for chapter in CHAPTERS for route in chapter.routes],
         lifespan=lambda _application: _lifespan(edge, watch, _background(core, settings)),
     )
     application.state.edge = edge
@@ -58,9 +63,6 @@ def create_application(core: Core, settings: Settings, watch: Watch | None = Non
     application.include_router(operations.router)
     if not settings.metrics.enabled:
         application.router.routes[:] = [route for route in application.routes if route.path != "/metrics"]  # type: ignore[attr-defined]
-    # The longer paths first: a name may have segments called like the parts of the API.
-    for chapter in (base, catalog, uploads, tags, manifests, referrers, blobs):
-        application.include_router(chapter.router, include_in_schema=False)
     errors.install(application)
     return Observation(application, edge.memory, edge.locations, watch.tally, watch.request_log)
 
@@ -84,6 +86,7 @@ def _background(core: Core, settings: Settings) -> Schedule:
         core.fold_waiting()
 
     jobs = [
+        Job("checkpoint", core.stores.database.checkpoint, CHECKPOINT_INTERVAL),
         Job("fold", fold, FOLD_INTERVAL, wake=core.folding.wake),
         Job("upload-expiry", expire, min(EXPIRY_INTERVAL, settings.storage.upload_expiry / 2)),
     ]

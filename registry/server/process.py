@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -24,6 +25,7 @@ from registry.storage.measured import MeasuredDriver
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
     from starlette.types import ASGIApp
 
@@ -47,7 +49,7 @@ def run(settings: Settings) -> int:
     host, port = listener.getsockname()[:2]
     log.info("listening", host=host, port=port, workers=settings.http.workers, storage=settings.storage.driver)
     if settings.http.workers == 1:
-        uvicorn.Server(configuration).run(sockets=[listener])
+        _Server(configuration).run(sockets=[listener])
     else:
         _Workers(configuration, listener).run()
     log.info("stopped")
@@ -62,6 +64,16 @@ def create_worker(settings: Settings) -> ASGIApp:
     watch = Watch(Metrics(), open_request_log(settings.log.format, settings.log.level))
     driver = MeasuredDriver(open_driver(settings.storage), watch.observe_storage)
     return create_application(Core.open(settings, driver), settings, watch)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which ends a drained process with the signal that asked for it; ours ends with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
 
 class _Workers(Multiprocess):

@@ -256,7 +256,7 @@ def test_a_cancelled_session_is_gone(place: Place, session: str) -> None:
 
 
 def test_writers_at_once_do_not_mix_their_bytes(place: Place, session: str) -> None:
-    """Eight PATCHes of one session, each of a letter of its own: what is stored is whole bodies, one after the other."""
+    """Eight PATCHes of one session, each of a letter of its own: what is stored is whole bodies in some order."""
     letters = [bytes([letter]) * 200_000 for letter in b"abcdefgh"]
     statuses: list[int] = []
     barrier = threading.Barrier(len(letters))

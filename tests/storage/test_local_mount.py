@@ -109,7 +109,7 @@ def test_a_link_within_another_disk_replaces_without_a_copy_on_the_way(
     mount(root / "far", "-t", "tmpfs", "-o", "size=16m")
     driver.write(B, b"blob")
     driver.write(C, b"another")
-    driver.link(B, C)
+    LocalDriver(root).link(B, C)  # which has not met this disk before
     assert (root / B).stat().st_ino == (root / C).stat().st_ino
     assert caplog.records == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from registry.storage.driver import Child
-from registry.storage.errors import PathNotFound, StorageUnavailable
+from registry.storage.errors import PathNotFound, StorageUnavailable, UploadBusy
 from registry.storage.local import LocalDriver
 
 
@@ -181,6 +182,39 @@ def test_what_is_no_upload_is_not_reported_as_one(driver: LocalDriver, root: Pat
 def test_an_upload_cannot_take_the_name_of_a_temporary_file(driver: LocalDriver) -> None:
     with pytest.raises(ValueError, match="not an upload id"):
         driver.start_upload("tmp-1")
+
+
+def test_an_upload_that_is_discarded_while_its_right_is_taken_is_not_found(
+    driver: LocalDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.start_upload("u1")
+    flock = fcntl.flock
+
+    def discard_first(descriptor: int, kind: int) -> None:
+        driver.discard_upload("u1", "")
+        flock(descriptor, kind)
+
+    with monkeypatch.context() as late:
+        late.setattr(fcntl, "flock", discard_first)
+        with pytest.raises(PathNotFound):
+            driver.open_upload("u1")
+
+
+def test_an_upload_that_is_begun_again_while_its_right_is_taken_is_busy(
+    driver: LocalDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.start_upload("u1")
+    flock = fcntl.flock
+
+    def begin_first(descriptor: int, kind: int) -> None:
+        driver.start_upload("u1")
+        flock(descriptor, kind)
+
+    with monkeypatch.context() as late:
+        late.setattr(fcntl, "flock", begin_first)
+        with pytest.raises(UploadBusy):
+            driver.open_upload("u1")
+    driver.open_upload("u1").close()
 
 
 def test_writers_survive_another_who_removes_empty_directories(driver: LocalDriver, root: Path) -> None:
