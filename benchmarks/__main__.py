@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import report, wrk
 from benchmarks.content import Source, source
@@ -20,6 +21,9 @@ from benchmarks.scale import QUICK, Bench, Scale
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.servers import OURS, PEERS, SERVERS, Running, Server, ServerError
 from benchmarks.wire import WireError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _FAILURES = (LoadError, OSError, ServerError, WireError, wrk.WrkError)
 
@@ -81,26 +85,47 @@ def _measure(
     print(f"{label}: {told} ({time.monotonic() - started:.0f} s, others {busy:.0%})", file=sys.stderr, flush=True)
 
 
+def _take_turns(
+    scenario: Scenario,
+    servers: list[Server],
+    turn: int,
+    scale: Scale,
+    content: Source,
+    directory: Path,
+    results: Results,
+) -> None:
+    """Run one round of the scenario, in each round with another server first."""
+    if scenario.once and turn:
+        return
+    first = turn % len(servers)
+    for server in servers[first:] + servers[:first]:
+        _measure(scenario, server, scale, content, directory, results)
+
+
 def _run(plan: list[tuple[Scenario, list[Server]]], rounds: int, scale: Scale, directory: Path) -> Results:
-    """Run the plan; the servers take turns in who is first."""
+    """Run the plan; the servers take turns in who is first. A signal ends it with what was measured until then."""
     results = Results()
-    with source(scale.blob_bytes) as content:
-        for number in range(max((scenario.blobs for scenario, _ in plan), default=0)):
-            content.blob(number)
-        for turn in range(rounds):
-            for scenario, servers in plan:
-                if scenario.once and turn:
-                    continue
-                first = turn % len(servers)
-                for server in servers[first:] + servers[:first]:
-                    _measure(scenario, server, scale, content, directory, results)
+    try:
+        with source(scale.blob_bytes) as content:
+            for number in range(max((scenario.blobs for scenario, _ in plan), default=0)):
+                content.blob(number)
+            for turn in range(rounds):
+                for scenario, servers in plan:
+                    _take_turns(scenario, servers, turn, scale, content, directory, results)
+    except KeyboardInterrupt:
+        results.faults.append("the rest: interrupted")
     return results
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """Treat SIGTERM as Ctrl-C, so that servers are stopped and what was measured is told."""
+    raise KeyboardInterrupt(number)
 
 
 def main() -> int:
     """Return 0 when every row that was measured holds and nothing failed, else 1."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers are stopped, too
+    signal.signal(signal.SIGTERM, _interrupt)
     rows = select(_words(options.rows))
     if not rows:
         sys.exit(f"no row has {options.rows} in its key; keys: {', '.join(row.key for row in ROWS)}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.rows import ROWS
-from benchmarks.servers import OURS
+from benchmarks.servers import CEILING, OURS
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,3 +52,18 @@ def test_a_word_that_no_row_contains_is_an_error() -> None:
     run = _run("--rows", "lathe")
     assert run.returncode != 0
     assert "no row" in run.stderr
+
+
+def test_a_run_that_is_stopped_reports_and_stops_its_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--servers", CEILING, "--rows", "images"]
+    with subprocess.Popen(
+        [*command, "--directory", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        deadline = time.monotonic() + 20
+        while not list(tmp_path.glob("bench-*/log")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        run.send_signal(signal.SIGTERM)
+        told, _ = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "not measured: the rest: interrupted" in told
+    assert list(tmp_path.iterdir()) == []
