@@ -38,7 +38,7 @@ _EXPIRED = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < 
 _COUNT = Statement("SELECT count(*) FROM upload_session")
 
 
-def add(  # noqa: PLR0913 - one argument for each column
+def add(
     connection: Transaction,
     session_id: str,
     repository: str,
@@ -59,7 +59,7 @@ def find(connection: Transaction, session_id: str) -> SessionRow | None:
     return SessionRow(*row) if row else None
 
 
-def advance(  # noqa: PLR0913 - one argument for each column
+def advance(
     connection: Transaction,
     session_id: str,
     *,

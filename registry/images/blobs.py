@@ -17,10 +17,9 @@ from registry.oci.errors import BlobUnknown, Unsupported
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Transaction
-
     from registry.database.blobs import HeldRow
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.images.publication import Publication, Put
     from registry.images.removal import Claim, Removal
     from registry.images.repositories import Repositories

@@ -14,9 +14,8 @@ from registry.oci.record import Operation, Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from registry.database.transaction import Transaction
-
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.oci.digest import Digest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -77,15 +78,12 @@ class Folding:
         Returns how many changes were folded. Raises StorageError with the index as it was, or as it will be.
         """
         for _ in range(ATTEMPTS):
-            row, changes = self._changes(name)
-            if row is None or not changes:
-                return 0
-            try:
-                folded = self._fold(row, changes)
-            except (PreconditionFailed, AlreadyExists):
-                continue
-            if folded:
-                return len(changes)
+            with self._stores.index_locks.hold(name), contextlib.suppress(PreconditionFailed, AlreadyExists):
+                row, changes = self._changes(name)
+                if row is None or not changes:
+                    return 0
+                if self._fold(row, changes):
+                    return len(changes)
         log.warning("index.json is written faster than it can be folded", repository=name)
         return 0
 

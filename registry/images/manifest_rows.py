@@ -10,7 +10,6 @@ from registry.database import manifests as manifest_rows
 
 if TYPE_CHECKING:
     from registry.database.transaction import Transaction
-
     from registry.oci.manifest import Manifest
 
 

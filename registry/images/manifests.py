@@ -23,10 +23,9 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from registry.database.transaction import Transaction
-
     from registry.database.manifests import ManifestRow, ReferrerRow
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.images.folding import Folding
     from registry.images.publication import Publication
     from registry.images.repositories import Repositories
@@ -115,7 +114,7 @@ class Manifests:
 
     # ---- changing
 
-    def put(  # noqa: PLR0913 - what a PUT says
+    def put(
         self,
         name: str,
         body: bytes,

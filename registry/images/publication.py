@@ -16,10 +16,9 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.database.transaction import Transaction
-
     from registry.database.blobs import BlobRow, LocationRow
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.images.removal import Removal
     from registry.images.stores import Stores
     from registry.oci.digest import Digest

@@ -27,10 +27,9 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.database.transaction import Transaction
-
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.images.journal import Journal
     from registry.images.stores import Stores
     from registry.oci.descriptor import Descriptor
@@ -65,7 +64,7 @@ class _View:
         return max(self.records, default=self.folded)
 
 
-class _Moved(Exception):  # noqa: N818 - not an error: try again
+class _Moved(Exception):
     """The database changed while storage was read."""
 
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.database import blobs as blob_rows
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Transaction
-
     from registry.database.blobs import BlobRow, LocationRow
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.images.stores import Stores
     from registry.oci.digest import Digest
 

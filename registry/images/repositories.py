@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ import structlog
 from cachetools import LRUCache
 
 from registry.database import repositories as repository_rows
-from registry.images.keyed_locks import KeyedLocks
 from registry.oci.errors import ManifestInvalid, NameUnknown, Unavailable
 from registry.oci.index import LAYOUT_FILE, Index
 from registry.storage.errors import AlreadyExists, PathNotFound, StorageError
@@ -42,7 +42,6 @@ class Repositories:
         self._reconciliation = reconciliation
         self._looked: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._lock = threading.Lock()
-        self._looking = KeyedLocks()
 
     def touch(self, name: str) -> RepositoryRow | None:
         """The repository, reconciled with storage; None when it does not exist.
@@ -52,7 +51,7 @@ class Repositories:
         row = self._find(name)
         if self._is_fresh(name, row):
             return row
-        with self._looking.hold(name):
+        with self._stores.index_locks.hold(name):
             row = self._find(name)
             if self._is_fresh(name, row):
                 return row
@@ -78,17 +77,8 @@ class Repositories:
         row = self.touch(name)
         if row is not None:
             return row
-        driver, layout = self._stores.driver, self._stores.layout
-        try:
-            driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
-        except AlreadyExists:
-            pass
-        try:
-            signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
-        except AlreadyExists:
-            signature = ""  # another worker made it: the next look compares
-        with self._stores.database.write() as connection:
-            return repository_rows.create(connection, name, signature=signature, now=self._stores.clock())
+        with self._stores.index_locks.hold(name):
+            return self._find(name) or self._make(name)
 
     def looked_at(self, name: str) -> float:
         """When this process last compared the repository with storage (monotonic seconds); 0.0 for never."""
@@ -117,6 +107,17 @@ class Repositories:
     def _find(self, name: str) -> RepositoryRow | None:
         with self._stores.database.read() as connection:
             return repository_rows.find(connection, name)
+
+    def _make(self, name: str) -> RepositoryRow:
+        driver, layout = self._stores.driver, self._stores.layout
+        with contextlib.suppress(AlreadyExists):
+            driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
+        try:
+            signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
+        except AlreadyExists:
+            signature = ""  # another worker made it: the next look compares
+        with self._stores.database.write() as connection:
+            return repository_rows.create(connection, name, signature=signature, now=self._stores.clock())
 
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:
         with self._lock:

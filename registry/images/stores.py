@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from registry.images.keyed_locks import KeyedLocks
 from registry.images.layout import Layout
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Stores:
     """Seconds since the epoch."""
     holder: str = field(default_factory=lambda: f"{os.uname().nodename}:{os.getpid()}:{threading.get_native_id()}")
     """Who holds a lease."""
+
+    index_locks: KeyedLocks = field(default_factory=KeyedLocks)
+    """By repository: within this process nobody looks at an index between its write and the note of it in the row."""
 
     @property
     def layout(self) -> Layout:

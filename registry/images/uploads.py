@@ -28,10 +28,9 @@ from registry.storage.errors import PathNotFound, UploadBusy, UploadOffsetMismat
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from registry.database.transaction import Transaction
-
     from registry.database.repositories import RepositoryRow
     from registry.database.sessions import SessionRow
+    from registry.database.transaction import Transaction
     from registry.images.publication import Publication
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
