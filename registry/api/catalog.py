@@ -1,4 +1,4 @@
-"""``/v2/_catalog``: the repositories, a page at a time, in byte order (not in the specification; every client knows it)."""
+"""``/v2/_catalog``: the repositories, a page at a time, in byte order (not in the specification; clients know it)."""
 
 from __future__ import annotations
 

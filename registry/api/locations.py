@@ -25,7 +25,7 @@ class Locations:
         self._is_trusted = lru_cache(maxsize=1024)(self._matches)
 
     def url(self, request: Request, path: str) -> str:
-        """``path`` (from ``/v2/`` on) as the client of ``request`` can use it. Nothing that is not a host gets into it."""
+        """``path`` (from ``/v2/`` on) as the client of ``request`` can use it. Only what is a host gets into it."""
         return self._base(request) + path
 
     def client_of(self, scope: Scope) -> str | None:

@@ -1,4 +1,4 @@
-"""The outermost layer: reads from memory first, and for every request one line in the log, its metrics and two headers."""
+"""The outermost layer: reads from memory first; for every request a line in the log, its metrics and two headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from registry.observability.request_log import RequestLog
 
 API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
-"""On every answer: old clients take it for the proof that this is a registry (protocol: docker manifest, old logins)."""
+"""On every answer: old clients take it for the proof that this is a registry (``docker manifest``, old logins)."""
 UNMATCHED = "unmatched"
 """The route, for metrics, of a path that is none."""
 _BODY_HEADERS = (b"content-type", b"content-length")
@@ -44,6 +44,7 @@ class Observation:
         self._number = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request from memory or through the routes; what is not HTTP is passed on untouched."""
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return

@@ -1,7 +1,7 @@
 """Reads answered from memory while that memory is known to be current (design, section 4).
 
-The routes fill it, with answers that depend on path and query alone. Absence is never remembered, so what only adds to a
-repository need not raise its version. For the event loop's thread alone.
+The routes fill it, with answers that depend on path and query alone. Absence is never remembered, so what only adds to
+a repository need not raise its version. For the event loop's thread alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Conditional requests: content is named by its digest, so the digest is the strong validator (RFC 9110, section 13)."""
+"""Conditional requests: content is named by its digest, which is the strong validator (RFC 9110, section 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application of one process: FastAPI with a route for every endpoint, the thin layer in front, background work behind."""
+"""The application of one process: FastAPI with a route for every endpoint, reads from memory before, jobs behind it."""
 
 from __future__ import annotations
 
