@@ -44,7 +44,7 @@ class Schedule:
             thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Let what runs end, for at most ``timeout`` seconds in all; what does not is resumed by the next start (I8)."""
+        """Let what runs end, for at most ``timeout`` seconds in all; the rest is resumed by the next start (I8)."""
         self._stop.set()
         for wake in self._wakes:
             wake.set()

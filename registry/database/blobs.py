@@ -114,7 +114,8 @@ _REMOVE_LOCATION = Statement("DELETE FROM blob_location WHERE store = :store AND
 _FORGET_LOCATION = Statement("DELETE FROM blob_location WHERE store = :store AND key = :key")
 _SET_VERIFIED = Statement("UPDATE blob_location SET verified_at = :now WHERE id = :id")
 _EXPIRED_CLAIMS = Statement(
-    f"SELECT {_LOCATION} FROM blob_location WHERE store = :store AND state = 'deleting' AND claim_deadline < :now LIMIT 1000"  # noqa: S608
+    f"SELECT {_LOCATION} FROM blob_location WHERE store = :store"  # noqa: S608
+    " AND state = 'deleting' AND claim_deadline < :now LIMIT 1000"
 )
 _MEMBER = Statement(
     "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b"
@@ -130,7 +131,8 @@ _JOIN = Statement(
 )
 _LEAVE = Statement("DELETE FROM membership WHERE repository_id = :repository AND blob_id = :blob")
 _HOLDERS = Statement(
-    "SELECT r.name FROM repository r JOIN membership m ON m.repository_id = r.id WHERE m.blob_id = :blob ORDER BY r.id LIMIT 20"
+    "SELECT r.name FROM repository r JOIN membership m ON m.repository_id = r.id"
+    " WHERE m.blob_id = :blob ORDER BY r.id LIMIT 20"
 )
 
 
@@ -147,7 +149,8 @@ _ADOPT = Statement(
 _CLAIM_ORPHAN = Statement(
     "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
     " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
-    " AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = blob_location.blob_id AND m.repository_id = :repository)"
+    " AND NOT EXISTS"
+    " (SELECT 1 FROM membership m WHERE m.blob_id = blob_location.blob_id AND m.repository_id = :repository)"
 )
 
 
@@ -222,7 +225,7 @@ def adopt_location(connection: Transaction, blob_id: int, *, store: str, key: st
 def claim_location(
     connection: Transaction, blob_id: int, *, store: str, key: str, token: str, now: float, deadline: float
 ) -> bool:
-    """Take the right to delete the object at ``key`` until ``deadline``. False: another holds it, or it is not there."""
+    """Take the right to delete the object at ``key`` until ``deadline``. False: another has it, or it is gone."""
     values = {"store": store, "key": key, "token": token, "now": now, "deadline": deadline}
     if not connection.execute(_CLAIM_LOCATION, values).rowcount:
         return False

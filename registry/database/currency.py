@@ -1,4 +1,4 @@
-"""Whether what a process remembers of the database is still current: asked before each use, never assumed (design, section 4)."""
+"""Whether what a process remembers of the database is still current: asked before each use (design, section 4)."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ class SqliteCurrency:
         self._cursor = self._connection.cursor()
 
     def mark(self) -> int | None:
+        """See Currency."""
         row: tuple[int] = self._cursor.execute("PRAGMA data_version").fetchone()
         return row[0]
 
     def version(self, repository: str) -> int | None:
+        """See Currency."""
         row = self._cursor.execute("SELECT version FROM repository WHERE name = ?", (repository,)).fetchone()
         return row[0] if row else None
 
     def close(self) -> None:
+        """See Currency."""
         self._connection.close()
 
 
@@ -51,9 +54,11 @@ class NoCurrency:
     """A database that cannot be asked this way: nothing is ever answered from memory."""
 
     def mark(self) -> int | None:
+        """See Currency."""
         return None
 
     def version(self, repository: str) -> int | None:  # noqa: ARG002 - the interface's
+        """See Currency."""
         return None
 
     def close(self) -> None:

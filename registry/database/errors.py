@@ -8,7 +8,7 @@ class DatabaseError(Exception):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """It cannot be reached, is locked by another program, or is out of space; nothing of the transaction took effect."""
+    """It cannot be reached, is locked by another program, or is full; nothing of the transaction took effect."""
 
 
 class SchemaTooNew(DatabaseError):

@@ -33,7 +33,7 @@ _CREATE = Statement(
     " VALUES (:name, :version, 0, 0, :signature, :now) ON CONFLICT (name) DO NOTHING"
 )
 _ALLOT = Statement(
-    f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"
+    f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"  # noqa: S608
 )
 _RAISE_VERSION = Statement("UPDATE repository SET version = version + 1 WHERE id = :id")
 _SET_FOLDED = Statement(

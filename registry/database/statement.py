@@ -1,7 +1,7 @@
 """SQL statements, written once with ``:name`` parameters and compiled once for each dialect.
 
-SQLAlchemy compiles them (so that one text serves SQLite and PostgreSQL) but does not execute them: its execution costs ten
-times what SQLite itself does for one of our rows.
+SQLAlchemy compiles them (so that one text serves SQLite and PostgreSQL) but does not execute them: its execution costs
+ten times what SQLite itself does for one of our rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tables of the cache DB. Storage is the truth; every row here can be had from it again (design, promise 2).
 
-Times are seconds since the epoch, as floats. Digests are whole (``sha256:...``). Text whose order is part of the protocol
-has binary collation, so that SQLite and PostgreSQL sort tags and names the same way: by byte.
+Times are seconds since the epoch, as floats. Digests are whole (``sha256:...``). Text whose order is part of the
+protocol has binary collation, so that SQLite and PostgreSQL sort tags and names the same way: by byte.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.verification import is_intact
-from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unsupported
 from registry.storage.errors import PathNotFound
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from registry.images.removal import Claim, Removal
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
+    from registry.oci.digest import Digest
     from registry.storage.driver import ObjectReader, ObjectStat
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,10 @@ class Blobs:
         return HeldBlob(digest, held.size, key, self._lease(held), repository.version)
 
     def open(self, name: str, digest: Digest) -> HeldBlob:
-        """The blob, hashed if nobody has done that yet, for GET. Read it with ``read``. Raises BlobUnknown, NameUnknown."""
+        """The blob, hashed if nobody has done that yet, for GET; ``read`` gives its bytes.
+
+        Raises BlobUnknown, NameUnknown.
+        """
         repository = self._repositories.require(name)
         held = self._held(repository, digest)
         key = self._stores.layout.blob(name, digest)
@@ -76,7 +79,7 @@ class Blobs:
         return HeldBlob(digest, held.size, key, held.leased_until, repository.version)
 
     def read(self, blob: HeldBlob, *, offset: int = 0, length: int | None = None) -> ObjectReader:
-        """The bytes. Raises BlobUnknown when they are gone: from then on it is unknown until it is pushed again (I6)."""
+        """The bytes. Raises BlobUnknown when they are gone: from then it is unknown until the next push (I6)."""
         try:
             reader = self._stores.driver.open(blob.key, offset=offset, length=length)
         except PathNotFound as error:
@@ -104,7 +107,10 @@ class Blobs:
         return True
 
     def delete(self, name: str, digest: Digest) -> None:
-        """End the membership. Raises BlobUnknown, NameUnknown, and Unsupported naming the manifests that need it (I7)."""
+        """End the membership.
+
+        Raises BlobUnknown, NameUnknown, and Unsupported naming the manifests that need it (I7).
+        """
         if not self._stores.rules.delete:
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD"})
         repository = self._repositories.require(name)
@@ -144,7 +150,7 @@ class Blobs:
         return held
 
     def _adopt(self, repository: RepositoryRow, digest: Digest, key: str) -> bool:
-        """Take a blob that is in the repository's directory but in no row: another tool's, or from before a power cut."""
+        """Take a blob that is in the repository's directory but in no row: from a tool, or before a power cut."""
         driver, stores = self._stores.driver, self._stores
         if not (driver.capabilities.outside_writers and stores.layout.per_repository):
             return False

@@ -46,9 +46,7 @@ class Journal:
             following = self._layout.first_of(names[position + 1]) if position + 1 < len(names) else None
             if following is not None and following <= sequence:
                 continue
-            for number, line in self._lines(repository, name):
-                if number > sequence:
-                    found[number] = line
+            found.update({number: line for number, line in self._lines(repository, name) if number > sequence})
         return dict(sorted(found.items()))
 
     def last(self, repository: str) -> int:

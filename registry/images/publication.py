@@ -47,9 +47,10 @@ class Publication:
     def publish(
         self, repository: RepositoryRow, digest: Digest, size: int, put: Put, commit: Commit | None = None
     ) -> None:
-        """Make ``digest`` a member of ``repository``: bytes durable, then blob, location, membership and lease in one
-        transaction together with what ``commit`` adds.
+        """Make ``digest`` a member of ``repository``.
 
+        The bytes are durable first; then blob, location, membership and lease are written in one transaction, together
+        with what ``commit`` adds.
         ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none.
         Raises Unavailable when deleters of the same digest do not let go.
         """
@@ -113,7 +114,10 @@ class Publication:
         before: BlobRow | None,
         commit: Commit | None,
     ) -> str | None:
-        """Write the rows. Returns the key of the oldest place with these bytes; None: a deleter came between, do it again."""
+        """Write the rows. Returns the key of the oldest place with these bytes.
+
+        None: a deleter came between, do it again.
+        """
         stores = self._stores
         store, now = stores.driver.name, stores.clock()
         with stores.database.write() as connection:

@@ -1,7 +1,8 @@
 """Bringing the database to what storage says of one repository: a first touch, another tool's writing, a rebuild.
 
-Storage ahead of the database (I11): storage decides everything. The database up to date: what another tool added or moved
-is taken, what it left out is put back, because a tool that read an older index would otherwise erase acknowledged pushes.
+Storage ahead of the database (I11): storage decides everything. The database up to date: what another tool added or
+moved is taken, what it left out is put back, because a tool that read an older index would otherwise erase acknowledged
+pushes.
 """
 
 from __future__ import annotations
@@ -153,9 +154,7 @@ class Reconciliation:
         key = self._stores.layout.blob(name, descriptor.digest)
         try:
             body, _ = self._stores.driver.read(key, max_bytes=max(self._stores.rules.manifest_bytes, 8 << 20))
-            if Digest.of(body, descriptor.digest.algorithm) != descriptor.digest:
-                raise ManifestInvalid("its bytes are not those of its digest")
-            return parse_manifest(body, descriptor.media_type), len(body)
+            return _verified_manifest(body, descriptor), len(body)
         except PathNotFound:
             return None  # sparse content, or named by a tool that has not written it yet
         except (ManifestInvalid, ObjectTooLarge) as error:
@@ -296,3 +295,10 @@ class Reconciliation:
     ) -> None:
         change = Change.put(Digest(manifest.digest), manifest.media_type, manifest.size, tags, actor="reconciliation")
         change.allot(connection, repository, self._stores.clock())
+
+
+def _verified_manifest(body: bytes, descriptor: Descriptor) -> Manifest:
+    """The manifest that ``descriptor`` names. Raises ManifestInvalid when the bytes are others, or are none."""
+    if Digest.of(body, descriptor.digest.algorithm) != descriptor.digest:
+        raise ManifestInvalid("its bytes are not those of its digest")
+    return parse_manifest(body, descriptor.media_type)

@@ -46,7 +46,7 @@ class Removal:
         return there is not None and there.state == blob_rows.DELETING and (there.claim_deadline or 0) > now
 
     def claim(self, connection: Transaction, blob_id: int, key: str) -> Claim | None:
-        """Claim the place ``key`` in the caller's transaction. None: there is nothing to delete, or another deletes it."""
+        """Claim the place ``key`` in the caller's transaction. None: nothing is there, or another deletes it."""
         claim, now = self._new_claim(key)
         claimed = blob_rows.claim_location(
             connection,

@@ -58,7 +58,9 @@ class Repositories:
             try:
                 row = self._look(name, row)
             except (StorageError, ManifestInvalid) as error:
-                log.error("a repository could not be read from storage", repository=name, reason=str(error))
+                log.error(  # noqa: TRY400 - the reason says it; a trace for each request of a broken store would not
+                    "a repository could not be read from storage", repository=name, reason=str(error)
+                )
                 message = f"repository {name} could not be read from storage; see the log, then try again"
                 raise Unavailable(message, headers={"Retry-After": "5"}) from error
             with self._lock:

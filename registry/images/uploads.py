@@ -1,14 +1,14 @@
 """Upload sessions: begun on one worker, continued and closed on any (spec, "Pushing a blob").
 
-Bytes are hashed once, as they arrive. Each addition commits (offset, digest of all bytes so far) to the session's row, so that
-the closing request compares and reads nothing; only what a process continued without having seen the beginning, or a
-closing digest of another algorithm, is read once more.
+Bytes are hashed once, as they arrive. Each addition commits (offset, digest of all bytes so far) to the session's row,
+so that the closing request compares and reads nothing; only what a process continued without having seen the beginning,
+or a closing digest of another algorithm, is read once more.
 """
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -77,7 +77,7 @@ class Addition:
         self.store(data)
 
     def commit(self) -> None:
-        """Make what was added part of the session, for every worker. Raises BlobUploadUnknown when it ended meanwhile."""
+        """Make what was added part of the session, for every worker. Raises BlobUploadUnknown when it has ended."""
         if not self._added:
             return
         state = self._writer.flush()
@@ -109,7 +109,7 @@ class Addition:
             self._hashes.keep(self._row.id, self._row.offset, self._hasher)
         self._writer.close()
 
-    def __enter__(self) -> Addition:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -168,9 +168,7 @@ class Uploads:
             raise BlobUploadBusy(headers={"Retry-After": "1"}) from error
         try:
             row = self.find(name, upload_id)  # under the right: this offset is the last
-            if start is not None and start != row.offset:
-                message = f"the chunk starts at {start}, the upload is at {row.offset}; continue there"
-                raise RangeInvalid(message, detail={"offset": row.offset})
+            _check_start(row, start)
             writer.resume(row.driver_state, offset=row.offset)
             return Addition(self._stores, self._hashes, row, writer)
         except UploadOffsetMismatch as error:
@@ -252,3 +250,10 @@ class Uploads:
             session_rows.remove(connection, row.id)
         self._hashes.forget(row.id)
         self._stores.driver.discard_upload(row.id, row.driver_state)
+
+
+def _check_start(row: SessionRow, start: int | None) -> None:
+    """Raises RangeInvalid when a chunk does not begin where its upload ends (spec, "Pushing a blob in chunks")."""
+    if start is not None and start != row.offset:
+        message = f"the chunk starts at {start}, the upload is at {row.offset}; continue there"
+        raise RangeInvalid(message, detail={"offset": row.offset})
