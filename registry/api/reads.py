@@ -103,9 +103,11 @@ class ReadMemory:
             return None
         if answer.key is not None and self._capabilities.cheap_stat and (method == "HEAD" or answer.leased_until):
             try:
-                if self._driver.stat(answer.key).size != answer.size:
-                    return None
+                lost = self._driver.stat(answer.key).size != answer.size
             except StorageError:
+                lost = True
+            if lost:
+                self._forget(answer.key)
                 return None
         return answer
 
@@ -113,6 +115,11 @@ class ReadMemory:
         """Forget everything."""
         self._answers.clear()
         self._currency.close()
+
+    def _forget(self, key: str) -> None:
+        """Drop what was read from an object that is lost: GET says then what HEAD says, by every name of it (I6)."""
+        for asked in [asked for asked, answer in self._answers.items() if answer.key == key]:
+            del self._answers[asked]
 
     def _is_current(self, answer: Answer, known: _Repository) -> bool:
         mark = self._currency.mark()

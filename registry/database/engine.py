@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from registry.database.write_lock import WriteLock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, PoolProxiedConnection
 
 CONNECTIONS = 40
 """At most; at least as many as there are threads that serve requests."""
@@ -46,6 +47,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self._lock: WriteLock | None = None
+        self._idle: deque[PoolProxiedConnection] = deque()
         if self.is_sqlite:
             self._lock = WriteLock(self.path)
             self.engine = _sqlite_engine(url)
@@ -93,24 +95,50 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        while self._idle:
+            self._idle.pop().close()
         self.engine.dispose()
         if self._lock:
             self._lock.close()
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[Transaction]:
-        with self._mapped_errors(), contextlib.closing(self.engine.raw_connection()) as connection:
+        with self._mapped_errors():
+            connection = self._take()
             transaction = Transaction(connection.driver_connection, self.engine.dialect)
             try:
                 transaction.run(begin)
                 yield transaction
                 transaction.run("COMMIT")
-            except BaseException:
-                with contextlib.suppress(self._dbapi_error):
-                    transaction.run("ROLLBACK")
+            except BaseException as error:
+                self._roll_back(connection, transaction, broken=isinstance(error, self._dbapi_error))
                 raise
-            finally:
-                transaction.close()
+            transaction.close()
+            self._idle.append(connection)
+
+    def _take(self) -> PoolProxiedConnection:
+        """The connection used last, or a new one: the pool of SQLAlchemy costs more than one of our transactions."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.engine.raw_connection()
+
+    def _roll_back(self, connection: PoolProxiedConnection, transaction: Transaction, *, broken: bool) -> None:
+        try:
+            transaction.run("ROLLBACK")
+            transaction.close()
+        except self._dbapi_error:
+            broken = True
+        if broken:  # perhaps the server has gone: then every idle connection has, and new ones are made
+            connection.invalidate()
+            self._forget_idle()
+        else:
+            self._idle.append(connection)
+
+    def _forget_idle(self) -> None:
+        while self._idle:
+            with contextlib.suppress(IndexError, self._dbapi_error):
+                self._idle.pop().invalidate()
 
     @property
     def _dbapi_error(self) -> type[Exception]:

@@ -54,7 +54,8 @@ def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -
         logger.handlers.clear()
         logger.propagate = True
     access = logging.getLogger("uvicorn.access")
-    access.handlers[:] = [logging.NullHandler()]  # with none at all, logging prints errors by itself
+    access.handlers.clear()  # with any handler, even one that drops everything, uvicorn makes a record of each request
+    access.setLevel(logging.CRITICAL + 1)
     access.propagate = False
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(_number(level), logging.WARNING))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from bisect import bisect_left
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -40,7 +41,9 @@ _REQUEST_BOUNDS = (
 )
 _STORAGE_BOUNDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _COUNT, _SECONDS, _RECEIVED, _SENT, _BUCKETS = range(5)
-"""Positions in the cell of a tally; the counts of the buckets follow."""
+"""Positions in the cell of a tally of requests; the counts of the buckets follow."""
+_FAILED = 2
+"""Position in the cell of a tally of storage operations, after count and seconds; the counts of the buckets follow."""
 
 
 class BulkHistogram(Histogram):
@@ -59,7 +62,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._storage: dict[tuple[str, str], tuple[Counter, Histogram, Counter]] = {}
         route = ["route", "method"]
         operation = ["driver", "operation"]
         self.http_requests = self._counter("registry_http_requests", "Requests answered.", [*route, "status"])
@@ -74,7 +76,7 @@ class Metrics:
         self.http_sent = self._counter("registry_http_sent_bytes", "Bytes of response bodies.")
         self.storage_requests = self._counter("storage_requests", "Operations of the storage driver.", operation)
         self.storage_errors = self._counter("storage_errors", "Storage operations that failed.", operation)
-        self.storage_duration = Histogram(
+        self.storage_duration = BulkHistogram(
             "storage_request_duration_seconds",
             "Time of a storage operation.",
             operation,
@@ -97,27 +99,6 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
-
-    def observe_storage(self, driver: str, operation: str, seconds: float, failed: bool) -> None:  # noqa: FBT001
-        """Count one operation of a storage driver; what ``MeasuredDriver`` calls.
-
-        ``failed`` is for a store that did not answer; "not found" is an answer.
-        """
-        requests, duration, errors = self._storage_children(driver, operation)
-        requests.inc()
-        duration.observe(seconds)
-        if failed:
-            errors.inc()
-
-    def _storage_children(self, driver: str, operation: str) -> tuple[Counter, Histogram, Counter]:
-        found = self._storage.get((driver, operation))
-        if found is None:
-            found = self._storage[driver, operation] = (
-                self.storage_requests.labels(driver, operation),
-                self.storage_duration.labels(driver, operation),
-                self.storage_errors.labels(driver, operation),
-            )
-        return found
 
     def render(self) -> bytes:
         """The text for a scrape (``CONTENT_TYPE``): of all workers that share a directory, else of this process."""
@@ -172,5 +153,41 @@ class RequestTally:
             cell[:] = _empty_cell()
 
 
+class StorageTally:
+    """Counts storage operations as ``RequestTally`` counts requests; any thread."""
+
+    __slots__ = ("_cells", "_lock", "_metrics")
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._cells: dict[tuple[str, str], list[float]] = {}
+
+    def add(self, driver: str, operation: str, seconds: float, failed: bool) -> None:  # noqa: FBT001 - as MeasuredDriver calls it
+        """Count one operation. ``failed``: the store did not answer; "not found" is an answer."""
+        bucket = _FAILED + 1 + bisect_left(_STORAGE_BOUNDS, seconds)
+        with self._lock:
+            cell = self._cells.get((driver, operation))
+            if cell is None:
+                cell = self._cells[driver, operation] = _empty_storage_cell()
+            cell[_COUNT] += 1
+            cell[_SECONDS] += seconds
+            cell[_FAILED] += failed
+            cell[bucket] += 1
+
+    def flush(self) -> None:
+        """Move what was counted into the metrics."""
+        with self._lock:
+            cells, self._cells = self._cells, {}
+        for labels, cell in cells.items():
+            self._metrics.storage_requests.labels(*labels).inc(cell[_COUNT])
+            self._metrics.storage_errors.labels(*labels).inc(cell[_FAILED])
+            self._metrics.storage_duration.labels(*labels).add(cell[_FAILED + 1 :], cell[_SECONDS])
+
+
 def _empty_cell() -> list[float]:
     return [0.0] * (_BUCKETS + len(_REQUEST_BOUNDS) + 1)
+
+
+def _empty_storage_cell() -> list[float]:
+    return [0.0] * (_FAILED + 1 + len(_STORAGE_BOUNDS) + 1)

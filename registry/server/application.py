@@ -117,4 +117,4 @@ async def _flush_regularly(watch: Watch) -> None:
             await asyncio.sleep(BATCH_SECONDS)
             if watch.request_log is not None:
                 watch.request_log.flush()
-        watch.tally.flush()
+        watch.flush_metrics()

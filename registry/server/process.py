@@ -62,7 +62,7 @@ def create_worker(settings: Settings) -> ASGIApp:
     if settings.http.workers > 1:
         _end_with_parent()
     watch = Watch(Metrics(), open_request_log(settings.log.format, settings.log.level))
-    driver = MeasuredDriver(open_driver(settings.storage), watch.observe_storage)
+    driver = MeasuredDriver(open_driver(settings.storage), watch.storage_tally.add)
     return create_application(Core.open(settings, driver), settings, watch)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.observability.metrics import Metrics, RequestTally
+from registry.observability.metrics import Metrics, RequestTally, StorageTally
 
 if TYPE_CHECKING:
     from registry.observability.request_log import RequestLog
@@ -16,14 +16,16 @@ class Watch:
     def __init__(self, metrics: Metrics | None, request_log: RequestLog | None) -> None:
         self.metrics = metrics or Metrics()
         self.tally = RequestTally(self.metrics)
+        self.storage_tally = StorageTally(self.metrics)
         self.request_log = request_log
-
-    def observe_storage(self, driver: str, operation: str, seconds: float, failed: bool) -> None:  # noqa: FBT001 - the interface of MeasuredDriver
-        """Count one operation of the storage driver."""
-        self.metrics.observe_storage(driver, operation, seconds, failed=failed)
 
     def flush(self) -> None:
         """Write what is kept back."""
-        self.tally.flush()
+        self.flush_metrics()
         if self.request_log is not None:
             self.request_log.flush()
+
+    def flush_metrics(self) -> None:
+        """Move what was counted into the metrics: once a second, and before a scrape."""
+        self.tally.flush()
+        self.storage_tally.flush()

@@ -50,7 +50,7 @@ async def metrics(request: Request) -> Response:
     """Prometheus metrics, the sum of all workers."""
     edge = edge_of(request)
     watch = request.app.state.watch
-    watch.tally.flush()
+    watch.flush_metrics()
     open_uploads = await edge.run(edge.core.uploads.count)
     watch.metrics.uploads_open.set(open_uploads)
     return Response(await edge.run(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})

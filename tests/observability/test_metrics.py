@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from registry.observability.metrics import Metrics, RequestTally
+from registry.observability.metrics import Metrics, RequestTally, StorageTally
 
 ROUTE = "/v2/{name}/manifests/{reference}"
 BUDGET_SECONDS = 1e-6
@@ -82,8 +82,10 @@ def test_a_method_that_a_client_invented_is_no_label() -> None:
 
 def test_storage_operations_are_counted_timed_and_their_failures_too() -> None:
     metrics = Metrics()
-    metrics.observe_storage("local", "stat", 0.25, False)
-    metrics.observe_storage("local", "stat", 0.25, True)
+    tally = StorageTally(metrics)
+    tally.add("local", "stat", 0.25, failed=False)
+    tally.add("local", "stat", 0.25, failed=True)
+    tally.flush()
     labels = '{driver="local",operation="stat"}'
     assert value(metrics, f"storage_requests_total{labels}") == 2
     assert value(metrics, f"storage_errors_total{labels}") == 1
