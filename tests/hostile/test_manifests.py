@@ -7,14 +7,27 @@ import socket
 
 import pytest
 
-from tests.hostile.place import ABSENT, CONFIG, IMAGE, LAYER, MAX_MANIFEST, OTHER_IMAGE, OTHER_LAYER, REPO, Place
+from tests.hostile.place import (
+    ABSENT,
+    CONFIG,
+    IMAGE,
+    LAYER,
+    MAX_MANIFEST,
+    OTHER_IMAGE,
+    OTHER_LAYER,
+    REPO,
+    SCRATCH,
+    Place,
+)
 from tests.hostile.wire import Reply, Request, chunk, read_reply, request
 from tests.payloads import INDEX, MANIFEST, Blob, digest_of, image, index
 
 
-def put(place: Place, body: bytes, media_type: str | None = MANIFEST, reference: str = "new") -> Reply:
+def put(
+    place: Place, body: bytes, media_type: str | None = MANIFEST, reference: str = "new", repository: str = REPO
+) -> Reply:
     headers = {} if media_type is None else {"Content-Type": media_type}
-    return place.send(request("PUT", f"/v2/{REPO}/manifests/{reference}", headers=headers, body=body))
+    return place.send(request("PUT", f"/v2/{repository}/manifests/{reference}", headers=headers, body=body))
 
 
 def refused(place: Place, body: bytes, *codes: str, media_type: str = MANIFEST) -> None:
@@ -169,11 +182,11 @@ def test_a_manifest_may_be_its_own_cousin(place: Place) -> None:
     first = image(CONFIG, [LAYER], subject=OTHER_IMAGE)
     second = image(CONFIG, [LAYER], subject=first)
     for manifest in (first, second):
-        assert put(place, manifest.data, MANIFEST, manifest.digest).status == 201
+        assert put(place, manifest.data, MANIFEST, manifest.digest, SCRATCH).status == 201
     for manifest in (first, second):
-        reply = place.send(request("GET", f"/v2/{REPO}/referrers/{manifest.digest}"))
+        reply = place.send(request("GET", f"/v2/{SCRATCH}/referrers/{manifest.digest}"))
         assert reply.status == 200
-        assert place.send(request("DELETE", f"/v2/{REPO}/manifests/{manifest.digest}")).status == 202
+        assert place.send(request("DELETE", f"/v2/{SCRATCH}/manifests/{manifest.digest}")).status == 202
 
 
 def test_indexes_in_indexes_are_stored_and_deleted_whatever_their_depth(place: Place) -> None:
@@ -182,11 +195,11 @@ def test_indexes_in_indexes_are_stored_and_deleted_whatever_their_depth(place: P
     for depth in range(2, 150):
         chain.append(index([chain[-1], chain[-2]], annotations={"depth": str(depth)}))
     for manifest in chain:
-        assert put(place, manifest.data, INDEX, manifest.digest).status == 201
-    middle = place.send(request("DELETE", f"/v2/{REPO}/manifests/{chain[70].digest}"))
+        assert put(place, manifest.data, INDEX, manifest.digest, SCRATCH).status == 201
+    middle = place.send(request("DELETE", f"/v2/{SCRATCH}/manifests/{chain[70].digest}"))
     assert (middle.status, middle.codes()) == (405, ["UNSUPPORTED"]), "an index still lists it"
     for manifest in reversed(chain):
-        assert place.send(request("DELETE", f"/v2/{REPO}/manifests/{manifest.digest}")).status == 202
+        assert place.send(request("DELETE", f"/v2/{SCRATCH}/manifests/{manifest.digest}")).status == 202
 
 
 def test_a_manifest_of_just_the_largest_size_is_accepted(place: Place) -> None:
@@ -282,11 +295,11 @@ def _padded(size: int) -> bytes:
 
 def _comes_and_goes(place: Place, body: bytes, digest: str) -> None:
     media_type = json.loads(body)["mediaType"]
-    reply = put(place, body, media_type, digest)
+    reply = put(place, body, media_type, digest, SCRATCH)
     assert reply.status == 201, reply
-    pulled = place.send(request("GET", f"/v2/{REPO}/manifests/{digest}"))
+    pulled = place.send(request("GET", f"/v2/{SCRATCH}/manifests/{digest}"))
     assert (pulled.status, pulled.body == body, pulled.header("content-type")) == (200, True, media_type)
-    assert place.send(request("DELETE", f"/v2/{REPO}/manifests/{digest}")).status == 202
+    assert place.send(request("DELETE", f"/v2/{SCRATCH}/manifests/{digest}")).status == 202
 
 
 def test_ranges_of_a_blob_are_whole_partial_or_refused(place: Place) -> None:
@@ -334,8 +347,8 @@ def test_a_range_on_a_manifest_is_ignored_or_honoured_exactly(place: Place, meth
 
 def test_an_empty_blob_has_no_bytes_to_give(place: Place) -> None:
     empty = Blob(b"")
-    place.push(REPO, empty)
+    place.push(SCRATCH, empty)
     for value in ("bytes=0-", "bytes=0-0", "bytes=-1", "bytes=-0"):
-        reply = place.send(request("GET", f"/v2/{REPO}/blobs/{empty.digest}", headers={"Range": value}))
+        reply = place.send(request("GET", f"/v2/{SCRATCH}/blobs/{empty.digest}", headers={"Range": value}))
         assert reply.status in {200, 416}, (value, reply)
-    assert place.send(request("DELETE", f"/v2/{REPO}/blobs/{empty.digest}")).status == 202
+    assert place.send(request("DELETE", f"/v2/{SCRATCH}/blobs/{empty.digest}")).status == 202

@@ -1,0 +1,116 @@
+"""A whole registry in this process: storage, database, core and application, which can be taken apart and rebuilt."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from registry.config import DatabaseSettings, Settings, StorageSettings
+from registry.images.core import Core
+from registry.images.folding import ABANDONED_SECONDS
+from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rescan import Rescan
+from registry.server.application import create_application
+from registry.server.watch import Watch
+from registry.storage.drivers import open_driver
+from registry.storage.memory import MemoryDriver
+from tests.model.caller import Caller, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from registry.api.edge import Edge
+    from registry.storage.driver import StorageDriver
+
+
+class Service(ABC):
+    """One storage; the database and everything in memory come and go."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="stowage-model-"))
+        self.settings = Settings(
+            storage=StorageSettings(root_directory=self.directory / "root", fsync=False),
+            database=DatabaseSettings(url=f"sqlite:///{self.directory / 'cache.db'}"),
+        )
+        self._elapsed = 0.0
+        self._open()
+
+    @abstractmethod
+    def _driver(self) -> StorageDriver:
+        """The storage, opened again."""
+
+    def _open(self) -> None:
+        self.driver = self._driver()
+        self.core = Core.open(self.settings, driver=self.driver)
+        object.__setattr__(self.core.stores, "clock", lambda: time.time() + self._elapsed)
+        # The schedule of background work begins with the lifespan, which is not sent: the tests decide what runs when.
+        application = create_application(self.core, self.settings, Watch(None, None))
+        self._edge: Edge = cast("Any", application)._application.state.edge
+        self._caller = Caller(application)
+
+    def _close(self) -> None:
+        self._edge.close()
+        self._caller.close()
+        self.core.close()
+
+    def call(self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
+        """One request."""
+        return self._caller.call(method, target, body, headers)
+
+    def fold(self) -> None:
+        """Fold what this core has recorded."""
+        self.core.fold_waiting()
+
+    def settle(self) -> None:
+        """Let so much time pass that whatever waits is done, also what another process would have left behind."""
+        self.rescan()
+        self._elapsed += 2 * ABANDONED_SECONDS
+        self.core.fold_waiting()
+        self.core.removal.finish_abandoned()
+
+    def rescan(self) -> None:
+        """Find the repositories that storage has."""
+        Rescan(self.core).run()
+
+    def rebuild(self) -> None:
+        """``registry rebuild`` beside the running registry."""
+        report = rebuild_core(self.core)
+        assert not report.problems, report
+
+    def restart(self) -> None:
+        """Nothing in memory survives."""
+        self._close()
+        self._open()
+
+    def lose_database(self) -> None:
+        """Nothing in the database survives either."""
+        self._close()
+        for path in self.directory.glob("cache.db*"):
+            path.unlink()
+        self._open()
+
+    def end(self) -> None:
+        """Free everything."""
+        self._close()
+        shutil.rmtree(self.directory)
+
+
+class LocalService(Service):
+    """On a directory."""
+
+    def _driver(self) -> StorageDriver:
+        return open_driver(self.settings.storage)
+
+
+class MemoryService(Service):
+    """On a dictionary, which is kept when the service is opened again."""
+
+    _kept: StorageDriver | None = None
+
+    def _driver(self) -> StorageDriver:
+        self._kept = self._kept or MemoryDriver()
+        return self._kept

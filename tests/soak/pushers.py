@@ -1,0 +1,132 @@
+"""Clients that push small images without end, through crashes of the server, and write down what was acknowledged."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import TYPE_CHECKING
+
+from tests.payloads import Blob, image
+from tests.soak.client import BROKEN, Client
+
+if TYPE_CHECKING:
+    from tests.soak.history import History
+
+SHARED_TAGS = ("latest", "stable")
+SHARED_LAYERS = tuple(Blob(bytes([number]) * 4096) for number in range(6))
+RECOVERY = 0.02
+"""Seconds that a client waits after its connection broke."""
+
+
+class Pusher(threading.Thread):
+    """One client. ``failures`` holds what it saw that no client may ever see."""
+
+    def __init__(self, number: int, port: int, repositories: tuple[str, ...], history: History, seed: int) -> None:
+        super().__init__(name=f"pusher-{number}", daemon=True)
+        self._number = number
+        self._client = Client(port)
+        self._repositories = repositories
+        self._history = history
+        self._chance = random.Random(f"{seed}-{number}")
+        self._ended = threading.Event()
+        self._up = threading.Event()
+        self.pushed = 0
+        self.failures: list[BaseException] = []
+
+    def resume(self) -> None:
+        """The server answers: push."""
+        self._up.set()
+
+    def pause(self) -> None:
+        """The server is about to die; nothing is to be tried after this push until ``resume``."""
+        self._up.clear()
+
+    def end(self) -> None:
+        """Finish the push at hand and stop."""
+        self._ended.set()
+        self._up.set()
+
+    def run(self) -> None:
+        """Push until ``end``."""
+        try:
+            while not self._ended.is_set():
+                self._up.wait()
+                self._push()
+        except BaseException as failure:  # noqa: BLE001 - shown by the test, in its own thread
+            self.failures.append(failure)
+        finally:
+            self._client.close()
+
+    def _push(self) -> None:
+        repository, tag = self._chance.choice(self._repositories), self._tag()
+        own = Blob(self._chance.randbytes(self._chance.choice([0, 1, 5000, 60_000])) + tag.encode())
+        config = Blob(f'{{"client": {self._number}, "push": {self.pushed}, "tag": "{tag}"}}'.encode())
+        blobs = (config, self._chance.choice(SHARED_LAYERS), own)
+        manifest = image(config, blobs[1:])
+        try:
+            for blob in blobs:
+                self._push_blob(repository, blob)
+            attempt = self._history.begin(repository, tag, manifest, blobs)
+            acknowledged = False
+            try:
+                self._client.push_manifest(repository, manifest, tag)
+                acknowledged = True
+            finally:
+                self._history.end(attempt, acknowledged=acknowledged)
+        except BROKEN:
+            self._ended.wait(RECOVERY)
+            return
+        self.pushed += 1
+
+    def _push_blob(self, repository: str, blob: Blob) -> None:
+        if self._client.has_blob(repository, blob.digest):
+            return
+        if self._chance.random() < 0.3:
+            source = self._chance.choice(self._repositories)
+            if self._client.mount(repository, blob.digest, source):
+                return
+        self._client.push_blob(repository, blob, self._chance.choice(("post", "put", "chunks", "stream")))
+
+    def _tag(self) -> str:
+        if self._chance.random() < 0.4:
+            return self._chance.choice(SHARED_TAGS)
+        return f"client{self._number}-{self.pushed}"
+
+
+class Crowd:
+    """Several pushers as one."""
+
+    def __init__(self, count: int, port: int, repositories: tuple[str, ...], history: History, seed: int) -> None:
+        self.pushers = [Pusher(number, port, repositories, history, seed) for number in range(count)]
+        for pusher in self.pushers:
+            pusher.start()
+
+    @property
+    def pushed(self) -> int:
+        """Acknowledged pushes so far."""
+        return sum(pusher.pushed for pusher in self.pushers)
+
+    def resume(self) -> None:
+        """See Pusher."""
+        for pusher in self.pushers:
+            pusher.resume()
+
+    def pause(self) -> None:
+        """See Pusher."""
+        for pusher in self.pushers:
+            pusher.pause()
+
+    def end(self) -> None:
+        """Let all finish; raises what any of them saw."""
+        for pusher in self.pushers:
+            pusher.end()
+        for pusher in self.pushers:
+            pusher.join(60)
+            assert not pusher.is_alive(), f"{pusher.name} hangs"
+        self.check()
+
+    def check(self) -> None:
+        """Raise what any pusher saw."""
+        for pusher in self.pushers:
+            if pusher.failures:
+                raise AssertionError(f"{pusher.name} saw a failure") from pusher.failures[0]

@@ -1,0 +1,120 @@
+"""Nothing acknowledged is lost and nothing wrong is left, whenever the server is killed (I1, I3, I8, I11)."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RegistryProcess
+from tests.soak import disk
+from tests.soak.budget import SEED, announce, budget
+from tests.soak.client import Client
+from tests.soak.history import History
+from tests.soak.pushers import Crowd
+
+KILLS = budget(sample=15, full=200)
+CLIENTS = 8
+REPOSITORIES = ("kill/one", "kill/two", "kill/one/below")
+EXPIRY = 5.0
+"""Seconds: ``storage.upload_expiry`` of the last start."""
+SETTLE = 60.0
+"""Seconds in which everything that is done behind the answers must be done."""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_no_kill_loses_a_push(tmp_path: Path) -> None:
+    announce()
+    chance = random.Random(SEED)
+    server = RegistryProcess(tmp_path, {"http": {"workers": 2}})
+    history = History()
+    crowd = Crowd(CLIENTS, server.port, REPOSITORIES, history, SEED)
+    server.start()
+    try:
+        for number in range(KILLS):
+            crowd.resume()
+            time.sleep(chance.uniform(0.02, 1.2))
+            server.kill()
+            crowd.pause()
+            crowd.check()
+            _check_disk(server.root, deep=number % 10 == 0)
+            if chance.random() < 0.15:
+                _lose_database(server.root)
+            server.start()
+        crowd.resume()
+        time.sleep(1)
+        crowd.end()
+        print(f"{crowd.pushed} pushes acknowledged, {KILLS} kills")  # noqa: T201
+        assert crowd.pushed >= KILLS, "hardly anything was pushed between the kills"
+        server.stop()
+        server.config["storage"]["upload_expiry"] = EXPIRY
+        server.start()
+        _check_everything(server, history)
+        server.kill()
+        _lose_database(server.root)
+        server.start()
+        _check_everything(server, history)
+        server.stop()
+    except BaseException:
+        if server.running:
+            server.kill()
+        raise
+
+
+def _lose_database(root: Path) -> None:
+    shutil.rmtree(root / ".database", ignore_errors=True)
+
+
+def _check_disk(root: Path, *, deep: bool) -> None:
+    """What is on disk at the moment of a crash is whole, even before the server has started again."""
+    for directory in disk.repositories(root):
+        disk.read_index(directory)
+    if deep:
+        assert disk.wrong_blobs(root) == []
+
+
+def _check_everything(server: RegistryProcess, history: History) -> None:
+    with Client(server.port) as client:
+        _check_tags(client, history)
+        _check_images(client, history)
+        for repository in REPOSITORIES:
+            _settle(partial(_index_is_current, server.root, client, repository), "index.json has every tag")
+    assert disk.wrong_blobs(server.root) == []
+    assert disk.strangers(server.root) == []
+    _settle(lambda: disk.uploads(server.root) == [], "abandoned uploads are removed")
+
+
+def _check_tags(client: Client, history: History) -> None:
+    listed = {repository: set(client.tags(repository)) for repository in REPOSITORIES}
+    for repository, tag, possible, required in history.tags():
+        digest = client.digest_of_tag(repository, tag)
+        assert digest in possible or (digest is None and not required), (repository, tag, digest, possible)
+        assert (tag in listed[repository]) == (digest is not None), (repository, tag)
+
+
+def _check_images(client: Client, history: History) -> None:
+    for attempt in history.acknowledged():
+        base = f"/v2/{attempt.repository}"
+        reply = client.call("GET", f"{base}/manifests/{attempt.manifest.digest}")
+        assert (reply.status, reply.body) == (200, attempt.manifest.data), attempt
+        for blob in attempt.blobs:
+            reply = client.call("GET", f"{base}/blobs/{blob.digest}")
+            assert (reply.status, reply.body == blob.data) == (200, True), (attempt, blob.digest)
+
+
+def _index_is_current(root: Path, client: Client, repository: str) -> bool:
+    tags, _ = disk.read_index(root / repository)
+    return tags == {tag: client.digest_of_tag(repository, tag) for tag in client.tags(repository)}
+
+
+def _settle(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + SETTLE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {SETTLE} s: {what}"
+        time.sleep(0.2)

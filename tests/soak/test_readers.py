@@ -1,0 +1,204 @@
+"""Other tools read and write a repository's directory while the registry works in it (design, "Outside writers")."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.payloads import Blob, image
+from tests.servers import RegistryProcess
+from tests.soak import disk
+from tests.soak.budget import SEED, announce, budget
+from tests.soak.client import Client
+from tests.soak.history import History
+from tests.soak.pushers import Crowd
+from tests.tools import tool
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+REPOSITORY = "readers/one"
+SECONDS = budget(sample=12, full=300)
+"""How long tools read while the registry writes."""
+PICKED_UP = 6.0
+"""Seconds in which what another tool wrote must be served: 5 s between two looks, and the look."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RegistryProcess]:
+    announce()
+    with RegistryProcess(tmp_path / "registry", {"http": {"workers": 2}}) as process:
+        with Client(process.port) as client:
+            push(client, "fixed")
+        wait_for(lambda: "fixed" in disk.read_index(process.root / REPOSITORY)[0], 10)
+        yield process
+
+
+def push(client: Client, tag: str) -> str:
+    """Push a small image that no other tag has; its digest."""
+    config, layer = Blob(f'{{"tag": "{tag}"}}'.encode()), Blob(f"layer of {tag}".encode() * 100)
+    manifest = image(config, [layer])
+    for blob in (config, layer):
+        client.push_blob(REPOSITORY, blob)
+    client.push_manifest(REPOSITORY, manifest, tag)
+    return manifest.digest
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until something holds; AssertionError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
+def points_at(client: Client, tag: str, digest: str | None) -> bool:
+    """Whether the registry serves a tag so."""
+    return client.digest_of_tag(REPOSITORY, tag) == digest
+
+
+def run(*command: str | Path) -> None:
+    """Run a program; its output stands in the failure."""
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, f"{command}: {result.stderr or result.stdout}"
+
+
+def test_the_directory_is_readable_at_every_instant(server: RegistryProcess, tmp_path: Path) -> None:
+    """Pushes, moved tags and deletions go on while index and blobs are read as fast as can be, and by skopeo."""
+    skopeo = tool("skopeo")
+    directory = server.root / REPOSITORY
+    crowd = Crowd(3, server.port, (REPOSITORY,), History(), SEED)
+    crowd.resume()
+    deadline = time.monotonic() + SECONDS
+    deleting = threading.Thread(target=_delete_until, args=(server.port, deadline))
+    deleting.start()
+    reads = copies = 0
+    try:
+        while time.monotonic() < deadline:
+            _read_as_a_tool(directory)
+            reads += 1
+            if reads % 20 == 1:
+                run(skopeo, "copy", "--quiet", f"oci:{directory}:fixed", f"dir:{tmp_path / f'copy{copies}'}")
+                copies += 1
+    finally:
+        crowd.end()
+        deleting.join()
+    assert reads >= SECONDS
+    assert copies
+    assert crowd.pushed > SECONDS, "the registry hardly wrote"
+
+
+def _delete_until(port: int, deadline: float) -> None:
+    chance = random.Random(SEED)
+    with Client(port) as client:
+        while time.monotonic() < deadline:
+            tags = [tag for tag in client.tags(REPOSITORY) if tag.startswith("client")]
+            if tags:
+                tag = chance.choice(tags)
+                digest = client.digest_of_tag(REPOSITORY, tag)
+                client.call("DELETE", f"/v2/{REPOSITORY}/manifests/{chance.choice([tag, digest or tag])}")
+            time.sleep(0.05)
+
+
+def _read_as_a_tool(directory: Path) -> None:
+    """Read the index once and then a tag through it, the way every tool does.
+
+    A manifest that is deleted between the two reads of one tool is gone for it; then a newer index does not list it.
+    """
+    index = json.loads((directory / "index.json").read_bytes())
+    for entry in random.Random(time.monotonic()).sample(index["manifests"], min(5, len(index["manifests"]))):
+        try:
+            disk.check_content(directory, entry)
+        except FileNotFoundError:
+            current = json.loads((directory / "index.json").read_bytes())
+            listed = {found["digest"] for found in current["manifests"]}
+            assert entry["digest"] not in listed, f"{entry['digest']} is listed and not there"
+
+
+def make_layout(directory: Path, *tags: str) -> dict[str, str]:
+    """An OCI layout on disk with one image for each tag; their digests."""
+    digests = {}
+    entries = []
+    (directory / "blobs" / "sha256").mkdir(parents=True)
+    for tag in tags:
+        config, layer = Blob(f'{{"outside": "{tag}"}}'.encode()), Blob(f"outside {tag}".encode() * 50)
+        manifest = image(config, [layer])
+        for data in (config.data, layer.data, manifest.data):
+            digest = Blob(data).digest
+            (directory / "blobs" / "sha256" / digest.split(":")[1]).write_bytes(data)
+        entries.append(manifest.descriptor() | {"annotations": {disk.REF_NAME: tag}})
+        digests[tag] = manifest.digest
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+    return digests
+
+
+@pytest.mark.parametrize("name", ["skopeo", "oras", "umoci"])
+def test_what_another_tool_adds_is_served_and_what_we_acknowledged_stays(
+    server: RegistryProcess, tmp_path: Path, name: str
+) -> None:
+    program = tool(name)
+    directory = server.root / REPOSITORY
+    wanted = make_layout(tmp_path / "source", "outside")
+    additions: dict[str, Callable[[str], None]] = {
+        "skopeo": lambda tag: run(
+            program, "copy", "--quiet", f"oci:{tmp_path / 'source'}:outside", f"oci:{directory}:{tag}"
+        ),
+        "oras": lambda tag: run(
+            program,
+            "cp",
+            "--from-oci-layout",
+            f"{tmp_path / 'source'}:outside",
+            "--to-oci-layout",
+            f"{directory}:{tag}",
+        ),
+        "umoci": lambda tag: run(program, "tag", "--image", f"{directory}:fixed", tag),
+    }
+    with Client(server.port) as client:
+        ours = {"fixed": client.digest_of_tag(REPOSITORY, "fixed")}
+        for number in range(budget(sample=3, full=20)):
+            ours[f"before{number}"] = push(client, f"before{number}")
+            additions[name](f"{name}{number}")
+            began = time.monotonic()
+            ours[f"after{number}"] = push(client, f"after{number}")
+            expected = ours["fixed"] if name == "umoci" else wanted["outside"]
+            wait_for(
+                partial(points_at, client, f"{name}{number}", expected),
+                PICKED_UP - (time.monotonic() - began),
+            )
+            pulled = client.call("GET", f"/v2/{REPOSITORY}/manifests/{name}{number}")
+            for layer in json.loads(pulled.body)["layers"]:
+                assert client.call("GET", f"/v2/{REPOSITORY}/blobs/{layer['digest']}").status == 200
+        for tag, digest in ours.items():
+            assert client.digest_of_tag(REPOSITORY, tag) == digest, tag
+        tags = {tag: client.digest_of_tag(REPOSITORY, tag) for tag in client.tags(REPOSITORY)}
+    wait_for(lambda: disk.read_index(directory)[0] == tags, 10)
+
+
+def test_a_layout_that_is_put_on_disk_is_a_repository(server: RegistryProcess, tmp_path: Path) -> None:
+    wanted = make_layout(tmp_path / "source", "one", "two")
+    shutil.copytree(tmp_path / "source", server.root / "readers" / "placed")
+    with Client(server.port) as client:
+        wait_for(lambda: set(client.tags("readers/placed")) == set(wanted), PICKED_UP)
+        for tag, digest in wanted.items():
+            assert client.digest_of_tag("readers/placed", tag) == digest
+
+
+def test_a_blob_that_a_tool_wrote_wrongly_is_never_served(server: RegistryProcess) -> None:
+    blob = Blob(b"the bytes that the name promises")
+    path = server.root / REPOSITORY / "blobs" / "sha256" / blob.digest.split(":")[1]
+    path.write_bytes(b"other bytes of the same length!!"[: len(blob.data)])
+    with Client(server.port) as client:
+        target = f"/v2/{REPOSITORY}/blobs/{blob.digest}"
+        assert client.call("GET", target).status == 404
+        client.push_blob(REPOSITORY, blob)
+        assert client.call("GET", target).body == blob.data
+    assert path.read_bytes() == blob.data

@@ -1,0 +1,209 @@
+"""Two worker processes on one disk and one SQLite are one registry (I3, I8, I11)."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.payloads import Blob, image
+from tests.servers import RegistryProcess
+from tests.soak import disk
+from tests.soak.budget import SEED, announce, budget
+from tests.soak.client import Client
+from tests.soak.sockets import server_of
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+CONFIG = Blob(b"{}")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
+    announce()
+    with RegistryProcess(tmp_path_factory.mktemp("workers"), {"http": {"workers": 2}}) as process:
+        yield process
+
+
+@pytest.fixture
+def pair(server: RegistryProcess) -> Iterator[tuple[Client, Client]]:
+    """Two connections that two different workers serve."""
+    by_worker: dict[int, Client] = {}
+    clients = []
+    deadline = time.monotonic() + 30
+    while len(by_worker) < 2:
+        assert time.monotonic() < deadline, "only one process accepts connections"
+        client = Client(server.port)
+        clients.append(client)
+        assert client.call("GET", "/v2/").status == 200
+        pid = server_of(client.connection.sock.getsockname()[1], server.port, server.processes())
+        assert pid is not None, "nobody serves the connection that was just answered"
+        by_worker.setdefault(pid, client)
+    first, second = by_worker.values()
+    yield first, second
+    for client in clients:
+        client.close()
+
+
+def in_parallel(count: int, work: Callable[[int], None]) -> None:
+    """Run ``work`` in so many threads that begin together; raises the first failure."""
+    barrier, failures = threading.Barrier(count), []
+
+    def run(number: int) -> None:
+        barrier.wait()
+        try:
+            work(number)
+        except BaseException as failure:  # noqa: BLE001 - raised below
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def test_the_requests_of_an_upload_may_land_on_any_worker(pair: tuple[Client, Client]) -> None:
+    chance = random.Random(SEED)
+    parts = [chance.randbytes(size) for size in (70_000, 1, 300_000, 0, 5)]
+    for pattern in itertools.product((0, 1), repeat=4):
+        blob = Blob(b"".join(parts) + bytes(pattern))
+        first, second, third, last = (pair[worker] for worker in pattern)
+        location = first.begin("workers/uploads")
+        offset = 0
+        for client, part in zip(
+            (second, third, first, last, second), (*parts[:4], parts[4] + bytes(pattern)), strict=True
+        ):
+            if part:
+                content_range = {"Content-Range": f"{offset}-{offset + len(part) - 1}"}
+                reply = client.call("PATCH", location, part, content_range)
+                assert reply.status == 202, (pattern, reply)
+                location = reply.location
+                offset += len(part)
+            status = third.call("GET", location)
+            assert (status.status, status.headers["range"]) == (204, f"0-{offset - 1}")
+        last.finish(location, blob.digest, b"")
+        for client in pair:
+            assert client.call("GET", f"/v2/workers/uploads/blobs/{blob.digest}").body == blob.data
+            assert client.call("GET", location).status == 404
+
+
+def test_a_session_can_be_cancelled_and_corrected_on_the_other_worker(pair: tuple[Client, Client]) -> None:
+    first, second = pair
+    location = first.begin("workers/cancelled")
+    assert first.call("PATCH", location, b"abc").status == 202
+    refused = second.call("PATCH", location, b"x", {"Content-Range": "5-5"})
+    assert refused.status == 416
+    assert second.call("DELETE", location).status == 204
+    assert first.call("PATCH", location, b"def").status == 404
+
+
+def test_a_blob_in_sha512_may_be_uploaded_through_two_workers(pair: tuple[Client, Client]) -> None:
+    first, second = pair
+    blob = Blob(b"one half and the other", "sha512")
+    location = first.begin("workers/sha512")
+    assert first.call("PATCH", location, blob.data[:9]).status == 202
+    assert second.call("PATCH", location, blob.data[9:]).status == 202
+    first.finish(location, blob.digest, b"")
+    assert second.call("GET", f"/v2/workers/sha512/blobs/{blob.digest}").body == blob.data
+
+
+def test_what_one_worker_acknowledged_the_other_serves_at_once(pair: tuple[Client, Client]) -> None:
+    """Reads from memory included: every answer of the second worker is asked for before and after the change."""
+    first, second = pair
+    first.push_blob("workers/fresh", CONFIG)
+    path = "/v2/workers/fresh/manifests/moving"
+    for number in range(budget(sample=100, full=2000)):
+        manifest = image(CONFIG, [], annotations={"number": str(number)})
+        writer, reader = (first, second) if number % 2 else (second, first)
+        before = reader.call("GET", path)
+        writer.push_manifest("workers/fresh", manifest, "moving")
+        after = reader.call("GET", path)
+        assert after.body == manifest.data, (number, before.body, after)
+        assert reader.call("HEAD", path).headers["docker-content-digest"] == manifest.digest
+        if number % 5 == 0:
+            assert writer.call("DELETE", path).status == 202
+            assert reader.call("GET", path).status == 404
+            assert "moving" not in reader.tags("workers/fresh")
+        if number % 7 == 0:
+            assert writer.call("DELETE", f"/v2/workers/fresh/manifests/{manifest.digest}").status == 202
+            assert reader.call("GET", f"/v2/workers/fresh/manifests/{manifest.digest}").status == 404
+
+
+def test_tags_pushed_at_once_to_one_repository_all_survive(server: RegistryProcess) -> None:
+    each, repository = budget(sample=20, full=200), "workers/tags"
+
+    def push(number: int) -> None:
+        with Client(server.port) as client:
+            if not client.has_blob(repository, CONFIG.digest):
+                client.push_blob(repository, CONFIG)
+            for count in range(each):
+                manifest = image(CONFIG, [], annotations={"client": f"{number}", "count": f"{count}"})
+                client.push_manifest(repository, manifest, f"client{number}-{count}")
+
+    in_parallel(16, push)
+    wanted = {f"client{number}-{count}" for number in range(16) for count in range(each)}
+    with Client(server.port) as client:
+        assert set(client.tags(repository)) == wanted
+    deadline = time.monotonic() + 30
+    while set(disk.read_index(server.root / repository)[0]) != wanted:
+        assert time.monotonic() < deadline, "index.json never had every tag"
+        time.sleep(0.2)
+
+
+def test_a_blob_pushed_to_many_repositories_at_once_is_stored_once(server: RegistryProcess) -> None:
+    for count in range(budget(sample=10, full=100)):
+        blob = Blob(random.Random(SEED + count).randbytes(200_000))
+
+        def push(number: int, blob: Blob = blob) -> None:
+            with Client(server.port) as client:
+                client.push_blob(f"workers/dedupe{number}", blob, ("post", "put", "chunks", "stream")[number % 4])
+
+        in_parallel(8, push)
+        assert len(disk.identities(server.root, blob.digest)) == 1, "one inode for all repositories"
+
+
+def test_a_push_against_deletes_of_the_same_blob_always_ends_readable(server: RegistryProcess) -> None:
+    """While others delete it over and over, whoever was the last to be answered with 201 finds the blob there."""
+    repository, blob = "workers/contested", Blob(b"pushed and deleted" * 500)
+    path = f"/v2/{repository}/blobs/{blob.digest}"
+    for _ in range(budget(sample=15, full=300)):
+
+        def contest(number: int) -> None:
+            with Client(server.port) as client:
+                for _ in range(5):
+                    if number % 2:
+                        reply = client.call("DELETE", path)
+                        assert reply.status in {202, 404}, reply
+                    else:
+                        client.push_blob(repository, blob, "post" if number % 4 else "chunks")
+
+        in_parallel(6, contest)
+        with Client(server.port) as client:
+            client.push_blob(repository, blob, "put")
+            time.sleep(0.05)
+            reply = client.call("GET", path)
+            assert (reply.status, reply.body == blob.data) == (200, True)
+            assert (server.root / repository / "blobs" / "sha256" / blob.digest.split(":")[1]).exists()
+
+
+def test_a_manifest_deleted_and_pushed_again_stays(server: RegistryProcess) -> None:
+    """The bytes of a deleted manifest are unlinked behind the answer: not those of one that came back meanwhile."""
+    repository, manifest = "workers/returning", image(CONFIG, [], annotations={"comes": "back"})
+    with Client(server.port) as client:
+        client.push_blob(repository, CONFIG)
+        for number in range(budget(sample=30, full=500)):
+            client.push_manifest(repository, manifest, "tag")
+            assert client.call("DELETE", f"/v2/{repository}/manifests/{manifest.digest}").status == 202
+            time.sleep(random.Random(number).choice([0, 0, 0.3, 1.1]))
+            client.push_manifest(repository, manifest, "tag")
+            assert client.call("GET", f"/v2/{repository}/manifests/tag").body == manifest.data
+        time.sleep(1.5)
+        assert client.call("GET", f"/v2/{repository}/manifests/{manifest.digest}").body == manifest.data
+        assert disk.read_index(server.root / repository)[0] == {"tag": manifest.digest}
