@@ -1,0 +1,135 @@
+"""One process of a registry, called without a socket: a core on a directory and the application over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx2
+
+from registry.config import Settings
+from registry.images.core import Core
+from registry.server.application import create_application
+from registry.server.watch import Watch
+from tests.payloads import Blob, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from registry.api.edge import Edge
+    from registry.api.observation import Observation
+    from registry.storage.driver import StorageDriver
+
+HOST = "registry.test"
+Headers = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, decoded."""
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str | None:
+        """The code of the OCI error body, or None when there is no body."""
+        return cast("str", self.json["errors"][0]["code"]) if self.body else None
+
+    @property
+    def location(self) -> str:
+        """The Location header."""
+        return self.headers["location"]
+
+
+class Service:
+    """Nothing runs in the background: the lifespan is not sent, so a test decides when records are folded."""
+
+    def __init__(
+        self,
+        directory: Path,
+        sections: Mapping[str, Mapping[str, object]] | None = None,
+        *,
+        driver: StorageDriver | None = None,
+        peer: str = "127.0.0.1",
+    ) -> None:
+        given: dict[str, Any] = {"storage": {"root_directory": directory / "root", "fsync": False}}
+        for section, values in (sections or {}).items():
+            given.setdefault(section, {}).update(values)
+        settings = Settings(**given)
+        self.root = directory / "root"
+        self.core = Core.open(settings, driver)
+        self.observation = cast("Observation", create_application(self.core, settings, Watch(None, None)))
+        self.edge: Edge = cast("Any", self.observation)._application.state.edge
+        transport = httpx2.ASGITransport(self.observation, raise_app_exceptions=False, client=(peer, 1))
+        self._client = httpx2.AsyncClient(transport=transport, base_url=f"http://{HOST}")
+        self._runner = asyncio.Runner()
+
+    def close(self) -> None:
+        """Free everything."""
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+        self.edge.close()
+        self.core.close()
+
+    def call(
+        self, method: str, target: str, body: bytes | Sequence[bytes] = b"", headers: Headers | None = None
+    ) -> Reply:
+        """Send one request; a body in several parts goes without a length, as a chunked one."""
+        return self._runner.run(self._call(method, target, body, headers or {}))
+
+    async def _call(self, method: str, target: str, body: bytes | Sequence[bytes], headers: Headers) -> Reply:
+        content = body if isinstance(body, bytes) else _parts(body)
+        response = await self._client.request(method, target, content=content, headers=headers)
+        return Reply(response.status_code, dict(response.headers), response.content)
+
+    # ---- pushing, where how it is done is not what the test is about
+
+    def push_blob(self, repository: str, blob: Blob) -> None:
+        """Push a blob in one request."""
+        reply = self.call("POST", f"/v2/{repository}/blobs/uploads/?digest={blob.digest}", blob.data)
+        assert reply.status == 201, reply
+
+    def push(self, repository: str, reference: str, manifest: Manifest) -> Reply:
+        """Push a manifest."""
+        target = f"/v2/{repository}/manifests/{reference}"
+        reply = self.call("PUT", target, manifest.data, {"Content-Type": manifest.media_type})
+        assert reply.status == 201, reply
+        return reply
+
+    def begin(self, repository: str) -> str:
+        """Open an upload session; where it is."""
+        reply = self.call("POST", f"/v2/{repository}/blobs/uploads/")
+        assert reply.status == 202, reply
+        return reply.location
+
+
+async def _parts(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@contextlib.contextmanager
+def serving(
+    directory: Path,
+    sections: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    driver: StorageDriver | None = None,
+    peer: str = "127.0.0.1",
+) -> Iterator[Service]:
+    """A service for the length of a block."""
+    service = Service(directory, sections, driver=driver, peer=peer)
+    try:
+        yield service
+    finally:
+        service.close()
