@@ -1,0 +1,53 @@
+"""Every test here that asks for ``url`` or ``database`` runs twice: over SQLite and over PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.database.engine import Database
+from registry.database.migrate import upgrade_database
+from tests.database.postgresql import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One server for all tests."""
+    running = Cluster()
+    yield running
+    running.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'cache.db'}"
+    running = request.getfixturevalue("cluster")
+    assert isinstance(running, Cluster)
+    return running.create()
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    """With the newest schema."""
+    opened = Database(url)
+    upgrade_database(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """With the newest schema, for tests that leave nothing in it."""
+    if request.param == "sqlite":
+        opened = Database(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'cache.db'}")
+    else:
+        running = request.getfixturevalue("cluster")
+        assert isinstance(running, Cluster)
+        opened = Database(running.create())
+    upgrade_database(opened)
+    yield opened
+    opened.close()

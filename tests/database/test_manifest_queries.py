@@ -1,0 +1,133 @@
+"""The queries of manifests, their references, tags and referrers, over SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from registry.database import blobs, manifests, repositories
+from registry.database.engine import Database
+from registry.database.transaction import Transaction
+
+NOW = 1_750_000_000.25
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+@pytest.fixture
+def transaction(database: Database) -> Iterator[Transaction]:
+    with database.write() as connection:
+        yield connection
+
+
+@pytest.fixture
+def repository(transaction: Transaction) -> int:
+    return repositories.create(transaction, "team/app", signature="", now=NOW).id
+
+
+def put(
+    transaction: Transaction,
+    repository: int,
+    number: int,
+    *,
+    artifact_type: str | None = None,
+    subject: str | None = None,
+    annotations: str = "{}",
+) -> int:
+    blob = blobs.put(transaction, digest(number), size=number, leased_until=0)
+    manifests.put(
+        transaction,
+        repository,
+        blob,
+        media_type=IMAGE,
+        artifact_type=artifact_type,
+        subject=subject,
+        annotations=annotations,
+        now=NOW,
+    )
+    return blob
+
+
+def test_a_manifest_is_found_by_tag_and_digest_of_its_repository_only(
+    transaction: Transaction, repository: int
+) -> None:
+    blob = put(transaction, repository, 1)
+    other = repositories.create(transaction, "other", signature="", now=NOW).id
+    manifests.put_tag(transaction, repository, "v1", blob, sequence=1, now=NOW)
+    expected = manifests.ManifestRow(blob, digest(1), 1, IMAGE, "present")
+    assert manifests.by_tag(transaction, repository, "v1") == expected
+    assert manifests.by_digest(transaction, repository, digest(1)) == expected
+    assert manifests.of_repository(transaction, repository) == {digest(1): expected}
+    assert manifests.by_tag(transaction, repository, "V1") is None
+    assert manifests.by_tag(transaction, other, "v1") is None
+    assert manifests.by_digest(transaction, other, digest(1)) is None
+
+
+def test_a_tag_moves_and_goes(transaction: Transaction, repository: int) -> None:
+    first, second = put(transaction, repository, 1), put(transaction, repository, 2)
+    manifests.put_tag(transaction, repository, "v1", first, sequence=1, now=NOW)
+    manifests.put_tag(transaction, repository, "v1", second, sequence=2, now=NOW)
+    assert manifests.tags_named(transaction, repository, ["v1", "v2"]) == [("v1", digest(2), 2)]
+    assert manifests.tags_of(transaction, repository, first) == []
+    manifests.remove_tag(transaction, repository, "v1")
+    assert manifests.all_tags(transaction, repository) == {}
+
+
+def test_a_removed_manifest_takes_its_tags_and_references_with_it(transaction: Transaction, repository: int) -> None:
+    blob, child = put(transaction, repository, 1), put(transaction, repository, 2)
+    manifests.put_tag(transaction, repository, "v1", blob, sequence=1, now=NOW)
+    manifests.put_tag(transaction, repository, "child", child, sequence=2, now=NOW)
+    manifests.refer(transaction, repository, blob, [(digest(2), "manifest"), (digest(3), "blob")])
+    manifests.refer(transaction, repository, blob, [(digest(2), "manifest")])
+    assert manifests.referenced_by(transaction, repository, digest(2)) == [digest(1)]
+    assert manifests.children_of(transaction, repository, digest(1)) == [digest(2)]
+    manifests.remove(transaction, repository, blob)
+    assert manifests.referenced_by(transaction, repository, digest(2)) == []
+    assert manifests.referenced_by(transaction, repository, digest(3)) == []
+    assert list(manifests.all_tags(transaction, repository)) == ["child"]
+    assert list(manifests.of_repository(transaction, repository)) == [digest(2)]
+
+
+def test_at_most_ten_that_need_a_blob_are_named(transaction: Transaction, repository: int) -> None:
+    for number in range(12):
+        manifests.refer(transaction, repository, put(transaction, repository, number), [(digest(99), "blob")])
+    assert manifests.referenced_by(transaction, repository, digest(99)) == [digest(number) for number in range(10)]
+
+
+def test_referrers_are_filtered_and_paged_in_the_order_of_their_digests(
+    transaction: Transaction, repository: int
+) -> None:
+    for number in range(5, 0, -1):
+        kind = "application/sbom" if number % 2 else None
+        put(transaction, repository, number, subject=digest(9), artifact_type=kind, annotations='{"a":"50%"}')
+    put(transaction, repository, 6, subject=digest(8))
+
+    def found(artifact_type: str | None, last: str = "", count: int = 10) -> list[str]:
+        rows = manifests.referrers(
+            transaction, repository, digest(9), artifact_type=artifact_type, last=last, count=count
+        )
+        return [row.digest for row in rows]
+
+    assert found(None) == [digest(number) for number in range(1, 6)]
+    assert found(None, last=digest(2), count=2) == [digest(3), digest(4)]
+    assert found("application/sbom") == [digest(1), digest(3), digest(5)]
+    assert found("application/none") == []
+    [row] = manifests.referrers(transaction, repository, digest(9), artifact_type=None, last=digest(4), count=1)
+    assert row[1:] == (digest(5), 5, IMAGE, "application/sbom", '{"a":"50%"}')
+
+
+def test_a_referrer_whose_bytes_are_lost_is_not_listed(transaction: Transaction, repository: int) -> None:
+    blob = put(transaction, repository, 1, subject=digest(9))
+    blobs.set_state(transaction, blob, blobs.QUARANTINED)
+    assert manifests.referrers(transaction, repository, digest(9), artifact_type=None, last="", count=10) == []
+
+
+def test_a_manifest_put_again_is_replaced(transaction: Transaction, repository: int) -> None:
+    put(transaction, repository, 1, subject=digest(9))
+    put(transaction, repository, 1)
+    assert manifests.referrers(transaction, repository, digest(9), artifact_type=None, last="", count=10) == []
+    assert len(manifests.of_repository(transaction, repository)) == 1

@@ -1,0 +1,217 @@
+"""Every query, over SQLite and PostgreSQL: the same answers, with absent values and with long lists."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from registry.database import blobs, changes, leases, manifests, repositories, sessions
+from registry.database.engine import Database
+from registry.database.statement import Statement
+
+NOW = 1_750_000_000.25
+STORE = "local"
+HOUR = 3600.0
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def key(number: int) -> str:
+    return f"team/app/blobs/sha256/{number:064x}"
+
+
+STATEMENTS = [
+    pytest.param(statement, id=f"{module.__name__.rpartition('.')[2]}.{name}")
+    for module in (blobs, changes, leases, manifests, repositories, sessions)
+    for name, statement in sorted(vars(module).items())
+    if isinstance(statement, Statement)
+]
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_every_statement_can_be_planned(shared: Database, statement: Statement) -> None:
+    values: dict[str, object] = dict.fromkeys(re.findall(r"(?<!:):([a-z_]+)", statement._sql))
+    planned = Statement(f"EXPLAIN {statement._sql}", expanding=statement._expanding)
+    for count in (0, 1, 3):
+        if statement._expanding is not None:
+            values[statement._expanding] = [f"item {number}" for number in range(count)]
+        with shared.write() as connection:
+            assert list(connection.execute(planned, values))
+
+
+def test_names_and_tags_come_in_byte_order_and_in_pages(database: Database) -> None:
+    tags = ["a-b", "a_b", "aB", "ab", "B", "_", "1", "a.b", "b", "latest", "Latest"]
+    names = ["a/b", "a-b", "a_b", "a.b", "ab", "b", "a0", "a"]
+    with database.write() as connection:
+        for name in names:
+            repositories.create(connection, name, signature="", now=NOW)
+        row = repositories.create(connection, "a", signature="ignored", now=NOW + 1)
+        blob = blobs.put(connection, digest(1), size=1, leased_until=0)
+        for number, tag in enumerate(tags):
+            manifests.put_tag(connection, row.id, tag, blob, sequence=number, now=NOW)
+    with database.read() as connection:
+        assert repositories.names(connection) == sorted(names, key=str.encode)
+        assert repositories.page(connection, last="a-b", count=3) == ["a.b", "a/b", "a0"]
+        assert manifests.tag_page(connection, row.id, last="", count=100) == sorted(tags, key=str.encode)
+        assert manifests.tag_page(connection, row.id, last="B", count=2) == ["Latest", "_"]
+        assert [tag.name for tag in manifests.tags_of(connection, row.id, blob)] == sorted(tags, key=str.encode)
+        assert manifests.all_tags(connection, row.id)["ab"] == manifests.TagRow("ab", digest(1), 3)
+
+
+def test_a_repository_from_its_making_to_its_end(database: Database) -> None:
+    with database.write() as connection:
+        made = repositories.create(connection, "team/app", signature="s1", now=NOW)
+        assert repositories.create(connection, "team/app", signature="s2", now=NOW + 9) == made
+        assert repositories.get(connection, made.id) == made
+        assert repositories.allot(connection, made.id)[2:4] == (made.version + 1, 1)
+        repositories.raise_version(connection, made.id)
+        repositories.set_folded(connection, made.id, folded=1, signature="s3")
+        repositories.set_folded(connection, made.id, folded=0, signature="older")
+        row = repositories.find(connection, "team/app")
+        assert row == made._replace(version=made.version + 2, sequence=1, folded=1, signature="s3")
+        repositories.set_signature(connection, made.id, "s4")
+        repositories.set_reconciled(connection, made.id, sequence=7, folded=5, signature="s5")
+        row = repositories.find(connection, "team/app")
+        assert row == made._replace(version=made.version + 3, sequence=7, folded=5, signature="s5")
+        changes.add(connection, made.id, 7, b"{}\n", state=changes.PENDING, now=NOW)
+        assert repositories.unfolded(connection, before=NOW) == []
+        assert repositories.unfolded(connection, before=NOW + 1) == ["team/app"]
+        repositories.remove(connection, made.id)
+        assert repositories.find(connection, "team/app") is None
+        assert repositories.get(connection, made.id) is None
+        assert changes.of_repository(connection, made.id) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 1200])
+def test_members_and_tags_are_found_in_lists_of_any_length(database: Database, count: int) -> None:
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="", now=NOW)
+        for number in range(count):
+            blob = blobs.put(connection, digest(number), size=number, leased_until=0)
+            blobs.join(connection, row.id, blob, now=NOW)
+            manifests.put_tag(connection, row.id, f"t{number}", blob, sequence=1, now=NOW)
+        wanted = [digest(number) for number in range(count + 1)]
+        assert list(blobs.members(connection, row.id, wanted)) == sorted(wanted[:count])
+        found = manifests.tags_named(connection, row.id, [f"t{number}" for number in range(count)])
+        assert len(found) == count
+
+
+def test_a_blob_and_its_lease_and_state(database: Database) -> None:
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="", now=NOW)
+        blob = blobs.put(connection, digest(1), size=10, leased_until=NOW + HOUR)
+        assert blobs.put(connection, digest(1), size=11, leased_until=NOW) == blob
+        assert blobs.find(connection, digest(1)) == blobs.BlobRow(blob, digest(1), 11, "present", 0, None, NOW + HOUR)
+        assert blobs.adopt(connection, digest(1), size=99).size == 11
+        assert blobs.adopt(connection, digest(2), size=5).leased_until == 0
+        blobs.lease(connection, blob, until=NOW)
+        assert blobs.find(connection, digest(1))[6] == NOW + HOUR  # type: ignore[index] # it is there
+        assert blobs.member(connection, row.id, digest(1)) is None
+        blobs.join(connection, row.id, blob, now=NOW)
+        blobs.join(connection, row.id, blob, now=NOW + 1)
+        assert blobs.member(connection, row.id, digest(1)) == (blob, digest(1), 11, "present", NOW + HOUR)
+        assert blobs.holders(connection, blob) == ["team/app"]
+        blobs.set_state(connection, blob, blobs.CLAIMED)
+        blobs.lease(connection, blob, until=NOW + 2 * HOUR)
+        assert blobs.find(connection, digest(1))[3:7] == ("claimed", 0, None, NOW + HOUR)  # type: ignore[index] # likewise
+        assert blobs.leave(connection, row.id, blob)
+        assert not blobs.leave(connection, row.id, blob)
+
+
+def test_a_place_is_claimed_once_until_the_deadline(database: Database) -> None:
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="", now=NOW)
+        blob = blobs.put(connection, digest(1), size=1, leased_until=0)
+        blobs.adopt_location(connection, blob, store=STORE, key=key(1), size=1, signature="i")
+        blobs.adopt_location(connection, blob, store=STORE, key=key(1), size=2, signature="j")
+        place = blobs.location_at(connection, STORE, key(1))
+        assert place is not None
+        assert place[1:] == (blob, key(1), 1, "current", None, None, None)
+        blobs.set_verified(connection, place.id, now=NOW)
+        blobs.join(connection, row.id, blob, now=NOW)
+        held = blobs.held(connection, row.id, digest(1), store=STORE, key=key(1))
+        assert held is not None
+        assert tuple(held) == (blob, digest(1), 1, "present", 0, place.id, "current", NOW)
+        orphan: dict[str, Any] = {"store": STORE, "key": key(1), "now": NOW}
+        assert not blobs.claim_orphan(connection, row.id, blob, **orphan, token="t0", deadline=NOW + 60)
+        assert blobs.claim_location(connection, blob, **orphan, token="t1", deadline=NOW + 60)
+        assert not blobs.claim_location(connection, blob, **orphan, token="t2", deadline=NOW + 60)
+        assert blobs.locations(connection, blob, STORE) == []
+        assert blobs.expired_claims(connection, STORE, now=NOW + 60) == []
+        [expired] = blobs.expired_claims(connection, STORE, now=NOW + 61)
+        assert blobs.claim_expired(connection, expired, store=STORE, token="t3", now=NOW + 61, deadline=NOW + 120)
+        assert not blobs.claim_expired(connection, expired, store=STORE, token="t4", now=NOW + 61, deadline=NOW + 120)
+        assert blobs.find(connection, digest(1))[4] == 2  # type: ignore[index] # it is there
+        blobs.remove_location(connection, store=STORE, key=key(1), token="t1")
+        assert blobs.keys_below(connection, STORE, "team/app/blobs/sha256") == {key(1)}
+        blobs.remove_location(connection, store=STORE, key=key(1), token="t3")
+        assert blobs.keys_below(connection, STORE, "team/app/blobs/sha256") == set()
+
+
+def test_a_publication_ends_a_claim_and_a_found_loss_forgets_the_place(database: Database) -> None:
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="", now=NOW)
+        blob = blobs.put(connection, digest(1), size=1, leased_until=0)
+        for verified_at in (None, NOW):
+            blobs.put_location(
+                connection, blob, store=STORE, key=key(1), size=1, signature="i", verified_at=verified_at
+            )
+        claim: dict[str, Any] = {"store": STORE, "key": key(1), "now": NOW, "deadline": NOW + 60}
+        assert blobs.claim_orphan(connection, row.id, blob, token="t1", **claim)
+        blobs.put_location(connection, blob, store=STORE, key=key(1), size=1, signature="k", verified_at=NOW)
+        blobs.remove_location(connection, store=STORE, key=key(1), token="t1")
+        [place] = blobs.locations(connection, blob, STORE)
+        assert place[3:] == (1, "current", None, None, NOW)
+        blobs.forget_location(connection, store=STORE, key=key(1))
+        assert blobs.location_at(connection, STORE, key(1)) is None
+
+
+def test_changes_wait_until_they_are_recorded_and_folded(database: Database) -> None:
+    record = b'{"text":"\xc3\xa4 % \x00"}\n'
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="", now=NOW)
+        for number in (2, 1, 3):
+            changes.add(connection, row.id, number, record, state=changes.PENDING, now=NOW)
+        changes.add(connection, row.id, 1, b"another", state=changes.RECORDED, now=NOW)
+        changes.mark_recorded(connection, [(row.id, 1), (row.id, 3)])
+        changes.mark_recorded(connection, [])
+        states = [change.state for change in changes.of_repository(connection, row.id)]
+        assert states == [changes.RECORDED, changes.PENDING, changes.RECORDED]
+        changes.remove_folded(connection, row.id, folded=2)
+        [pending, recorded] = changes.of_repository(connection, row.id)
+        assert pending == (2, changes.PENDING, NOW, record)
+        assert recorded.sequence == 3
+        changes.remove_all(connection, row.id)
+        assert changes.of_repository(connection, row.id) == []
+
+
+def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
+    moved: dict[str, Any] = {"digest": None, "driver_state": "%s :x", "now": NOW + 1}
+    with database.write() as connection:
+        sessions.add(connection, "u1", "team/app", algorithm="sha256", digest=digest(0), driver_state="", now=NOW)
+        assert sessions.find(connection, "u1") == ("u1", "team/app", 0, "sha256", digest(0), "")
+        assert sessions.find(connection, "u2") is None
+        assert sessions.advance(connection, "u1", before=0, offset=1 << 40, **moved)
+        assert not sessions.advance(connection, "u1", before=0, offset=1, **moved)
+        assert sessions.find(connection, "u1") == ("u1", "team/app", 1 << 40, "sha256", None, "%s :x")
+        assert sessions.expired(connection, before=NOW + 1) == []
+        assert [row.id for row in sessions.expired(connection, before=NOW + 2)] == ["u1"]
+        assert sessions.count(connection) == 1
+        assert sessions.remove(connection, "u1")
+        assert not sessions.remove(connection, "u1")
+
+
+def test_a_lease_has_one_holder_until_its_deadline(database: Database) -> None:
+    with database.write() as connection:
+        assert leases.take(connection, "fold", "a", now=NOW, deadline=NOW + 10)
+        assert leases.take(connection, "fold", "a", now=NOW, deadline=NOW + 20)
+        assert not leases.take(connection, "fold", "b", now=NOW + 20, deadline=NOW + 30)
+        assert leases.take(connection, "fold", "b", now=NOW + 21, deadline=NOW + 30)
+        leases.free(connection, "fold", "a")
+        assert not leases.take(connection, "fold", "a", now=NOW + 22, deadline=NOW + 30)
+        leases.free(connection, "fold", "b")
+        assert leases.take(connection, "fold", "a", now=NOW + 22, deadline=NOW + 30)
