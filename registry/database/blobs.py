@@ -9,7 +9,7 @@ from registry.database.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Row, Transaction
 
 PRESENT = "present"
 MISSING = "missing"
@@ -76,6 +76,15 @@ class MemberRow(NamedTuple):
 _BLOB = "id, digest, size, state, generation, claim_deadline, leased_until"
 _LOCATION = "id, blob_id, key, size, state, claim_token, claim_deadline, verified_at"
 _FIND = Statement(f"SELECT {_BLOB} FROM blob WHERE digest = :digest")  # noqa: S608 - constant columns
+_WITH_PLACE = (
+    "SELECT b.id, b.digest, b.size, b.state, b.generation, b.claim_deadline, b.leased_until,"
+    " l.id, l.blob_id, l.key, l.size, l.state, l.claim_token, l.claim_deadline, l.verified_at"
+    " FROM blob b LEFT JOIN blob_location l ON l.store = :store AND l.key = :key WHERE b.digest = :digest"
+)
+_AT = Statement(_WITH_PLACE)
+_LOCK_AT = Statement(_WITH_PLACE, locking="b")
+_LOCK = Statement(f"SELECT {_BLOB} FROM blob WHERE digest = :digest", locking="blob")  # noqa: S608 - constant columns
+_LOCK_ID = Statement("SELECT id FROM blob WHERE id = :id", locking="blob")
 _PUT = Statement(
     "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
     " VALUES (:algorithm, :digest, :size, 'present', 0, :leased_until)"
@@ -175,9 +184,31 @@ def adopt(connection: Transaction, digest: str, *, size: int) -> BlobRow:
     return row
 
 
+def at(connection: Transaction, digest: str, *, store: str, key: str) -> tuple[BlobRow | None, LocationRow | None]:
+    """The blob with this digest and what is noted of its own place ``key``."""
+    return _with_place(connection.execute(_AT, {"digest": digest, "store": store, "key": key}).first())
+
+
+def lock_at(connection: Transaction, digest: str, *, store: str, key: str) -> tuple[BlobRow | None, LocationRow | None]:
+    """As ``at``, and the blob is locked as by ``lock``.
+
+    Where this had to wait, the place is as it was before: whoever claimed it has raised the blob's generation.
+    """
+    return _with_place(connection.execute(_LOCK_AT, {"digest": digest, "store": store, "key": key}).first())
+
+
 def find(connection: Transaction, digest: str) -> BlobRow | None:
     """The blob with this digest, or None."""
     row = connection.execute(_FIND, {"digest": digest}).first()
+    return BlobRow(*row) if row else None
+
+
+def lock(connection: Transaction, digest: str) -> BlobRow | None:
+    """As ``find``, and until this transaction ends no other publishes or claims the blob.
+
+    A blob is locked after repositories and before its locations, so that two never wait for each other.
+    """
+    row = connection.execute(_LOCK, {"digest": digest}).first()
     return BlobRow(*row) if row else None
 
 
@@ -227,6 +258,7 @@ def claim_location(
 ) -> bool:
     """Take the right to delete the object at ``key`` until ``deadline``. False: another has it, or it is gone."""
     values = {"store": store, "key": key, "token": token, "now": now, "deadline": deadline}
+    connection.execute(_LOCK_ID, {"id": blob_id})
     if not connection.execute(_CLAIM_LOCATION, values).rowcount:
         return False
     connection.execute(_RAISE_GENERATION, {"id": blob_id})
@@ -238,6 +270,7 @@ def claim_expired(
 ) -> bool:
     """Take over a deletion whose claim has run out, while nobody has published there again."""
     values = {"store": store, "key": place.key, "token": token, "now": now, "deadline": deadline}
+    connection.execute(_LOCK_ID, {"id": place.blob_id})
     if not connection.execute(_CLAIM_EXPIRED, values).rowcount:
         return False
     connection.execute(_RAISE_GENERATION, {"id": place.blob_id})
@@ -257,6 +290,7 @@ def claim_orphan(
 ) -> bool:
     """As ``claim_location``, but only while the repository does not have the blob."""
     values = {"repository": repository_id, "store": store, "key": key, "token": token, "now": now, "deadline": deadline}
+    connection.execute(_LOCK_ID, {"id": blob_id})
     if not connection.execute(_CLAIM_ORPHAN, values).rowcount:
         return False
     connection.execute(_RAISE_GENERATION, {"id": blob_id})
@@ -315,3 +349,10 @@ def holders(connection: Transaction, blob_id: int) -> list[str]:
 
 def _batches(digests: list[str]) -> Iterable[Sequence[str]]:
     return (digests[start : start + BATCH] for start in range(0, len(digests), BATCH))
+
+
+def _with_place(row: Row | None) -> tuple[BlobRow | None, LocationRow | None]:
+    if row is None:
+        return None, None
+    count = len(BlobRow._fields)
+    return BlobRow(*row[:count]), LocationRow(*row[count:]) if row[count] is not None else None

@@ -28,6 +28,7 @@ class RepositoryRow(NamedTuple):
 _COLUMNS = "id, name, version, sequence, folded, signature"
 _FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
 _GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
+_LOCK = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", locking="repository")  # noqa: S608 - constant columns
 _CREATE = Statement(
     "INSERT INTO repository (name, version, sequence, folded, signature, created_at)"
     " VALUES (:name, :version, 0, 0, :signature, :now) ON CONFLICT (name) DO NOTHING"
@@ -62,6 +63,15 @@ def find(connection: Transaction, name: str) -> RepositoryRow | None:
 def get(connection: Transaction, repository_id: int) -> RepositoryRow | None:
     """The repository with this id, or None."""
     row = connection.execute(_GET, {"id": repository_id}).first()
+    return RepositoryRow(*row) if row else None
+
+
+def lock(connection: Transaction, repository_id: int) -> RepositoryRow | None:
+    """As ``get``, and until this transaction ends no other changes the repository.
+
+    Whoever decides by its rows locks first; and it is locked before blobs, so that two never wait for each other.
+    """
+    row = connection.execute(_LOCK, {"id": repository_id}).first()
     return RepositoryRow(*row) if row else None
 
 

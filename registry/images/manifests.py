@@ -157,6 +157,7 @@ class Manifests:
         self._check_deletable()
         repository = self._repositories.require(name)
         with self._stores.database.write() as connection:
+            repository_rows.lock(connection, repository.id)
             found = manifest_rows.tags_named(connection, repository.id, [tag])
             if not found:
                 raise ManifestUnknown(f"repository {name} has no tag {tag}")
@@ -173,6 +174,7 @@ class Manifests:
         self._check_deletable()
         repository = self._repositories.require(name)
         with self._stores.database.write() as connection:
+            repository_rows.lock(connection, repository.id)
             row = manifest_rows.by_digest(connection, repository.id, digest)
             if row is None:
                 raise ManifestUnknown(f"repository {name} has no manifest {digest}")

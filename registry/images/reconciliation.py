@@ -112,7 +112,7 @@ class Reconciliation:
         self._adopt_blobs(repository, view)
         stores = self._stores
         with stores.database.write() as connection:
-            current = repository_rows.get(connection, repository.id)
+            current = repository_rows.lock(connection, repository.id)
             if current is None:
                 raise _Moved
             behind = row is None or view.last > row.sequence

@@ -1,0 +1,191 @@
+"""Transactions: whole or not at all, one after the other for the same repository, and possible again after a loss."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from registry.database import blobs, changes, repositories
+from registry.database.engine import Database
+from registry.database.errors import DatabaseUnavailable
+from registry.database.statement import Statement
+from tests.database.postgresql import Cluster
+
+NOW = 1_750_000_000.0
+DIGEST = f"sha256:{1:064x}"
+ROUNDS = 25
+
+
+def allot(url: str, repository: int) -> list[int]:
+    """Allot numbers as a worker does; the numbers it got."""
+    database = Database(url)
+    got = []
+    for _ in range(ROUNDS):
+        with database.write() as connection:
+            row = repositories.allot(connection, repository)
+            changes.add(connection, repository, row.sequence, b"{}\n", state=changes.PENDING, now=NOW)
+        got.append(row.sequence)
+    database.close()
+    return got
+
+
+def test_processes_that_change_a_repository_never_get_one_number_twice(database: Database, url: str) -> None:
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="", now=NOW)
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        numbers = pool.starmap(allot, [(url, row.id)] * 4, chunksize=1)
+        pool.close()
+        pool.join()
+    assert sorted(itertools.chain(*numbers)) == list(range(1, 4 * ROUNDS + 1))
+    with database.read() as connection:
+        after = repositories.get(connection, row.id)
+        assert after is not None
+        assert (after.sequence, after.version) == (4 * ROUNDS, row.version + 4 * ROUNDS)
+        assert len(changes.of_repository(connection, row.id)) == 4 * ROUNDS
+
+
+def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
+    def fail() -> None:
+        with database.write() as connection:
+            repositories.create(connection, "team/app", signature="", now=NOW)
+            raise KeyError("team/app")
+
+    with pytest.raises(KeyError):
+        fail()
+    with database.read() as connection:
+        assert repositories.names(connection) == []
+
+
+def test_a_statement_that_fails_undoes_what_went_before_it(database: Database) -> None:
+    def fail() -> None:
+        with database.write() as connection:
+            repositories.create(connection, "team/app", signature="", now=NOW)
+            blobs.join(connection, 12345, 67890, now=NOW)  # neither exists
+
+    with pytest.raises(DatabaseUnavailable):
+        fail()
+    with database.write() as connection:
+        assert repositories.names(connection) == []
+
+
+def test_a_read_sees_one_state_of_the_database(database: Database) -> None:
+    with database.read() as reader:
+        assert repositories.names(reader) == []
+        with database.write() as writer:
+            repositories.create(writer, "team/app", signature="", now=NOW)
+        assert repositories.names(reader) == []
+    with database.read() as reader:
+        assert repositories.names(reader) == ["team/app"]
+
+
+def test_a_read_cannot_write_on_postgresql(database: Database) -> None:
+    if database.is_sqlite:
+        return  # SQLite would take the write as one that does not wait for its turn
+    with pytest.raises(DatabaseUnavailable, match="read-only"), database.read() as connection:
+        repositories.create(connection, "team/app", signature="", now=NOW)
+
+
+def test_text_with_percent_signs_and_colons_is_kept(database: Database) -> None:
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="100% %s %(x)s :name ä", now=NOW)
+    assert row.signature == "100% %s %(x)s :name ä"
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        pytest.param(lambda connection, repository, _blob: repositories.lock(connection, repository), id="repository"),
+        pytest.param(lambda connection, _repository, _blob: blobs.lock(connection, DIGEST), id="blob"),
+        pytest.param(
+            lambda connection, _repository, _blob: blobs.lock_at(connection, DIGEST, store="local", key="k"), id="place"
+        ),
+    ],
+)
+def test_two_writers_that_lock_the_same_row_go_one_after_the_other(
+    database: Database, lock: Callable[..., object]
+) -> None:
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="", now=NOW)
+        blob = blobs.put(connection, DIGEST, size=1, leased_until=0)
+    inside, seen = threading.Event(), []
+
+    def second() -> None:
+        inside.wait(10)
+        with database.write() as connection:
+            lock(connection, row.id, blob)
+            seen.append(blobs.member(connection, row.id, DIGEST))
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(second)
+        with database.write() as connection:
+            lock(connection, row.id, blob)
+            inside.set()
+            time.sleep(0.3)
+            assert not seen
+            blobs.join(connection, row.id, blob, now=NOW)
+        future.result(10)
+    assert seen != [None]
+
+
+def test_a_database_that_stops_is_unavailable_and_is_used_again_when_it_is_back(cluster: Cluster) -> None:
+    database = Database(cluster.create())
+    names = Statement("SELECT 1")
+    with database.read() as connection:
+        assert list(connection.execute(names, {})) == [(1,)]
+    cluster.stop()
+    try:
+        with pytest.raises(DatabaseUnavailable), database.read() as connection:
+            connection.execute(names, {})
+    finally:
+        cluster.start()
+    with database.read() as connection:
+        assert list(connection.execute(names, {})) == [(1,)]
+    database.close()
+
+
+def test_a_connection_that_is_cut_in_a_transaction_undoes_it(cluster: Cluster) -> None:
+    database = Database(cluster.create())
+    with database.write() as connection:
+        connection.run("CREATE TABLE kept (number INTEGER)")
+
+    def cut() -> None:
+        with database.write() as connection:
+            connection.run("INSERT INTO kept VALUES (1)")
+            cluster.stop()
+            cluster.start()
+            connection.run("INSERT INTO kept VALUES (2)")
+
+    with pytest.raises(DatabaseUnavailable):
+        cut()
+    with database.read() as connection:
+        assert connection.execute(Statement("SELECT count(*) FROM kept"), {}).one() == (0,)
+    database.close()
+
+
+def test_a_file_that_another_program_locks_is_unavailable(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.database.engine.BUSY_TIMEOUT", 0.1)
+    path = f"{tmp_path}/cache.db"
+    database = Database(f"sqlite:///{path}")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseUnavailable, match="locked"), database.write():
+        pass
+    other.execute("ROLLBACK")
+    other.close()
+    with database.write() as connection:
+        connection.run("CREATE TABLE free (number INTEGER)")
+    database.close()
+
+
+def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: object) -> None:
+    database = Database(f"postgresql+psycopg://nobody@/none?host={tmp_path}")
+    with pytest.raises(DatabaseUnavailable), database.read():
+        pass
+    database.close()
