@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from registry.database.errors import DatabaseUnavailable
+from registry.database.group_commit import GroupCommit
 from registry.database.transaction import Transaction
 from registry.database.write_lock import WriteLock
 
@@ -47,11 +48,14 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self._lock: WriteLock | None = None
+        self._group: GroupCommit | None = None
         self._idle: deque[PoolProxiedConnection] = deque()
         if self.is_sqlite:
             self._lock = WriteLock(self.path)
             self.engine = _sqlite_engine(url)
             self._begin_read, self._begin_write = "BEGIN", "BEGIN IMMEDIATE"
+            self._writer = self._connect()
+            self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.engine.dialect))
         else:
             self.engine = create_engine(
                 self.url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT
@@ -73,11 +77,15 @@ class Database:
         """A transaction that sees one state of the database. Raises DatabaseUnavailable."""
         return self._transaction(self._begin_read)
 
+    def look(self) -> contextlib.AbstractContextManager[Transaction]:
+        """As ``read``, for a single statement, which sees one state by itself."""
+        return self._transaction(None if self.is_sqlite else self._begin_read)
+
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         """A transaction that commits when the block ends and rolls back when it raises. Raises DatabaseUnavailable."""
-        with self._lock or contextlib.nullcontext(), self._transaction(self._begin_write) as transaction:
-            yield transaction
+        with self._mapped_errors(), self._group.write() if self._group else self._transaction(self._begin_write) as own:
+            yield own
 
     @contextlib.contextmanager
     def schema(self) -> Iterator[Connection]:
@@ -102,16 +110,18 @@ class Database:
             self._lock.close()
 
     @contextlib.contextmanager
-    def _transaction(self, begin: str) -> Iterator[Transaction]:
+    def _transaction(self, begin: str | None) -> Iterator[Transaction]:
         with self._mapped_errors():
             connection = self._take()
             transaction = Transaction(connection.driver_connection, self.engine.dialect)
             try:
-                transaction.run(begin)
+                if begin is not None:
+                    transaction.run(begin)
                 yield transaction
-                transaction.run("COMMIT")
+                if begin is not None:
+                    transaction.run("COMMIT")
             except BaseException as error:
-                self._roll_back(connection, transaction, broken=isinstance(error, self._dbapi_error))
+                self._roll_back(connection, transaction, begun=begin is not None, error=error)
                 raise
             transaction.close()
             self._idle.append(connection)
@@ -121,11 +131,18 @@ class Database:
         try:
             return self._idle.pop()
         except IndexError:
-            return self.engine.raw_connection()
+            return self._connect()
 
-    def _roll_back(self, connection: PoolProxiedConnection, transaction: Transaction, *, broken: bool) -> None:
+    def _connect(self) -> PoolProxiedConnection:
+        return self.engine.raw_connection()
+
+    def _roll_back(
+        self, connection: PoolProxiedConnection, transaction: Transaction, *, begun: bool, error: BaseException
+    ) -> None:
+        broken = isinstance(error, self._dbapi_error)
         try:
-            transaction.run("ROLLBACK")
+            if begun:
+                transaction.run("ROLLBACK")
             transaction.close()
         except self._dbapi_error:
             broken = True

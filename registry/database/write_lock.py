@@ -23,7 +23,8 @@ class WriteLock:
         self._threads = threading.Lock()
         self._file = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
+        """Wait for the turn."""
         self._threads.acquire()
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -31,11 +32,18 @@ class WriteLock:
             self._threads.release()
             raise
 
-    def __exit__(self, *exc: object) -> None:
+    def release(self) -> None:
+        """End the turn, in any thread of this process."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         finally:
             self._threads.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
 
     def close(self) -> None:
         """Free the descriptor."""

@@ -123,6 +123,7 @@ class Blobs:
     # ----
 
     def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
+        repository_rows.lock(connection, repository.id)
         member = blob_rows.member(connection, repository.id, digest)
         if member is None:
             raise BlobUnknown
@@ -140,10 +141,10 @@ class Blobs:
 
     def _held(self, repository: RepositoryRow, digest: Digest) -> HeldRow:
         key, store = self._stores.layout.blob(repository.name, digest), self._stores.driver.name
-        with self._stores.database.read() as connection:
+        with self._stores.database.look() as connection:
             held = blob_rows.held(connection, repository.id, digest, store=store, key=key)
         if held is None and self._adopt(repository, digest, key):
-            with self._stores.database.read() as connection:
+            with self._stores.database.look() as connection:
                 held = blob_rows.held(connection, repository.id, digest, store=store, key=key)
         if held is None or held.state != blob_rows.PRESENT:
             raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
@@ -158,7 +159,7 @@ class Blobs:
             stat = driver.stat(key)
         except PathNotFound:
             return False
-        with stores.database.read() as connection:
+        with stores.database.look() as connection:
             if blob_rows.location_at(connection, driver.name, key) is not None:
                 return False  # it left this repository: about to be deleted
         with self._verifying.hold(key):
@@ -193,7 +194,7 @@ class Blobs:
         """Hash adopted bytes before they are served, once; wrong ones are quarantined (I6)."""
         store = self._stores.driver.name
         with self._verifying.hold(key):
-            with self._stores.database.read() as connection:
+            with self._stores.database.look() as connection:
                 place = blob_rows.location_at(connection, store, key)
             if place is None or place.verified_at is not None:
                 return
@@ -211,7 +212,8 @@ class Blobs:
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""
         with self._stores.database.write() as connection:
-            blob = blob_rows.find(connection, digest)
+            repository_rows.lock(connection, repository.id)
+            blob = blob_rows.lock(connection, digest)
             if blob is None:
                 return
             if self._stores.layout.per_repository:

@@ -69,7 +69,7 @@ class Folding:
 
     def abandoned(self) -> list[str]:
         """Names of the repositories with changes that their own process should have folded long ago."""
-        with self._stores.database.read() as connection:
+        with self._stores.database.look() as connection:
             return repository_rows.unfolded(connection, before=self._stores.clock() - ABANDONED_SECONDS)
 
     def fold(self, name: str) -> int:
@@ -144,7 +144,7 @@ class Folding:
         """Whether another process of ours wrote this index and is about to say so in the row."""
         deadline = time.monotonic() + NOTE_SECONDS
         while time.monotonic() < deadline:
-            with self._stores.database.read() as connection:
+            with self._stores.database.look() as connection:
                 row = repository_rows.find(connection, name)
             if row is None or row.signature == signature:
                 return True
@@ -154,6 +154,7 @@ class Folding:
     def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str) -> None:
         done = [(row.id, change.sequence) for change in changes]
         with self._stores.database.write() as connection:
+            repository_rows.lock(connection, row.id)
             change_rows.mark_recorded(connection, done)
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
             repository_rows.set_folded(connection, row.id, folded=changes[-1].sequence, signature=signature)

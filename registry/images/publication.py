@@ -71,10 +71,12 @@ class Publication:
 
     def _look(self, digest: Digest, key: str) -> tuple[BlobRow | None, LocationRow | None, list[LocationRow]]:
         store = self._stores.driver.name
-        with self._stores.database.read() as connection:
-            blob = blob_rows.find(connection, digest)
-            there = blob_rows.location_at(connection, store, key)
-            others = blob_rows.locations(connection, blob.id, store) if blob and self._shares else []
+        with self._stores.database.look() as connection:
+            blob, there = blob_rows.at(connection, digest, store=store, key=key)
+        others: list[LocationRow] = []
+        if blob is not None and self._shares:
+            with self._stores.database.look() as connection:
+                others = blob_rows.locations(connection, blob.id, store)
         return blob, there, [other for other in others if other.key != key]
 
     @property
@@ -121,15 +123,14 @@ class Publication:
         stores = self._stores
         store, now = stores.driver.name, stores.clock()
         with stores.database.write() as connection:
-            row = blob_rows.find(connection, digest)
+            current = repository_rows.lock(connection, repository.id)
+            if current is None:
+                raise NameUnknown
+            row, there = blob_rows.lock_at(connection, digest, store=store, key=key)
             if row is not None:
-                there = blob_rows.location_at(connection, store, key)
                 moved = row.generation != (before.generation if before is not None else 0)
                 if moved or self._removal.in_progress(row, there):
                     return None
-            current = repository_rows.get(connection, repository.id)
-            if current is None:
-                raise NameUnknown
             until = now + stores.rules.lease
             blob_id = blob_rows.put(connection, digest, size=stat.size, leased_until=until)
             blob_rows.put_location(

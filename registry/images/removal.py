@@ -74,7 +74,7 @@ class Removal:
             return
         claim, now = self._new_claim(stores.layout.blob(repository.name, digest))
         with stores.database.write() as connection:
-            blob = blob_rows.find(connection, digest)
+            blob = blob_rows.lock(connection, digest)
             claimed = blob is not None and blob_rows.claim_orphan(
                 connection,
                 repository.id,
@@ -91,7 +91,7 @@ class Removal:
     def finish_abandoned(self) -> int:
         """Finish deletions whose deleter was killed. Returns how many. What was published again meanwhile is kept."""
         stores, finished = self._stores, 0
-        with stores.database.read() as connection:
+        with stores.database.look() as connection:
             abandoned = blob_rows.expired_claims(connection, stores.driver.name, now=stores.clock())
         for place in abandoned:
             claim, now = self._new_claim(place.key)

@@ -89,7 +89,7 @@ class Repositories:
 
     def page(self, *, last: str, count: int) -> list[str]:
         """At most ``count`` names after ``last``, in byte order."""
-        with self._stores.database.read() as connection:
+        with self._stores.database.look() as connection:
             return repository_rows.page(connection, last=last, count=count)
 
     def on_storage(self) -> Iterator[str]:
@@ -107,7 +107,7 @@ class Repositories:
             )
 
     def _find(self, name: str) -> RepositoryRow | None:
-        with self._stores.database.read() as connection:
+        with self._stores.database.look() as connection:
             return repository_rows.find(connection, name)
 
     def _make(self, name: str) -> RepositoryRow:

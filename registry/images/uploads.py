@@ -149,7 +149,7 @@ class Uploads:
 
     def find(self, name: str, upload_id: str) -> SessionRow:
         """The session. Raises BlobUploadUnknown, also for a session of another repository."""
-        with self._stores.database.read() as connection:
+        with self._stores.database.look() as connection:
             row = session_rows.find(connection, upload_id)
         if row is None or row.repository != name:
             raise BlobUploadUnknown
@@ -215,14 +215,14 @@ class Uploads:
         Returns how many. An upload that is being written to is not touched.
         """
         before, freed = self._stores.clock() - self._stores.rules.upload_expiry, 0
-        with self._stores.database.read() as connection:
+        with self._stores.database.look() as connection:
             expired = session_rows.expired(connection, before=before)
         for row in expired:
             freed += self._expire(row)
         for entry in self._stores.driver.uploads():
             if entry.modified >= before:
                 continue
-            with self._stores.database.read() as connection:
+            with self._stores.database.look() as connection:
                 known = session_rows.find(connection, entry.upload_id)
             if known is None:
                 self._stores.driver.discard_upload(entry.upload_id, "")
@@ -233,7 +233,7 @@ class Uploads:
 
     def count(self) -> int:
         """Open sessions."""
-        with self._stores.database.read() as connection:
+        with self._stores.database.look() as connection:
             return session_rows.count(connection)
 
     def _expire(self, row: SessionRow) -> bool:

@@ -64,7 +64,7 @@ def rebuild_core(core: Core, *, on_progress: OnProgress | None = None) -> Rebuil
 
 def _forget_absent(core: Core, present: set[str]) -> int:
     removed = 0
-    with core.stores.database.read() as connection:
+    with core.stores.database.look() as connection:
         known = repository_rows.names(connection)
     for name in known:
         if name in present or _is_on_storage(core, name):
