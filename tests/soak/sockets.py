@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from tests.servers import RegistryProcess
+    from tests.soak.client import Client
 
 
-def server_of(client_port: int, server_port: int, processes: Iterable[int]) -> int | None:
-    """The one of ``processes`` that has accepted the connection from ``client_port``; None while nobody has."""
-    inode = _inode(local=server_port, remote=client_port)
-    if inode is None:
-        return None
-    for pid in processes:
+def serving_process(client: Client, server: RegistryProcess) -> int:
+    """The process of a server that has accepted this client's connection; opens it with a request."""
+    assert client.call("GET", "/v2/").status == 200
+    assert client.connection.sock is not None, "the connection is kept"
+    inode = _inode(local=server.port, remote=client.connection.sock.getsockname()[1])
+    for pid in server.processes():
         with suppress(OSError):
             for descriptor in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(OSError):
                     if str(descriptor.readlink()) == f"socket:[{inode}]":
                         return pid
-    return None
+    raise AssertionError("nobody holds the connection that was just answered")
 
 
 def _inode(*, local: int, remote: int) -> str | None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.payloads import Blob
 from tests.servers import RegistryProcess
 from tests.soak import disk
 from tests.soak.budget import SEED, announce, budget
-from tests.soak.client import Client
+from tests.soak.client import BROKEN, Client
 from tests.soak.history import History
 from tests.soak.pushers import Crowd
+from tests.soak.sockets import serving_process
 
 KILLS = budget(sample=15, full=200)
 CLIENTS = 8
@@ -65,6 +71,62 @@ def test_no_kill_loses_a_push(tmp_path: Path) -> None:
         if server.running:
             server.kill()
         raise
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_killed_worker_is_replaced_while_the_other_serves(tmp_path: Path) -> None:
+    """The parent lives on: what the dead worker had begun is finished by its successor or by the other worker."""
+    announce()
+    chance = random.Random(SEED)
+    history = History()
+    with RegistryProcess(tmp_path, {"http": {"workers": 2}, "storage": {"upload_expiry": EXPIRY}}) as server:
+        crowd = Crowd(4, server.port, REPOSITORIES, history, SEED)
+        crowd.resume()
+        processes = len(list(server.processes()))
+        for _ in range(budget(sample=6, full=60)):
+            time.sleep(chance.uniform(0.5, 1.5))
+            with Client(server.port) as client:
+                os.kill(serving_process(client, server), signal.SIGKILL)
+            crowd.check()
+            _settle(lambda: len(list(server.processes())) == processes, "the worker is replaced")
+        crowd.end()
+        assert crowd.pushed > 10
+        _check_everything(server, history)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_an_upload_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """The session outlives the server, at an offset that was told before or a later one, and its bytes are right."""
+    announce()
+    chance = random.Random(SEED)
+    server = RegistryProcess(tmp_path, {"http": {"workers": 2}})
+    for _ in range(budget(sample=3, full=30)):
+        server.start()
+        blob = Blob(chance.randbytes(12 << 20))
+        half = len(blob.data) // 2
+        with Client(server.port) as client:
+            location = client.begin("kill/resumed")
+            reply = client.call("PATCH", location, blob.data[:half])
+            assert reply.status == 202, reply
+        killer = threading.Timer(chance.uniform(0, 0.03), server.kill)
+        killer.start()
+        with Client(server.port) as client, suppress(*BROKEN):
+            client.call("PATCH", location, blob.data[half:])
+        killer.join()
+        server.start()
+        with Client(server.port) as client:
+            told = client.call("GET", location)
+            assert told.status == 204, told
+            offset = int(told.headers["range"].removeprefix("0-")) + 1
+            assert offset >= half
+            if offset < len(blob.data):
+                headers = {"Content-Range": f"{offset}-{len(blob.data) - 1}"}
+                assert client.call("PATCH", location, blob.data[offset:], headers).status == 202
+            client.finish(location, blob.digest, b"")
+            assert client.call("GET", f"/v2/kill/resumed/blobs/{blob.digest}").body == blob.data
+        server.stop()
 
 
 def _lose_database(root: Path) -> None:

@@ -150,7 +150,12 @@ def test_what_another_tool_adds_is_served_and_what_we_acknowledged_stays(
     wanted = make_layout(tmp_path / "source", "outside")
     additions: dict[str, Callable[[str], None]] = {
         "skopeo": lambda tag: run(
-            program, "copy", "--quiet", f"oci:{tmp_path / 'source'}:outside", f"oci:{directory}:{tag}"
+            program,
+            "copy",
+            "--preserve-digests",
+            "--quiet",
+            f"oci:{tmp_path / 'source'}:outside",
+            f"oci:{directory}:{tag}",
         ),
         "oras": lambda tag: run(
             program,

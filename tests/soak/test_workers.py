@@ -15,7 +15,7 @@ from tests.servers import RegistryProcess
 from tests.soak import disk
 from tests.soak.budget import SEED, announce, budget
 from tests.soak.client import Client
-from tests.soak.sockets import server_of
+from tests.soak.sockets import serving_process
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -39,10 +39,7 @@ def pair(server: RegistryProcess) -> Iterator[tuple[Client, Client]]:
         assert time.monotonic() < deadline, "only one process accepts connections"
         client = Client(server.port)
         clients.append(client)
-        assert client.call("GET", "/v2/").status == 200
-        pid = server_of(client.connection.sock.getsockname()[1], server.port, server.processes())
-        assert pid is not None, "nobody serves the connection that was just answered"
-        by_worker.setdefault(pid, client)
+        by_worker.setdefault(serving_process(client, server), client)
     first, second = by_worker.values()
     yield first, second
     for client in clients:
