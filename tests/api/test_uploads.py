@@ -1,0 +1,221 @@
+"""Pushing blobs in every shape that clients use (spec, "Pushing a blob")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry.storage.driver import CHUNK_SIZE
+from tests.api.service import Reply, Service
+from tests.payloads import Blob, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Push = Callable[[Service, str, bytes, str], Reply]
+
+OCTETS = {"Content-Type": "application/octet-stream"}
+DATA = bytes(range(256)) * 40
+LARGE = bytes(range(251)) * (5 * CHUNK_SIZE // 502)
+"""Two and a half chunks, and not a whole number of anything."""
+
+
+def closing(location: str, data: bytes, algorithm: str) -> str:
+    """Where a session is closed, its Location perhaps having a query of its own."""
+    return f"{location}{'&' if '?' in location else '?'}digest={digest_of(data, algorithm)}"
+
+
+def parts(data: bytes, size: int) -> list[bytes]:
+    """The bytes in pieces."""
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def single_post(service: Service, repository: str, data: bytes, algorithm: str) -> Reply:
+    target = f"/v2/{repository}/blobs/uploads/?digest={digest_of(data, algorithm)}"
+    return service.call("POST", target, data, OCTETS)
+
+
+def post_and_put(service: Service, repository: str, data: bytes, algorithm: str) -> Reply:
+    return service.call("PUT", closing(service.begin(repository), data, algorithm), data, OCTETS)
+
+
+def stream_in_put(service: Service, repository: str, data: bytes, algorithm: str) -> Reply:
+    return service.call("PUT", closing(service.begin(repository), data, algorithm), parts(data, 1000), OCTETS)
+
+
+def one_patch(service: Service, repository: str, data: bytes, algorithm: str) -> Reply:
+    return service.call("PUT", closing(_patch(service, service.begin(repository), data), data, algorithm))
+
+
+def streamed_patch(service: Service, repository: str, data: bytes, algorithm: str) -> Reply:
+    return service.call("PUT", closing(_patch(service, service.begin(repository), parts(data, 4099)), data, algorithm))
+
+
+def chunks(service: Service, repository: str, data: bytes, algorithm: str) -> Reply:
+    return service.call("PUT", closing(_chunks(service, repository, data), data, algorithm))
+
+
+def chunks_and_the_last_in_put(service: Service, repository: str, data: bytes, algorithm: str) -> Reply:
+    cut = len(data) - len(data) // 4
+    location = _chunks(service, repository, data[:cut])
+    headers = OCTETS | ({"Content-Range": f"{cut}-{len(data) - 1}"} if len(data) > cut else {})
+    return service.call("PUT", closing(location, data, algorithm), data[cut:], headers)
+
+
+def announced_algorithm(service: Service, repository: str, data: bytes, algorithm: str) -> Reply:
+    opened = service.call("POST", f"/v2/{repository}/blobs/uploads/?digest-algorithm={algorithm}")
+    assert opened.status == 202
+    return service.call("PUT", closing(_patch(service, opened.location, data), data, algorithm))
+
+
+def _patch(service: Service, location: str, body: bytes | Sequence[bytes]) -> str:
+    reply = service.call("PATCH", location, body, OCTETS)
+    assert reply.status == 202, reply
+    return reply.location
+
+
+def _chunks(service: Service, repository: str, data: bytes) -> str:
+    location, size, at = service.begin(repository), max(1, len(data) // 3), 0
+    for part in parts(data, size):
+        headers = {**OCTETS, "Content-Range": f"{at}-{at + len(part) - 1}"}
+        reply = service.call("PATCH", location, part, headers)
+        at += len(part)
+        assert (reply.status, reply.headers["range"]) == (202, f"0-{at - 1}"), reply
+        location = reply.location
+    return location
+
+
+SHAPES: list[Push] = [
+    single_post,
+    post_and_put,
+    stream_in_put,
+    one_patch,
+    streamed_patch,
+    chunks,
+    chunks_and_the_last_in_put,
+    announced_algorithm,
+]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("data", [b"", b"x", DATA, LARGE], ids=["empty", "one byte", "small", "large"])
+@pytest.mark.parametrize("push", SHAPES, ids=lambda shape: shape.__name__.replace("_", " "))
+def test_a_blob_arrives_whole_in_every_shape(
+    service: Service, repository: str, push: Push, data: bytes, algorithm: str
+) -> None:
+    digest = digest_of(data, algorithm)
+    reply = push(service, repository, data, algorithm)
+    assert reply.status == 201, reply
+    assert reply.location == f"/v2/{repository}/blobs/{digest}"
+    assert reply.headers["docker-content-digest"] == digest
+    found = service.call("GET", reply.location)
+    assert (found.status, found.body) == (200, data)
+    assert found.headers["content-length"] == str(len(data))
+
+
+@pytest.mark.parametrize("push", SHAPES, ids=lambda shape: shape.__name__.replace("_", " "))
+def test_bytes_of_another_digest_are_refused_and_nothing_is_there(
+    service: Service, repository: str, push: Push, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = "sha256:" + "5" * 64
+    monkeypatch.setattr("tests.api.test_uploads.digest_of", lambda *_: wrong)
+    before = service.core.uploads.count()
+    reply = push(service, repository, DATA, "sha256")
+    assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
+    assert service.call("HEAD", f"/v2/{repository}/blobs/{wrong}").status == 404
+    assert service.core.uploads.count() == before, "nothing can mend that session: it is gone"
+
+
+def test_a_session_says_where_it_is_until_it_ends(service: Service, repository: str) -> None:
+    location = service.begin(repository)
+    assert location.startswith(f"/v2/{repository}/blobs/uploads/")
+    for sent, said in ((b"", "0-0"), (DATA, f"0-{len(DATA) - 1}"), (DATA, f"0-{2 * len(DATA) - 1}")):
+        if sent:
+            location = _patch(service, location, sent)
+        status = service.call("GET", location)
+        assert (status.status, status.body) == (204, b"")
+        assert (status.headers["range"], status.location) == (said, location)
+        assert status.headers["docker-upload-uuid"] in location
+    assert service.call("PUT", closing(location, DATA + DATA, "sha256")).status == 201
+    for method in ("GET", "PATCH", "DELETE"):
+        assert service.call(method, location).code == "BLOB_UPLOAD_UNKNOWN"
+
+
+def test_a_cancelled_session_is_gone(service: Service, repository: str) -> None:
+    location = _patch(service, service.begin(repository), DATA)
+    assert service.call("DELETE", location).status == 204
+    assert service.call("GET", location).code == "BLOB_UPLOAD_UNKNOWN"
+    assert service.call("PUT", closing(location, DATA, "sha256")).code == "BLOB_UPLOAD_UNKNOWN"
+
+
+def test_a_session_belongs_to_its_repository(service: Service, repository: str) -> None:
+    location = service.begin(repository)
+    other = location.replace(repository, f"{repository}-other")
+    for method in ("GET", "PATCH", "DELETE"):
+        assert service.call(method, other, b"x").code == "BLOB_UPLOAD_UNKNOWN"
+    assert service.call("GET", location).headers["range"] == "0-0"
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+@pytest.mark.parametrize("start", [0, 5, len(DATA) - 1, len(DATA) + 1])
+def test_a_chunk_out_of_order_is_told_where_to_go_on_and_the_session_lives(
+    service: Service, repository: str, method: str, start: int
+) -> None:
+    location = _patch(service, service.begin(repository), DATA)
+    target = location if method == "PATCH" else closing(location, DATA + b"12345", "sha256")
+    reply = service.call(method, target, b"12345", {**OCTETS, "Content-Range": f"{start}-{start + 4}"})
+    assert (reply.status, reply.code) == (416, "RANGE_INVALID")
+    assert reply.headers["range"] == f"0-{len(DATA) - 1}"
+    assert reply.location == location
+    go_on = {**OCTETS, "Content-Range": f"{len(DATA)}-{len(DATA) + 4}"}
+    assert service.call(method, target, b"12345", go_on).status in {201, 202}
+
+
+@pytest.mark.parametrize(
+    ("content_range", "status", "code"),
+    [
+        ("0-3", 400, "SIZE_INVALID"),
+        ("0-5", 400, "SIZE_INVALID"),
+        ("4-0", 416, "RANGE_INVALID"),
+        ("x", 416, "RANGE_INVALID"),
+        ("-5", 416, "RANGE_INVALID"),
+        ("bytes 0-4/*", 202, None),
+    ],
+)
+def test_a_content_range_has_to_be_that_of_the_body(
+    service: Service, repository: str, content_range: str, status: int, code: str | None
+) -> None:
+    location = service.begin(repository)
+    reply = service.call("PATCH", location, b"12345", {**OCTETS, "Content-Range": content_range})
+    assert (reply.status, reply.code) == (status, code)
+    kept = "0-4" if status == 202 else "0-0"
+    assert service.call("GET", location).headers["range"] == kept
+
+
+@pytest.mark.parametrize("query", ["", "?digest=", "?digest=x", "?digest=a&digest=b"])
+def test_a_session_is_closed_by_one_digest(service: Service, repository: str, query: str) -> None:
+    location = _patch(service, service.begin(repository), DATA)
+    assert service.call("PUT", location + query).code == "DIGEST_INVALID"
+    assert service.call("PUT", closing(location, DATA, "sha256")).status == 201, "the session lives on"
+
+
+@pytest.mark.parametrize("source", ["named", "any"])
+def test_a_blob_is_mounted_from_where_it_is(service: Service, repository: str, source: str) -> None:
+    blob = Blob(f"mounted {repository}".encode())
+    service.push_blob(repository, blob)
+    target = f"/v2/{repository}/into/blobs/uploads/?mount={blob.digest}"
+    reply = service.call("POST", target + (f"&from={repository}" if source == "named" else ""))
+    assert (reply.status, reply.location) == (201, f"/v2/{repository}/into/blobs/{blob.digest}")
+    assert reply.headers["docker-content-digest"] == blob.digest
+    assert service.call("GET", reply.location).body == blob.data
+
+
+@pytest.mark.parametrize("source", ["&from={repository}", "&from={repository}/none", ""])
+def test_what_cannot_be_mounted_is_uploaded(service: Service, repository: str, source: str) -> None:
+    blob = Blob(f"nowhere {repository}".encode())
+    service.push_blob(repository, Blob(b"makes the repository"))
+    target = f"/v2/{repository}/into/blobs/uploads/?mount={blob.digest}" + source.format(repository=repository)
+    opened = service.call("POST", target)
+    assert (opened.status, opened.headers["range"]) == (202, "0-0")
+    assert service.call("PUT", closing(opened.location, blob.data, "sha256"), blob.data).status == 201
