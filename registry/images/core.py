@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from registry.database.engine import Database
 from registry.database.migrate import upgrade_database
 from registry.images.blobs import Blobs
@@ -16,11 +18,15 @@ from registry.images.removal import Removal
 from registry.images.repositories import Repositories
 from registry.images.stores import Rules, Stores
 from registry.images.uploads import Uploads
+from registry.oci.errors import RegistryError
 from registry.storage.drivers import open_driver
+from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from registry.config import Settings
     from registry.storage.driver import StorageDriver
+
+log = structlog.get_logger(__name__)
 
 
 class Core:
@@ -50,9 +56,22 @@ class Core:
         return cls(Stores(driver, database, _rules(settings)))
 
     def fold_waiting(self) -> int:
-        """Fold what this process has recorded and what others have abandoned. Returns how many changes."""
+        """Fold what this process has recorded and what others have abandoned. Returns how many changes.
+
+        A repository that cannot be folded is logged and tried again with the abandoned ones.
+        """
         names = dict.fromkeys([*self.folding.waiting(), *self.folding.abandoned()])
-        return sum(self.folding.fold(name) for name in names)
+        folded = 0
+        for name in names:
+            try:
+                folded += self.folding.fold(name)
+            except (RegistryError, StorageError) as error:  # the others need not wait for this one
+                log.error(  # noqa: TRY400 - the reason says it, every few seconds
+                    "index.json could not be brought up to date; its records are kept",
+                    repository=name,
+                    reason=str(error),
+                )
+        return folded
 
     def close(self) -> None:
         """Free connections and descriptors."""

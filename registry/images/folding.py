@@ -96,14 +96,22 @@ class Folding:
             changes = change_rows.of_repository(connection, row.id) if row else []
         if row is None:
             return None, []
-        ready = []
+        ready: list[ChangeRow] = []
         for change in changes:
             if not self._is_recorded(row, change):
                 if self._stores.clock() - change.created_at < ABANDONED_SECONDS:
+                    self._wait_for(row, changes[len(ready) :])
                     break
                 self._journal.write(name, change.sequence, change.record)
             ready.append(change)
         return row, ready
+
+    def _wait_for(self, row: RepositoryRow, changes: list[ChangeRow]) -> None:
+        """Another process writes the first of ``changes``; where some after it are ours, look again soon."""
+        with self._lock:
+            if any((row.id, change.sequence) in self._recorded for change in changes):
+                self._waiting[row.name] = None
+                self.wake.set()
 
     def _is_recorded(self, row: RepositoryRow, change: ChangeRow) -> bool:
         if change.state == change_rows.RECORDED:

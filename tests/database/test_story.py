@@ -1,0 +1,143 @@
+"""A whole life of content through the core, on both databases and both layouts of blobs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from registry.maintenance.rebuild import rebuild_core
+from registry.oci.digest import Digest
+from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, Unsupported
+from tests.images.world import (
+    ACTOR,
+    KINDS,
+    NAME,
+    World,
+    make_image,
+    pull,
+    pull_blob,
+    push_blob,
+    push_image,
+    push_manifest,
+    read_index,
+    tags,
+)
+from tests.payloads import index
+
+
+@pytest.fixture(params=KINDS)
+def world(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, str(request.param), url)
+    yield made
+    made.close()
+
+
+def test_push_pull_tag_attach_delete_and_collect(world: World) -> None:
+    core = world.core()
+    first, second = push_image(core, "1", "v1", "latest"), push_image(core, "2", "v2")
+    both = index([first.manifest, second.manifest])
+    push_manifest(core, both, "multi")
+    signature = push_image(core, "signature", subject=first.manifest, artifact_type="application/sig")
+    assert tags(core) == ["latest", "multi", "v1", "v2"]
+    assert pull(core, "latest") == first.digest
+    found, _ = core.manifests.referrers(NAME, first.digest, artifact_type="application/sig", last="", count=10)
+    assert [row.digest for row in found] == [signature.manifest.digest]
+
+    with pytest.raises(Unsupported, match="needed by"):
+        core.blobs.delete(NAME, Digest.parse(first.layer.digest))
+    with pytest.raises(Unsupported, match="listed by"):
+        core.manifests.delete(NAME, first.digest, actor=ACTOR)
+    core.manifests.untag(NAME, "latest", actor=ACTOR)
+    core.manifests.delete(NAME, Digest.parse(both.digest), actor=ACTOR)
+    core.manifests.delete(NAME, second.digest, actor=ACTOR)
+    core.blobs.delete(NAME, Digest.parse(second.layer.digest))
+    assert core.fold_waiting()
+    assert tags(core) == ["v1"]
+    with pytest.raises(ManifestUnknown):
+        core.manifests.find(NAME, second.digest)
+    with pytest.raises(BlobUnknown):
+        core.blobs.find(NAME, Digest.parse(second.layer.digest))
+    assert set(read_index(core).tags()) == {"v1"}
+
+    again = push_image(core, "2", "v2")
+    assert pull(core, "v2") == again.digest
+    core.fold_waiting()
+    assert set(read_index(core).manifests()) == {first.digest, again.digest, signature.digest}
+
+
+def test_a_blob_is_mounted_and_each_repository_has_its_own(world: World) -> None:
+    core = world.core()
+    digest = push_blob(core, b"shared")
+    assert core.blobs.mount("other/app", digest, NAME)
+    assert core.blobs.mount("third/app", digest, None)
+    assert not core.blobs.mount("other/app", Digest.of(b"nowhere"), None)
+    core.blobs.delete(NAME, digest)
+    with pytest.raises(BlobUnknown):
+        core.blobs.find(NAME, digest)
+    assert pull_blob(core, digest, "other/app") == b"shared"
+    assert pull_blob(core, digest, "third/app") == b"shared"
+
+
+def test_everything_comes_back_from_storage_alone(world: World, tmp_path: Path) -> None:
+    core = world.core()
+    pushed = push_image(core, "1", "v1")
+    attached = push_image(core, "sbom", subject=pushed.manifest)
+    core.fold_waiting()
+    moved = push_image(core, "2", "v1")  # still only in the journal
+    other = world.core(url=f"sqlite:///{tmp_path / 'new.db'}")
+    report = rebuild_core(other)
+    assert (report.repositories, report.problems) == (1, [])
+    assert pull(other, "v1") == moved.digest
+    assert pull(other, pushed.manifest.digest) == pushed.digest
+    found, _ = other.manifests.referrers(NAME, pushed.digest, artifact_type=None, last="", count=10)
+    assert [row.digest for row in found] == [attached.manifest.digest]
+
+
+def test_two_cores_that_push_at_once_lose_nothing(world: World) -> None:
+    cores = [world.core(), world.core()]
+
+    def push(number: int) -> None:
+        push_image(cores[number % 2], str(number % 5), f"v{number}")
+        cores[number % 2].fold_waiting()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(push, range(20)))
+    for core in cores:
+        assert len(tags(core)) == 20
+    while sum(core.fold_waiting() for core in cores):
+        pass
+    fresh = world.core()
+    for number in range(20):
+        assert pull(fresh, f"v{number}") == make_image(str(number % 5)).digest
+    assert len(read_index(fresh).tags()) == 20
+
+
+def test_pushes_and_deletions_of_the_same_blob_never_leave_a_manifest_without_it(world: World) -> None:
+    cores = [world.core(), world.core()]
+    made = make_image("contested")
+    push_blob(cores[0], made.config.data)
+
+    def push() -> str:
+        push_blob(cores[0], made.layer.data)
+        try:
+            push_manifest(cores[0], made.manifest, "v1")
+        except ManifestBlobUnknown:
+            return ""  # the deletion came first
+        return "" if pull(cores[0], "v1") == made.digest else "another image"
+
+    def delete() -> str:
+        with contextlib.suppress(BlobUnknown, Unsupported):
+            cores[1].blobs.delete(NAME, Digest.parse(made.layer.digest))
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(job) for _ in range(12) for job in (push, delete)]
+        problems = [future.result() for future in futures]
+    assert [problem for problem in problems if problem] == []
+    push_blob(cores[0], made.layer.data)
+    push_manifest(cores[0], made.manifest, "v1")
+    assert pull(world.core(), "v1") == made.digest

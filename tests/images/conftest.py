@@ -1,0 +1,29 @@
+"""A storage with a database, local and memory; tests open cores on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.images.core import Core
+from tests.images.world import KINDS, World
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The driver; a test that needs one of them parametrizes it."""
+    return str(request.param)
+
+
+@pytest.fixture
+def world(kind: str, tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, kind)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def core(world: World) -> Core:
+    return world.core()

@@ -1,0 +1,153 @@
+"""One storage and one database on which any number of cores, each as a process of its own, can be opened."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from registry.database.engine import Database
+from registry.database.migrate import upgrade_database
+from registry.images.core import Core
+from registry.images.stores import Rules, Stores
+from registry.oci.digest import Digest
+from registry.oci.index import Index
+from registry.storage.driver import StorageDriver
+from registry.storage.local import LocalDriver
+from registry.storage.memory import MemoryDriver
+from tests.payloads import Blob, Manifest, image
+
+KINDS = ["local", "memory"]
+NAME = "team/app"
+ACTOR = "tester"
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Pushed:
+    """An image and what it is made of."""
+
+    manifest: Manifest
+    config: Blob
+    layer: Blob
+
+    @property
+    def digest(self) -> Digest:
+        """Of the manifest."""
+        return Digest.parse(self.manifest.digest)
+
+
+class World:
+    """What outlives a process."""
+
+    def __init__(self, directory: Path, kind: str, url: str | None = None) -> None:
+        self.root = directory / "root"
+        self.kind = kind
+        self.url = url or f"sqlite:///{directory / 'cache.db'}"
+        self.clock = Clock()
+        self.rules = Rules()
+        self._memory = MemoryDriver()
+        self._cores: list[Core] = []
+
+    def driver(self) -> StorageDriver:
+        """The storage as a new process sees it."""
+        return LocalDriver(self.root, fsync=False) if self.kind == "local" else self._memory
+
+    def core(self, *, driver: StorageDriver | None = None, url: str | None = None, **rules: Any) -> Core:
+        """A new process: it remembers nothing."""
+        database = Database(url or self.url)
+        upgrade_database(database)
+        stores = Stores(driver or self.driver(), database, replace(self.rules, **rules), clock=self.clock)
+        core = Core(stores)
+        self._cores.append(core)
+        return core
+
+    def close(self) -> None:
+        """End every process."""
+        for core in self._cores:
+            core.close()
+
+
+def push_blob(core: Core, data: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
+    """Upload a blob as a client does."""
+    digest = Digest.of(data, algorithm)
+    upload = core.uploads.start(name)
+    with core.uploads.add(name, upload, 0) as addition:
+        addition.add(data)
+        core.uploads.finish(addition, digest)
+    return digest
+
+
+def make_image(text: str, **more: Any) -> Pushed:
+    """An image that no other text gives."""
+    config, layer = Blob(f"config {text}".encode()), Blob(f"layer {text}".encode())
+    return Pushed(image(config, [layer], **more), config, layer)
+
+
+def push_manifest(core: Core, manifest: Manifest, *tags: str, name: str = NAME) -> Digest:
+    """Put a manifest whose blobs are there."""
+    return core.manifests.put(name, manifest.data, manifest.media_type, digest=None, tags=tags, actor=ACTOR).digest
+
+
+def push_image(core: Core, text: str, *tags: str, name: str = NAME, **more: Any) -> Pushed:
+    """Push a whole image."""
+    made = make_image(text, **more)
+    push_blob(core, made.config.data, name)
+    push_blob(core, made.layer.data, name)
+    push_manifest(core, made.manifest, *tags, name=name)
+    return made
+
+
+def pull(core: Core, reference: str, name: str = NAME) -> Digest:
+    """Pull a whole image, hashing all of it; the digest of its manifest."""
+    target = Digest.parse(reference) if ":" in reference else reference
+    found = core.manifests.find(name, target)
+    document = json.loads(core.manifests.read(found))
+    for descriptor in [document["config"], *document["layers"]]:
+        digest = Digest.parse(descriptor["digest"])
+        assert Digest.of(pull_blob(core, digest, name), digest.algorithm) == digest
+    return found.digest
+
+
+def pull_blob(core: Core, digest: Digest, name: str = NAME) -> bytes:
+    """The bytes of a blob, looked up as HEAD does and read as GET does."""
+    core.blobs.find(name, digest)
+    with core.blobs.read(core.blobs.open(name, digest)) as reader:
+        return reader.read(1 << 20)
+
+
+def tags(core: Core, name: str = NAME) -> list[str]:
+    """All tags."""
+    return core.manifests.tags(name, last="", count=1000)[0]
+
+
+def read_index(core: Core, name: str = NAME) -> Index:
+    """What an outside tool reads from storage; every manifest and blob that it names is there, with its bytes."""
+    driver, layout = core.stores.driver, core.stores.layout
+    index = Index.parse(driver.read(layout.index(name), max_bytes=1 << 20)[0])
+    assert driver.read(layout.marker(name), max_bytes=100)[0]
+    waiting = list(index.manifests())
+    while waiting:
+        digest = waiting.pop()
+        body = driver.read(layout.blob(name, digest), max_bytes=1 << 20)[0]
+        assert Digest.of(body, digest.algorithm) == digest
+        document = json.loads(body) if b"schemaVersion" in body else {}
+        named = [document.get("config"), *document.get("layers", []), *document.get("manifests", [])]
+        waiting += [Digest.parse(descriptor["digest"]) for descriptor in named if descriptor]
+    return index
+
+
+def write_index(core: Core, index: Index, name: str = NAME) -> None:
+    """Replace ``index.json`` as an outside tool does."""
+    core.stores.driver.write(core.stores.layout.index(name), index.serialise())
