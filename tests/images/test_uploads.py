@@ -1,0 +1,190 @@
+"""Upload sessions: hashed once, continued by any process, ended with everything they held."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.images.core import Core
+from registry.oci.digest import Digest
+from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
+from registry.storage.faulty import FaultyDriver
+from tests.images.world import NAME, World, pull_blob, push_blob
+
+
+def add(core: Core, upload: str, start: int, data: bytes) -> None:
+    """One PATCH."""
+    with core.uploads.add(NAME, upload, start) as addition:
+        addition.add(data)
+        addition.commit()
+
+
+def finish(core: Core, upload: str, start: int, digest: Digest, data: bytes = b"") -> None:
+    """The closing PUT."""
+    with core.uploads.add(NAME, upload, start) as addition:
+        addition.add(data)
+        core.uploads.finish(addition, digest)
+
+
+@pytest.fixture
+def storage(world: World) -> FaultyDriver:
+    """Counts what is done to storage."""
+    return FaultyDriver(world.driver())
+
+
+@pytest.fixture
+def counted(world: World, storage: FaultyDriver) -> Core:
+    return world.core(driver=storage)
+
+
+def reads(storage: FaultyDriver) -> tuple[int, int]:
+    """How often the bytes of an upload, and of any object, were opened for reading."""
+    return storage.calls["read_upload"], storage.calls["open"]
+
+
+def test_an_upload_that_one_process_saw_is_not_read_again(counted: Core, storage: FaultyDriver) -> None:
+    upload = counted.uploads.start(NAME)
+    add(counted, upload, 0, b"first ")
+    add(counted, upload, 6, b"second ")
+    finish(counted, upload, 13, Digest.of(b"first second third"), b"third")
+    assert reads(storage) == (0, 0)
+    assert pull_blob(counted, Digest.of(b"first second third")) == b"first second third"
+
+
+def test_another_process_closes_with_the_digest_that_the_first_committed(
+    world: World, core: Core, storage: FaultyDriver
+) -> None:
+    upload = core.uploads.start(NAME)
+    add(core, upload, 0, b"whole")
+    other = world.core(driver=storage)
+    finish(other, upload, 5, Digest.of(b"whole"))
+    assert reads(storage) == (0, 0)
+    assert pull_blob(other, Digest.of(b"whole")) == b"whole"
+
+
+def test_what_another_process_continued_is_read_once(world: World, core: Core, storage: FaultyDriver) -> None:
+    upload = core.uploads.start(NAME)
+    add(core, upload, 0, b"here ")
+    other = world.core(driver=storage)
+    add(other, upload, 5, b"there ")
+    assert core.uploads.find(NAME, upload).digest is None
+    finish(other, upload, 11, Digest.of(b"here there end"), b"end")
+    assert reads(storage) == (1, 0)
+    assert pull_blob(core, Digest.of(b"here there end")) == b"here there end"
+
+
+def test_wrong_bytes_are_found_also_when_nobody_saw_them_all(world: World, core: Core) -> None:
+    upload = core.uploads.start(NAME)
+    add(core, upload, 0, b"here ")
+    other = world.core()
+    add(other, upload, 5, b"there")
+    with pytest.raises(DigestInvalid):
+        finish(other, upload, 10, Digest.of(b"other bytes"))
+    with pytest.raises(BlobUploadUnknown):
+        core.uploads.find(NAME, upload)
+
+
+def test_a_closing_digest_of_another_algorithm_reads_the_bytes_once(counted: Core, storage: FaultyDriver) -> None:
+    upload = counted.uploads.start(NAME)
+    add(counted, upload, 0, b"some bytes")
+    finish(counted, upload, 10, Digest.of(b"some bytes", "sha512"))
+    assert reads(storage) == (1, 0)
+    assert pull_blob(counted, Digest.of(b"some bytes", "sha512")) == b"some bytes"
+
+
+def test_an_algorithm_known_from_the_start_is_hashed_while_receiving(counted: Core, storage: FaultyDriver) -> None:
+    upload = counted.uploads.start(NAME, "sha512")
+    finish(counted, upload, 0, Digest.of(b"some bytes", "sha512"), b"some bytes")
+    assert reads(storage) == (0, 0)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_the_empty_blob(core: Core, algorithm: str) -> None:
+    assert pull_blob(core, push_blob(core, b"", algorithm=algorithm)) == b""
+
+
+def test_bytes_that_were_not_committed_are_dropped_by_who_goes_on(world: World, core: Core) -> None:
+    upload = core.uploads.start(NAME)
+    add(core, upload, 0, b"kept ")
+    with core.uploads.add(NAME, upload, 5) as addition:
+        addition.add(b"of a worker that died")
+    for process in (core, world.core()):
+        assert process.uploads.find(NAME, upload).offset == 5
+    finish(core, upload, 5, Digest.of(b"kept end"), b"end")
+    assert pull_blob(core, Digest.of(b"kept end")) == b"kept end"
+
+
+@pytest.mark.parametrize("start", [0, 3, 5])
+def test_a_chunk_out_of_order_is_refused_and_the_upload_lives_on(core: Core, start: int) -> None:
+    upload = core.uploads.start(NAME)
+    add(core, upload, 0, b"four")
+    with pytest.raises(RangeInvalid) as refusal:
+        add(core, upload, start, b"more")
+    assert refusal.value.detail == {"offset": 4}
+    finish(core, upload, 4, Digest.of(b"four"))
+
+
+def test_one_writer_at_a_time(world: World, core: Core) -> None:
+    upload = core.uploads.start(NAME)
+    other = world.core()
+    with core.uploads.add(NAME, upload, 0) as addition:
+        with pytest.raises(BlobUploadBusy):
+            other.uploads.add(NAME, upload, 0)
+        with pytest.raises(BlobUploadBusy):
+            other.uploads.cancel(NAME, upload)
+        addition.add(b"bytes")
+        addition.commit()
+    add(other, upload, 5, b" more")
+
+
+def test_an_upload_belongs_to_its_repository(core: Core) -> None:
+    upload = core.uploads.start(NAME)
+    with pytest.raises(BlobUploadUnknown):
+        core.uploads.find("other/app", upload)
+    with pytest.raises(BlobUploadUnknown):
+        core.uploads.add("other/app", upload, 0)
+    assert core.uploads.find(NAME, upload).offset == 0
+
+
+def test_a_cancelled_upload_leaves_nothing(core: Core) -> None:
+    upload = core.uploads.start(NAME)
+    add(core, upload, 0, b"bytes")
+    core.uploads.cancel(NAME, upload)
+    assert core.uploads.count() == 0
+    assert list(core.stores.driver.uploads()) == []
+    with pytest.raises(BlobUploadUnknown):
+        core.uploads.cancel(NAME, upload)
+
+
+def test_wrong_bytes_end_the_upload_and_are_never_visible(core: Core) -> None:
+    upload = core.uploads.start(NAME)
+    push_blob(core, b"so that the repository exists")
+    with pytest.raises(DigestInvalid):
+        finish(core, upload, 0, Digest.of(b"promised"), b"delivered")
+    for data in (b"promised", b"delivered"):
+        with pytest.raises(BlobUnknown):
+            core.blobs.find(NAME, Digest.of(data))
+    assert core.uploads.count() == 0
+    assert list(core.stores.driver.uploads()) == []
+
+
+def test_uploads_that_nobody_continued_go_with_their_bytes(world: World, core: Core) -> None:
+    old, orphan = core.uploads.start(NAME), "of-a-lost-database"
+    add(core, old, 0, b"bytes")
+    core.stores.driver.start_upload(orphan)
+    world.clock.now += core.stores.rules.upload_expiry - 60
+    young = core.uploads.start(NAME)
+    assert core.uploads.expire() == 0
+    world.clock.now += 120
+    assert core.uploads.expire() == 2
+    assert core.uploads.count() == 1
+    assert core.uploads.find(NAME, young).offset == 0
+
+
+def test_an_upload_that_is_being_written_to_does_not_expire(world: World, core: Core) -> None:
+    upload = core.uploads.start(NAME)
+    with core.uploads.add(NAME, upload, 0) as addition:
+        world.clock.now += core.stores.rules.upload_expiry + 60
+        assert world.core().uploads.expire() == 0
+        addition.add(b"slow")
+        core.uploads.finish(addition, Digest.of(b"slow"))
+    assert pull_blob(core, Digest.of(b"slow")) == b"slow"
