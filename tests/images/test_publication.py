@@ -1,0 +1,194 @@
+"""Publishing and deleting the same blob at once: no lock across storage, and an acknowledged push is never lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from registry.database import blobs as blob_rows
+from registry.images import publication
+from registry.images.core import Core
+from registry.images.removal import CLAIM_SECONDS, DELETE_SECONDS
+from registry.oci.digest import Digest
+from registry.oci.errors import BlobUnknown, Unavailable
+from registry.storage.errors import PathNotFound, StorageUnavailable
+from registry.storage.faulty import Fault, FaultyDriver, Moment
+from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_image
+
+pytestmark = pytest.mark.parametrize("kind", ["local"])
+DATA = b"contested"
+DIGEST = Digest.of(DATA)
+OTHER = "other/app"
+
+
+def faulty(world: World, operation: str, effect: Callable[[], None], *, key: str = "*", after: bool = False) -> Core:
+    """A process for which something happens at an operation."""
+    moment = Moment.AFTER if after else Moment.BEFORE
+    fault = Fault(operation=operation, key=key, moment=moment, effect=effect)
+    return world.core(driver=FaultyDriver(world.driver(), [fault]))
+
+
+def struck(core: Core) -> bool:
+    """Whether what was to happen has happened."""
+    driver = core.stores.driver
+    assert isinstance(driver, FaultyDriver)
+    return driver.struck[0] == 1
+
+
+def exists(core: Core, name: str = NAME) -> bool:
+    try:
+        core.stores.driver.stat(core.stores.layout.blob(name, DIGEST))
+    except PathNotFound:
+        return False
+    return True
+
+
+def abandon_a_deletion(world: World) -> None:
+    """A deleter claims and is killed before it deletes."""
+    broken = FaultyDriver(world.driver(), [Fault(operation="delete", effect=StorageUnavailable)])
+    with pytest.raises(StorageUnavailable):
+        world.core(driver=broken).blobs.delete(NAME, DIGEST)
+
+
+def test_a_deletion_between_the_bytes_and_the_rows_makes_the_publisher_do_it_again(world: World, core: Core) -> None:
+    push_blob(core, DATA)
+    deleter = world.core()
+    publisher = faulty(world, "stat", lambda: deleter.blobs.delete(NAME, DIGEST), key=f"*{DIGEST.encoded}", after=True)
+    push_blob(publisher, DATA)
+    assert struck(publisher)
+    assert pull_blob(core, DIGEST) == DATA
+
+
+def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(world: World, core: Core) -> None:
+    push_blob(core, DATA)
+    key = core.stores.layout.blob(NAME, DIGEST)
+    core.stores.driver.delete([key])  # so that the publisher needs its upload
+    deleter = world.core()
+
+    def delete() -> None:
+        with deleter.stores.database.write() as connection:
+            row = blob_rows.find(connection, DIGEST)
+            assert row is not None
+            claim = deleter.removal.claim(connection, row.id, key)
+        assert claim is not None
+        deleter.removal.delete(claim)
+
+    publisher = faulty(world, "publish_upload", delete, after=True)
+    push_blob(publisher, DATA)
+    assert struck(publisher)
+    assert pull_blob(core, DIGEST) == DATA
+
+
+def test_a_source_that_is_deleted_before_it_is_linked_is_replaced_by_the_upload(world: World, core: Core) -> None:
+    push_blob(core, DATA)
+    deleter = world.core()
+    publisher = faulty(world, "link", lambda: deleter.blobs.delete(NAME, DIGEST))
+    push_blob(publisher, DATA, OTHER)
+    assert struck(publisher)
+    assert pull_blob(core, DIGEST, OTHER) == DATA
+    assert not exists(core)
+
+
+def test_a_mount_whose_source_is_deleted_meanwhile_says_no(world: World, core: Core) -> None:
+    push_blob(core, DATA)
+    deleter = world.core()
+    assert not faulty(world, "link", lambda: deleter.blobs.delete(NAME, DIGEST)).blobs.mount(OTHER, DIGEST, NAME)
+    with pytest.raises(BlobUnknown):
+        core.blobs.find(OTHER, DIGEST)
+
+
+def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, core: Core) -> None:
+    push_blob(core, DATA)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        inside.set()
+        assert go_on.wait(10)
+
+    deleter = faulty(world, "delete", slow)
+    with ThreadPoolExecutor(2) as pool:
+        deletion = pool.submit(deleter.blobs.delete, NAME, DIGEST)
+        assert inside.wait(10)
+        with pytest.raises(BlobUnknown):
+            core.blobs.find(NAME, DIGEST)
+        assert not core.blobs.mount(OTHER, DIGEST, NAME)
+        push = pool.submit(push_blob, core, DATA)
+        with pytest.raises(TimeoutError):
+            push.result(0.1)
+        go_on.set()
+        deletion.result(10)
+        push.result(10)
+    assert pull_blob(core, DIGEST) == DATA
+
+
+def test_a_publisher_does_not_wait_for_ever(world: World, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publication, "POLL", 0.001)
+    push_blob(core, DATA)
+    abandon_a_deletion(world)
+    with pytest.raises(Unavailable) as refusal:
+        push_blob(core, DATA)
+    assert refusal.value.headers["Retry-After"] == "1"
+
+
+def test_a_publisher_takes_over_from_a_deleter_that_was_killed(world: World, core: Core) -> None:
+    push_blob(core, DATA)
+    abandon_a_deletion(world)
+    world.clock.now += CLAIM_SECONDS + 1
+    push_blob(core, DATA)
+    assert core.removal.finish_abandoned() == 0
+    assert pull_blob(core, DIGEST) == DATA
+
+
+def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, core: Core) -> None:
+    push_blob(core, DATA)
+    abandon_a_deletion(world)
+    assert core.removal.finish_abandoned() == 0
+    assert exists(core)
+    world.clock.now += CLAIM_SECONDS + 1
+    assert core.removal.finish_abandoned() == 1
+    assert not exists(core)
+    assert core.removal.finish_abandoned() == 0
+    push_blob(core, DATA)
+    assert pull_blob(core, DIGEST) == DATA
+
+
+def test_a_deleter_that_slept_too_long_does_not_delete(world: World, core: Core) -> None:
+    push_blob(core, DATA)
+    key = core.stores.layout.blob(NAME, DIGEST)
+    with core.stores.database.write() as connection:
+        row = blob_rows.find(connection, DIGEST)
+        assert row is not None
+        claim = core.removal.claim(connection, row.id, key)
+    assert claim is not None
+    world.clock.now += CLAIM_SECONDS - DELETE_SECONDS + 1
+    core.removal.delete(claim)
+    assert exists(core)
+
+
+def test_a_manifest_that_comes_back_before_the_fold_keeps_its_bytes(core: Core) -> None:
+    pushed = push_image(core, "1", "v1")
+    core.fold_waiting()
+    core.manifests.delete(NAME, pushed.digest, actor=ACTOR)
+    push_image(core, "1", "v2")
+    core.fold_waiting()
+    assert core.manifests.read(core.manifests.find(NAME, "v2")) == pushed.manifest.data
+
+
+def test_publishers_of_one_blob_in_many_repositories_end_with_one_inode(world: World) -> None:
+    cores = [world.core() for _ in range(4)]
+    names = [f"team/app{number}" for number in range(8)]
+    together = threading.Barrier(4)
+
+    def push(number: int) -> None:
+        together.wait(10)
+        push_blob(cores[number % 4], DATA, names[number])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(push, range(8)))
+    driver, layout = cores[0].stores.driver, cores[0].stores.layout
+    assert len({driver.stat(layout.blob(name, DIGEST)).signature for name in names}) == 1
+    for name in names:
+        assert pull_blob(cores[0], DIGEST, name) == DATA
