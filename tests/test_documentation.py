@@ -1,0 +1,121 @@
+"""The documentation against the program: what it names must exist, and what operators meet must be named."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from registry.config import Settings
+from registry.oci import errors
+from registry.oci.errors import RegistryError
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")], key=str)
+NOT_RAISED_YET = {"UNAUTHORIZED", "DENIED"}
+"""Codes that nothing raises before there are users."""
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def anchors_of(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pages
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors_of(file), target
+
+
+@pages
+def test_every_file_of_the_project_that_is_named_is_there(page: Path) -> None:
+    for name in re.findall(r"`((?:tests|registry|migrations|docs)/[\w./-]+)`", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), name
+
+
+@pages
+def test_every_key_of_the_configuration_that_is_named_is_one(page: Path) -> None:
+    sections = {name: field.default for name, field in Settings.model_fields.items()}
+    named = re.findall(rf"`({'|'.join(sections)})\.(\w+)`", page.read_text(encoding="utf-8"))
+    for section, key in named:
+        assert key in type(sections[section]).model_fields, f"{section}.{key}"
+
+
+def test_every_error_that_a_client_can_meet_is_explained() -> None:
+    page = text_of("docs/operations.md")
+    for error in vars(errors).values():
+        if not (isinstance(error, type) and issubclass(error, RegistryError)):
+            continue
+        if error.code not in NOT_RAISED_YET:
+            row = rf"^\| (?=[^|]*\b{error.status}\b)(?=[^|]*`{error.code}`)"
+            assert re.search(row, page, re.MULTILINE), f"{error.status} {error.code}"
+
+
+def test_every_metric_is_explained_and_none_is_invented() -> None:
+    # In a process of its own: the library decides at its import how values are kept.
+    script = "from registry.observability.metrics import Metrics; print(Metrics().render().decode())"
+    rendered = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    exposed = set(re.findall(r"^# TYPE (\w+) (?:counter|histogram|gauge)$", rendered, re.MULTILINE))
+    exposed = {name for name in exposed if not name.endswith("_created")}
+    table = re.findall(r"^\| `((?:registry|storage)_\w+)` \|", text_of("docs/operations.md"), re.MULTILINE)
+    assert sorted(exposed) == sorted(table)
+
+
+def test_every_field_of_the_request_log_is_explained() -> None:
+    source = text_of("registry/observability/request_log.py")
+    fields = set(re.findall(r'^\s+"(\w+)": ', source, re.MULTILINE)) | set(re.findall(r'fields\["(\w+)"\] =', source))
+    page = text_of("docs/operations.md")
+    assert len(fields) > 10
+    for field in fields:
+        assert f"`{field}`" in page, field
+
+
+def test_the_mistake_in_the_readme_is_answered_as_printed(tmp_path: Path) -> None:
+    block = re.search(r"```sh\n([^`]*config check)\n```\n```text\n([^`]*)\n```", text_of("README.md"))
+    assert block is not None
+    command = block[1].replace(".venv/bin/registry", str(Path(sys.executable).with_name("registry")))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
+    assert (done.returncode, done.stderr.strip()) == (2, block[2])
+
+
+def test_the_backup_of_a_running_registry_takes_names_first_and_leaves_our_own_files(tmp_path: Path) -> None:
+    block = re.search(r"```sh\n(cd registry-data\n[^`]*)\n```", text_of("docs/operations.md"))
+    assert block is not None
+    root = tmp_path / "registry-data"
+    names = {"team/app/index.json", "team/app/oci-layout", "team/app/.journal/0000000000000000.jsonl"}
+    blobs = {"team/app/blobs/sha256/aa", "team/app/blobs/sha256/bb", "team/blobs-of/app/blobs/sha512/cc"}
+    for name in (*names, *blobs, ".database/registry.db", ".uploads/x", ".locks/00"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    subprocess.run(["sh", "-ec", block[1]], check=True, cwd=tmp_path, timeout=60)
+    for archive, expected in (("backup-1.tar", names), ("backup-2.tar", blobs)):
+        with tarfile.open(tmp_path / archive) as content:
+            assert {name.removeprefix("./") for name in content.getnames()} == expected
+
+
+def test_every_event_that_is_named_is_logged_somewhere() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "registry").rglob("*.py"))
+    rows = re.findall(r"^\| (`[^|]+`) \| (?:error|warning|info) \|", text_of("docs/operations.md"), re.MULTILINE)
+    events = [event for row in rows for event in re.findall(r"`([^`]+)`", row)]
+    assert len(events) > 10
+    for event in events:
+        if not event.startswith("Invalid HTTP"):  # uvicorn's
+            assert event.removesuffix(" ...") in source, event
