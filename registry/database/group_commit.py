@@ -1,7 +1,7 @@
 """Write transactions of one SQLite file, several of them in one commit.
 
-A commit costs more than what most of our transactions do. Writers take turns on one connection, each in a savepoint of its
-own; while others wait, the turn passes on without a commit. All of them return when the last has committed.
+A commit costs more than what most of our transactions do. Writers take turns on one connection, each in a savepoint of
+its own; while others wait, the turn passes on without a commit. All of them return when the last has committed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Batch:
 
 
 class GroupCommit:
-    """The turn to write. A writer that raises loses its own work only; a commit that fails is an error for all in it."""
+    """The turn to write. A writer that raises loses its own work only; a commit that fails is an error for all."""
 
     def __init__(self, lock: WriteLock, transaction: Transaction) -> None:
         """``transaction`` is on a connection that nobody else uses, with no transaction begun."""
@@ -43,9 +43,14 @@ class GroupCommit:
         self._waiting = 0
         self._batch: _Batch | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Writers that wait for their turn."""
+        return self._waiting
+
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
-        """A transaction for the block, committed when this returns. Raises DatabaseUnavailable, and the DBAPI's errors."""
+        """A transaction for the block, committed when this returns. Raises DatabaseUnavailable, the DBAPI's errors."""
         with self._count:
             self._waiting += 1
         with self._turn:
