@@ -166,28 +166,50 @@ def test_a_blob_pushed_to_many_repositories_at_once_is_stored_once(server: Regis
         assert len(disk.identities(server.root, blob.digest)) == 1, "one inode for all repositories"
 
 
-def test_a_push_against_deletes_of_the_same_blob_always_ends_readable(server: RegistryProcess) -> None:
-    """While others delete it over and over, whoever was the last to be answered with 201 finds the blob there."""
+def test_a_blob_that_a_manifest_was_accepted_for_is_there_whatever_was_deleted_meanwhile(
+    server: RegistryProcess,
+) -> None:
+    """Clients push a blob and a manifest that needs it while others delete that blob as fast as they can.
+
+    The manifest is refused where the blob went first; once it is accepted nothing takes the blob away (I2, I7).
+    """
     repository, blob = "workers/contested", Blob(b"pushed and deleted" * 500)
+    manifest = image(CONFIG, [blob])
     path = f"/v2/{repository}/blobs/{blob.digest}"
-    for _ in range(budget(sample=15, full=300)):
+    stored = server.root / repository / "blobs" / "sha256" / blob.digest.split(":")[1]
+    accepted = 0
 
-        def contest(number: int) -> None:
-            with Client(server.port) as client:
-                for _ in range(5):
-                    if number % 2:
-                        reply = client.call("DELETE", path)
-                        assert reply.status in {202, 404}, reply
-                    else:
-                        client.push_blob(repository, blob, "post" if number % 4 else "chunks")
-
-        in_parallel(6, contest)
+    def contest(number: int) -> None:
+        nonlocal accepted
         with Client(server.port) as client:
-            client.push_blob(repository, blob, "put")
-            time.sleep(0.05)
+            for count in range(4):
+                if number % 2:
+                    reply = client.call("DELETE", path)
+                    assert reply.status in {202, 404, 405}, reply
+                    continue
+                client.push_blob(repository, blob, ("post", "chunks")[count % 2])
+                headers = {"Content-Type": manifest.media_type}
+                reply = client.call("PUT", f"/v2/{repository}/manifests/{manifest.digest}", manifest.data, headers)
+                assert reply.status in {201, 400}, reply
+                if reply.status == 201:
+                    accepted += 1
+                    pulled = client.call("GET", path)
+                    assert (pulled.status, pulled.body == blob.data) == (200, True), "accepted, and its blob is gone"
+
+    with Client(server.port) as client:
+        client.push_blob(repository, CONFIG)
+        for _ in range(budget(sample=25, full=400)):
+            in_parallel(6, contest)
+            here = client.call("HEAD", f"/v2/{repository}/manifests/{manifest.digest}").status == 200
             reply = client.call("GET", path)
-            assert (reply.status, reply.body == blob.data) == (200, True)
-            assert (server.root / repository / "blobs" / "sha256" / blob.digest.split(":")[1]).exists()
+            assert stored.exists() == (reply.status == 200), reply
+            if here:
+                assert (reply.status, reply.body == blob.data) == (200, True)
+                assert client.call("DELETE", path).status == 405
+                assert client.call("DELETE", f"/v2/{repository}/manifests/{manifest.digest}").status == 202
+        assert accepted, "no manifest was ever accepted"
+        client.push_blob(repository, blob)
+        assert client.call("GET", path).body == blob.data
 
 
 def test_a_manifest_deleted_and_pushed_again_stays(server: RegistryProcess) -> None:
