@@ -97,7 +97,8 @@ def make_image(text: str, **more: Any) -> Pushed:
 
 def push_manifest(core: Core, manifest: Manifest, *tags: str, name: str = NAME) -> Digest:
     """Put a manifest whose blobs are there."""
-    return core.manifests.put(name, manifest.data, manifest.media_type, digest=None, tags=tags, actor=ACTOR).digest
+    digest = Digest.parse(manifest.digest)
+    return core.manifests.put(name, manifest.data, manifest.media_type, digest=digest, tags=tags, actor=ACTOR).digest
 
 
 def push_image(core: Core, text: str, *tags: str, name: str = NAME, **more: Any) -> Pushed:

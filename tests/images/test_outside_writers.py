@@ -1,0 +1,169 @@
+"""Other tools that write into a repository's directory: what they add is taken, what we acknowledged is put back."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.images import repositories
+from registry.images.core import Core
+from registry.oci.descriptor import Descriptor
+from registry.oci.digest import Digest
+from registry.oci.errors import ManifestUnknown
+from registry.oci.index import Index
+from tests.images.world import ACTOR, NAME, Pushed, World, make_image, pull, push_image, read_index, tags, write_index
+
+pytestmark = pytest.mark.parametrize("kind", ["local"])
+
+
+@pytest.fixture(autouse=True)
+def every_request_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repositories, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(repositories, "FOLD_SECONDS", 0.01)
+
+
+def place(core: Core, made: Pushed, name: str = NAME) -> Descriptor:
+    """Write the blobs of an image as another tool does."""
+    for data in (made.config.data, made.layer.data, made.manifest.data):
+        core.stores.driver.write(core.stores.layout.blob(name, Digest.of(data)), data)
+    return Descriptor(made.manifest.media_type, made.digest, len(made.manifest.data))
+
+
+def raw_index(core: Core) -> Index:
+    return Index.parse(core.stores.driver.read(core.stores.layout.index(NAME), max_bytes=1 << 20)[0])
+
+
+def test_an_image_that_another_tool_added_is_served(core: Core) -> None:
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    made, index = make_image("outside"), raw_index(core)
+    index.set_tag("outside", place(core, made))
+    write_index(core, index)
+    assert pull(core, "outside") == made.digest
+    push_image(core, "2", "v2")
+    core.fold_waiting()
+    assert set(read_index(core).tags()) == {"outside", "v1", "v2"}
+
+
+def test_a_layout_that_another_tool_placed_is_served(core: Core) -> None:
+    made, index = make_image("outside"), Index.empty()
+    core.stores.driver.write(core.stores.layout.marker(NAME), b'{"imageLayoutVersion":"1.0.0"}')
+    index.set_tag("outside", place(core, made))
+    write_index(core, index)
+    assert pull(core, "outside") == made.digest
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    assert set(read_index(core).tags()) == {"outside", "v1"}
+
+
+def test_tags_that_a_tool_erased_by_writing_an_older_index_come_back(world: World, core: Core) -> None:
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    stale = raw_index(core)
+    second = push_image(core, "2", "v2")
+    core.fold_waiting()
+    made = make_image("outside")
+    stale.set_tag("outside", place(core, made))
+    write_index(core, stale)
+    for process in (core, world.core()):
+        assert tags(process) == ["outside", "v1", "v2"]
+        assert pull(process, "v2") == second.digest
+    world.clock.now += 10
+    core.fold_waiting()
+    assert set(read_index(core).tags()) == {"outside", "v1", "v2"}
+    assert second.digest in read_index(core).manifests()
+
+
+def test_tags_that_a_tool_left_out_come_back(world: World, core: Core, tmp_path: object) -> None:
+    pushed = push_image(core, "1", "v1")
+    untagged = push_image(core, "untagged")
+    core.fold_waiting()
+    index = Index.empty()
+    index.folded = raw_index(core).folded
+    write_index(core, index)
+    assert pull(core, "v1") == pushed.digest
+    world.clock.now += 10
+    core.fold_waiting()
+    assert set(read_index(core).manifests()) == {pushed.digest, untagged.digest}
+    fresh = world.core(url=f"sqlite:///{tmp_path}/new.db")
+    assert tags(fresh) == ["v1"]
+
+
+def test_what_we_deleted_does_not_come_back_with_an_older_index(world: World, core: Core) -> None:
+    push_image(core, "1", "v1")
+    gone = push_image(core, "2", "gone", "untagged")
+    core.fold_waiting()
+    stale = raw_index(core)
+    core.manifests.untag(NAME, "untagged", actor=ACTOR)
+    core.manifests.delete(NAME, gone.digest, actor=ACTOR)
+    core.fold_waiting()
+    write_index(core, stale)
+    assert tags(core) == ["v1"]
+    with pytest.raises(ManifestUnknown):
+        core.manifests.find(NAME, gone.digest)
+    world.clock.now += 10
+    core.fold_waiting()
+    assert set(read_index(core).tags()) == {"v1"}
+
+
+def test_a_tag_that_only_the_tool_moved_is_taken(core: Core) -> None:
+    push_image(core, "1", "v1")
+    second = push_image(core, "2", "v2")
+    core.fold_waiting()
+    index = raw_index(core)
+    index.set_tag("v1", index.tags()["v2"])
+    write_index(core, index)
+    assert pull(core, "v1") == second.digest
+
+
+def test_a_tag_that_both_moved_keeps_ours(world: World, core: Core) -> None:
+    push_image(core, "1", "v1")
+    second = push_image(core, "2", "v2")
+    core.fold_waiting()
+    index = raw_index(core)
+    ours = push_image(core, "ours", "v1")
+    index.set_tag("v1", index.tags()["v2"])
+    write_index(core, index)
+    assert pull(core, "v1") == ours.digest
+    world.clock.now += 10
+    core.fold_waiting()
+    assert read_index(core).tags()["v1"].digest == ours.digest
+    assert pull(core, "v2") == second.digest
+
+
+def test_a_manifest_with_other_bytes_than_its_digest_is_left_out(core: Core) -> None:
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    made, index = make_image("outside"), raw_index(core)
+    index.set_tag("wrong", place(core, made))
+    key = core.stores.layout.blob(NAME, made.digest)
+    core.stores.driver.write(key, made.manifest.data.replace(b"sha256", b"sha257"))
+    write_index(core, index)
+    assert tags(core) == ["v1"]
+    with pytest.raises(ManifestUnknown):
+        core.manifests.find(NAME, "wrong")
+    push_image(core, "outside", "right")
+    assert pull(core, "right") == made.digest
+
+
+def test_an_entry_whose_manifest_is_not_there_yet_is_taken_when_it_is(core: Core) -> None:
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    made, index = make_image("outside"), raw_index(core)
+    index.set_tag("early", Descriptor(made.manifest.media_type, made.digest, len(made.manifest.data)))
+    write_index(core, index)
+    assert tags(core) == ["v1"]
+    place(core, made)
+    write_index(core, index)
+    assert pull(core, "early") == made.digest
+
+
+def test_what_a_tool_writes_while_we_fold_is_not_lost(world: World, core: Core) -> None:
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    push_image(core, "2", "v2")
+    made, index = make_image("outside"), raw_index(core)
+    index.set_tag("outside", place(core, made))
+    write_index(core, index)
+    core.fold_waiting()
+    assert set(read_index(core).tags()) == {"outside", "v1", "v2"}
+    assert tags(core) == ["outside", "v1", "v2"]
