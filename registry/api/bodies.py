@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from registry.oci.errors import BlobUploadInvalid, ManifestTooLarge, RequestTimeout
+from registry.oci.errors import BlobUploadInvalid, ManifestTooLarge
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Body:
-    """The body of one request, read in order. Raises ClientDisconnect when the client goes before its end."""
+    """The body of one request, read in order. Raises Interrupted when it stops before its end."""
 
     def __init__(self, request: Request, idle_timeout: float) -> None:
         self._receive = request.receive
@@ -64,7 +64,7 @@ class Interrupted(ClientDisconnect):
 async def receive_into(edge: Edge, body: Body, first: bytes, addition: Addition, size: int) -> None:
     """Write ``first`` and the rest of the body to an upload: one chunk is hashed and stored while the next arrives.
 
-    Holds at most two chunks of ``size`` bytes. When the client vanishes what came is kept, and ClientDisconnect raised.
+    Holds at most two chunks of ``size`` bytes. Raises Interrupted when the body stops early; what came is kept.
     """
     writing = _add(edge, addition, first)
     try:
@@ -76,8 +76,6 @@ async def receive_into(edge: Edge, body: Body, first: bytes, addition: Addition,
     except Interrupted as interrupted:
         await writing
         writing = _add(edge, addition, interrupted.rest)
-        if interrupted.timed_out:
-            raise RequestTimeout(headers={"Connection": "close"}) from interrupted
         raise
     finally:
         await writing

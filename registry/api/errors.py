@@ -10,8 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from registry.api.bodies import Interrupted
 from registry.database.errors import DatabaseError
-from registry.oci.errors import NotFound, RegistryError, StorageFull, TooManyRequests, Unavailable, Unsupported
+from registry.oci.errors import (
+    NotFound,
+    RegistryError,
+    RequestTimeout,
+    StorageFull,
+    TooManyRequests,
+    Unavailable,
+    Unsupported,
+)
 from registry.storage.errors import StorageError, Throttled
 from registry.storage.errors import StorageFull as StoreIsFull
 
@@ -21,6 +30,8 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 METHOD_NOT_ALLOWED = 405
+CLIENT_GONE = 499
+"""The status of a request whose client left in the middle of its body; only the log sees it (nginx's number for it)."""
 RETRY_SECONDS = "2"
 
 log = structlog.get_logger(__name__)
@@ -29,6 +40,7 @@ log = structlog.get_logger(__name__)
 def install(application: FastAPI) -> None:
     """Let every error of the application leave as an OCI error body."""
     application.add_exception_handler(RegistryError, _registry_error)
+    application.add_exception_handler(Interrupted, _interrupted)
     application.add_exception_handler(StorageError, _storage_error)
     application.add_exception_handler(DatabaseError, _database_error)
     application.add_exception_handler(HTTPException, _http_error)
@@ -44,6 +56,14 @@ def render(error: RegistryError, scope: Scope) -> Response:
 async def _registry_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RegistryError)  # noqa: S101 - registered for this type
     return render(error, request.scope)
+
+
+async def _interrupted(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Interrupted)  # noqa: S101 - registered for this type
+    if not error.timed_out:
+        return Response(status_code=CLIENT_GONE)
+    message = "the body stopped arriving; send it again, an upload from where its status says that it is"
+    return render(RequestTimeout(message, headers={"Connection": "close"}), request.scope)
 
 
 async def _storage_error(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.routing import Route
 
-from registry.api.bodies import Body, declared_length, receive_into
+from registry.api.bodies import Body, Interrupted, declared_length, receive_into
 from registry.api.edge import Edge, edge_of
 from registry.api.parameters import name_of, query_digest, source_of, upload_of
 from registry.images.uploads import DEFAULT_ALGORITHM
@@ -81,7 +81,11 @@ async def _receive(
     """
     body = Body(request, edge.settings.http.idle_timeout)
     async with _status_on_conflict(edge, request, name, upload_id):
-        first = await body.chunk(CHUNK_SIZE)
+        try:
+            first = await body.chunk(CHUNK_SIZE)
+        except Interrupted as interrupted:
+            await edge.run(_add_whole, edge, name, upload_id, start, interrupted.rest, None)
+            raise
         if body.ended:
             return await edge.run(_add_whole, edge, name, upload_id, start, first, digest)
         addition = await edge.run(edge.core.uploads.add, name, upload_id, start)

@@ -1,0 +1,124 @@
+"""SIGTERM: what is in flight ends, what hangs is cut, and the process ends with 0 in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.payloads import digest_of
+from tests.server.sending import Client, call
+from tests.servers import HOST, RegistryProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REPO = "drained/repository"
+MIB = 1 << 20
+LARGE = os.urandom(MIB) * 48
+"""More than the buffers of a connection hold: a download of it waits for its reader."""
+
+
+def wait_until_refused(port: int, seconds: float) -> None:
+    """Nobody accepts connections on the port any more."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)):
+                return
+        time.sleep(0.05)
+    raise AssertionError("the port still accepts connections")
+
+
+def exit_code(server: RegistryProcess, seconds: float) -> int:
+    """How the server ended."""
+    assert server._process is not None
+    return server._process.wait(seconds)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_slow_upload_and_a_slow_download_in_flight_end_whole(tmp_path: Path, workers: int) -> None:
+    config = {"http": {"workers": workers, "drain_timeout": 30}, "storage": {"fsync": False}}
+    pushed = LARGE[: 3 * MIB + 5]
+    with RegistryProcess(tmp_path, config) as server:
+        with Client(server.port) as client:
+            digest = client.push(REPO, LARGE)
+        with Client(server.port) as uploading, Client(server.port) as downloading:
+            session = uploading.start_upload(REPO)
+            uploading.begin("PUT", f"{session}?digest={digest_of(pushed)}", len(pushed))
+            uploading.send(pushed[:MIB])
+            downloading.begin("GET", f"/v2/{REPO}/blobs/{digest}", 0)
+            response = downloading.opened()
+            first = response.read(MIB)
+            os.kill(server.pid, signal.SIGTERM)
+            time.sleep(1)
+            uploading.send(pushed[MIB:])
+            reply = uploading.answer()
+            assert (reply.status, reply.headers["docker-content-digest"]) == (201, digest_of(pushed))
+            assert first + response.read() == LARGE
+        assert exit_code(server, 20) == 0
+        server.kill()
+        server.start()
+        assert call(server.port, "GET", f"/v2/{REPO}/blobs/{digest_of(pushed)}").body == pushed
+
+
+STILL_LISTENING = "the process that starts the workers holds the port open until they have ended"
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.xfail(strict=True, reason=STILL_LISTENING))])
+def test_who_comes_while_it_drains_is_refused_and_does_not_hang(tmp_path: Path, workers: int) -> None:
+    config = {"http": {"workers": workers, "drain_timeout": 4}, "storage": {"fsync": False}}
+    with RegistryProcess(tmp_path, config) as server, Client(server.port) as uploading:
+        session = uploading.start_upload(REPO)
+        uploading.begin("PATCH", session, 10)
+        uploading.send(b"x")
+        os.kill(server.pid, signal.SIGTERM)
+        try:
+            wait_until_refused(server.port, 3)
+        finally:
+            uploading.send(b"123456789")
+            assert uploading.answer().status == 202
+            assert exit_code(server, 20) == 0
+            server.kill()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_hangs_is_cut_when_the_time_is_over(tmp_path: Path, workers: int) -> None:
+    limit = 2.0
+    config = {"http": {"workers": workers, "drain_timeout": limit}, "storage": {"fsync": False}}
+    with RegistryProcess(tmp_path, config) as server:
+        with Client(server.port) as client:
+            digest = client.push(REPO, LARGE)
+            session = client.start_upload(REPO)
+        with Client(server.port) as uploading, Client(server.port) as downloading:
+            uploading.begin("PATCH", session, 3 * MIB)
+            uploading.send(LARGE[: 2 * MIB])
+            downloading.begin("GET", f"/v2/{REPO}/blobs/{digest}", 0)
+            downloading.opened().read(1)
+            began = time.monotonic()
+            os.kill(server.pid, signal.SIGTERM)
+            assert exit_code(server, limit + 15) == 0
+            seconds = time.monotonic() - began
+        assert seconds >= limit * 0.9, "what is in flight has that time to end"
+        assert server._left_behind() == []
+        server.kill()
+        server.start()
+        kept = call(server.port, "GET", session)
+        assert kept.status == 204
+        offset = int(kept.headers["range"].removeprefix("0-")) + 1
+        rest = call(server.port, "PUT", f"{session}?digest={digest_of(LARGE[: 3 * MIB])}", LARGE[offset : 3 * MIB])
+        assert rest.status == 201, "the upload goes on where it was cut"
+
+
+def test_nothing_in_flight_ends_at_once(tmp_path: Path) -> None:
+    with RegistryProcess(tmp_path, {"http": {"drain_timeout": 60}}) as server, Client(server.port) as idle:
+        assert idle.call("GET", "/v2/").status == 200  # a connection that is kept open is not a request
+        began = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        assert exit_code(server, 20) == 0
+        assert time.monotonic() - began < 15
+        server.kill()
