@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
-from starlette.routing import Route
+
+from registry.api.route import Route
 
 if TYPE_CHECKING:
     from starlette.requests import Request

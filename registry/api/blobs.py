@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
-from starlette.routing import Route
 
 from registry.api.edge import Edge, edge_of
 from registry.api.parameters import digest_of, name_of
 from registry.api.reads import Answer
+from registry.api.route import Route
 from registry.api.sending import BlobResponse, MultipartResponse
 from registry.api.validators import is_not_modified, ranges_apply
 from registry.oci.errors import BlobUnknown, RangeInvalid

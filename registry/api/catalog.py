@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 from starlette.responses import Response
-from starlette.routing import Route
 
 from registry.api.edge import edge_of
 from registry.api.listing import page_link
 from registry.api.parameters import page_of
+from registry.api.route import Route
 
 if TYPE_CHECKING:
     from starlette.requests import Request

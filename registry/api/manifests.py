@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
-from starlette.routing import Route
 
 from registry.api.bodies import Body, declared_length
 from registry.api.edge import Edge, edge_of
 from registry.api.parameters import name_of, reference_of
 from registry.api.reads import Answer
+from registry.api.route import Route
 from registry.api.validators import is_not_modified
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestTooLarge, TagInvalid

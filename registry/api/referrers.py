@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 from starlette.responses import Response
-from starlette.routing import Route
 
 from registry.api.edge import edge_of
 from registry.api.listing import next_link
 from registry.api.parameters import digest_of, name_of, page_of
 from registry.api.reads import Answer
+from registry.api.route import Route
 from registry.oci.media_types import OCI_INDEX
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 from starlette.responses import Response
-from starlette.routing import Route
 
 from registry.api.edge import edge_of
 from registry.api.listing import page_link
 from registry.api.parameters import name_of, page_of
 from registry.api.reads import Answer
+from registry.api.route import Route
 
 if TYPE_CHECKING:
     from starlette.requests import Request

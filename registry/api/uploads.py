@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
-from starlette.routing import Route
 
 from registry.api.bodies import Body, Interrupted, declared_length, receive_into
 from registry.api.edge import Edge, edge_of
 from registry.api.parameters import name_of, query_digest, source_of, upload_of
+from registry.api.route import Route
 from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.oci.errors import DigestInvalid, RangeInvalid, SizeInvalid

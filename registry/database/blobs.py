@@ -120,6 +120,7 @@ _CLAIM_EXPIRED = Statement(
     " WHERE store = :store AND key = :key AND state = 'deleting' AND claim_deadline < :now"
 )
 _REMOVE_LOCATION = Statement("DELETE FROM blob_location WHERE store = :store AND key = :key AND claim_token = :token")
+_FORGET_BELOW = Statement("DELETE FROM blob_location WHERE store = :store AND key >= :low AND key < :high")
 _FORGET_LOCATION = Statement("DELETE FROM blob_location WHERE store = :store AND key = :key")
 _SET_VERIFIED = Statement("UPDATE blob_location SET verified_at = :now WHERE id = :id")
 _EXPIRED_CLAIMS = Statement(
@@ -300,6 +301,11 @@ def claim_orphan(
 def remove_location(connection: Transaction, *, store: str, key: str, token: str) -> None:
     """Forget a place whose object its claimer has deleted."""
     connection.execute(_REMOVE_LOCATION, {"store": store, "key": key, "token": token})
+
+
+def forget_below(connection: Transaction, store: str, prefix: str) -> None:
+    """Forget every place below the directory ``prefix``."""
+    connection.execute(_FORGET_BELOW, {"store": store, "low": f"{prefix}/", "high": f"{prefix}0"})
 
 
 def forget_location(connection: Transaction, *, store: str, key: str) -> None:

@@ -7,6 +7,7 @@ pushes.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,12 @@ from registry.images import manifest_rows as rows
 from registry.images.changing import Change
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.oci.errors import ManifestInvalid, RegistryError
-from registry.oci.index import Index
+from registry.oci.index import LAYOUT_FILE, Index
 from registry.oci.manifest import parse_manifest
 from registry.oci.record import Record
-from registry.storage.errors import ObjectTooLarge, PathNotFound
+from registry.storage.errors import AlreadyExists, ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
@@ -51,7 +50,7 @@ class _View:
     """What storage says of a repository at one moment."""
 
     index: Index
-    """With all records applied."""
+    """As it is on storage, until ``_merge`` applies the records."""
     signature: str
     folded: int
     """The last record that the writer of ``index.json`` had seen."""
@@ -87,7 +86,13 @@ class Reconciliation:
                 known = manifest_rows.of_repository(connection, row.id) if row else {}
             view = self._read(name)
             if view is None:
-                return row
+                if row is None:
+                    return None
+                if not self._has_remains(name):
+                    self.forget(row)
+                    return None
+                self._restore_index(name)
+                continue
             try:
                 return self._merge(name, row, known, view)
             except _Moved:
@@ -95,16 +100,34 @@ class Reconciliation:
         message = f"repository {name} changes faster than it can be read"
         raise RegistryError(message)
 
+    def forget(self, row: RepositoryRow) -> None:
+        """Remove every row of a repository that storage does not have. If it comes back it is read anew."""
+        stores = self._stores
+        with stores.database.write() as connection:
+            repository_rows.remove(connection, row.id)
+            if stores.layout.per_repository:
+                blob_rows.forget_below(connection, stores.driver.name, f"{row.name}/blobs")
+        log.warning("a repository is gone from storage and was forgotten", repository=row.name)
+
+    def _has_remains(self, name: str) -> bool:
+        """Whether storage has something of a repository whose index is missing."""
+        children = self._stores.driver.children(name)
+        return any(child.name in {"oci-layout", "blobs", ".journal"} for child in children)
+
+    def _restore_index(self, name: str) -> None:
+        """An empty index, into which records and rows are put back."""
+        driver, layout = self._stores.driver, self._stores.layout
+        for key, data in ((layout.marker(name), LAYOUT_FILE), (layout.index(name), Index.empty().serialise())):
+            with contextlib.suppress(AlreadyExists):
+                driver.write(key, data, if_absent=True)
+
     def _read(self, name: str) -> _View | None:
         try:
             data, stat = self._stores.driver.read(self._stores.layout.index(name), max_bytes=MAX_INDEX)
         except PathNotFound:
             return None
         index = Index.parse(data)
-        view = _View(index, stat.signature, index.folded, self._journal.after(name, index.folded))
-        for line in view.records.values():
-            Record.parse(line).apply(index)
-        return view
+        return _View(index, stat.signature, index.folded, self._journal.after(name, index.folded))
 
     def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: _View) -> RepositoryRow:
         self._load_manifests(name, known, view)
@@ -116,8 +139,9 @@ class Reconciliation:
             if current is None:
                 raise _Moved
             behind = row is None or view.last > row.sequence
-            if behind and current.sequence != repository.sequence:
+            if (behind and current.sequence != repository.sequence) or current.folded != repository.folded:
                 raise _Moved
+            self._apply_records(connection, current, view, behind=behind)
             self._write_manifests(connection, current, view)
             if behind:
                 change_rows.remove_all(connection, current.id)
@@ -139,7 +163,14 @@ class Reconciliation:
 
     def _load_manifests(self, name: str, known: dict[str, ManifestRow], view: _View) -> None:
         """Read, hash and parse every manifest that the database does not know, and the children of indexes."""
-        waiting: list[Descriptor] = [d for digest, d in view.index.manifests().items() if digest not in known]
+        named = view.index.manifests()
+        for line in view.records.values():
+            record = Record.parse(line)
+            if record.descriptor is not None:
+                named[record.descriptor.digest] = record.descriptor
+            elif record.digest is not None:
+                named.pop(record.digest, None)
+        waiting: list[Descriptor] = [descriptor for digest, descriptor in named.items() if digest not in known]
         while waiting:
             descriptor = waiting.pop()
             if descriptor.digest in view.manifests or descriptor.digest in known:
@@ -162,6 +193,24 @@ class Reconciliation:
             return None
 
     # ---- writing
+
+    def _apply_records(self, connection: Transaction, repository: RepositoryRow, view: _View, *, behind: bool) -> None:
+        """Make the view's index what it will be when everything is folded.
+
+        That includes changes that are committed and whose records another worker is only about to write: without them
+        a tag or manifest that is being deleted would be found in the index, and taken for another tool's.
+        """
+        lines = dict(view.records)
+        if not behind:
+            changes = change_rows.of_repository(connection, repository.id)
+            lines |= {change.sequence: change.record for change in changes if change.sequence > view.folded}
+        records = [Record.parse(lines[sequence]) for sequence in sorted(lines)]
+        for record in records:
+            record.apply(view.index)
+        left = view.index.manifests()
+        for record in records:
+            if record.operation == "delete" and record.digest is not None and record.digest not in left:
+                view.manifests.pop(record.digest, None)
 
     def _create(self, name: str) -> RepositoryRow:
         with self._stores.database.write() as connection:
@@ -234,14 +283,12 @@ class Reconciliation:
                 blob_rows.set_verified(connection, place.id, now=self._stores.clock())
 
     def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
-        """Take the tags of the index, except where a later change of ours than the view knows has moved one."""
+        """Take the tags of the index, in which the records of ours are applied."""
         ours = manifest_rows.all_tags(connection, repository.id)
         manifests = manifest_rows.of_repository(connection, repository.id)
         for tag, descriptor in view.index.tags().items():
             row, target = ours.get(tag), manifests.get(descriptor.digest)
             if target is None or (row is not None and row.digest == descriptor.digest):
-                continue
-            if row is not None and row.sequence > view.last:
                 continue
             manifest_rows.put_tag(
                 connection, repository.id, tag, target.blob_id, sequence=view.last, now=self._stores.clock()
@@ -278,17 +325,11 @@ class Reconciliation:
         known = manifest_rows.of_repository(connection, repository.id)
         lost_tags: dict[str, list[str]] = {}
         for tag in manifest_rows.all_tags(connection, repository.id).values():
-            if tag.name not in tags and tag.sequence <= view.last:
+            if tag.name not in tags:
                 lost_tags.setdefault(tag.digest, []).append(tag.name)
-        later = self._changed_after(connection, repository, view.last)
-        lost = [digest for digest in known if Digest(digest) not in manifests and digest not in later]
+        lost = [digest for digest in known if Digest(digest) not in manifests]
         for digest in dict.fromkeys([*lost_tags, *lost]):
             self._record_again(connection, repository, known[digest], lost_tags.get(digest, []))
-
-    def _changed_after(self, connection: Transaction, repository: RepositoryRow, sequence: int) -> set[str]:
-        changes = change_rows.of_repository(connection, repository.id)
-        records: Iterable[Record] = (Record.parse(change.record) for change in changes if change.sequence > sequence)
-        return {record.digest for record in records if record.digest is not None}
 
     def _record_again(
         self, connection: Transaction, repository: RepositoryRow, manifest: ManifestRow, tags: list[str]

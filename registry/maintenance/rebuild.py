@@ -69,11 +69,11 @@ def _forget_absent(core: Core, present: set[str]) -> int:
     for name in known:
         if name in present or _is_on_storage(core, name):
             continue
-        with core.stores.database.write() as connection:
+        with core.stores.database.look() as connection:
             row = repository_rows.find(connection, name)
-            if row is not None:
-                repository_rows.remove(connection, row.id)
-                removed += 1
+        if row is not None:
+            core.reconciliation.forget(row)
+            removed += 1
     return removed
 
 
