@@ -12,6 +12,7 @@ from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, Unavailable
+from registry.storage.faulty import Fault, FaultyDriver
 from tests.images.world import (
     ACTOR,
     NAME,
@@ -176,6 +177,30 @@ def test_one_index_that_cannot_be_read_does_not_keep_the_others_from_being_folde
     core.stores.driver.write(core.stores.layout.index(NAME), b"{")
     assert core.fold_waiting() == 1
     assert set(read_index(core, "other/app").tags()) == {"v1"}
+
+
+@pytest.mark.parametrize("change", ["untag", "delete"])
+def test_a_deletion_whose_record_is_only_being_written_is_not_undone(world: World, core: Core, change: str) -> None:
+    kept, gone = push_image(core, "kept", "kept"), push_image(core, "gone", "gone")
+    core.fold_waiting()
+    other = world.core()
+
+    def reconcile() -> None:
+        other.reconciliation.reconcile(NAME)
+
+    faults = [Fault(operation, "*/.journal/*", effect=reconcile) for operation in ("append", "write")]
+    busy = world.core(driver=FaultyDriver(world.driver(), faults))
+    if change == "untag":
+        busy.manifests.untag(NAME, "gone", actor=ACTOR)
+    else:
+        busy.manifests.delete(NAME, gone.digest, actor=ACTOR)
+    for process in (busy, other):
+        assert tags(process) == ["kept"]
+    busy.fold_waiting()
+    assert set(read_index(busy).tags()) == {"kept"}
+    assert set(read_index(busy).manifests()) == {kept.digest} | ({gone.digest} if change == "untag" else set())
+    assert rebuild_core(other).problems == []
+    assert tags(other) == ["kept"]
 
 
 def test_what_is_neither_in_the_database_nor_on_storage_is_unknown(core: Core) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import json
+import shutil
+import sqlite3
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from registry.database.engine import Database
-from registry.database.migrate import upgrade_database
+from registry.database.migrate import upgrade, upgrade_database
 from registry.images.core import Core
 from registry.images.stores import Rules, Stores
 from registry.oci.digest import Digest
@@ -66,7 +72,11 @@ class World:
 
     def core(self, *, driver: StorageDriver | None = None, url: str | None = None, **rules: Any) -> Core:
         """A new process: it remembers nothing."""
-        database = Database(url or self.url)
+        url = url or self.url
+        path = Path(url.removeprefix("sqlite:///"))
+        if url.startswith("sqlite") and not path.exists():
+            shutil.copyfile(_template(), path)  # migrating each from nothing would take most of the time
+        database = Database(url)
         upgrade_database(database)
         stores = Stores(driver or self.driver(), database, replace(self.rules, **rules), clock=self.clock)
         core = Core(stores)
@@ -77,6 +87,17 @@ class World:
         """End every process."""
         for core in self._cores:
             core.close()
+
+
+@functools.cache
+def _template() -> Path:
+    """A database with the newest schema and nothing in it."""
+    path = Path(tempfile.mkdtemp(prefix="stowage-template-")) / "cache.db"
+    upgrade(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    atexit.register(shutil.rmtree, path.parent)
+    return path
 
 
 def push_blob(core: Core, data: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:

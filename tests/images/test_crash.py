@@ -1,0 +1,178 @@
+"""A crash at each step of a push, a deletion and a fold: whatever was acknowledged is there, and storage is valid (I8).
+
+The step is an operation on storage that fails before or after it took effect. The process is gone with it: another one
+goes on, sometimes without the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.images.core import Core
+from registry.images.folding import ABANDONED_SECONDS
+from registry.images.removal import CLAIM_SECONDS
+from registry.maintenance.rebuild import rebuild_core
+from registry.oci.digest import Digest
+from registry.storage.errors import StorageUnavailable
+from registry.storage.faulty import Fault, FaultyDriver, Moment
+from tests.images.world import ACTOR, NAME, World, make_image, pull, pull_blob, push_blob, push_image, read_index, tags
+
+MOST = 60
+"""Steps of the longest work here, at most; a run that reaches its end without a crash ends the loop."""
+
+
+class Killed(BaseException):
+    """The end of a process: nothing catches it."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+def crashes(world: World, work: Callable[[Core], object], moment: Moment) -> Iterator[bool]:
+    """Do ``work`` in one process after the other, each crashing one step later. Yields whether the work was done."""
+    for step in itertools.count(1):
+        assert step < MOST
+        driver = FaultyDriver(world.driver(), [Fault(first=step, moment=moment, effect=kill)])
+        core = world.core(driver=driver)
+        done = False
+        with contextlib.suppress(Killed):
+            work(core)
+            done = True
+        yield done
+        if not driver.struck[0]:
+            assert step > 2
+            return
+
+
+def recover(world: World, path: Path | None = None) -> Core:
+    """What another process does in time; with ``path`` it begins with an empty database."""
+    if path is not None:
+        world.url = f"sqlite:///{path}"
+    core = world.core()
+    rebuild_core(core)
+    world.clock.now += ABANDONED_SECONDS + CLAIM_SECONDS
+    core.fold_waiting()
+    core.removal.finish_abandoned()
+    return core
+
+
+@pytest.fixture(params=list(Moment), ids=[moment.value for moment in Moment])
+def moment(request: pytest.FixtureRequest) -> Moment:
+    assert isinstance(request.param, Moment)
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["database-kept", "database-lost"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | None]:
+    """Where the next process has its database."""
+    numbers = itertools.count()
+    return lambda: tmp_path / f"lost-{next(numbers)}.db" if request.param else None
+
+
+def test_a_blob_that_was_acknowledged_is_there_and_any_other_can_be_pushed(world: World, moment: Moment) -> None:
+    data = b"the content of a blob"
+    for done in crashes(world, lambda core: push_blob(core, data), moment):
+        core = recover(world)
+        if not done:
+            push_blob(core, data)
+        assert pull_blob(core, Digest.of(data)) == data
+        core.blobs.delete(NAME, Digest.of(data))
+        world.clock.now += core.stores.rules.upload_expiry * 2
+        core.uploads.expire()
+        assert core.uploads.count() == 0
+        assert list(core.stores.driver.uploads()) == []
+
+
+def test_an_image_that_was_acknowledged_is_whole_and_the_index_valid(
+    world: World, moment: Moment, fresh: Callable[[], Path | None]
+) -> None:
+    first = push_image(world.core(), "1", "v1")
+    numbers = itertools.count()
+
+    def push(core: Core) -> None:
+        number = next(numbers)
+        push_image(core, f"image {number}", f"t{number}", "moving")
+
+    for number, done in enumerate(crashes(world, push, moment)):
+        core = recover(world, fresh())
+        known = tags(core)
+        assert pull(core, "v1") == first.digest
+        for tag in known:
+            pull(core, tag)
+        assert (f"t{number}" in known) or not done
+        if done:
+            assert pull(core, "moving") == make_image(f"image {number}").digest
+        assert set(read_index(core).tags()) == set(known)
+
+
+def test_a_deletion_that_was_acknowledged_stays_and_takes_only_its_own(
+    world: World, moment: Moment, fresh: Callable[[], Path | None]
+) -> None:
+    kept = push_image(world.core(), "kept", "kept")
+    gone = make_image("gone")
+    push_image(world.core(), "gone", "gone", "also")
+
+    def delete(core: Core) -> None:
+        if "gone" in tags(core):
+            core.manifests.delete(NAME, gone.digest, actor=ACTOR)
+
+    for done in crashes(world, delete, moment):
+        core = recover(world, fresh())
+        assert pull(core, "kept") == kept.digest
+        assert tags(core) in (["kept"], ["also", "gone", "kept"])
+        if done:
+            assert tags(core) == ["kept"]
+        assert set(read_index(core).tags()) == set(tags(core))
+
+
+def test_a_fold_that_crashed_is_finished_by_another_process(
+    world: World, moment: Moment, fresh: Callable[[], Path | None]
+) -> None:
+    numbers = itertools.count()
+
+    def change() -> set[str]:
+        """Some changes of each kind; the tags that are there afterwards."""
+        core, number = world.core(), next(numbers)
+        push_image(core, f"gone {number}", "gone", "untagged")
+        push_image(core, f"image {number}", f"t{number}", "moving")
+        core.manifests.untag(NAME, "untagged", actor=ACTOR)
+        core.manifests.delete(NAME, make_image(f"gone {number}").digest, actor=ACTOR)
+        world.clock.now += ABANDONED_SECONDS + 1
+        return set(tags(core))
+
+    expected = change()
+    for _ in crashes(world, lambda core: core.fold_waiting(), moment):
+        path = fresh()
+        core = recover(world, path)
+        assert set(tags(core)) == expected
+        for tag in expected:
+            pull(core, tag)
+        assert set(read_index(core).tags()) == expected
+        if core.stores.layout.per_repository and path is None:  # else the collector's work
+            left = {child.name for child in core.stores.driver.children(core.stores.layout.blobs(NAME, "sha256"))}
+            wrong = {make_image(f"gone {number}").digest.encoded for number in range(len(expected))}
+            assert not left & wrong
+        expected = change()
+
+
+def test_a_record_that_cannot_be_written_fails_the_push_and_is_completed_later(world: World) -> None:
+    core = world.core()
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    faults = [Fault(operation, "*/.journal/*", effect=StorageUnavailable) for operation in ("append", "write")]
+    broken = world.core(driver=FaultyDriver(world.driver(), faults))
+    with pytest.raises(StorageUnavailable):
+        push_image(broken, "2", "v2")
+    third = push_image(broken, "3", "v3")
+    assert broken.fold_waiting() == 0
+    assert set(read_index(broken).tags()) == {"v1"}
+    world.clock.now += ABANDONED_SECONDS + 1
+    assert broken.fold_waiting() == 2
+    assert set(read_index(broken).tags()) == {"v1", "v2", "v3"}
+    assert pull(broken, "v3") == third.digest
