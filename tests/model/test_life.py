@@ -32,7 +32,6 @@ BLOBS = (
     Blob(b"a", "sha512"),
 )
 TAGS = ("latest", "v1", "V1", "_x.y-z")
-ABSENT = image(Blob(b"{}"), [], annotations={"pushed": "never"})
 TYPES = (None, "application/vnd.example.signature", "application/vnd.example.sbom")
 
 names = st.sampled_from(NAMES)
@@ -53,6 +52,10 @@ class Life(RuleBasedStateMachine):
         self.service = self.service_class()
         self.model = {name: Repository() for name in NAMES}
         self.open_sessions: set[str] = set()
+        self.content = {blob.digest: blob for blob in BLOBS}
+        """What can be pushed as a blob, by digest."""
+        self.made: dict[str, Manifest] = {}
+        """Every manifest that was made, by digest."""
         self.walked = True
         """Storage was walked for repositories since the database was lost."""
 
@@ -156,25 +159,35 @@ class Life(RuleBasedStateMachine):
     )
     def make_an_image(self, config: Blob, layers: list[Blob], kind: str | None, algorithm: str) -> Manifest:
         annotations = {"kind": kind} if kind else None
-        return image(config, layers, artifact_type=kind, annotations=annotations, algorithm=algorithm)
+        return self._made(image(config, layers, artifact_type=kind, annotations=annotations, algorithm=algorithm))
 
     @rule(target=manifests, config=blobs, subject=manifests, kind=st.sampled_from(TYPES))
     def make_a_referrer(self, config: Blob, subject: Manifest, kind: str | None) -> Manifest:
-        return image(config, [], subject=subject, artifact_type=kind, annotations={"refers": "yes"})
+        return self._made(image(config, [], subject=subject, artifact_type=kind, annotations={"refers": "yes"}))
 
     @rule(target=manifests, config=blobs, content=manifests)
     def make_an_image_of_a_manifest(self, config: Blob, content: Manifest) -> Manifest:
-        return image(config, [Blob(content.data, content.algorithm)])
+        return self._made(image(config, [Blob(content.data, content.algorithm)]))
 
     @rule(target=manifests, children=st.lists(manifests, max_size=3), kind=st.sampled_from(TYPES))
     def make_an_index(self, children: list[Manifest], kind: str | None) -> Manifest:
-        return index(children, artifact_type=kind)
+        return self._made(index(children, artifact_type=kind))
 
     @rule(name=names, manifest=manifests, tag=tags)
     def push_by_tag(self, name: str, manifest: Manifest, tag: str) -> None:
         # A registry names what is pushed by tag with sha256; the model does the same.
         known = Manifest(**{**vars(manifest), "algorithm": "sha256"})
         self._put(name, known, tag, [tag])
+
+    @rule(name=names, manifest=manifests, tag=tags)
+    def push_whole_by_tag(self, name: str, manifest: Manifest, tag: str) -> None:
+        self._push_what_it_needs(name, manifest)
+        self.push_by_tag(name, manifest, tag)
+
+    @rule(name=names, manifest=manifests)
+    def push_whole_by_digest(self, name: str, manifest: Manifest) -> None:
+        self._push_what_it_needs(name, manifest)
+        self.push_by_digest(name, manifest, [])
 
     @rule(name=names, manifest=manifests, wanted=st.lists(tags, max_size=2, unique=True))
     def push_by_digest(self, name: str, manifest: Manifest, wanted: list[str]) -> None:
@@ -339,6 +352,21 @@ class Life(RuleBasedStateMachine):
         reply = self.service.call("PUT", f"{location}{joint}digest={blob.digest}")
         assert reply.status == 201, reply
         self._pushed(name, blob.digest)
+
+    def _push_what_it_needs(self, name: str, manifest: Manifest) -> None:
+        for digest in manifest.blobs:
+            if digest not in self.model[name].blobs:
+                self.push_in_one_request(name, self.content[digest])
+        for digest in manifest.children:
+            if digest not in self.model[name].manifests:
+                child = self.made[digest]
+                self._push_what_it_needs(name, child)
+                self._put(name, child, child.digest, [])
+
+    def _made(self, manifest: Manifest) -> Manifest:
+        self.made[manifest.digest] = manifest
+        self.content[manifest.digest] = Blob(manifest.data, manifest.algorithm)
+        return manifest
 
     def _pushed(self, name: str, digest: str) -> None:
         self.model[name].blobs.add(digest)
