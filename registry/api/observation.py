@@ -6,6 +6,7 @@ import secrets
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from registry.api.sending import SENT
 from registry.api.validators import matches
 from registry.oci.digest import looks_like_digest
 
@@ -123,6 +124,7 @@ class Observation:
     def _note(self, scope: Scope, state: _Counts, request_id: str, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"]
+        state.sent += scope.get(SENT, 0)
         self._tally.add(route, method, state.status, seconds, state.received, state.sent)
         if self._log is None:
             return

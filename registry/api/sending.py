@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from registry.oci.ranges import ByteRange
 from registry.storage.driver import CHUNK_SIZE
 from registry.storage.errors import StorageError
 
@@ -17,18 +18,25 @@ if TYPE_CHECKING:
 
     from registry.api.edge import Edge
     from registry.images.blobs import HeldBlob
-    from registry.oci.ranges import ByteRange
     from registry.storage.driver import ObjectReader
+
+SENDFILE = "registry.sendfile"
+"""The extension of a scope under which the server offers to send part of a body out of a file."""
+SENT = "registry.sent"
+"""The key of a scope with the bytes that left that way, for metrics and the log."""
 
 
 class BlobResponse(Response):
-    """A blob, or one range of it. The object is open before the status is sent: what is gone is a 404, never a cut body."""
+    """A blob, or one range of it.
 
-    def __init__(self, edge: Edge, reader: ObjectReader, length: int, status: int, headers: dict[str, str]) -> None:
+    The object is open before the status is sent: what is gone is a 404, never a cut body.
+    """
+
+    def __init__(self, edge: Edge, reader: ObjectReader, part: ByteRange, status: int, headers: dict[str, str]) -> None:
         super().__init__(status_code=status, headers=headers)
         self._edge = edge
         self._reader = reader
-        self._length = length
+        self._part = part
 
     @classmethod
     async def open(
@@ -37,15 +45,24 @@ class BlobResponse(Response):
         """Raises BlobUnknown."""
         if part is None:
             reader = await edge.run(edge.core.blobs.read, blob)
-            return cls(edge, reader, blob.size, 200, headers)
+            return cls(edge, reader, ByteRange(0, blob.size - 1), 200, headers)
         reader = await edge.run(edge.core.blobs.read, blob, offset=part.start, length=part.length)
         ranged = {"Content-Length": str(part.length), "Content-Range": part.content_range(blob.size)}
-        return cls(edge, reader, part.length, 206, {**headers, **ranged})
+        return cls(edge, reader, part, 206, {**headers, **ranged})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        """Send it: by ``sendfile`` where the server offers that and the bytes are in a file, else chunk by chunk."""
+        sender = scope.get("extensions", {}).get(SENDFILE)
+        descriptor = self._reader.fileno()
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await send_object(self._edge, self._reader, self._length, send, more=False)
+            if sender is None or descriptor is None:
+                await send_object(self._edge, self._reader, self._part.length, send, more=False)
+                return
+            sent = await sender.send(self._edge.run, descriptor, self._part.start, self._part.length)
+            scope[SENT] = sent
+            if sent == self._part.length:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await self._edge.run(self._reader.close)
 
@@ -82,6 +99,7 @@ class MultipartResponse(Response):
         ).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        """Send the parts, each with its own head."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for part, head in self._parts:
             await send({"type": "http.response.body", "body": head, "more_body": True})
@@ -94,7 +112,10 @@ class MultipartResponse(Response):
 
 
 async def send_object(edge: Edge, reader: ObjectReader, length: int, send: Send, *, more: bool) -> None:
-    """Send exactly ``length`` bytes. Raises StorageError in mid-body when there are fewer: the server then cuts the connection."""
+    """Send exactly ``length`` bytes.
+
+    Raises StorageError in mid-body when there are fewer: the server then cuts the connection.
+    """
     following: Awaitable[bytes] = edge.run(reader.read, min(CHUNK_SIZE, length))
     while length:
         chunk = await following

@@ -125,6 +125,9 @@ class Folding:
         try:
             data, stat = driver.read(key, max_bytes=MAX_INDEX)
         except PathNotFound:
+            if row.signature:  # it was there: what it held is put back, from the journal and the rows
+                self._reconciliation.reconcile(row.name)
+                return False
             index, signature = Index.empty(), ""
         else:
             index, signature = Index.parse(data), stat.signature

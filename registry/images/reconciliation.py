@@ -104,6 +104,7 @@ class Reconciliation:
         """Remove every row of a repository that storage does not have. If it comes back it is read anew."""
         stores = self._stores
         with stores.database.write() as connection:
+            repository_rows.lock(connection, row.id)
             repository_rows.remove(connection, row.id)
             if stores.layout.per_repository:
                 blob_rows.forget_below(connection, stores.driver.name, f"{row.name}/blobs")
