@@ -13,6 +13,8 @@ from tests.servers import HOST
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Config = dict[str, dict[str, object]]
+"""Sections of a configuration, by key."""
 TIMEOUT = 60.0
 """Seconds that an answer may take."""
 

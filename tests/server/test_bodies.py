@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.payloads import digest_of
-from tests.server.sending import Client, call
+from tests.server.sending import Client, Config, call
 from tests.servers import RegistryProcess
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ CUTS = [0, 1, 500_000, 1_500_000, 2_999_999]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    config = {"http": {"idle_timeout": IDLE_TIMEOUT}, "storage": {"fsync": False}}
+    config: Config = {"http": {"idle_timeout": IDLE_TIMEOUT}, "storage": {"fsync": False}}
     with RegistryProcess(tmp_path_factory.mktemp("bodies"), config) as process:
         yield process
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.payloads import digest_of
-from tests.server.sending import Client, call
+from tests.server.sending import Client, Config, call
 from tests.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def exit_code(server: RegistryProcess, seconds: float) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_slow_upload_and_a_slow_download_in_flight_end_whole(tmp_path: Path, workers: int) -> None:
-    config = {"http": {"workers": workers, "drain_timeout": 30}, "storage": {"fsync": False}}
+    config: Config = {"http": {"workers": workers, "drain_timeout": 30}, "storage": {"fsync": False}}
     pushed = LARGE[: 3 * MIB + 5]
     with RegistryProcess(tmp_path, config) as server:
         with Client(server.port) as client:
@@ -71,7 +71,7 @@ STILL_LISTENING = "the process that starts the workers holds the port open until
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.xfail(strict=True, reason=STILL_LISTENING))])
 def test_who_comes_while_it_drains_is_refused_and_does_not_hang(tmp_path: Path, workers: int) -> None:
-    config = {"http": {"workers": workers, "drain_timeout": 4}, "storage": {"fsync": False}}
+    config: Config = {"http": {"workers": workers, "drain_timeout": 4}, "storage": {"fsync": False}}
     with RegistryProcess(tmp_path, config) as server, Client(server.port) as uploading:
         session = uploading.start_upload(REPO)
         uploading.begin("PATCH", session, 10)
@@ -89,7 +89,7 @@ def test_who_comes_while_it_drains_is_refused_and_does_not_hang(tmp_path: Path, 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_hangs_is_cut_when_the_time_is_over(tmp_path: Path, workers: int) -> None:
     limit = 2.0
-    config = {"http": {"workers": workers, "drain_timeout": limit}, "storage": {"fsync": False}}
+    config: Config = {"http": {"workers": workers, "drain_timeout": limit}, "storage": {"fsync": False}}
     with RegistryProcess(tmp_path, config) as server:
         with Client(server.port) as client:
             digest = client.push(REPO, LARGE)

@@ -1,0 +1,93 @@
+"""What the log of a running registry says of its requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from tests.payloads import Blob, image
+from tests.server.sending import Client
+from tests.servers import RegistryProcess, program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REPO = "logged/requests"
+CONFIG = Blob(b"{}")
+IMAGE = image(CONFIG, [])
+ALWAYS = {
+    "timestamp",
+    "level",
+    "event",
+    "request_id",
+    "method",
+    "path",
+    "status",
+    "bytes_in",
+    "bytes_out",
+    "duration",
+    "client",
+}
+
+
+def test_each_request_has_one_line_of_json_with_what_was_asked_and_answered(tmp_path: Path) -> None:
+    v2, kind = f"/v2/{REPO}", {"Content-Type": IMAGE.media_type, "User-Agent": "tests/1"}
+    asked: list[tuple[str, str, str, int, str | None, int, int, str | None]] = []
+    with RegistryProcess(tmp_path, {"log": {"format": "auto"}}) as server, Client(server.port) as client:
+
+        def ask(method: str, target: str, digest: str | None, body: bytes = b"", error: str | None = None) -> None:
+            reply = client.call(method, target, body, kind)
+            path = target.partition("?")[0]
+            sent = len(reply.body)
+            asked.append((reply.headers["x-request-id"], method, path, reply.status, digest, len(body), sent, error))
+
+        ask("POST", f"{v2}/blobs/uploads/?digest={CONFIG.digest}", CONFIG.digest, CONFIG.data)
+        ask("PUT", f"{v2}/manifests/one", IMAGE.digest, IMAGE.data)
+        for _ in range(2):  # through the routes, then from memory
+            ask("GET", f"{v2}/manifests/one", IMAGE.digest)
+            ask("HEAD", f"{v2}/manifests/one", IMAGE.digest)
+            ask("GET", f"{v2}/blobs/{CONFIG.digest}", CONFIG.digest)
+            ask("GET", f"{v2}/tags/list", None)
+        ask("GET", f"{v2}/manifests/none", None, error="MANIFEST_UNKNOWN")
+        ask("HEAD", f"{v2}/blobs/sha256:{'0' * 64}", f"sha256:{'0' * 64}", error="BLOB_UNKNOWN")
+        ask("DELETE", f"{v2}/blobs/{CONFIG.digest}", CONFIG.digest, error="UNSUPPORTED")
+        ask("DELETE", f"{v2}/manifests/{IMAGE.digest}", IMAGE.digest)
+    lines: list[dict[str, Any]] = [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    requests = {line["request_id"]: line for line in lines if line["event"] == "request"}
+    assert set(Counter(line["request_id"] for line in lines if line["event"] == "request").values()) == {1}
+    for request_id, method, path, status, digest, received, sent, error in asked:
+        line = requests[request_id]
+        assert line.keys() >= ALWAYS
+        found = (line["method"], line["path"], line["status"], line.get("digest"))
+        assert found == (method, path, status, digest)
+        assert (line["bytes_in"], line["bytes_out"], line.get("error_code")) == (received, sent, error), line
+        assert (line["repository"], line["client"], line["user_agent"]) == (REPO, "127.0.0.1", "tests/1")
+        assert 0 < line["duration"] < 60
+        assert line["level"] == "info"
+
+
+def test_on_a_terminal_the_log_is_text(tmp_path: Path) -> None:
+    server = RegistryProcess(tmp_path)
+    server.config_path.write_text(json.dumps({"http": {"port": server.port}, "storage": {"root_directory": "data"}}))
+    ours, theirs = pty.openpty()
+    command = [*program(), "serve", "--config", str(server.config_path)]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while b"startup complete" not in shown:
+                shown += os.read(ours, 4096)
+            assert server.answers("/livez")
+            while b"/livez" not in shown:
+                shown += os.read(ours, 4096)
+        finally:
+            process.terminate()
+            process.wait(30)
+            os.close(ours)
+    (line,) = [line for line in shown.decode().splitlines() if "/livez" in line]
+    assert "[info] GET /livez 200 in=0 out=" in line
+    assert "request_id='" in line
