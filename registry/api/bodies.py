@@ -41,7 +41,7 @@ class Body:
             self.ended = not message.get("more_body", False)
             parts.append(part)
             received += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     async def small(self, limit: int) -> bytes:
         """The whole body of a manifest. Raises ManifestTooLarge beyond ``limit`` bytes, holding no more than that."""

@@ -69,6 +69,11 @@ class Database:
         return self.url.get_backend_name() == "sqlite"
 
     @property
+    def serial_writes(self) -> bool:
+        """Whether a write transaction sees all that others write: they go one after the other from their beginning."""
+        return self.is_sqlite
+
+    @property
     def path(self) -> Path:
         """The file of a SQLite database."""
         return Path(self.url.database or "")

@@ -1,7 +1,7 @@
 """A transaction: statements in, rows out, on a DBAPI connection.
 
-SQLAlchemy has compiled each statement at its first use in the process, keeps the connections and runs the migrations; it
-executes nothing here (see ``registry.database.statement``).
+SQLAlchemy has compiled each statement at its first use in the process, keeps the connections and runs the migrations;
+it executes nothing here (see ``registry.database.statement``).
 """
 
 from __future__ import annotations

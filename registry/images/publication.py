@@ -139,7 +139,7 @@ class Publication:
             blob_rows.join(connection, repository.id, blob_id, now=now)
             if commit is not None:
                 commit(connection, current, blob_id)
-            if not self._shares or row is None:
+            if not self._shares or (row is None and stores.database.serial_writes):
                 return key
             verified = (place.key for place in blob_rows.locations(connection, blob_id, store) if place.verified_at)
             return next(verified, key)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+ROOM = 512 << 10
+"""Bytes of a request body that wait for the application before the connection is no longer read."""
 STEP = 8 << 20
 """Bytes asked of one ``sendfile``; the kernel takes what the socket's buffer has room for."""
 
@@ -29,6 +31,16 @@ class SendfileProtocol(HttpToolsProtocol):
         if self.cycle.scope is scope and scope["scheme"] == "http":
             extensions: dict[str, object] = {SENDFILE: FileSender(self.transport, self.cycle)}
             cast("dict[str, object]", scope)["extensions"] = extensions
+
+    def on_body(self, body: bytes) -> None:
+        """As uvicorn's, with room for what arrives while a chunk is written: fewer stops of the connection."""
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > ROOM:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
 
 class FileSender:
