@@ -43,7 +43,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop the server at once; whoever is connected is cut off."""
-        self._run(self._pg_ctl, "stop", "--wait", "--mode=fast", f"--pgdata={self._data}")
+        self._run(self._pg_ctl, "stop", "--wait", "--mode=immediate", f"--pgdata={self._data}")
 
     def create(self) -> str:
         """A new, empty database; its URL."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,6 +115,20 @@ def test_two_cores_that_push_at_once_lose_nothing(world: World) -> None:
     for number in range(20):
         assert pull(fresh, f"v{number}") == make_image(str(number % 5)).digest
     assert len(read_index(fresh).tags()) == 20
+
+
+def test_publishers_of_one_blob_in_many_repositories_end_with_one_inode(world: World) -> None:
+    cores, together = [world.core() for _ in range(4)], threading.Barrier(4)
+    digest = Digest.of(b"shared")
+
+    def push(number: int) -> None:
+        together.wait(10)
+        push_blob(cores[number % 4], b"shared", f"team/app{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(push, range(8)))
+    driver, layout = cores[0].stores.driver, cores[0].stores.layout
+    assert len({driver.stat(layout.blob(f"team/app{number}", digest)).signature for number in range(8)}) == 1
 
 
 def test_pushes_and_deletions_of_the_same_blob_never_leave_a_manifest_without_it(world: World) -> None:

@@ -16,6 +16,7 @@ from registry.database import blobs, changes, repositories
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
 from registry.database.statement import Statement
+from registry.database.transaction import Transaction
 from tests.database.postgresql import Cluster
 
 NOW = 1_750_000_000.0
@@ -73,6 +74,31 @@ def test_a_statement_that_fails_undoes_what_went_before_it(database: Database) -
         fail()
     with database.write() as connection:
         assert repositories.names(connection) == []
+
+
+def test_writers_at_the_same_time_lose_only_what_they_undo_themselves(database: Database) -> None:
+    def make(connection: Transaction, number: int) -> None:
+        repositories.create(connection, f"r{number:03}", signature="", now=NOW)
+        if number % 5 == 0:
+            raise KeyError(number)
+        if number % 7 == 0:
+            blobs.join(connection, 12345, 67890, now=NOW)  # neither exists
+
+    def write(number: int) -> bool:
+        try:
+            with database.write() as connection:
+                make(connection, number)
+        except (KeyError, DatabaseUnavailable):
+            return False
+        with database.read() as connection:
+            return repositories.find(connection, f"r{number:03}") is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(write, range(100)))
+    expected = [number for number in range(100) if number % 5 and number % 7]
+    assert [number for number in range(100) if done[number]] == expected
+    with database.read() as connection:
+        assert repositories.names(connection) == [f"r{number:03}" for number in expected]
 
 
 def test_a_read_sees_one_state_of_the_database(database: Database) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from registry.images import repositories
 from registry.images.core import Core
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
-from registry.oci.errors import ManifestUnknown
+from registry.oci.errors import ManifestUnknown, NameUnknown
 from registry.oci.index import Index
 from tests.images.world import ACTOR, NAME, Pushed, World, make_image, pull, push_image, read_index, tags, write_index
 
@@ -167,3 +169,30 @@ def test_what_a_tool_writes_while_we_fold_is_not_lost(world: World, core: Core) 
     core.fold_waiting()
     assert set(read_index(core).tags()) == {"outside", "v1", "v2"}
     assert tags(core) == ["outside", "v1", "v2"]
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_an_index_that_was_deleted_comes_back_whole(world: World, core: Core, tmp_path: object, touched: bool) -> None:
+    first = push_image(core, "1", "v1")
+    core.fold_waiting()
+    push_image(core, "2", "v2")
+    core.stores.driver.delete([core.stores.layout.index(NAME)])
+    if touched:
+        assert pull(core, "v1") == first.digest
+    world.clock.now += 10
+    core.fold_waiting()
+    assert set(read_index(core).tags()) == {"v1", "v2"}
+    assert tags(world.core(url=f"sqlite:///{tmp_path}/new.db")) == ["v1", "v2"]
+
+
+def test_a_directory_that_was_deleted_is_no_repository_until_something_is_pushed(world: World, core: Core) -> None:
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    shutil.rmtree(world.root / NAME)
+    with pytest.raises(NameUnknown):
+        core.manifests.find(NAME, "v1")
+    second = push_image(core, "2", "v2")
+    assert tags(core) == ["v2"]
+    assert pull(core, "v2") == second.digest
+    core.fold_waiting()
+    assert set(read_index(core).tags()) == {"v2"}

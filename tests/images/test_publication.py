@@ -175,20 +175,3 @@ def test_a_manifest_that_comes_back_before_the_fold_keeps_its_bytes(core: Core) 
     push_image(core, "1", "v2")
     core.fold_waiting()
     assert core.manifests.read(core.manifests.find(NAME, "v2")) == pushed.manifest.data
-
-
-def test_publishers_of_one_blob_in_many_repositories_end_with_one_inode(world: World) -> None:
-    cores = [world.core() for _ in range(4)]
-    names = [f"team/app{number}" for number in range(8)]
-    together = threading.Barrier(4)
-
-    def push(number: int) -> None:
-        together.wait(10)
-        push_blob(cores[number % 4], DATA, names[number])
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(push, range(8)))
-    driver, layout = cores[0].stores.driver, cores[0].stores.layout
-    assert len({driver.stat(layout.blob(name, DIGEST)).signature for name in names}) == 1
-    for name in names:
-        assert pull_blob(cores[0], DIGEST, name) == DATA
