@@ -67,7 +67,7 @@ async def _interrupted(request: Request, error: Exception) -> Response:
 
 
 async def _storage_error(request: Request, error: Exception) -> Response:
-    log.error("storage failed", error=type(error).__name__, reason=str(error))
+    log.error("storage failed", error=type(error).__name__, reason=str(error), request_id=_id(request))
     if isinstance(error, StoreIsFull):
         return render(StorageFull(), request.scope)
     if isinstance(error, Throttled):
@@ -76,7 +76,7 @@ async def _storage_error(request: Request, error: Exception) -> Response:
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
-    log.error("the database failed", error=type(error).__name__, reason=str(error))
+    log.error("the database failed", error=type(error).__name__, reason=str(error), request_id=_id(request))
     return render(Unavailable(headers={"Retry-After": RETRY_SECONDS}), request.scope)
 
 
@@ -89,8 +89,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("unexpected error", exc_info=error, path=request.url.path)
+    log.error("unexpected error", exc_info=error, path=request.url.path, request_id=_id(request))
     return render(RegistryError(), request.scope)
+
+
+def _id(request: Request) -> str | None:
+    """The id that the client has in X-Request-ID, and the request's line in the log."""
+    request_id: str | None = request.scope.get("registry.request_id")
+    return request_id
 
 
 def _allowed(request: Request) -> list[str]:

@@ -139,9 +139,10 @@ class Reconciliation:
             current = repository_rows.lock(connection, repository.id)
             if current is None:
                 raise _Moved
-            behind = row is None or view.last > row.sequence
-            if (behind and current.sequence != repository.sequence) or current.folded != repository.folded:
+            if current.folded != repository.folded:
                 raise _Moved
+            # A number is committed before its record is written: only a copy that is older has not reached it by now.
+            behind = view.last > current.sequence or (row is None and current.sequence == 0)
             self._apply_records(connection, current, view, behind=behind)
             self._write_manifests(connection, current, view)
             if behind:

@@ -136,8 +136,11 @@ class Repositories:
         signature = self._signature(name)
         if row is None:
             return None if signature == "" else self._reconciliation.reconcile(name)
-        if first and self._journal.last(name) > row.sequence:
-            return self._reconciliation.reconcile(name)
+        if first:
+            last = self._journal.last(name)
+            row = self._find(name) or row  # read after the journal, so that only an older copy is behind it
+            if last > row.sequence:
+                return self._reconciliation.reconcile(name)
         deadline = time.monotonic() + FOLD_SECONDS
         while signature != row.signature:
             if time.monotonic() > deadline:

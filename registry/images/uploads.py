@@ -23,7 +23,7 @@ from registry.oci.errors import (
     RangeInvalid,
     RegistryError,
 )
-from registry.storage.errors import PathNotFound, UploadBusy, UploadOffsetMismatch
+from registry.storage.errors import PathNotFound, StorageError, UploadBusy, UploadOffsetMismatch
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -171,7 +171,7 @@ class Uploads:
             _check_start(row, start)
             writer.resume(row.driver_state, offset=row.offset)
             return Addition(self._stores, self._hashes, row, writer)
-        except UploadOffsetMismatch as error:
+        except (UploadOffsetMismatch, PathNotFound) as error:
             writer.close()
             raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error
         except BaseException:
@@ -202,7 +202,10 @@ class Uploads:
 
         self._publication.publish(repository, digest, row.offset, put, end_session)
         self._hashes.forget(row.id)
-        self._stores.driver.discard_upload(row.id, row.driver_state)
+        try:
+            self._stores.driver.discard_upload(row.id, row.driver_state)
+        except StorageError as error:  # the blob is there, and expiry frees what is left
+            log.warning("a finished upload could not be freed yet", upload=row.id, reason=str(error))
 
     def cancel(self, name: str, upload_id: str) -> None:
         """End a session without a blob (spec, end-14). Raises BlobUploadUnknown, BlobUploadBusy."""

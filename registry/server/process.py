@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import multiprocessing
 import os
 import signal
 import ssl
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
-PARENT_LOOK_SECONDS = 1.0
-"""How soon a worker notices that the process that started it was killed."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +81,12 @@ class _Workers(Multiprocess):
     def __init__(self, configuration: uvicorn.Config, listener: socket.socket) -> None:
         super().__init__(configuration, [listener])
 
+    def terminate_all(self) -> None:
+        """The port is closed before the workers drain: who comes now is refused and does not hang."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
     def keep_subprocess_alive(self) -> None:
         before = {process.pid for process in self.processes if process.pid is not None}
         super().keep_subprocess_alive()
@@ -119,12 +123,13 @@ def _uvicorn(settings: Settings) -> uvicorn.Config:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed must not hold the port for ever: it drains and ends."""
-    parent = os.getppid()
+    """A worker whose parent was killed must not hold the port for ever: it drains and ends, at once."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_LOOK_SECONDS)
+        parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

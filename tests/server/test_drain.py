@@ -66,10 +66,7 @@ def test_a_slow_upload_and_a_slow_download_in_flight_end_whole(tmp_path: Path, w
         assert call(server.port, "GET", f"/v2/{REPO}/blobs/{digest_of(pushed)}").body == pushed
 
 
-STILL_LISTENING = "the process that starts the workers holds the port open until they have ended"
-
-
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.xfail(strict=True, reason=STILL_LISTENING))])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_who_comes_while_it_drains_is_refused_and_does_not_hang(tmp_path: Path, workers: int) -> None:
     config: Config = {"http": {"workers": workers, "drain_timeout": 4}, "storage": {"fsync": False}}
     with RegistryProcess(tmp_path, config) as server, Client(server.port) as uploading:
