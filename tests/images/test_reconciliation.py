@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, Unavailable
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.faulty import Fault, FaultyDriver, Moment
 from tests.images.world import (
     ACTOR,
     NAME,
@@ -201,6 +202,20 @@ def test_a_deletion_whose_record_is_only_being_written_is_not_undone(world: Worl
     assert set(read_index(busy).manifests()) == {kept.digest} | ({gone.digest} if change == "untag" else set())
     assert rebuild_core(other).problems == []
     assert tags(other) == ["kept"]
+
+
+def test_a_repository_that_is_pushed_to_without_pause_can_be_read_for_the_first_time(world: World, core: Core) -> None:
+    made, numbers = push_image(core, "1", "v1"), itertools.count()
+
+    def push() -> None:
+        push_manifest(core, made.manifest, f"t{next(numbers)}")
+
+    faults = [Fault("read", "*/.journal/*", times=None, effect=push, moment=moment) for moment in Moment]
+    other = world.core(driver=FaultyDriver(world.driver(), faults))
+    assert pull(other, "v1") == made.digest
+    other.reconciliation.reconcile(NAME)
+    assert tags(other) == tags(core)
+    assert next(numbers) > 2
 
 
 def test_what_is_neither_in_the_database_nor_on_storage_is_unknown(core: Core) -> None:

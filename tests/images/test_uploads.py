@@ -7,7 +7,8 @@ import pytest
 from registry.images.core import Core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
-from registry.storage.faulty import FaultyDriver
+from registry.storage.errors import StorageUnavailable
+from registry.storage.faulty import Fault, FaultyDriver
 from tests.images.world import NAME, World, pull_blob, push_blob
 
 
@@ -188,3 +189,12 @@ def test_an_upload_that_is_being_written_to_does_not_expire(world: World, core: 
         addition.add(b"slow")
         core.uploads.finish(addition, Digest.of(b"slow"))
     assert pull_blob(core, Digest.of(b"slow")) == b"slow"
+
+
+def test_an_upload_whose_remains_cannot_be_freed_is_finished_all_the_same(world: World) -> None:
+    core = world.core(driver=FaultyDriver(world.driver(), [Fault("discard_upload", effect=StorageUnavailable)]))
+    digest = push_blob(core, b"bytes")
+    assert pull_blob(core, digest) == b"bytes"
+    world.clock.now += core.stores.rules.upload_expiry + 60
+    assert core.uploads.expire() == 1
+    assert list(core.stores.driver.uploads()) == []
