@@ -219,7 +219,7 @@ def test_a_change_shows_at_once_and_alike(pair: Pair, elsewhere: Service, other_
 def test_any_order_of_reads_and_changes_of_two_processes_is_answered_alike(pair: Pair, elsewhere: Service) -> None:
     chance = random.Random(20)
     targets = [f"/v2/{REPO}/manifests/{tag}" for tag in TAGS]
-    for _ in range(80):
+    for _ in range(50):
         writer = chance.choice((pair.thin, elsewhere))
         manifest = chance.choice((FIRST, SECOND, WIDE, SIGNATURE, SBOM))
         step = chance.randrange(5)

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.payloads import digest_of
 from tests.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+REPO = "over/tls"
+DATA = bytes(range(251)) * 20_000
+"""More than one piece of an answer."""
 
 
 class TlsProcess(RegistryProcess):
@@ -61,7 +66,12 @@ def test_clients_that_trust_the_certificate_are_served(
     server = TlsProcess(tmp_path, {"http": {"workers": workers, "tls": {"certificate": str(pem), "key": str(key)}}})
     server.context = ssl.create_default_context(cafile=pem)
     with server:
-        assert server.status("/v2/", server.context) == 200
+        connection = http.client.HTTPSConnection(HOST, server.port, timeout=30, context=server.context)
+        connection.request("POST", f"/v2/{REPO}/blobs/uploads/?digest={digest_of(DATA)}", DATA)
+        assert connection.getresponse().read() == b""
+        connection.request("GET", f"/v2/{REPO}/blobs/{digest_of(DATA)}")
+        assert connection.getresponse().read() == DATA
+        connection.close()
         with pytest.raises(ssl.SSLCertVerificationError):
             server.status("/v2/", ssl.create_default_context())
         assert not RegistryProcess.answers(server, "/livez"), "no answer without TLS on this port"
