@@ -15,7 +15,7 @@ EXAMPLES = 20
 
 def test_documented_operations_answer_as_documented(place: Place) -> None:
     url = f"http://{place.address.host}:{place.address.port}/api/openapi.json"
-    operations = [found.ok() for found in schemathesis.openapi.from_url(url).get_all_operations()]
+    operations = [found.unwrap() for found in schemathesis.openapi.from_url(url).get_all_operations()]
     assert operations, "nothing is documented"
     for operation in operations:
         _exercise(operation)
@@ -24,7 +24,7 @@ def test_documented_operations_answer_as_documented(place: Place) -> None:
 def _exercise(operation: Any) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy())
-    def send(case: schemathesis.Case) -> None:
+    def send(case: Any) -> None:
         case.call_and_validate()
 
     send()

@@ -229,6 +229,11 @@ class Life(RuleBasedStateMachine):
             assert reply.status == 202, reply
             repository.remove(manifest.digest)
 
+    @rule(name=names, manifest=manifests)
+    def delete_a_manifest_and_push_it_again(self, name: str, manifest: Manifest) -> None:
+        self.delete_a_manifest(name, manifest)
+        self.push_whole_by_digest(name, manifest)
+
     # ---- reads
 
     @rule(name=names, tag=tags)
