@@ -54,7 +54,8 @@ class Database:
             self._lock = WriteLock(self.path)
             self.engine = _sqlite_engine(url)
             self._begin_read, self._begin_write = "BEGIN", "BEGIN IMMEDIATE"
-            self._writer = self._connect()
+            with self._mapped_errors():
+                self._writer = self._connect()
             self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.engine.dialect))
         else:
             self.engine = create_engine(
@@ -110,6 +111,8 @@ class Database:
         """Close all connections."""
         while self._idle:
             self._idle.pop().close()
+        if self._group:
+            self._writer.close()
         self.engine.dispose()
         if self._lock:
             self._lock.close()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -208,6 +209,20 @@ def test_a_file_that_another_program_locks_is_unavailable(tmp_path: object, monk
     with database.write() as connection:
         connection.run("CREATE TABLE free (number INTEGER)")
     database.close()
+
+
+def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: object) -> None:
+    with pytest.raises(DatabaseUnavailable, match="unable to open"):
+        Database(f"sqlite:///{tmp_path}")  # a directory
+
+
+def test_a_closed_database_has_no_connections(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    database = Database(f"sqlite:///{path}")
+    with database.write() as connection:
+        connection.run("CREATE TABLE kept (number INTEGER)")
+    database.close()
+    assert not path.with_name("cache.db-wal").exists()  # SQLite removes it with the last connection
 
 
 def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: object) -> None:
