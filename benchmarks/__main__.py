@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import signal
 import sys
@@ -36,6 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="one round of little work: that it runs, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there as well")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="the disk to measure on")
+    parser.add_argument(
+        "--patience", type=float, metavar="SECONDS", help="wait so long, before each measurement, for a quiet machine"
+    )
     return parser
 
 
@@ -134,7 +138,10 @@ def main() -> int:
     absent = [server.name for server in servers if not server.present and server.name in PEERS]
     rounds = 1 if options.quick else options.rounds
     started = time.monotonic()
-    results = _run(_wanted(rows, present), rounds, QUICK if options.quick else Scale(), options.directory)
+    scale = QUICK if options.quick else Scale()
+    if options.patience is not None:
+        scale = dataclasses.replace(scale, patience_seconds=options.patience)
+    results = _run(_wanted(rows, present), rounds, scale, options.directory)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
     run = report.Run(rows, rounds, options.directory, command, absent, time.monotonic() - started)
     print(report.markdown(run, results))

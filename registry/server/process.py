@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
+HEALTHCHECK_SECONDS = 60
+"""How long a worker may be silent before it is replaced: on a busy machine it takes seconds to load."""
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +119,7 @@ def _uvicorn(settings: Settings) -> uvicorn.Config:
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_worker_healthcheck=HEALTHCHECK_SECONDS,
         timeout_graceful_shutdown=int(http.drain_timeout) or 1,
         **tls,
     )
