@@ -59,7 +59,8 @@ def _target(target: Ratio | None) -> str:
 
 def _comparison(row: Comparison, results: Results) -> list[str]:
     best = results.best(row.figure, row.peers)
-    ratios = [results.ratio(row, target) for target in row.least or (Ratio(0, row.peers),)]
+    compared = dict.fromkeys(target.peers for target in (*row.least, *([row.want] if row.want else [])))
+    ratios = [results.ratio(row, Ratio(0, peers)) for peers in compared]
     return [
         f"{row.work}, {row.unit}" if row.unit != "/s" else f"{row.work}, per second",
         _cell(results.get(row.ours, row.figure)),
