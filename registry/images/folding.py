@@ -30,6 +30,8 @@ ABANDONED_SECONDS = 5.0
 """A change that is pending for longer was left by a worker that died: whoever folds completes it."""
 NOTE_SECONDS = 0.25
 """How long after its write another process may take to note the index in the row."""
+REMEMBERED = 10_000
+"""Records of which this process knows by itself that they are on storage."""
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
 
@@ -45,7 +47,7 @@ class Folding:
         self._reconciliation = reconciliation
         self._removal = removal
         self._lock = threading.Lock()
-        self._recorded: set[tuple[int, int]] = set()
+        self._recorded: dict[tuple[int, int], None] = {}
         self._waiting: dict[str, None] = {}
         self.wake = threading.Event()
         """Set when there is something to fold."""
@@ -55,7 +57,9 @@ class Folding:
         repository = change.repository
         self._journal.write(repository.name, repository.sequence, change.line)
         with self._lock:
-            self._recorded.add((repository.id, repository.sequence))
+            self._recorded[repository.id, repository.sequence] = None
+            if len(self._recorded) > REMEMBERED:  # folded by another process: forget the oldest
+                del self._recorded[next(iter(self._recorded))]
             self._waiting[repository.name] = None
         self.wake.set()
 
@@ -170,7 +174,8 @@ class Folding:
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
             repository_rows.set_folded(connection, row.id, folded=changes[-1].sequence, signature=signature)
         with self._lock:
-            self._recorded.difference_update(done)
+            for change in done:
+                self._recorded.pop(change, None)
 
     def _unlink(self, row: RepositoryRow, records: list[Record]) -> None:
         """Delete the bytes of manifests that are gone; only now, so that a reader of the index never missed one."""
