@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectReader, ObjectStat
 
+REMEMBERED = 1000
+"""Files with wrong bytes that a process does not hash again."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -53,6 +56,7 @@ class Blobs:
         self._publication = publication
         self._removal = removal
         self._verifying = KeyedLocks()
+        self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
 
     def find(self, name: str, digest: Digest) -> HeldBlob:
         """The blob, with a lease, for HEAD: what this says is here can be built upon (I6, I7).
@@ -163,8 +167,13 @@ class Blobs:
             if blob_rows.location_at(connection, driver.name, key) is not None:
                 return False  # it left this repository: about to be deleted
         with self._verifying.hold(key):
+            if self._wrong.get(key) == stat.signature:
+                return False
             if not is_intact(driver, key, digest):
                 log.warning("a file is not what its name says", repository=repository.name, digest=digest)
+                if len(self._wrong) >= REMEMBERED:
+                    self._wrong.clear()
+                self._wrong[key] = stat.signature
                 return False
 
         def in_place(_key: str) -> ObjectStat:

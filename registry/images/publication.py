@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     Commit = Callable[[Transaction, RepositoryRow, int], None]
     """More rows of the same transaction, given the repository and the blob's id."""
 
-ATTEMPTS = 20
+ATTEMPTS = 200
 """How often a publisher may lose against deleters before it gives up with 503."""
-POLL = 0.02
+POLL = 0.05
 """Seconds between two looks at a deletion in progress."""
 SOURCES = 3
 """Places to try as the source of a link before the bytes that were uploaded are used."""

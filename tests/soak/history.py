@@ -25,6 +25,11 @@ class Attempt:
     began: float = field(default_factory=time.monotonic)
     ended: float | None = None
     acknowledged: bool = False
+    deletion_tried: bool = False
+    """The client went on to delete it; only done with tags that nobody else uses."""
+    deletion_acknowledged: bool = False
+    manifest_deleted: bool = False
+    """And it was the manifest, not only the tag."""
 
 
 class History:
@@ -47,16 +52,26 @@ class History:
             attempt.ended, attempt.acknowledged = time.monotonic(), acknowledged
 
     def acknowledged(self) -> list[Attempt]:
-        """Every attempt that was answered with 201."""
-        with self._lock:
-            return [attempt for attempts in self._attempts.values() for attempt in attempts if attempt.acknowledged]
+        """Every attempt that was answered with 201, and that nobody has tried to take back."""
+        return [attempt for attempt in self._all() if attempt.acknowledged and not attempt.deletion_tried]
+
+    def deleted(self) -> list[Attempt]:
+        """Every attempt whose deletion was answered with 202."""
+        return [attempt for attempt in self._all() if attempt.deletion_acknowledged]
 
     def tags(self) -> Iterator[tuple[str, str, set[str], bool]]:
         """(repository, tag, digests that it may point at, whether it must be there) for every tag that was tried."""
         with self._lock:
             for (repository, tag), attempts in self._attempts.items():
                 possible = {attempt.manifest.digest for attempt in attempts if _may_be_last(attempt, attempts)}
-                yield repository, tag, possible, any(attempt.acknowledged for attempt in attempts)
+                if any(attempt.deletion_acknowledged for attempt in attempts):
+                    possible = set()
+                tried = any(attempt.deletion_tried for attempt in attempts)
+                yield repository, tag, possible, not tried and any(attempt.acknowledged for attempt in attempts)
+
+    def _all(self) -> list[Attempt]:
+        with self._lock:
+            return [attempt for attempts in self._attempts.values() for attempt in attempts]
 
 
 def _may_be_last(attempt: Attempt, attempts: list[Attempt]) -> bool:

@@ -10,7 +10,7 @@ from tests.payloads import Blob, image
 from tests.soak.client import BROKEN, Client
 
 if TYPE_CHECKING:
-    from tests.soak.history import History
+    from tests.soak.history import Attempt, History
 
 SHARED_TAGS = ("latest", "stable")
 SHARED_LAYERS = tuple(Blob(bytes([number]) * 4096) for number in range(6))
@@ -30,6 +30,7 @@ class Pusher(threading.Thread):
         self._chance = random.Random(f"{seed}-{number}")
         self._ended = threading.Event()
         self._up = threading.Event()
+        self._number_of_push = 0
         self.pushed = 0
         self.failures: list[BaseException] = []
 
@@ -60,7 +61,7 @@ class Pusher(threading.Thread):
     def _push(self) -> None:
         repository, tag = self._chance.choice(self._repositories), self._tag()
         own = Blob(self._chance.randbytes(self._chance.choice([0, 1, 5000, 60_000])) + tag.encode())
-        config = Blob(f'{{"client": {self._number}, "push": {self.pushed}, "tag": "{tag}"}}'.encode())
+        config = Blob(f'{{"client": {self._number}, "push": {self._number_of_push}, "tag": "{tag}"}}'.encode())
         blobs = (config, self._chance.choice(SHARED_LAYERS), own)
         manifest = image(config, blobs[1:])
         try:
@@ -73,10 +74,23 @@ class Pusher(threading.Thread):
                 acknowledged = True
             finally:
                 self._history.end(attempt, acknowledged=acknowledged)
+            if tag not in SHARED_TAGS and self._chance.random() < 0.25:
+                self._delete(attempt)
         except BROKEN:
             self._ended.wait(RECOVERY)
             return
+        finally:
+            self._number_of_push += 1
         self.pushed += 1
+
+    def _delete(self, attempt: Attempt) -> None:
+        """Take a push back, by its tag or with its manifest."""
+        reference = self._chance.choice((attempt.tag, attempt.manifest.digest))
+        attempt.deletion_tried = True
+        reply = self._client.call("DELETE", f"/v2/{attempt.repository}/manifests/{reference}")
+        assert reply.status == 202, reply
+        attempt.deletion_acknowledged = True
+        attempt.manifest_deleted = reference == attempt.manifest.digest
 
     def _push_blob(self, repository: str, blob: Blob) -> None:
         if self._client.has_blob(repository, blob.digest):
@@ -90,7 +104,7 @@ class Pusher(threading.Thread):
     def _tag(self) -> str:
         if self._chance.random() < 0.4:
             return self._chance.choice(SHARED_TAGS)
-        return f"client{self._number}-{self.pushed}"
+        return f"client{self._number}-{self._number_of_push}"
 
 
 class Crowd:

@@ -168,6 +168,9 @@ def _check_images(client: Client, history: History) -> None:
         for blob in attempt.blobs:
             reply = client.call("GET", f"{base}/blobs/{blob.digest}")
             assert (reply.status, reply.body == blob.data) == (200, True), (attempt, blob.digest)
+    for attempt in history.deleted():
+        reply = client.call("GET", f"/v2/{attempt.repository}/manifests/{attempt.manifest.digest}")
+        assert reply.status == (404 if attempt.manifest_deleted else 200), attempt
 
 
 def _index_is_current(root: Path, client: Client, repository: str) -> bool:

@@ -7,6 +7,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,19 @@ def pair(server: RegistryProcess) -> Iterator[tuple[Client, Client]]:
     yield first, second
     for client in clients:
         client.close()
+
+
+def has_tags(directory: Path, count: int) -> bool:
+    """Whether an index has so many tags."""
+    return len(disk.read_index(directory)[0]) == count
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait for what happens behind the answers."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
 
 
 def in_parallel(count: int, work: Callable[[int], None]) -> None:
@@ -148,10 +163,7 @@ def test_tags_pushed_at_once_to_one_repository_all_survive(server: RegistryProce
     wanted = {f"client{number}-{count}" for number in range(16) for count in range(each)}
     with Client(server.port) as client:
         assert set(client.tags(repository)) == wanted
-    deadline = time.monotonic() + 30
-    while set(disk.read_index(server.root / repository)[0]) != wanted:
-        assert time.monotonic() < deadline, "index.json never had every tag"
-        time.sleep(0.2)
+    wait_for(lambda: set(disk.read_index(server.root / repository)[0]) == wanted)
 
 
 def test_a_blob_pushed_to_many_repositories_at_once_is_stored_once(server: RegistryProcess) -> None:
@@ -210,6 +222,74 @@ def test_a_blob_that_a_manifest_was_accepted_for_is_there_whatever_was_deleted_m
         assert accepted, "no manifest was ever accepted"
         client.push_blob(repository, blob)
         assert client.call("GET", path).body == blob.data
+
+
+def test_a_repository_that_many_push_to_first_is_made_once(server: RegistryProcess) -> None:
+    for count in range(budget(sample=8, full=100)):
+        repository = f"workers/born{count}"
+
+        def push(number: int, repository: str = repository) -> None:
+            manifest = image(CONFIG, [], annotations={"client": f"{number}"})
+            with Client(server.port) as client:
+                client.push_blob(repository, CONFIG)
+                client.push_manifest(repository, manifest, f"client{number}")
+
+        in_parallel(8, push)
+        with Client(server.port) as client:
+            assert client.tags(repository) == [f"client{number}" for number in range(8)]
+        wait_for(partial(has_tags, server.root / repository, 8))
+
+
+def test_a_blob_mounted_while_its_source_deletes_it_is_readable_where_it_was_mounted(server: RegistryProcess) -> None:
+    blob = Blob(b"mounted from under a deletion" * 200)
+    mounted = 0
+    for count in range(budget(sample=40, full=800)):
+        target = f"workers/mount{count % 5}"
+
+        def contest(number: int, target: str = target) -> None:
+            nonlocal mounted
+            with Client(server.port) as client:
+                if number == 0:
+                    assert client.call("DELETE", f"/v2/workers/source/blobs/{blob.digest}").status in {202, 404}
+                elif client.mount(f"{target}-{number}", blob.digest, "workers/source"):
+                    mounted += 1
+                    reply = client.call("GET", f"/v2/{target}-{number}/blobs/{blob.digest}")
+                    assert (reply.status, reply.body == blob.data) == (200, True)
+
+        with Client(server.port) as client:
+            client.push_blob("workers/source", blob)
+            in_parallel(4, contest)
+            for number in range(1, 4):
+                reply = client.call("DELETE", f"/v2/{target}-{number}/blobs/{blob.digest}")
+                assert reply.status in {202, 404}, reply
+    assert mounted, "nothing was ever mounted"
+
+
+def test_an_upload_that_many_close_at_once_is_one_blob(server: RegistryProcess) -> None:
+    repository = "workers/closed"
+    for count in range(budget(sample=10, full=200)):
+        blob = Blob(f"closed by all, {count}".encode() * 3000)
+        with Client(server.port) as client:
+            location = client.begin(repository)
+            assert client.call("PATCH", location, blob.data).status == 202
+        statuses: list[int] = []
+
+        def close(number: int, blob: Blob = blob, location: str = location, statuses: list[int] = statuses) -> None:
+            with Client(server.port) as client:
+                if number == 5:
+                    reply = client.call("DELETE", location)
+                else:
+                    reply = client.call("PUT", f"{location}?digest={blob.digest}", b"")
+                statuses.append(reply.status)
+
+        in_parallel(6, close)
+        assert set(statuses) <= {201, 204, 404, 409}, statuses
+        with Client(server.port) as client:
+            reply = client.call("GET", f"/v2/{repository}/blobs/{blob.digest}")
+            assert reply.status == (200 if 201 in statuses else 404), statuses
+            if reply.status == 200:
+                assert reply.body == blob.data
+            assert client.call("GET", location).status == 404
 
 
 def test_a_manifest_deleted_and_pushed_again_stays(server: RegistryProcess) -> None:
