@@ -11,7 +11,7 @@ import structlog
 
 from registry.database import changes as change_rows
 from registry.database import repositories as repository_rows
-from registry.images.reconciliation import MAX_INDEX
+from registry.images.storage_view import MAX_INDEX
 from registry.oci.digest import Digest
 from registry.oci.index import Index
 from registry.oci.record import Record

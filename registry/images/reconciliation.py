@@ -8,7 +8,6 @@ pushes.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,50 +17,26 @@ from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images import manifest_rows as rows
+from registry.images.adoption import Adoption
 from registry.images.changing import Change
-from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
-from registry.oci.errors import ManifestInvalid, RegistryError
+from registry.images.storage_view import StorageReader
+from registry.oci.digest import Digest
+from registry.oci.errors import RegistryError
 from registry.oci.index import LAYOUT_FILE, Index
-from registry.oci.manifest import parse_manifest
 from registry.oci.record import Record
-from registry.storage.errors import AlreadyExists, ObjectTooLarge, PathNotFound
+from registry.storage.errors import AlreadyExists
 
 if TYPE_CHECKING:
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.journal import Journal
+    from registry.images.storage_view import View
     from registry.images.stores import Stores
-    from registry.oci.descriptor import Descriptor
-    from registry.oci.manifest import Manifest
 
-MAX_INDEX = 1 << 30
-"""Bytes of the largest ``index.json`` that is read."""
 ATTEMPTS = 10
 """How often the database may move while storage is read."""
-BATCH = 500
-"""Blobs adopted in one transaction."""
-
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _View:
-    """What storage says of a repository at one moment."""
-
-    index: Index
-    """As it is on storage, until ``_merge`` applies the records."""
-    signature: str
-    folded: int
-    """The last record that the writer of ``index.json`` had seen."""
-    records: dict[int, bytes]
-    """Those after ``folded``."""
-    manifests: dict[Digest, tuple[Manifest, int]] = field(default_factory=dict)
-    """Read and verified: (manifest, size)."""
-
-    @property
-    def last(self) -> int:
-        return max(self.records, default=self.folded)
 
 
 class _Moved(Exception):
@@ -73,7 +48,8 @@ class Reconciliation:
 
     def __init__(self, stores: Stores, journal: Journal) -> None:
         self._stores = stores
-        self._journal = journal
+        self._reader = StorageReader(stores, journal)
+        self._adoption = Adoption(stores)
 
     def reconcile(self, name: str) -> RepositoryRow | None:
         """The row of the repository after the database agrees with storage; None when neither knows it.
@@ -84,7 +60,7 @@ class Reconciliation:
             with self._stores.database.read() as connection:
                 row = repository_rows.find(connection, name)
                 known = manifest_rows.of_repository(connection, row.id) if row else {}
-            view = self._read(name)
+            view = self._reader.read(name)
             if view is None:
                 if row is None:
                     return None
@@ -122,18 +98,10 @@ class Reconciliation:
             with contextlib.suppress(AlreadyExists):
                 driver.write(key, data, if_absent=True)
 
-    def _read(self, name: str) -> _View | None:
-        try:
-            data, stat = self._stores.driver.read(self._stores.layout.index(name), max_bytes=MAX_INDEX)
-        except PathNotFound:
-            return None
-        index = Index.parse(data)
-        return _View(index, stat.signature, index.folded, self._journal.after(name, index.folded))
-
-    def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: _View) -> RepositoryRow:
-        self._load_manifests(name, known, view)
+    def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: View) -> RepositoryRow:
+        self._reader.load_manifests(name, known, view)
         repository = row or self._create(name)
-        self._adopt_blobs(repository, view)
+        self._adoption.adopt(repository, view)
         stores = self._stores
         with stores.database.write() as connection:
             current = repository_rows.lock(connection, repository.id)
@@ -161,42 +129,7 @@ class Reconciliation:
         log.info("repository reconciled with storage", repository=name, sequence=sequence, behind=behind)
         return result or repository
 
-    # ---- reading
-
-    def _load_manifests(self, name: str, known: dict[str, ManifestRow], view: _View) -> None:
-        """Read, hash and parse every manifest that the database does not know, and the children of indexes."""
-        named = view.index.manifests()
-        for line in view.records.values():
-            record = Record.parse(line)
-            if record.descriptor is not None:
-                named[record.descriptor.digest] = record.descriptor
-            elif record.digest is not None:
-                named.pop(record.digest, None)
-        waiting: list[Descriptor] = [descriptor for digest, descriptor in named.items() if digest not in known]
-        while waiting:
-            descriptor = waiting.pop()
-            if descriptor.digest in view.manifests or descriptor.digest in known:
-                continue
-            loaded = self._load(name, descriptor)
-            if loaded is None:
-                continue
-            view.manifests[descriptor.digest] = loaded
-            waiting.extend(loaded[0].children())
-
-    def _load(self, name: str, descriptor: Descriptor) -> tuple[Manifest, int] | None:
-        key = self._stores.layout.blob(name, descriptor.digest)
-        try:
-            body, _ = self._stores.driver.read(key, max_bytes=max(self._stores.rules.manifest_bytes, 8 << 20))
-            return _verified_manifest(body, descriptor), len(body)
-        except PathNotFound:
-            return None  # sparse content, or named by a tool that has not written it yet
-        except (ManifestInvalid, ObjectTooLarge) as error:
-            log.warning("a manifest was left out", repository=name, digest=descriptor.digest, reason=str(error))
-            return None
-
-    # ---- writing
-
-    def _apply_records(self, connection: Transaction, repository: RepositoryRow, view: _View, *, behind: bool) -> None:
+    def _apply_records(self, connection: Transaction, repository: RepositoryRow, view: View, *, behind: bool) -> None:
         """Make the view's index what it will be when everything is folded.
 
         That includes changes that are committed and whose records another worker is only about to write: without them
@@ -218,60 +151,7 @@ class Reconciliation:
         with self._stores.database.write() as connection:
             return repository_rows.create(connection, name, signature="", now=self._stores.clock())
 
-    def _adopt_blobs(self, repository: RepositoryRow, view: _View) -> None:
-        """Make members of the blobs that storage has for this repository, as unverified ones."""
-        found = (
-            self._found_on_disk(repository)
-            if self._stores.layout.per_repository
-            else self._referenced(repository, view)
-        )
-        store, driver, layout = self._stores.driver.name, self._stores.driver, self._stores.layout
-        for start in range(0, len(found), BATCH):
-            batch = []
-            for digest in found[start : start + BATCH]:
-                try:
-                    batch.append((digest, driver.stat(layout.blob(repository.name, digest))))
-                except PathNotFound:
-                    continue
-            with self._stores.database.write() as connection:
-                for digest, stat in batch:
-                    blob = blob_rows.adopt(connection, digest, size=stat.size)
-                    if blob.size != stat.size or blob.state == blob_rows.CLAIMED:
-                        log.warning("a blob was left out", repository=repository.name, digest=digest, size=stat.size)
-                        continue
-                    key = layout.blob(repository.name, digest)
-                    blob_rows.adopt_location(
-                        connection, blob.id, store=store, key=key, size=stat.size, signature=stat.signature
-                    )
-                    blob_rows.join(connection, repository.id, blob.id, now=self._stores.clock())
-
-    def _found_on_disk(self, repository: RepositoryRow) -> list[Digest]:
-        """Blobs in the repository's directory of which nothing is noted."""
-        found = []
-        for algorithm in SUPPORTED_ALGORITHMS:
-            prefix = self._stores.layout.blobs(repository.name, algorithm)
-            with self._stores.database.read() as connection:
-                noted = blob_rows.keys_below(connection, self._stores.driver.name, prefix)
-            for child in self._stores.driver.children(prefix):
-                if child.is_prefix or f"{prefix}/{child.name}" in noted:
-                    continue
-                try:
-                    found.append(Digest.parse(f"{algorithm}:{child.name}"))
-                except RegistryError:
-                    continue  # not a blob; a temporary name of another tool
-        return found
-
-    def _referenced(self, repository: RepositoryRow, view: _View) -> list[Digest]:
-        """Blobs that the manifests reference, and the manifests, where all repositories share one place."""
-        wanted: dict[Digest, None] = {}
-        for digest, (manifest, _) in view.manifests.items():
-            wanted[digest] = None
-            wanted.update(dict.fromkeys(blob.digest for blob in manifest.blobs()))
-        with self._stores.database.read() as connection:
-            members = blob_rows.members(connection, repository.id, wanted)
-        return [digest for digest in wanted if digest not in members]
-
-    def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
+    def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
         for digest, (manifest, _) in view.manifests.items():
             member = members.get(digest)
@@ -284,7 +164,7 @@ class Reconciliation:
             if place is not None:
                 blob_rows.set_verified(connection, place.id, now=self._stores.clock())
 
-    def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
+    def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         """Take the tags of the index, in which the records of ours are applied."""
         ours = manifest_rows.all_tags(connection, repository.id)
         manifests = manifest_rows.of_repository(connection, repository.id)
@@ -298,7 +178,7 @@ class Reconciliation:
             if row is not None:
                 log.warning("another tool moved a tag", repository=repository.name, tag=tag, digest=descriptor.digest)
 
-    def _drop_absent(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
+    def _drop_absent(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         """The database is behind storage: what storage does not have is gone."""
         tags = view.index.tags()
         for tag in manifest_rows.all_tags(connection, repository.id).values():
@@ -310,7 +190,7 @@ class Reconciliation:
                 manifest_rows.remove(connection, repository.id, manifest.blob_id)
                 blob_rows.leave(connection, repository.id, manifest.blob_id)
 
-    def _listed(self, connection: Transaction, repository: RepositoryRow, view: _View) -> set[str]:
+    def _listed(self, connection: Transaction, repository: RepositoryRow, view: View) -> set[str]:
         """The manifests of the index and everything below them."""
         listed: set[str] = set()
         waiting: list[str] = list(view.index.manifests())
@@ -321,7 +201,7 @@ class Reconciliation:
                 waiting.extend(manifest_rows.children_of(connection, repository.id, digest))
         return listed
 
-    def _put_back(self, connection: Transaction, repository: RepositoryRow, view: _View) -> None:
+    def _put_back(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         """Record again what another tool's index has lost."""
         tags, manifests = view.index.tags(), view.index.manifests()
         known = manifest_rows.of_repository(connection, repository.id)
@@ -338,10 +218,3 @@ class Reconciliation:
     ) -> None:
         change = Change.put(Digest(manifest.digest), manifest.media_type, manifest.size, tags, actor="reconciliation")
         change.allot(connection, repository, self._stores.clock())
-
-
-def _verified_manifest(body: bytes, descriptor: Descriptor) -> Manifest:
-    """The manifest that ``descriptor`` names. Raises ManifestInvalid when the bytes are others, or are none."""
-    if Digest.of(body, descriptor.digest.algorithm) != descriptor.digest:
-        raise ManifestInvalid("its bytes are not those of its digest")
-    return parse_manifest(body, descriptor.media_type)

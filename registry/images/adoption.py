@@ -1,0 +1,82 @@
+"""Making members of blobs that storage has and no row knows: unverified until somebody has hashed them (I6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from registry.database import blobs as blob_rows
+from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
+from registry.oci.errors import RegistryError
+from registry.storage.errors import PathNotFound
+
+if TYPE_CHECKING:
+    from registry.database.repositories import RepositoryRow
+    from registry.images.storage_view import View
+    from registry.images.stores import Stores
+
+BATCH = 500
+"""Blobs adopted in one transaction."""
+
+log = structlog.get_logger(__name__)
+
+
+class Adoption:
+    """Any thread, any process; adopting twice is harmless."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def adopt(self, repository: RepositoryRow, view: View) -> None:
+        """Make members of the blobs that storage has for this repository, as unverified ones."""
+        found = (
+            self._found_on_disk(repository)
+            if self._stores.layout.per_repository
+            else self._referenced(repository, view)
+        )
+        store, driver, layout = self._stores.driver.name, self._stores.driver, self._stores.layout
+        for start in range(0, len(found), BATCH):
+            batch = []
+            for digest in found[start : start + BATCH]:
+                try:
+                    batch.append((digest, driver.stat(layout.blob(repository.name, digest))))
+                except PathNotFound:
+                    continue
+            with self._stores.database.write() as connection:
+                for digest, stat in batch:
+                    blob = blob_rows.adopt(connection, digest, size=stat.size)
+                    if blob.size != stat.size or blob.state == blob_rows.CLAIMED:
+                        log.warning("a blob was left out", repository=repository.name, digest=digest, size=stat.size)
+                        continue
+                    key = layout.blob(repository.name, digest)
+                    blob_rows.adopt_location(
+                        connection, blob.id, store=store, key=key, size=stat.size, signature=stat.signature
+                    )
+                    blob_rows.join(connection, repository.id, blob.id, now=self._stores.clock())
+
+    def _found_on_disk(self, repository: RepositoryRow) -> list[Digest]:
+        """Blobs in the repository's directory of which nothing is noted."""
+        found = []
+        for algorithm in SUPPORTED_ALGORITHMS:
+            prefix = self._stores.layout.blobs(repository.name, algorithm)
+            with self._stores.database.read() as connection:
+                noted = blob_rows.keys_below(connection, self._stores.driver.name, prefix)
+            for child in self._stores.driver.children(prefix):
+                if child.is_prefix or f"{prefix}/{child.name}" in noted:
+                    continue
+                try:
+                    found.append(Digest.parse(f"{algorithm}:{child.name}"))
+                except RegistryError:
+                    continue  # not a blob; a temporary name of another tool
+        return found
+
+    def _referenced(self, repository: RepositoryRow, view: View) -> list[Digest]:
+        """Blobs that the manifests reference, and the manifests, where all repositories share one place."""
+        wanted: dict[Digest, None] = {}
+        for digest, (manifest, _) in view.manifests.items():
+            wanted[digest] = None
+            wanted.update(dict.fromkeys(blob.digest for blob in manifest.blobs()))
+        with self._stores.database.read() as connection:
+            members = blob_rows.members(connection, repository.id, wanted)
+        return [digest for digest in wanted if digest not in members]
