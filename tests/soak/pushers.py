@@ -75,7 +75,7 @@ class Pusher(threading.Thread):
             finally:
                 self._history.end(attempt, acknowledged=acknowledged)
             if tag not in SHARED_TAGS and self._chance.random() < 0.25:
-                self._delete(attempt)
+                self._take_back(attempt)
         except BROKEN:
             self._ended.wait(RECOVERY)
             return
@@ -83,7 +83,7 @@ class Pusher(threading.Thread):
             self._number_of_push += 1
         self.pushed += 1
 
-    def _delete(self, attempt: Attempt) -> None:
+    def _take_back(self, attempt: Attempt) -> None:
         """Take a push back, by its tag or with its manifest."""
         reference = self._chance.choice((attempt.tag, attempt.manifest.digest))
         attempt.deletion_tried = True
