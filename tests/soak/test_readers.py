@@ -207,3 +207,16 @@ def test_a_blob_that_a_tool_wrote_wrongly_is_never_served(server: RegistryProces
         client.push_blob(REPOSITORY, blob)
         assert client.call("GET", target).body == blob.data
     assert path.read_bytes() == blob.data
+
+
+def test_a_push_heals_what_something_rewrote_on_disk(server: RegistryProcess) -> None:
+    """A 201 stands for the bytes that the client sent, also where a file of that size and name was there already."""
+    blob = Blob(b"bytes that rot on the disk" * 100)
+    with Client(server.port) as client:
+        client.push_blob(REPOSITORY, blob)
+        path = server.root / REPOSITORY / "blobs" / "sha256" / blob.digest.split(":")[1]
+        path.write_bytes(b"x" * len(blob.data))
+        for repository in ("readers/two", REPOSITORY):
+            client.push_blob(repository, blob)
+            reply = client.call("GET", f"/v2/{repository}/blobs/{blob.digest}")
+            assert (reply.status, reply.body == blob.data) == (200, True), repository
