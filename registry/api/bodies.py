@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from registry.oci.errors import BlobUploadInvalid, ManifestTooLarge
+from registry.oci.errors import BlobUploadInvalid, ManifestTooLarge, SizeInvalid
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.edge import Edge
     from registry.images.uploads import Addition
+STRAY = 64 << 10
+"""Bytes of a body that nobody asked for, which are read and dropped."""
 
 
 class Body:
@@ -44,11 +46,27 @@ class Body:
         return b"".join(parts)
 
     async def small(self, limit: int) -> bytes:
-        """The whole body of a manifest. Raises ManifestTooLarge beyond ``limit`` bytes, holding no more than that."""
+        """The whole body of a manifest. Raises ManifestTooLarge beyond ``limit`` bytes, holding no more than that.
+
+        As much again is read and dropped, so that a client that only reads when it has sent everything sees the
+        answer; then the connection is closed.
+        """
         data = await self.chunk(limit + 1)
-        if len(data) > limit:
-            raise ManifestTooLarge(f"the manifest is larger than {limit} bytes")
-        return data
+        if len(data) <= limit:
+            return data
+        dropped = 0
+        while dropped < limit and not self.ended:
+            dropped += len(await self.chunk(1))
+        closing = {} if self.ended else {"Connection": "close"}
+        raise ManifestTooLarge(f"the manifest is larger than {limit} bytes", headers=closing)
+
+    async def expect_none(self) -> None:
+        """Wait for the end of a request that needs no body, so that nothing is begun for a client that is gone.
+
+        Raises SizeInvalid when there is a body after all, of more than STRAY bytes.
+        """
+        if len(await self.chunk(STRAY)) >= STRAY and not self.ended:
+            raise SizeInvalid("this request takes no body; send the bytes to the Location of its answer")
 
 
 class Interrupted(ClientDisconnect):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import contextlib
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from registry.api.parameters import name_of, query_digest, source_of, upload_of
 from registry.api.route import Route
 from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
-from registry.oci.errors import DigestInvalid, RangeInvalid, SizeInvalid
+from registry.oci.errors import DigestInvalid, RangeInvalid, RegistryError, SizeInvalid
 from registry.oci.ranges import parse_content_range
 from registry.storage.driver import CHUNK_SIZE
 
@@ -33,12 +33,12 @@ async def start(request: Request) -> Response:
             return _created(edge, request, name, digest)
     elif "digest" in query:
         digest = query_digest(request)
-        upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm)
-        await _receive(edge, request, name, upload_id, None, digest)
+        await _receive_at_once(edge, request, name, digest)
         return _created(edge, request, name, digest)
     algorithm = query.get("digest-algorithm", DEFAULT_ALGORITHM)
     if algorithm not in SUPPORTED_ALGORITHMS:
         raise DigestInvalid(f"digest-algorithm must be one of {', '.join(SUPPORTED_ALGORITHMS)}")
+    await Body(request, edge.settings.http.idle_timeout).expect_none()
     upload_id = await edge.run(edge.core.uploads.start, name, algorithm)
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, 0))
 
@@ -70,6 +70,17 @@ async def cancel(request: Request) -> Response:
     edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
     await edge.run(edge.core.uploads.cancel, name, upload_id)
     return Response(status_code=204)
+
+
+async def _receive_at_once(edge: Edge, request: Request, name: str, digest: Digest) -> None:
+    """Single POST: the client never learns of the session, so none stays when it fails."""
+    upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm)
+    try:
+        await _receive(edge, request, name, upload_id, None, digest)
+    except BaseException:
+        with contextlib.suppress(RegistryError):
+            await edge.run(edge.core.uploads.cancel, name, upload_id)
+        raise
 
 
 async def _receive(
@@ -113,7 +124,7 @@ def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: b
         return addition.offset
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _status_on_conflict(edge: Edge, request: Request, name: str, upload_id: str) -> AsyncIterator[None]:
     """A chunk out of order is answered with where to go on; the session lives (spec, "Pushing a blob in chunks")."""
     try:

@@ -135,10 +135,9 @@ class Manifests:
             raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
         manifest = parse_manifest(body, content_type)
         repository = self._repositories.touch(name)
+        self._check_references(repository, manifest)  # before anything is written; again when it is committed
         if repository is None:
-            self._check_members({}, manifest)
             repository = self._repositories.ensure(name)
-        self._check_on_storage(repository, manifest)
         allotted: list[Allotted] = []
 
         def put(key: str) -> ObjectStat:
@@ -216,8 +215,7 @@ class Manifests:
         self, connection: Transaction, repository: RepositoryRow, blob_id: int, manifest: Manifest, change: Change
     ) -> Allotted:
         now = self._stores.clock()
-        wanted = [descriptor.digest for descriptor in (*manifest.blobs(), *manifest.children())]
-        members = blob_rows.members(connection, repository.id, wanted)
+        members = blob_rows.members(connection, repository.id, _references(manifest))
         present = {digest: row for digest, row in members.items() if row.state == blob_rows.PRESENT}
         self._check_members(present, manifest)
         for child in manifest.children():
@@ -239,6 +237,15 @@ class Manifests:
         self._refuse_missing(blobs, accept=rules.accept_missing_blobs)
         children = [child.digest for child in manifest.children() if child.digest not in members]
         self._refuse_missing(children, accept=rules.accept_missing_manifests)
+
+    def _check_references(self, repository: RepositoryRow | None, manifest: Manifest) -> None:
+        if repository is None:
+            self._check_members({}, manifest)
+            return
+        with self._stores.database.read() as connection:
+            members = blob_rows.members(connection, repository.id, _references(manifest))
+        self._check_members(members, manifest)
+        self._check_on_storage(repository, manifest)
 
     def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
         """Where a look is cheap, references must exist in truth and not only in rows (I2, I6)."""
@@ -262,3 +269,7 @@ class Manifests:
     def _check_deletable(self) -> None:
         if not self._stores.rules.delete:
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD, PUT"})
+
+
+def _references(manifest: Manifest) -> list[Digest]:
+    return [descriptor.digest for descriptor in (*manifest.blobs(), *manifest.children())]

@@ -168,6 +168,8 @@ class Uploads:
             raise BlobUploadBusy(headers={"Retry-After": "1"}) from error
         try:
             row = self.find(name, upload_id)  # under the right: this offset is the last
+            if start == 0 and row.offset == 1:
+                row = self._begin_again(row)
             _check_start(row, start)
             writer.resume(row.driver_state, offset=row.offset)
             return Addition(self._stores, self._hashes, row, writer)
@@ -177,6 +179,21 @@ class Uploads:
         except BaseException:
             writer.close()
             raise
+
+    def _begin_again(self, row: SessionRow) -> SessionRow:
+        """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
+        empty = Digest.of(b"", row.algorithm)
+        with self._stores.database.write() as connection:
+            session_rows.advance(
+                connection,
+                row.id,
+                before=row.offset,
+                offset=0,
+                digest=empty,
+                driver_state=row.driver_state,
+                now=self._stores.clock(),
+            )
+        return row._replace(offset=0, digest=empty)
 
     def finish(self, addition: Addition, digest: Digest) -> None:
         """Publish what was uploaded under ``digest`` (I1) and end the session.

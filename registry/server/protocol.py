@@ -42,6 +42,14 @@ class SendfileProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         cycle.message_event.set()
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # the interface of asyncio says so
+        """A client that has sent a whole request and closed its side still waits for the answer."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.more_body or cycle.response_complete:
+            return None
+        cycle.keep_alive = False
+        return True
+
 
 class FileSender:
     """Sends part of the body of one response out of a file. Use it after the response was started."""

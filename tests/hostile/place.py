@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 REPO = "hostile/a"
 OTHER = "hostile/b"
 SCRATCH = "hostile/scratch"
-"""Where tests put what they take away again: only its index and journal may differ afterwards."""
+OTHER_SCRATCH = "hostile/scratch-other"
+NEW_SCRATCH = "hostile/scratch-new"
+"""Where tests put what they take away again: afterwards only index and journal may differ, and that the last exists."""
 CONFIG = Blob(b'{"hostile": true}')
 LAYER = Blob(b"a layer that only the first repository has\n" * 40)
 OTHER_LAYER = Blob(b"a layer that only the second repository has\n" * 40)
@@ -116,6 +118,7 @@ class Place:
             (REPO, LAYER, IMAGE),
             (OTHER, OTHER_LAYER, OTHER_IMAGE),
             (SCRATCH, LAYER, IMAGE),
+            (OTHER_SCRATCH, OTHER_LAYER, OTHER_IMAGE),
         ):
             for blob in (CONFIG, layer):
                 self.push(repository, blob)
@@ -140,10 +143,12 @@ class Place:
         return found
 
     def _may_change(self, path: Path) -> bool:
-        if path in self.ignored or path.is_relative_to(self.root / SCRATCH / ".journal"):
+        if path in self.ignored:
             return True
-        if path == self.root / SCRATCH / "index.json":
-            return True
+        for scratch in (SCRATCH, OTHER_SCRATCH, NEW_SCRATCH):
+            directory = self.root / scratch
+            if path.is_relative_to(directory) and not path.is_relative_to(directory / "blobs"):
+                return True
         inside = path.relative_to(self.root).parts if path.is_relative_to(self.root) else ()
         # The database with its log, and lock files; uploads are what is looked at.
         return bool(inside) and inside[0].startswith(".") and inside[0] != ".uploads"

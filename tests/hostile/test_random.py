@@ -5,25 +5,51 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
 import time
 from typing import TYPE_CHECKING
 
-from tests.hostile.place import ABSENT, CODES, CONFIG, IMAGE, LAYER, OTHER, OTHER_IMAGE, OTHER_LAYER, REPO, Place
+from tests.hostile.place import (
+    ABSENT,
+    CODES,
+    CONFIG,
+    IMAGE,
+    LAYER,
+    NEW_SCRATCH,
+    OTHER_IMAGE,
+    OTHER_LAYER,
+    OTHER_SCRATCH,
+    SCRATCH,
+    Place,
+)
 from tests.hostile.wire import Reply, Request, chunk, request, try_send
 from tests.payloads import MANIFEST, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "4000"))
+REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "6000"))
 SEED = int(os.environ.get("HOSTILE_SEED", "0")) or secrets.randbelow(1 << 32)
 SECONDS = 50
 """After so long the run ends with fewer requests rather than late; a slow machine is no failure."""
 
-NAMES = [REPO, OTHER, "hostile/none", "UPPER", "..", "a/../b", "storage", ".uploads", "a" * 300, "%2e%2e", "%00"]
+SEEDED = ((SCRATCH, IMAGE, LAYER), (OTHER_SCRATCH, OTHER_IMAGE, OTHER_LAYER))
+NAMES = [
+    SCRATCH,
+    OTHER_SCRATCH,
+    NEW_SCRATCH,
+    "UPPER",
+    "..",
+    "a/../b",
+    "storage",
+    ".uploads",
+    "a" * 300,
+    "%2e%2e",
+    "%00",
+]
 NAMES += ["é", ""]
 TAGS = ["one", "none", ".x", "x" * 129, "%00", "..", "a%2fb", "é", "", "one?tag=two", "%0d%0aX-Injected:%20yes"]
 DIGESTS = [IMAGE.digest, LAYER.digest, OTHER_IMAGE.digest, OTHER_LAYER.digest, CONFIG.digest, ABSENT]
@@ -124,8 +150,16 @@ class Generator:
             lambda: (((b"Transfer-Encoding", b"chunked"),), chunk(body)[: self._random.randint(0, 9)]),
             lambda: (((b"Content-Length", b"-1"),), body),
         ]
-        fields, sent = self._random.choice(framings)()
-        return Request(message.method, message.target, (*message.headers, *fields), sent, half_close=True)
+        framing = self._random.choice(framings)
+        fields, sent = framing()
+        return Request(
+            message.method,
+            message.target,
+            (*message.headers, *fields),
+            sent,
+            # What never comes would be waited for; what is complete is sent as clients do.
+            half_close=framing in framings[4:6],
+        )
 
 
 def test_random_requests_are_answered_in_order_and_change_nothing(place: Place) -> None:
@@ -133,6 +167,8 @@ def test_random_requests_are_answered_in_order_and_change_nothing(place: Place) 
     generator = Generator(SEED)
     deadline = time.monotonic() + SECONDS
     answered = refused = 0
+    unanswered: set[str] = set()
+    created: list[tuple[str, str]] = []
     for number in range(REQUESTS):
         message = generator.next()
         # What the seeded repositories have must not be deleted by a request that happens to be right.
@@ -140,15 +176,21 @@ def test_random_requests_are_answered_in_order_and_change_nothing(place: Place) 
             message = Request("HEAD", message.target, message.headers, message.body, half_close=True)
         note = f"seed {SEED}, request {number}: {message}"
         reply = try_send(place.address, message)
+        if reply is None and message.method == "POST":
+            unanswered.add(message.target.split(b"/blobs/uploads")[0].decode(errors="replace"))
         if reply is not None:
             answered += 1
             refused += reply.status >= 400
             _check(place, message, reply, note)
+            if reply.status == 201:
+                created.append((place.path_of(reply).rsplit("/", 1)[0], reply.header("docker-content-digest") or ""))
         if time.monotonic() > deadline:
             break
+    _cancel_unanswered(place, unanswered)
+    created += [(f"{path}/blobs", digest) for path in unanswered for digest in DIGESTS if len(digest) > 70]
     assert answered > 100, f"only {answered} answers with seed {SEED}"
     assert refused > answered // 4, "the generator no longer generates what is wrong"
-    _undo(place)
+    _take_back(place, created)
 
 
 def _check(place: Place, message: Request, reply: Reply, note: str) -> None:
@@ -164,11 +206,26 @@ def _check(place: Place, message: Request, reply: Reply, note: str) -> None:
         assert set(reply.codes()) <= CODES, (note, reply)
 
 
-def _undo(place: Place) -> None:
-    """Take back what was pushed by requests that happened to be right: the seeded content under its own names."""
-    for repository, manifest, layer in ((REPO, IMAGE, LAYER), (OTHER, OTHER_IMAGE, OTHER_LAYER)):
-        tags = place.send(request("GET", f"/v2/{repository}/tags/list"))
-        assert b'"one"' in tags.body
-        pulled = place.send(request("GET", f"/v2/{repository}/manifests/{manifest.digest}"))
+def _cancel_unanswered(place: Place, repositories: set[str]) -> None:
+    """A client that vanishes after its POST leaves a session whose name it never learnt; here the disk tells it."""
+    for path in (place.root / ".uploads").iterdir():
+        for repository in repositories:
+            place.send(request("DELETE", f"{repository}/blobs/uploads/{path.name}"))
+
+
+def _take_back(place: Place, created: list[tuple[str, str]]) -> None:
+    """Delete what requests that happened to be right have put beside the seeded content, which must still be there."""
+    for repository, manifest, _ in SEEDED:
+        for tag in json.loads(place.send(request("GET", f"/v2/{repository}/tags/list")).body)["tags"]:
+            assert tag != "one" or place.send(request("HEAD", f"/v2/{repository}/manifests/one")).status == 200
+            place.send(request("DELETE", f"/v2/{repository}/manifests/{tag}"))
+        headers = {"Content-Type": manifest.media_type}
+        target = f"/v2/{repository}/manifests/{manifest.digest}?tag=one"
+        assert place.send(request("PUT", target, headers=headers, body=manifest.data)).status == 201
+    kept = {(f"/v2/{repository}/manifests", manifest.digest) for repository, manifest, _ in SEEDED}
+    for path, digest in sorted({*created} - kept, reverse=True):  # manifests before blobs
+        assert place.send(request("DELETE", f"{path}/{digest}")).status in {202, 404, 405}, (path, digest)
+    for repository, manifest, layer in SEEDED:
+        pulled = place.send(request("GET", f"/v2/{repository}/manifests/one"))
         assert (pulled.status, pulled.body) == (200, manifest.data)
         assert place.send(request("GET", f"/v2/{repository}/blobs/{layer.digest}")).body == layer.data
