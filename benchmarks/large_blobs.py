@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+import time
 from typing import TYPE_CHECKING
 
 from benchmarks.content import push_large
@@ -60,6 +62,17 @@ def one_blob(bench: Bench) -> dict[str, float]:
     pulled = together([functools.partial(_pull, bench, "bench/one", blob)])
     _verify(bench, "bench/one", blob)
     return {"push one": pushed.rate / _MEGABYTE, "pull one": pulled.rate / _MEGABYTE}
+
+
+def disk_alone(bench: Bench) -> dict[str, float]:
+    """A large file written and synced without any registry: what the disk gives at this time of the run."""
+    size, offset = bench.source.size, 0
+    started = time.monotonic()
+    with (bench.running.directory / "alone").open("wb") as file:
+        while offset < size:
+            offset += os.sendfile(file.fileno(), bench.source.descriptor, offset, size - offset)
+        os.fsync(file.fileno())
+    return {"disk alone": size / (time.monotonic() - started) / _MEGABYTE}
 
 
 def eight_blobs(bench: Bench) -> dict[str, float]:

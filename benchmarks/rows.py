@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from benchmarks.servers import ANGOS, DISTRIBUTION, DOCKER_REGISTRY, OURS, PEERS, TWO_WORKERS, UNSYNCED, ZOT
+from benchmarks.servers import ANGOS, CEILING, DISTRIBUTION, DOCKER_REGISTRY, OURS, PEERS, TWO_WORKERS, UNSYNCED, ZOT
 
 OTHERS = (DOCKER_REGISTRY, DISTRIBUTION, ZOT)
 NOT_SYNCING = (ZOT, ANGOS)
@@ -71,6 +71,7 @@ ROWS: tuple[Row, ...] = (
     _read("head-blob", "HEAD blob", "head blob", 0.5),
     Comparison("get-blob", "GET 4 KiB blob", "/s", "get blob", (Ratio(2.0),), Ratio(5.0)),
     Comparison("tags-list", "tags/list of 200", "/s", "tags list", (Ratio(2.0),), Ratio(5.0)),
+    Limit("push-disk", "no registry: a file of 1 GiB written and synced", "MB/s", "disk alone", ours=CEILING),
     _write("push-one", _PUSH, "push one", OURS),
     _write("push-one-unsynced", _PUSH + _FSYNC, "push one", UNSYNCED, NOT_SYNCING),
     _write("push-eight", _PUSHES, "push eight", OURS),

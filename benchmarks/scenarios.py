@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from benchmarks.large_blobs import eight_blobs, one_blob, peak
+from benchmarks.large_blobs import disk_alone, eight_blobs, one_blob, peak
 from benchmarks.many_tags import tags
 from benchmarks.scale import CLIENTS
 from benchmarks.servers import CEILING, OURS, PEERS, TWO_WORKERS, UNSYNCED
@@ -39,6 +39,7 @@ SCENARIOS = (
         frozenset({"manifest by tag", "manifest by digest", "head blob", "get blob", "tags list"}),
         _ALL,
     ),
+    Scenario(disk_alone, frozenset({"disk alone"}), (CEILING,)),
     Scenario(one_blob, frozenset({"push one", "pull one"}), _WRITERS, blobs=1),
     Scenario(eight_blobs, frozenset({"push eight", "pull eight"}), _PARALLEL, blobs=CLIENTS),
     Scenario(images, frozenset({"images"}), _PARALLEL),
