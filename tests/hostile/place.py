@@ -95,9 +95,9 @@ class Place:
         return self.path_of(reply)
 
     def path_of(self, reply: Reply) -> str:
-        """The path and query of a Location, relative or absolute."""
+        """The path and query of a Location, relative or absolute, without the prefix of a proxy."""
         parts = urlsplit(reply.location)
-        return parts.path + (f"?{parts.query}" if parts.query else "")
+        return parts.path[parts.path.index("/v2/") :] + (f"?{parts.query}" if parts.query else "")
 
     def offset(self, session: str) -> int:
         """How many bytes a session says that it has; ``Range: 0-0`` stands for none and for one, and counts as none."""
