@@ -36,3 +36,8 @@ class RunningHashes:
         """The upload has ended."""
         with self._lock:
             self._kept.pop(upload_id, None)
+
+    def count(self) -> int:
+        """How many are kept."""
+        with self._lock:
+            return len(self._kept)

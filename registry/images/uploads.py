@@ -103,6 +103,10 @@ class Addition:
         """The session as it was last committed."""
         return self._row
 
+    def forget(self) -> None:
+        """The session has ended: there is no next addition to keep the running hash for."""
+        self._hasher = None
+
     def close(self) -> None:
         """Give the right back, keeping the running hash for the next addition."""
         if self._hasher is not None and not self._added:
@@ -207,6 +211,7 @@ class Uploads:
             with self._stores.driver.read_upload(row.id, row.driver_state) as reader:
                 known = hash_reader(reader, digest.algorithm)
         if known != digest:
+            addition.forget()
             self._end(row)
             raise DigestInvalid(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
         repository = self._repositories.ensure(row.repository)
@@ -218,7 +223,7 @@ class Uploads:
             session_rows.remove(connection, row.id)
 
         self._publication.publish(repository, digest, row.offset, put, end_session)
-        self._hashes.forget(row.id)
+        addition.forget()
         try:
             self._stores.driver.discard_upload(row.id, row.driver_state)
         except StorageError as error:  # the blob is there, and expiry frees what is left
@@ -227,6 +232,7 @@ class Uploads:
     def cancel(self, name: str, upload_id: str) -> None:
         """End a session without a blob (spec, end-14). Raises BlobUploadUnknown, BlobUploadBusy."""
         with self.add(name, upload_id, None) as addition:
+            addition.forget()
             self._end(addition.row)
 
     def expire(self) -> int:
@@ -250,6 +256,11 @@ class Uploads:
         if freed:
             log.info("abandoned uploads removed", uploads=freed)
         return freed
+
+    @property
+    def running_hashes(self) -> int:
+        """Running hashes that this process keeps: of sessions that go on, and of no others."""
+        return self._hashes.count()
 
     def count(self) -> int:
         """Open sessions."""

@@ -198,3 +198,24 @@ def test_an_upload_whose_remains_cannot_be_freed_is_finished_all_the_same(world:
     world.clock.now += core.stores.rules.upload_expiry + 60
     assert core.uploads.expire() == 1
     assert list(core.stores.driver.uploads()) == []
+
+
+def test_the_running_hash_goes_with_its_upload(core: Core) -> None:
+    data = b"hashed while it came"
+    wrong = Digest.of(b"other bytes")
+    for ending in ("finish", "wrong", "cancel"):
+        upload_id = core.uploads.start(NAME)
+        with core.uploads.add(NAME, upload_id, None) as addition:
+            addition.add(data)
+            addition.commit()
+        assert core.uploads.running_hashes == 1
+        if ending == "cancel":
+            core.uploads.cancel(NAME, upload_id)
+        else:
+            with core.uploads.add(NAME, upload_id, None) as addition:
+                if ending == "finish":
+                    core.uploads.finish(addition, Digest.of(data))
+                else:
+                    with pytest.raises(DigestInvalid):
+                        core.uploads.finish(addition, wrong)
+        assert core.uploads.running_hashes == 0, ending
