@@ -210,7 +210,7 @@ def test_a_blob_that_a_manifest_was_accepted_for_is_there_whatever_was_deleted_m
 
     with Client(server.port) as client:
         client.push_blob(repository, CONFIG)
-        for _ in range(budget(sample=25, full=400)):
+        for _ in range(budget(sample=60, full=600)):
             in_parallel(6, contest)
             here = client.call("HEAD", f"/v2/{repository}/manifests/{manifest.digest}").status == 200
             reply = client.call("GET", path)
