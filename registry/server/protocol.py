@@ -73,7 +73,9 @@ class FileSender:
                 except BlockingIOError:
                     await _writable(socket)
                     continue
-                except ConnectionError:
+                except ConnectionError:  # the loop would find out a moment later, and call it our fault until then
+                    self._cycle.disconnected = True
+                    self._transport.abort()
                     break
                 if step == 0:
                     break
