@@ -28,7 +28,11 @@ class Repository:
 
     def needs(self, digest: str) -> bool:
         """Whether a manifest refers to this as a blob, or is it."""
-        return digest in self.manifests or any(digest in manifest.blobs for manifest in self.manifests.values())
+        return digest in self.manifests or self.is_layer(digest)
+
+    def is_layer(self, digest: str) -> bool:
+        """Whether a manifest refers to this as a blob."""
+        return any(digest in manifest.blobs for manifest in self.manifests.values())
 
     def lists(self, digest: str) -> bool:
         """Whether an index lists this manifest."""
