@@ -47,6 +47,8 @@ class LocationRow(NamedTuple):
     claim_token: str | None
     claim_deadline: float | None
     verified_at: float | None
+    signature: str
+    """Of the object when it was last known to be right."""
 
 
 class HeldRow(NamedTuple):
@@ -74,11 +76,11 @@ class MemberRow(NamedTuple):
 
 
 _BLOB = "id, digest, size, state, generation, claim_deadline, leased_until"
-_LOCATION = "id, blob_id, key, size, state, claim_token, claim_deadline, verified_at"
+_LOCATION = "id, blob_id, key, size, state, claim_token, claim_deadline, verified_at, signature"
 _FIND = Statement(f"SELECT {_BLOB} FROM blob WHERE digest = :digest")  # noqa: S608 - constant columns
 _WITH_PLACE = (
     "SELECT b.id, b.digest, b.size, b.state, b.generation, b.claim_deadline, b.leased_until,"
-    " l.id, l.blob_id, l.key, l.size, l.state, l.claim_token, l.claim_deadline, l.verified_at"
+    " l.id, l.blob_id, l.key, l.size, l.state, l.claim_token, l.claim_deadline, l.verified_at, l.signature"
     " FROM blob b LEFT JOIN blob_location l ON l.store = :store AND l.key = :key WHERE b.digest = :digest"
 )
 _AT = Statement(_WITH_PLACE)
@@ -111,6 +113,7 @@ _ADOPT_LOCATION = Statement(
     "INSERT INTO blob_location (blob_id, store, key, size, signature, state)"
     " VALUES (:blob, :store, :key, :size, :signature, 'current') ON CONFLICT (store, key) DO NOTHING"
 )
+_SET_SIGNATURE = Statement("UPDATE blob_location SET signature = :signature WHERE store = :store AND key = :key")
 _CLAIM_LOCATION = Statement(
     "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
     " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
@@ -301,6 +304,11 @@ def claim_orphan(
 def remove_location(connection: Transaction, *, store: str, key: str, token: str) -> None:
     """Forget a place whose object its claimer has deleted."""
     connection.execute(_REMOVE_LOCATION, {"store": store, "key": key, "token": token})
+
+
+def set_signature(connection: Transaction, *, store: str, key: str, signature: str) -> None:
+    """Note that the object at ``key`` was replaced by one with the same bytes."""
+    connection.execute(_SET_SIGNATURE, {"store": store, "key": key, "signature": signature})
 
 
 def forget_below(connection: Transaction, store: str, prefix: str) -> None:

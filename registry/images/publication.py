@@ -6,6 +6,7 @@ The deleter's half of the protocol is in ``registry.images.removal``.
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from registry.database import blobs as blob_rows
@@ -61,11 +62,11 @@ class Publication:
                 time.sleep(POLL)
                 continue
             stat, own = self._place(key, size, put, before, there, others)
-            first = self._commit(repository, digest, key, stat, before, commit)
-            if first is None:
+            older = self._commit(repository, digest, key, stat, before, commit)
+            if older is None:
                 continue
-            if own and first != key:
-                self._converge(first, key)
+            if own:
+                self._converge(older, key)
             return
         raise Unavailable(headers={"Retry-After": "1"})
 
@@ -95,13 +96,13 @@ class Publication:
             except PathNotFound:
                 pass
             else:
-                if stat.size == size:
+                if stat.size == size and stat.signature == there.signature:
                     return stat, False
         for other in others[:SOURCES] if healthy else ():
             if other.verified_at is None or other.size != size:
                 continue
             try:
-                if driver.stat(other.key).size == size:
+                if self._is_as_noted(other):
                     return driver.link(other.key, key), False
             except PathNotFound:
                 continue
@@ -115,8 +116,8 @@ class Publication:
         stat: ObjectStat,
         before: BlobRow | None,
         commit: Commit | None,
-    ) -> str | None:
-        """Write the rows. Returns the key of the oldest place with these bytes.
+    ) -> list[LocationRow] | None:
+        """Write the rows. Returns the places that had these bytes before ``key`` did.
 
         None: a deleter came between, do it again.
         """
@@ -140,15 +141,25 @@ class Publication:
             if commit is not None:
                 commit(connection, current, blob_id)
             if not self._shares or (row is None and stores.database.serial_writes):
-                return key
-            verified = (place.key for place in blob_rows.locations(connection, blob_id, store) if place.verified_at)
-            return next(verified, key)
+                return []
+            places = blob_rows.locations(connection, blob_id, store)
+            return [place for place in takewhile(lambda place: place.key != key, places) if place.verified_at]
 
-    def _converge(self, first: str, key: str) -> None:
+    def _converge(self, older: list[LocationRow], key: str) -> None:
         """Two publishers of one digest met: the later one gives its inode up for that of the earlier."""
         driver = self._stores.driver
-        try:
-            if driver.stat(first).size == driver.stat(key).size:
-                driver.link(first, key)
-        except PathNotFound:
-            return  # the other place was deleted meanwhile: ours stands alone
+        for place in older:
+            try:
+                if not self._is_as_noted(place):
+                    continue
+                signature = driver.link(place.key, key).signature
+            except PathNotFound:
+                continue  # it was deleted meanwhile
+            with self._stores.database.write() as connection:
+                blob_rows.set_signature(connection, store=driver.name, key=key, signature=signature)
+            return
+
+    def _is_as_noted(self, place: LocationRow) -> bool:
+        """Whether nobody has touched the object since its bytes were known to be right. Raises PathNotFound."""
+        stat = self._stores.driver.stat(place.key)
+        return stat.size == place.size and stat.signature == place.signature

@@ -130,7 +130,7 @@ def test_a_place_is_claimed_once_until_the_deadline(database: Database) -> None:
         blobs.adopt_location(connection, blob, store=STORE, key=key(1), size=2, signature="j")
         place = blobs.location_at(connection, STORE, key(1))
         assert place is not None
-        assert place[1:] == (blob, key(1), 1, "current", None, None, None)
+        assert place[1:] == (blob, key(1), 1, "current", None, None, None, "i")
         blobs.set_verified(connection, place.id, now=NOW)
         blobs.join(connection, row.id, blob, now=NOW)
         held = blobs.held(connection, row.id, digest(1), store=STORE, key=key(1))
@@ -165,7 +165,9 @@ def test_a_publication_ends_a_claim_and_a_found_loss_forgets_the_place(database:
         blobs.put_location(connection, blob, store=STORE, key=key(1), size=1, signature="k", verified_at=NOW)
         blobs.remove_location(connection, store=STORE, key=key(1), token="t1")
         [place] = blobs.locations(connection, blob, STORE)
-        assert place[3:] == (1, "current", None, None, NOW)
+        assert place[3:] == (1, "current", None, None, NOW, "k")
+        blobs.set_signature(connection, store=STORE, key=key(1), signature="l")
+        assert blobs.locations(connection, blob, STORE) == [place._replace(signature="l")]
         blobs.forget_location(connection, store=STORE, key=key(1))
         assert blobs.location_at(connection, STORE, key(1)) is None
 
