@@ -117,6 +117,7 @@ def _run(plan: list[tuple[Scenario, list[Server]]], rounds: int, scale: Scale, d
                 for scenario, servers in plan:
                     _take_turns(scenario, servers, turn, scale, content, directory, results)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the report is short: a second signal does not cut it
         results.faults.append("the rest: interrupted")
     return results
 
