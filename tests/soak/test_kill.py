@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -127,6 +128,31 @@ def test_an_upload_goes_on_after_a_kill(tmp_path: Path) -> None:
             client.finish(location, blob.digest, b"")
             assert client.call("GET", f"/v2/kill/resumed/blobs/{blob.digest}").body == blob.data
         server.stop()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_cleaning_up_goes_on_soon_after_a_kill_in_the_middle(tmp_path: Path) -> None:
+    """Whoever was cleaning up when it was killed does not keep the others from it for long."""
+    server = RegistryProcess(tmp_path, {"http": {"workers": 2}, "storage": {"upload_expiry": EXPIRY}})
+    server.start()
+    server.stop()
+    directory = server.root / ".uploads"
+    abandoned = 3000
+    long_ago = time.time() - 3600
+    for _ in range(abandoned):
+        path = directory / str(uuid.uuid4())
+        path.write_bytes(b"of a process that died")
+        os.utime(path, (long_ago, long_ago))
+    server.start()
+    deadline = time.monotonic() + SETTLE
+    while len(disk.uploads(server.root)) == abandoned:
+        assert time.monotonic() < deadline, "cleaning up never began"
+    server.kill()
+    assert disk.uploads(server.root), "the kill came too late to be in the middle"
+    server.start()
+    _settle(lambda: disk.uploads(server.root) == [], "abandoned uploads are removed")
+    server.stop()
 
 
 def _lose_database(root: Path) -> None:
