@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING
 
 from registry.database import leases as lease_rows
+from registry.database.errors import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,14 +27,29 @@ class Leases:
 
     @contextlib.contextmanager
     def hold(self, name: str, seconds: float) -> Iterator[bool]:
-        """Hold the lease for the block, at most ``seconds``. Yields whether it was free; it never waits."""
+        """Hold the lease for the block. Yields whether it was free; it never waits.
+
+        It is renewed while the block runs, and ends ``seconds`` after its holder was killed.
+        """
         holder = f"{self._holder}:{uuid.uuid4().hex}"
         now = self._clock()
         with self._database.write() as connection:
             held = lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
+        ended = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(name, holder, seconds, ended), daemon=True)
+        if held:
+            renewing.start()
         try:
             yield held
         finally:
+            ended.set()
             if held:
+                renewing.join()
                 with self._database.write() as connection:
                     lease_rows.free(connection, name, holder)
+
+    def _renew(self, name: str, holder: str, seconds: float, ended: threading.Event) -> None:
+        while not ended.wait(seconds / 3):
+            now = self._clock()
+            with contextlib.suppress(DatabaseError), self._database.write() as connection:
+                lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)

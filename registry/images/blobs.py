@@ -169,7 +169,11 @@ class Blobs:
         with self._verifying.hold(key):
             if self._wrong.get(key) == stat.signature:
                 return False
-            if not is_intact(driver, key, digest):
+            try:
+                intact = is_intact(driver, key, digest)
+            except PathNotFound:
+                return False  # a deleter has just finished
+            if not intact:
                 log.warning("a file is not what its name says", repository=repository.name, digest=digest)
                 if len(self._wrong) >= REMEMBERED:
                     self._wrong.clear()
@@ -177,9 +181,16 @@ class Blobs:
                 return False
 
         def in_place(_key: str) -> ObjectStat:
-            return stat
+            """The bytes that were hashed, if they are still there: after the publisher has read the generation."""
+            now = driver.stat(key)
+            if now.signature != stat.signature:
+                raise PathNotFound(key, "it was replaced since it was hashed")
+            return now
 
-        self._publication.publish(repository, digest, stat.size, in_place)
+        try:
+            self._publication.publish(repository, digest, stat.size, in_place)
+        except PathNotFound:
+            return False
         return True
 
     def _stat(self, key: str, size: int) -> None:

@@ -35,8 +35,8 @@ CHECKPOINT_INTERVAL = 1.0
 """Seconds between two moves of the database's log into its file."""
 EXPIRY_INTERVAL = 300.0
 """Seconds between two looks for abandoned uploads, at most."""
-EXPIRY_LEASE = 3600.0
-"""Seconds that one process may take to remove them."""
+EXPIRY_LEASE = 30.0
+"""Seconds after which work of a killed process goes on in another; renewed while it runs."""
 STOP_SECONDS = 5.0
 """How long background work may take to end."""
 
