@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -159,39 +160,38 @@ class Blobs:
         driver, stores = self._stores.driver, self._stores
         if not (driver.capabilities.outside_writers and stores.layout.per_repository):
             return False
-        try:
+        with contextlib.suppress(PathNotFound):  # absent, or deleted meanwhile
             stat = driver.stat(key)
-        except PathNotFound:
-            return False
-        with stores.database.look() as connection:
-            if blob_rows.location_at(connection, driver.name, key) is not None:
-                return False  # it left this repository: about to be deleted
+            with stores.database.look() as connection:
+                leaving = blob_rows.location_at(connection, driver.name, key) is not None
+            if not leaving and self._is_right(repository, digest, key, stat):
+                self._publication.publish(repository, digest, stat.size, self._unchanged(stat))
+                return True
+        return False
+
+    def _is_right(self, repository: RepositoryRow, digest: Digest, key: str, stat: ObjectStat) -> bool:
+        """Whether the file has the bytes of its name; a wrong one is hashed once. Raises PathNotFound."""
         with self._verifying.hold(key):
             if self._wrong.get(key) == stat.signature:
                 return False
-            try:
-                intact = is_intact(driver, key, digest)
-            except PathNotFound:
-                return False  # a deleter has just finished
-            if not intact:
-                log.warning("a file is not what its name says", repository=repository.name, digest=digest)
-                if len(self._wrong) >= REMEMBERED:
-                    self._wrong.clear()
-                self._wrong[key] = stat.signature
-                return False
-
-        def in_place(_key: str) -> ObjectStat:
-            """The bytes that were hashed, if they are still there: after the publisher has read the generation."""
-            now = driver.stat(key)
-            if now.signature != stat.signature:
-                raise PathNotFound(key, "it was replaced since it was hashed")
-            return now
-
-        try:
-            self._publication.publish(repository, digest, stat.size, in_place)
-        except PathNotFound:
+            if is_intact(self._stores.driver, key, digest):
+                return True
+            log.warning("a file is not what its name says", repository=repository.name, digest=digest)
+            if len(self._wrong) >= REMEMBERED:
+                self._wrong.clear()
+            self._wrong[key] = stat.signature
             return False
-        return True
+
+    def _unchanged(self, hashed: ObjectStat) -> Put:
+        """Finds the bytes that were hashed still in place, after the publisher has read the generation."""
+
+        def in_place(key: str) -> ObjectStat:
+            stat = self._stores.driver.stat(key)
+            if stat.signature != hashed.signature:
+                raise PathNotFound(key, "it was replaced since it was hashed")
+            return stat
+
+        return in_place
 
     def _stat(self, key: str, size: int) -> None:
         try:
