@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("deadline", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "reference",
@@ -44,8 +45,8 @@ def upgrade() -> None:
         sa.Column("digest", BinaryText, nullable=False),
         sa.Column("kind", BinaryText, nullable=False),
         sa.PrimaryKeyConstraint("repository_id", "manifest_id", "digest", name=op.f("pk_reference")),
+        sqlite_with_rowid=False,
     )
-    op.create_index(op.f("ix_reference_digest"), "reference", ["digest"], unique=False)
     op.create_index(op.f("ix_reference_repository_id_digest"), "reference", ["repository_id", "digest"], unique=False)
     op.create_table(
         "repository",
@@ -71,8 +72,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_upload_session")),
+        sqlite_with_rowid=False,
     )
-    op.create_index(op.f("ix_upload_session_updated_at"), "upload_session", ["updated_at"], unique=False)
     op.create_table(
         "blob_location",
         sa.Column("id", Id, nullable=False),
@@ -102,6 +103,7 @@ def upgrade() -> None:
             ["repository_id"], ["repository.id"], name=op.f("fk_change_repository_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("repository_id", "sequence", name=op.f("pk_change")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "manifest",
@@ -131,6 +133,7 @@ def upgrade() -> None:
             ["repository_id"], ["repository.id"], name=op.f("fk_membership_repository_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("repository_id", "blob_id", name=op.f("pk_membership")),
+        sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_membership_blob_id"), "membership", ["blob_id"], unique=False)
     op.create_table(
@@ -144,6 +147,7 @@ def upgrade() -> None:
             ["repository_id"], ["repository.id"], name=op.f("fk_tag_repository_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("repository_id", "name", name=op.f("pk_tag")),
+        sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_tag_repository_id_blob_id"), "tag", ["repository_id", "blob_id"], unique=False)
 

@@ -11,13 +11,15 @@ from registry.api.route import Route
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from registry.api.edge import Edge
 
-async def base(_request: Request) -> Response:
+
+async def base(_edge: Edge, _request: Request) -> Response:
     """Answer 200: the specification is implemented."""
     return Response(b"{}", media_type="application/json")
 
 
 routes = [
-    Route("/v2", base, methods=["GET"]),
-    Route("/v2/", base, methods=["GET"]),
+    Route("/v2", base, methods=["GET", "HEAD"]),
+    Route("/v2/", base, methods=["GET", "HEAD"]),
 ]

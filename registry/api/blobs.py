@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from registry.api.edge import Edge, edge_of
 from registry.api.parameters import digest_of, name_of
 from registry.api.reads import Answer
 from registry.api.route import Route
@@ -18,6 +17,7 @@ from registry.oci.ranges import parse_range
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from registry.api.edge import Edge
     from registry.images.blobs import HeldBlob
     from registry.oci.digest import Digest
 
@@ -27,9 +27,9 @@ SMALL = 64 << 10
 """Bytes up to which a blob is read in one piece and may be kept in memory: configs, and layers of artifacts."""
 
 
-async def head(request: Request) -> Response:
+async def head(edge: Edge, request: Request) -> Response:
     """Say that the blob is here; it is then leased (I7)."""
-    edge, name, digest = edge_of(request), name_of(request), digest_of(request)
+    name, digest = name_of(request), digest_of(request)
     mark = edge.memory.mark()
     blob = await edge.run(edge.core.blobs.find, name, digest)
     headers = _headers(blob)
@@ -39,9 +39,9 @@ async def head(request: Request) -> Response:
     return Response(headers=headers)
 
 
-async def get(request: Request) -> Response:
+async def get(edge: Edge, request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
-    edge, name, digest = edge_of(request), name_of(request), digest_of(request)
+    name, digest = name_of(request), digest_of(request)
     mark = edge.memory.mark()
     blob, body = await edge.run(_open_and_read_small, edge, name, digest)
     headers = _headers(blob)
@@ -64,9 +64,9 @@ async def get(request: Request) -> Response:
     return await MultipartResponse.open(edge, blob, headers, wanted)
 
 
-async def delete(request: Request) -> Response:
+async def delete(edge: Edge, request: Request) -> Response:
     """End the blob's membership in this repository."""
-    edge, name, digest = edge_of(request), name_of(request), digest_of(request)
+    name, digest = name_of(request), digest_of(request)
     await edge.run(edge.core.blobs.delete, name, digest)
     return Response(status_code=202)
 

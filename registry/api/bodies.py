@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from registry.oci.errors import BlobUploadInvalid, ManifestTooLarge, SizeInvalid
 
 if TYPE_CHECKING:
+    from starlette.datastructures import Headers
     from starlette.requests import Request
 
     from registry.api.edge import Edge
@@ -24,7 +25,7 @@ class Body:
     def __init__(self, request: Request, idle_timeout: float) -> None:
         self._receive = request.receive
         self._idle_timeout = idle_timeout
-        self.ended = False
+        self.ended = _is_empty(request.headers)
         """Everything was read."""
 
     async def chunk(self, size: int) -> bytes:
@@ -101,7 +102,12 @@ async def receive_into(edge: Edge, body: Body, first: bytes, addition: Addition,
 
 def _add(edge: Edge, addition: Addition, data: bytes) -> asyncio.Future[tuple[None, None]]:
     """Hash and store side by side: neither waits for the other within a chunk."""
-    return asyncio.gather(edge.run(addition.hash, data), edge.run(addition.store, data))
+    return asyncio.gather(edge.transfer(addition.hash, data), edge.transfer(addition.store, data))
+
+
+def _is_empty(headers: Headers) -> bool:
+    """Whether a request has no body, as its head says."""
+    return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
 
 
 def declared_length(request: Request) -> int | None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from registry.api.edge import edge_of
 from registry.api.listing import page_link
 from registry.api.parameters import page_of
 from registry.api.route import Route
@@ -15,10 +14,11 @@ from registry.api.route import Route
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from registry.api.edge import Edge
 
-async def catalog(request: Request) -> Response:
+
+async def catalog(edge: Edge, request: Request) -> Response:
     """List the repositories."""
-    edge = edge_of(request)
     page = page_of(request, edge.settings.limits.page_size)
     found = await edge.run(edge.core.repositories.page, last=page.last, count=page.size + 1)
     shown, link = page_link(edge, request, "/v2/_catalog", found, page.size)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from registry.api.locations import Locations
 from registry.api.reads import ReadMemory
+from registry.api.thread_pool import ThreadPool
 from registry.database.currency import currency_of
 from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from starlette.requests import Request
 
     from registry.config import Settings
     from registry.images.core import Core
@@ -34,20 +33,19 @@ class Edge:
         self.memory = ReadMemory(core, currency_of(core.stores.database), settings.limits.read_memory)
         self.buffers = asyncio.Semaphore(max(2, settings.limits.upload_buffers // (2 * CHUNK_SIZE)))
         """One permit is the right to receive a chunk of an upload while another is written."""
-        self._pool = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="core")
+        self._calls = ThreadPool(settings.limits.threads, "core")
+        self._transfers = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="transfer")
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """Run a call of the synchronous core in a thread; begins at once, also before it is awaited."""
-        context = contextvars.copy_context()
-        return asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(function, *args, **kwargs))
+        return self._calls.run(partial(function, *args, **kwargs))
+
+    def transfer(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """As ``run``, for what moves or hashes the bytes of large blobs, which all go on at once."""
+        return asyncio.get_running_loop().run_in_executor(self._transfers, partial(function, *args, **kwargs))
 
     def close(self) -> None:
         """Wait for what runs in threads, then free what the edge holds. The core stays open."""
-        self._pool.shutdown(wait=True)
+        self._calls.close()
+        self._transfers.shutdown(wait=True)
         self.memory.close()
-
-
-def edge_of(request: Request) -> Edge:
-    """The edge of the application that handles ``request``."""
-    edge: Edge = request.app.state.edge
-    return edge

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
@@ -25,6 +25,8 @@ from registry.storage.errors import StorageError, Throttled
 from registry.storage.errors import StorageFull as StoreIsFull
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi import FastAPI
     from starlette.requests import Request
     from starlette.types import Scope
@@ -39,12 +41,20 @@ log = structlog.get_logger(__name__)
 
 def install(application: FastAPI) -> None:
     """Let every error of the application leave as an OCI error body."""
-    application.add_exception_handler(RegistryError, _registry_error)
-    application.add_exception_handler(Interrupted, _interrupted)
-    application.add_exception_handler(StorageError, _storage_error)
-    application.add_exception_handler(DatabaseError, _database_error)
-    application.add_exception_handler(HTTPException, _http_error)
-    application.add_exception_handler(Exception, _unexpected)
+    for kind in (*_ANSWERS, Exception):
+        application.add_exception_handler(kind, _handle)
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """The answer to a request that an error ended."""
+    for kind, render_kind in _ANSWERS.items():
+        if isinstance(error, kind):
+            return render_kind(request, error)
+    return _unexpected(request, error)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    return answer(request, error)
 
 
 def render(error: RegistryError, scope: Scope) -> Response:
@@ -53,20 +63,18 @@ def render(error: RegistryError, scope: Scope) -> Response:
     return Response(orjson.dumps(error.body()), error.status, error.headers, media_type="application/json")
 
 
-async def _registry_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RegistryError)  # noqa: S101 - registered for this type
+def _registry_error(request: Request, error: RegistryError) -> Response:
     return render(error, request.scope)
 
 
-async def _interrupted(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Interrupted)  # noqa: S101 - registered for this type
+def _interrupted(request: Request, error: Interrupted) -> Response:
     if not error.timed_out:
         return Response(status_code=CLIENT_GONE)
     message = "the body stopped arriving; send it again, an upload from where its status says that it is"
     return render(RequestTimeout(message, headers={"Connection": "close"}), request.scope)
 
 
-async def _storage_error(request: Request, error: Exception) -> Response:
+def _storage_error(request: Request, error: StorageError) -> Response:
     log.error("storage failed", error=type(error).__name__, reason=str(error), request_id=_id(request))
     if isinstance(error, StoreIsFull):
         return render(StorageFull(), request.scope)
@@ -75,20 +83,19 @@ async def _storage_error(request: Request, error: Exception) -> Response:
     return render(Unavailable(headers={"Retry-After": RETRY_SECONDS}), request.scope)
 
 
-async def _database_error(request: Request, error: Exception) -> Response:
+def _database_error(request: Request, error: DatabaseError) -> Response:
     log.error("the database failed", error=type(error).__name__, reason=str(error), request_id=_id(request))
     return render(Unavailable(headers={"Retry-After": RETRY_SECONDS}), request.scope)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
+def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == METHOD_NOT_ALLOWED:
         allowed = ", ".join(_allowed(request))
         return render(Unsupported(f"this path answers {allowed}", headers={"Allow": allowed}), request.scope)
     return render(NotFound(), request.scope)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected error", exc_info=error, path=request.url.path, request_id=_id(request))
     return render(RegistryError(), request.scope)
 
@@ -107,3 +114,13 @@ def _allowed(request: Request) -> list[str]:
         if match is not Match.NONE:
             methods |= getattr(route, "methods", None) or set()
     return sorted(methods)
+
+
+_ANSWERS: dict[type[Exception], Callable[[Request, Any], Response]] = {
+    RegistryError: _registry_error,
+    Interrupted: _interrupted,
+    StorageError: _storage_error,
+    DatabaseError: _database_error,
+    HTTPException: _http_error,
+}
+"""What renders each kind of error; all others are our own mistakes."""

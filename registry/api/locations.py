@@ -52,6 +52,8 @@ class Locations:
         return f"{request.url.scheme}://{host}"
 
     def _forwarded(self, request: Request) -> str | None:
+        if not any(name.startswith(b"x-forwarded-") for name, _ in request.scope["headers"]):
+            return None
         headers = request.headers
         given = [headers.get(f"x-forwarded-{name}") for name in ("proto", "host", "prefix")]
         if not any(given) or request.client is None or not self._is_trusted(request.client.host):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from registry.api.bodies import Body, declared_length
-from registry.api.edge import Edge, edge_of
 from registry.api.parameters import name_of, reference_of
 from registry.api.reads import Answer
 from registry.api.route import Route
@@ -19,6 +18,7 @@ from registry.oci.tag import parse_tag
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from registry.api.edge import Edge
     from registry.images.manifests import FoundManifest
 
 ROUTE = "/v2/{name:path}/manifests/{reference}"
@@ -26,9 +26,9 @@ MAX_TAGS = 100
 """``tag`` parameters of one request (spec: at least 10)."""
 
 
-async def get(request: Request) -> Response:
+async def get(edge: Edge, request: Request) -> Response:
     """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
-    edge, name, reference = edge_of(request), name_of(request), reference_of(request)
+    name, reference = name_of(request), reference_of(request)
     mark = edge.memory.mark()
     found, body = await edge.run(_find_and_read, edge, name, reference)
     headers = _headers(found)
@@ -49,9 +49,9 @@ async def get(request: Request) -> Response:
     return Response(body if request.method == "GET" else b"", headers=headers)
 
 
-async def put(request: Request) -> Response:
+async def put(edge: Edge, request: Request) -> Response:
     """Store a manifest by tag, or by digest with any number of ``tag`` parameters (end-7b)."""
-    edge, name, reference = edge_of(request), name_of(request), reference_of(request)
+    name, reference = name_of(request), reference_of(request)
     tags = [parse_tag(tag) for tag in request.query_params.getlist("tag")]
     digest = reference if isinstance(reference, Digest) else None
     if digest is None:
@@ -81,9 +81,9 @@ async def put(request: Request) -> Response:
     return Response(status_code=201, headers=headers)
 
 
-async def delete(request: Request) -> Response:
+async def delete(edge: Edge, request: Request) -> Response:
     """Remove a tag, or a manifest and every tag that points at it."""
-    edge, name, reference = edge_of(request), name_of(request), reference_of(request)
+    name, reference = name_of(request), reference_of(request)
     actor = edge.locations.client_of(request.scope) or "unknown"
     if isinstance(reference, Digest):
         await edge.run(edge.core.manifests.delete, name, reference, actor=actor)

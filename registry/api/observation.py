@@ -6,6 +6,7 @@ import secrets
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from registry.api.dispatcher import TEMPLATE
 from registry.api.sending import SENT
 from registry.api.validators import matches
 from registry.oci.digest import looks_like_digest
@@ -122,7 +123,7 @@ class Observation:
             self._note(scope, state, request_id, perf_counter() - began)
 
     def _note(self, scope: Scope, state: _Counts, request_id: str, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", UNMATCHED)
+        route: str = scope.get(TEMPLATE) or getattr(scope.get("route"), "path", None) or UNMATCHED
         method = scope["method"]
         state.sent += scope.get(SENT, 0)
         self._tally.add(route, method, state.status, seconds, state.received, state.sent)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from registry.api.edge import edge_of
 from registry.api.listing import next_link
 from registry.api.parameters import digest_of, name_of, page_of
 from registry.api.reads import Answer
@@ -17,14 +16,15 @@ from registry.oci.media_types import OCI_INDEX
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from registry.api.edge import Edge
     from registry.database.manifests import ReferrerRow
 
 ROUTE = "/v2/{name:path}/referrers/{digest}"
 
 
-async def referrers(request: Request) -> Response:
+async def referrers(edge: Edge, request: Request) -> Response:
     """List the manifests whose subject is this digest, filtered by artifact type where asked."""
-    edge, name, subject = edge_of(request), name_of(request), digest_of(request)
+    name, subject = name_of(request), digest_of(request)
     page = page_of(request, edge.settings.limits.page_size)
     artifact_type = request.query_params.get("artifactType") or None
     mark = edge.memory.mark()

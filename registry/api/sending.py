@@ -59,7 +59,7 @@ class BlobResponse(Response):
             if sender is None or descriptor is None:
                 await send_object(self._edge, self._reader, self._part.length, send, more=False)
                 return
-            sent = await sender.send(self._edge.run, descriptor, self._part.start, self._part.length)
+            sent = await sender.send(self._edge.transfer, descriptor, self._part.start, self._part.length)
             scope[SENT] = sent
             if sent == self._part.length:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -116,14 +116,14 @@ async def send_object(edge: Edge, reader: ObjectReader, length: int, send: Send,
 
     Raises StorageError in mid-body when there are fewer: the server then cuts the connection.
     """
-    following: Awaitable[bytes] = edge.run(reader.read, min(CHUNK_SIZE, length))
+    following: Awaitable[bytes] = edge.transfer(reader.read, min(CHUNK_SIZE, length))
     while length:
         chunk = await following
         if not chunk:
             raise StorageError(reason="the object ended early")
         length -= len(chunk)
         if length:
-            following = edge.run(reader.read, min(CHUNK_SIZE, length))
+            following = edge.transfer(reader.read, min(CHUNK_SIZE, length))
         await send({"type": "http.response.body", "body": chunk, "more_body": more or length > 0})
     if not more and not reader.stat.size:
         await send({"type": "http.response.body", "body": b"", "more_body": False})

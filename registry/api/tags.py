@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from registry.api.edge import edge_of
 from registry.api.listing import page_link
 from registry.api.parameters import name_of, page_of
 from registry.api.reads import Answer
@@ -16,12 +15,14 @@ from registry.api.route import Route
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from registry.api.edge import Edge
+
 ROUTE = "/v2/{name:path}/tags/list"
 
 
-async def tags(request: Request) -> Response:
+async def tags(edge: Edge, request: Request) -> Response:
     """List the tags of a repository, a page at a time."""
-    edge, name = edge_of(request), name_of(request)
+    name = name_of(request)
     page = page_of(request, edge.settings.limits.page_size)
     mark = edge.memory.mark()
     found, version = await edge.run(edge.core.manifests.tags, name, last=page.last, count=page.size + 1)

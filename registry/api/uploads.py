@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from registry.api.bodies import Body, Interrupted, declared_length, receive_into
-from registry.api.edge import Edge, edge_of
 from registry.api.parameters import name_of, query_digest, source_of, upload_of
 from registry.api.route import Route
 from registry.images.uploads import DEFAULT_ALGORITHM
@@ -22,10 +21,12 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from registry.api.edge import Edge
 
-async def start(request: Request) -> Response:
+
+async def start(edge: Edge, request: Request) -> Response:
     """Mount a blob, push one in this request, or begin a session."""
-    edge, name = edge_of(request), name_of(request)
+    name = name_of(request)
     query = request.query_params
     if "mount" in query:
         digest = Digest.parse(query["mount"])
@@ -43,31 +44,31 @@ async def start(request: Request) -> Response:
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, 0))
 
 
-async def status(request: Request) -> Response:
+async def status(edge: Edge, request: Request) -> Response:
     """Say how many bytes are here, so that a client can resume."""
-    edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
+    name, upload_id = name_of(request), upload_of(request)
     row = await edge.run(edge.core.uploads.find, name, upload_id)
     return Response(status_code=204, headers=_progress(edge, request, name, upload_id, row.offset))
 
 
-async def add(request: Request) -> Response:
+async def add(edge: Edge, request: Request) -> Response:
     """Add a chunk, or a stream of any length."""
-    edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
+    name, upload_id = name_of(request), upload_of(request)
     offset = await _receive(edge, request, name, upload_id, _start_of(request), None)
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, offset))
 
 
-async def finish(request: Request) -> Response:
+async def finish(edge: Edge, request: Request) -> Response:
     """Add what the body has, if anything, and publish the whole under the digest of the query."""
-    edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
+    name, upload_id = name_of(request), upload_of(request)
     digest = query_digest(request)
     await _receive(edge, request, name, upload_id, _start_of(request), digest)
     return _created(edge, request, name, digest)
 
 
-async def cancel(request: Request) -> Response:
+async def cancel(edge: Edge, request: Request) -> Response:
     """End the session."""
-    edge, name, upload_id = edge_of(request), name_of(request), upload_of(request)
+    name, upload_id = name_of(request), upload_of(request)
     await edge.run(edge.core.uploads.cancel, name, upload_id)
     return Response(status_code=204)
 
@@ -165,7 +166,7 @@ def _created(edge: Edge, request: Request, name: str, digest: Digest) -> Respons
 routes = [
     Route("/v2/{name:path}/blobs/uploads", start, methods=["POST"]),
     Route("/v2/{name:path}/blobs/uploads/", start, methods=["POST"]),
-    Route("/v2/{name:path}/blobs/uploads/{upload}", status, methods=["GET"]),
+    Route("/v2/{name:path}/blobs/uploads/{upload}", status, methods=["GET", "HEAD"]),
     Route("/v2/{name:path}/blobs/uploads/{upload}", add, methods=["PATCH"]),
     Route("/v2/{name:path}/blobs/uploads/{upload}", finish, methods=["PUT"]),
     Route("/v2/{name:path}/blobs/uploads/{upload}", cancel, methods=["DELETE"]),

@@ -1,7 +1,8 @@
 """Write transactions of one SQLite file, several of them in one commit.
 
-A commit costs more than what most of our transactions do. Writers take turns on one connection, each in a savepoint of
-its own; while others wait, the turn passes on without a commit. All of them return when the last has committed.
+A commit costs more than what most of our transactions do. Writers take turns on one connection, each but the first in
+a savepoint of its own; while others wait, the turn passes on without a commit. All of them return when the last has
+committed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class _Batch:
 
     def __init__(self) -> None:
         self.writers = 0
+        self.undone = False
+        """The first writer raised, and there was no other yet: nothing is left to commit."""
         self.error: BaseException | None = None
         self.ended = threading.Event()
 
@@ -59,9 +62,11 @@ class GroupCommit:
             batch = self._batch or self._begin()
             batch.writers += 1
             try:
-                self._transaction.run("SAVEPOINT writer")
+                if batch.writers > 1:
+                    self._transaction.run("SAVEPOINT writer")
                 yield self._transaction
-                self._transaction.run("RELEASE writer")
+                if batch.writers > 1:
+                    self._transaction.run("RELEASE writer")
             except BaseException:
                 self._undo(batch)
                 raise
@@ -84,19 +89,23 @@ class GroupCommit:
     def _undo(self, batch: _Batch) -> None:
         """Undo one writer's work. Where SQLite has undone everything by itself (disk full), nobody's work is left."""
         try:
-            self._transaction.run("ROLLBACK TO writer")
-            self._transaction.run("RELEASE writer")
+            if batch.writers == 1:
+                batch.undone = True
+                self._transaction.run("ROLLBACK")
+            else:
+                self._transaction.run("ROLLBACK TO writer")
+                self._transaction.run("RELEASE writer")
         except Exception as error:  # noqa: BLE001 - whatever the DBAPI raises: the batch is lost
             batch.error = error
 
     def _end_turn(self, batch: _Batch) -> None:
         """Pass the turn on, or commit when nobody waits for it."""
         with self._count:
-            if self._waiting and batch.writers < MOST and batch.error is None:
+            if self._waiting and batch.writers < MOST and batch.error is None and not batch.undone:
                 return
         self._batch = None
         try:
-            if batch.error is None:
+            if batch.error is None and not batch.undone:
                 self._transaction.run("COMMIT")
         except Exception as error:  # noqa: BLE001 - told to every writer of the batch
             batch.error = error

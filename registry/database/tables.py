@@ -90,6 +90,7 @@ membership = Table(
     Column("added_at", Double, nullable=False),
     PrimaryKeyConstraint("repository_id", "blob_id"),
     Index(None, "blob_id"),
+    sqlite_with_rowid=False,
 )
 
 manifest = Table(
@@ -117,7 +118,7 @@ reference = Table(
     Column("kind", BinaryText, nullable=False),  # blob | manifest
     PrimaryKeyConstraint("repository_id", "manifest_id", "digest"),
     Index(None, "repository_id", "digest"),
-    Index(None, "digest"),
+    sqlite_with_rowid=False,
 )
 
 tag = Table(
@@ -130,6 +131,7 @@ tag = Table(
     Column("updated_at", Double, nullable=False),
     PrimaryKeyConstraint("repository_id", "name"),
     Index(None, "repository_id", "blob_id"),
+    sqlite_with_rowid=False,
 )
 
 change = Table(
@@ -141,6 +143,7 @@ change = Table(
     Column("created_at", Double, nullable=False),
     Column("record", LargeBinary, nullable=False),  # the exact line of the journal
     PrimaryKeyConstraint("repository_id", "sequence"),
+    sqlite_with_rowid=False,
 )
 
 upload_session = Table(
@@ -155,7 +158,7 @@ upload_session = Table(
     Column("tail", LargeBinary),  # bytes that wait for a whole part (object stores)
     Column("started_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
-    Index(None, "updated_at"),
+    sqlite_with_rowid=False,
 )
 
 lease = Table(
@@ -164,4 +167,5 @@ lease = Table(
     Column("name", BinaryText, primary_key=True),
     Column("holder", Text, nullable=False),
     Column("deadline", Double, nullable=False),
+    sqlite_with_rowid=False,
 )

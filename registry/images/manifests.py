@@ -242,7 +242,7 @@ class Manifests:
         if repository is None:
             self._check_members({}, manifest)
             return
-        with self._stores.database.read() as connection:
+        with self._stores.database.look() as connection:
             members = blob_rows.members(connection, repository.id, _references(manifest))
         self._check_members(members, manifest)
         self._check_on_storage(repository, manifest)

@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI
 
 from registry.api import base, blobs, catalog, errors, manifests, referrers, tags, uploads
+from registry.api.dispatcher import Dispatcher
 from registry.api.edge import Edge
 from registry.api.observation import Observation
 from registry.background.leases import Leases
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from registry.images.core import Core
 
 CHAPTERS = (uploads, manifests, blobs, tags, referrers, base, catalog)
-FOLD_INTERVAL = 0.2
+"""Uploads before blobs, whose digest "uploads" would match too."""
+FOLD_INTERVAL = 0.4
 """Seconds that records wait for others to be folded with them."""
 CHECKPOINT_INTERVAL = 1.0
 """Seconds between two moves of the database's log into its file."""
@@ -54,8 +56,6 @@ def create_application(core: Core, settings: Settings, watch: Watch | None = Non
         redoc_url=None,
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
-        # Plain routes, without a model in between; uploads before blobs, whose digest "uploads" would match too.
-        routes=[route for chapter in CHAPTERS for route in chapter.routes],
         lifespan=lambda _application: _lifespan(edge, watch, _background(core, settings)),
     )
     application.state.edge = edge
@@ -64,7 +64,10 @@ def create_application(core: Core, settings: Settings, watch: Watch | None = Non
     if not settings.metrics.enabled:
         application.router.routes[:] = [route for route in application.routes if route.path != "/metrics"]  # type: ignore[attr-defined]
     errors.install(application)
-    return Observation(application, edge.memory, edge.locations, watch.tally, watch.request_log)
+    routes = [route for chapter in CHAPTERS for route in chapter.routes]
+    return Observation(
+        Dispatcher(edge, routes, application), edge.memory, edge.locations, watch.tally, watch.request_log
+    )
 
 
 def _background(core: Core, settings: Settings) -> Schedule:

@@ -172,7 +172,8 @@ class LocalDriver(StorageDriver):
                 os.listdir(self._root.locks)
 
     def close(self) -> None:
-        """See StorageDriver. Nothing is held open between calls."""
+        """See StorageDriver. Only lock files are held open between calls."""
+        self._files.locks.close()
 
     def _unlink(self, key: str) -> str:
         """Remove one name if it is there; returns its directory, to be synced also where an earlier call removed it."""

@@ -14,6 +14,7 @@ from registry.storage.keys import TEMPORARY_SEGMENT
 from registry.storage.local_link import UNLINKABLE, LocalLinks
 from registry.storage.local_locks import KeyLocks
 from registry.storage.local_root import object_stat
+from registry.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,7 +196,8 @@ class LocalFiles:
     def sync(self, descriptor: int) -> None:
         """Put the bytes of a file on stable storage."""
         if self._fsync:
-            os.fsync(descriptor)
+            with waiting:
+                os.fsync(descriptor)
 
     def settle(self, directory: str) -> None:
         """Put the names in ``directory`` on stable storage, and the names that lead from the root to it.
@@ -232,7 +234,8 @@ def _sync_directory(directory: str) -> int:
     """Put the names in a directory on stable storage; returns its inode."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with waiting:
+            os.fsync(descriptor)
         return os.fstat(descriptor).st_ino
     finally:
         os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from registry.storage.driver import UploadEntry
@@ -28,7 +29,7 @@ class LocalUploads:
         self._files = files
         self._root = files.root
         self._write_back = write_back
-        self._held: set[str] = set()
+        self._held: dict[str, LocalUploadWriter] = {}
 
     def start(self, upload_id: str) -> None:
         """An empty file. An older upload of this name is left to whoever still has it open."""
@@ -50,13 +51,14 @@ class LocalUploads:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             _lock(descriptor, upload_id, fcntl.LOCK_EX)
-            self._check_current(descriptor, upload_id, path)
+            shared = self._is_shared(descriptor, upload_id, path)
         except BaseException:
             os.close(descriptor)
             raise
-        self._held.add(upload_id)
         write_back = WriteBack(enabled=self._write_back)
-        return LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, self._held)
+        writer = LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, self._held, shared=shared)
+        self._held[upload_id] = writer
+        return writer
 
     def read(self, upload_id: str) -> LocalReader:
         """See StorageDriver.read_upload."""
@@ -66,21 +68,31 @@ class LocalUploads:
         """See StorageDriver.publish_upload."""
         path = self._locate(upload_id)
         self._root.locate(key)
+        held = self._held.get(upload_id)
+        if held is not None:  # by the caller itself, who has the file open
+            return self._publish(held.share(), upload_id, path, key)
         with self._root.reading(upload_id):
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            self._keep_others_out(descriptor, upload_id)
-            with self._root.writing(key):
-                self._sync(descriptor, path)
-                return self._files.publish_link(key, path, source_key=upload_id)
+            _lock(descriptor, upload_id, fcntl.LOCK_SH)  # nobody begins to write meanwhile
+            return self._publish(descriptor, upload_id, path, key)
         finally:
             os.close(descriptor)
+
+    def _publish(self, descriptor: int, upload_id: str, path: str, key: str) -> ObjectStat:
+        with self._root.writing(key):
+            self._sync(descriptor, path)
+            return self._files.publish_link(key, path, source_key=upload_id)
 
     def discard(self, upload_id: str) -> None:
         """See StorageDriver.discard_upload. Its name alone goes: who has it open keeps writing to nowhere."""
         path = self._locate(upload_id)
         with self._root.writing(upload_id):
-            self._files.remove_temporary(path)
+            if upload_id.startswith(TEMPORARY_UPLOAD):
+                self._files.remove_temporary(path)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
 
     def entries(self) -> Iterator[UploadEntry]:
         """See StorageDriver.uploads."""
@@ -104,12 +116,16 @@ class LocalUploads:
         except FileNotFoundError:
             return modified
 
-    def _check_current(self, descriptor: int, upload_id: str, path: str) -> None:
-        """Whoever held the right before may have discarded or replaced the file that was opened."""
+    def _is_shared(self, descriptor: int, upload_id: str, path: str) -> bool:
+        """Whether the file that was opened has further names.
+
+        Raises UploadBusy where who held the right before has discarded or replaced it.
+        """
         with self._root.reading(upload_id):
             current = os.lstat(path)
         if not os.path.samestat(current, os.fstat(descriptor)):
             raise UploadBusy(upload_id, "it was replaced in this instant")
+        return current.st_nlink > 1
 
     def _sync(self, descriptor: int, path: str) -> None:
         """Make the bytes durable, or free the upload.
@@ -122,14 +138,6 @@ class LocalUploads:
             self._files.remove_temporary(path)
             raise
 
-    def _keep_others_out(self, descriptor: int, upload_id: str) -> None:
-        """Nobody begins to write while it is published; who holds the right in this process is the caller itself."""
-        try:
-            _lock(descriptor, upload_id, fcntl.LOCK_SH)
-        except UploadBusy:
-            if upload_id not in self._held:
-                raise
-
     def _locate(self, upload_id: str) -> str:
         check_upload_id(upload_id)
         return f"{self._root.uploads}/{upload_id}"
@@ -139,14 +147,24 @@ class LocalUploadWriter:
     """Appends to an upload's file while holding its lock."""
 
     def __init__(
-        self, files: LocalFiles, upload_id: str, path: str, descriptor: int, write_back: WriteBack, held: set[str]
+        self,
+        files: LocalFiles,
+        upload_id: str,
+        path: str,
+        descriptor: int,
+        write_back: WriteBack,
+        held: dict[str, LocalUploadWriter],
+        *,
+        shared: bool,
     ) -> None:
+        """``shared``: the file has further names, those of what was published."""
         self._files = files
         self._upload_id = upload_id
         self._path = path
         self._descriptor = descriptor
         self._write_back = write_back
         self._held = held
+        self._shared = shared
         self._position: int | None = None
 
     def resume(self, state: str, *, offset: int) -> None:  # noqa: ARG002 - the file says everything
@@ -183,8 +201,13 @@ class LocalUploadWriter:
         """See UploadWriter."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            self._held.discard(self._upload_id)
+            del self._held[self._upload_id]
             os.close(descriptor)
+
+    def share(self) -> int:
+        """The descriptor, for who gives the file another name: what is written next goes to a file of its own."""
+        self._shared = True
+        return self._descriptor
 
     def __enter__(self) -> Self:
         return self
@@ -201,10 +224,13 @@ class LocalUploadWriter:
 
         Raises PathNotFound when the upload was discarded: the name that is left may be that of a published object.
         """
+        if not self._shared and os.fstat(self._descriptor).st_nlink == 1:
+            return
         with self._files.root.reading(self._upload_id):
             current = os.lstat(self._path)
         if not os.path.samestat(current, os.fstat(self._descriptor)):
             raise self._files.root.missing(self._upload_id)
+        self._shared = False
         if current.st_nlink == 1:
             return
         temporary = self._files.temporary()

@@ -10,12 +10,12 @@ from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import JSONResponse, Response
 
-from registry.api.edge import edge_of
 from registry.database.errors import DatabaseError
 from registry.observability.metrics import CONTENT_TYPE
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from registry.api.edge import Edge
     from registry.images.core import Core
 
 router = APIRouter(tags=["operations"])
@@ -39,7 +39,7 @@ async def livez() -> Health:
 @router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
 async def readyz(request: Request) -> Response:
     """Answer 200 when storage and database do, else 503 naming which does not. Needs no administrator's right."""
-    edge = edge_of(request)
+    edge: Edge = request.app.state.edge
     problems = await edge.run(_problems, edge.core)
     health = Health(status="unavailable" if problems else "ok", problems=problems)
     return JSONResponse(health.model_dump(), 503 if problems else 200)
@@ -48,7 +48,7 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
     """Prometheus metrics, the sum of all workers."""
-    edge = edge_of(request)
+    edge: Edge = request.app.state.edge
     watch = request.app.state.watch
     watch.flush_metrics()
     open_uploads = await edge.run(edge.core.uploads.count)

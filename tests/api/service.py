@@ -70,7 +70,7 @@ class Service:
         self.root = directory / "root"
         self.core = Core.open(settings, driver)
         self.observation = cast("Observation", create_application(self.core, settings, Watch(None, None)))
-        self.edge: Edge = cast("Any", self.observation)._application.state.edge
+        self.edge: Edge = cast("Any", self.observation)._application.edge
         transport = httpx2.ASGITransport(self.observation, raise_app_exceptions=False, client=(peer, 1))
         self._client = httpx2.AsyncClient(transport=transport, base_url=f"http://{HOST}")
         self._runner = asyncio.Runner()

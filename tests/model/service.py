@@ -49,7 +49,7 @@ class Service(ABC):
         object.__setattr__(self.core.stores, "clock", lambda: time.time() + self._elapsed)
         # The schedule of background work begins with the lifespan, which is not sent: the tests decide what runs when.
         application = create_application(self.core, self.settings, Watch(None, None))
-        self._edge: Edge = cast("Any", application)._application.state.edge
+        self._edge: Edge = cast("Any", application)._application.edge
         self._caller = Caller(application)
 
     def _close(self) -> None:

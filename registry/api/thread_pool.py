@@ -1,0 +1,143 @@
+"""Threads for short calls: as few at work at once as keep things going.
+
+Threads of one interpreter that all have work slow each other down, because at each of the many system calls of a push
+another one takes over. So a further thread begins only when those at work wait: they say so (``registry.waiting``), or
+have been with their call for STALL seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from registry.waiting import waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+STALL = 0.002
+"""Seconds after which a call is taken to be waiting for something."""
+
+
+class _Call(NamedTuple):
+    function: Callable[[], Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+    def execute(self) -> None:
+        try:
+            result = self.function()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for who waits
+            self.loop.call_soon_threadsafe(_fail, self.future, error)
+        else:
+            self.loop.call_soon_threadsafe(_resolve, self.future, result)
+
+
+class ThreadPool:
+    """Runs calls in the order in which they come. ``run`` is for the thread of one event loop."""
+
+    def __init__(self, most: int, name: str) -> None:
+        """``most`` threads at once, however many of them wait."""
+        self._most = most
+        self._name = name
+        self._calls: deque[_Call] = deque()
+        self._lock = threading.Lock()
+        self._turns: set[_Turn] = set()
+        self._given: SimpleQueue[_Turn | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._watching = False
+
+    def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Begin a call; the future has what it returns or raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._calls.append(_Call(function, future, loop))
+        self.give_turn()
+        if not self._watching:
+            self._watching = True
+            loop.call_later(STALL, self._watch, loop)
+        return future
+
+    def close(self) -> None:
+        """Wait until every call has ended."""
+        for _ in self._threads:
+            self._given.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def give_turn(self) -> None:
+        """Let one more thread work, if there is something to do and nobody who does it."""
+        if not self._calls:
+            return
+        with self._lock:
+            if not self._calls or len(self._turns) >= self._most or self._is_going_on():
+                return
+            turn = _Turn(self)
+            self._turns.add(turn)
+            if len(self._threads) < len(self._turns):
+                thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        self._given.put(turn)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.give_turn()
+        self._watching = bool(self._calls)
+        if self._watching:
+            loop.call_later(STALL, self._watch, loop)
+
+    def _is_going_on(self) -> bool:
+        """Whether a thread at work does not wait, as far as is known."""
+        recent = monotonic() - STALL
+        return any(turn.since > recent for turn in self._turns)
+
+    def _serve(self) -> None:
+        while (turn := self._given.get()) is not None:
+            waiting.give(turn)
+            while (call := self._next(turn)) is not None:
+                call.execute()
+                del call  # what it holds is not kept while this thread waits
+
+    def _next(self, turn: _Turn) -> _Call | None:
+        """The next call for the thread with this turn; None ends the turn: nothing to do, or another is doing it."""
+        with self._lock:
+            self._turns.remove(turn)
+            if not self._calls or self._is_going_on():
+                return None
+            turn.since = monotonic()
+            self._turns.add(turn)
+            return self._calls.popleft()
+
+
+class _Turn:
+    """What a thread at work has."""
+
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
+        self.since = monotonic()
+        """When its thread was last known to work and not to wait; 0.0 while it waits."""
+
+    def lend(self) -> None:
+        """See ``registry.waiting.Turn``."""
+        self.since = 0.0
+        self._pool.give_turn()
+
+    def take_back(self) -> None:
+        """See ``registry.waiting.Turn``. Who works meanwhile ends its call, so that there are two for a moment."""
+        self.since = monotonic()
+
+
+def _resolve(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
