@@ -14,7 +14,7 @@ from registry.database.currency import currency_of
 from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from registry.config import Settings
     from registry.images.core import Core
@@ -35,12 +35,16 @@ class Edge:
         """One permit is the right to receive a chunk of an upload while another is written."""
         self._calls = ThreadPool(settings.limits.threads, "core")
         self._transfers = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="transfer")
+        self.hasher = ThreadPoolExecutor(1, thread_name_prefix="hasher")
+        """Hashes for an upload that has the machine for itself. Its calls wait for nothing."""
+        self.receiving = 0
+        """Uploads whose bytes a thread receives right now."""
 
-    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run a call of the synchronous core in a thread; begins at once, also before it is awaited."""
         return self._calls.run(partial(function, *args, **kwargs))
 
-    def transfer(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+    def transfer(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """As ``run``, for what moves or hashes the bytes of large blobs, which all go on at once."""
         return asyncio.get_running_loop().run_in_executor(self._transfers, partial(function, *args, **kwargs))
 
@@ -48,4 +52,5 @@ class Edge:
         """Wait for what runs in threads, then free what the edge holds. The core stays open."""
         self._calls.close()
         self._transfers.shutdown(wait=True)
+        self.hasher.shutdown(wait=True)
         self.memory.close()

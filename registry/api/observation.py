@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.api.dispatcher import TEMPLATE
 from registry.api.sending import SENT
+from registry.api.socket_bodies import RECEIVED
 from registry.api.validators import matches
 from registry.oci.digest import looks_like_digest
 
@@ -126,6 +127,7 @@ class Observation:
         route: str = scope.get(TEMPLATE) or getattr(scope.get("route"), "path", None) or UNMATCHED
         method = scope["method"]
         state.sent += scope.get(SENT, 0)
+        state.received += scope.get(RECEIVED, 0)
         self._tally.add(route, method, state.status, seconds, state.received, state.sent)
         if self._log is None:
             return

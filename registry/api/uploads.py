@@ -10,6 +10,7 @@ from starlette.responses import Response
 from registry.api.bodies import Body, Interrupted, declared_length, receive_into
 from registry.api.parameters import name_of, query_digest, source_of, upload_of
 from registry.api.route import Route
+from registry.api.socket_bodies import receive_from_socket
 from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.oci.errors import DigestInvalid, RangeInvalid, RegistryError, SizeInvalid
@@ -103,7 +104,9 @@ async def _receive(
         addition = await edge.run(edge.core.uploads.add, name, upload_id, start)
         try:
             try:
-                await receive_into(edge, body, first, addition, CHUNK_SIZE)
+                timeout = edge.settings.http.idle_timeout
+                if not await receive_from_socket(edge, request.scope, first, addition, timeout):
+                    await receive_into(edge, body, first, addition, CHUNK_SIZE)
             finally:
                 await edge.run(addition.commit)
             if digest is not None:

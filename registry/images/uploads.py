@@ -61,17 +61,21 @@ class Addition:
         """Bytes received and kept, in all."""
         return self._row.offset + self._added
 
-    def hash(self, data: bytes) -> None:
+    def hash(self, data: bytes | memoryview) -> None:
         """Let the running hash see ``data``."""
         if self._hasher is not None:
             self._hasher.update(data)
 
-    def store(self, data: bytes) -> None:
-        """Write ``data`` at the end. Raises StorageFull, StorageError."""
-        self._writer.write(data)
+    def store(self, data: bytes | memoryview) -> None:
+        """Write ``data``, which may be used again afterwards, at the end. Raises StorageFull, StorageError."""
+        try:
+            self._writer.write(data)
+        except BaseException:
+            self._hasher = None  # it may have seen these bytes; what is kept is hashed again
+            raise
         self._added += len(data)
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes | memoryview) -> None:
         """``hash`` and ``store``."""
         self.hash(data)
         self.store(data)

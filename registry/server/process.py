@@ -19,7 +19,7 @@ from registry.images.core import Core
 from registry.observability.logs import configure_logging, open_request_log
 from registry.observability.metrics import Metrics, forget_worker
 from registry.server.application import create_application
-from registry.server.protocol import SendfileProtocol
+from registry.server.protocol import RegistryProtocol
 from registry.server.watch import Watch
 from registry.storage.drivers import open_driver
 from registry.storage.measured import MeasuredDriver
@@ -110,7 +110,7 @@ def _uvicorn(settings: Settings) -> uvicorn.Config:
         port=http.port,
         workers=http.workers,
         loop="uvloop",
-        http=SendfileProtocol,
+        http=RegistryProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

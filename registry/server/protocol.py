@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, and a way for a file to leave by ``sendfile``: from the page cache to the socket."""
+"""uvicorn's HTTP protocol, with a way around it for the bytes of large blobs, in and out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from registry.api.sending import SENDFILE
+from registry.api.socket_bodies import SOCKET_BODY
+from registry.server.socket_body import SocketBody
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,20 +24,52 @@ STEP = 8 << 20
 """Bytes asked of one ``sendfile``; the kernel takes what the socket's buffer has room for."""
 
 
-class SendfileProtocol(HttpToolsProtocol):
-    """Offers ``FileSender`` to the application of each request on a connection without TLS."""
+class RegistryProtocol(HttpToolsProtocol):
+    """Offers ``FileSender`` and ``SocketBody`` to the application of each request on a connection without TLS."""
+
+    parsed = 0
+    """Bytes of the body of the last request that the parser has seen."""
+    _skipping = 0
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if self._skipping:
+            skipped = min(self._skipping, len(data))
+            self._skipping -= skipped
+            data = data[skipped:]
+            if not data:
+                return
+        super().data_received(data)
+
+    def skip_body(self, left: int) -> None:
+        """Read on behind a body of which ``left`` bytes were not read by ``SocketBody``, and are dropped."""
+        if self.transport.is_closing():
+            return
+        self._skipping = left
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets up its own
+        self.flow.resume_reading()
+
+    def on_message_begin(self) -> None:
+        """See uvicorn."""
+        self.parsed = 0
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """See uvicorn: the request's task is made here, and begins to run later."""
         scope = self.scope
         super().on_headers_complete()
         if self.cycle.scope is scope and scope["scheme"] == "http":
-            extensions: dict[str, object] = {SENDFILE: FileSender(self.transport, self.cycle)}
+            extensions: dict[str, object] = {
+                SENDFILE: FileSender(self.transport, self.cycle),
+                SOCKET_BODY: SocketBody(self, self.cycle),
+            }
             cast("dict[str, object]", scope)["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         """As uvicorn's, with room for what arrives while a chunk is written: fewer stops of the connection."""
         cycle = self.cycle
+        self.parsed += len(body)
         if cycle.response_complete:
             return
         cycle.body += body

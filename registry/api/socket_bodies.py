@@ -1,0 +1,153 @@
+"""Receiving the body of a large upload in a thread, where the server offers the socket: each byte is copied once."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from itertools import cycle
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from registry.api.bodies import Interrupted
+from registry.storage.driver import CHUNK_SIZE
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+    from starlette.types import Scope
+
+    from registry.api.edge import Edge
+    from registry.images.uploads import Addition
+
+T = TypeVar("T")
+
+SOCKET_BODY = "registry.socket_body"
+"""The extension of a scope under which the server offers the rest of the body of a request."""
+RECEIVED = "registry.received"
+"""The key of a scope with the bytes that came that way, for metrics and the log."""
+SLICE_SECONDS = 0.25
+"""How long an upload keeps its thread and its buffer while others wait for one."""
+COALESCE_SECONDS = 0.005
+"""How long a slow client's bytes are let come together before a thread looks at them."""
+
+
+class SocketBody(Protocol):
+    """See ``registry.server.socket_body``."""
+
+    left: int
+    """Bytes that are still to be read."""
+
+    def begin(self) -> bytes | None:
+        """Take the connection over. Returns what has arrived already, or None: that is not possible."""
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read what is there; 0: the client is gone. Raises BlockingIOError. In a thread."""
+
+    async def readable(self) -> None:
+        """Wait until there is something to read."""
+
+    def end(self) -> None:
+        """Give the connection back."""
+
+
+class _Pause(Enum):
+    """Why a thread stopped receiving."""
+
+    DONE = "the body has ended"
+    SLICE = "others may have their turn"
+    EMPTY = "nothing has arrived"
+    GONE = "the client has"
+
+
+async def receive_from_socket(edge: Edge, scope: Scope, first: bytes, addition: Addition, idle_timeout: float) -> bool:
+    """Write ``first`` and the rest of the body to an upload. False: the server does not offer it; nothing was done.
+
+    Raises Interrupted when the body stops early; what came is kept.
+    """
+    body: SocketBody | None = scope.get("extensions", {}).get(SOCKET_BODY)
+    arrived = body.begin() if body is not None else None
+    if body is None or arrived is None:
+        return False
+    whole = body.left
+    scope[RECEIVED] = len(arrived)
+    try:
+        await _finished(edge.transfer(addition.add, first + arrived))
+        while body.left:
+            pause = await _take_turn(edge, body, addition)
+            if pause is _Pause.GONE:
+                raise Interrupted(b"", timed_out=False)
+            if pause is _Pause.EMPTY:
+                await _wait(body, idle_timeout)
+    finally:
+        scope[RECEIVED] += whole - body.left
+        body.end()
+    return True
+
+
+async def _take_turn(edge: Edge, body: SocketBody, addition: Addition) -> _Pause:
+    """Receive for a while. Alone on the machine an upload gets a second thread; else it would only be in the way."""
+    async with edge.buffers:
+        edge.receiving += 1
+        try:
+            hasher = edge.hasher if edge.receiving == 1 else None
+            return await _finished(edge.transfer(_pump, body, addition, hasher))
+        finally:
+            edge.receiving -= 1
+
+
+async def _finished(call: asyncio.Future[T]) -> T:
+    """The result of a call in a thread, which has ended in any case when this does: it uses what is closed next."""
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise
+
+
+async def _wait(body: SocketBody, idle_timeout: float) -> None:
+    try:
+        async with asyncio.timeout(idle_timeout):
+            await body.readable()
+    except TimeoutError as error:
+        raise Interrupted(b"", timed_out=True) from error
+    await asyncio.sleep(COALESCE_SECONDS)
+
+
+def _pump(body: SocketBody, addition: Addition, hasher: Executor | None) -> _Pause:
+    """Hash and store what comes, a chunk at a time. In a thread; with ``hasher`` the next chunk comes meanwhile."""
+    buffers = cycle([memoryview(bytearray(CHUNK_SIZE)) for _ in range(2 if hasher else 1)])
+    until = monotonic() + SLICE_SECONDS
+    pause = _Pause.DONE
+    hashing: Future[None] | None = None
+    try:
+        while body.left and pause is _Pause.DONE:
+            buffer = next(buffers)
+            filled, pause = _fill(body, buffer)
+            chunk = buffer[:filled]
+            if hashing is not None:
+                hashing.result()
+            if hasher is None:
+                addition.hash(chunk)
+            else:
+                hashing = hasher.submit(addition.hash, chunk)
+            addition.store(chunk)
+            if pause is _Pause.DONE and monotonic() > until:
+                pause = _Pause.SLICE
+    finally:
+        if hashing is not None:
+            hashing.result()
+    return pause
+
+
+def _fill(body: SocketBody, buffer: memoryview) -> tuple[int, _Pause]:
+    """Read until the buffer is full or nothing comes."""
+    filled = 0
+    while body.left and filled < len(buffer):
+        try:
+            count = body.read_into(buffer[filled:])
+        except BlockingIOError:
+            return filled, _Pause.EMPTY
+        if not count:
+            return filled, _Pause.GONE
+        filled += count
+    return filled, _Pause.DONE

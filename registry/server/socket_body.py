@@ -1,0 +1,99 @@
+"""The rest of a request's body, straight from the socket: past the loop's reads, the parser and their copies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket as sockets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from registry.server.protocol import RegistryProtocol
+
+LINGER_MS = 2
+"""How long a thread waits for more before it gives up its place: on a fast network the next bytes are about to come."""
+
+
+class SocketBody:
+    """Takes over the reading of one connection from ``begin`` to ``end``, for a body of known length.
+
+    ``begin``, ``readable`` and ``end`` are for the loop's thread, ``read_into`` for any one thread at a time.
+    """
+
+    def __init__(self, protocol: RegistryProtocol, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._socket: sockets.socket | None = None
+        self.left = 0
+        """Bytes of the body that are still to be read."""
+
+    def begin(self) -> bytes | None:
+        """What has arrived already. None: the connection is gone, or there is no length; nothing was taken over."""
+        length = _length(self._cycle)
+        if length is None or self._cycle.disconnected or self._protocol.transport.is_closing():
+            return None
+        self._protocol.flow.pause_reading()
+        arrived = bytes(self._cycle.body)
+        self._cycle.body = bytearray()
+        self.left = length - self._protocol.parsed
+        descriptor = os.dup(self._protocol.transport.get_extra_info("socket").fileno())
+        self._socket = sockets.socket(fileno=descriptor)
+        self._socket.settimeout(0)
+        return arrived
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read what is there, at most the length of the buffer; 0: the client is gone.
+
+        Raises BlockingIOError when there is nothing, also after LINGER_MS.
+        """
+        assert self._socket is not None  # noqa: S101 - between begin and end
+        wanted = buffer[: self.left]
+        try:
+            try:
+                count = self._socket.recv_into(wanted)
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self._socket, select.POLLIN)
+                poll.poll(LINGER_MS)
+                count = self._socket.recv_into(wanted)
+        except ConnectionError:
+            return 0
+        self.left -= count
+        return count
+
+    async def readable(self) -> None:
+        """Wait until there is something to read, or the client is gone."""
+        assert self._socket is not None  # noqa: S101 - between begin and end
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
+        loop.add_reader(self._socket, _set, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._socket)
+
+    def end(self) -> None:
+        """Give the connection back. What is left of the body is dropped as it comes."""
+        if self._socket is None:
+            return
+        self._socket.close()
+        self._socket = None
+        self._cycle.more_body = False
+        self._protocol.skip_body(self.left)
+
+
+def _length(cycle: RequestResponseCycle) -> int | None:
+    """The Content-Length, where that is what ends the body."""
+    headers = dict(cycle.scope["headers"])
+    if b"transfer-encoding" in headers:
+        return None
+    value: bytes | None = headers.get(b"content-length")
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
