@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from registry.images.blobs import HeldBlob
     from registry.storage.driver import ObjectReader
 
-SENDFILE = "registry.sendfile"
+FILE_SENDER = "registry.file_sender"
 """The extension of a scope under which the server offers to send part of a body out of a file."""
 SENT = "registry.sent"
 """The key of a scope with the bytes that left that way, for metrics and the log."""
@@ -51,8 +51,8 @@ class BlobResponse(Response):
         return cls(edge, reader, part, 206, {**headers, **ranged})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        """Send it: by ``sendfile`` where the server offers that and the bytes are in a file, else chunk by chunk."""
-        sender = scope.get("extensions", {}).get(SENDFILE)
+        """Send it: by the server where it offers that and the bytes are in a file, else chunk by chunk."""
+        sender = scope.get("extensions", {}).get(FILE_SENDER)
         descriptor = self._reader.fileno()
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

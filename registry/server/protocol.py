@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from typing import TYPE_CHECKING, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from registry.api.sending import SENDFILE
+from registry.api.sending import FILE_SENDER
 from registry.api.socket_bodies import SOCKET_BODY
+from registry.server.file_sender import FileSender
 from registry.server.socket_body import SocketBody
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 ROOM = 512 << 10
 """Bytes of a request body that wait for the application before the connection is no longer read."""
-STEP = 8 << 20
-"""Bytes asked of one ``sendfile``; the kernel takes what the socket's buffer has room for."""
 
 
 class RegistryProtocol(HttpToolsProtocol):
@@ -61,7 +56,7 @@ class RegistryProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle.scope is scope and scope["scheme"] == "http":
             extensions: dict[str, object] = {
-                SENDFILE: FileSender(self.transport, self.cycle),
+                FILE_SENDER: FileSender(self.transport, self.cycle),
                 SOCKET_BODY: SocketBody(self, self.cycle),
             }
             cast("dict[str, object]", scope)["extensions"] = extensions
@@ -84,60 +79,3 @@ class RegistryProtocol(HttpToolsProtocol):
             return None
         cycle.keep_alive = False
         return True
-
-
-class FileSender:
-    """Sends part of the body of one response out of a file. Use it after the response was started."""
-
-    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
-        self._transport = transport
-        self._cycle = cycle
-
-    async def send(self, run: Callable[..., Awaitable[int]], descriptor: int, offset: int, length: int) -> int:
-        """Send ``length`` bytes from ``offset``. Returns how many went: fewer when the client is gone or the file ends.
-
-        ``run`` calls a function in a thread, since a file that is not in memory takes time.
-        """
-        socket = os.dup(self._transport.get_extra_info("socket").fileno())  # the loop watches its own for the transport
-        sent = 0
-        try:
-            await self._flush(socket)
-            while sent < length and not self._transport.is_closing():
-                try:
-                    step = await run(os.sendfile, socket, descriptor, offset + sent, min(STEP, length - sent))
-                except BlockingIOError:
-                    await _writable(socket)
-                    continue
-                except ConnectionError:  # the loop would find out a moment later, and call it our fault until then
-                    self._cycle.disconnected = True
-                    self._transport.abort()
-                    break
-                if step == 0:
-                    break
-                sent += step
-        finally:
-            os.close(socket)
-        self._cycle.expected_content_length -= sent
-        return sent
-
-    async def _flush(self, socket: int) -> None:
-        """Let the head of the response leave first."""
-        await asyncio.sleep(0)
-        while self._transport.get_write_buffer_size() and not self._transport.is_closing():
-            await _writable(socket)
-            await asyncio.sleep(0)
-
-
-async def _writable(socket: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_writer(socket, _set, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(socket)
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

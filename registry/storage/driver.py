@@ -96,7 +96,7 @@ class ObjectReader(Protocol):
         ...
 
     def fileno(self) -> int | None:
-        """A file descriptor of the whole object for ``sendfile``, or None where the bytes are not in a file."""
+        """A file descriptor of the whole object, to be read by position, or None where the bytes are not in a file."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,122 @@
+"""Part of a response's body out of a file, by a thread that writes to the socket itself.
+
+``sendfile`` was measured too: it passes on 64 KiB at a time, each of which wakes the client, and is slower for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+STEP = 1 << 20
+"""Bytes that are read and written at once."""
+LINGER_MS = 2
+"""How long a thread waits for room before it gives up its place: a fast client is about to make some."""
+SLICE_SECONDS = 0.25
+"""How long one response keeps its thread while others wait for one."""
+
+
+class FileSender:
+    """Sends part of the body of one response out of a file. Use it after the response was started."""
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+
+    async def send(self, run: Callable[..., Awaitable[_Step]], descriptor: int, offset: int, length: int) -> int:
+        """Send ``length`` bytes from ``offset``. Returns how many went: fewer when the client is gone or the file ends.
+
+        ``run`` calls a function in a thread, since a file that is not in memory takes time.
+        """
+        socket = os.dup(self._transport.get_extra_info("socket").fileno())  # the loop watches its own for the transport
+        sent = 0
+        try:
+            await self._flush(socket)
+            while sent < length and not self._transport.is_closing():
+                step = await run(_send_for_a_while, socket, descriptor, offset + sent, length - sent)
+                sent += step.sent
+                if step.is_gone:  # the loop would find out a moment later, and call it our fault until then
+                    self._cycle.disconnected = True
+                    self._transport.abort()
+                elif step.is_end:
+                    break
+                elif step.is_full:
+                    await _writable(socket)
+        finally:
+            os.close(socket)
+        self._cycle.expected_content_length -= sent
+        return sent
+
+    async def _flush(self, socket: int) -> None:
+        """Let the head of the response leave first."""
+        await asyncio.sleep(0)
+        while self._transport.get_write_buffer_size() and not self._transport.is_closing():
+            await _writable(socket)
+            await asyncio.sleep(0)
+
+
+class _Step:
+    """What one turn in a thread did."""
+
+    sent = 0
+    is_full = False
+    """The client has no room now."""
+    is_end = False
+    """The file has ended."""
+    is_gone = False
+    """The client has."""
+
+
+def _send_for_a_while(socket: int, descriptor: int, offset: int, length: int) -> _Step:
+    step = _Step()
+    until = monotonic() + SLICE_SECONDS
+    room = select.poll()
+    room.register(socket, select.POLLOUT)
+    buffer = memoryview(bytearray(min(STEP, length)))
+    while step.sent < length and monotonic() < until:
+        count = os.preadv(descriptor, [buffer[: length - step.sent]], offset + step.sent)
+        step.is_end = not count
+        written = _write(socket, buffer[:count], room, step)
+        step.sent += written
+        if written < len(buffer):
+            break
+    return step
+
+
+def _write(socket: int, data: memoryview, room: select.poll, step: _Step) -> int:
+    """Write what the client takes; ``step`` is told why that is not all."""
+    written = 0
+    while written < len(data):
+        try:
+            written += os.write(socket, data[written:])
+        except BlockingIOError:
+            if not room.poll(LINGER_MS):
+                step.is_full = True
+                break
+        except ConnectionError:
+            step.is_gone = True
+            break
+    return written
+
+
+async def _writable(socket: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(socket, _set, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(socket)
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -1,0 +1,180 @@
+"""The pool of threads for short calls: one at work, more only while it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry.api.thread_pool import STALL, ThreadPool
+from registry.waiting import waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LONG = 20.0
+
+
+@contextmanager
+def pool(most: int = 8) -> Iterator[ThreadPool]:
+    """A pool for the length of a block."""
+    threads = ThreadPool(most, "test")
+    try:
+        yield threads
+    finally:
+        threads.close()
+
+
+class Crowd:
+    """Counts how many calls are in it at once."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def visit(self, stay: Callable[[], object]) -> None:
+        """Be in it while ``stay`` runs."""
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        stay()
+        with self._lock:
+            self.now -= 1
+
+
+def busy() -> None:
+    """Use the interpreter for a moment that is shorter than a stall."""
+    until = time.monotonic() + STALL / 40
+    while time.monotonic() < until:
+        pass
+
+
+def wait_in_turn(event: threading.Event) -> None:
+    """Wait, and say so."""
+    with waiting:
+        assert event.wait(LONG)
+
+
+def test_calls_return_and_raise_what_they_do() -> None:
+    async def main(threads: ThreadPool) -> None:
+        assert await threads.run(partial(int, "7")) == 7
+        with pytest.raises(ValueError, match="x"):
+            await threads.run(partial(int, "x"))
+        assert await asyncio.gather(*[threads.run(partial(divmod, n, 7)) for n in range(200)]) == [
+            divmod(n, 7) for n in range(200)
+        ]
+
+    with pool() as threads:
+        asyncio.run(main(threads))
+
+
+def test_calls_begin_in_the_order_in_which_they_came() -> None:
+    began: list[int] = []
+
+    async def main(threads: ThreadPool) -> None:
+        await asyncio.gather(*[threads.run(partial(began.append, number)) for number in range(100)])
+
+    with pool(1) as threads:
+        asyncio.run(main(threads))
+    assert began == list(range(100))
+
+
+def test_short_calls_are_made_by_few_threads() -> None:
+    crowd = Crowd()
+    threads_seen: set[str] = set()
+
+    def call() -> None:
+        threads_seen.add(threading.current_thread().name)
+        crowd.visit(busy)
+
+    async def main(threads: ThreadPool) -> None:
+        for _ in range(20):
+            await asyncio.gather(*[threads.run(call) for _ in range(20)])
+
+    with pool(32) as threads:
+        asyncio.run(main(threads))
+    assert len(threads_seen) < 16, threads_seen  # 20 at once; a busy machine may stall some of them
+
+
+def test_a_call_that_says_it_waits_lets_another_work() -> None:
+    event = threading.Event()
+
+    async def main(threads: ThreadPool) -> None:
+        waits = [threads.run(partial(wait_in_turn, event)) for _ in range(5)]
+        await threads.run(event.set)  # behind five calls that end only after it
+        await asyncio.gather(*waits)
+
+    with pool() as threads:
+        asyncio.run(asyncio.wait_for(main(threads), LONG))
+
+
+def test_a_call_that_waits_without_saying_so_is_noticed() -> None:
+    event = threading.Event()
+
+    async def main(threads: ThreadPool) -> None:
+        waits = [threads.run(partial(event.wait, LONG)) for _ in range(5)]
+        await threads.run(event.set)
+        assert await asyncio.gather(*waits) == [True] * 5
+
+    with pool() as threads:
+        asyncio.run(asyncio.wait_for(main(threads), LONG))
+
+
+def test_no_more_than_the_most_work_at_once() -> None:
+    crowd = Crowd()
+
+    async def main(threads: ThreadPool) -> None:
+        await asyncio.gather(*[threads.run(partial(crowd.visit, partial(time.sleep, STALL * 5))) for _ in range(30)])
+
+    with pool(3) as threads:
+        asyncio.run(main(threads))
+    assert crowd.most == 3
+
+
+def test_who_stops_waiting_for_a_call_does_not_disturb_it() -> None:
+    event, done = threading.Event(), threading.Event()
+
+    def call() -> None:
+        assert event.wait(LONG)
+        done.set()
+
+    async def main(threads: ThreadPool) -> None:
+        future = threads.run(call)
+        await asyncio.sleep(STALL)
+        future.cancel()
+        event.set()
+        assert await threads.run(lambda: 1) == 1
+
+    with pool() as threads:
+        asyncio.run(main(threads))
+    assert done.wait(LONG)
+
+
+def test_closing_waits_for_what_was_begun() -> None:
+    ended: list[int] = []
+
+    def call(number: int) -> None:
+        time.sleep(STALL * 2)
+        ended.append(number)
+
+    async def main(threads: ThreadPool) -> None:
+        asyncio.gather(*[threads.run(partial(call, number)) for number in range(10)]).cancel()
+
+    threads = ThreadPool(2, "test")
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main(threads))
+    threads.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert sorted(ended) == list(range(10))
+
+
+def test_waiting_without_a_turn_does_nothing() -> None:
+    with waiting:
+        pass
