@@ -46,8 +46,10 @@ class Locations:
         forwarded = self._forwarded(request)
         if forwarded is not None:
             return forwarded
+        if settings.relative_locations:
+            return ""
         host = request.headers.get("host", "")
-        if settings.relative_locations or not _HOST.fullmatch(host):
+        if not _HOST.fullmatch(host):
             return ""
         return f"{request.url.scheme}://{host}"
 

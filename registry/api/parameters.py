@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
-from uuid import UUID
 
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown, DigestInvalid, NameInvalid, PaginationInvalid
@@ -13,6 +13,8 @@ from registry.oci.reference import parse_reference
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+_UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""A UUID as ``str`` writes it."""
 MAX_DIGITS = 18
 """Digits of the largest ``n``."""
 
@@ -44,11 +46,7 @@ def reference_of(request: Request) -> Digest | str:
 def upload_of(request: Request) -> str:
     """The upload session in the path. Raises BlobUploadUnknown for what is no id of ours."""
     text: str = request.path_params["upload"]
-    try:
-        canonical = str(UUID(text))
-    except ValueError as error:
-        raise BlobUploadUnknown from error
-    if canonical != text:
+    if not _UPLOAD.fullmatch(text):
         raise BlobUploadUnknown
     return text
 

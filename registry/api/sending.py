@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from registry.storage.driver import ObjectReader
 
 FILE_SENDER = "registry.file_sender"
-"""The extension of a scope under which the server offers to send part of a body out of a file."""
+"""The extension of a scope that makes what sends part of a body out of a file (``registry.server.file_sender``)."""
 SENT = "registry.sent"
 """The key of a scope with the bytes that left that way, for metrics and the log."""
 
@@ -52,14 +52,14 @@ class BlobResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Send it: by the server where it offers that and the bytes are in a file, else chunk by chunk."""
-        sender = scope.get("extensions", {}).get(FILE_SENDER)
+        offered = scope.get("extensions", {}).get(FILE_SENDER)
         descriptor = self._reader.fileno()
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if sender is None or descriptor is None:
+            if offered is None or descriptor is None:
                 await send_object(self._edge, self._reader, self._part.length, send, more=False)
                 return
-            sent = await sender.send(self._edge.transfer, descriptor, self._part.start, self._part.length)
+            sent = await offered().send(self._edge.transfer, descriptor, self._part.start, self._part.length)
             scope[SENT] = sent
             if sent == self._part.length:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -12,6 +12,7 @@ from registry.api.bodies import Interrupted
 from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor, Future
 
     from starlette.types import Scope
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SOCKET_BODY = "registry.socket_body"
-"""The extension of a scope under which the server offers the rest of the body of a request."""
+"""The extension of a scope that makes what reads the rest of the body of a request."""
 RECEIVED = "registry.received"
 """The key of a scope with the bytes that came that way, for metrics and the log."""
 SLICE_SECONDS = 0.25
@@ -64,9 +65,12 @@ async def receive_from_socket(edge: Edge, scope: Scope, first: bytes, addition: 
 
     Raises Interrupted when the body stops early; what came is kept.
     """
-    body: SocketBody | None = scope.get("extensions", {}).get(SOCKET_BODY)
-    arrived = body.begin() if body is not None else None
-    if body is None or arrived is None:
+    offered: Callable[[], SocketBody] | None = scope.get("extensions", {}).get(SOCKET_BODY)
+    if offered is None:
+        return False
+    body = offered()
+    arrived = body.begin()
+    if arrived is None:
         return False
     whole = body.left
     scope[RECEIVED] = len(arrived)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -56,8 +57,8 @@ class RegistryProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle.scope is scope and scope["scheme"] == "http":
             extensions: dict[str, object] = {
-                FILE_SENDER: FileSender(self.transport, self.cycle),
-                SOCKET_BODY: SocketBody(self, self.cycle),
+                FILE_SENDER: partial(FileSender, self.transport, self.cycle),
+                SOCKET_BODY: partial(SocketBody, self, self.cycle),
             }
             cast("dict[str, object]", scope)["extensions"] = extensions
 
