@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from benchmarks.servers import ANGOS, CEILING, DISTRIBUTION, DOCKER_REGISTRY, OURS, PEERS, TWO_WORKERS, UNSYNCED, ZOT
+from benchmarks.servers import ANGOS, CEILING, DISTRIBUTION, DOCKER_REGISTRY, OURS, PEERS, THREE_WORKERS, UNSYNCED, ZOT
 
 OTHERS = (DOCKER_REGISTRY, DISTRIBUTION, ZOT)
 NOT_SYNCING = (ZOT, ANGOS)
@@ -56,7 +56,7 @@ def _write(key: str, work: str, figure: str, ours: str, peers: tuple[str, ...] =
     return Comparison(key, work, "MB/s", figure, (Ratio(1.0, peers),), Ratio(1.3, peers), ours, peers)
 
 
-_WORKERS = ", two workers"
+_WORKERS = ", three workers"
 _FSYNC = ", fsync off"
 _PUSH = "push of a 1 GiB blob"
 _PUSHES = "push of 8 blobs of 1 GiB at once"
@@ -75,13 +75,13 @@ ROWS: tuple[Row, ...] = (
     _write("push-one", _PUSH, "push one", OURS),
     _write("push-one-unsynced", _PUSH + _FSYNC, "push one", UNSYNCED, NOT_SYNCING),
     _write("push-eight", _PUSHES, "push eight", OURS),
-    _write("push-eight-workers", _PUSHES + _WORKERS, "push eight", TWO_WORKERS),
+    _write("push-eight-workers", _PUSHES + _WORKERS, "push eight", THREE_WORKERS),
     _write("push-eight-unsynced", _PUSHES + _FSYNC, "push eight", UNSYNCED, NOT_SYNCING),
     Comparison("pull-one", "pull of a 1 GiB blob", "MB/s", "pull one", (Ratio(0.9),), Ratio(1.0)),
     Comparison("pull-eight", _PULLS, "MB/s", "pull eight", (Ratio(0.5),), Ratio(1.0)),
-    Comparison("pull-eight-workers", _PULLS + _WORKERS, "MB/s", "pull eight", (Ratio(0.5),), Ratio(1.0), TWO_WORKERS),
+    Comparison("pull-eight-workers", _PULLS + _WORKERS, "MB/s", "pull eight", (Ratio(0.5),), Ratio(1.0), THREE_WORKERS),
     Comparison("images", _IMAGES, "/s", "images", _TWICE_DISTRIBUTION, _AS_ANGOS),
-    Comparison("images-workers", _IMAGES + _WORKERS, "/s", "images", _TWICE_DISTRIBUTION, _AS_ANGOS, TWO_WORKERS),
+    Comparison("images-workers", _IMAGES + _WORKERS, "/s", "images", _TWICE_DISTRIBUTION, _AS_ANGOS, THREE_WORKERS),
     Comparison("images-unsynced", _IMAGES + _FSYNC, "/s", "images", (), _AS_ANGOS, UNSYNCED, NOT_SYNCING),
     Limit("tag-ratio", "one more tag in 10,000, against one in 10", "x", "tag ratio", 2.0, 1.2),
     Limit("tag-few", "the same, median in a repository of 10", "ms", "tag few"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.large_blobs import disk_alone, eight_blobs, one_blob, peak
 from benchmarks.many_tags import tags
 from benchmarks.scale import CLIENTS
-from benchmarks.servers import CEILING, OURS, PEERS, TWO_WORKERS, UNSYNCED
+from benchmarks.servers import CEILING, OURS, PEERS, THREE_WORKERS, UNSYNCED
 from benchmarks.small_images import growth, images
 from benchmarks.small_reads import small_reads
 
@@ -31,7 +31,7 @@ class Scenario:
 
 _ALL = (OURS, *PEERS)
 _WRITERS = (OURS, UNSYNCED, *PEERS, CEILING)
-_PARALLEL = (OURS, TWO_WORKERS, UNSYNCED, *PEERS, CEILING)
+_PARALLEL = (OURS, THREE_WORKERS, UNSYNCED, *PEERS, CEILING)
 
 SCENARIOS = (
     Scenario(

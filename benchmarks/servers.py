@@ -98,7 +98,7 @@ def _ours(name: str, *, fsync: bool = True, workers: int = 1) -> Server:
 
 OURS = "ours"
 UNSYNCED = "ours-unsynced"
-TWO_WORKERS = "ours-two-workers"
+THREE_WORKERS = "ours-three-workers"
 CEILING = "nothing"
 DOCKER_REGISTRY = "docker-registry"
 DISTRIBUTION = "distribution"
@@ -111,7 +111,7 @@ SERVERS: dict[str, Server] = {
     for server in (
         _ours(OURS),
         _ours(UNSYNCED, fsync=False),
-        _ours(TWO_WORKERS, workers=2),
+        _ours(THREE_WORKERS, workers=3),
         Server(
             DOCKER_REGISTRY,
             Path(shutil.which("docker-registry") or "docker-registry"),
