@@ -31,9 +31,14 @@ class SocketBody:
         """Bytes of the body that are still to be read."""
 
     def begin(self) -> bytes | None:
-        """What has arrived already. None: the connection is gone, or there is no length; nothing was taken over."""
+        """What has arrived already. None: there is nothing to take over, and nothing was.
+
+        The body's length is not known, the connection is gone, or the parser has seen the end of the body, and perhaps
+        the beginning of the next request.
+        """
         length = _length(self._cycle)
-        if length is None or self._cycle.disconnected or self._protocol.transport.is_closing():
+        is_gone = self._cycle.disconnected or self._protocol.transport.is_closing()
+        if is_gone or length is None or length <= self._protocol.parsed:
             return None
         self._protocol.flow.pause_reading()
         arrived = bytes(self._cycle.body)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
+from registry.storage.driver import CHUNK_SIZE
 from tests.payloads import digest_of
 from tests.server.sending import Client, Config
 from tests.servers import HOST, RegistryProcess
@@ -70,14 +71,16 @@ def test_a_chunked_body_and_one_of_known_length_go_into_one_upload(server: Regis
         assert client.call("GET", f"/v2/{REPO}/blobs/{DIGEST}").body == DATA
 
 
-def test_a_request_right_behind_a_large_body_is_answered_next(server: RegistryProcess) -> None:
+@pytest.mark.parametrize("size", [CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, CHUNK_SIZE + 200_000, len(DATA)])
+def test_a_request_right_behind_a_body_is_answered_next(server: RegistryProcess, size: int) -> None:
+    data = DATA[:size]
     with Client(server.port) as client, socket.create_connection((HOST, server.port), timeout=60) as connection:
         answers = connection.makefile("rb")
         session = client.start_upload(REPO)
-        connection.sendall(head("PATCH", session, len(DATA)) + DATA + head("HEAD", "/v2/", 0))
+        connection.sendall(head("PATCH", session, size) + data + head("HEAD", "/v2/", 0))
         assert " 202 " in status_line(answers)
         assert " 200 " in status_line(answers)
-        assert client.call("PUT", f"{session}?digest={DIGEST}").status == 201
+        assert client.call("PUT", f"{session}?digest={digest_of(data)}").status == 201
 
 
 def test_who_waits_for_permission_to_send_gets_it_once(server: RegistryProcess) -> None:
