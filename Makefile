@@ -37,7 +37,7 @@ clients: $(VENV)/.developed
 
 soak: $(VENV)/.developed
 	SOAK=$(or $(SOAK),full) $(BIN)/pytest -m soak $(ARGS)
-	MODEL_EXAMPLES=$(if $(filter sample,$(SOAK)),25,500) $(BIN)/pytest -n $(JOBS) tests/model
+	$(if $(filter sample,$(SOAK)),,MODEL_EXAMPLES=500 $(BIN)/pytest -n $(JOBS) tests/model)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
