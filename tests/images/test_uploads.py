@@ -8,7 +8,7 @@ from registry.images.core import Core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
 from registry.storage.errors import StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.faulty import Fault, FaultyDriver, Moment
 from tests.images.world import NAME, World, pull_blob, push_blob
 
 
@@ -219,3 +219,19 @@ def test_the_running_hash_goes_with_its_upload(core: Core) -> None:
                     with pytest.raises(DigestInvalid):
                         core.uploads.finish(addition, wrong)
         assert core.uploads.running_hashes == 0, ending
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+def test_a_chunk_that_could_not_be_stored_is_sent_again_and_the_digest_is_right(world: World, moment: Moment) -> None:
+    fault = Fault("writer.write", first=2, effect=StorageUnavailable, moment=moment)
+    core = world.core(driver=FaultyDriver(world.driver(), [fault]))
+    upload = core.uploads.start(NAME)
+    with core.uploads.add(NAME, upload, 0) as addition:
+        addition.add(b"kept ")
+        with pytest.raises(StorageUnavailable):
+            addition.add(b"lost")
+        addition.commit()  # what came before it is kept, as at the end of every request
+    assert core.uploads.find(NAME, upload).offset == 5
+    add(core, upload, 5, b"lost ")
+    finish(core, upload, 10, Digest.of(b"kept lost end"), b"end")
+    assert pull_blob(core, Digest.of(b"kept lost end")) == b"kept lost end"
