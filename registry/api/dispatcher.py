@@ -41,11 +41,15 @@ class Dispatcher:
             await self._rest(scope, receive, send)
             return
         request = Request(scope, receive, send)
+        self.edge.request_began()
         try:
-            response = await self._answer(scope, request)
-        except Exception as error:  # noqa: BLE001 - every error has an answer
-            response = errors.answer(request, error)
-        await response(scope, receive, send)
+            try:
+                response = await self._answer(scope, request)
+            except Exception as error:  # noqa: BLE001 - every error has an answer
+                response = errors.answer(request, error)
+            await response(scope, receive, send)
+        finally:
+            self.edge.request_ended()
 
     async def _answer(self, scope: Scope, request: Request) -> Response:
         found = self._routes.find(scope["path"], scope["method"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -39,6 +40,10 @@ class Edge:
         """Hashes for an upload that has the machine for itself. Its calls wait for nothing."""
         self.receiving = 0
         """Uploads whose bytes a thread receives right now."""
+        self.quiet = asyncio.Event()
+        """Set while no request is being answered."""
+        self.quiet.set()
+        self._requests = 0
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run a call of the synchronous core in a thread; begins at once, also before it is awaited."""
@@ -48,9 +53,34 @@ class Edge:
         """As ``run``, for what moves or hashes the bytes of large blobs, which all go on at once."""
         return asyncio.get_running_loop().run_in_executor(self._transfers, partial(function, *args, **kwargs))
 
+    def request_began(self) -> None:
+        """One more request is being answered."""
+        self._requests += 1
+        self.quiet.clear()
+
+    def request_ended(self) -> None:
+        """See ``request_began``."""
+        self._requests -= 1
+        if not self._requests:
+            self.quiet.set()
+
     def close(self) -> None:
         """Wait for what runs in threads, then free what the edge holds. The core stays open."""
         self._calls.close()
         self._transfers.shutdown(wait=True)
         self.hasher.shutdown(wait=True)
         self.memory.close()
+
+
+async def ended(call: asyncio.Future[T]) -> T:
+    """The result of a call in a thread, which has ended in any case when this does, also where it is cancelled.
+
+    For calls that use what their caller closes next.
+    """
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        while not call.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([call])
+        raise

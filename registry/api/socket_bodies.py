@@ -6,9 +6,10 @@ import asyncio
 from enum import Enum
 from itertools import cycle
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from registry.api.bodies import Interrupted
+from registry.api.edge import ended
 from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from registry.api.edge import Edge
     from registry.images.uploads import Addition
-
-T = TypeVar("T")
 
 SOCKET_BODY = "registry.socket_body"
 """The extension of a scope that makes what reads the rest of the body of a request."""
@@ -75,7 +74,7 @@ async def receive_from_socket(edge: Edge, scope: Scope, first: bytes, addition: 
     whole = body.left
     scope[RECEIVED] = len(arrived)
     try:
-        await _finished(edge.transfer(addition.add, first + arrived))
+        await ended(edge.transfer(addition.add, first + arrived))
         while body.left:
             pause = await _take_turn(edge, body, addition)
             if pause is _Pause.GONE:
@@ -94,18 +93,9 @@ async def _take_turn(edge: Edge, body: SocketBody, addition: Addition) -> _Pause
         edge.receiving += 1
         try:
             hasher = edge.hasher if edge.receiving == 1 else None
-            return await _finished(edge.transfer(_pump, body, addition, hasher))
+            return await ended(edge.transfer(_pump, body, addition, hasher))
         finally:
             edge.receiving -= 1
-
-
-async def _finished(call: asyncio.Future[T]) -> T:
-    """The result of a call in a thread, which has ended in any case when this does: it uses what is closed next."""
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        raise
 
 
 async def _wait(body: SocketBody, idle_timeout: float) -> None:

@@ -8,10 +8,11 @@ have been with their call for STALL seconds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from registry.waiting import waiting
@@ -34,9 +35,13 @@ class _Call(NamedTuple):
         try:
             result = self.function()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is for who waits
-            self.loop.call_soon_threadsafe(_fail, self.future, error)
+            self._tell(_fail, error)
         else:
-            self.loop.call_soon_threadsafe(_resolve, self.future, result)
+            self._tell(_resolve, result)
+
+    def _tell(self, how: Callable[[asyncio.Future[Any], Any], None], what: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self.loop.call_soon_threadsafe(how, self.future, what)
 
 
 class ThreadPool:
@@ -52,9 +57,12 @@ class ThreadPool:
         self._given: SimpleQueue[_Turn | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._watching = False
+        self._closed = False
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Begin a call; the future has what it returns or raises."""
+        """Begin a call; the future has what it returns or raises. Raises RuntimeError once the pool is closed."""
+        if self._closed:
+            raise RuntimeError("the pool of threads is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._calls.append(_Call(function, future, loop))
@@ -65,7 +73,11 @@ class ThreadPool:
         return future
 
     def close(self) -> None:
-        """Wait until every call has ended."""
+        """Take no more calls, and wait until every call has ended."""
+        self._closed = True
+        while self._calls or self._turns:
+            self.give_turn()
+            sleep(STALL)
         for _ in self._threads:
             self._given.put(None)
         for thread in self._threads:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from registry.api.bodies import Body, Interrupted, declared_length, receive_into
+from registry.api.edge import ended
 from registry.api.parameters import name_of, query_digest, source_of, upload_of
 from registry.api.route import Route
 from registry.api.socket_bodies import receive_from_socket
@@ -108,11 +109,11 @@ async def _receive(
                 if not await receive_from_socket(edge, request.scope, first, addition, timeout):
                     await receive_into(edge, body, first, addition, CHUNK_SIZE)
             finally:
-                await edge.run(addition.commit)
+                await ended(edge.run(addition.commit))
             if digest is not None:
-                await edge.run(edge.core.uploads.finish, addition, digest)
+                await ended(edge.run(edge.core.uploads.finish, addition, digest))
         finally:
-            await edge.run(addition.close)
+            await ended(edge.run(addition.close))
         return addition.offset
 
 

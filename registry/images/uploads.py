@@ -63,8 +63,9 @@ class Addition:
 
     def hash(self, data: bytes | memoryview) -> None:
         """Let the running hash see ``data``."""
-        if self._hasher is not None:
-            self._hasher.update(data)
+        hasher = self._hasher  # ``store`` may give it up meanwhile
+        if hasher is not None:
+            hasher.update(data)
 
     def store(self, data: bytes | memoryview) -> None:
         """Write ``data``, which may be used again afterwards, at the end. Raises StorageFull, StorageError."""

@@ -106,6 +106,11 @@ async def _lifespan(edge: Edge, watch: Watch, schedule: Schedule) -> AsyncIterat
         yield
     finally:
         flushing.cancel()
+        with contextlib.suppress(
+            TimeoutError
+        ):  # requests that were cut at the end of the drain still put their things away
+            async with asyncio.timeout(STOP_SECONDS):
+                await edge.quiet.wait()
         await asyncio.to_thread(schedule.stop, STOP_SECONDS)
         await asyncio.to_thread(edge.core.fold_waiting)
         await asyncio.to_thread(edge.close)

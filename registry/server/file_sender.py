@@ -36,6 +36,9 @@ class FileSender:
 
         ``run`` calls a function in a thread, since a file that is not in memory takes time.
         """
+        if self._transport.is_closing():
+            self._cycle.disconnected = True
+            return 0
         socket = os.dup(self._transport.get_extra_info("socket").fileno())  # the loop watches its own for the transport
         sent = 0
         try:
@@ -101,7 +104,7 @@ def _write(socket: int, data: memoryview, room: select.poll, step: _Step) -> int
             if not room.poll(LINGER_MS):
                 step.is_full = True
                 break
-        except ConnectionError:
+        except OSError:
             step.is_gone = True
             break
     return written

@@ -34,6 +34,7 @@ class RegistryProtocol(HttpToolsProtocol):
             self._skipping -= skipped
             data = data[skipped:]
             if not data:
+                self._unset_keepalive_if_required()
                 return
         super().data_received(data)
 

@@ -27,6 +27,7 @@ class SocketBody:
         self._protocol = protocol
         self._cycle = cycle
         self._socket: sockets.socket | None = None
+        self._is_gone = False
         self.left = 0
         """Bytes of the body that are still to be read."""
 
@@ -36,9 +37,10 @@ class SocketBody:
         The body's length is not known, the connection is gone, or the parser has seen the end of the body, and perhaps
         the beginning of the next request.
         """
-        length = _length(self._cycle)
-        is_gone = self._cycle.disconnected or self._protocol.transport.is_closing()
-        if is_gone or length is None or length <= self._protocol.parsed:
+        protocol, cycle, length = self._protocol, self._cycle, _length(self._cycle)
+        is_gone = cycle.disconnected or protocol.transport.is_closing()
+        is_ended = not cycle.more_body or protocol.cycle is not cycle
+        if is_gone or is_ended or length is None or length <= protocol.parsed:
             return None
         self._protocol.flow.pause_reading()
         arrived = bytes(self._cycle.body)
@@ -64,8 +66,11 @@ class SocketBody:
                 poll.register(self._socket, select.POLLIN)
                 poll.poll(LINGER_MS)
                 count = self._socket.recv_into(wanted)
-        except ConnectionError:
-            return 0
+        except BlockingIOError:
+            raise
+        except OSError:
+            count = 0
+        self._is_gone = not count
         self.left -= count
         return count
 
@@ -81,13 +86,17 @@ class SocketBody:
             loop.remove_reader(self._socket)
 
     def end(self) -> None:
-        """Give the connection back. What is left of the body is dropped as it comes."""
+        """Give the connection back, or cut it where the client is gone. What is left of the body is dropped."""
         if self._socket is None:
             return
         self._socket.close()
         self._socket = None
         self._cycle.more_body = False
-        self._protocol.skip_body(self.left)
+        if self._is_gone:
+            self._cycle.disconnected = True
+            self._protocol.transport.abort()
+        else:
+            self._protocol.skip_body(self.left)
 
 
 def _length(cycle: RequestResponseCycle) -> int | None:

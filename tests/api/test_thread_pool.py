@@ -175,6 +175,35 @@ def test_closing_waits_for_what_was_begun() -> None:
     assert sorted(ended) == list(range(10))
 
 
+def test_closing_ends_also_while_calls_lend_their_turns() -> None:
+    ended: list[int] = []
+
+    def call(number: int) -> None:
+        with waiting:
+            time.sleep(STALL)
+        ended.append(number)
+
+    async def main(threads: ThreadPool) -> None:
+        asyncio.gather(*[threads.run(partial(call, number)) for number in range(40)]).cancel()
+
+    threads = ThreadPool(4, "test")
+    asyncio.run(main(threads))  # the loop is closed before the calls have ended
+    closing = threading.Thread(target=threads.close, daemon=True)
+    closing.start()
+    closing.join(LONG)
+    assert not closing.is_alive()
+    assert sorted(ended) == list(range(40))
+
+
+def test_a_closed_pool_takes_no_call() -> None:
+    async def main(threads: ThreadPool) -> None:
+        threads.close()
+        with pytest.raises(RuntimeError):
+            await threads.run(lambda: 1)
+
+    asyncio.run(main(ThreadPool(4, "test")))
+
+
 def test_waiting_without_a_turn_does_nothing() -> None:
     with waiting:
         pass

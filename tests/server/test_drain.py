@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,3 +121,35 @@ def test_nothing_in_flight_ends_at_once(tmp_path: Path) -> None:
         assert exit_code(server, 20) == 0
         assert time.monotonic() - began < 15
         server.kill()
+
+
+def test_uploads_that_trickle_are_cut_in_time_and_what_came_is_kept(tmp_path: Path) -> None:
+    config: Config = {"http": {"drain_timeout": 2}, "storage": {"fsync": False}, "limits": {"threads": 4}}
+    with RegistryProcess(tmp_path, config) as server:
+        port = server.port
+
+        def push_one(number: int) -> None:
+            with Client(port) as client:
+                client.push(REPO, LARGE[: 2 * MIB] + bytes([number]))
+
+        warming = [threading.Thread(target=push_one, args=(number,)) for number in range(8)]
+        for thread in warming:
+            thread.start()
+        for thread in warming:
+            thread.join()
+        with Client(port) as client:
+            session = client.start_upload(REPO)
+            client.begin("PATCH", session, len(LARGE))
+            client.send(LARGE[: 2 * MIB])
+            os.kill(server.pid, signal.SIGTERM)
+            deadline = time.monotonic() + 20
+            with suppress(OSError):
+                while time.monotonic() < deadline:
+                    client.send(b"x" * 100)
+                    time.sleep(0.0005)
+        assert exit_code(server, 10) == 0
+        server.kill()
+        server.start()
+        reply = call(server.port, "GET", session)
+        assert reply.status == 204
+        assert int(reply.headers["range"].removeprefix("0-")) >= 2 * MIB - 1

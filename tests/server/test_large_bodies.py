@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import threading
@@ -81,6 +82,35 @@ def test_a_request_right_behind_a_body_is_answered_next(server: RegistryProcess,
         assert " 202 " in status_line(answers)
         assert " 200 " in status_line(answers)
         assert client.call("PUT", f"{session}?digest={digest_of(data)}").status == 201
+
+
+def test_the_end_of_a_body_and_the_next_request_may_come_while_the_upload_is_opened(server: RegistryProcess) -> None:
+    """The parser has then seen the next request before the bytes of this one are asked for."""
+    first, rest = DATA[:CHUNK_SIZE], DATA[CHUNK_SIZE : CHUNK_SIZE + 1000]
+    chance = random.Random(7)
+    with Client(server.port) as client, socket.create_connection((HOST, server.port), timeout=10) as connection:
+        answers = connection.makefile("rb")
+        for _ in range(60):
+            session = client.start_upload(REPO)
+            connection.sendall(head("PATCH", session, len(first) + len(rest)) + first)
+            time.sleep(chance.uniform(0, 0.0025))
+            connection.sendall(rest + head("HEAD", "/v2/", 0))
+            assert " 202 " in status_line(answers)
+            assert " 200 " in status_line(answers)
+            assert client.call("GET", session).headers["range"] == f"0-{len(first) + len(rest) - 1}"
+            assert client.call("DELETE", session).status == 204
+
+
+def test_a_client_that_closes_its_side_in_mid_body_keeps_what_it_sent(server: RegistryProcess) -> None:
+    with Client(server.port) as client, socket.create_connection((HOST, server.port), timeout=60) as connection:
+        session = client.start_upload(REPO)
+        connection.sendall(head("PATCH", session, len(DATA)) + DATA[:5_000_000])
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""  # there is no answer to half a request
+        deadline = time.monotonic() + 20
+        while client.call("GET", session).headers["range"] != "0-4999999":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_who_waits_for_permission_to_send_gets_it_once(server: RegistryProcess) -> None:
