@@ -6,15 +6,28 @@ import asyncio
 import os
 import select
 import socket as sockets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
-    from registry.server.protocol import RegistryProtocol
 
 LINGER_MS = 2
 """How long a thread waits for more before it gives up its place: on a fast network the next bytes are about to come."""
+
+
+class Connection(Protocol):
+    """What the protocol of a connection has to do with it."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+    cycle: RequestResponseCycle
+    """Of the request that was parsed last."""
+    parsed: int
+    """Bytes of the body of that request that the parser has seen."""
+
+    def skip_body(self, left: int) -> None:
+        """Read on behind a body of which ``left`` bytes were not read, and are dropped."""
 
 
 class SocketBody:
@@ -23,8 +36,8 @@ class SocketBody:
     ``begin``, ``readable`` and ``end`` are for the loop's thread, ``read_into`` for any one thread at a time.
     """
 
-    def __init__(self, protocol: RegistryProtocol, cycle: RequestResponseCycle) -> None:
-        self._protocol = protocol
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
         self._cycle = cycle
         self._socket: sockets.socket | None = None
         self._is_gone = False
@@ -37,16 +50,16 @@ class SocketBody:
         The body's length is not known, the connection is gone, or the parser has seen the end of the body, and perhaps
         the beginning of the next request.
         """
-        protocol, cycle, length = self._protocol, self._cycle, _length(self._cycle)
-        is_gone = cycle.disconnected or protocol.transport.is_closing()
-        is_ended = not cycle.more_body or protocol.cycle is not cycle
-        if is_gone or is_ended or length is None or length <= protocol.parsed:
+        connection, cycle, length = self._connection, self._cycle, _length(self._cycle)
+        is_gone = cycle.disconnected or connection.transport.is_closing()
+        is_ended = not cycle.more_body or connection.cycle is not cycle
+        if is_gone or is_ended or length is None or length <= connection.parsed:
             return None
-        self._protocol.flow.pause_reading()
+        self._connection.flow.pause_reading()
         arrived = bytes(self._cycle.body)
         self._cycle.body = bytearray()
-        self.left = length - self._protocol.parsed
-        descriptor = os.dup(self._protocol.transport.get_extra_info("socket").fileno())
+        self.left = length - self._connection.parsed
+        descriptor = os.dup(self._connection.transport.get_extra_info("socket").fileno())
         self._socket = sockets.socket(fileno=descriptor)
         self._socket.settimeout(0)
         return arrived
@@ -94,9 +107,9 @@ class SocketBody:
         self._cycle.more_body = False
         if self._is_gone:
             self._cycle.disconnected = True
-            self._protocol.transport.abort()
+            self._connection.transport.abort()
         else:
-            self._protocol.skip_body(self.left)
+            self._connection.skip_body(self.left)
 
 
 def _length(cycle: RequestResponseCycle) -> int | None:
