@@ -33,7 +33,8 @@ PRAGMAS = (
     # Moving the log into the file syncs: ``checkpoint`` does it, never a transaction that a request waits for.
     "wal_autocheckpoint=0",
     "foreign_keys=ON",
-    "cache_size=-8192",
+    # KiB for each connection; behind it is the page cache of the system, which all share.
+    "cache_size=-2048",
     "temp_store=MEMORY",
 )
 
