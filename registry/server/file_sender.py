@@ -11,6 +11,8 @@ import select
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from registry.server.readiness import writable
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -52,7 +54,7 @@ class FileSender:
                 elif step.is_end:
                     break
                 elif step.is_full:
-                    await _writable(socket)
+                    await writable(socket)
         finally:
             os.close(socket)
         self._cycle.expected_content_length -= sent
@@ -62,7 +64,7 @@ class FileSender:
         """Let the head of the response leave first."""
         await asyncio.sleep(0)
         while self._transport.get_write_buffer_size() and not self._transport.is_closing():
-            await _writable(socket)
+            await writable(socket)
             await asyncio.sleep(0)
 
 
@@ -108,18 +110,3 @@ def _write(socket: int, data: memoryview, room: select.poll, step: _Step) -> int
             step.is_gone = True
             break
     return written
-
-
-async def _writable(socket: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_writer(socket, _set, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(socket)
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

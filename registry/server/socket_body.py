@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 import socket as sockets
 from typing import TYPE_CHECKING, Protocol
 
+from registry.server import readiness
+
 if TYPE_CHECKING:
+    import asyncio
+
     from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -45,20 +48,22 @@ class SocketBody:
         """Bytes of the body that are still to be read."""
 
     def begin(self) -> bytes | None:
-        """What has arrived already. None: there is nothing to take over, and nothing was.
+        """What has arrived already, also from a client that is gone. None: nothing was taken over, nor can be.
 
-        The body's length is not known, the connection is gone, or the parser has seen the end of the body, and perhaps
-        the beginning of the next request.
+        The body's length is not known, or the parser has seen the end of the body, and perhaps the beginning of the
+        next request.
         """
         connection, cycle, length = self._connection, self._cycle, _length(self._cycle)
         is_gone = cycle.disconnected or connection.transport.is_closing()
         is_ended = not cycle.more_body or connection.cycle is not cycle
-        if is_gone or is_ended or length is None or length <= connection.parsed:
+        if is_ended or length is None or length <= connection.parsed:
             return None
-        self._connection.flow.pause_reading()
-        arrived = bytes(self._cycle.body)
-        self._cycle.body = bytearray()
-        self.left = length - self._connection.parsed
+        arrived = bytes(cycle.body)
+        cycle.body = bytearray()
+        self.left = length - connection.parsed
+        if is_gone:
+            return arrived
+        connection.flow.pause_reading()
         descriptor = os.dup(self._connection.transport.get_extra_info("socket").fileno())
         self._socket = sockets.socket(fileno=descriptor)
         self._socket.settimeout(0)
@@ -69,7 +74,8 @@ class SocketBody:
 
         Raises BlockingIOError when there is nothing, also after LINGER_MS.
         """
-        assert self._socket is not None  # noqa: S101 - between begin and end
+        if self._socket is None:
+            return 0
         wanted = buffer[: self.left]
         try:
             try:
@@ -90,13 +96,7 @@ class SocketBody:
     async def readable(self) -> None:
         """Wait until there is something to read, or the client is gone."""
         assert self._socket is not None  # noqa: S101 - between begin and end
-        loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-        loop.add_reader(self._socket, _set, ready)
-        try:
-            await ready
-        finally:
-            loop.remove_reader(self._socket)
+        await readiness.readable(self._socket.fileno())
 
     def end(self) -> None:
         """Give the connection back, or cut it where the client is gone. What is left of the body is dropped."""
@@ -119,8 +119,3 @@ def _length(cycle: RequestResponseCycle) -> int | None:
         return None
     value: bytes | None = headers.get(b"content-length")
     return int(value) if value is not None and value.isdigit() else None
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
