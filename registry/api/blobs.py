@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from registry.api.parameters import digest_of, name_of
-from registry.api.reads import Answer
+from registry.api.reads import Answer, Head
 from registry.api.route import Route
 from registry.api.sending import BlobResponse, MultipartResponse
-from registry.api.validators import is_not_modified, ranges_apply
+from registry.api.validators import is_not_modified, ranges_apply, unmodified
 from registry.oci.errors import BlobUnknown, RangeInvalid
 from registry.oci.ranges import parse_range
 
@@ -35,7 +35,7 @@ async def head(edge: Edge, request: Request) -> Response:
     headers = _headers(blob)
     _remember(edge, request, name, blob, None, mark)
     if is_not_modified(request, digest):
-        return Response(status_code=304, headers=_unmodified(headers))
+        return Response(status_code=304, headers=unmodified(headers))
     return Response(headers=headers)
 
 
@@ -49,7 +49,7 @@ async def get(edge: Edge, request: Request) -> Response:
         _remember(edge, request, name, blob, body, mark)
     if is_not_modified(request, digest):
         await _prove(edge, name, blob, body)
-        return Response(status_code=304, headers=_unmodified(headers))
+        return Response(status_code=304, headers=unmodified(headers))
     try:
         wanted = parse_range(request.headers.get("range"), blob.size) if ranges_apply(request, digest) else None
     except RangeInvalid:
@@ -90,11 +90,10 @@ def _open_and_read_small(edge: Edge, name: str, digest: Digest) -> tuple[HeldBlo
 
 
 def _remember(edge: Edge, request: Request, name: str, blob: HeldBlob, body: bytes | None, mark: int | None) -> None:
-    raw = [(key.lower().encode(), value.encode()) for key, value in _headers(blob).items()]
     answer = Answer(
         name,
         blob.version,
-        raw,
+        Head(_headers(blob)),
         body,
         ROUTE,
         blob.digest,
@@ -114,10 +113,6 @@ def _headers(blob: HeldBlob) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Cache-Control": "max-age=31536000, immutable",
     }
-
-
-def _unmodified(headers: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in headers.items() if not key.startswith("Content-")}
 
 
 routes = [

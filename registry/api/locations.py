@@ -8,6 +8,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
     from starlette.types import Scope
 
@@ -30,13 +32,15 @@ class Locations:
 
     def client_of(self, scope: Scope) -> str | None:
         """The address of the client, behind trusted proxies too."""
-        peer: str | None = scope["client"][0] if scope.get("client") else None
+        return self.address(scope["client"][0] if scope.get("client") else None, scope["headers"])
+
+    def address(self, peer: str | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        """See ``client_of``: of a request with these headers from ``peer``."""
         if peer is None or not self._is_trusted(peer):
             return peer
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"x-forwarded-for":
-                forwarded: bytes = value
-                return forwarded.decode("latin-1").rsplit(",", 1)[-1].strip()[:64]
+                return value.decode("latin-1").rsplit(",", 1)[-1].strip()[:64]
         return peer
 
     def _base(self, request: Request) -> str:

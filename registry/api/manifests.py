@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from registry.api.bodies import Body, declared_length
 from registry.api.parameters import name_of, reference_of
-from registry.api.reads import Answer
+from registry.api.reads import Answer, Head
 from registry.api.route import Route
-from registry.api.validators import is_not_modified
+from registry.api.validators import is_not_modified, unmodified
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestTooLarge, TagInvalid
 from registry.oci.tag import parse_tag
@@ -32,11 +32,10 @@ async def get(edge: Edge, request: Request) -> Response:
     mark = edge.memory.mark()
     found, body = await edge.run(_find_and_read, edge, name, reference)
     headers = _headers(found)
-    raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
     answer = Answer(
         name,
         found.version,
-        raw,
+        Head(headers),
         body,
         ROUTE,
         found.digest,
@@ -45,7 +44,7 @@ async def get(edge: Edge, request: Request) -> Response:
     )
     edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     if is_not_modified(request, found.digest):
-        return Response(status_code=304, headers={k: v for k, v in headers.items() if not k.startswith("Content-")})
+        return Response(status_code=304, headers=unmodified(headers))
     return Response(body if request.method == "GET" else b"", headers=headers)
 
 

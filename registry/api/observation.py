@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from registry.api.dispatcher import TEMPLATE
+from registry.api.recall import API_VERSION, REQUEST_ID, Recall, RequestIds
 from registry.api.sending import SENT
 from registry.api.socket_bodies import RECEIVED
-from registry.api.validators import matches
 from registry.oci.digest import looks_like_digest
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from registry.api.locations import Locations
-    from registry.api.reads import Answer, ReadMemory
+    from registry.api.reads import ReadMemory
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
-API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
-"""On every answer: old clients take it for the proof that this is a registry (``docker manifest``, old logins)."""
 UNMATCHED = "unmatched"
 """The route, for metrics, of a path that is none."""
-_BODY_HEADERS = (b"content-type", b"content-length")
 
 
 class Observation:
@@ -39,67 +35,28 @@ class Observation:
         log: RequestLog | None,
     ) -> None:
         self._application = application
-        self._memory = memory
         self._locations = locations
         self._tally = tally
         self._log = log
-        self._prefix = secrets.token_hex(6)
-        self._number = 0
+        self._request_ids = RequestIds()
+        self.recall = Recall(memory, locations, tally, log, self._request_ids)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from memory or through the routes; what is not HTTP is passed on untouched."""
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
+        peer = scope["client"][0] if scope.get("client") else None
+        recalled = self.recall.answer(scope["method"], scope["path"], scope["query_string"], scope["headers"], peer)
+        if recalled is None:
+            await self._observe(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": recalled.status, "headers": recalled.headers()})
+        await send({"type": "http.response.body", "body": recalled.body})
+
+    async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
-        self._number += 1
-        request_id = f"{self._prefix}-{self._number:x}"
-        method = scope["method"]
-        if method in {"GET", "HEAD"}:
-            answer = self._memory.find(scope["path"], scope["query_string"], method)
-            if answer is not None and await self._send(answer, method, scope, send, request_id, began):
-                return
-        await self._observe(scope, receive, send, request_id, began)
-
-    async def _send(self, answer: Answer, method: str, scope: Scope, send: Send, request_id: str, began: float) -> bool:
-        """Send an answer from memory. False, with nothing sent: part of it is asked for, which the routes do."""
-        agent = condition = None
-        for name, value in scope["headers"]:
-            if name == b"user-agent":
-                agent = value.decode("latin-1")
-            elif name == b"if-none-match":
-                condition = value.decode("latin-1")
-            elif name == b"range" and method == "GET":
-                return False
-        status, body, headers = 200, answer.body if method == "GET" else b"", answer.headers
-        if condition is not None and answer.digest is not None and matches(condition, answer.digest):
-            status, body = 304, b""
-            headers = [header for header in headers if header[0] not in _BODY_HEADERS]
-        headers = [*headers, API_VERSION, (b"x-request-id", request_id.encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body or b""})
-        seconds = perf_counter() - began
-        sent = len(body or b"")
-        self._tally.add(answer.route, method, status, seconds, 0, sent)
-        if self._log is not None:
-            client = self._locations.client_of(scope)
-            self._log.add(
-                request_id,
-                method,
-                scope["path"],
-                status,
-                answer.repository,
-                answer.digest,
-                0,
-                sent,
-                seconds,
-                client,
-                agent,
-                None,
-            )
-        return True
-
-    async def _observe(self, scope: Scope, receive: Receive, send: Send, request_id: str, began: float) -> None:
+        request_id = next(self._request_ids)
         state = _Counts()
         scope["registry.request_id"] = request_id
 
@@ -111,7 +68,7 @@ class Observation:
         async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 state.status = message["status"]
-                headers = [*message.get("headers", ()), API_VERSION, (b"x-request-id", request_id.encode())]
+                headers = [*message.get("headers", ()), API_VERSION, (REQUEST_ID, request_id.encode())]
                 state.digest = _header(headers, b"docker-content-digest")
                 message = {**message, "headers": headers}
             else:

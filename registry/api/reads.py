@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
+from registry.api.turn_currency import TurnCurrency
+from registry.api.validators import unmodified
 from registry.images.repositories import LOOK_SECONDS
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from registry.database.currency import Currency
     from registry.images.core import Core
 
@@ -25,6 +29,23 @@ OVERHEAD = 1024
 RawHeaders = list[tuple[bytes, bytes]]
 
 
+class Head:
+    """The headers of an answer, in both forms in which a server takes them."""
+
+    __slots__ = ("_given", "headers", "lines")
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._given = headers
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        """Names in lower case, as ASGI wants them."""
+        self.lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.headers)
+        """As HTTP/1.1 has them on the wire."""
+
+    def unmodified(self) -> Head:
+        """Those of 304 in place of this answer."""
+        return Head(unmodified(self._given))
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A successful answer to GET and HEAD of one path."""
@@ -32,7 +53,7 @@ class Answer:
     repository: str
     version: int
     """Of the repository when the rows were read."""
-    headers: RawHeaders
+    head: Head
     body: bytes | None
     """None: only HEAD is answered (blobs)."""
     route: str
@@ -65,7 +86,7 @@ class ReadMemory:
         self._capabilities = core.stores.driver.capabilities
         self._repositories = core.repositories
         self._half_lease = core.stores.rules.lease / 2
-        self._currency = currency
+        self._currency = TurnCurrency(currency)
         self._answers: LRUCache[tuple[str, bytes], Answer] = LRUCache(max(1, max_bytes), getsizeof=_size)
         self._known: LRUCache[str, _Repository] = LRUCache(100_000)
         self._enabled = max_bytes > 0
@@ -87,13 +108,24 @@ class ReadMemory:
             answer = replace(answer, body=kept.body)
         self._answers[path, query] = answer
 
-    def find(self, path: str, query: bytes, method: Literal["GET", "HEAD"]) -> Answer | None:
-        """The answer, if it is known to be current; the routes have the last word on everything else."""
-        answer = self._answers.get((path, query))
-        if answer is None or (answer.body is None and method == "GET"):
+    @property
+    def turn(self) -> int:
+        """See TurnCurrency."""
+        return self._currency.turn
+
+    def find(self, path: str, query: bytes, method: str, *, waited: bool) -> Answer | None:
+        """The answer, if it is known to be current; the routes have the last word on everything else.
+
+        ``waited``: the request was there when this turn of the event loop began.
+        """
+        try:
+            answer = self._answers[path, query]
+        except KeyError:
+            return None
+        if method != "HEAD" and (method != "GET" or answer.body is None):
             return None
         known = self._known.get(answer.repository)
-        if known is None or not self._is_current(answer, known):
+        if known is None or not self._is_current(answer, known, waited=waited):
             return None
         if (
             method == "HEAD"
@@ -121,8 +153,8 @@ class ReadMemory:
         for asked in [asked for asked, answer in self._answers.items() if answer.key == key]:
             del self._answers[asked]
 
-    def _is_current(self, answer: Answer, known: _Repository) -> bool:
-        mark = self._currency.mark()
+    def _is_current(self, answer: Answer, known: _Repository, *, waited: bool) -> bool:
+        mark = self._currency.mark_for_request(waited=waited)
         if mark is None:
             return False
         if mark != known.mark:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from registry.api.listing import next_link
 from registry.api.parameters import digest_of, name_of, page_of
-from registry.api.reads import Answer
+from registry.api.reads import Answer, Head
 from registry.api.route import Route
 from registry.oci.media_types import OCI_INDEX
 
@@ -48,8 +48,7 @@ async def referrers(edge: Edge, request: Request) -> Response:
     body = _index(shown)
     headers["Content-Length"] = str(len(body))
     if version is not None and "Link" not in headers:
-        raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
-        answer = Answer(name, version, raw, body, ROUTE, None)
+        answer = Answer(name, version, Head(headers), body, ROUTE, None)
         edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(body if request.method == "GET" else b"", headers=headers)
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from registry.api.listing import page_link
 from registry.api.parameters import name_of, page_of
-from registry.api.reads import Answer
+from registry.api.reads import Answer, Head
 from registry.api.route import Route
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ async def tags(edge: Edge, request: Request) -> Response:
     body = orjson.dumps({"name": name, "tags": shown})
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **link}
     if not link:
-        raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
-        answer = Answer(name, version, raw, body, ROUTE, None)
+        answer = Answer(name, version, Head(headers), body, ROUTE, None)
         edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(body if request.method == "GET" else b"", headers=headers)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from registry.oci.digest import Digest
@@ -19,6 +21,11 @@ def ranges_apply(request: Request, digest: Digest) -> bool:
     """Whether a Range header counts: without If-Range, or with one that names this very content."""
     condition = request.headers.get("if-range")
     return condition is None or condition.strip() == f'"{digest}"'
+
+
+def unmodified(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of 304 in place of an answer with these (RFC 9110, section 15.4.5)."""
+    return {name: value for name, value in headers.items() if not name.startswith("Content-")}
 
 
 def matches(header: str | None, digest: str) -> bool:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with a way around it for the bytes of large blobs, in and out."""
+"""uvicorn's HTTP protocol, with a way around it for reads from memory, and for the bytes of large blobs, in and out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from registry.api.sending import FILE_SENDER
 from registry.api.socket_bodies import SOCKET_BODY
@@ -16,16 +16,32 @@ from registry.server.socket_body import SocketBody
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from registry.api.observation import Observation
+    from registry.api.recall import Recall
+
 ROOM = 512 << 10
 """Bytes of a request body that wait for the application before the connection is no longer read."""
+EVENTS = 1024
+"""Sockets that libuv learns of in one wait; where that many were ready it waits again within the turn."""
 
 
 class RegistryProtocol(HttpToolsProtocol):
-    """Offers ``FileSender`` and ``SocketBody`` to the application of each request on a connection without TLS."""
+    """Answers what the application remembers at once; everything else goes uvicorn's way, through a task.
+
+    Offers ``FileSender`` and ``SocketBody`` to the application of each request on a connection without TLS.
+    """
 
     parsed = 0
     """Bytes of the body of the last request that the parser has seen."""
     _skipping = 0
+    _recalled = False
+    """Whether the last request was answered from memory, without a cycle of its own."""
+    _turn = -1
+    """The turn of the event loop in which data came last."""
+    _waited = False
+    """Whether the next request was there when this turn of the event loop began."""
+    _default_headers: object = None
+    _default_lines = b""
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
@@ -36,6 +52,10 @@ class RegistryProtocol(HttpToolsProtocol):
             if not data:
                 self._unset_keepalive_if_required()
                 return
+        turn = self._recall.turn
+        # What came first in a turn is why the loop woke up; what follows may have been sent since.
+        self._waited = turn != self._turn and self.scheme == "http" and len(self.connections) < EVENTS // 2
+        self._turn = turn
         super().data_received(data)
 
     def skip_body(self, left: int) -> None:
@@ -48,12 +68,19 @@ class RegistryProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def on_message_begin(self) -> None:
-        """See uvicorn."""
+        """See uvicorn, which makes the scope of ASGI here; a request that is answered from memory needs none."""
         self.parsed = 0
-        super().on_message_begin()
+        self._recalled = False
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         """See uvicorn: the request's task is made here, and begins to run later."""
+        if self._answer_from_memory():
+            return
+        self._unset_keepalive_if_required()  # an answer from memory to a request before this one has set it
+        self._begin_scope()
         scope = self.scope
         super().on_headers_complete()
         if self.cycle.scope is scope and scope["scheme"] == "http":
@@ -62,6 +89,11 @@ class RegistryProtocol(HttpToolsProtocol):
                 SOCKET_BODY: partial(SocketBody, self, self.cycle),
             }
             cast("dict[str, object]", scope)["extensions"] = extensions
+
+    def on_message_complete(self) -> None:
+        """See uvicorn."""
+        if not self._recalled:
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """As uvicorn's, with room for what arrives while a chunk is written: fewer stops of the connection."""
@@ -81,3 +113,57 @@ class RegistryProtocol(HttpToolsProtocol):
             return None
         cycle.keep_alive = False
         return True
+
+    @property
+    def _recall(self) -> Recall:
+        return cast("Observation", self.app).recall
+
+    def _answer_from_memory(self) -> bool:
+        """Write a remembered answer in one piece. False, and nothing happened: the long way has to be gone.
+
+        Only where no other answer is being sent on this connection, and it stays open behind this one.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        path, _, query = self.url.partition(b"?")
+        waited, self._waited = self._waited, False
+        if (
+            (cycle is not None and not cycle.response_complete)
+            or self.flow.write_paused
+            or b"%" in path
+            or self.parser.get_http_version() != "1.1"
+            or not self.parser.should_keep_alive()
+        ):
+            return False
+        recalled = self._recall.answer(
+            self.parser.get_method().decode("ascii"),
+            path.decode("ascii"),
+            query,
+            self.headers,
+            self.client[0] if self.client else None,
+            waited=waited,
+        )
+        if recalled is None:
+            return False
+        self._recalled = True
+        head = STATUS_LINE[recalled.status] + self._lines_of_server() + recalled.lines()
+        self.transport.write(head + recalled.body)
+        self.server_state.total_requests += 1
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        return True
+
+    def _lines_of_server(self) -> bytes:
+        """The headers that the server adds to every answer: a new list each second, for the date."""
+        headers = self.server_state.default_headers
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+        return self._default_lines
+
+    def _begin_scope(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers.extend(headers)  # the list that the scope has
