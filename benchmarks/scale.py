@@ -25,8 +25,8 @@ class Scale:
     tags_many: int = 10_000
     tags_few: int = 10
     tag_samples: int = 200
-    images_first: int = 1_000
-    images_last: int = 10_000
+    images_first: int = 2_000
+    images_last: int = 12_000
     settle_seconds: float = 2.0
     patience_seconds: float = 5.0
 

@@ -127,11 +127,8 @@ class ReadMemory:
         known = self._known.get(answer.repository)
         if known is None or not self._is_current(answer, known, waited=waited):
             return None
-        if (
-            method == "HEAD"
-            and answer.leased_until is not None
-            and answer.leased_until - time.time() < self._half_lease
-        ):
+        leased_until = answer.leased_until
+        if leased_until is not None and method == "HEAD" and leased_until - time.time() < self._half_lease:
             return None
         if answer.key is not None and self._capabilities.cheap_stat and (method == "HEAD" or answer.leased_until):
             try:

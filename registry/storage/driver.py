@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 from registry.storage.errors import UnsupportedOperation
 
@@ -49,8 +49,7 @@ class Capabilities:
     """Other tools may write into the layout while the registry runs; signatures are compared to notice it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectStat:
+class ObjectStat(NamedTuple):
     """What is known of an object without reading it."""
 
     size: int
