@@ -88,7 +88,9 @@ ROWS: tuple[Row, ...] = (
     Limit("tag-many", "the same, median in a repository of 10,000", "ms", "tag many"),
     Limit("tag-many-p99", "the same, 99th percentile in 10,000", "ms", "tag many p99"),
     Limit("memory-peak", "peak memory, 8 blobs of 1 GiB pushed and pulled at once", "MiB", "peak", 200.0),
-    Limit("memory-growth", "memory growth over 10,000 image pushes after the first 2,000, 100 to a repository", "MiB", "growth", 5.0),
+    Limit(
+        "memory-growth", "memory growth over 10,000 image pushes after 2,000, 100 to a repository", "MiB", "growth", 5.0
+    ),
     Limit("memory-after", "the same, resident at the end", "MiB", "growth to"),
 )
 

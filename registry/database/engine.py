@@ -26,12 +26,18 @@ CONNECTIONS = 40
 """At most; at least as many as there are threads that serve requests."""
 BUSY_TIMEOUT = 30.0
 """Seconds that a transaction waits for a lock that another program holds."""
+LOG_PAGES = 8192
+"""Pages (of 4 KiB) in the log of SQLite from which on it is begun anew."""
+READERS_TIMEOUT = 0.2
+"""Seconds that writers wait, while the log is begun anew, for readers that still use it."""
 PRAGMAS = (
     "journal_mode=WAL",
     # A power cut may lose the last transactions, never the file; storage is then ahead and is reconciled.
     "synchronous=NORMAL",
     # Moving the log into the file syncs: ``checkpoint`` does it, never a transaction that a request waits for.
     "wal_autocheckpoint=0",
+    # Bytes that a log that was longer keeps on disk once it is begun anew.
+    "journal_size_limit=67108864",
     "foreign_keys=ON",
     # KiB for each connection; behind it is the page cache of the system, which all share.
     "cache_size=-2048",
@@ -103,10 +109,21 @@ class Database:
             yield connection
 
     def checkpoint(self) -> None:
-        """SQLite: move the log into the file, beside readers and writers. Call it now and then."""
-        if self.is_sqlite:
-            with self._mapped_errors(), contextlib.closing(self.engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+        """SQLite: move the log into the file, beside readers and writers. Call it every second or so."""
+        if self._lock is None:
+            return
+        with self._mapped_errors(), contextlib.closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            _, pages, _ = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > LOG_PAGES:
+                # Where somebody writes all the time the log is never empty: it would grow for ever.
+                cursor.execute(f"PRAGMA busy_timeout={READERS_TIMEOUT * 1000:.0f}")
+                try:
+                    with self._lock:
+                        cursor.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                finally:
+                    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT * 1000:.0f}")
+            cursor.close()
 
     def close(self) -> None:
         """Close all connections."""

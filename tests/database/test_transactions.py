@@ -7,15 +7,16 @@ import multiprocessing
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from registry.database import blobs, changes, repositories
-from registry.database.engine import Database
+from registry.database.engine import BUSY_TIMEOUT, Database
 from registry.database.errors import DatabaseUnavailable
+from registry.database.migrate import upgrade
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
 from tests.database.postgresql import Cluster
@@ -230,3 +231,67 @@ def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: object) -> No
     with pytest.raises(DatabaseUnavailable), database.read():
         pass
     database.close()
+
+
+BODY = b"x" * 4000
+LOG_BYTES = 8 << 20
+"""How long the log may get in a test that begins it anew at 1 MiB."""
+
+
+@pytest.fixture
+def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Database, Path]]:
+    """A database with two threads that write all the time, and its log."""
+    monkeypatch.setattr("registry.database.engine.LOG_PAGES", 256)
+    path = tmp_path / "busy.db"
+    upgrade(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}")
+    with database.write() as connection:
+        row = repositories.create(connection, "team/app", signature="", now=NOW)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            with database.write() as connection:
+                number = repositories.allot(connection, row.id).sequence
+                changes.add(connection, row.id, number, BODY, state=changes.PENDING, now=NOW)
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        yield database, Path(f"{path}-wal")
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+        database.close()
+
+
+def _written(database: Database) -> int:
+    with database.read() as connection:
+        row = repositories.find(connection, "team/app")
+        assert row is not None
+        return row.sequence
+
+
+def test_the_log_of_sqlite_does_not_grow_while_somebody_writes_all_the_time(busy: tuple[Database, Path]) -> None:
+    database, log = busy
+    while _written(database) < 2 * LOG_BYTES // len(BODY):
+        database.checkpoint()
+        assert log.stat().st_size < LOG_BYTES
+
+
+def test_a_long_read_stops_neither_the_checkpoint_nor_the_writers(busy: tuple[Database, Path]) -> None:
+    database, log = busy
+    with database.read() as connection:
+        repositories.find(connection, "team/app")
+        while log.stat().st_size < LOG_BYTES:
+            started, before = time.monotonic(), _written(database)
+            database.checkpoint()
+            assert time.monotonic() - started < BUSY_TIMEOUT / 2
+            time.sleep(0.1)
+            assert _written(database) > before
+    ended, held = _written(database), log.stat().st_size
+    while _written(database) < ended + 2 * LOG_BYTES // len(BODY):
+        database.checkpoint()
+    assert log.stat().st_size < held + LOG_BYTES, "begun anew once the reader has ended"
