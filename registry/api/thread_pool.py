@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 STALL = 0.002
 """Seconds after which a call is taken to be waiting for something."""
+POLL = 0.002
+"""Seconds between two looks at whether a pool that closes has ended its calls."""
 
 
 class _Call(NamedTuple):
@@ -77,7 +79,7 @@ class ThreadPool:
         self._closed = True
         while self._calls or self._turns:
             self.give_turn()
-            sleep(STALL)
+            sleep(POLL)
         for _ in self._threads:
             self._given.put(None)
         for thread in self._threads:
