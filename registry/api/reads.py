@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from registry.database.currency import Currency
     from registry.images.core import Core
 
-OVERHEAD = 1024
-"""Bytes that an answer costs beside its body, roughly."""
+OVERHEAD = 2048
+"""Bytes that an answer costs beside its body, with the path and query that it is kept under, roughly."""
+LONGEST_QUERY = 512
+"""Bytes of a query whose answer is kept: any number of them mean the same."""
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -97,7 +99,7 @@ class ReadMemory:
 
     def remember(self, path: str, query: bytes, answer: Answer, mark: int | None) -> None:
         """Keep an answer whose rows were read after ``mark``."""
-        if mark is None or _size(answer) > self._answers.maxsize // 4:
+        if mark is None or len(query) > LONGEST_QUERY or _size(answer) > self._answers.maxsize // 4:
             return
         looked = self._repositories.looked_at(answer.repository)
         known = self._known.get(answer.repository)

@@ -99,7 +99,7 @@ class Recall:
             if name == b"user-agent":
                 agent = value.decode("latin-1")
             elif name == b"if-none-match":
-                condition = value.decode("latin-1")
+                condition = value.decode("latin-1") if condition is None else f"{condition}, {value.decode('latin-1')}"
             elif name in _FOR_ROUTES and _is_for_routes(name, value, method):
                 return None
         status, head, body = 200, answer.head, (answer.body or b"") if method == "GET" else b""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def is_not_modified(request: Request, digest: Digest) -> bool:
     """Whether If-None-Match names what the client would get."""
-    return matches(request.headers.get("if-none-match"), digest)
+    values = request.headers.getlist("if-none-match")
+    return matches(", ".join(values) if values else None, digest)
 
 
 def ranges_apply(request: Request, digest: Digest) -> bool:

@@ -13,14 +13,14 @@ class Currency(Protocol):
     """Tells a reader, without a transaction, whether the database has changed. For one thread."""
 
     def mark(self) -> int | None:
-        """A number that differs after any commit of any process; None where the database offers none.
+        """A number that differs after any commit of any process; None where the database offers none, or fails.
 
         Read it before the rows: rows read after a mark are at least as new as that mark.
         """
         ...
 
     def version(self, repository: str) -> int | None:
-        """The repository's version now, or None when there is no such repository."""
+        """The repository's version now, or None when there is no such repository, or the database fails."""
         ...
 
     def close(self) -> None:
@@ -37,12 +37,18 @@ class SqliteCurrency:
 
     def mark(self) -> int | None:
         """See Currency."""
-        row: tuple[int] = self._cursor.execute("PRAGMA data_version").fetchone()
+        try:
+            row: tuple[int] = self._cursor.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return None  # who asks the database itself says what is wrong with it
         return row[0]
 
     def version(self, repository: str) -> int | None:
         """See Currency."""
-        row = self._cursor.execute("SELECT version FROM repository WHERE name = ?", (repository,)).fetchone()
+        try:
+            row = self._cursor.execute("SELECT version FROM repository WHERE name = ?", (repository,)).fetchone()
+        except sqlite3.Error:
+            return None
         return row[0] if row else None
 
     def close(self) -> None:

@@ -114,8 +114,8 @@ class Database:
             return
         with self._mapped_errors(), contextlib.closing(self.engine.raw_connection()) as connection:
             cursor = connection.cursor()
-            _, pages, _ = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if pages > LOG_PAGES:
+            _, pages, moved = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > LOG_PAGES and pages - moved < LOG_PAGES:  # otherwise somebody reads what is long gone
                 # Where somebody writes all the time the log is never empty: it would grow for ever.
                 cursor.execute(f"PRAGMA busy_timeout={READERS_TIMEOUT * 1000:.0f}")
                 try:

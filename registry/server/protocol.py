@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from registry.api.sending import FILE_SENDER
@@ -14,6 +15,9 @@ from registry.server.file_sender import FileSender
 from registry.server.socket_body import SocketBody
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sized
+
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from registry.api.observation import Observation
@@ -25,6 +29,19 @@ EVENTS = 1024
 """Sockets that libuv learns of in one wait; where that many were ready it waits again within the turn."""
 
 
+class PipelineFlow(FlowControl):
+    """uvicorn's, but a connection whose requests wait for each other is not read: they would wait in memory."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """See uvicorn, which calls this after each answer."""
+        if not self._waiting:
+            super().resume_reading()
+
+
 class RegistryProtocol(HttpToolsProtocol):
     """Answers what the application remembers at once; everything else goes uvicorn's way, through a task.
 
@@ -34,6 +51,8 @@ class RegistryProtocol(HttpToolsProtocol):
     parsed = 0
     """Bytes of the body of the last request that the parser has seen."""
     _skipping = 0
+    _between = True
+    """Whether the next byte is none of a request that has begun."""
     _recalled = False
     """Whether the last request was answered from memory, without a cycle of its own."""
     _turn = -1
@@ -43,8 +62,14 @@ class RegistryProtocol(HttpToolsProtocol):
     _default_headers: object = None
     _default_lines = b""
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """See asyncio."""
+        super().connection_made(transport)
+        self.flow = PipelineFlow(transport, self.pipeline)
+
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
+        begins = self._between and not self._skipping and data[0] not in b"\r\n"
         if self._skipping:
             skipped = min(self._skipping, len(data))
             self._skipping -= skipped
@@ -53,8 +78,8 @@ class RegistryProtocol(HttpToolsProtocol):
                 self._unset_keepalive_if_required()
                 return
         turn = self._recall.turn
-        # What came first in a turn is why the loop woke up; what follows may have been sent since.
-        self._waited = turn != self._turn and self.scheme == "http" and len(self.connections) < EVENTS // 2
+        # What came first in a turn is why the loop woke up: a request that begins there was sent before.
+        self._waited = begins and turn != self._turn and self.scheme == "http" and len(self.connections) < EVENTS // 2
         self._turn = turn
         super().data_received(data)
 
@@ -63,6 +88,7 @@ class RegistryProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._skipping = left
+        self._between = True
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets up its own
         self.flow.resume_reading()
@@ -70,7 +96,7 @@ class RegistryProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See uvicorn, which makes the scope of ASGI here; a request that is answered from memory needs none."""
         self.parsed = 0
-        self._recalled = False
+        self._between = self._recalled = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -92,6 +118,7 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See uvicorn."""
+        self._between = True
         if not self._recalled:
             super().on_message_complete()
 
@@ -105,6 +132,14 @@ class RegistryProtocol(HttpToolsProtocol):
         if len(cycle.body) > ROOM:
             self.flow.pause_reading()
         cycle.message_event.set()
+
+    def send_400_response(self, msg: str) -> None:
+        """See uvicorn. Where an answer is on its way nothing can be said any more: it would be part of that answer."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.pipeline or (cycle is not None and cycle.response_started and not cycle.response_complete):
+            self.transport.abort()
+        else:
+            super().send_400_response(msg)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # the interface of asyncio says so
         """A client that has sent a whole request and closed its side still waits for the answer."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 HOST = "registry.test"
 Headers = dict[str, str]
+Lines = list[tuple[str, str]]
+"""Headers, of which some come more than once."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,12 @@ class Service:
         self.core.close()
 
     def call(
-        self, method: str, target: str, body: bytes | Sequence[bytes] = b"", headers: Headers | None = None
+        self, method: str, target: str, body: bytes | Sequence[bytes] = b"", headers: Headers | Lines | None = None
     ) -> Reply:
         """Send one request; a body in several parts goes without a length, as a chunked one."""
         return self._runner.run(self._call(method, target, body, headers or {}))
 
-    async def _call(self, method: str, target: str, body: bytes | Sequence[bytes], headers: Headers) -> Reply:
+    async def _call(self, method: str, target: str, body: bytes | Sequence[bytes], headers: Headers | Lines) -> Reply:
         content = body if isinstance(body, bytes) else _parts(body)
         response = await self._client.request(method, target, content=content, headers=headers)
         return Reply(response.status_code, dict(response.headers), response.content)

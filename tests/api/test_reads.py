@@ -310,3 +310,20 @@ def test_a_lease_of_which_less_than_half_is_left_is_renewed_by_head(pair: Pair) 
     renewed = memory._answers[read.target, b""].leased_until
     assert renewed is not None
     assert renewed > time.time(), "renewed and remembered"
+
+
+def test_queries_that_mean_nothing_are_not_what_memory_is_filled_with(pair: Pair) -> None:
+    path = f"/v2/{REPO}/tags/list"
+    for query in ("?x=short", f"?x={'long' * 200}"):
+        assert Read("GET", path + query).of(pair.thin).status == 200
+    kept = [query for asked, query in pair.thin.edge.memory._answers if asked == path]
+    assert kept == [b"x=short"]
+
+
+@pytest.mark.parametrize("values", [(FIRST.digest, "x"), ("x", FIRST.digest)])
+def test_a_condition_may_come_in_several_lines(pair: Pair, values: tuple[str, str]) -> None:
+    """RFC 9110, section 5.3: they are one list."""
+    headers = [("If-None-Match", f'"{value}"') for value in values]
+    for service in pair.both:
+        for _ in range(2):
+            assert service.call("GET", f"/v2/{REPO}/manifests/one", headers=headers).status == 304

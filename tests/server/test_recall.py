@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, cast
@@ -69,6 +71,10 @@ EXCHANGES = {
     "an empty body": [_request("GET", MANIFEST, "Content-Length: 0") + _request("HEAD", BLOB, "Content-Length: 0")],
     "not modified": [
         _request("GET", MANIFEST, f'If-None-Match: "{IMAGE.digest}"') + _request("HEAD", BLOB, "If-None-Match: *")
+    ],
+    "several conditions": [
+        _request("GET", MANIFEST, f'If-None-Match: "{first}"', f'If-None-Match: "{second}"')
+        for first, second in ((IMAGE.digest, "x"), ("x", IMAGE.digest), ("x", "y"))
     ],
     "a part": [_request("GET", BLOB, "Range: bytes=2-5") + _request("GET", BLOB, "Range: bytes=99999-")],
     "escapes": [_request("GET", MANIFEST.replace("one", "%6fne")) + _request("GET", f"{TAGS}?n=1%30")],
@@ -185,7 +191,12 @@ class Wire:
     def pause_reading(self) -> None:
         """Nothing arrives by itself."""
 
-    resume_reading = pause_reading
+    def resume_reading(self) -> None:
+        """As ``pause_reading``."""
+
+    def abort(self) -> None:
+        """Close it."""
+        self.closed = True
 
 
 @pytest.fixture
@@ -255,11 +266,22 @@ def test_a_look_at_the_database_is_shared_only_by_what_waited_when_the_turn_bega
             await looks_for((0, one * 2)),
             await looks_for((0, one), (0, one)),
             await looks_for((0, one), (1, one * 2), (2, one)),
+            await looks_for((0, one), (1, b"\r\n" + one)),  # an empty line that was left of something
+            await looks_for((0, one[:9]), (1, one)),
+            await looks_for((1, one), (0, one[9:])),
+            await rest_of_a_body(),
         ]
+
+    async def rest_of_a_body() -> int:
+        protocol, wire = _connect(service)
+        protocols.append(protocol)
+        protocol.data_received(_request("GET", MANIFEST, "Content-Length: 4") + b"ab")
+        await _until(lambda: IMAGE.data in wire.written)
+        return await looks_for((0, one), (3, b"cd" + one))
 
     protocols: list[RegistryProtocol] = []
     one = _request("GET", MANIFEST)
-    assert asyncio.run(story()) == [1, 1, 2, 2, 2]
+    assert asyncio.run(story()) == [1, 1, 2, 2, 2, 2, 1, 2, 2]
 
 
 def test_who_does_not_take_his_answers_waits_for_room(service: Service) -> None:
@@ -276,6 +298,50 @@ def test_who_does_not_take_his_answers_waits_for_room(service: Service) -> None:
         protocol.connection_lost(None)
 
     asyncio.run(story())
+
+
+def test_no_more_is_read_of_who_sends_faster_than_it_is_answered(service: Service) -> None:
+    async def story() -> None:
+        protocol, wire = _connect(service)
+        waiting: list[int] = []
+        wire.resume_reading = lambda: waiting.append(len(protocol.pipeline))  # type: ignore[method-assign]
+        protocol.data_received(_request("GET", ABSENT) * 5)
+        await _until(lambda: wire.written.count(b"HTTP/1.1 404") == 5)
+        assert waiting == [0]
+        protocol.connection_lost(None)
+
+    asyncio.run(story())
+
+
+def test_a_database_that_cannot_be_asked_is_not_the_clients_fault(service: Service) -> None:
+    service.call("GET", MANIFEST)
+    service.edge.memory._currency.close()
+
+    async def story() -> None:
+        protocol, wire = _connect(service)
+        protocol.data_received(_request("GET", MANIFEST))
+        await _until(lambda: IMAGE.data in wire.written)
+        assert wire.written.startswith(b"HTTP/1.1 200")
+        protocol.connection_lost(None)
+
+    asyncio.run(story())
+
+
+def test_nonsense_behind_an_answer_on_its_way_does_not_get_into_it(
+    pair: tuple[RegistryProcess, RegistryProcess],
+) -> None:
+    data = random.Random(5).randbytes(24 << 20)
+    with Client(pair[0].port) as client:
+        target = f"/v2/{REPO}/blobs/uploads/?digest={Blob(data).digest}"
+        assert client.call("POST", target, data).status == 201
+    with socket.create_connection((HOST, pair[0].port), timeout=TIMEOUT) as connection:
+        connection.sendall(_request("GET", f"/v2/{REPO}/blobs/{Blob(data).digest}"))
+        received = connection.recv(65536)
+        connection.sendall(b"\x00nonsense\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            while piece := connection.recv(1 << 20):
+                received += piece
+    assert data.startswith(received.partition(b"\r\n\r\n")[2])
 
 
 def test_a_connection_that_says_nothing_more_is_closed_and_no_other(service: Service) -> None:
