@@ -102,16 +102,19 @@ async def _receive(
             raise
         if body.ended:
             return await edge.run(_add_whole, edge, name, upload_id, start, first, digest)
-        addition = await edge.run(edge.core.uploads.add, name, upload_id, start)
+        addition = await edge.run(edge.core.uploads.add, name, upload_id, start, digest)
         try:
             try:
                 timeout = edge.settings.http.idle_timeout
                 if not await receive_from_socket(edge, request.scope, first, addition, timeout):
                     await receive_into(edge, body, first, addition, CHUNK_SIZE)
-            finally:
+            except BaseException:
                 await ended(edge.run(addition.commit))
+                raise
             if digest is not None:
                 await ended(edge.run(edge.core.uploads.finish, addition, digest))
+            else:
+                await ended(edge.run(addition.commit))
         finally:
             await ended(edge.run(addition.close))
         return addition.offset
@@ -119,7 +122,7 @@ async def _receive(
 
 def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None) -> int:
     """Everything that a request with a short body asks for. In a thread."""
-    with edge.core.uploads.add(name, upload_id, start) as addition:
+    with edge.core.uploads.add(name, upload_id, start, digest) as addition:
         if data:
             addition.add(data)
         if digest is None:

@@ -20,17 +20,21 @@ class SessionRow(NamedTuple):
     algorithm: str
     digest: str | None
     """Of all bytes up to ``offset``, by ``algorithm``; None when nobody has seen them all in order."""
-    driver_state: str
+    note: str
+    """What the driver has to know of it."""
+    tail: bytes | None
+    """Its last bytes, where the driver does not keep them."""
 
 
-_COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state'
+_COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state, tail'
 _ADD = Statement(
     'INSERT INTO upload_session (id, repository, "offset", algorithm, digest, driver_state, started_at, updated_at)'
-    " VALUES (:id, :repository, 0, :algorithm, :digest, :driver_state, :now, :now)"
+    " VALUES (:id, :repository, 0, :algorithm, :digest, :note, :now, :now)"
 )
 _FIND = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE id = :id")  # noqa: S608 - constant columns
 _ADVANCE = Statement(
-    'UPDATE upload_session SET "offset" = :offset, digest = :digest, driver_state = :driver_state, updated_at = :now'
+    'UPDATE upload_session SET "offset" = :offset, digest = :digest, driver_state = :note, tail = :tail,'
+    " updated_at = :now"
     ' WHERE id = :id AND "offset" = :before'
 )
 _REMOVE = Statement("DELETE FROM upload_session WHERE id = :id")
@@ -45,12 +49,12 @@ def add(
     *,
     algorithm: str,
     digest: str,
-    driver_state: str,
+    note: str,
     now: float,
 ) -> None:
     """Begin a session; ``digest`` is that of no bytes at all."""
     values = {"id": session_id, "repository": repository, "algorithm": algorithm, "digest": digest}
-    connection.execute(_ADD, {**values, "driver_state": driver_state, "now": now})
+    connection.execute(_ADD, {**values, "note": note, "now": now})
 
 
 def find(connection: Transaction, session_id: str) -> SessionRow | None:
@@ -66,12 +70,14 @@ def advance(
     before: int,
     offset: int,
     digest: str | None,
-    driver_state: str,
+    note: str,
+    tail: bytes,
     now: float,
 ) -> bool:
     """Move a session from ``before`` to ``offset``. False: it is gone or no longer at ``before``."""
     values = {"id": session_id, "before": before, "offset": offset, "digest": digest}
-    return bool(connection.execute(_ADVANCE, {**values, "driver_state": driver_state, "now": now}).rowcount)
+    kept = {"note": note, "tail": tail or None, "now": now}
+    return bool(connection.execute(_ADVANCE, {**values, **kept}).rowcount)
 
 
 def remove(connection: Transaction, session_id: str) -> bool:

@@ -23,6 +23,7 @@ from registry.oci.errors import (
     RangeInvalid,
     RegistryError,
 )
+from registry.storage.driver import UploadState
 from registry.storage.errors import PathNotFound, StorageError, UploadBusy, UploadOffsetMismatch
 
 if TYPE_CHECKING:
@@ -81,6 +82,20 @@ class Addition:
         self.hash(data)
         self.store(data)
 
+    def digest(self, algorithm: str) -> Digest:
+        """Of all bytes. They are read once more where nobody has seen them all, or not with this algorithm."""
+        if algorithm == self._row.algorithm:
+            if self._hasher is not None:
+                return Digest.from_hasher(self._hasher)
+            if not self._added and self._row.digest is not None:
+                return Digest(self._row.digest)
+        with self._writer.read() as reader:
+            return hash_reader(reader, algorithm)
+
+    def publish(self, key: str) -> ObjectStat:
+        """Make all bytes the object ``key``. Raises StorageError."""
+        return self._writer.publish(key)
+
     def commit(self) -> None:
         """Make what was added part of the session, for every worker. Raises BlobUploadUnknown when it has ended."""
         if not self._added:
@@ -95,12 +110,13 @@ class Addition:
                 before=self._row.offset,
                 offset=offset,
                 digest=digest,
-                driver_state=state,
+                note=state.note,
+                tail=state.tail,
                 now=self._stores.clock(),
             )
         if not advanced:
             raise BlobUploadUnknown
-        self._row = self._row._replace(offset=offset, digest=digest, driver_state=state)
+        self._row = self._row._replace(offset=offset, digest=digest, note=state.note, tail=state.tail)
         self._added = 0
 
     @property
@@ -151,7 +167,7 @@ class Uploads:
                 name,
                 algorithm=algorithm,
                 digest=empty,
-                driver_state=state,
+                note=state.note,
                 now=self._stores.clock(),
             )
         return upload_id
@@ -164,9 +180,10 @@ class Uploads:
             raise BlobUploadUnknown
         return row
 
-    def add(self, name: str, upload_id: str, start: int | None) -> Addition:
+    def add(self, name: str, upload_id: str, start: int | None, digest: Digest | None = None) -> Addition:
         """Take the right to add bytes, at ``start`` when the client says where it is.
 
+        ``digest`` of the whole, where the client has said it already: a store may then gather the bytes in their place.
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
         try:
@@ -180,7 +197,8 @@ class Uploads:
             if start == 0 and row.offset == 1:
                 row = self._begin_again(row)
             _check_start(row, start)
-            writer.resume(row.driver_state, offset=row.offset)
+            key = self._stores.layout.blob(name, digest) if digest is not None else None
+            writer.resume(_state(row), offset=row.offset, key=key)
             return Addition(self._stores, self._hashes, row, writer)
         except (UploadOffsetMismatch, PathNotFound) as error:
             writer.close()
@@ -199,7 +217,8 @@ class Uploads:
                 before=row.offset,
                 offset=0,
                 digest=empty,
-                driver_state=row.driver_state,
+                note=row.note,
+                tail=row.tail or b"",
                 now=self._stores.clock(),
             )
         return row._replace(offset=0, digest=empty)
@@ -209,28 +228,25 @@ class Uploads:
 
         Raises DigestInvalid when the bytes are others; the session is then gone, since nothing can mend it.
         """
-        addition.commit()
         row = addition.row
-        known = row.digest
-        if known is None or digest.algorithm != row.algorithm:
-            with self._stores.driver.read_upload(row.id, row.driver_state) as reader:
-                known = hash_reader(reader, digest.algorithm)
+        known = addition.digest(digest.algorithm)
         if known != digest:
             addition.forget()
             self._end(row)
             raise DigestInvalid(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
         repository = self._repositories.ensure(row.repository)
 
-        def put(key: str) -> ObjectStat:
-            return self._stores.driver.publish_upload(row.id, row.driver_state, key)
-
         def end_session(connection: Transaction, _repository: RepositoryRow, _blob_id: int) -> None:
             session_rows.remove(connection, row.id)
 
-        self._publication.publish(repository, digest, row.offset, put, end_session)
+        try:
+            self._publication.publish(repository, digest, addition.offset, addition.publish, end_session)
+        except BaseException:
+            addition.commit()  # the client may close again, without sending them once more
+            raise
         addition.forget()
         try:
-            self._stores.driver.discard_upload(row.id, row.driver_state)
+            self._stores.driver.discard_upload(row.id, _state(addition.row))
         except StorageError as error:  # the blob is there, and expiry frees what is left
             log.warning("a finished upload could not be freed yet", upload=row.id, reason=str(error))
 
@@ -256,7 +272,7 @@ class Uploads:
             with self._stores.database.look() as connection:
                 known = session_rows.find(connection, entry.upload_id)
             if known is None:
-                self._stores.driver.discard_upload(entry.upload_id, "")
+                self._stores.driver.discard_upload(entry.upload_id)
                 freed += 1
         if freed:
             log.info("abandoned uploads removed", uploads=freed)
@@ -285,7 +301,11 @@ class Uploads:
         with self._stores.database.write() as connection:
             session_rows.remove(connection, row.id)
         self._hashes.forget(row.id)
-        self._stores.driver.discard_upload(row.id, row.driver_state)
+        self._stores.driver.discard_upload(row.id, _state(row))
+
+
+def _state(row: SessionRow) -> UploadState:
+    return UploadState(row.note, row.tail or b"")
 
 
 def _check_start(row: SessionRow, start: int | None) -> None:

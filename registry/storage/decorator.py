@@ -11,7 +11,7 @@ from registry.storage.driver import StorageDriver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from registry.storage.driver import Child, ObjectReader, ObjectStat, UploadEntry, UploadWriter
+    from registry.storage.driver import Child, ObjectReader, ObjectStat, UploadEntry, UploadState, UploadWriter
 
 T = TypeVar("T")
 
@@ -32,7 +32,8 @@ class DriverDecorator(StorageDriver):
         """Do ``call``, which is ``operation`` on ``key`` (or on an upload id, or on a prefix), and return its result.
 
         Operations are the methods of StorageDriver, and ``reader.read``, ``writer.resume``, ``writer.write``,
-        ``writer.flush``. Listings (``list``, ``children``, ``uploads``) come once for each page.
+        ``writer.flush``, ``writer.read``, ``writer.publish``.
+        Listings (``list``, ``children``, ``uploads``) come once for each page.
         """
 
     def stat(self, key: str) -> ObjectStat:
@@ -74,7 +75,7 @@ class DriverDecorator(StorageDriver):
         """See StorageDriver."""
         return self.around("link", target, lambda: self.inner.link(source, target))
 
-    def start_upload(self, upload_id: str) -> str:
+    def start_upload(self, upload_id: str) -> UploadState:
         """See StorageDriver."""
         return self.around("start_upload", upload_id, lambda: self.inner.start_upload(upload_id))
 
@@ -84,16 +85,7 @@ class DriverDecorator(StorageDriver):
             self, upload_id, self.around("open_upload", upload_id, lambda: self.inner.open_upload(upload_id))
         )
 
-    def read_upload(self, upload_id: str, state: str) -> ObjectReader:
-        """See StorageDriver."""
-        reader = self.around("read_upload", upload_id, lambda: self.inner.read_upload(upload_id, state))
-        return _Reader(self, upload_id, reader)
-
-    def publish_upload(self, upload_id: str, state: str, key: str) -> ObjectStat:
-        """See StorageDriver."""
-        return self.around("publish_upload", key, lambda: self.inner.publish_upload(upload_id, state, key))
-
-    def discard_upload(self, upload_id: str, state: str) -> None:
+    def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:
         """See StorageDriver."""
         self.around("discard_upload", upload_id, lambda: self.inner.discard_upload(upload_id, state))
 
@@ -147,14 +139,22 @@ class _Writer:
         self._upload_id = upload_id
         self._inner = inner
 
-    def resume(self, state: str, *, offset: int) -> None:
-        self._driver.around("writer.resume", self._upload_id, lambda: self._inner.resume(state, offset=offset))
+    def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
+        self._driver.around("writer.resume", self._upload_id, lambda: self._inner.resume(state, offset=offset, key=key))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._driver.around("writer.write", self._upload_id, lambda: self._inner.write(data))
 
-    def flush(self) -> str:
+    def flush(self) -> UploadState:
         return self._driver.around("writer.flush", self._upload_id, self._inner.flush)
+
+    def read(self) -> ObjectReader:
+        return _Reader(
+            self._driver, self._upload_id, self._driver.around("writer.read", self._upload_id, self._inner.read)
+        )
+
+    def publish(self, key: str) -> ObjectStat:
+        return self._driver.around("writer.publish", key, lambda: self._inner.publish(key))
 
     def close(self) -> None:
         self._inner.close()

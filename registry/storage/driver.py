@@ -23,6 +23,10 @@ CHUNK_SIZE = 1 << 20
 """Bytes that one read or write of a blob moves at most, on every path (I9)."""
 
 
+TAIL_BYTES = 256 << 10
+"""Bytes of an upload that may be kept with its session and not in the store."""
+
+
 class BlobLayout(enum.Enum):
     """Where a store keeps the bytes of a blob."""
 
@@ -43,6 +47,8 @@ class Capabilities:
     """``append`` works; where it does not, each record is an object of its own."""
     links: bool
     """``link`` shares the bytes of an object under a second key."""
+    upload_rights: bool
+    """The store knows its uploads, and gives each to one writer at a time, in whatever process."""
     conditional_writes: bool
     """``write`` honours ``if_signature`` and ``if_absent`` against every other writer."""
     outside_writers: bool
@@ -67,6 +73,15 @@ class Child:
     name: str
     is_prefix: bool
     """More keys lie below it."""
+
+
+class UploadState(NamedTuple):
+    """What a driver has to know of an upload to go on with it, in any process: kept with its session."""
+
+    note: str = ""
+    """Text of at most 64 KiB."""
+    tail: bytes = b""
+    """The last bytes, at most TAIL_BYTES: where a store cannot keep so few, or not for so little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +125,17 @@ class UploadWriter(Protocol):
     """The exclusive right to one upload. Not shared between threads. Close it; it is a context manager.
 
     The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody. Order for a
-    caller: open, read the session's row, ``resume`` at its offset, write, ``flush``, commit the new offset, close. So a
-    second writer can never drop bytes that the first has committed.
+    caller: open, read the session's row, ``resume`` at its offset, write, ``flush``, commit the new offset and state,
+    close. So a second writer can never drop bytes that the first has committed. Where ``capabilities.upload_rights`` is
+    off the caller sees to it that there is one writer.
     """
 
-    def resume(self, state: str, *, offset: int) -> None:
-        """Go on at ``offset`` of an upload with this driver state; bytes beyond it (of a writer that died) are dropped.
+    def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
+        """Go on at ``offset`` of an upload with this state; bytes beyond it (of a writer that died) are dropped.
 
-        Raises UploadOffsetMismatch when fewer bytes are there, PathNotFound when the upload was discarded meanwhile.
+        ``key``, where it is known already, is where the upload will be published: a store may gather it there.
+        Raises UploadOffsetMismatch when fewer bytes are there, or when the store cannot go back to ``offset``;
+        PathNotFound when the upload was discarded meanwhile.
         """
         ...
 
@@ -128,8 +146,21 @@ class UploadWriter(Protocol):
         """
         ...
 
-    def flush(self) -> str:
-        """Make what was written readable by every process and return the upload's new driver state."""
+    def flush(self) -> UploadState:
+        """Keep what was written, for every process that has the returned state."""
+        ...
+
+    def read(self) -> ObjectReader:
+        """A reader of all bytes so far, to hash them. Nothing is written any more after this."""
+        ...
+
+    def publish(self, key: str) -> ObjectStat:
+        """Make all bytes so far the object ``key``, atomically and durably, replacing what is there (I1).
+
+        The caller has hashed them. The upload itself stays until ``discard_upload``, so that this can be repeated, by
+        another writer with the flushed state too. Going on with it never touches what was published.
+        Raises PathNotFound when the upload was discarded.
+        """
         ...
 
     def close(self) -> None:
@@ -208,41 +239,26 @@ class StorageDriver(ABC):
     # ---- uploads
 
     @abstractmethod
-    def start_upload(self, upload_id: str) -> str:
-        """Begin an empty upload; ``upload_id`` is of letters, digits, ``_`` and ``-``, else ValueError.
-
-        Returns the driver state that later calls are given back (text, at most 64 KiB).
-        """
+    def start_upload(self, upload_id: str) -> UploadState:
+        """Begin an empty upload; ``upload_id`` is of letters, digits, ``_`` and ``-``, else ValueError."""
 
     @abstractmethod
     def open_upload(self, upload_id: str) -> UploadWriter:
         """Take the exclusive right to an upload.
 
-        Raises PathNotFound (no such upload), UploadBusy (at once; never waits).
+        Raises PathNotFound (no such upload), UploadBusy (at once; never waits); without ``capabilities.upload_rights``
+        neither: who has a state may open it.
         """
 
     @abstractmethod
-    def read_upload(self, upload_id: str, state: str) -> ObjectReader:
-        """A reader of what was uploaded so far, to hash it. Raises PathNotFound."""
-
-    @abstractmethod
-    def publish_upload(self, upload_id: str, state: str, key: str) -> ObjectStat:
-        """Make the uploaded bytes the object ``key``, atomically and durably, replacing what is there (I1).
-
-        The upload itself stays until ``discard_upload``, so that this can be repeated; continuing it never touches what
-        was published. The caller holds the right to the upload, or nobody does. Raises PathNotFound, UploadBusy
-        (another process holds the right).
-        """
-
-    @abstractmethod
-    def discard_upload(self, upload_id: str, state: str) -> None:
-        """Free an upload. A missing one is no error."""
+    def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:
+        """Free an upload; ``state`` as it was last flushed, None where nobody knows it. A missing one is no error."""
 
     @abstractmethod
     def uploads(self) -> Iterator[UploadEntry]:
         """Every upload and other temporary object that storage holds, for the collection of abandoned ones.
 
-        ``discard_upload(entry.upload_id, "")`` frees one.
+        ``discard_upload(entry.upload_id)`` frees one.
         """
 
     # ---- the store

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from registry.storage.driver import BlobLayout, Capabilities, StorageDriver
+from registry.storage.driver import BlobLayout, Capabilities, StorageDriver, UploadState
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 from registry.storage.keys import check_key, check_prefix
 from registry.storage.local_files import LocalFiles
@@ -42,6 +42,7 @@ class LocalDriver(StorageDriver):
         cheap_stat=True,
         appends=True,
         links=True,
+        upload_rights=True,
         conditional_writes=True,
         outside_writers=True,
     )
@@ -130,24 +131,16 @@ class LocalDriver(StorageDriver):
 
     # ---- uploads
 
-    def start_upload(self, upload_id: str) -> str:
+    def start_upload(self, upload_id: str) -> UploadState:
         """See StorageDriver. An upload that has received nothing need not survive a power cut: nothing is synced."""
         self._uploads.start(upload_id)
-        return ""
+        return UploadState()
 
     def open_upload(self, upload_id: str) -> UploadWriter:
         """See StorageDriver."""
         return self._uploads.open(upload_id)
 
-    def read_upload(self, upload_id: str, state: str) -> ObjectReader:  # noqa: ARG002 - the file says everything
-        """See StorageDriver."""
-        return self._uploads.read(upload_id)
-
-    def publish_upload(self, upload_id: str, state: str, key: str) -> ObjectStat:  # noqa: ARG002 - likewise
-        """See StorageDriver."""
-        return self._uploads.publish(upload_id, key)
-
-    def discard_upload(self, upload_id: str, state: str) -> None:  # noqa: ARG002 - likewise
+    def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:  # noqa: ARG002 - the file is all
         """See StorageDriver."""
         self._uploads.discard(upload_id)
 

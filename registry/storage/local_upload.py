@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from registry.storage.driver import UploadEntry
+from registry.storage.driver import UploadEntry, UploadState
 from registry.storage.errors import StorageUnavailable, UploadBusy, UploadOffsetMismatch
 from registry.storage.keys import check_upload_id
 from registry.storage.local_files import TEMPORARY_UPLOAD
@@ -29,7 +29,6 @@ class LocalUploads:
         self._files = files
         self._root = files.root
         self._write_back = write_back
-        self._held: dict[str, LocalUploadWriter] = {}
 
     def start(self, upload_id: str) -> None:
         """An empty file. An older upload of this name is left to whoever still has it open."""
@@ -50,39 +49,13 @@ class LocalUploads:
         with self._root.reading(upload_id):
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            _lock(descriptor, upload_id, fcntl.LOCK_EX)
+            _lock(descriptor, upload_id)
             shared = self._is_shared(descriptor, upload_id, path)
         except BaseException:
             os.close(descriptor)
             raise
         write_back = WriteBack(enabled=self._write_back)
-        writer = LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, self._held, shared=shared)
-        self._held[upload_id] = writer
-        return writer
-
-    def read(self, upload_id: str) -> LocalReader:
-        """See StorageDriver.read_upload."""
-        return LocalReader(self._root, upload_id, self._locate(upload_id))
-
-    def publish(self, upload_id: str, key: str) -> ObjectStat:
-        """See StorageDriver.publish_upload."""
-        path = self._locate(upload_id)
-        self._root.locate(key)
-        held = self._held.get(upload_id)
-        if held is not None:  # by the caller itself, who has the file open
-            return self._publish(held.share(), upload_id, path, key)
-        with self._root.reading(upload_id):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            _lock(descriptor, upload_id, fcntl.LOCK_SH)  # nobody begins to write meanwhile
-            return self._publish(descriptor, upload_id, path, key)
-        finally:
-            os.close(descriptor)
-
-    def _publish(self, descriptor: int, upload_id: str, path: str, key: str) -> ObjectStat:
-        with self._root.writing(key):
-            self._sync(descriptor, path)
-            return self._files.publish_link(key, path, source_key=upload_id)
+        return LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, shared=shared)
 
     def discard(self, upload_id: str) -> None:
         """See StorageDriver.discard_upload. Its name alone goes: who has it open keeps writing to nowhere."""
@@ -127,17 +100,6 @@ class LocalUploads:
             raise UploadBusy(upload_id, "it was replaced in this instant")
         return current.st_nlink > 1
 
-    def _sync(self, descriptor: int, path: str) -> None:
-        """Make the bytes durable, or free the upload.
-
-        After a failed fsync the kernel may drop the pages and let the next one succeed: repeating would publish a hole.
-        """
-        try:
-            self._files.sync(descriptor)
-        except OSError:
-            self._files.remove_temporary(path)
-            raise
-
     def _locate(self, upload_id: str) -> str:
         check_upload_id(upload_id)
         return f"{self._root.uploads}/{upload_id}"
@@ -153,7 +115,6 @@ class LocalUploadWriter:
         path: str,
         descriptor: int,
         write_back: WriteBack,
-        held: dict[str, LocalUploadWriter],
         *,
         shared: bool,
     ) -> None:
@@ -163,11 +124,10 @@ class LocalUploadWriter:
         self._path = path
         self._descriptor = descriptor
         self._write_back = write_back
-        self._held = held
         self._shared = shared
         self._position: int | None = None
 
-    def resume(self, state: str, *, offset: int) -> None:  # noqa: ARG002 - the file says everything
+    def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:  # noqa: ARG002 - not needed
         """See UploadWriter."""
         self._check_open()
         with self._files.root.writing(self._upload_id):
@@ -192,22 +152,30 @@ class LocalUploadWriter:
         self._position += memoryview(data).nbytes
         self._write_back.advance(self._descriptor, self._position)
 
-    def flush(self) -> str:
+    def flush(self) -> UploadState:
         """Nothing is held back: what was written is in the page cache, for every process."""
         self._check_open()
-        return ""
+        return UploadState()
+
+    def read(self) -> LocalReader:
+        """See UploadWriter."""
+        self._check_open()
+        return LocalReader(self._files.root, self._upload_id, self._path)
+
+    def publish(self, key: str) -> ObjectStat:
+        """See UploadWriter. What is written next goes to a file of its own."""
+        self._check_open()
+        self._files.root.locate(key)
+        self._shared = True
+        with self._files.root.writing(key):
+            self._sync()
+            return self._files.publish_link(key, self._path, source_key=self._upload_id)
 
     def close(self) -> None:
         """See UploadWriter."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            del self._held[self._upload_id]
             os.close(descriptor)
-
-    def share(self) -> int:
-        """The descriptor, for who gives the file another name: what is written next goes to a file of its own."""
-        self._shared = True
-        return self._descriptor
 
     def __enter__(self) -> Self:
         return self
@@ -218,6 +186,17 @@ class LocalUploadWriter:
     def _check_open(self) -> None:
         if self._descriptor < 0:
             raise ValueError("the upload writer is closed")
+
+    def _sync(self) -> None:
+        """Make the bytes durable, or free the upload.
+
+        After a failed fsync the kernel may drop the pages and let the next one succeed: repeating would publish a hole.
+        """
+        try:
+            self._files.sync(self._descriptor)
+        except OSError:
+            self._files.remove_temporary(self._path)
+            raise
 
     def _leave_published(self, length: int) -> None:
         """Go on in a file of our own, with the first ``length`` bytes, where the file was published: it is shared now.
@@ -250,10 +229,10 @@ class LocalUploadWriter:
         self._descriptor = copy
 
 
-def _lock(descriptor: int, upload_id: str, kind: int) -> None:
-    """Take a lock without waiting. Raises UploadBusy."""
+def _lock(descriptor: int, upload_id: str) -> None:
+    """Take the right without waiting. Raises UploadBusy."""
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UploadBusy(upload_id) from None
     except OSError as error:

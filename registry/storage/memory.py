@@ -17,6 +17,7 @@ from registry.storage.driver import (
     ObjectStat,
     StorageDriver,
     UploadEntry,
+    UploadState,
     UploadWriter,
 )
 from registry.storage.errors import (
@@ -50,6 +51,7 @@ class MemoryDriver(StorageDriver):
         cheap_stat=False,
         appends=False,
         links=False,
+        upload_rights=True,
         conditional_writes=True,
         outside_writers=False,
     )
@@ -114,13 +116,13 @@ class MemoryDriver(StorageDriver):
 
     # ---- uploads
 
-    def start_upload(self, upload_id: str) -> str:
+    def start_upload(self, upload_id: str) -> UploadState:
         """See StorageDriver."""
         check_upload_id(upload_id)
         with self._lock:
             self._discard(upload_id)
             self._uploads[upload_id] = _Upload()
-        return ""
+        return UploadState()
 
     def open_upload(self, upload_id: str) -> UploadWriter:
         """See StorageDriver."""
@@ -129,22 +131,9 @@ class MemoryDriver(StorageDriver):
             if upload.busy:
                 raise UploadBusy(upload_id)
             upload.busy = True
-        return _MemoryWriter(upload_id, upload)
+        return _MemoryWriter(self, upload_id, upload)
 
-    def read_upload(self, upload_id: str, state: str) -> ObjectReader:  # noqa: ARG002 - no state needed
-        """See StorageDriver."""
-        with self._lock:
-            upload = self._upload(upload_id)
-            data = bytes(upload.data)
-        return _MemoryReader(data, ObjectStat(len(data), f"upload-{len(data)}", upload.modified), 0, len(data))
-
-    def publish_upload(self, upload_id: str, state: str, key: str) -> ObjectStat:  # noqa: ARG002 - no state needed
-        """See StorageDriver."""
-        check_key(key)
-        with self._lock:
-            return self._put(key, bytes(self._upload(upload_id).data))
-
-    def discard_upload(self, upload_id: str, state: str) -> None:  # noqa: ARG002 - no state needed
+    def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:  # noqa: ARG002 - no state needed
         """See StorageDriver."""
         check_upload_id(upload_id)
         with self._lock:
@@ -169,6 +158,12 @@ class MemoryDriver(StorageDriver):
             return self._objects[key]
         except KeyError:
             raise PathNotFound(key) from None
+
+    def publish(self, key: str, data: bytes) -> ObjectStat:
+        """Put what a writer has."""
+        check_key(key)
+        with self._lock:
+            return self._put(key, data)
 
     def _put(self, key: str, data: bytes) -> ObjectStat:
         stat = ObjectStat(len(data), str(next(self._generations)), time.time())
@@ -231,13 +226,14 @@ class _MemoryReader:
 class _MemoryWriter:
     """Marks its upload busy until it is closed."""
 
-    def __init__(self, upload_id: str, upload: _Upload) -> None:
+    def __init__(self, driver: MemoryDriver, upload_id: str, upload: _Upload) -> None:
+        self._driver = driver
         self._upload_id = upload_id
         self._upload = upload
         self._resumed = False
         self._closed = False
 
-    def resume(self, state: str, *, offset: int) -> None:  # noqa: ARG002 - no state needed
+    def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:  # noqa: ARG002 - not needed
         self._check_open()
         size = len(self._upload.data)
         if size < offset:
@@ -252,9 +248,18 @@ class _MemoryWriter:
         self._upload.data += data
         self._upload.modified = time.time()
 
-    def flush(self) -> str:
+    def flush(self) -> UploadState:
         self._check_open()
-        return ""
+        return UploadState()
+
+    def read(self) -> ObjectReader:
+        self._check_open()
+        data = bytes(self._upload.data)
+        return _MemoryReader(data, ObjectStat(len(data), f"upload-{len(data)}", self._upload.modified), 0, len(data))
+
+    def publish(self, key: str) -> ObjectStat:
+        self._check_open()
+        return self._driver.publish(key, bytes(self._upload.data))
 
     def close(self) -> None:
         if not self._closed:

@@ -54,7 +54,7 @@ REQUESTS: dict[str, tuple[str, Callable[[Service], Reply]]] = {
         lambda service: service.call("POST", f"{V2}/blobs/uploads/?digest={Blob(b'a').digest}", b"a"),
     ),
     "publish": (
-        "publish_upload",
+        "writer.publish",
         lambda service: service.call("POST", f"{V2}/blobs/uploads/?digest={Blob(b'b').digest}", b"b"),
     ),
     "delete": ("delete", lambda service: service.call("DELETE", f"{V2}/blobs/{LARGE.digest}")),

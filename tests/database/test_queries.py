@@ -192,14 +192,17 @@ def test_changes_wait_until_they_are_recorded_and_folded(database: Database) -> 
 
 
 def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
-    moved: dict[str, Any] = {"digest": None, "driver_state": "%s :x", "now": NOW + 1}
+    moved: dict[str, Any] = {"digest": None, "note": "%s :x", "tail": b"\0tail", "now": NOW + 1}
     with database.write() as connection:
-        sessions.add(connection, "u1", "team/app", algorithm="sha256", digest=digest(0), driver_state="", now=NOW)
-        assert sessions.find(connection, "u1") == ("u1", "team/app", 0, "sha256", digest(0), "")
+        sessions.add(connection, "u1", "team/app", algorithm="sha256", digest=digest(0), note="", now=NOW)
+        assert sessions.find(connection, "u1") == sessions.SessionRow(
+            "u1", "team/app", 0, "sha256", digest(0), "", None
+        )
         assert sessions.find(connection, "u2") is None
         assert sessions.advance(connection, "u1", before=0, offset=1 << 40, **moved)
         assert not sessions.advance(connection, "u1", before=0, offset=1, **moved)
-        assert sessions.find(connection, "u1") == ("u1", "team/app", 1 << 40, "sha256", None, "%s :x")
+        after = sessions.SessionRow("u1", "team/app", 1 << 40, "sha256", None, "%s :x", b"\0tail")
+        assert sessions.find(connection, "u1") == after
         assert sessions.expired(connection, before=NOW + 1) == []
         assert [row.id for row in sessions.expired(connection, before=NOW + 2)] == ["u1"]
         assert sessions.count(connection) == 1

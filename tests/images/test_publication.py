@@ -76,7 +76,7 @@ def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(
         assert claim is not None
         deleter.removal.delete(claim)
 
-    publisher = faulty(world, "publish_upload", delete, after=True)
+    publisher = faulty(world, "writer.publish", delete, after=True)
     push_blob(publisher, DATA)
     assert struck(publisher)
     assert pull_blob(core, DIGEST) == DATA

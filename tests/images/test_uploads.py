@@ -39,7 +39,7 @@ def counted(world: World, storage: FaultyDriver) -> Core:
 
 def reads(storage: FaultyDriver) -> tuple[int, int]:
     """How often the bytes of an upload, and of any object, were opened for reading."""
-    return storage.calls["read_upload"], storage.calls["open"]
+    return storage.calls["writer.read"], storage.calls["open"]
 
 
 def test_an_upload_that_one_process_saw_is_not_read_again(counted: Core, storage: FaultyDriver) -> None:

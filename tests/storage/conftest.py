@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.storage.driver import StorageDriver
+from registry.storage.driver import StorageDriver, UploadState
 from tests.storage.cases import DriverCase, cases
 
 
@@ -35,10 +35,10 @@ def driver(case: DriverCase, root: Path) -> Iterator[StorageDriver]:
 
 
 @pytest.fixture
-def upload(driver: StorageDriver) -> Callable[..., str]:
-    """Uploads bytes under an id; returns the driver state."""
+def upload(driver: StorageDriver) -> Callable[..., UploadState]:
+    """Uploads bytes under an id; returns the upload's state."""
 
-    def do(upload_id: str, data: bytes, *, chunk: int = 1 << 20) -> str:
+    def do(upload_id: str, data: bytes, *, chunk: int = 1 << 20) -> UploadState:
         state = driver.start_upload(upload_id)
         with driver.open_upload(upload_id) as writer:
             writer.resume(state, offset=0)

@@ -10,6 +10,7 @@ from registry.storage.driver import StorageDriver
 from registry.storage.errors import UploadBusy
 from tests.storage import workers
 from tests.storage.cases import DriverCase, cases
+from tests.storage.uploads import NO_STATE, publish
 
 shared = pytest.mark.parametrize("case", cases(lambda case: case.shared), indirect=True)
 
@@ -40,11 +41,11 @@ def test_a_killed_writer_blocks_nobody(driver: StorageDriver, case: DriverCase, 
     with pytest.raises(UploadBusy):
         driver.open_upload("u1")
     with pytest.raises(UploadBusy):
-        driver.publish_upload("u1", "", "team/blobs/sha256/0")
+        publish(driver, "u1", "team/blobs/sha256/0")
     workers.kill_at(process, tmp_path / "ready", 0)
     with driver.open_upload("u1") as writer:
-        writer.resume("", offset=len("committed"))
+        writer.resume(NO_STATE, offset=len("committed"))
         writer.write(b" again")
         writer.flush()
-    driver.publish_upload("u1", "", "team/blobs/sha256/0")
+    publish(driver, "u1", "team/blobs/sha256/0")
     assert driver.read("team/blobs/sha256/0", max_bytes=100)[0] == b"committed again"

@@ -10,6 +10,7 @@ from registry.storage.errors import PathNotFound, StorageFull, StorageUnavailabl
 from registry.storage.faulty import Fault, FaultyDriver, Moment
 from registry.storage.local import LocalDriver
 from registry.storage.memory import MemoryDriver
+from tests.storage.uploads import NO_STATE
 
 
 def outcomes(driver: FaultyDriver, times: int) -> str:
@@ -94,7 +95,7 @@ def test_readers_and_writers_fail_midway() -> None:
             reader.read(4)
     driver.start_upload("u1")
     with driver.open_upload("u1") as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         writer.write(b"one")
         with pytest.raises(StorageFull):
             writer.write(b"two")

@@ -12,6 +12,7 @@ import pytest
 from registry.storage.errors import UploadOffsetMismatch
 from registry.storage.local import LocalDriver
 from tests.storage import workers
+from tests.storage.uploads import NO_STATE, publish
 
 BLOBS = "team/app/blobs/sha256"
 JOURNAL = "team/app/.journal/1"
@@ -62,7 +63,7 @@ def test_kills_while_publishing_writing_and_appending(root: Path, tmp_path: Path
         if numbers:
             json.loads(driver.read("team/app/index.json", max_bytes=1 << 20)[0])
         for entry in list(driver.uploads()):
-            driver.discard_upload(entry.upload_id, "")
+            driver.discard_upload(entry.upload_id)
         assert list(driver.uploads()) == []
         assert list((root / ".uploads").iterdir()) == []
         driver.check()
@@ -76,11 +77,11 @@ def test_an_upload_goes_on_after_its_writer_was_killed(root: Path, tmp_path: Pat
         process = workers.start(workers.upload_for_ever, root, "u1", tmp_path / f"ready{round_number}")
         workers.kill_at(process, tmp_path / f"ready{round_number}", 0.02)
         with driver.open_upload("u1") as writer:
-            writer.resume("", offset=4 << 20)
+            writer.resume(NO_STATE, offset=4 << 20)
             writer.write(b"end")
             with pytest.raises(UploadOffsetMismatch):
-                writer.resume("", offset=8 << 20)
-        stat = driver.publish_upload("u1", "", f"{BLOBS}/{round_number}")
+                writer.resume(NO_STATE, offset=8 << 20)
+        stat = publish(driver, "u1", f"{BLOBS}/{round_number}")
         assert stat.size == (4 << 20) + 3
         with driver.open(f"{BLOBS}/{round_number}") as reader:
             for _ in range(4):

@@ -14,6 +14,7 @@ import pytest
 from registry.storage import local_link
 from registry.storage.errors import PathNotFound
 from registry.storage.local import LocalDriver
+from tests.storage.uploads import NO_STATE, publish
 
 A, B = "a/blobs/sha256/0", "b/blobs/sha256/0"
 
@@ -21,7 +22,7 @@ A, B = "a/blobs/sha256/0", "b/blobs/sha256/0"
 def upload(driver: LocalDriver, upload_id: str, data: bytes) -> None:
     driver.start_upload(upload_id)
     with driver.open_upload(upload_id) as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         writer.write(data)
 
 
@@ -58,7 +59,7 @@ def test_a_link_over_another_copy_makes_one_inode(driver: LocalDriver, root: Pat
 
 def test_publishing_makes_no_copy(driver: LocalDriver, root: Path) -> None:
     upload(driver, "u1", b"blob")
-    driver.publish_upload("u1", "", A)
+    publish(driver, "u1", A)
     assert (root / A).stat().st_ino == (root / ".uploads/u1").stat().st_ino
 
 
@@ -88,9 +89,9 @@ def test_a_link_falls_back_to_bytes_of_its_own(
 def test_publishing_falls_back_and_leaves_the_upload_apart(driver: LocalDriver, root: Path, reason: int) -> None:
     upload(driver, "u1", b"blob")
     for _ in range(2):
-        driver.publish_upload("u1", "", A)
+        publish(driver, "u1", A)
     with driver.open_upload("u1") as writer:
-        writer.resume("", offset=2)
+        writer.resume(NO_STATE, offset=2)
         writer.write(b"xx")
     assert (root / A).read_bytes() == b"blob"
     assert [entry.upload_id for entry in driver.uploads()] == ["u1"]
@@ -100,7 +101,7 @@ def test_a_missing_source_stays_not_found(driver: LocalDriver, reason: int) -> N
     with pytest.raises(PathNotFound):
         driver.link(A, B)
     with pytest.raises(PathNotFound):
-        driver.publish_upload("u1", "", A)
+        publish(driver, "u1", A)
 
 
 def test_each_reason_is_logged_once(driver: LocalDriver, reason: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pytest
 from registry.storage.errors import AlreadyExists, PathNotFound, StorageError, StorageFull, StorageUnavailable
 from registry.storage.local import LocalDriver
 from tests.storage import workers
+from tests.storage.uploads import NO_STATE, publish
 
 A, B, C = "near/blobs/sha256/0", "far/blobs/sha256/0", "far/app/blobs/sha256/0"
 
@@ -21,7 +22,7 @@ Mount = Callable[..., Path]
 def upload(driver: LocalDriver, upload_id: str, data: bytes) -> None:
     driver.start_upload(upload_id)
     with driver.open_upload(upload_id) as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         writer.write(data)
 
 
@@ -50,7 +51,7 @@ def test_an_upload_is_published_into_a_mount(far: Path, driver: LocalDriver, roo
     data = os.urandom(3 << 20)
     upload(driver, "u1", data)
     for key in (B, B, C):
-        assert driver.publish_upload("u1", "", key) == driver.stat(key)
+        assert publish(driver, "u1", key) == driver.stat(key)
         assert (root / key).read_bytes() == data
     assert leftovers(far) == []
     assert [entry.upload_id for entry in driver.uploads()] == ["u1"]
@@ -98,7 +99,7 @@ def test_a_temporary_file_in_a_mount_that_was_left_behind_is_reported_and_freed(
     assert len(leftovers(far)) == 1
     assert list(driver.list("")) == []
     (marker,) = [entry.upload_id for entry in driver.uploads() if entry.upload_id != "u1"]
-    driver.discard_upload(marker, "")
+    driver.discard_upload(marker)
     assert leftovers(far) == []
     assert [entry.upload_id for entry in driver.uploads()] == ["u1"]
 
@@ -128,12 +129,12 @@ def test_a_full_disk_refuses_every_kind_of_write_and_publishes_nothing(small: Lo
     small.append("a/.journal/1", b"line\n")
     small.start_upload("u1")
     with small.open_upload("u1") as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         writer.write(b"x" * 500_000)
         with pytest.raises(StorageFull):
             writer.write(b"x" * 600_000)
         # Whatever was added is dropped by the next one to resume, here so that less than a page is free.
-        writer.resume("", offset=500_000)
+        writer.resume(NO_STATE, offset=500_000)
     with pytest.raises(StorageFull):
         small.write("a/index.json", b"y" * 600_000)
     with pytest.raises(StorageFull):
@@ -141,7 +142,7 @@ def test_a_full_disk_refuses_every_kind_of_write_and_publishes_nothing(small: Lo
     assert small.read("a/index.json", max_bytes=10)[0] == b"old"
     assert small.read("a/.journal/1", max_bytes=10)[0] == b"line\n"
     assert [entry.upload_id for entry in small.uploads()] == ["u1"]
-    assert small.publish_upload("u1", "", "a/blobs/sha256/0").size == 500_000
+    assert publish(small, "u1", "a/blobs/sha256/0").size == 500_000
 
 
 def test_a_full_disk_fails_the_check(small: LocalDriver, root: Path) -> None:
@@ -198,7 +199,7 @@ def test_a_store_whose_disk_is_unmounted_is_unavailable_and_never_empty(root: Pa
         lambda: driver.link("a/x", "b/x"),
         lambda: driver.start_upload("u1"),
         lambda: driver.open_upload("u1"),
-        lambda: driver.publish_upload("u1", "", "a/x"),
+        lambda: publish(driver, "u1", "a/x"),
         lambda: list(driver.uploads()),
         driver.check,
     ]

@@ -13,6 +13,7 @@ import pytest
 from registry.storage.driver import Child
 from registry.storage.errors import PathNotFound, StorageUnavailable, UploadBusy
 from registry.storage.local import LocalDriver
+from tests.storage.uploads import publish
 
 
 @pytest.fixture
@@ -69,10 +70,10 @@ def test_writing_over_a_symbolic_link_replaces_the_link(driver: LocalDriver, roo
 
 def test_a_symbolic_link_in_place_of_an_upload_is_not_followed(driver: LocalDriver, root: Path, secret: Path) -> None:
     (root / ".uploads/u1").symlink_to(secret)
-    for call in (lambda: driver.open_upload("u1"), lambda: driver.publish_upload("u1", "", "a/x")):
+    for call in (lambda: driver.open_upload("u1"), lambda: publish(driver, "u1", "a/x")):
         with pytest.raises(PathNotFound):
             call()
-    driver.discard_upload("u1", "")
+    driver.discard_upload("u1")
     assert secret.read_bytes() == b"secret"
 
 
@@ -87,7 +88,7 @@ def test_freeing_a_temporary_name_removes_nothing_outside_of_the_root(
         Path(os.path.normpath(target)).parent.mkdir(exist_ok=True)
         target.write_bytes(b"stays")
         (root / ".uploads" / name).symlink_to(target)
-        driver.discard_upload(name, "")
+        driver.discard_upload(name)
         assert target.read_bytes() == b"stays"
     assert list(driver.uploads()) == []
 
@@ -191,7 +192,7 @@ def test_an_upload_that_is_discarded_while_its_right_is_taken_is_not_found(
     flock = fcntl.flock
 
     def discard_first(descriptor: int, kind: int) -> None:
-        driver.discard_upload("u1", "")
+        driver.discard_upload("u1")
         flock(descriptor, kind)
 
     with monkeypatch.context() as late:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.storage.local import LocalDriver
+from tests.storage.uploads import NO_STATE, publish
 
 KEY = "team/app/blobs/sha256/0"
 
@@ -57,7 +58,7 @@ def calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
 def upload(driver: LocalDriver, upload_id: str, data: bytes) -> None:
     driver.start_upload(upload_id)
     with driver.open_upload(upload_id) as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         writer.write(data)
 
 
@@ -82,11 +83,11 @@ def test_publication_syncs_the_file_then_links_then_syncs_all_names_to_it(root: 
     driver = LocalDriver(root)
     upload(driver, "u1", b"blob")
     calls.take()
-    driver.publish_upload("u1", "", KEY)
+    publish(driver, "u1", KEY)
     # The first link finds no directory.
     made = [call for call in calls.take() if call != ("link", KEY)]
     assert made == [("fsync", ".uploads/u1"), *NEW_DIRECTORIES]
-    driver.publish_upload("u1", "", "team/app/blobs/sha256/1")
+    publish(driver, "u1", "team/app/blobs/sha256/1")
     assert calls.take() == [
         ("fsync", ".uploads/u1"),
         ("link", "team/app/blobs/sha256/1"),
@@ -98,7 +99,7 @@ def test_the_link_comes_after_the_sync_of_the_file(root: Path, calls: Calls) -> 
     driver = LocalDriver(root)
     upload(driver, "u1", b"blob")
     calls.take()
-    driver.publish_upload("u1", "", KEY)
+    publish(driver, "u1", KEY)
     made = calls.take()
     assert made.index(("fsync", ".uploads/u1")) < made.index(("link", KEY))
     assert max(place for place, call in enumerate(made) if call == ("link", KEY)) < made.index(NEW_DIRECTORIES[0])
@@ -109,7 +110,7 @@ def test_replacing_goes_over_a_temporary_name(root: Path, calls: Calls) -> None:
     upload(driver, "u1", b"blob")
     driver.write(KEY, b"wrong")
     calls.take()
-    driver.publish_upload("u1", "", KEY)
+    publish(driver, "u1", KEY)
     assert calls.take() == [
         ("fsync", ".uploads/u1"),
         ("link", KEY),
@@ -206,7 +207,7 @@ def test_nothing_is_synced_with_fsync_off(root: Path, calls: Calls) -> None:
     calls.take()
     driver = LocalDriver(root, fsync=False)
     upload(driver, "u1", b"blob")
-    driver.publish_upload("u1", "", KEY)
+    publish(driver, "u1", KEY)
     driver.write(KEY, b"x")
     driver.append("a/journal", b"x\n")
     driver.link(KEY, "b/x")
@@ -229,7 +230,7 @@ def test_a_sync_that_fails_publishes_nothing(root: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", fail)
         with pytest.raises(StorageUnavailable, match="Input/output error"):
-            driver.publish_upload("u1", "", KEY)
+            publish(driver, "u1", KEY)
         with pytest.raises(StorageUnavailable, match="Input/output error"):
             driver.write("a/x", b"new")
     assert [key for key, _ in driver.list("")] == ["a/x"]
@@ -237,4 +238,4 @@ def test_a_sync_that_fails_publishes_nothing(root: Path, monkeypatch: pytest.Mon
     # A second fsync could succeed although the pages are gone, so there must be nothing to publish again.
     assert list(driver.uploads()) == []
     with pytest.raises(PathNotFound):
-        driver.publish_upload("u1", "", KEY)
+        publish(driver, "u1", KEY)

@@ -10,6 +10,7 @@ from registry.storage.errors import AlreadyExists, PathNotFound, StorageFull, Up
 from registry.storage.faulty import Fault, FaultyDriver
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from tests.storage.uploads import NO_STATE
 
 
 class Log:
@@ -42,17 +43,17 @@ def test_each_operation_is_reported_once_with_its_seconds(log: Log) -> None:
         reader.read(2)
     driver.start_upload("u1")
     with driver.open_upload("u1") as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         writer.write(b"data")
         writer.flush()
-    driver.read_upload("u1", "").close()
-    driver.publish_upload("u1", "", "a/y")
-    driver.discard_upload("u1", "")
+        writer.read().close()
+        writer.publish("a/y")
+    driver.discard_upload("u1")
     driver.delete(["a/x", "a/y"])
     driver.check()
     assert log.operations() == [
         "write", "stat", "read", "open", "reader.read", "start_upload", "open_upload", "writer.resume", "writer.write",
-        "writer.flush", "read_upload", "publish_upload", "discard_upload", "delete", "check",
+        "writer.flush", "writer.read", "writer.publish", "discard_upload", "delete", "check",
     ]  # fmt: skip
     assert {driver for driver, _, _, _ in log.reports} == {"memory"}
     assert all(0 <= seconds < 10 for _, _, seconds, _ in log.reports)
@@ -87,7 +88,7 @@ def test_a_failure_is_reported_as_one_and_raised(log: Log) -> None:
     driver.write("a/x", b"data")
     driver.start_upload("u1")
     with driver.open_upload("u1") as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         with pytest.raises(StorageFull):
             writer.write(b"data")
     with pytest.raises(Exception, match="fault injected before list"):

@@ -18,7 +18,9 @@ from pathlib import Path
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed, StorageFull
 from registry.storage.local import LocalDriver
+from tests.storage import uploads
 from tests.storage.cases import case_named
+from tests.storage.uploads import NO_STATE
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -95,7 +97,7 @@ def publish_and_die(root: Path, upload_id: str, key: str) -> None:
         rename(source, target)
 
     os.rename = die  # type: ignore[assignment]
-    LocalDriver(root).publish_upload(upload_id, "", key)
+    uploads.publish(LocalDriver(root), upload_id, key)
 
 
 def meet_file_size_limit(root: Path, upload_id: str) -> None:
@@ -103,7 +105,7 @@ def meet_file_size_limit(root: Path, upload_id: str) -> None:
     driver = LocalDriver(root)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
     with driver.open_upload(upload_id) as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         try:
             writer.write(b"x" * (1 << 17))
         except StorageFull:
@@ -115,7 +117,7 @@ def hold(case: str, root: Path, upload_id: str, ready: Path) -> None:
     """Write a part to an upload and sit on the right to it."""
     driver = case_named(case).open(root)
     writer = driver.open_upload(upload_id)
-    writer.resume("", offset=0)
+    writer.resume(NO_STATE, offset=0)
     writer.write(b"committed, uncommitted")
     writer.flush()
     ready.touch()
@@ -148,14 +150,14 @@ def publish(driver: StorageDriver, upload_id: str, data: bytes, key: str, *, kee
         writer.resume(state, offset=0)
         writer.write(data)
         state = writer.flush()
-    driver.publish_upload(upload_id, state, key)
+        writer.publish(key)
     if not keep:
         driver.discard_upload(upload_id, state)
 
 
 def upload_for_ever(root: Path, upload_id: str, ready: Path) -> None:
     with LocalDriver(root).open_upload(upload_id) as writer:
-        writer.resume("", offset=0)
+        writer.resume(NO_STATE, offset=0)
         for number in range(1 << 10):
             writer.write(b"x" * (1 << 20))
             if number == 4:
