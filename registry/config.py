@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     FilePath,
     IPvAnyNetwork,
+    SecretStr,
     ValidationError,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -96,13 +97,44 @@ class HttpSettings(Section):
     """Seconds without a byte after which a request body is given up; a whole request may take any time."""
 
 
+class S3Settings(Section):
+    """A bucket of Amazon S3 or of a store that speaks its protocol."""
+
+    bucket: str
+    """Name of the bucket, which has to exist."""
+    region: str | None = None
+    """Region of the bucket; null takes it from the environment or profile."""
+    endpoint_url: str | None = None
+    """Address of the store; null is Amazon's."""
+    access_key_id: str | None = None
+    """Access key; null takes credentials from the environment, a profile, or the machine's role."""
+    secret_access_key: SecretStr | None = None
+    """Secret of the access key."""
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    """Where the bucket's name stands: path (endpoint/bucket) or virtual (bucket.endpoint); auto chooses."""
+    part_size: int = Field(default=16 * MIB, ge=5 * MIB, le=5 << 30)
+    """Bytes of a part of a large upload; 10,000 parts are the most."""
+    checksums: Literal["when_required", "when_supported"] = "when_required"
+    """Whether checksums are sent that many stores other than Amazon's refuse."""
+    attempts: Count = 4
+    """How often a request is sent that is throttled or not answered."""
+    connect_timeout: Seconds = 5
+    """Seconds that connecting may take."""
+    read_timeout: Seconds = 30
+    """Seconds that the store may be silent."""
+    connections: Count = 64
+    """Connections that are kept open."""
+
+
 class StorageSettings(Section):
     """Where content is kept."""
 
-    driver: Literal["local"] = "local"
-    """Kind of storage: local, a directory of this machine."""
+    driver: Literal["local", "s3"] = "local"
+    """Kind of storage: local, a directory of this machine; s3, a bucket."""
     root_directory: Path = Path("registry-data")
-    """Directory of the storage, relative to where the command is started."""
+    """Directory of the storage, relative to where the command is started; in a bucket, what all keys begin with."""
+    s3: S3Settings | None = None
+    """The bucket, where driver is s3."""
     fsync: bool = True
     """Answer a push only when its bytes are on stable storage; false is faster and loses pushes in a power cut."""
     dedupe: bool = True

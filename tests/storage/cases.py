@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moto import mock_aws
+from pydantic import SecretStr
+
+from registry.config import S3Settings
 from registry.storage.driver import Capabilities, StorageDriver
 from registry.storage.faulty import FaultyDriver
 from registry.storage.local import LocalDriver
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.s3 import S3Driver
 
 if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
@@ -35,7 +40,29 @@ class DriverCase:
     """Processes that open it on one directory see one store."""
 
 
+PART = 5 << 20
+
+
+def _moto(_: Path) -> StorageDriver:
+    mocked = mock_aws()
+    mocked.start()
+    settings = S3Settings(
+        bucket="bucket", region="us-east-1", access_key_id="k", secret_access_key=SecretStr("s"), part_size=PART
+    )
+    driver = S3Driver(settings, "some/root")
+    driver._client.create_bucket(Bucket="bucket")
+    close = driver.close
+
+    def end() -> None:
+        close()
+        mocked.stop()
+
+    driver.close = end  # type: ignore[method-assign]
+    return driver
+
+
 CASES = (
+    DriverCase("s3-moto", _moto, S3Driver.capabilities, shared=False),
     DriverCase("memory", lambda _: MemoryDriver(), MemoryDriver.capabilities, shared=False),
     DriverCase("local", LocalDriver, LocalDriver.capabilities, shared=True),
     DriverCase("local-nosync", lambda root: LocalDriver(root, fsync=False), LocalDriver.capabilities, shared=True),
