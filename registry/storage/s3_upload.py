@@ -9,21 +9,21 @@ upload, the tags of its parts, and the bytes after them: up to TAIL_BYTES in the
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 import orjson
 
-from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, ObjectStat, UploadState
-from registry.storage.errors import PathNotFound, PreconditionFailed, UploadOffsetMismatch
+from registry.storage.driver import TAIL_BYTES, UploadState
+from registry.storage.errors import UploadOffsetMismatch
 from registry.storage.joined_reader import JoinedReader
+from registry.storage.keys import check_key
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from registry.storage.driver import ObjectReader
+    from registry.storage.driver import ObjectReader, ObjectStat
     from registry.storage.s3 import S3Driver
 
 COPY_BYTES = 5 << 30
@@ -137,6 +137,7 @@ class S3UploadWriter:
 
     def publish(self, key: str) -> ObjectStat:
         """See UploadWriter."""
+        check_key(key)
         plan = self._resumed()
         if plan.target:
             stat = self._seal(plan, plan.target)
