@@ -14,6 +14,7 @@ import structlog
 
 from registry.database import sessions as session_rows
 from registry.images.running_hashes import RunningHashes
+from registry.images.upload_right import LeasedWriter
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import (
@@ -187,7 +188,7 @@ class Uploads:
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
         try:
-            writer = self._stores.driver.open_upload(upload_id)
+            writer = self._open(upload_id)
         except PathNotFound as error:
             raise BlobUploadUnknown from error
         except UploadBusy as error:
@@ -206,6 +207,10 @@ class Uploads:
         except BaseException:
             writer.close()
             raise
+
+    def _open(self, upload_id: str) -> UploadWriter:
+        driver = self._stores.driver
+        return driver.open_upload(upload_id) if driver.capabilities.upload_rights else LeasedWriter(self._stores, upload_id)
 
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
