@@ -6,17 +6,16 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from registry.api.sending import FILE_SENDER
 from registry.api.socket_bodies import SOCKET_BODY
 from registry.server.file_sender import FileSender
+from registry.server.pipeline_flow import PipelineFlow
 from registry.server.socket_body import SocketBody
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sized
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -27,19 +26,6 @@ ROOM = 512 << 10
 """Bytes of a request body that wait for the application before the connection is no longer read."""
 EVENTS = 1024
 """Sockets that libuv learns of in one wait; where that many were ready it waits again within the turn."""
-
-
-class PipelineFlow(FlowControl):
-    """uvicorn's, but a connection whose requests wait for each other is not read: they would wait in memory."""
-
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-
-    def resume_reading(self) -> None:
-        """See uvicorn, which calls this after each answer."""
-        if not self._waiting:
-            super().resume_reading()
 
 
 class RegistryProtocol(HttpToolsProtocol):
