@@ -50,7 +50,7 @@ class Core:
 
         Raises StorageError, DatabaseError.
         """
-        driver = driver or open_driver(settings.storage)
+        driver = driver or open_driver(settings)
         database = Database(settings.database_url)
         upgrade_database(database)
         return cls(Stores(driver, database, _rules(settings)))

@@ -57,9 +57,9 @@ class LeasedWriter:
         """See UploadWriter."""
         return self._inner.read()
 
-    def publish(self, key: str) -> ObjectStat:
+    def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
         """See UploadWriter."""
-        return self._inner.publish(key)
+        return self._inner.publish(key, replace=replace)
 
     def close(self) -> None:
         """See UploadWriter."""

@@ -210,7 +210,11 @@ class Uploads:
 
     def _open(self, upload_id: str) -> UploadWriter:
         driver = self._stores.driver
-        return driver.open_upload(upload_id) if driver.capabilities.upload_rights else LeasedWriter(self._stores, upload_id)
+        return (
+            driver.open_upload(upload_id)
+            if driver.capabilities.upload_rights
+            else LeasedWriter(self._stores, upload_id)
+        )
 
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""

@@ -22,7 +22,6 @@ from registry.server.application import create_application
 from registry.server.protocol import RegistryProtocol
 from registry.server.watch import Watch
 from registry.storage.drivers import open_driver
-from registry.storage.measured import MeasuredDriver
 
 if TYPE_CHECKING:
     import socket
@@ -63,7 +62,7 @@ def create_worker(settings: Settings) -> ASGIApp:
     if settings.http.workers > 1:
         _end_with_parent()
     watch = Watch(Metrics(), open_request_log(settings.log.format, settings.log.level))
-    driver = MeasuredDriver(open_driver(settings.storage), watch.storage_tally.add)
+    driver = open_driver(settings, watch.storage_tally.add)
     return create_application(Core.open(settings, driver), settings, watch)
 
 

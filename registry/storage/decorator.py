@@ -59,9 +59,9 @@ class DriverDecorator(StorageDriver):
         """See StorageDriver."""
         self.around("append", key, lambda: self.inner.append(key, data))
 
-    def list(self, prefix: str) -> Iterator[tuple[str, ObjectStat]]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """See StorageDriver."""
-        return self._pages("list", prefix, self.inner.list(prefix))
+        return self._pages("list", prefix, self.inner.list(prefix, after=after))
 
     def children(self, prefix: str) -> Iterator[Child]:
         """See StorageDriver."""
@@ -74,6 +74,10 @@ class DriverDecorator(StorageDriver):
     def link(self, source: str, target: str) -> ObjectStat:
         """See StorageDriver."""
         return self.around("link", target, lambda: self.inner.link(source, target))
+
+    def presign(self, key: str, *, seconds: int) -> str:
+        """See StorageDriver. No operation: the store is not asked."""
+        return self.inner.presign(key, seconds=seconds)
 
     def start_upload(self, upload_id: str) -> UploadState:
         """See StorageDriver."""
@@ -153,8 +157,8 @@ class _Writer:
             self._driver, self._upload_id, self._driver.around("writer.read", self._upload_id, self._inner.read)
         )
 
-    def publish(self, key: str) -> ObjectStat:
-        return self._driver.around("writer.publish", key, lambda: self._inner.publish(key))
+    def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
+        return self._driver.around("writer.publish", key, lambda: self._inner.publish(key, replace=replace))
 
     def close(self) -> None:
         self._inner.close()

@@ -53,6 +53,10 @@ class Capabilities:
     """``write`` honours ``if_signature`` and ``if_absent`` against every other writer."""
     outside_writers: bool
     """Other tools may write into the layout while the registry runs; signatures are compared to notice it."""
+    presigned: bool = False
+    """``presign`` makes addresses at which clients read without the registry."""
+    part_bytes: int = 0
+    """Memory that an open upload of more than CHUNK_SIZE bytes holds: that of a part, where a store takes parts."""
 
 
 class ObjectStat(NamedTuple):
@@ -61,9 +65,13 @@ class ObjectStat(NamedTuple):
     size: int
     """Bytes."""
     signature: str
-    """Changes whenever the object is replaced: inode, mtime and size; an ETag; a generation."""
+    """Changes whenever the object has other bytes: inode, mtime and size; an ETag; a generation."""
     modified: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch; of an object that was just written, by this machine's clock."""
+
+    def is_same(self, other: ObjectStat) -> bool:
+        """Whether both are of one version of an object."""
+        return self.size == other.size and self.signature == other.signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ class UploadState(NamedTuple):
     """What a driver has to know of an upload to go on with it, in any process: kept with its session."""
 
     note: str = ""
-    """Text of at most 64 KiB."""
+    """Text of at most 512 KiB."""
     tail: bytes = b""
     """The last bytes, at most TAIL_BYTES: where a store cannot keep so few, or not for so little."""
 
@@ -133,9 +141,9 @@ class UploadWriter(Protocol):
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
         """Go on at ``offset`` of an upload with this state; bytes beyond it (of a writer that died) are dropped.
 
-        ``key``, where it is known already, is where the upload will be published: a store may gather it there.
-        Raises UploadOffsetMismatch when fewer bytes are there, or when the store cannot go back to ``offset``;
-        PathNotFound when the upload was discarded meanwhile.
+        ``key``, where it is known already, is where the upload will be published: a store may gather it there, and can
+        then neither keep nor ``read`` it. Raises UploadOffsetMismatch when fewer bytes are there, or when the store
+        cannot go back to ``offset``; PathNotFound when the upload was discarded meanwhile.
         """
         ...
 
@@ -147,19 +155,26 @@ class UploadWriter(Protocol):
         ...
 
     def flush(self) -> UploadState:
-        """Keep what was written, for every process that has the returned state."""
+        """Keep what was written, for every process that has the returned state.
+
+        Raises UploadNotKept where the bytes are gathered at the ``key`` that ``resume`` was given.
+        """
         ...
 
     def read(self) -> ObjectReader:
-        """A reader of all bytes so far, to hash them. Nothing is written any more after this."""
+        """A reader of all bytes so far, to hash them. Nothing is written any more after this.
+
+        Raises UploadNotKept as ``flush`` does.
+        """
         ...
 
-    def publish(self, key: str) -> ObjectStat:
-        """Make all bytes so far the object ``key``, atomically and durably, replacing what is there (I1).
+    def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
+        """Make all bytes so far the object ``key``, atomically and durably (I1), replacing what is there.
 
-        The caller has hashed them. The upload itself stays until ``discard_upload``, so that this can be repeated, by
-        another writer with the flushed state too. Going on with it never touches what was published.
-        Raises PathNotFound when the upload was discarded.
+        An object of the same size may be left in place, because keys of blobs are named after their bytes; never with
+        ``replace``. The caller has hashed the bytes. The upload itself stays until ``discard_upload``, so that this can
+        be repeated, by another writer with the flushed state too. Going on with it never touches what was published.
+        Raises PathNotFound when the upload was discarded, UploadNotKept for another key than ``resume`` was given.
         """
         ...
 
@@ -213,10 +228,11 @@ class StorageDriver(ABC):
         raise UnsupportedOperation(key, f"{self.name} cannot append {len(data)} bytes")
 
     @abstractmethod
-    def list(self, prefix: str) -> Iterator[tuple[str, ObjectStat]]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """Every object whose key starts with the directory ``prefix`` (``""``: all), recursively, sorted by key.
 
-        A missing prefix is empty. What is added or deleted meanwhile may or may not be seen; any error raises (I7).
+        Only keys that sort after ``after``. A missing prefix is empty. What is added or deleted meanwhile may or may
+        not be seen; any error raises (I7).
         """
 
     @abstractmethod
@@ -235,6 +251,13 @@ class StorageDriver(ABC):
         ``capabilities.links``.
         """
         raise UnsupportedOperation(target, f"{self.name} cannot link it to {source}")
+
+    def presign(self, key: str, *, seconds: int) -> str:
+        """An address where anybody can GET the object for so long; nothing is asked of the store.
+
+        Raises UnsupportedOperation unless ``capabilities.presigned``.
+        """
+        raise UnsupportedOperation(key, f"{self.name} cannot make it readable for {seconds} s")
 
     # ---- uploads
 

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.storage.errors import StoreRefused
 from registry.storage.local import LocalDriver
+from registry.storage.measured import MeasuredDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from registry.config import StorageSettings
+    from registry.config import Settings
     from registry.storage.driver import StorageDriver
+    from registry.storage.measured import Observe
+
+    Open = Callable[[Settings, Observe | None], StorageDriver]
 
 
-def _open_local(settings: StorageSettings) -> StorageDriver:
-    return LocalDriver(settings.root_directory, fsync=settings.fsync, dedupe=settings.dedupe)
+def _open_local(settings: Settings, observe: Observe | None) -> StorageDriver:
+    storage = settings.storage
+    driver = LocalDriver(storage.root_directory, fsync=storage.fsync, dedupe=storage.dedupe)
+    return driver if observe is None else MeasuredDriver(driver, observe)
 
 
-DRIVERS: Mapping[str, Callable[[StorageSettings], StorageDriver]] = {"local": _open_local}
-"""How each driver is made from its settings; a new driver is a new row."""
+def _open_s3(settings: Settings, observe: Observe | None) -> StorageDriver:
+    from registry.storage.s3 import S3Driver  # noqa: PLC0415 - a second to load, which others do not have to wait for
+
+    s3 = settings.storage.s3
+    if s3 is None:
+        raise StoreRefused("", "storage.s3 is missing: it names the bucket")
+    spare = settings.limits.upload_buffers // s3.part_size // 4
+    return S3Driver(s3, str(settings.storage.root_directory), spare_parts=spare, observe=observe)
 
 
-def open_driver(settings: StorageSettings) -> StorageDriver:
-    """The driver that ``settings.driver`` names. Raises StorageError when its store cannot be used at all."""
-    return DRIVERS[settings.driver](settings)
+DRIVERS: Mapping[str, Open] = {"local": _open_local, "s3": _open_s3}
+"""How each driver is made from the settings; a new driver is a new row."""
+
+
+def open_driver(settings: Settings, observe: Observe | None = None) -> StorageDriver:
+    """The driver that ``storage.driver`` names; ``observe`` hears of each request to its store.
+
+    Raises StorageError when the store cannot be used at all.
+    """
+    return DRIVERS[settings.storage.driver](settings, observe)

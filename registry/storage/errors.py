@@ -36,6 +36,14 @@ class UploadOffsetMismatch(StorageError):
     """The upload holds fewer bytes than the offset to continue from."""
 
 
+class UploadNotKept(StorageError):
+    """The bytes went straight to where they will be published: they cannot be kept, read, or published elsewhere."""
+
+
+class StoreRefused(StorageError):
+    """The store cannot be used as it is configured (bucket, keys, rights, region); repeating it changes nothing."""
+
+
 class Throttled(StorageError):
     """The store asks for fewer requests (429, 503 SlowDown); retrying later is safe."""
 

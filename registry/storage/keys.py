@@ -35,5 +35,11 @@ def check_upload_id(upload_id: str) -> None:
         raise ValueError(f"not an upload id: {upload_id!r}")
 
 
+def is_own(key: str) -> bool:
+    """Whether a key that a store has is none of the contract's."""
+    segments = key.split("/")
+    return segments[0] in OWN_SEGMENTS or any(segment.startswith(TEMPORARY_SEGMENT) for segment in segments)
+
+
 def _is_segment(segment: str) -> bool:
     return segment not in {"", ".", ".."} and not segment.startswith(TEMPORARY_SEGMENT)

@@ -101,10 +101,10 @@ class LocalDriver(StorageDriver):
         with self._root.writing(key):
             self._journals.append(key, data)
 
-    def list(self, prefix: str) -> Iterator[tuple[str, ObjectStat]]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """See StorageDriver. Holds the names of one directory of each level."""
         check_prefix(prefix)
-        return walk(self._root, prefix)
+        return ((key, stat) for key, stat in walk(self._root, prefix) if key > after)
 
     def children(self, prefix: str) -> Iterator[Child]:
         """See StorageDriver."""

@@ -162,7 +162,7 @@ class LocalUploadWriter:
         self._check_open()
         return LocalReader(self._files.root, self._upload_id, self._path)
 
-    def publish(self, key: str) -> ObjectStat:
+    def publish(self, key: str, *, replace: bool = False) -> ObjectStat:  # noqa: ARG002 - it always does
         """See UploadWriter. What is written next goes to a file of its own."""
         self._check_open()
         self._files.root.locate(key)

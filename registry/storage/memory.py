@@ -92,10 +92,10 @@ class MemoryDriver(StorageDriver):
                 raise PreconditionFailed(key)
             return self._put(key, bytes(data))
 
-    def list(self, prefix: str) -> Iterator[tuple[str, ObjectStat]]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """See StorageDriver."""
         check_prefix(prefix)
-        return self._walk(f"{prefix}/" if prefix else "")
+        return ((key, stat) for key, stat in self._walk(f"{prefix}/" if prefix else "") if key > after)
 
     def children(self, prefix: str) -> Iterator[Child]:
         """See StorageDriver."""
@@ -257,7 +257,7 @@ class _MemoryWriter:
         data = bytes(self._upload.data)
         return _MemoryReader(data, ObjectStat(len(data), f"upload-{len(data)}", self._upload.modified), 0, len(data))
 
-    def publish(self, key: str) -> ObjectStat:
+    def publish(self, key: str, *, replace: bool = False) -> ObjectStat:  # noqa: ARG002 - it always does
         self._check_open()
         return self._driver.publish(key, bytes(self._upload.data))
 

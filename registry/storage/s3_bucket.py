@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import http
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
 
 import boto3
 import tenacity
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 
 from registry.storage.errors import (
     PathNotFound,
@@ -16,6 +26,7 @@ from registry.storage.errors import (
     StorageError,
     StorageFull,
     StorageUnavailable,
+    StoreRefused,
     Throttled,
 )
 
@@ -25,26 +36,64 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from registry.config import S3Settings
+    from registry.storage.measured import Observe
 
 T = TypeVar("T")
 
-_MISSING = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
-_CONDITION = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
-_THROTTLED = frozenset(
-    {"429", "503", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}
-)
-_FULL = frozenset({"507", "QuotaExceeded", "InsufficientStorage", "EntityTooLarge"})
+_CODES: dict[str, type[StorageError]] = {
+    **dict.fromkeys(("NoSuchKey", "NotFound", "NoSuchUpload"), PathNotFound),
+    **dict.fromkeys(("PreconditionFailed", "ConditionalRequestConflict"), PreconditionFailed),
+    **dict.fromkeys(
+        ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"), Throttled
+    ),
+    **dict.fromkeys(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"), StorageFull),
+    **dict.fromkeys(("RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted"), StorageUnavailable),
+}
+_KEYS = "check storage.s3.access_key_id and storage.s3.secret_access_key, or what the environment says"
+_REFUSALS = {
+    "NoSuchBucket": "there is no such bucket: check storage.s3.bucket, or make it",
+    "InvalidBucketName": "no bucket can have this name: check storage.s3.bucket",
+    "InvalidAccessKeyId": f"the store does not know the access key: {_KEYS}",
+    "SignatureDoesNotMatch": f"the secret does not belong to the access key: {_KEYS}",
+    "InvalidToken": f"the session token is not valid: {_KEYS}",
+    "ExpiredToken": f"the credentials have expired: {_KEYS}",
+    "AccessDenied": "these credentials may not do that: check the policies of the bucket and of the user",
+    "AllAccessDisabled": "access to the bucket is disabled",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: check storage.s3.region",
+    "IllegalLocationConstraintException": "the bucket is in another region: check storage.s3.region",
+    "PermanentRedirect": "the bucket is in another region: check storage.s3.region and storage.s3.endpoint_url",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+}
+_CREDENTIALS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError)
+DEADLINE = 60.0
+"""Seconds after which a request is not repeated any more."""
+
+
+class InvalidRange(StorageError):
+    """The range begins behind the end of the object."""
+
+
+_STATUSES: dict[int, type[StorageError]] = {
+    http.HTTPStatus.NOT_FOUND: PathNotFound,
+    http.HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
+    http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: InvalidRange,
+    http.HTTPStatus.TOO_MANY_REQUESTS: Throttled,
+    http.HTTPStatus.SERVICE_UNAVAILABLE: Throttled,
+    http.HTTPStatus.REQUEST_TIMEOUT: StorageUnavailable,
+    http.HTTPStatus.INSUFFICIENT_STORAGE: StorageFull,
+}
 
 
 class S3Bucket:
     """One bucket, and one root in it. Any thread."""
 
-    def __init__(self, settings: S3Settings, root: str) -> None:
+    def __init__(self, settings: S3Settings, root: str, observe: Observe | None = None) -> None:
         self.name = settings.bucket
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
         self.client = _client(settings)
+        self._observe = observe
         self._retry = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(settings.attempts),
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(settings.attempts), tenacity.stop_after_delay(DEADLINE)),
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
             retry=tenacity.retry_if_exception_type((Throttled, StorageUnavailable)),
             reraise=True,
@@ -54,48 +103,63 @@ class S3Bucket:
         """The object's whole key in the bucket."""
         return self.root + key
 
-    def call(self, key: str, method: Callable[..., T], /, **parameters: Any) -> T:
+    def call(self, key: str, method: Callable[..., T], /, **parameters: object) -> T:
         """Do one request on an object, again where it was throttled or not answered. Raises StorageError."""
-        return self._retry(self.call_once, key, method, **parameters)
+        return self._retry(partial(self.call_once, key, method, **parameters))
 
-    def call_once(self, key: str, method: Callable[..., T], /, **parameters: Any) -> T:
+    def call_once(self, key: str, method: Callable[..., T], /, **parameters: object) -> T:
         """Do one request on an object. Raises StorageError."""
-        try:
-            return method(Bucket=self.name, Key=self.path(key), **parameters)
-        except (ClientError, BotoCoreError) as error:
-            raise meaning(key, error) from error
+        return self._request(key, method, Key=self.path(key), **parameters)
 
-    def ask(self, prefix: str, method: Callable[..., T], /, **parameters: Any) -> T:
+    def ask(self, prefix: str, method: Callable[..., T], /, **parameters: object) -> T:
         """Do one request on the bucket, again where it was throttled or not answered. Raises StorageError."""
+        return self._retry(partial(self._request, prefix, method, **parameters))
 
-        def once() -> T:
-            try:
-                return method(Bucket=self.name, **parameters)
-            except (ClientError, BotoCoreError) as error:
-                raise meaning(prefix, error) from error
-
-        return self._retry(once)
+    def presign(self, key: str, seconds: int) -> str:
+        """An address to GET an object."""
+        try:
+            return self.client.generate_presigned_url(
+                "get_object", Params={"Bucket": self.name, "Key": self.path(key)}, ExpiresIn=seconds
+            )
+        except BotoCoreError as error:
+            raise meaning(key, error) from error
 
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
 
+    def _request(self, key: str, method: Callable[..., T], /, **parameters: object) -> T:
+        begin = perf_counter()
+        failed = True
+        try:
+            answer = method(Bucket=self.name, **parameters)
+            failed = False
+        except (ClientError, BotoCoreError) as error:
+            said = meaning(key, error)
+            failed = isinstance(said, (StorageUnavailable, Throttled, StoreRefused, StorageFull))
+            raise said from error
+        finally:
+            if self._observe is not None:
+                self._observe("s3", method.__name__, perf_counter() - begin, failed)
+        return answer
+
 
 def meaning(key: str, error: ClientError | BotoCoreError) -> StorageError:
     """What an error of the store says."""
+    if isinstance(error, _CREDENTIALS):
+        return StoreRefused(key, f"{error} ({_KEYS})")
     if not isinstance(error, ClientError):
         return StorageUnavailable(key, str(error))
     code = error.response.get("Error", {}).get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     reason = f"{code} ({status})"
-    if code in _MISSING or (status == http.HTTPStatus.NOT_FOUND and code not in {"NoSuchBucket"}):
-        return PathNotFound(key)
-    if code in _CONDITION or status == http.HTTPStatus.PRECONDITION_FAILED:
-        return PreconditionFailed(key, reason)
-    if code in _THROTTLED or status == http.HTTPStatus.TOO_MANY_REQUESTS:
-        return Throttled(key, reason)
-    if code in _FULL or status == http.HTTPStatus.INSUFFICIENT_STORAGE:
-        return StorageFull(key, reason)
+    if code in _REFUSALS:
+        return StoreRefused(key, f"{_REFUSALS[code]} ({code})")
+    found = _CODES.get(code) or _STATUSES.get(status)  # answers to HEAD have no body, hence no code
+    if found is not None:
+        return found(key, reason)
+    if status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        return StoreRefused(key, f"the store refuses the request: {reason}")
     return StorageUnavailable(key, reason)
 
 
@@ -113,10 +177,13 @@ def _client(settings: S3Settings) -> S3Client:
         tcp_keepalive=True,
     )
     secret = settings.secret_access_key
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=secret.get_secret_value() if secret is not None else None,
-        config=configuration,
-    )
+    try:
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=settings.endpoint_url,
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=secret.get_secret_value() if secret is not None else None,
+            config=configuration,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise StoreRefused("", str(error)) from error

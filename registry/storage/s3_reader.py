@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Self
 from botocore.exceptions import BotoCoreError
 from urllib3.exceptions import HTTPError
 
-from registry.storage.driver import ObjectStat
 from registry.storage.errors import PathNotFound, StorageUnavailable
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
+    from registry.storage.driver import ObjectStat
     from registry.storage.s3_bucket import S3Bucket
 
 REOPENED = 3
@@ -82,8 +81,3 @@ class S3Reader:
         except PathNotFound as error:
             raise StorageUnavailable(self._key, "it was deleted while it was read") from error
         self._body = found["Body"]
-
-
-def stat_of(found: GetObjectOutputTypeDef, size: int) -> ObjectStat:
-    """What the answer to a GET tells of the whole object."""
-    return ObjectStat(size, found["ETag"], found["LastModified"].timestamp())

@@ -4,155 +4,144 @@ Nothing is written for an upload that is finished within one part: its bytes go 
 parts of equal size are sent while the next one arrives, to the final key where that is known, else to
 ``.uploads/{id}/data``, from where the store copies it. What a writer leaves behind is in its state: the multipart
 upload, the tags of its parts, and the bytes after them: up to TAIL_BYTES in the state itself, more as *pieces*, objects
-``.uploads/{id}/{offset}`` that become part of the next part.
+``.uploads/{id}/{offset}-{random}`` that become part of the next part.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-import orjson
-
 from registry.storage.driver import TAIL_BYTES, UploadState
-from registry.storage.errors import UploadOffsetMismatch
+from registry.storage.errors import ObjectTooLarge, PathNotFound, StorageError, UploadNotKept, UploadOffsetMismatch
 from registry.storage.joined_reader import JoinedReader
 from registry.storage.keys import check_key
+from registry.storage.part_filler import PartFiller
+from registry.storage.s3_plan import Plan
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from registry.storage.driver import ObjectReader, ObjectStat
-    from registry.storage.s3 import S3Driver
+    from registry.storage.part_buffers import PartBuffers
+    from registry.storage.s3_multiparts import S3Multiparts
+    from registry.storage.s3_objects import S3Objects
 
-COPY_BYTES = 5 << 30
-"""Bytes that one request can copy."""
-
-
-@dataclasses.dataclass
-class Plan:
-    """What is in the store of an upload."""
-
-    target: str = ""
-    """Where the parts go; empty: there are none."""
-    multipart: str = ""
-    """The store's name of the multipart upload."""
-    part_size: int = 0
-    tags: list[str] = dataclasses.field(default_factory=list)
-    """Of the parts."""
-    pieces: list[tuple[str, int]] = dataclasses.field(default_factory=list)
-    """Keys and sizes of what comes after the parts."""
-    sealed: int = -1
-    """Size of the whole, once the parts were put together at ``target``."""
-
-    @classmethod
-    def parse(cls, note: str) -> Plan:
-        """From a state."""
-        if not note:
-            return cls()
-        plan = cls(**orjson.loads(note))
-        plan.pieces = [(key, size) for key, size in plan.pieces]
-        return plan
-
-    def note(self) -> str:
-        """For a state."""
-        return orjson.dumps(dataclasses.asdict(self)).decode() if self.target or self.pieces else ""
-
-    @property
-    def in_parts(self) -> int:
-        """Bytes in whole parts."""
-        return len(self.tags) * self.part_size
-
-    @property
-    def size(self) -> int:
-        """Bytes in the store."""
-        return self.in_parts + sum(size for _, size in self.pieces)
+MOST_PARTS = 10_000
+"""Of one multipart upload."""
 
 
 class S3UploadWriter:
     """See UploadWriter. Holds at most two parts in memory: one that is sent, and the next."""
 
-    def __init__(self, driver: S3Driver, upload_id: str, part_size: int) -> None:
-        self._driver = driver
+    def __init__(self, objects: S3Objects, multiparts: S3Multiparts, upload_id: str, buffers: PartBuffers) -> None:
+        self._objects = objects
+        self._multiparts = multiparts
         self._upload_id = upload_id
-        self._part_size = part_size
+        self._buffers = buffers
         self._plan: Plan | None = None
         self._final: str | None = None
-        self._buffer = bytearray()
+        self._filler = PartFiller(buffers)
         self._sender: ThreadPoolExecutor | None = None
-        self._sending: Future[str] | None = None
+        self._sending: tuple[int, Future[str]] | None = None
+        self._sealed: ObjectStat | None = None
+        self._lost = False
         self._closed = False
 
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
-        """See UploadWriter. Going back into a part that is sent already is not possible."""
+        """See UploadWriter. Going back into a part that is sent already is not possible, but to the beginning."""
         self._check_open()
-        plan, buffer = Plan.parse(state.note), bytearray(state.tail)
-        if offset > plan.size + len(buffer):
-            raise UploadOffsetMismatch(self._upload_id, f"{plan.size + len(buffer)} bytes are there, {offset} expected")
+        plan, filler = Plan.parse(state.note), PartFiller(self._buffers)
+        filler.add(state.tail)
+        if offset > plan.size + filler.size:
+            raise UploadOffsetMismatch(self._upload_id, f"{plan.size + filler.size} bytes are there, {offset} expected")
         if offset == 0 and plan.target:
-            self._driver.abort(plan)
+            abort(self._objects, self._multiparts, self._upload_id, plan)
             plan = Plan()
-        while offset < plan.size and plan.pieces:
-            key_of_piece, size = plan.pieces.pop()
-            wanted = max(0, offset - plan.size)
-            buffer = bytearray(self._driver.read(key_of_piece, max_bytes=size)[0][:wanted])
-        if offset < plan.size:
+            filler.clear()
+        if offset < plan.in_parts:
             raise UploadOffsetMismatch(self._upload_id, "the store cannot go back into a part that it has")
-        del buffer[offset - plan.size :]
-        self._plan, self._buffer, self._final = plan, buffer, key
+        while offset < plan.size:
+            piece, size = plan.pieces.pop()
+            plan.spent = True
+            filler.clear()
+            if offset > plan.size:
+                filler.add(self._read_piece(piece, size))
+        filler.cut(offset - plan.size)
+        self._plan, self._filler, self._final = plan, filler, key
+        self._sealed, self._lost = None, False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """See UploadWriter."""
         plan = self._resumed()
         view = memoryview(data).cast("B")
+        if self._sealed is not None and view.nbytes:
+            raise UploadOffsetMismatch(self._upload_id, "its parts have been put together")
         while view.nbytes:
-            room = self._size_of_part(plan) - (plan.size - plan.in_parts) - len(self._buffer)
+            room = (plan.part_size or self._buffers.size) - plan.in_pieces - self._filler.size
             if room <= 0:
                 self._send(plan)
                 continue
-            self._buffer += view[:room]
+            self._filler.add(view[:room])
             view = view[room:]
 
     def flush(self) -> UploadState:
         """See UploadWriter."""
         plan = self._resumed()
-        self._sent(plan)
-        if len(self._buffer) <= TAIL_BYTES:
-            return UploadState(plan.note(), bytes(self._buffer))
-        key = f".uploads/{self._upload_id}/{plan.size}"
-        self._driver.put(key, bytes(self._buffer))
-        plan.pieces.append((key, len(self._buffer)))
-        self._buffer.clear()
+        self._check_kept(plan)
+        self._wait(plan)
+        if self._filler.size <= TAIL_BYTES:
+            return UploadState(plan.note(), bytes(self._filler.view()))
+        piece = f".uploads/{self._upload_id}/{plan.size}-{uuid.uuid4().hex[:8]}"
+        size = self._filler.size
+        self._put(piece)
+        plan.pieces.append((piece, size))
         return UploadState(plan.note())
 
     def read(self) -> ObjectReader:
         """See UploadWriter."""
         plan = self._resumed()
+        self._check_kept(plan)
         if plan.target:
-            self._seal(plan, self._staging(plan))
-            return self._driver.open_raw(plan.target)
-        readers = [self._driver.open_raw(key) for key, _ in plan.pieces]
-        return JoinedReader([*readers], bytes(self._buffer))
+            self._seal(plan, replace=True)
+            return self._objects.open(plan.target)
+        readers = [self._objects.open(piece) for piece, _ in plan.pieces]
+        return JoinedReader([*readers], bytes(self._filler.view()))
 
-    def publish(self, key: str) -> ObjectStat:
+    def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
         """See UploadWriter."""
         check_key(key)
         plan = self._resumed()
-        if plan.target:
-            stat = self._seal(plan, plan.target)
-            return stat if plan.target == key else self._driver.copy(plan.target, key, stat.size)
-        if len(plan.pieces) == 1 and not self._buffer:
-            return self._driver.copy(plan.pieces[0][0], key, plan.size)
-        self._gather(plan)
-        return self._driver.put_blob(key, bytes(self._buffer))
+        if not plan.target:
+            if len(plan.pieces) == 1 and not self._filler.size:
+                return self._multiparts.copy(plan.pieces[0][0], key, plan.size)
+            self._gather(plan)
+            return self._objects.put_blob(key, self._filler.whole(), replace=replace)
+        if not self._is_direct(plan):
+            staged = self._seal(plan, replace=True)
+            return self._multiparts.copy(plan.target, key, staged.size)
+        if key != plan.target:
+            raise UploadNotKept(self._upload_id, "its bytes are gathered at another key")
+        return self._seal(plan, replace=replace)
 
     def close(self) -> None:
-        """See UploadWriter. A part that is on its way is waited for: it is in nobody's state, and does no harm."""
+        """See UploadWriter. What was gathered at its key and not published is dropped."""
+        if self._closed:
+            return
         self._closed = True
+        plan = self._plan
+        if plan is not None:
+            with suppress(StorageError):
+                self._wait(plan)
+            if self._sealed is None and self._is_direct(plan):
+                with suppress(StorageError):  # else expiry finds it
+                    abort(self._objects, self._multiparts, self._upload_id, plan)
         if self._sender is not None:
             self._sender.shutdown(wait=True)
-        self._buffer = bytearray()
+            self._buffers.give_spare()
+        self._filler.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -170,52 +159,114 @@ class S3UploadWriter:
         self._check_open()
         if self._plan is None:
             raise ValueError("an upload is resumed before it is written to")
+        if self._lost:
+            raise UploadNotKept(
+                self._upload_id, "a part could not be sent, and the bytes since the last flush are lost"
+            )
         return self._plan
 
-    def _size_of_part(self, plan: Plan) -> int:
-        return plan.part_size or self._part_size
+    def _is_direct(self, plan: Plan) -> bool:
+        """Whether parts were sent to the final key: nobody may see them put together before their hash is known."""
+        return bool(plan.target) and plan.target == self._final
 
-    def _staging(self, plan: Plan) -> str:
-        """Where parts can be put together before anybody knows that they are right."""
-        if plan.target != f".uploads/{self._upload_id}/data":
-            raise UploadOffsetMismatch(self._upload_id, "its parts cannot be read before they are published")
-        return plan.target
+    def _check_kept(self, plan: Plan) -> None:
+        if self._is_direct(plan):
+            raise UploadNotKept(self._upload_id, "its bytes are gathered where they will be published")
 
     def _gather(self, plan: Plan) -> None:
-        """Read the pieces back, in front of what is in the buffer."""
-        if plan.pieces:
-            before = b"".join(self._driver.read_raw(key, size) for key, size in plan.pieces)
-            self._buffer[:0] = before
-            plan.pieces.clear()
+        """Read the pieces back, in front of what is in memory."""
+        if not plan.pieces:
+            return
+        gathered = PartFiller(self._buffers)
+        for piece, size in plan.pieces:
+            gathered.add(self._read_piece(piece, size))
+        gathered.add(self._filler.view())
+        self._filler.clear()
+        self._filler = gathered
+        plan.pieces.clear()
+        plan.spent = True
+
+    def _read_piece(self, key: str, size: int) -> bytes:
+        data, stat = self._objects.read(key, max_bytes=size)
+        if stat.size != size:
+            raise PathNotFound(key, "it has another size than was noted")
+        return data
+
+    def _put(self, key: str) -> None:
+        """Write what is in memory, all of it, to an object."""
+        buffer = self._filler.detach()
+        self._lost = True
+        self._objects.put(key, buffer)
+        self._lost = False
+        self._give(buffer)
 
     def _send(self, plan: Plan) -> None:
-        """Begin to send the buffer as the next part; the one before has been sent then."""
+        """Send what is in memory as the next part: in the background where there is a second buffer to fill."""
+        if len(plan.tags) >= MOST_PARTS:
+            most = MOST_PARTS * plan.part_size
+            raise ObjectTooLarge(self._upload_id, f"more than {most} bytes; storage.s3.part_size decides how many")
         if not plan.target:
-            plan.target = self._final or f".uploads/{self._upload_id}/data"
-            plan.part_size = self._part_size
-            plan.multipart = self._driver.create_multipart(plan.target)
+            plan.part_size = self._buffers.size
+            target = self._final or f".uploads/{self._upload_id}/data"
+            plan.multipart = self._multiparts.create(target)
+            plan.target = target
+        self._wait(plan)
         self._gather(plan)
-        self._sent(plan)
-        if self._sender is None:
+        number, part = len(plan.tags) + 1, self._filler.detach()
+        if self._sender is None and self._buffers.take_spare():
             self._sender = ThreadPoolExecutor(1, thread_name_prefix="part")
-        part, self._buffer = bytes(self._buffer), bytearray()
-        self._sending = self._sender.submit(
-            self._driver.upload_part, plan.target, plan.multipart, len(plan.tags) + 1, part
-        )
-        plan.tags.append("")
+        if self._sender is None:
+            self._lost = True
+            plan.tags.append(self._send_part(plan, number, part))
+            self._lost = False
+        else:
+            plan.tags.append("")
+            self._sending = number, self._sender.submit(self._send_part, plan, number, part)
 
-    def _sent(self, plan: Plan) -> None:
-        """Wait for the part that is on its way."""
+    def _send_part(self, plan: Plan, number: int, part: bytearray) -> str:
+        try:
+            return self._multiparts.send(plan.target, plan.multipart, number, part)
+        finally:
+            self._give(part)
+
+    def _give(self, buffer: bytearray) -> None:
+        if len(buffer) == self._buffers.size:
+            self._buffers.give(buffer)
+
+    def _wait(self, plan: Plan) -> None:
+        """Wait for the part that is on its way. One that failed is lost with everything after it."""
         sending, self._sending = self._sending, None
         if sending is not None:
-            plan.tags[-1] = sending.result()
+            number, sent = sending
+            self._lost = True
+            plan.tags[number - 1] = sent.result()
+            self._lost = False
 
-    def _seal(self, plan: Plan, target: str) -> ObjectStat:
-        """Put the parts together, once."""
-        if plan.sealed < 0:
-            size = plan.size + len(self._buffer)
-            if self._buffer or plan.pieces:
+    def _seal(self, plan: Plan, *, replace: bool) -> ObjectStat:
+        """Put the parts together, once. Raises PathNotFound when the store has them no more."""
+        if self._sealed is not None:
+            return self._sealed
+        size = plan.size + self._filler.size
+        try:
+            if self._filler.size or plan.pieces:
                 self._send(plan)
-            self._sent(plan)
-            plan.sealed = size
-        return self._driver.complete_multipart(target, plan.multipart, plan.tags, plan.sealed)
+            self._wait(plan)
+            self._sealed = self._multiparts.complete(plan.target, plan.multipart, plan.tags, size, replace=replace)
+        except PathNotFound:
+            # They were put together before, and the answer to that, or the note of it, was lost.
+            stat = self._objects.stat(plan.target)
+            if stat.size != size:
+                raise
+            self._sealed = stat
+        return self._sealed
+
+
+def abort(objects: S3Objects, multiparts: S3Multiparts, upload_id: str, plan: Plan) -> None:
+    """Free what an upload has in the store. What was published stays."""
+    if plan.target:
+        multiparts.abort(plan.target, plan.multipart)
+    staged = [plan.target] if plan.target.startswith(".uploads/") else []
+    if plan.spent:
+        objects.delete([key for key, _ in objects.keys(f".uploads/{upload_id}/")])
+    else:
+        objects.delete([*staged, *(key for key, _ in plan.pieces)])

@@ -103,7 +103,7 @@ class LocalService(Service):
     """On a directory."""
 
     def _driver(self) -> StorageDriver:
-        return open_driver(self.settings.storage)
+        return open_driver(self.settings)
 
 
 class MemoryService(Service):

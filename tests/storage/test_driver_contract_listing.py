@@ -45,6 +45,13 @@ def test_list_keeps_to_its_directory(filled: StorageDriver, prefix: str) -> None
     assert [key for key, _ in filled.list(prefix)] == [key for key in KEYS if key.startswith(f"{prefix}/")]
 
 
+@pytest.mark.parametrize("after", ["b/.journal/1", "b/blobs/sha256/00", "b/c", "b", "b/z"])
+def test_list_begins_after_a_key(filled: StorageDriver, after: str) -> None:
+    assert [key for key, _ in filled.list("b", after=after)] == [
+        key for key in KEYS if key.startswith("b/") and key > after
+    ]
+
+
 @pytest.mark.parametrize("prefix", ["missing", "b/missing/x", "b/blobs/sha256/00", "b/blobs/sha", "b0x/y/z"])
 def test_a_missing_prefix_is_empty(filled: StorageDriver, prefix: str) -> None:
     assert list(filled.list(prefix)) == []

@@ -38,10 +38,12 @@ def uploaded(driver: StorageDriver, upload_id: str, state: UploadState, size: in
         return whole(writer)
 
 
-def publish(driver: StorageDriver, upload_id: str, state: UploadState, size: int, key: str = BLOB) -> ObjectStat:
+def publish(
+    driver: StorageDriver, upload_id: str, state: UploadState, size: int, key: str = BLOB, *, replace: bool = False
+) -> ObjectStat:
     with driver.open_upload(upload_id) as writer:
         writer.resume(state, offset=size)
-        return writer.publish(key)
+        return writer.publish(key, replace=replace)
 
 
 def go_on(driver: StorageDriver, upload_id: str, state: UploadState, offset: int, data: bytes) -> UploadState:
@@ -58,7 +60,7 @@ def test_an_upload_becomes_an_object(driver: StorageDriver, upload: Upload) -> N
     with pytest.raises(PathNotFound):
         driver.stat(BLOB)
     published = publish(driver, "u1", state, len(data))
-    assert published == driver.stat(BLOB)
+    assert driver.stat(BLOB).is_same(published)
     assert published.size == len(data)
     assert content(driver, BLOB) == data
 
@@ -75,14 +77,15 @@ def test_an_upload_is_published_by_who_wrote_it_without_a_flush(driver: StorageD
     with driver.open_upload("u1") as writer:
         writer.resume(state, offset=0, key=BLOB)
         writer.write(b"blob")
-        assert writer.publish(BLOB) == driver.stat(BLOB)
+        published = writer.publish(BLOB)
+    assert driver.stat(BLOB).is_same(published)
     assert content(driver, BLOB) == b"blob"
 
 
 def test_what_a_driver_wants_to_be_kept_is_small(driver: StorageDriver, upload: Upload) -> None:
     for size in (1, TAIL_BYTES, TAIL_BYTES + 1, CHUNK_SIZE):
         state = upload("u1", os.urandom(size))
-        assert len(state.note.encode()) <= 65536
+        assert len(state.note.encode()) <= 512 << 10
         assert len(state.tail) <= TAIL_BYTES
 
 
@@ -202,13 +205,16 @@ def test_discarding_an_unknown_upload_is_no_error(driver: StorageDriver) -> None
 # ---- publishing
 
 
-@pytest.mark.parametrize("size", [0, 3, 8, 5000])
-def test_publishing_replaces_an_object_of_any_size(driver: StorageDriver, upload: Upload, size: int) -> None:
+@pytest.mark.parametrize(("size", "replace"), [(0, False), (3, False), (3, True), (8, True), (5000, False)])
+def test_publishing_replaces_an_object_of_another_size_and_any_if_it_must(
+    driver: StorageDriver, upload: Upload, size: int, replace: bool
+) -> None:
     driver.write(BLOB, b"w" * size)
     with driver.open(BLOB) as reader:
-        publish(driver, "u1", upload("u1", b"rightful"), 8)
+        published = publish(driver, "u1", upload("u1", b"rightful"), 8, replace=replace)
         assert reader.read(size + 1) == b"w" * size
     assert content(driver, BLOB) == b"rightful"
+    assert driver.stat(BLOB).is_same(published)
 
 
 def test_publishing_can_be_repeated_and_to_several_keys(driver: StorageDriver, upload: Upload) -> None:
@@ -235,7 +241,7 @@ def test_continuing_a_published_upload_leaves_the_object_alone(
     state = go_on(driver, "u1", state, offset, b"more")
     assert content(driver, BLOB) == b"blob"
     assert uploaded(driver, "u1", state, offset + 4) == b"blob"[:offset] + b"more"
-    publish(driver, "u1", state, offset + 4)
+    publish(driver, "u1", state, offset + 4, replace=True)
     assert content(driver, BLOB) == b"blob"[:offset] + b"more"
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from registry.config import StorageSettings
+from registry.config import Settings, StorageSettings
 from registry.storage.drivers import DRIVERS, open_driver
 
 
 @pytest.mark.parametrize("dedupe", [True, False])
 def test_the_local_driver_is_opened_as_configured(tmp_path: Path, dedupe: bool) -> None:
-    settings = StorageSettings(driver="local", root_directory=tmp_path / "store", fsync=False, dedupe=dedupe)
-    driver = open_driver(settings)
+    storage = StorageSettings(driver="local", root_directory=tmp_path / "store", fsync=False, dedupe=dedupe)
+    driver = open_driver(Settings(storage=storage))
     driver.write("a/x", b"data")
     driver.link("a/x", "b/x")
     assert driver.name == "local"

@@ -1,0 +1,167 @@
+"""Objects of a bucket by key, also those that drivers keep for themselves."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from registry.storage.driver import CHUNK_SIZE, Child, ObjectStat
+from registry.storage.errors import (
+    AlreadyExists,
+    ObjectTooLarge,
+    PathNotFound,
+    PreconditionFailed,
+    StorageUnavailable,
+    Throttled,
+)
+from registry.storage.s3_bucket import InvalidRange
+from registry.storage.s3_reader import S3Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from registry.storage.s3_bucket import S3Bucket
+
+_DELETED_AT_ONCE = 1000
+"""Keys in one request."""
+_DOUBT_SECONDS = 0.1
+"""Pause before a conditional write whose answer was lost is tried once more."""
+
+
+class S3Objects:
+    """Reads and writes single objects. Any thread."""
+
+    def __init__(self, bucket: S3Bucket) -> None:
+        self._bucket = bucket
+        self._client = bucket.client
+
+    def stat(self, key: str) -> ObjectStat:
+        """Raises PathNotFound."""
+        found = self._bucket.call(key, self._client.head_object)
+        return ObjectStat(found["ContentLength"], found["ETag"], found["LastModified"].timestamp())
+
+    def same(self, key: str, size: int) -> ObjectStat | None:
+        """The object, if it is there and has this size."""
+        try:
+            found = self.stat(key)
+        except PathNotFound:
+            return None
+        return found if found.size == size else None
+
+    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> S3Reader:
+        """See StorageDriver."""
+        if length == 0:
+            return S3Reader(self._bucket, key, self.stat(key), None, 0, 0)
+        ranged = {} if not offset and length is None else {"Range": _range(offset, length)}
+        try:
+            found = self._bucket.call(key, self._client.get_object, **ranged)
+        except InvalidRange:  # it begins behind the end
+            return S3Reader(self._bucket, key, self.stat(key), None, 0, 0)
+        whole = int(found["ContentRange"].rpartition("/")[2]) if ranged else found["ContentLength"]
+        stat = ObjectStat(whole, found["ETag"], found["LastModified"].timestamp())
+        return S3Reader(self._bucket, key, stat, found["Body"], offset, offset + found["ContentLength"])
+
+    def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
+        """See StorageDriver."""
+        with self.open(key) as reader:
+            if reader.stat.size > max_bytes:
+                raise ObjectTooLarge(key, f"{reader.stat.size} bytes, more than {max_bytes}")
+            parts = []
+            while part := reader.read(CHUNK_SIZE):
+                parts.append(part)
+            return b"".join(parts), reader.stat
+
+    def put(self, key: str, data: bytes | bytearray) -> ObjectStat:
+        """Write an object, whatever was there."""
+        found = self._bucket.call(key, self._client.put_object, Body=data)
+        return ObjectStat(len(data), found["ETag"], time.time())
+
+    def put_blob(self, key: str, data: bytes | bytearray, *, replace: bool) -> ObjectStat:
+        """Write bytes that are named by their digest: an object of that size is the same one, unless ``replace``."""
+        if replace:
+            return self.put(key, data)
+        try:
+            found = self._bucket.call(key, self._client.put_object, Body=data, IfNoneMatch="*")
+        except PreconditionFailed:
+            return self.same(key, len(data)) or self.put(key, data)
+        return ObjectStat(len(data), found["ETag"], time.time())
+
+    def put_if(
+        self, key: str, data: bytes, condition: dict[str, str], failure: type[AlreadyExists | PreconditionFailed]
+    ) -> ObjectStat:
+        """Write an object on a condition. Where an answer was lost, what is there then is compared with ``data``."""
+        doubtful = False
+        while True:
+            try:
+                found = self._bucket.call_once(key, self._client.put_object, Body=data, **condition)
+            except (Throttled, StorageUnavailable):
+                if doubtful:
+                    raise
+                doubtful = True  # it may have been written: what a second attempt meets may be our own
+                time.sleep(_DOUBT_SECONDS)
+            except (PreconditionFailed, PathNotFound) as error:
+                ours = self._with_bytes(key, data) if doubtful else None
+                if ours is not None:
+                    return ours
+                raise failure(key) from error
+            else:
+                return ObjectStat(len(data), found["ETag"], time.time())
+
+    def keys(self, prefix: str, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
+        """Every object whose key begins with ``prefix``, sorted, 1,000 to a request."""
+        more: dict[str, str] = {"StartAfter": self._bucket.path(after)} if after else {}
+        while True:
+            page = self._bucket.ask(prefix, self._client.list_objects_v2, Prefix=self._bucket.path(prefix), **more)
+            for entry in page.get("Contents", ()):
+                key = entry["Key"].removeprefix(self._bucket.root)
+                if key and not key.endswith("/"):
+                    yield key, ObjectStat(entry["Size"], entry["ETag"], entry["LastModified"].timestamp())
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def children(self, prefix: str) -> list[Child]:
+        """The names directly below a prefix that ends with a slash, or is empty; sorted."""
+        names: dict[str, bool] = {}
+        more: dict[str, str] = {"Prefix": self._bucket.path(prefix), "Delimiter": "/"}
+        start = len(self._bucket.path(prefix))
+        while True:
+            page = self._bucket.ask(prefix, self._client.list_objects_v2, **more)
+            for entry in page.get("Contents", ()):
+                names.setdefault(entry["Key"][start:], False)
+            for common in page.get("CommonPrefixes", ()):
+                names[common["Prefix"][start:-1]] = True
+            if not page.get("IsTruncated"):
+                return [Child(name, names[name]) for name in sorted(names) if name]
+            more["ContinuationToken"] = page["NextContinuationToken"]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, 1,000 in a request; a missing one is no error."""
+        remaining = iter(keys)
+        while batch := list(islice(remaining, _DELETED_AT_ONCE)):
+            self._delete(batch)
+
+    def _delete(self, keys: list[str]) -> None:
+        if len(keys) == 1:
+            with suppress(PathNotFound):
+                self._bucket.call(keys[0], self._client.delete_object)
+            return
+        objects = [{"Key": self._bucket.path(key)} for key in keys]
+        done = self._bucket.ask(keys[0], self._client.delete_objects, Delete={"Objects": objects, "Quiet": True})
+        for failed in done.get("Errors", ()):
+            if failed.get("Code") != "NoSuchKey":
+                raise StorageUnavailable(failed.get("Key", "").removeprefix(self._bucket.root), failed.get("Code", ""))
+
+    def _with_bytes(self, key: str, data: bytes) -> ObjectStat | None:
+        """The object, if it has just these bytes."""
+        try:
+            found, stat = self.read(key, max_bytes=len(data))
+        except (PathNotFound, ObjectTooLarge):
+            return None
+        return stat if found == data else None
+
+
+def _range(offset: int, length: int | None) -> str:
+    return f"bytes={offset}-" if length is None else f"bytes={offset}-{offset + length - 1}"
