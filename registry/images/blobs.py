@@ -185,7 +185,7 @@ class Blobs:
     def _unchanged(self, hashed: ObjectStat) -> Put:
         """Finds the bytes that were hashed still in place, after the publisher has read the generation."""
 
-        def in_place(key: str) -> ObjectStat:
+        def in_place(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it is what it is
             stat = self._stores.driver.stat(key)
             if stat.signature != hashed.signature:
                 raise PathNotFound(key, "it was replaced since it was hashed")
@@ -276,7 +276,7 @@ class Blobs:
     def _put_from(self, source: HeldBlob) -> Put:
         driver, shared = self._stores.driver, not self._stores.layout.per_repository
 
-        def put(key: str) -> ObjectStat:
+        def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - there are no other bytes
             return driver.stat(key) if shared else driver.link(source.key, key)
 
         return put

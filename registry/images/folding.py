@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
+from cachetools import LRUCache
 
 from registry.database import changes as change_rows
 from registry.database import repositories as repository_rows
 from registry.images.storage_view import MAX_INDEX
 from registry.oci.digest import Digest
-from registry.oci.index import Index
+from registry.oci.index import LAYOUT_FILE, Index
 from registry.oci.record import Record
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 
@@ -32,6 +33,8 @@ NOTE_SECONDS = 0.25
 """How long after its write another process may take to note the index in the row."""
 REMEMBERED = 10_000
 """Records of which this process knows by itself that they are on storage."""
+WRITTEN_BYTES = 16 << 20
+"""Of indexes that this process has written, and need not read again, where reading is a request."""
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
 
@@ -49,6 +52,7 @@ class Folding:
         self._lock = threading.Lock()
         self._recorded: dict[tuple[int, int], None] = {}
         self._waiting: dict[str, None] = {}
+        self._written: LRUCache[str, tuple[bytes, str]] = LRUCache(WRITTEN_BYTES, getsizeof=_size)
         self.wake = threading.Event()
         """Set when there is something to fold."""
 
@@ -125,16 +129,15 @@ class Folding:
 
     def _fold(self, row: RepositoryRow, changes: list[ChangeRow]) -> bool:
         """False: another tool has written the index; its changes were taken, do it again."""
-        driver, key = self._stores.driver, self._stores.layout.index(row.name)
         try:
-            data, stat = driver.read(key, max_bytes=MAX_INDEX)
+            data, signature = self._read(row)
         except PathNotFound:
             if row.signature:  # it was there: what it held is put back, from the journal and the rows
                 self._reconciliation.reconcile(row.name)
                 return False
             index, signature = Index.empty(), ""
         else:
-            index, signature = Index.parse(data), stat.signature
+            index = Index.parse(data)
             if signature != row.signature:
                 if not self._is_being_noted(row.name, signature):
                     self._reconciliation.reconcile(row.name)
@@ -146,14 +149,33 @@ class Folding:
                 if record.sequence > index.folded:
                     record.apply(index)
             index.folded = last
-            data = index.serialise()
-            if signature:
-                signature = driver.write(key, data, if_signature=signature).signature
-            else:
-                signature = driver.write(key, data, if_absent=True).signature
+            signature = self._write(row.name, index.serialise(), signature)
         self._note(row, changes, signature)
         self._unlink(row, records)
         return True
+
+    def _read(self, row: RepositoryRow) -> tuple[bytes, str]:
+        """The index and its signature; not asked of the store where this process wrote it last. Raises PathNotFound."""
+        with self._lock:
+            written = self._written.pop(row.name, None)
+        if written is not None and written[1] == row.signature:
+            return written
+        data, stat = self._stores.driver.read(self._stores.layout.index(row.name), max_bytes=MAX_INDEX)
+        return data, stat.signature
+
+    def _write(self, name: str, data: bytes, signature: str) -> str:
+        """Replace the index with that signature ("": there is none). Raises PreconditionFailed, AlreadyExists."""
+        driver, layout = self._stores.driver, self._stores.layout
+        if signature:
+            signature = driver.write(layout.index(name), data, if_signature=signature).signature
+        else:
+            with contextlib.suppress(AlreadyExists):
+                driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
+            signature = driver.write(layout.index(name), data, if_absent=True).signature
+        if not driver.capabilities.cheap_stat:
+            with self._lock, contextlib.suppress(ValueError):  # larger than all that may be remembered
+                self._written[name] = data, signature
+        return signature
 
     def _is_being_noted(self, name: str, signature: str) -> bool:
         """Whether another process of ours wrote this index and is about to say so in the row."""
@@ -182,3 +204,7 @@ class Folding:
         for record in records:
             if record.operation == "delete" and record.digest is not None:
                 self._removal.delete_orphan(row, Digest(record.digest))
+
+
+def _size(written: tuple[bytes, str]) -> int:
+    return len(written[0])

@@ -41,7 +41,7 @@ class Journal:
         A line that does not parse is one whose writer was killed: nobody was answered, so it is no record.
         """
         found: dict[int, bytes] = {}
-        names = self._names(repository)
+        names = self._names(repository, after=sequence)
         for position, name in enumerate(names):
             following = self._layout.first_of(names[position + 1]) if position + 1 < len(names) else None
             if following is not None and following <= sequence:
@@ -57,9 +57,18 @@ class Journal:
                 return highest
         return 0
 
-    def _names(self, repository: str) -> list[str]:
-        children = self._driver.children(self._layout.journal(repository))
-        return [child.name for child in children if not child.is_prefix and self._layout.first_of(child.name) >= 0]
+    def has_records(self, repository: str) -> bool:
+        """Whether storage has any record of a repository."""
+        return next(iter(self._driver.list(self._layout.journal(repository))), None) is not None
+
+    def _names(self, repository: str, *, after: int = 0) -> list[str]:
+        prefix = self._layout.journal(repository)
+        if self._driver.capabilities.appends:
+            names = [child.name for child in self._driver.children(prefix) if not child.is_prefix]
+        else:
+            found = self._driver.list(prefix, after=self._layout.record(repository, after))
+            names = [key.removeprefix(f"{prefix}/") for key, _ in found]
+        return [name for name in names if self._layout.first_of(name) >= 0]
 
     def _lines(self, repository: str, name: str) -> Iterator[tuple[int, bytes]]:
         try:

@@ -140,7 +140,7 @@ class Manifests:
             repository = self._repositories.ensure(name)
         allotted: list[Allotted] = []
 
-        def put(key: str) -> ObjectStat:
+        def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
             return self._stores.driver.write(key, body)
 
         def commit(connection: Transaction, current: RepositoryRow, blob_id: int) -> None:

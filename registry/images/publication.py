@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from registry.database import blobs as blob_rows
 from registry.database import repositories as repository_rows
@@ -25,8 +25,16 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectStat
 
-    Put = Callable[[str], ObjectStat]
-    """Puts the verified bytes at a key, durably and atomically; can be repeated."""
+    class Put(Protocol):
+        """Puts the verified bytes at a key, durably and atomically; can be repeated.
+
+        Unless ``replace``, an object of the same size that is there may be taken for these bytes.
+        """
+
+        def __call__(self, key: str, *, replace: bool) -> ObjectStat:
+            """Raises StorageError."""
+            ...
+
     Commit = Callable[[Transaction, RepositoryRow, int], None]
     """More rows of the same transaction, given the repository and the blob's id."""
 
@@ -106,7 +114,8 @@ class Publication:
                     return driver.link(other.key, key), False
             except PathNotFound:
                 continue
-        return put(key), True
+        # What is known and did not pass may be damaged; of an object that nobody knows only its size can be wrong.
+        return put(key, replace=blob is not None), True
 
     def _commit(
         self,

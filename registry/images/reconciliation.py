@@ -48,6 +48,7 @@ class Reconciliation:
 
     def __init__(self, stores: Stores, journal: Journal) -> None:
         self._stores = stores
+        self._journal = journal
         self._reader = StorageReader(stores, journal)
         self._adoption = Adoption(stores)
 
@@ -62,13 +63,13 @@ class Reconciliation:
                 known = manifest_rows.of_repository(connection, row.id) if row else {}
             view = self._reader.read(name)
             if view is None:
-                if row is None:
-                    return None
-                if not self._has_remains(name):
+                if self._has_remains(name):
+                    self._restore_index(name)
+                    continue
+                if row is not None and row.signature:
                     self.forget(row)
                     return None
-                self._restore_index(name)
-                continue
+                return row
             try:
                 return self._merge(name, row, known, view)
             except _Moved:
@@ -88,8 +89,10 @@ class Reconciliation:
 
     def _has_remains(self, name: str) -> bool:
         """Whether storage has something of a repository whose index is missing."""
-        children = self._stores.driver.children(name)
-        return any(child.name in {"oci-layout", "blobs", ".journal"} for child in children)
+        if self._journal.has_records(name):
+            return True
+        children = self._stores.driver.children(name) if self._stores.layout.per_repository else ()
+        return any(child.name in {"oci-layout", "blobs"} for child in children)
 
     def _restore_index(self, name: str) -> None:
         """An empty index, into which records and rows are put back."""

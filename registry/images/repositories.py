@@ -27,6 +27,8 @@ LOOK_SECONDS = 5.0
 """After this long an index that other tools can write is compared again (design, "Outside writers")."""
 FOLD_SECONDS = 0.25
 """How long a signature that differs may be that of a fold whose row is about to be written."""
+NESTED = 500
+"""Keys of repositories below a repository that may come before its index in a listing that is still worth it."""
 REMEMBERED = 100_000
 """Repositories of which a process remembers when it looked."""
 
@@ -98,7 +100,8 @@ class Repositories:
         while waiting:
             parent = waiting.pop()
             children = list(self._stores.driver.children(parent))
-            if parent and any(child.name == "index.json" and not child.is_prefix for child in children):
+            names = {child.name for child in children}
+            if parent and ("index.json" in names or (".journal" in names and self._journal.has_records(parent))):
                 yield parent
             waiting.extend(
                 f"{parent}/{child.name}" if parent else child.name
@@ -111,13 +114,12 @@ class Repositories:
             return repository_rows.find(connection, name)
 
     def _make(self, name: str) -> RepositoryRow:
-        driver, layout = self._stores.driver, self._stores.layout
-        with contextlib.suppress(AlreadyExists):
-            driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
-        try:
-            signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
-        except AlreadyExists:
-            signature = ""  # another worker made it: the next look compares
+        driver, layout, signature = self._stores.driver, self._stores.layout, ""
+        if driver.capabilities.cheap_stat:  # elsewhere the first fold writes it, with something in it
+            with contextlib.suppress(AlreadyExists):
+                driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
+            with contextlib.suppress(AlreadyExists):  # another worker made it: the next look compares
+                signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
         with self._stores.database.write() as connection:
             return repository_rows.create(connection, name, signature=signature, now=self._stores.clock())
 
@@ -133,11 +135,10 @@ class Repositories:
     def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:
         with self._lock:
             first = name not in self._looked
-        signature = self._signature(name)
+        signature, last = self._ask_storage(name, row.sequence if row is not None else 0, first=first)
         if row is None:
-            return None if signature == "" else self._reconciliation.reconcile(name)
+            return None if signature == "" and not last else self._reconciliation.reconcile(name)
         if first:
-            last = self._journal.last(name)
             row = self._find(name) or row  # read after the journal, so that only an older copy is behind it
             if last > row.sequence:
                 return self._reconciliation.reconcile(name)
@@ -151,6 +152,31 @@ class Repositories:
                 return None
             signature = self._signature(name)
         return row
+
+    def _ask_storage(self, name: str, sequence: int, *, first: bool) -> tuple[str, int]:
+        """The signature of the index, "" for none; and the last record, where that is after ``sequence``."""
+        if self._stores.driver.capabilities.cheap_stat:
+            return self._signature(name), self._journal.last(name) if first else 0
+        return self._list(name, sequence)
+
+    def _list(self, name: str, sequence: int) -> tuple[str, int]:
+        """Both in one request: in a listing the records come first, and then the index."""
+        layout, last = self._stores.layout, 0
+        index, journal = layout.index(name), layout.journal(name)
+        found = self._stores.driver.list(name, after=layout.record(name, sequence))
+        nested = 0
+        for key, stat in found:
+            if key == index:
+                return stat.signature, last
+            if key > index:
+                return "", last
+            if key.startswith(f"{journal}/"):
+                last = max(last, layout.first_of(key.rpartition("/")[2]))
+                continue
+            nested += 1
+            if nested > NESTED:
+                return self._signature(name), last
+        return "", last
 
     def _signature(self, name: str) -> str:
         try:

@@ -23,9 +23,17 @@ from registry.oci.errors import (
     DigestInvalid,
     RangeInvalid,
     RegistryError,
+    SizeInvalid,
 )
 from registry.storage.driver import UploadState
-from registry.storage.errors import PathNotFound, StorageError, UploadBusy, UploadOffsetMismatch
+from registry.storage.errors import (
+    ObjectTooLarge,
+    PathNotFound,
+    StorageError,
+    UploadBusy,
+    UploadNotKept,
+    UploadOffsetMismatch,
+)
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -50,13 +58,21 @@ class Addition:
     ``hash`` and ``store`` of the same bytes may run side by side in two threads.
     """
 
-    def __init__(self, stores: Stores, hashes: RunningHashes, row: SessionRow, writer: UploadWriter) -> None:
+    def __init__(
+        self, stores: Stores, hashes: RunningHashes, row: SessionRow, writer: UploadWriter, digest: Digest | None
+    ) -> None:
+        """Goes on where ``row`` ends; ``digest`` of the whole, where it is known. Raises UploadOffsetMismatch."""
         self._stores = stores
         self._hashes = hashes
         self._row = row
         self._writer = writer
+        self._algorithm = digest.algorithm if digest is not None and not row.offset else row.algorithm
         self._hasher = self._running_hash()
         self._added = 0
+        # Where the store gathers bytes at their key, nobody can read them again to hash them.
+        gathered = digest is not None and self._hasher is not None and digest.algorithm == self._algorithm
+        key = stores.layout.blob(row.repository, digest) if digest is not None and gathered else None
+        writer.resume(_state(row), offset=row.offset, key=key)
 
     @property
     def offset(self) -> int:
@@ -73,6 +89,8 @@ class Addition:
         """Write ``data``, which may be used again afterwards, at the end. Raises StorageFull, StorageError."""
         try:
             self._writer.write(data)
+        except ObjectTooLarge as error:
+            raise SizeInvalid(f"the blob is larger than this store takes: {error.reason}") from error
         except BaseException:
             self._hasher = None  # it may have seen these bytes; what is kept is hashed again
             raise
@@ -85,24 +103,31 @@ class Addition:
 
     def digest(self, algorithm: str) -> Digest:
         """Of all bytes. They are read once more where nobody has seen them all, or not with this algorithm."""
-        if algorithm == self._row.algorithm:
-            if self._hasher is not None:
-                return Digest.from_hasher(self._hasher)
-            if not self._added and self._row.digest is not None:
-                return Digest(self._row.digest)
+        if algorithm == self._algorithm and self._hasher is not None:
+            return Digest.from_hasher(self._hasher)
+        if algorithm == self._row.algorithm and not self._added and self._row.digest is not None:
+            return Digest(self._row.digest)
         with self._writer.read() as reader:
             return hash_reader(reader, algorithm)
 
-    def publish(self, key: str) -> ObjectStat:
+    def publish(self, key: str, *, replace: bool) -> ObjectStat:
         """Make all bytes the object ``key``. Raises StorageError."""
-        return self._writer.publish(key)
+        return self._writer.publish(key, replace=replace)
 
     def commit(self) -> None:
-        """Make what was added part of the session, for every worker. Raises BlobUploadUnknown when it has ended."""
+        """Make what was added part of the session, for every worker. Raises BlobUploadUnknown when it has ended.
+
+        Where the store cannot keep it the session stays as it was, and the client sends it again.
+        """
         if not self._added:
             return
-        state = self._writer.flush()
-        digest = Digest.from_hasher(self._hasher) if self._hasher is not None else None
+        try:
+            state = self._writer.flush()
+        except UploadNotKept as error:
+            log.info("what was received of an upload is dropped", upload=self._row.id, reason=str(error))
+            return
+        known = self._hasher is not None and self._algorithm == self._row.algorithm
+        digest = Digest.from_hasher(self._hasher) if self._hasher is not None and known else None
         offset = self.offset
         with self._stores.database.write() as connection:
             advanced = session_rows.advance(
@@ -131,7 +156,7 @@ class Addition:
 
     def close(self) -> None:
         """Give the right back, keeping the running hash for the next addition."""
-        if self._hasher is not None and not self._added:
+        if self._hasher is not None and not self._added and self._algorithm == self._row.algorithm:
             self._hashes.keep(self._row.id, self._row.offset, self._hasher)
         self._writer.close()
 
@@ -143,7 +168,7 @@ class Addition:
 
     def _running_hash(self) -> _Hash | None:
         if self._row.offset == 0:
-            return new_hasher(self._row.algorithm)
+            return new_hasher(self._algorithm)
         return self._hashes.take(self._row.id, self._row.offset)
 
 
@@ -198,9 +223,7 @@ class Uploads:
             if start == 0 and row.offset == 1:
                 row = self._begin_again(row)
             _check_start(row, start)
-            key = self._stores.layout.blob(name, digest) if digest is not None else None
-            writer.resume(_state(row), offset=row.offset, key=key)
-            return Addition(self._stores, self._hashes, row, writer)
+            return Addition(self._stores, self._hashes, row, writer, digest)
         except (UploadOffsetMismatch, PathNotFound) as error:
             writer.close()
             raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error

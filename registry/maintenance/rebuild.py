@@ -71,7 +71,7 @@ def _forget_absent(core: Core, present: set[str]) -> int:
             continue
         with core.stores.database.look() as connection:
             row = repository_rows.find(connection, name)
-        if row is not None:
+        if row is not None and row.signature:  # without one it has never been on storage: a first push is under way
             core.reconciliation.forget(row)
             removed += 1
     return removed

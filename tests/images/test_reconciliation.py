@@ -226,6 +226,7 @@ def test_what_is_neither_in_the_database_nor_on_storage_is_unknown(core: Core) -
 def test_a_rebuild_forgets_repositories_that_storage_does_not_have(world: World, core: Core) -> None:
     push_image(core, "1", "v1")
     push_image(core, "1", "v1", name="other/app")
+    core.fold_waiting()
     for name, _ in list(core.stores.driver.list(NAME)):
         core.stores.driver.delete([name])
     report = rebuild_core(core)
