@@ -240,14 +240,14 @@ def test_a_remembered_read_is_answered_before_data_received_returns(service: Ser
 def test_a_look_at_the_database_is_shared_only_by_what_waited_when_the_turn_began(service: Service) -> None:
     service.call("GET", MANIFEST)
     looks: list[int | None] = []
-    currency = service.edge.memory._currency._inner
+    currency = cast("Any", service.edge.memory)._currency._inner
     mark = currency.mark
 
     def counted() -> int | None:
         looks.append(mark())
         return looks[-1]
 
-    currency.mark = counted  # type: ignore[method-assign]
+    currency.mark = counted
 
     async def looks_for(*arriving: tuple[int, bytes]) -> int:
         before = len(looks)
@@ -315,7 +315,7 @@ def test_no_more_is_read_of_who_sends_faster_than_it_is_answered(service: Servic
 
 def test_a_database_that_cannot_be_asked_is_not_the_clients_fault(service: Service) -> None:
     service.call("GET", MANIFEST)
-    service.edge.memory._currency.close()
+    cast("Any", service.edge.memory)._currency.close()
 
     async def story() -> None:
         protocol, wire = _connect(service)
