@@ -91,13 +91,19 @@ ENDING = {"HTTP/1.0", "an upgrade", "the last of a connection"}
 """These end their connection by themselves."""
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RegistryProcess, RegistryProcess]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RegistryProcess, RegistryProcess]]:
     """Two processes on one storage and one database, the second without a memory of reads."""
     directory = tmp_path_factory.mktemp("recall")
     (directory / "routes").mkdir()
-    with RegistryProcess(directory) as remembering:
+    database: dict[str, dict[str, object]] = {}
+    if request.param == "postgresql":
+        database["database"] = {"url": request.getfixturevalue("cluster").create()}
+    with RegistryProcess(directory, database) as remembering:
         root: dict[str, dict[str, object]] = {
+            **database,
             "storage": {"root_directory": str(remembering.root)},
             "limits": {"read_memory": 0},
         }
