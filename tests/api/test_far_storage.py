@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -93,6 +95,22 @@ def test_what_a_replica_has_read_itself_does_not_come_to_its_routes(replicas: li
         for replica in replicas:
             replica.calls_for(method, path)
             assert not replica.is_asked(method, path), (method, path)
+
+
+def test_threads_that_are_all_busy_delay_no_read_from_memory(replicas: list[Replica]) -> None:
+    service, done = replicas[0].service, threading.Event()
+
+    async def story() -> None:
+        calls = [service.edge.run(done.wait, 20) for _ in range(service.edge.settings.limits.threads * 2)]
+        try:
+            async with asyncio.timeout(5):
+                reply = await service._call("GET", f"/v2/{REPO}/manifests/one", b"", {})
+            assert reply.body == IMAGE.data
+        finally:
+            done.set()
+            await asyncio.gather(*calls)
+
+    service._runner.run(story())
 
 
 def test_a_small_blob_that_a_replica_has_read_is_read_from_memory(replicas: list[Replica]) -> None:
