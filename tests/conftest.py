@@ -1,4 +1,4 @@
-"""What holds for every test: the ``tools`` marker, and that ``REQUIRE_TOOLS=1`` turns each skip into a failure."""
+"""What holds for every test: a PostgreSQL server, the ``tools`` marker, and that ``REQUIRE_TOOLS=1`` forbids skips."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.database.postgresql import Cluster
 from tests.tools import require_tools
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from _pytest.terminal import TerminalReporter
 
 _skipped: list[str] = []
@@ -17,6 +20,14 @@ _skipped: list[str] = []
 
 def _strict() -> bool:
     return os.environ.get("REQUIRE_TOOLS") == "1"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One PostgreSQL server for all tests; skips them where it is not installed."""
+    running = Cluster()
+    yield running
+    running.remove()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

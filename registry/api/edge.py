@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from registry.api.locations import Locations
 from registry.api.reads import ReadMemory
 from registry.api.thread_pool import ThreadPool
-from registry.database.currency import currency_of
+from registry.api.version_query import VersionQuery
+from registry.database.currency import connect_versions, currency_of
 from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class Edge:
         self.core = core
         self.settings = settings
         self.locations = Locations(settings.http)
-        self.memory = ReadMemory(core, currency_of(core.stores.database), settings.limits.read_memory)
+        database = core.stores.database
+        versions = VersionQuery(partial(connect_versions, database))
+        self.memory = ReadMemory(core, currency_of(database), versions, settings.limits.read_memory)
         self.buffers = asyncio.Semaphore(max(2, settings.limits.upload_buffers // (2 * CHUNK_SIZE)))
         """One permit is the right to receive a chunk of an upload while another is written."""
         self._calls = ThreadPool(settings.limits.threads, "core")

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from registry.api.dispatcher import TEMPLATE
-from registry.api.recall import API_VERSION, REQUEST_ID, Recall, RequestIds
+from registry.api.recall import API_VERSION, NOT_RECALLED, REQUEST_ID, Recall, Recalled, RequestIds
 from registry.api.sending import SENT
 from registry.api.socket_bodies import RECEIVED
 from registry.oci.digest import looks_like_digest
@@ -46,13 +46,19 @@ class Observation:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        peer = scope["client"][0] if scope.get("client") else None
-        recalled = self.recall.answer(scope["method"], scope["path"], scope["query_string"], scope["headers"], peer)
+        recalled = await self._recall(scope)
         if recalled is None:
             await self._observe(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": recalled.status, "headers": recalled.headers()})
         await send({"type": "http.response.body", "body": recalled.body})
+
+    async def _recall(self, scope: Scope) -> Recalled | None:
+        peer = scope["client"][0] if scope.get("client") else None
+        asked = scope["method"], scope["path"], scope["query_string"], scope["headers"], peer
+        if not self.recall.at_once:
+            return await self.recall.wait_for_answer(*asked)
+        return None if NOT_RECALLED in scope else self.recall.answer(*asked)
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()

@@ -1,7 +1,8 @@
 """Reads answered from memory while that memory is known to be current (design, section 4).
 
 The routes fill it, with answers that depend on path and query alone. Absence is never remembered, so what only adds to
-a repository need not raise its version. For the event loop's thread alone.
+a repository need not raise its version. An answer's version is read before its rows, or together with them; as long as
+the repository has that version, nothing has changed since. For the event loop's thread alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from registry.storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from registry.api.version_query import VersionQuery
     from registry.database.currency import Currency
     from registry.images.core import Core
 
@@ -27,6 +29,9 @@ OVERHEAD = 2048
 """Bytes that an answer costs beside its body, with the path and query that it is kept under, roughly."""
 LONGEST_QUERY = 512
 """Bytes of a query whose answer is kept: any number of them mean the same."""
+
+NO_MARK = 0
+"""The mark where no mark is offered: what an answer is worth, its version alone says."""
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -83,19 +88,28 @@ class _Repository:
 class ReadMemory:
     """Answers by path and query, bounded in bytes."""
 
-    def __init__(self, core: Core, currency: Currency, max_bytes: int) -> None:
+    def __init__(self, core: Core, currency: Currency | None, versions: VersionQuery, max_bytes: int) -> None:
+        """``versions`` are asked where there is no currency."""
         self._driver = core.stores.driver
         self._capabilities = core.stores.driver.capabilities
         self._repositories = core.repositories
         self._half_lease = core.stores.rules.lease / 2
-        self._currency = TurnCurrency(currency)
+        self._currency = None if currency is None else TurnCurrency(currency)
+        self._versions = versions
         self._answers: LRUCache[tuple[str, bytes], Answer] = LRUCache(max(1, max_bytes), getsizeof=_size)
         self._known: LRUCache[str, _Repository] = LRUCache(100_000)
         self._enabled = max_bytes > 0
 
+    @property
+    def at_once(self) -> bool:
+        """Whether ``find`` answers; otherwise ``wait_for`` does."""
+        return self._currency is not None
+
     def mark(self) -> int | None:
         """Read before the rows of an answer are read; given to ``remember`` with it."""
-        return self._currency.mark() if self._enabled else None
+        if not self._enabled:
+            return None
+        return NO_MARK if self._currency is None else self._currency.mark()
 
     def remember(self, path: str, query: bytes, answer: Answer, mark: int | None) -> None:
         """Keep an answer whose rows were read after ``mark``."""
@@ -113,25 +127,55 @@ class ReadMemory:
     @property
     def turn(self) -> int:
         """See TurnCurrency."""
-        return self._currency.turn
+        return 0 if self._currency is None else self._currency.turn
 
     def find(self, path: str, query: bytes, method: str, *, waited: bool) -> Answer | None:
         """The answer, if it is known to be current; the routes have the last word on everything else.
 
         ``waited``: the request was there when this turn of the event loop began.
         """
+        answer = self._kept(path, query, method)
+        if answer is None:
+            return None
+        known = self._known.get(answer.repository)
+        if known is None or not self._is_current(answer, known, waited=waited):
+            return None
+        return answer if self._holds(answer, method) else None
+
+    async def wait_for(self, path: str, query: bytes, method: str) -> Answer | None:
+        """As ``find``, by a query that begins after this call."""
+        answer = self._kept(path, query, method)
+        if answer is None:
+            return None
+        known = self._known.get(answer.repository)
+        if known is None or not self._was_looked_at(known):
+            return None
+        if await self._versions.of(answer.repository) != answer.version:
+            return None
+        return answer if self._holds(answer, method) else None
+
+    def close(self) -> None:
+        """Forget everything. Before the event loop ends; may be called again."""
+        self._answers.clear()
+        self._versions.close()
+        if self._currency is not None:
+            self._currency.close()
+
+    def _kept(self, path: str, query: bytes, method: str) -> Answer | None:
+        """What was remembered for this method, current or not."""
         try:
             answer = self._answers[path, query]
         except KeyError:
             return None
         if method != "HEAD" and (method != "GET" or answer.body is None):
             return None
-        known = self._known.get(answer.repository)
-        if known is None or not self._is_current(answer, known, waited=waited):
-            return None
+        return answer
+
+    def _holds(self, answer: Answer, method: str) -> bool:
+        """Whether the lease is long enough (I7) and, where a stat is cheap, the bytes are there (I6)."""
         leased_until = answer.leased_until
         if leased_until is not None and method == "HEAD" and leased_until - time.time() < self._half_lease:
-            return None
+            return False
         if answer.key is not None and self._capabilities.cheap_stat and (method == "HEAD" or answer.leased_until):
             try:
                 lost = self._driver.stat(answer.key).size != answer.size
@@ -139,13 +183,8 @@ class ReadMemory:
                 lost = True
             if lost:
                 self._forget(answer.key)
-                return None
-        return answer
-
-    def close(self) -> None:
-        """Forget everything."""
-        self._answers.clear()
-        self._currency.close()
+                return False
+        return True
 
     def _forget(self, key: str) -> None:
         """Drop what was read from an object that is lost: GET says then what HEAD says, by every name of it (I6)."""
@@ -153,13 +192,16 @@ class ReadMemory:
             del self._answers[asked]
 
     def _is_current(self, answer: Answer, known: _Repository, *, waited: bool) -> bool:
-        mark = self._currency.mark_for_request(waited=waited)
-        if mark is None:
+        currency = self._currency
+        mark = None if currency is None else currency.mark_for_request(waited=waited)
+        if currency is None or mark is None:
             return False
         if mark != known.mark:
-            known.version, known.mark = self._currency.version(answer.repository), mark
-        if answer.version != known.version:
-            return False
+            known.version, known.mark = currency.version(answer.repository), mark
+        return answer.version == known.version and self._was_looked_at(known)
+
+    def _was_looked_at(self, known: _Repository) -> bool:
+        """Whether the index was compared with storage lately, where other tools may have written it."""
         return not self._capabilities.outside_writers or time.monotonic() - known.looked < LOOK_SECONDS
 
 

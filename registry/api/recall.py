@@ -11,13 +11,15 @@ from registry.api.validators import matches
 
 if TYPE_CHECKING:
     from registry.api.locations import Locations
-    from registry.api.reads import Head, RawHeaders, ReadMemory
+    from registry.api.reads import Answer, Head, RawHeaders, ReadMemory
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
 API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 """On every answer: old clients take it for the proof that this is a registry (``docker manifest``, old logins)."""
 REQUEST_ID = b"x-request-id"
+NOT_RECALLED = "registry.not_recalled"
+"""The key of a scope whose request the server has asked about already: it is for the routes."""
 _LAST_LINES = API_VERSION[0] + b": " + API_VERSION[1] + b"\r\n" + REQUEST_ID + b": %b\r\n\r\n"
 _FOR_ROUTES = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"range"})
 """Headers of a request with a body, for a part, or that is to become something else."""
@@ -54,7 +56,7 @@ class RequestIds:
 
 
 class Recall:
-    """Answers a request at once, or not at all. For the event loop's thread alone."""
+    """Answers a request from memory, or not at all. For the event loop's thread alone."""
 
     def __init__(
         self,
@@ -69,6 +71,11 @@ class Recall:
         self._tally = tally
         self._log = log
         self._request_ids = request_ids
+
+    @property
+    def at_once(self) -> bool:
+        """Whether ``answer`` answers; otherwise ``wait_for_answer`` does."""
+        return self._memory.at_once
 
     @property
     def turn(self) -> int:
@@ -92,8 +99,19 @@ class Recall:
         """
         began = perf_counter()
         answer = self._memory.find(path, query, method, waited=waited)
-        if answer is None:
-            return None
+        return None if answer is None else self._say(answer, began, method, path, headers, peer)
+
+    async def wait_for_answer(
+        self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None
+    ) -> Recalled | None:
+        """As ``answer``, where the database has to be waited for."""
+        began = perf_counter()
+        answer = await self._memory.wait_for(path, query, method)
+        return None if answer is None else self._say(answer, began, method, path, headers, peer)
+
+    def _say(
+        self, answer: Answer, began: float, method: str, path: str, headers: RawHeaders, peer: str | None
+    ) -> Recalled | None:
         agent = condition = None
         for name, value in headers:
             if name == b"user-agent":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from registry.database.engine import Database
+    from registry.database.versions import Versions
 
 
 class Currency(Protocol):
@@ -56,21 +57,13 @@ class SqliteCurrency:
         self._connection.close()
 
 
-class NoCurrency:
-    """A database that cannot be asked this way: nothing is ever answered from memory."""
-
-    def mark(self) -> int | None:
-        """See Currency."""
-        return None
-
-    def version(self, repository: str) -> int | None:  # noqa: ARG002 - the interface's
-        """See Currency."""
-        return None
-
-    def close(self) -> None:
-        """Hold nothing."""
+def currency_of(database: Database) -> Currency | None:
+    """None: this database has to be waited for (see ``connect_versions``)."""
+    return SqliteCurrency(str(database.path)) if database.is_sqlite else None
 
 
-def currency_of(database: Database) -> Currency:
-    """What this database offers."""
-    return SqliteCurrency(str(database.path)) if database.is_sqlite else NoCurrency()
+def connect_versions(database: Database) -> Versions:
+    """For a database that has no Currency. Waits for its server. Raises DatabaseUnavailable."""
+    from registry.database.versions import Versions  # noqa: PLC0415 - its library is there only with PostgreSQL
+
+    return Versions(database)

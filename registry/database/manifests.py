@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.database import manifest_bodies
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def remove(connection: Transaction, repository_id: int, blob_id: int) -> None:
     connection.execute(_REMOVE_TAGS_OF, values)
     connection.execute(_REMOVE_REFERENCES, values)
     connection.execute(_REMOVE, values)
+    manifest_bodies.remove_unused(connection, blob_id)
 
 
 def referenced_by(connection: Transaction, repository_id: int, digest: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.database import manifest_bodies
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ _ALLOT = Statement(
     f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"  # noqa: S608
 )
 _RAISE_VERSION = Statement("UPDATE repository SET version = version + 1 WHERE id = :id")
+_HOLDERS_OF = (
+    "SELECT r.id FROM repository r JOIN membership m ON m.repository_id = r.id"
+    " JOIN blob b ON b.id = m.blob_id WHERE b.digest = :digest"
+)
+_LOCK_HOLDERS = Statement(f"{_HOLDERS_OF} ORDER BY r.id", locking="r")
+_RAISE_VERSIONS = Statement(f"UPDATE repository SET version = version + 1 WHERE id IN ({_HOLDERS_OF})")  # noqa: S608
 _SET_FOLDED = Statement(
     "UPDATE repository SET folded = :folded, signature = :signature WHERE id = :id AND folded <= :folded"
 )
@@ -96,6 +103,12 @@ def raise_version(connection: Transaction, repository_id: int) -> None:
     connection.execute(_RAISE_VERSION, {"id": repository_id})
 
 
+def raise_versions_of_holders(connection: Transaction, digest: str) -> None:
+    """As ``raise_version``, for every repository that has this blob. Locks them in one order, before the blob."""
+    connection.execute(_LOCK_HOLDERS, {"digest": digest})
+    connection.execute(_RAISE_VERSIONS, {"digest": digest})
+
+
 def set_folded(connection: Transaction, repository_id: int, *, folded: int, signature: str) -> None:
     """Note what ``index.json`` holds now, unless a later fold was noted already."""
     connection.execute(_SET_FOLDED, {"id": repository_id, "folded": folded, "signature": signature})
@@ -120,6 +133,7 @@ def names(connection: Transaction) -> list[str]:
 def remove(connection: Transaction, repository_id: int) -> None:
     """Forget a repository and everything in it."""
     connection.execute(_REMOVE_REFERENCES, {"id": repository_id})
+    manifest_bodies.remove_of_repository(connection, repository_id)
     connection.execute(_REMOVE, {"id": repository_id})
 
 

@@ -109,6 +109,13 @@ manifest = Table(
     Index(None, "repository_id", "subject"),
 )
 
+manifest_body = Table(  # apart, so that rows of manifests stay narrow
+    "manifest_body",
+    metadata,
+    Column("blob_id", Id, ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
 reference = Table(
     "reference",
     metadata,

@@ -232,7 +232,10 @@ class Blobs:
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""
         with self._stores.database.write() as connection:
-            repository_rows.lock(connection, repository.id)
+            if self._stores.layout.per_repository:
+                repository_rows.raise_version(connection, repository.id)
+            else:
+                repository_rows.raise_versions_of_holders(connection, digest)
             blob = blob_rows.lock(connection, digest)
             if blob is None:
                 return
@@ -241,7 +244,6 @@ class Blobs:
                 blob_rows.forget_location(connection, store=self._stores.driver.name, key=key)
             else:
                 blob_rows.set_state(connection, blob.id, blob_rows.QUARANTINED)
-            repository_rows.raise_version(connection, repository.id)
 
     def _note_loss(self, digest: Digest, state: str) -> None:
         """Remember a loss where a look costs a request; where a stat is cheap, each HEAD sees it by itself."""
@@ -249,7 +251,8 @@ class Blobs:
         if self._stores.driver.capabilities.cheap_stat:
             return
         with self._stores.database.write() as connection:
-            blob = blob_rows.find(connection, digest)
+            repository_rows.raise_versions_of_holders(connection, digest)
+            blob = blob_rows.lock(connection, digest)
             if blob is not None:
                 blob_rows.set_state(connection, blob.id, state)
 

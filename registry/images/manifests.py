@@ -9,6 +9,7 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images import manifest_rows as rows
 from registry.images.changing import Allotted, Change
+from registry.images.manifest_bytes import ManifestBytes
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     DigestInvalid,
@@ -18,7 +19,7 @@ from registry.oci.errors import (
     Unsupported,
 )
 from registry.oci.manifest import Manifest, parse_manifest
-from registry.storage.errors import ObjectTooLarge, PathNotFound
+from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,6 +62,7 @@ class Manifests:
         self._repositories = repositories
         self._publication = publication
         self._folding = folding
+        self._bytes = ManifestBytes(stores)
 
     # ---- reading
 
@@ -80,13 +82,7 @@ class Manifests:
 
     def read(self, manifest: FoundManifest) -> bytes:
         """The exact bytes. Raises ManifestUnknown when they are lost."""
-        try:
-            body, _ = self._stores.driver.read(manifest.key, max_bytes=manifest.size)
-        except (PathNotFound, ObjectTooLarge) as error:
-            raise self._lost(manifest) from error
-        if Digest.of(body, manifest.digest.algorithm) != manifest.digest:
-            raise self._lost(manifest)
-        return body
+        return self._bytes.read(manifest)
 
     def tags(self, name: str, *, last: str, count: int) -> tuple[list[str], int]:
         """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""
@@ -146,6 +142,7 @@ class Manifests:
         def commit(connection: Transaction, current: RepositoryRow, blob_id: int) -> None:
             change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
             allotted[:] = [self._commit(connection, current, blob_id, manifest, change)]
+            self._bytes.note(connection, blob_id, body)
 
         self._publication.publish(repository, actual, len(body), put, commit)
         self._folding.record(allotted[0])
@@ -202,14 +199,6 @@ class Manifests:
             raise ManifestUnknown("the bytes of the manifest are missing on storage; push it again") from error
         if stat.size != manifest.size:
             raise ManifestUnknown("the bytes of the manifest are damaged on storage; push it again")
-
-    def _lost(self, manifest: FoundManifest) -> ManifestUnknown:
-        if not self._stores.driver.capabilities.cheap_stat:
-            with self._stores.database.write() as connection:
-                blob = blob_rows.find(connection, manifest.digest)
-                if blob is not None:
-                    blob_rows.set_state(connection, blob.id, blob_rows.MISSING)
-        return ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
 
     def _commit(
         self, connection: Transaction, repository: RepositoryRow, blob_id: int, manifest: Manifest, change: Change

@@ -111,6 +111,7 @@ async def _lifespan(edge: Edge, watch: Watch, schedule: Schedule) -> AsyncIterat
         ):  # requests that were cut at the end of the drain still put their things away
             async with asyncio.timeout(STOP_SECONDS):
                 await edge.quiet.wait()
+        edge.memory.close()  # here, where it is used: it has a query to give up
         await asyncio.to_thread(schedule.stop, STOP_SECONDS)
         await asyncio.to_thread(edge.core.fold_waiting)
         await asyncio.to_thread(edge.close)

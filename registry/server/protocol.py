@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from registry.api.recall import NOT_RECALLED
 from registry.api.sending import FILE_SENDER
 from registry.api.socket_bodies import SOCKET_BODY
 from registry.server.file_sender import FileSender
@@ -41,6 +42,8 @@ class RegistryProtocol(HttpToolsProtocol):
     """Whether the next byte is none of a request that has begun."""
     _recalled = False
     """Whether the last request was answered from memory, without a cycle of its own."""
+    _asked = False
+    """Whether memory was asked for an answer to the last request."""
     _turn = -1
     """The turn of the event loop in which data came last."""
     _waited = False
@@ -82,7 +85,7 @@ class RegistryProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See uvicorn, which makes the scope of ASGI here; a request that is answered from memory needs none."""
         self.parsed = 0
-        self._between = self._recalled = False
+        self._between = self._recalled = self._asked = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -95,6 +98,8 @@ class RegistryProtocol(HttpToolsProtocol):
         self._begin_scope()
         scope = self.scope
         super().on_headers_complete()
+        if self._asked:
+            cast("dict[str, object]", scope)[NOT_RECALLED] = True
         if self.cycle.scope is scope and scope["scheme"] == "http":
             extensions: dict[str, object] = {
                 FILE_SENDER: partial(FileSender, self.transport, self.cycle),
@@ -153,8 +158,10 @@ class RegistryProtocol(HttpToolsProtocol):
             or b"%" in path
             or self.parser.get_http_version() != "1.1"
             or not self.parser.should_keep_alive()
+            or not self._recall.at_once
         ):
             return False
+        self._asked = True
         recalled = self._recall.answer(
             self.parser.get_method().decode("ascii"),
             path.decode("ascii"),

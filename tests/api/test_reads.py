@@ -126,9 +126,18 @@ def _comparable(reply: Reply) -> tuple[int, dict[str, str], bytes]:
     return reply.status, {k: v for k, v in reply.headers.items() if k not in OWN_HEADERS}, reply.body
 
 
+Sections = dict[str, dict[str, object]]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def sections(request: pytest.FixtureRequest) -> Sections:
+    """Of the configuration of every process of a test."""
+    return {"database": {"url": request.getfixturevalue("cluster").create()}} if request.param == "postgresql" else {}
+
+
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    with serving(tmp_path) as thin, serving(tmp_path, {"limits": {"read_memory": 0}}) as routes:
+def pair(tmp_path: Path, sections: Sections) -> Iterator[Pair]:
+    with serving(tmp_path, sections) as thin, serving(tmp_path, sections | {"limits": {"read_memory": 0}}) as routes:
         for blob in BLOBS:
             thin.push_blob(REPO, blob)
         thin.push_blob(OTHER, LAYER)
@@ -141,9 +150,9 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, pair: Pair) -> Iterator[Service]:
+def elsewhere(tmp_path: Path, pair: Pair, sections: Sections) -> Iterator[Service]:
     """A third process on the same storage and database."""
-    with serving(tmp_path) as service:
+    with serving(tmp_path, sections) as service:
         yield service
 
 

@@ -12,14 +12,6 @@ from registry.database.migrate import upgrade_database
 from tests.database.postgresql import Cluster
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """One server for all tests."""
-    running = Cluster()
-    yield running
-    running.remove()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of an empty database."""

@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from registry.database import blobs, manifest_bodies
 from registry.database.engine import Database
 from registry.database.errors import SchemaTooNew
 from registry.database.migrate import HEAD, UpgradeReport, configuration, upgrade, upgrade_database
@@ -103,3 +104,16 @@ def test_processes_that_start_together_migrate_once(url: str) -> None:
         pool.join()
     assert [report.after for report in reports] == [HEAD] * 3
     assert upgrade(url) == UpgradeReport(HEAD, HEAD)
+
+
+def test_what_the_release_before_has_written_stays(database: Database) -> None:
+    config = configuration()
+    with database.schema() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    with database.write() as transaction:
+        blob = blobs.put(transaction, f"sha256:{'0' * 64}", size=1, leased_until=0)
+    assert upgrade_database(database) == UpgradeReport("0001", HEAD)
+    with database.write() as transaction:
+        manifest_bodies.put(transaction, blob, b"{}")
+        assert manifest_bodies.find(transaction, f"sha256:{'0' * 64}") == b"{}"

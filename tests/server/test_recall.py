@@ -91,13 +91,19 @@ ENDING = {"HTTP/1.0", "an upgrade", "the last of a connection"}
 """These end their connection by themselves."""
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RegistryProcess, RegistryProcess]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RegistryProcess, RegistryProcess]]:
     """Two processes on one storage and one database, the second without a memory of reads."""
     directory = tmp_path_factory.mktemp("recall")
     (directory / "routes").mkdir()
-    with RegistryProcess(directory) as remembering:
+    database: dict[str, dict[str, object]] = {}
+    if request.param == "postgresql":
+        database["database"] = {"url": request.getfixturevalue("cluster").create()}
+    with RegistryProcess(directory, database) as remembering:
         root: dict[str, dict[str, object]] = {
+            **database,
             "storage": {"root_directory": str(remembering.root)},
             "limits": {"read_memory": 0},
         }
@@ -240,14 +246,14 @@ def test_a_remembered_read_is_answered_before_data_received_returns(service: Ser
 def test_a_look_at_the_database_is_shared_only_by_what_waited_when_the_turn_began(service: Service) -> None:
     service.call("GET", MANIFEST)
     looks: list[int | None] = []
-    currency = service.edge.memory._currency._inner
+    currency = cast("Any", service.edge.memory)._currency._inner
     mark = currency.mark
 
     def counted() -> int | None:
         looks.append(mark())
         return looks[-1]
 
-    currency.mark = counted  # type: ignore[method-assign]
+    currency.mark = counted
 
     async def looks_for(*arriving: tuple[int, bytes]) -> int:
         before = len(looks)
@@ -315,7 +321,7 @@ def test_no_more_is_read_of_who_sends_faster_than_it_is_answered(service: Servic
 
 def test_a_database_that_cannot_be_asked_is_not_the_clients_fault(service: Service) -> None:
     service.call("GET", MANIFEST)
-    service.edge.memory._currency.close()
+    cast("Any", service.edge.memory)._currency.close()
 
     async def story() -> None:
         protocol, wire = _connect(service)

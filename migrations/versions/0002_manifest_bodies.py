@@ -1,0 +1,27 @@
+"""The bytes of manifests, for stores that are far away. What the release before does not write is read from storage."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "manifest_body",
+        sa.Column("blob_id", Id, autoincrement=False, nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["blob_id"], ["blob.id"], name=op.f("fk_manifest_body_blob_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("blob_id", name=op.f("pk_manifest_body")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("manifest_body")
