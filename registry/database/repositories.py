@@ -24,15 +24,17 @@ class RepositoryRow(NamedTuple):
     """The last change that ``index.json`` holds."""
     signature: str
     """Of ``index.json`` as this registry last wrote or read it."""
+    looked_at: float
+    """When a process last compared it with storage, where that costs a request (seconds since the epoch)."""
 
 
-_COLUMNS = "id, name, version, sequence, folded, signature"
+_COLUMNS = "id, name, version, sequence, folded, signature, looked_at"
 _FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
 _GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
 _LOCK = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", locking="repository")  # noqa: S608 - constant columns
 _CREATE = Statement(
-    "INSERT INTO repository (name, version, sequence, folded, signature, created_at)"
-    " VALUES (:name, :version, 0, 0, :signature, :now) ON CONFLICT (name) DO NOTHING"
+    "INSERT INTO repository (name, version, sequence, folded, signature, created_at, looked_at)"
+    " VALUES (:name, :version, 0, 0, :signature, :now, :now) ON CONFLICT (name) DO NOTHING"
 )
 _ALLOT = Statement(
     f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"  # noqa: S608
@@ -51,6 +53,7 @@ _SET_RECONCILED = Statement(
     "UPDATE repository SET sequence = :sequence, folded = :folded, signature = :signature, version = version + 1"
     " WHERE id = :id"
 )
+_SET_LOOKED = Statement("UPDATE repository SET looked_at = :now WHERE id = :id AND looked_at < :now")
 _SET_SIGNATURE = Statement("UPDATE repository SET signature = :signature WHERE id = :id")
 _PAGE = Statement("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
 _NAMES = Statement("SELECT name FROM repository ORDER BY name")
@@ -85,7 +88,7 @@ def lock(connection: Transaction, repository_id: int) -> RepositoryRow | None:
 def create(connection: Transaction, name: str, *, signature: str, now: float) -> RepositoryRow:
     """The repository called ``name``, made when it is absent.
 
-    Its version begins with the time, so that one that was removed and made again never has a version twice.
+    Whoever makes it has looked for it on storage. Its version begins with the time, so that one that was removed and made again never has a version twice.
     """
     connection.execute(_CREATE, {"name": name, "version": int(now * 1_000_000), "signature": signature, "now": now})
     row = find(connection, name)
@@ -118,6 +121,11 @@ def set_reconciled(connection: Transaction, repository_id: int, *, sequence: int
     """Note what a reconciliation found, and raise the version."""
     values = {"id": repository_id, "sequence": sequence, "folded": folded, "signature": signature}
     connection.execute(_SET_RECONCILED, values)
+
+
+def set_looked(connection: Transaction, repository_id: int, *, now: float) -> None:
+    """Note that the repository was compared with storage."""
+    connection.execute(_SET_LOOKED, {"id": repository_id, "now": now})
 
 
 def page(connection: Transaction, *, last: str, count: int) -> list[str]:

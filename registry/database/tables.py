@@ -46,6 +46,7 @@ repository = Table(
     Column("folded", BigInteger, nullable=False, server_default="0"),  # the last change that index.json holds
     Column("signature", Text, nullable=False, server_default=""),  # of index.json, as we last wrote or read it
     Column("created_at", Double, nullable=False),
+    Column("looked_at", Double, nullable=False, server_default="0"),  # when it was last compared with a far storage
     UniqueConstraint("name"),
 )
 

@@ -44,6 +44,7 @@ class Repositories:
         self._reconciliation = reconciliation
         self._looked: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._lock = threading.Lock()
+        self._began = stores.clock()
 
     def touch(self, name: str) -> RepositoryRow | None:
         """The repository, reconciled with storage; None when it does not exist.
@@ -65,8 +66,7 @@ class Repositories:
                 )
                 message = f"repository {name} could not be read from storage; see the log, then try again"
                 raise Unavailable(message, headers={"Retry-After": "5"}) from error
-            with self._lock:
-                self._looked[name] = time.monotonic()
+            self._note_look(name, row)
             return row
 
     def require(self, name: str) -> RepositoryRow:
@@ -127,10 +127,25 @@ class Repositories:
         with self._lock:
             looked = self._looked.get(name)
         if looked is None:
-            return False
+            return self._is_looked_at_by_another(name, row)
         if self._stores.driver.capabilities.outside_writers:
             return row is not None and time.monotonic() - looked < LOOK_SECONDS
         return row is not None or time.monotonic() - looked < LOOK_SECONDS
+
+    def _is_looked_at_by_another(self, name: str, row: RepositoryRow | None) -> bool:
+        """Whether a process has looked since this one began: a copy of the database that is older would not say so."""
+        if row is None or row.looked_at <= self._began or self._stores.driver.capabilities.cheap_stat:
+            return False
+        with self._lock:
+            self._looked[name] = time.monotonic()
+        return True
+
+    def _note_look(self, name: str, row: RepositoryRow | None) -> None:
+        with self._lock:
+            self._looked[name] = time.monotonic()
+        if row is not None and not self._stores.driver.capabilities.cheap_stat:
+            with self._stores.database.write() as connection:
+                repository_rows.set_looked(connection, row.id, now=self._stores.clock())
 
     def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:
         with self._lock:

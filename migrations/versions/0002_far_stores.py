@@ -1,4 +1,7 @@
-"""The bytes of manifests, for stores that are far away. What the release before does not write is read from storage."""
+"""For stores that are far away: the bytes of manifests, and when a repository was last looked at on storage.
+
+What the release before does not write is asked of storage.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    op.add_column("repository", sa.Column("looked_at", sa.Double(), server_default="0", nullable=False))
     op.create_table(
         "manifest_body",
         sa.Column("blob_id", Id, autoincrement=False, nullable=False),
@@ -25,3 +29,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("manifest_body")
+    op.drop_column("repository", "looked_at")
