@@ -88,7 +88,8 @@ def lock(connection: Transaction, repository_id: int) -> RepositoryRow | None:
 def create(connection: Transaction, name: str, *, signature: str, now: float) -> RepositoryRow:
     """The repository called ``name``, made when it is absent.
 
-    Whoever makes it has looked for it on storage. Its version begins with the time, so that one that was removed and made again never has a version twice.
+    Whoever makes it has looked for it on storage. Its version begins with the time, so that one that was removed and
+    made again never has a version twice.
     """
     connection.execute(_CREATE, {"name": name, "version": int(now * 1_000_000), "signature": signature, "now": now})
     row = find(connection, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,6 +14,7 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.verification import is_intact
+from registry.images.verifying_reader import VerifyingReader
 from registry.oci.errors import BlobUnknown, Unsupported
 from registry.storage.errors import PathNotFound
 
@@ -46,6 +48,8 @@ class HeldBlob:
     """Seconds since the epoch until which it is safe from collection."""
     version: int
     """Of the repository, read before its rows."""
+    is_verified: bool
+    """Somebody has hashed the bytes."""
 
 
 class Blobs:
@@ -69,19 +73,23 @@ class Blobs:
         key = self._stores.layout.blob(name, digest)
         if self._stores.driver.capabilities.cheap_stat:
             self._stat(key, held.size)
-        return HeldBlob(digest, held.size, key, self._lease(held), repository.version)
+        return HeldBlob(
+            digest, held.size, key, self._lease(held), repository.version, is_verified=held.verified_at is not None
+        )
 
     def open(self, name: str, digest: Digest) -> HeldBlob:
-        """The blob, hashed if nobody has done that yet, for GET; ``read`` gives its bytes.
+        """The blob for GET; ``read`` gives its bytes, hashed before or, where reading is dear, on their way.
 
         Raises BlobUnknown, NameUnknown.
         """
         repository = self._repositories.require(name)
         held = self._held(repository, digest)
         key = self._stores.layout.blob(name, digest)
-        if held.verified_at is None:
+        is_verified = held.verified_at is not None
+        if not is_verified and self._stores.driver.capabilities.cheap_stat:
             self._verify(repository, digest, key)
-        return HeldBlob(digest, held.size, key, held.leased_until, repository.version)
+            is_verified = True
+        return HeldBlob(digest, held.size, key, held.leased_until, repository.version, is_verified)
 
     def read(self, blob: HeldBlob, *, offset: int = 0, length: int | None = None) -> ObjectReader:
         """The bytes. Raises BlobUnknown when they are gone: from then it is unknown until the next push (I6)."""
@@ -94,7 +102,9 @@ class Blobs:
             reader.close()
             self._note_loss(blob.digest, blob_rows.MISSING)
             raise BlobUnknown
-        return reader
+        if blob.is_verified or offset or length is not None:
+            return reader
+        return VerifyingReader(reader, blob.digest, partial(self._note_verified, blob))
 
     def mount(self, name: str, digest: Digest, source: str | None) -> bool:
         """Make a blob of ``source`` (None: of any repository) one of ``name`` without moving bytes.
@@ -106,7 +116,9 @@ class Blobs:
             return False
         repository = self._repositories.ensure(name)
         try:
-            self._publication.publish(repository, digest, found.size, self._put_from(found))
+            self._publication.publish(
+                repository, digest, found.size, self._put_from(found), is_verified=found.is_verified
+            )
         except PathNotFound:
             return False
         return True
@@ -229,6 +241,15 @@ class Blobs:
             with self._stores.database.write() as connection:
                 blob_rows.set_verified(connection, place.id, now=self._stores.clock())
 
+    def _note_verified(self, blob: HeldBlob, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
+        if not right:
+            self._note_loss(blob.digest, blob_rows.QUARANTINED)
+            return
+        with self._stores.database.write() as connection:
+            place = blob_rows.location_at(connection, self._stores.driver.name, blob.key)
+            if place is not None:
+                blob_rows.set_verified(connection, place.id, now=self._stores.clock())
+
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""
         with self._stores.database.write() as connection:
@@ -264,8 +285,8 @@ class Blobs:
             if repository is None:
                 continue
             try:
-                held = self.find(name, digest)
-                self.open(name, digest)
+                self.find(name, digest)
+                held = self.open(name, digest)
             except BlobUnknown:
                 continue
             return held

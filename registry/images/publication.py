@@ -54,13 +54,21 @@ class Publication:
         self._removal = removal
 
     def publish(
-        self, repository: RepositoryRow, digest: Digest, size: int, put: Put, commit: Commit | None = None
+        self,
+        repository: RepositoryRow,
+        digest: Digest,
+        size: int,
+        put: Put,
+        commit: Commit | None = None,
+        *,
+        is_verified: bool = True,
     ) -> None:
         """Make ``digest`` a member of ``repository``.
 
         The bytes are durable first; then blob, location, membership and lease are written in one transaction, together
         with what ``commit`` adds.
-        ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none.
+        ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none. Unless
+        ``is_verified`` nobody has hashed what it puts.
         Raises Unavailable when deleters of the same digest do not let go.
         """
         key = self._stores.layout.blob(repository.name, digest)
@@ -70,7 +78,7 @@ class Publication:
                 time.sleep(POLL)
                 continue
             stat, own = self._place(key, size, put, before, there, others)
-            older = self._commit(repository, digest, key, stat, before, commit)
+            older = self._commit(repository, digest, key, stat, before, commit, is_verified=is_verified)
             if older is None:
                 continue
             if own:
@@ -125,6 +133,8 @@ class Publication:
         stat: ObjectStat,
         before: BlobRow | None,
         commit: Commit | None,
+        *,
+        is_verified: bool,
     ) -> list[LocationRow] | None:
         """Write the rows. Returns the places that had these bytes before ``key`` did.
 
@@ -143,8 +153,15 @@ class Publication:
                     return None
             until = now + stores.rules.lease
             blob_id = blob_rows.put(connection, digest, size=stat.size, leased_until=until)
+            verified_at = now if is_verified else (there.verified_at if there is not None else None)
             blob_rows.put_location(
-                connection, blob_id, store=store, key=key, size=stat.size, signature=stat.signature, verified_at=now
+                connection,
+                blob_id,
+                store=store,
+                key=key,
+                size=stat.size,
+                signature=stat.signature,
+                verified_at=verified_at,
             )
             blob_rows.join(connection, repository.id, blob_id, now=now)
             if commit is not None:

@@ -1,0 +1,54 @@
+"""Reading bytes that nobody has hashed yet: hashed on their way, and cut before their end if they are wrong (I6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from registry.oci.digest import Digest, new_hasher
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from registry.storage.driver import ObjectReader
+
+
+class VerifyingReader:
+    """See ObjectReader. Of a whole object; its last bytes are given away when all of them are known to be right."""
+
+    def __init__(self, inner: ObjectReader, digest: Digest, on_end: Callable[[bool], None]) -> None:
+        """``on_end`` hears, once, whether the bytes are those of ``digest``."""
+        self.stat = inner.stat
+        self._inner = inner
+        self._digest = digest
+        self._on_end = on_end
+        self._hasher = new_hasher(digest.algorithm)
+        self._left = inner.stat.size
+
+    def read(self, size: int) -> bytes:
+        """See ObjectReader. Raises StorageError in place of the last bytes when these are not the right ones."""
+        data = self._inner.read(size)
+        if not data:
+            return data
+        self._hasher.update(data)
+        self._left -= len(data)
+        if self._left == 0:
+            right = Digest.from_hasher(self._hasher) == self._digest
+            self._on_end(right)
+            if not right:
+                raise StorageError(self._digest, "the object has other bytes than its name says")
+        return data
+
+    def fileno(self) -> int | None:
+        """Nobody may go around the hash."""
+        return None
+
+    def close(self) -> None:
+        """See ObjectReader."""
+        self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
