@@ -16,6 +16,7 @@ from tests.tools import require_tools
 
 OWNER = "postgres"
 """PostgreSQL refuses to run as root; Debian makes this user for it."""
+_SETTINGS = "stowage.conf"
 
 
 class Cluster:
@@ -40,6 +41,8 @@ class Cluster:
         if not (self._data / "PG_VERSION").exists():
             arguments = ["--auth=trust", f"--username={OWNER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
             self._run(programs["initdb"], *arguments, f"--pgdata={self._data}")
+            with (self._data / "postgresql.conf").open("a") as file:
+                file.write(f"include '{_SETTINGS}'\n")
         settings = {
             "listen_addresses": HOST if tcp else "",
             "unix_socket_directories": "" if tcp else str(self._directory),
@@ -48,9 +51,8 @@ class Cluster:
             "max_connections": "200",
             "shared_buffers": "16MB",
         }
-        # The last of several settings holds, so that a cluster that is used again gets these.
-        with (self._data / "postgresql.conf").open("a") as file:
-            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+        lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
+        (self._data / _SETTINGS).write_text("".join(lines))
         self.start()
 
     def start(self) -> None:
