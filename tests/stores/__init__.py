@@ -1,1 +1,1 @@
-"""Long runs: kills at random instants, several workers, readers and writers beside the registry."""
+"""Stores, database servers and proxies that tests run registries over, and in front of them."""

@@ -6,6 +6,7 @@ import hashlib
 import io
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -258,6 +259,22 @@ def test_a_proxy_that_stops_and_starts_again_serves(proxy: FaultProxy, client: S
         client.head_bucket(Bucket=bucket)
     proxy.start()
     client.head_bucket(Bucket=bucket)
+
+
+def test_many_clients_at_once_each_get_their_own_answers(proxy: FaultProxy, store: S3Server, bucket: str) -> None:
+    client = store.client(proxy.url, max_pool_connections=8, retries={"total_max_attempts": 5, "mode": "standard"})
+    rule = proxy.fail("PutObject", status=None, times=5)
+
+    def life(number: int) -> bool:
+        data = str(number).encode() * 50_000
+        client.put_object(Bucket=bucket, Key=f"many/{number}", Body=data)
+        return client.get_object(Bucket=bucket, Key=f"many/{number}")["Body"].read() == data
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        assert all(pool.map(life, range(40)))
+    assert rule.hits == 5
+    assert proxy.counts()["GET", "GetObject"] == 40
+    assert proxy.counts()["PUT", "PutObject"] == 45
 
 
 def test_large_bodies_stream_both_ways(proxy: FaultProxy, store: S3Server, bucket: str) -> None:

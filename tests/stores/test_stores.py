@@ -78,6 +78,12 @@ def test_a_gcs_store_behind_the_fault_proxy(tmp_path: Path) -> None:
         status, said = call(proxy.port, "GET", f"/storage/v1/b/{bucket}/o/a?alt=media")
         assert (status, said["error"]["code"]) == (503, 503)
         assert call(proxy.port, "GET", f"/storage/v1/b/{bucket}/o/a?alt=media") == (200, b"hello")
+        connection = http.client.HTTPConnection(proxy.address, timeout=10)
+        for size in (300_000, 0, 7):  # one connection, bodies whose length nobody says before their end
+            connection.request("POST", upload, (b"x" * size, b"y" * 5), encode_chunked=True)
+            assert int(json.loads(connection.getresponse().read())["size"]) == size + 5
+        connection.close()
+        assert call(proxy.port, "GET", f"/storage/v1/b/{bucket}/o/a?alt=media") == (200, b"x" * 7 + b"y" * 5)
         proxy.strip = {"ifGenerationMatch"}
         assert call(proxy.port, "POST", f"{upload}&ifGenerationMatch=0", b"other")[0] == 200
         assert proxy.kinds() == ["InsertObject", "GetObject"]
