@@ -1,6 +1,8 @@
 # make run    virtual environment, install, serve on 127.0.0.1:5000        make lint   ruff, mypy, layers
 # make test   all tests but the long ones, at most five minutes            make bench  the table of docs/performance.md
 # make clients, make conformance, make soak: the long ones; they need the programs that .ci/run installs
+# make clients ARGS='--backend s3-postgresql': the same over two replicas, S3 and PostgreSQL; or gcs-sqlite
+# make dev-s3   two replicas behind nginx over an S3 store and PostgreSQL of their own, until Ctrl-C
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
@@ -8,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: run test lint format bench conformance clients soak clean
+.PHONY: run test lint format bench conformance clients soak dev-s3 clean
 
 run: $(VENV)/.installed
 	$(BIN)/registry serve $(if $(CONFIG),--config $(CONFIG))
@@ -38,6 +40,9 @@ clients: $(VENV)/.developed
 soak: $(VENV)/.developed
 	SOAK=$(or $(SOAK),full) $(BIN)/pytest -m soak $(ARGS)
 	$(if $(filter sample,$(SOAK)),,MODEL_EXAMPLES=500 $(BIN)/pytest -n $(JOBS) tests/model)
+
+dev-s3: $(VENV)/.developed
+	@$(BIN)/python -m tests.stores.dev $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -1,4 +1,8 @@
-"""What holds for every test: a PostgreSQL server, the ``tools`` marker, and that ``REQUIRE_TOOLS=1`` forbids skips."""
+"""What holds for every test: the ``tools`` marker, ``--backend``, and that ``REQUIRE_TOOLS=1`` lets no skip pass.
+
+``--backend`` says what the registries of the client and conformance tests run over (``tests/stores/backends.py``).
+Tests marked ``local_storage`` are not selected for other backends: they are about what only a local directory has.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.database.postgresql import Cluster
+from tests.stores.postgresql import Cluster
 from tests.tools import require_tools
 
 if TYPE_CHECKING:
@@ -15,7 +19,45 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
+    from tests.stores.backends import Backend
+
+LOCAL = "local"
+OTHERS = ("s3-postgresql", "gcs-sqlite")
+
 _skipped: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        choices=(LOCAL, *OTHERS),
+        default=LOCAL,
+        help="what the registries of the client and conformance tests run over (default: local)",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    name = config.getoption("--backend")
+    return None if name == LOCAL else f"backend: {name}; tests marked local_storage are not selected"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--backend") == LOCAL:
+        return
+    left_out = [item for item in items if item.get_closest_marker("local_storage")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """Makes the registries of this run; what they share is started with the first."""
+    from tests.stores.backends import BACKENDS
+
+    made = BACKENDS[request.config.getoption("--backend")](tmp_path_factory.mktemp("backend"))
+    yield made
+    made.close()
 
 
 def _strict() -> bool:

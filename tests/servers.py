@@ -18,7 +18,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +33,50 @@ LOG_TAIL = 6000  # bytes of the log that a failing test shows
 
 class ServerError(AssertionError):
     """A server did not start or stop as it must; the message ends with the tail of its log."""
+
+
+class Registry(Protocol):
+    """A registry that a test talks to, whatever it runs over and however many processes it is."""
+
+    @property
+    def address(self) -> str:
+        """``host:port``, as it stands in an image reference."""
+
+    @property
+    def port(self) -> int:
+        """The port of ``address``."""
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and neither stopped nor killed since."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def start(self) -> None:
+        """Return once it answers."""
+
+    def stop(self) -> None:
+        """Stop cleanly."""
+
+    def kill(self) -> None:
+        """SIGKILL to every process."""
+
+    def restart(self) -> None:
+        """Stop cleanly when running, then start again on the same storage, port and configuration."""
+
+    def peak_memory(self) -> int:
+        """Return an upper bound of what one server's processes ever had resident together, in bytes."""
+
+    def log_tail(self) -> str:
+        """Return the end of what it logged."""
 
 
 def program() -> list[str]:

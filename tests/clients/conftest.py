@@ -11,20 +11,24 @@ from tests.clients.client import Client
 from tests.clients.layouts import Layout, random_bytes, tar
 from tests.clients.wire import Wire
 from tests.servers import RegistryProcess
+from tests.stores.replicas import Replicas
 from tests.tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
+    from tests.servers import Registry
+    from tests.stores.backends import Backend
+
 PushLayout: TypeAlias = "Callable[[Path, str, str], None]"
 """Directory of a layout, tag in it, and the reference to push to."""
 
 
 @pytest.fixture(scope="module")
-def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
+def registry_server(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry with default settings that the tests of a module share; each uses repositories of its own."""
-    server = RegistryProcess(tmp_path_factory.mktemp("registry"))
+    server = backend.registry(tmp_path_factory.mktemp("registry"))
     server.start()
     try:
         yield server
@@ -33,7 +37,14 @@ def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regist
 
 
 @pytest.fixture
-def wire(registry_server: RegistryProcess) -> Wire:
+def storage_root(registry_server: Registry) -> Path:
+    """The directory with that registry's content, for tests marked ``local_storage``."""
+    assert isinstance(registry_server, RegistryProcess)
+    return registry_server.root
+
+
+@pytest.fixture
+def wire(registry_server: Registry) -> Wire:
     """The same registry over bare HTTP."""
     return Wire(registry_server.address)
 
@@ -81,6 +92,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, RegistryProcess):
+            if isinstance(value, RegistryProcess | Replicas):
                 report.sections.append((f"log of {value.url}", value.log_tail()))
     return report

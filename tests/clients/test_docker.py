@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.clients.client import Client
     from tests.clients.conftest import PushLayout
     from tests.clients.wire import Wire
-    from tests.servers import RegistryProcess
+    from tests.servers import Registry
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("docker", "dockerd")]
 
@@ -36,7 +36,7 @@ def docker(daemon: DockerDaemon, tmp_path: Path) -> Client:
 
 
 @pytest.fixture
-def host(registry_server: RegistryProcess) -> str:
+def host(registry_server: Registry) -> str:
     """The name that a developer types: docker speaks HTTP to localhost without being told."""
     return f"localhost:{registry_server.port}"
 

@@ -10,7 +10,6 @@ import pytest
 
 from tests.clients.layouts import LAYER, Layout, blob_path, random_bytes
 from tests.clients.wire import Wire
-from tests.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.clients.client import Client
     from tests.clients.layouts import Descriptor
+    from tests.stores.backends import Backend
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("crane"), pytest.mark.timeout(400)]
 
@@ -56,11 +56,11 @@ def write_layer(layout: Layout) -> Descriptor:
     return {"mediaType": LAYER, "digest": name, "size": SIZE}
 
 
-def test_a_layer_of_three_gibibytes(new_client: Callable[[str], Client], place: Path) -> None:
+def test_a_layer_of_three_gibibytes(backend: Backend, new_client: Callable[[str], Client], place: Path) -> None:
     source = Layout(place / "source")
     layer = write_layer(source)
     source.tag("1", source.image([], extra_layers=[layer]))
-    with RegistryProcess(place / "registry") as server:
+    with backend.registry(place / "registry") as server:
         new_client("crane").run("push", source.directory, f"{server.address}/large/layer:1", timeout=200)
         shutil.rmtree(source.directory)
         assert Wire(server.address).manifest("large/layer", "1").json()["layers"] == [layer]

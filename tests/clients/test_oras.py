@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from tests.clients.client import Client
     from tests.clients.wire import Wire
-    from tests.servers import RegistryProcess
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("oras")]
 PLAIN = "--plain-http"
@@ -109,13 +108,14 @@ def test_a_recursive_copy_takes_the_referrers_along(oras: Client, wire: Wire, tm
     assert wire.content("oras/target", "1-back") == layout_content(tmp_path / "layout", "1")
 
 
+@pytest.mark.local_storage("another program uses the directory of a repository")
 def test_the_directory_of_a_repository_is_a_layout_that_oras_copies(
-    oras: Client, wire: Wire, registry_server: RegistryProcess, tmp_path: Path
+    oras: Client, wire: Wire, storage_root: Path, tmp_path: Path
 ) -> None:
     reference = f"{wire.address}/oras/disk:1"
     subject = push(oras, reference)
     note = attach(oras, reference)
-    repository = registry_server.root / "oras/disk"
+    repository = storage_root / "oras/disk"
     until(lambda: has_tag(repository, "1"), "the tag stands in index.json")
     until(lambda: note in (repository / "index.json").read_text(), "the referrer stands in index.json")
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from tests.clients.client import Client
     from tests.clients.wire import Wire
-    from tests.servers import RegistryProcess
+    from tests.servers import Registry
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("regctl")]
 CHUNK = 65_536
 
 
 @pytest.fixture
-def regctl(new_client: Callable[[str], Client], registry_server: RegistryProcess) -> Client:
+def regctl(new_client: Callable[[str], Client], registry_server: Registry) -> Client:
     """A regctl that sends every blob of more than one chunk in chunks."""
     client = new_client("regctl")
     sizes = (f"--blob-chunk={CHUNK}", f"--blob-max={CHUNK}")
@@ -41,9 +41,7 @@ def test_an_index_comes_back_byte_for_byte(regctl: Client, wire: Wire, layout: L
     assert f"docker-content-digest: {digest}" in regctl.run("manifest", "head", "--format=headers", name).lower()
 
 
-def test_a_blob_arrives_in_many_chunks(
-    regctl: Client, wire: Wire, registry_server: RegistryProcess, tmp_path: Path
-) -> None:
+def test_a_blob_arrives_in_many_chunks(regctl: Client, wire: Wire, registry_server: Registry, tmp_path: Path) -> None:
     data = random_bytes(10 * CHUNK + 1234, "chunks")
     digest = digest_of(data)
     said = regctl.execute("blob", "put", "-v", "trace", f"{wire.address}/regctl/chunks", stdin=data)

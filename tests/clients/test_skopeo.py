@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from tests.clients.client import Client
     from tests.clients.wire import Wire
-    from tests.servers import RegistryProcess
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("skopeo")]
 TO = "--dest-tls-verify=false"
@@ -117,24 +116,26 @@ def test_a_second_repository_mounts_what_the_first_has(skopeo: Client, wire: Wir
     assert wire.content("skopeo/mount/second", "1") == layout_content(layout.directory, "single")
 
 
+@pytest.mark.local_storage("another program uses the directory of a repository")
 def test_the_directory_of_a_repository_is_a_layout_that_skopeo_reads(
-    skopeo: Client, wire: Wire, registry_server: RegistryProcess, layout: Layout, tmp_path: Path
+    skopeo: Client, wire: Wire, storage_root: Path, layout: Layout, tmp_path: Path
 ) -> None:
     skopeo.run("copy", TO, "--all", EXACT, f"oci:{layout.directory}:multi", f"docker://{wire.address}/skopeo/disk:1")
-    repository = registry_server.root / "skopeo/disk"
+    repository = storage_root / "skopeo/disk"
     until(lambda: has_tag(repository, "1"), "the tag stands in index.json")
     skopeo.run("copy", "--all", f"oci:{repository}:1", f"oci:{tmp_path}/clean:1")
     assert layout_content(tmp_path / "clean") == layout_content(layout.directory, "multi")
 
 
+@pytest.mark.local_storage("another program uses the directory of a repository")
 def test_skopeo_reads_the_directory_while_the_registry_writes_to_it(
-    skopeo: Client, new_client: Callable[[str], Client], wire: Wire, registry_server: RegistryProcess, tmp_path: Path
+    skopeo: Client, new_client: Callable[[str], Client], wire: Wire, storage_root: Path, tmp_path: Path
 ) -> None:
     made = Layout(tmp_path / "versions")
     for number in range(12):
         made.tag(f"v{number}", made.image([tar({"version": random_bytes(20_000, number)})]))
     reference = f"docker://{wire.address}/skopeo/busy"
-    repository = registry_server.root / "skopeo/busy"
+    repository = storage_root / "skopeo/busy"
     skopeo.run("copy", TO, EXACT, f"oci:{made.directory}:v0", f"{reference}:v0")
     until(lambda: has_tag(repository, "v0"), "the first tag stands in index.json")
     reader = new_client("skopeo")
@@ -149,16 +150,17 @@ def test_skopeo_reads_the_directory_while_the_registry_writes_to_it(
     assert sorted(wire.tags("skopeo/busy")) == sorted(f"v{number}" for number in range(12))
 
 
+@pytest.mark.local_storage("another program uses the directory of a repository")
 @pytest.mark.parametrize("known", [True, False], ids=["in a known repository", "in a new repository"])
 def test_an_image_that_skopeo_places_on_disk_is_served_without_a_restart(
-    skopeo: Client, wire: Wire, registry_server: RegistryProcess, layout: Layout, known: bool
+    skopeo: Client, wire: Wire, storage_root: Path, layout: Layout, known: bool
 ) -> None:
     name = f"skopeo/placed-{known}".lower()
     if known:
         skopeo.run("copy", TO, EXACT, f"oci:{layout.directory}:single", f"docker://{wire.address}/{name}:pushed")
-        repository = registry_server.root / name
+        repository = storage_root / name
         until(lambda: has_tag(repository, "pushed"), "the tag stands in index.json")
-    skopeo.run("copy", "--all", f"oci:{layout.directory}:multi", f"oci:{registry_server.root}/{name}:placed")
+    skopeo.run("copy", "--all", f"oci:{layout.directory}:multi", f"oci:{storage_root}/{name}:placed")
     until(lambda: wire.has(name, "placed"), "the placed image is served")
     assert wire.content(name, "placed") == layout_content(layout.directory, "multi")
     assert wire.tags(name) == (["placed", "pushed"] if known else ["placed"])

@@ -8,20 +8,21 @@ import pytest
 
 from tests.clients.layouts import Layout, digest_of, layout_content, random_bytes, tar
 from tests.clients.wire import Wire
-from tests.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.clients.client import Client
+    from tests.servers import Registry
+    from tests.stores.backends import Backend
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("crane", "regctl")]
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    server = RegistryProcess(tmp_path_factory.mktemp("workers"), {"http": {"workers": 2}})
+def two_workers(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    server = backend.registry(tmp_path_factory.mktemp("workers"), {"http": {"workers": 2}})
     server.start()
     try:
         yield server
@@ -30,7 +31,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryPr
 
 
 def test_pushes_of_many_tags_at_the_same_time_are_all_kept(
-    two_workers: RegistryProcess, new_client: Callable[[str], Client], tmp_path: Path
+    two_workers: Registry, new_client: Callable[[str], Client], tmp_path: Path
 ) -> None:
     wire = Wire(two_workers.address)
     shared = tar({"shared": random_bytes(100_000, "shared")})
@@ -52,7 +53,7 @@ def test_pushes_of_many_tags_at_the_same_time_are_all_kept(
 
 
 def test_blobs_in_chunks_from_several_clients(
-    two_workers: RegistryProcess, new_client: Callable[[str], Client], tmp_path: Path
+    two_workers: Registry, new_client: Callable[[str], Client], tmp_path: Path
 ) -> None:
     blobs = [random_bytes(700_000, number) for number in range(4)]
     running = []

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tests.clients.client import Client
     from tests.clients.conftest import PushLayout
     from tests.clients.wire import Wire
-    from tests.servers import RegistryProcess
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("umoci", "skopeo")]
 
@@ -41,18 +40,19 @@ def made(umoci: Client, tmp_path: Path) -> Path:
     return layout
 
 
+@pytest.mark.local_storage("another program uses the directory of a repository")
 def test_an_image_is_unpacked_from_the_directory_of_its_repository(
     umoci: Client,
     push_layout: PushLayout,
     wire: Wire,
-    registry_server: RegistryProcess,
+    storage_root: Path,
     made: Path,
     tmp_path: Path,
 ) -> None:
     push_layout(made, "1", f"{wire.address}/umoci/app:1")
     assert wire.content("umoci/app", "1") == layout_content(made, "1")
 
-    repository = registry_server.root / "umoci/app"
+    repository = storage_root / "umoci/app"
     until(lambda: has_tag(repository, "1"), "the tag stands in index.json")
     assert umoci.run("ls", "--layout", repository) == "1"
     history = umoci.json("stat", "--image", f"{repository}:1", "--json")["history"]
@@ -66,16 +66,17 @@ def test_an_image_is_unpacked_from_the_directory_of_its_repository(
     assert config["annotations"]["made"] == "by umoci"
 
 
+@pytest.mark.local_storage("another program uses the directory of a repository")
 def test_an_image_that_umoci_makes_in_a_live_repository_is_served(
     umoci: Client,
     push_layout: PushLayout,
     wire: Wire,
-    registry_server: RegistryProcess,
+    storage_root: Path,
     made: Path,
     tmp_path: Path,
 ) -> None:
     push_layout(made, "1", f"{wire.address}/umoci/live:1")
-    repository = registry_server.root / "umoci/live"
+    repository = storage_root / "umoci/live"
     until(lambda: has_tag(repository, "1"), "the tag stands in index.json")
     umoci.run("config", "--image", f"{repository}:1", "--tag", "2", "--config.label", "changed=on disk")
     until(lambda: wire.has("umoci/live", "2"), "what umoci wrote is served")

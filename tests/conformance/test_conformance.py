@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conformance import program
-from tests.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+    from tests.servers import Registry
+    from tests.stores.backends import Backend
 
 pytestmark = pytest.mark.conformance
 
@@ -23,9 +25,9 @@ LEAST = 980  # judged requests; the number depends a little on how uploads are a
 
 
 @pytest.fixture
-def registry(tmp_path: Path, request: pytest.FixtureRequest) -> Generator[RegistryProcess]:
+def registry(backend: Backend, tmp_path: Path, request: pytest.FixtureRequest) -> Generator[Registry]:
     """A fresh registry; the parameter overrides sections of its configuration."""
-    with RegistryProcess(tmp_path / "registry", getattr(request, "param", None)) as server:
+    with backend.registry(tmp_path / "registry", getattr(request, "param", None)) as server:
         yield server
 
 
@@ -49,26 +51,26 @@ def check(report: program.Report, disabled: set[str], capsys: pytest.CaptureFixt
     indirect=True,
 )
 def test_everything_but_sparse_manifests_passes(
-    registry: RegistryProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check(program.run(registry.address, tmp_path / "results"), SPARSE, capsys)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_everything_passes_where_missing_references_are_accepted(
-    tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
+    backend: Backend, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config: dict[str, dict[str, Any]] = {
         "http": {"workers": workers},
         "manifests": {"missing_blobs": "accept", "missing_manifests": "accept"},
     }
-    with RegistryProcess(tmp_path / "registry", config) as server:
+    with backend.registry(tmp_path / "registry", config) as server:
         report = program.run(server.address, tmp_path / "results", {"OCI_DATA_SPARSE": "true"})
     check(report, set(), capsys)
 
 
 def test_a_second_run_on_the_same_storage_passes(
-    registry: RegistryProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program.run(registry.address, tmp_path / "first")
     registry.restart()
@@ -77,7 +79,7 @@ def test_a_second_run_on_the_same_storage_passes(
 
 @pytest.mark.parametrize("registry", [{"storage": {"delete": False}}], ids=["no deletion"], indirect=True)
 def test_what_a_registry_does_not_do_is_counted_as_skipped(
-    registry: RegistryProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The check above can fail: a registry that refuses deletions still makes the program pass."""
     report = program.run(registry.address, tmp_path / "results")
@@ -89,7 +91,7 @@ def test_what_a_registry_does_not_do_is_counted_as_skipped(
 
 @pytest.mark.parametrize("registry", [{}], ids=["default configuration"], indirect=True)
 def test_what_the_configuration_refuses_is_counted_as_failed(
-    registry: RegistryProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The check above can fail: sparse manifests are refused unless the configuration accepts them."""
     report = program.run(registry.address, tmp_path / "results", {"OCI_DATA_SPARSE": "true"})

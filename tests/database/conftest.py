@@ -9,7 +9,7 @@ import pytest
 
 from registry.database.engine import Database
 from registry.database.migrate import upgrade_database
-from tests.database.postgresql import Cluster
+from tests.stores.postgresql import Cluster
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -19,7 +19,7 @@ from registry.database.errors import DatabaseUnavailable
 from registry.database.migrate import upgrade
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
-from tests.database.postgresql import Cluster
+from tests.stores.postgresql import Cluster
 
 NOW = 1_750_000_000.0
 DIGEST = f"sha256:{1:064x}"

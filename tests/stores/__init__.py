@@ -1,0 +1,1 @@
+"""Stores, database servers and proxies that tests run registries over, and in front of them."""
