@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +22,7 @@ from registry.storage.local import LocalDriver
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
 from registry.storage.s3 import S3Driver
+from tests.stores.s3_server import S3Server
 
 if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
@@ -40,6 +46,8 @@ class DriverCase:
     """Processes that open it on one directory see one store."""
     concurrent: bool = True
     """False: a mock whose writes are not atomic."""
+    tools: tuple[str, ...] = ()
+    """Programs that it needs."""
 
 
 S3 = S3Settings(
@@ -70,10 +78,43 @@ class _MotoDriver(S3Driver):
             self._mocked = None
 
 
+@cache
+def s3_server() -> S3Server:
+    """The store of this process, which ends with it."""
+    directory = Path(tempfile.mkdtemp(prefix="stowage-s3-"))
+    server = S3Server(directory)
+    server.start()
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    atexit.register(server.stop)
+    return server
+
+
+def _s3(root: Path) -> StorageDriver:
+    """A bucket for each root; another process finds it by what is noted there."""
+    noted = root / "s3.json"
+    if noted.exists():
+        settings = S3Settings.model_validate_json(noted.read_text())
+    else:
+        server = s3_server()
+        settings = S3.model_copy(
+            update={
+                "bucket": server.new_bucket(),
+                "endpoint_url": server.endpoint,
+                "access_key_id": server.access,
+                "secret_access_key": SecretStr(server.secret),
+            }
+        )
+        root.mkdir(parents=True, exist_ok=True)
+        document = settings.model_dump(mode="json") | {"secret_access_key": server.secret}
+        noted.write_text(json.dumps(document))
+    return S3Driver(settings, "some/root")
+
+
 S3_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, presigned=True, part_bytes=S3.part_size)
 
 CASES = (
     DriverCase("s3-moto", lambda _: _MotoDriver(), S3_CAPABILITIES, shared=False, concurrent=False),
+    DriverCase("s3", _s3, S3_CAPABILITIES, shared=True, tools=("versitygw",)),
     DriverCase("memory", lambda _: MemoryDriver(), MemoryDriver.capabilities, shared=False),
     DriverCase("local", LocalDriver, LocalDriver.capabilities, shared=True),
     DriverCase("local-nosync", lambda root: LocalDriver(root, fsync=False), LocalDriver.capabilities, shared=True),
@@ -88,7 +129,7 @@ def cases(where: Callable[[DriverCase], bool] = lambda _: True) -> list[Paramete
     """Parameters of the ``driver`` and ``case`` fixtures: the rows for which ``where`` holds."""
     import pytest
 
-    return [pytest.param(case, id=case.name) for case in CASES if where(case)]
+    return [pytest.param(case, id=case.name, marks=pytest.mark.tools(*case.tools)) for case in CASES if where(case)]
 
 
 def case_named(name: str) -> DriverCase:
