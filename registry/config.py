@@ -124,6 +124,21 @@ class S3Settings(Section):
     """Seconds that the store may be silent."""
     connections: Count = 64
     """Connections that are kept open."""
+    redirect_endpoint_url: str | None = None
+    """Address of the store for clients that are redirected to it; null: endpoint_url."""
+
+
+class RedirectRule(Section):
+    """Which downloads go to the store itself. What a rule leaves empty holds for all."""
+
+    networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_split_commas)] = ()
+    """Addresses and networks of clients."""
+    user_agents: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = ()
+    """Patterns of the User-Agent header, with * and ?."""
+    repositories: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = ()
+    """Patterns of repository names, with * and ?."""
+    redirect: bool = True
+    """Whether downloads that the rule is for are redirected."""
 
 
 class StorageSettings(Section):
@@ -135,6 +150,10 @@ class StorageSettings(Section):
     """Directory of the storage, relative to where the command is started; in a bucket, what all keys begin with."""
     s3: S3Settings | None = None
     """The bucket, where driver is s3."""
+    redirect: Literal["off", "on"] | tuple[RedirectRule, ...] = "off"
+    """Send clients to the bucket for blobs: off, on, or rules, of which the first that fits decides (none: off)."""
+    redirect_expiry: int = Field(default=1200, ge=1, le=604800)
+    """Seconds for which the address that a client is sent to is valid."""
     fsync: bool = True
     """Answer a push only when its bytes are on stable storage; false is faster and loses pushes in a power cut."""
     dedupe: bool = True

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 def check_settings(settings: Settings) -> list[Problem]:
     """Each setting that would keep the registry from starting here, and what would be right."""
-    problems = list(_check_root(settings.storage.root_directory))
+    storage = settings.storage
+    on_disk = storage.driver == "local" or settings.database.url is None
+    problems = list(_check_root(storage.root_directory)) if on_disk else []
+    if storage.driver != "local" and getattr(storage, storage.driver) is None:
+        message = f'the driver {storage.driver} needs this section; the least is {{"bucket": "NAME"}}'
+        problems.append(Problem(f"storage.{storage.driver}", message, ""))
     if settings.database.url is not None:
         problems += _check_database(settings.database.url)
     if settings.http.tls is not None:

@@ -43,6 +43,8 @@ async def get(edge: Edge, request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
     name, digest = name_of(request), digest_of(request)
     mark = edge.memory.mark()
+    if edge.redirects.wanted(request, name):
+        return await edge.run(_redirect, edge, name, digest)
     blob, body = await edge.run(_open_and_read_small, edge, name, digest)
     headers = _headers(blob)
     if body is not None:
@@ -75,6 +77,17 @@ async def _prove(edge: Edge, name: str, blob: HeldBlob, body: bytes | None) -> N
     """Look for bytes that were not read, before an answer without them says that they are here (I6)."""
     if body is None:
         await edge.run(edge.core.blobs.find, name, blob.digest)
+
+
+def _redirect(edge: Edge, name: str, digest: Digest) -> Response:
+    """Send the client to the store, which knows about ranges too. In a thread."""
+    blob = edge.core.blobs.open(name, digest)
+    headers = {
+        "Location": edge.redirects.address(blob.key),
+        "Docker-Content-Digest": digest,
+        "Cache-Control": "no-store",  # the address is valid for a while only
+    }
+    return Response(status_code=307, headers=headers)
 
 
 def _open_and_read_small(edge: Edge, name: str, digest: Digest) -> tuple[HeldBlob, bytes | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from registry.api.locations import Locations
 from registry.api.reads import ReadMemory
+from registry.api.redirects import Redirects
 from registry.api.thread_pool import ThreadPool
 from registry.api.version_query import VersionQuery
 from registry.database.currency import connect_versions, currency_of
@@ -37,6 +38,9 @@ class Edge:
         self.memory = ReadMemory(core, currency_of(database), versions, settings.limits.read_memory)
         self.buffers = asyncio.Semaphore(max(2, settings.limits.upload_buffers // (2 * CHUNK_SIZE)))
         """One permit is the right to receive a chunk of an upload while another is written."""
+        self.redirects = Redirects(settings.storage, core.stores.driver, self.locations)
+        self.long_bodies = _long_bodies(settings.limits.upload_buffers, core.stores.driver.capabilities.part_bytes)
+        """The right to receive more than a chunk of an upload, where its store keeps a part of it in memory."""
         self._calls = ThreadPool(settings.limits.threads, "core")
         self._transfers = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="transfer")
         self.hasher = ThreadPoolExecutor(1, thread_name_prefix="hasher")
@@ -73,6 +77,13 @@ class Edge:
         self._transfers.shutdown(wait=True)
         self.hasher.shutdown(wait=True)
         self.memory.close()
+
+
+def _long_bodies(bytes_in_all: int, part: int) -> contextlib.AbstractAsyncContextManager[None]:
+    """A third more than a part for each: a few of them have a second one, to fill while the first is sent."""
+    if not part:
+        return contextlib.nullcontext()
+    return asyncio.Semaphore(max(1, bytes_in_all // (2 * CHUNK_SIZE + part * 4 // 3)))
 
 
 async def ended(call: asyncio.Future[T]) -> T:

@@ -17,11 +17,10 @@ from registry.oci.errors import (
     RegistryError,
     RequestTimeout,
     StorageFull,
-    TooManyRequests,
     Unavailable,
     Unsupported,
 )
-from registry.storage.errors import StorageError, Throttled
+from registry.storage.errors import StorageError
 from registry.storage.errors import StorageFull as StoreIsFull
 
 if TYPE_CHECKING:
@@ -78,8 +77,6 @@ def _storage_error(request: Request, error: StorageError) -> Response:
     log.error("storage failed", error=type(error).__name__, reason=str(error), request_id=_id(request))
     if isinstance(error, StoreIsFull):
         return render(StorageFull(), request.scope)
-    if isinstance(error, Throttled):
-        return render(TooManyRequests(headers={"Retry-After": RETRY_SECONDS}), request.scope)
     return render(Unavailable(headers={"Retry-After": RETRY_SECONDS}), request.scope)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.edge import Edge
+    from registry.images.uploads import Addition
 
 
 async def start(edge: Edge, request: Request) -> Response:
@@ -102,22 +103,28 @@ async def _receive(
             raise
         if body.ended:
             return await edge.run(_add_whole, edge, name, upload_id, start, first, digest)
-        addition = await edge.run(edge.core.uploads.add, name, upload_id, start, digest)
-        try:
+        async with edge.long_bodies:
+            addition = await edge.run(edge.core.uploads.add, name, upload_id, start, digest)
             try:
-                timeout = edge.settings.http.idle_timeout
-                if not await receive_from_socket(edge, request.scope, first, addition, timeout):
-                    await receive_into(edge, body, first, addition, CHUNK_SIZE)
-            except BaseException:
-                await ended(edge.run(addition.commit))
-                raise
-            if digest is not None:
-                await ended(edge.run(edge.core.uploads.finish, addition, digest))
-            else:
-                await ended(edge.run(addition.commit))
-        finally:
-            await ended(edge.run(addition.close))
-        return addition.offset
+                await _receive_long(edge, request, body, first, addition)
+                if digest is not None:
+                    await ended(edge.run(edge.core.uploads.finish, addition, digest))
+                else:
+                    await ended(edge.run(addition.commit))
+            finally:
+                await ended(edge.run(addition.close))
+            return addition.offset
+
+
+async def _receive_long(edge: Edge, request: Request, body: Body, first: bytes, addition: Addition) -> None:
+    """Take a body of several chunks; of one that stops in the middle what came is kept."""
+    try:
+        timeout = edge.settings.http.idle_timeout
+        if not await receive_from_socket(edge, request.scope, first, addition, timeout):
+            await receive_into(edge, body, first, addition, CHUNK_SIZE)
+    except BaseException:
+        await ended(edge.run(addition.commit))
+        raise
 
 
 def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None) -> int:

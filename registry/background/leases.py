@@ -26,17 +26,18 @@ class Leases:
         self._clock = clock
 
     @contextlib.contextmanager
-    def hold(self, name: str, seconds: float) -> Iterator[bool]:
+    def hold(self, name: str, seconds: float, on_loss: Callable[[], None] | None = None) -> Iterator[bool]:
         """Hold the lease for the block. Yields whether it was free; it never waits.
 
-        It is renewed while the block runs, and ends ``seconds`` after its holder was killed.
+        It is renewed while the block runs, and ends ``seconds`` after its holder was killed. ``on_loss`` is called when
+        it could not be renewed in time, and may be another's.
         """
         holder = f"{self._holder}:{uuid.uuid4().hex}"
         now = self._clock()
         with self._database.write() as connection:
             held = lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
         ended = threading.Event()
-        renewing = threading.Thread(target=self._renew, args=(name, holder, seconds, ended), daemon=True)
+        renewing = threading.Thread(target=self._renew, args=(name, holder, seconds, ended, on_loss), daemon=True)
         if held:
             renewing.start()
         try:
@@ -45,11 +46,19 @@ class Leases:
             ended.set()
             if held:
                 renewing.join()
-                with self._database.write() as connection:
+                with contextlib.suppress(DatabaseError), self._database.write() as connection:  # it ends by itself
                     lease_rows.free(connection, name, holder)
 
-    def _renew(self, name: str, holder: str, seconds: float, ended: threading.Event) -> None:
+    def _renew(
+        self, name: str, holder: str, seconds: float, ended: threading.Event, on_loss: Callable[[], None] | None
+    ) -> None:
+        deadline = self._clock() + seconds
         while not ended.wait(seconds / 3):
             now = self._clock()
-            with contextlib.suppress(DatabaseError), self._database.write() as connection:
-                lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
+            with contextlib.suppress(DatabaseError):
+                with self._database.write() as connection:
+                    held = lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
+                deadline = now + seconds if held else 0.0
+            if deadline < self._clock() and on_loss is not None:
+                on_loss()
+                return

@@ -7,6 +7,7 @@ import json
 import typer
 
 from registry.cli.output import ConfigOption, JsonOption, command, print_json
+from registry.cli.store_check import probe_store
 from registry.config import ConfigError, Settings
 from registry.config_check import check_settings
 
@@ -17,10 +18,15 @@ app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the registry can start with this configuration; every mistake names its key."""
     with command(as_json=as_json) as output:
-        problems = check_settings(output.settings(config))
+        settings = output.settings(config)
+        problems = check_settings(settings)
         if problems:
             raise ConfigError(problems)
-        output.document({"problems": []}, ["The configuration is valid."])
+        conditional_writes = probe_store(settings)
+        lines = ["The configuration is valid."]
+        if not conditional_writes:
+            lines.append("The store ignores conditional writes: only one process, with one worker, can serve from it.")
+        output.document({"problems": [], "conditional_writes": conditional_writes}, lines)
 
 
 @app.command()

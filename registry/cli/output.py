@@ -116,10 +116,11 @@ def describe(report: object) -> list[str]:
 def _explain(error: Exception) -> Failure | None:
     """What an error of the layers below means for the caller; None for what nobody foresaw."""
     from registry.database.errors import DatabaseError, SchemaTooNew
+    from registry.maintenance.single_replica import AnotherReplica
     from registry.oci.errors import RegistryError
     from registry.storage.errors import StorageError
 
-    if isinstance(error, SchemaTooNew):
+    if isinstance(error, (SchemaTooNew, AnotherReplica)):
         return Failure(ExitCode.REFUSED, "refused", str(error))
     if isinstance(error, (DatabaseError, StorageError, RegistryError, OSError)):
         return Failure(ExitCode.UNFINISHED, "unfinished", f"{error}; run the command again once that is repaired")

@@ -6,6 +6,7 @@ import typer
 
 from registry.cli.output import ConfigOption, ExitCode, JsonOption, command, describe
 from registry.cli.progress import progress_bar
+from registry.cli.store_check import probe_store
 
 
 def rebuild(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -13,8 +14,10 @@ def rebuild(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     with command(as_json=as_json) as output:
         settings = output.settings(config)
         from registry.maintenance.rebuild import rebuild as run
+        from registry.maintenance.single_replica import writing
 
-        with progress_bar("Rebuilding", quiet=as_json) as on_progress:
+        right = writing(settings, conditional_writes=probe_store(settings))
+        with right, progress_bar("Rebuilding", quiet=as_json) as on_progress:
             report = run(settings, on_progress=on_progress)
         output.document(report, describe(report))
         raise typer.Exit(ExitCode.PROBLEMS if report.problems else ExitCode.DONE)

@@ -8,6 +8,7 @@ from types import FrameType
 import typer
 
 from registry.cli.output import ConfigOption, ExitCode, JsonOption, command
+from registry.cli.store_check import probe_store
 from registry.config import ConfigError, Settings
 from registry.config_check import check_port, check_settings
 
@@ -19,7 +20,7 @@ def serve(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         problems = check_settings(settings) + check_port(settings.http)
         if problems:
             raise ConfigError(problems)
-        code = _run(settings)
+        code = _run(settings, conditional_writes=probe_store(settings))
         output.document({"exit_code": code}, [])
         raise typer.Exit(code)
 
@@ -28,7 +29,7 @@ class _Stopped(BaseException):
     """SIGTERM or SIGINT, while nobody else handles them: before the server runs, and again after it has drained."""
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, *, conditional_writes: bool) -> int:
     """Serve, and return 0 after a signal, which uvicorn raises once more when it has drained."""
     from registry.observability.metrics_directory import metrics_directory
 
@@ -38,7 +39,7 @@ def _run(settings: Settings) -> int:
         with metrics_directory():  # before the server, whose imports decide how metrics are kept
             from registry.server.process import run
 
-            return run(settings)
+            return run(settings, conditional_writes=conditional_writes)
     except _Stopped:
         return ExitCode.DONE
     finally:

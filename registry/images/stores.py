@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver
 
 
+def holder_name() -> str:
+    """Who holds a lease: this process."""
+    return f"{os.uname().nodename}:{os.getpid()}:{threading.get_native_id()}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the configuration decides about content."""
@@ -45,7 +50,7 @@ class Stores:
     rules: Rules = field(default_factory=Rules)
     clock: Callable[[], float] = time.time
     """Seconds since the epoch."""
-    holder: str = field(default_factory=lambda: f"{os.uname().nodename}:{os.getpid()}:{threading.get_native_id()}")
+    holder: str = field(default_factory=holder_name)
     """Who holds a lease."""
 
     index_locks: KeyedLocks = field(default_factory=KeyedLocks)

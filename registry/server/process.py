@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from registry.images.core import Core
+from registry.maintenance.single_replica import writing
 from registry.observability.logs import configure_logging, open_request_log
 from registry.observability.metrics import Metrics, forget_worker
 from registry.server.application import create_application
@@ -39,10 +40,20 @@ HEALTHCHECK_SECONDS = 60
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code of the process."""
+def run(settings: Settings, *, conditional_writes: bool = True) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code of the process. Raises AnotherReplica.
+
+    ``conditional_writes``: whether the store honours them.
+    """
     configure_logging(settings.log.format, settings.log.level)
     Core.open(settings).close()  # problems show here, before the port opens; the schema is then up to date
+    with writing(settings, conditional_writes=conditional_writes):
+        _serve(settings)
+    log.info("stopped")
+    return 0
+
+
+def _serve(settings: Settings) -> None:
     configuration = _uvicorn(settings)
     listener = configuration.bind_socket()
     listener.listen(BACKLOG)  # from here on nobody is refused, whatever the workers still load
@@ -52,8 +63,6 @@ def run(settings: Settings) -> int:
         _Server(configuration).run(sockets=[listener])
     else:
         _Workers(configuration, listener).run()
-    log.info("stopped")
-    return 0
 
 
 def create_worker(settings: Settings) -> ASGIApp:

@@ -29,7 +29,7 @@ PUT_IMAGE = {"Content-Type": MANIFEST}
 EFFECTS = [
     (StorageUnavailable, 503, "UNAVAILABLE", True),
     (StorageFull, 507, "UNAVAILABLE", False),
-    (Throttled, 429, "TOOMANYREQUESTS", True),
+    (Throttled, 503, "UNAVAILABLE", True),
     (StorageError, 503, "UNAVAILABLE", True),
 ]
 

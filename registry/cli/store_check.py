@@ -1,0 +1,30 @@
+"""Whether the store can be used as configured, asked of the store itself before anything starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.config_file import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from registry.config import Settings
+
+
+def probe_store(settings: Settings) -> bool:
+    """Returns whether it honours conditional writes. Raises ConfigError, with the keys to look at.
+
+    A directory is checked with the rest of the settings, and honours them.
+    """
+    if settings.storage.driver == "local":
+        return True
+    from registry.storage.errors import StorageError, StoreRefused
+    from registry.storage.probe import probe
+
+    key = f"storage.{settings.storage.driver}"
+    try:
+        return probe(settings)
+    except StoreRefused as error:
+        raise ConfigError([Problem(key, error.reason, "")]) from error
+    except StorageError as error:
+        message = f"the store does not answer: {error.reason}; check {key}.endpoint_url"
+        raise ConfigError([Problem(key, message, "")]) from error
