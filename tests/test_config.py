@@ -11,7 +11,16 @@ import jsonschema_rs
 import pytest
 from pydantic import ValidationError
 
-from registry.config import ConfigError, HttpSettings, Settings, StorageSettings, TlsSettings, load_settings
+from registry.config import (
+    ConfigError,
+    HttpSettings,
+    S3Settings,
+    Section,
+    Settings,
+    StorageSettings,
+    TlsSettings,
+    load_settings,
+)
 from registry.config_check import check_settings
 from registry.config_file import dotted_keys
 
@@ -268,7 +277,7 @@ def test_the_example_has_every_key_with_its_default() -> None:
     assert load_settings(path) == Settings()
     document = json.loads(path.read_text())
     for key in dotted_keys(Settings):
-        if not key.startswith("http.tls."):  # null by default; its keys stand in a comment
+        if not key.startswith(tuple(f"{name}." for name in OPTIONAL)):  # null by default; its keys stand in a comment
             value: Any = document
             for name in key.split("."):
                 assert name in value, key
@@ -281,6 +290,10 @@ def test_the_documentation_has_every_key_with_its_default_and_description() -> N
     assert not missing, "docs/configuration.md lacks or differs in:\n" + "\n".join(missing)
 
 
+OPTIONAL: dict[str, type[Section]] = {"http.tls": TlsSettings, "storage.s3": S3Settings}
+"""Sections that are null by default."""
+
+
 def documented_keys() -> list[str]:
     """The rows of the table of docs/configuration.md, from the settings themselves."""
     defaults = Settings().masked()
@@ -290,7 +303,8 @@ def documented_keys() -> list[str]:
         for name, field in model.model_fields.items():
             default = json.dumps(defaults[section][name]).removesuffix(".0")
             rows.append(f"| `{section}.{name}` | `{default}` | {field.description} |")
-    for name, field in TlsSettings.model_fields.items():
-        default = "required" if field.is_required() else "`null`"
-        rows.append(f"| `http.tls.{name}` | {default} | {field.description} |")
+    for section, optional in OPTIONAL.items():
+        for name, field in optional.model_fields.items():
+            default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+            rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
     return rows

@@ -52,6 +52,7 @@ class Folding:
         self._lock = threading.Lock()
         self._recorded: dict[tuple[int, int], None] = {}
         self._waiting: dict[str, None] = {}
+        self._surprising: set[str] = set()  # repositories of which an index is there, against what the row says
         self._written: LRUCache[str, tuple[bytes, str]] = LRUCache(WRITTEN_BYTES, getsizeof=_size)
         self.wake = threading.Event()
         """Set when there is something to fold."""
@@ -158,8 +159,12 @@ class Folding:
         """The index and its signature; not asked of the store where this process wrote it last. Raises PathNotFound."""
         with self._lock:
             written = self._written.pop(row.name, None)
+            surprising = row.name in self._surprising
+            self._surprising.discard(row.name)
         if written is not None and written[1] == row.signature:
             return written
+        if not row.signature and not surprising and not self._stores.driver.capabilities.cheap_stat:
+            raise PathNotFound(row.name, "nobody has noted that it was written")
         data, stat = self._stores.driver.read(self._stores.layout.index(row.name), max_bytes=MAX_INDEX)
         return data, stat.signature
 
@@ -171,7 +176,12 @@ class Folding:
         else:
             with contextlib.suppress(AlreadyExists):
                 driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
-            signature = driver.write(layout.index(name), data, if_absent=True).signature
+            try:
+                signature = driver.write(layout.index(name), data, if_absent=True).signature
+            except AlreadyExists:
+                with self._lock:
+                    self._surprising.add(name)
+                raise
         if not driver.capabilities.cheap_stat:
             with self._lock, contextlib.suppress(ValueError):  # larger than all that may be remembered
                 self._written[name] = data, signature

@@ -90,7 +90,9 @@ class S3Bucket:
     def __init__(self, settings: S3Settings, root: str, observe: Observe | None = None) -> None:
         self.name = settings.bucket
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
-        self.client = _client(settings)
+        self.client = _client(settings, settings.endpoint_url)
+        public = settings.redirect_endpoint_url
+        self._signer = self.client if public is None else _client(settings, public)
         self._observe = observe
         self._retry = tenacity.Retrying(
             stop=tenacity.stop_any(tenacity.stop_after_attempt(settings.attempts), tenacity.stop_after_delay(DEADLINE)),
@@ -118,7 +120,7 @@ class S3Bucket:
     def presign(self, key: str, seconds: int) -> str:
         """An address to GET an object."""
         try:
-            return self.client.generate_presigned_url(
+            return self._signer.generate_presigned_url(
                 "get_object", Params={"Bucket": self.name, "Key": self.path(key)}, ExpiresIn=seconds
             )
         except BotoCoreError as error:
@@ -163,7 +165,7 @@ def meaning(key: str, error: ClientError | BotoCoreError) -> StorageError:
     return StorageUnavailable(key, reason)
 
 
-def _client(settings: S3Settings) -> S3Client:
+def _client(settings: S3Settings, endpoint_url: str | None) -> S3Client:
     configuration = Config(
         region_name=settings.region,
         signature_version="s3v4",
@@ -180,7 +182,7 @@ def _client(settings: S3Settings) -> S3Client:
     try:
         return boto3.session.Session().client(
             "s3",
-            endpoint_url=settings.endpoint_url,
+            endpoint_url=endpoint_url,
             aws_access_key_id=settings.access_key_id,
             aws_secret_access_key=secret.get_secret_value() if secret is not None else None,
             config=configuration,

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.clients, pytest.mark.tools("crane"), pytest.mark.timeo
 MIB = 1 << 20
 SIZE = 3 * 1024 * MIB
 MEMORY = 200 * MIB  # all processes of the server together, interpreter and libraries included
+OF_PARTS = 64 * MIB  # in addition where the store takes parts, of 16 MiB, and its library is loaded
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_layer_of_three_gibibytes(backend: Backend, new_client: Callable[[str]
         assert part.status == 206
         assert part.headers["content-range"] == f"bytes {SIZE - MIB}-{SIZE - 1}/{SIZE}"
         assert part.body == last_of(blocks())
-        assert server.peak_memory() < MEMORY, f"{server.peak_memory() / MIB:.0f} MiB"
+        assert server.peak_memory() < MEMORY + (0 if backend.name == "local" else OF_PARTS), f"{server.peak_memory() / MIB:.0f} MiB"
 
 
 def last_of(pieces: Iterator[bytes]) -> bytes:
