@@ -37,6 +37,9 @@ conformance: $(VENV)/.developed
 clients: $(VENV)/.developed
 	$(BIN)/pytest -m clients $(ARGS)
 
+stores: $(VENV)/.developed
+	$(BIN)/pytest -n $(JOBS) -m stores $(ARGS)
+
 soak: $(VENV)/.developed
 	SOAK=$(or $(SOAK),full) $(BIN)/pytest -m soak $(ARGS)
 	$(if $(filter sample,$(SOAK)),,MODEL_EXAMPLES=500 $(BIN)/pytest -n $(JOBS) tests/model)

@@ -54,6 +54,7 @@ _REFUSALS = {
     "NoSuchBucket": "there is no such bucket: check storage.s3.bucket, or make it",
     "InvalidBucketName": "no bucket can have this name: check storage.s3.bucket",
     "InvalidAccessKeyId": f"the store does not know the access key: {_KEYS}",
+    "XAdminUserNotFound": f"the store does not know the access key: {_KEYS}",
     "SignatureDoesNotMatch": f"the secret does not belong to the access key: {_KEYS}",
     "InvalidToken": f"the session token is not valid: {_KEYS}",
     "ExpiredToken": f"the credentials have expired: {_KEYS}",
@@ -157,7 +158,9 @@ def meaning(key: str, error: ClientError | BotoCoreError) -> StorageError:
     reason = f"{code} ({status})"
     if code in _REFUSALS:
         return StoreRefused(key, f"{_REFUSALS[code]} ({code})")
-    found = _CODES.get(code) or _STATUSES.get(status)  # answers to HEAD have no body, hence no code
+    found = _CODES.get(code)
+    if found is None and (not code or code == str(status) or status != http.HTTPStatus.NOT_FOUND):
+        found = _STATUSES.get(status)  # an answer to HEAD has no body, hence no code
     if found is not None:
         return found(key, reason)
     if status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
