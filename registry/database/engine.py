@@ -20,10 +20,12 @@ from registry.database.write_lock import WriteLock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection, Engine, PoolProxiedConnection
+    from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
 
 CONNECTIONS = 40
 """At most; at least as many as there are threads that serve requests."""
+CONNECT_TIMEOUT = 5
+"""Seconds that a PostgreSQL server may take to accept a connection."""
 BUSY_TIMEOUT = 30.0
 """Seconds that a transaction waits for a lock that another program holds."""
 LOG_PAGES = 8192
@@ -43,6 +45,10 @@ PRAGMAS = (
     "cache_size=-2048",
     "temp_store=MEMORY",
 )
+
+
+NOT_DURABLE = "SET LOCAL synchronous_commit TO off"
+"""PostgreSQL: the commit returns before it is on disk."""
 
 
 class Database:
@@ -65,11 +71,8 @@ class Database:
                 self._writer = self._connect()
             self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.engine.dialect))
         else:
-            self.engine = create_engine(
-                self.url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT
-            )
-            self._begin_read = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-            self._begin_write = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+            self.engine = _postgresql_engine(self.url)
+            self._begin_read, self._begin_write = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN"
 
     @property
     def is_sqlite(self) -> bool:
@@ -92,21 +95,29 @@ class Database:
 
     def look(self) -> contextlib.AbstractContextManager[Transaction]:
         """As ``read``, for a single statement, which sees one state by itself."""
-        return self._transaction(None if self.is_sqlite else self._begin_read)
+        return self._transaction(None)
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """A transaction that commits when the block ends and rolls back when it raises. Raises DatabaseUnavailable."""
-        with self._mapped_errors(), self._group.write() if self._group else self._transaction(self._begin_write) as own:
+    def write(self, *, durable: bool = True) -> Iterator[Transaction]:
+        """A transaction that commits when the block ends and rolls back when it raises. Raises DatabaseUnavailable.
+
+        Without ``durable`` a crash of the server, not of this process, may lose it: nothing was promised to anybody.
+        """
+        begin = self._begin_write if durable or self.is_sqlite else f"{self._begin_write}; {NOT_DURABLE}"
+        with self._mapped_errors(), self._group.write() if self._group else self._transaction(begin) as own:
             yield own
 
     @contextlib.contextmanager
     def schema(self) -> Iterator[Connection]:
         """A write transaction as SQLAlchemy's own connection, for migrations. Raises DatabaseUnavailable."""
-        with self._lock or contextlib.nullcontext(), self._mapped_errors(), self.engine.begin() as connection:
-            if self.is_sqlite:
-                connection.exec_driver_sql(self._begin_write)
-            yield connection
+        with self._lock or contextlib.nullcontext(), self._mapped_errors(), self.engine.connect() as connection:
+            connection.exec_driver_sql(self._begin_write)
+            try:
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
 
     def checkpoint(self) -> None:
         """SQLite: move the log into the file, beside readers and writers. Call it every second or so."""
@@ -194,6 +205,20 @@ class Database:
             yield
         except (SQLAlchemyError, self._dbapi_error) as error:
             raise DatabaseUnavailable(str(error)) from error
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    """Without transactions of the driver's own: ours begin with a word that says which kind they are."""
+    return create_engine(
+        url,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_timeout=BUSY_TIMEOUT,
+        pool_reset_on_return=None,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"connect_timeout": CONNECT_TIMEOUT, "keepalives_idle": 10, "tcp_user_timeout": 10_000},
+    )
 
 
 def _sqlite_engine(url: str) -> Engine:

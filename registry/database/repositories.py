@@ -32,6 +32,7 @@ _COLUMNS = "id, name, version, sequence, folded, signature, looked_at"
 _FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
 _GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
 _LOCK = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", locking="repository")  # noqa: S608 - constant columns
+_HOLD = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", holding="repository")  # noqa: S608 - constant columns
 _CREATE = Statement(
     "INSERT INTO repository (name, version, sequence, folded, signature, created_at, looked_at)"
     " VALUES (:name, :version, 0, 0, :signature, :now, :now) ON CONFLICT (name) DO NOTHING"
@@ -82,6 +83,12 @@ def lock(connection: Transaction, repository_id: int) -> RepositoryRow | None:
     Whoever decides by its rows locks first; and it is locked before blobs, so that two never wait for each other.
     """
     row = connection.execute(_LOCK, {"id": repository_id}).first()
+    return RepositoryRow(*row) if row else None
+
+
+def hold(connection: Transaction, repository_id: int) -> RepositoryRow | None:
+    """As ``get``, and until this transaction ends no other removes the repository. Others may change it."""
+    row = connection.execute(_HOLD, {"id": repository_id}).first()
     return RepositoryRow(*row) if row else None
 
 

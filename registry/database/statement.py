@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 class Statement:
     """One statement. Immutable but for what it remembers of its compiled forms; any thread."""
 
-    def __init__(self, sql: str, *, expanding: str | None = None, locking: str | None = None) -> None:
+    def __init__(
+        self, sql: str, *, expanding: str | None = None, locking: str | None = None, holding: str | None = None
+    ) -> None:
         """``expanding`` names the parameter of an ``IN :name`` that takes a list.
 
-        ``locking`` names the table whose selected rows are kept from other writers until the transaction ends. SQLite
-        needs no word for it: its write transactions go one after the other.
+        ``locking`` names the table whose selected rows are kept from other writers until the transaction ends;
+        ``holding`` one whose selected rows are only kept from being deleted. SQLite needs no word for it: its write
+        transactions go one after the other.
         """
         self._sql = sql
         self._expanding = expanding
-        self._locking = locking
+        self._locking = (
+            f" FOR NO KEY UPDATE OF {locking}" if locking else f" FOR KEY SHARE OF {holding}" if holding else ""
+        )
         self._compiled: dict[tuple[str, int], str] = {}
 
     def compile(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -45,7 +50,7 @@ class Statement:
             if self._expanding is not None:
                 names = ", ".join(f":{self._expanding}_{position}" for position in range(count)) or "NULL"
                 sql = sql.replace(f"IN :{self._expanding}", f"IN ({names})")
-            if self._locking is not None and dialect.name != "sqlite":
-                sql += f" FOR NO KEY UPDATE OF {self._locking}"
+            if dialect.name != "sqlite":
+                sql += self._locking
             form = self._compiled[dialect.name, count] = str(text(sql).compile(dialect=dialect))
         return form

@@ -144,7 +144,7 @@ class Manifests:
             allotted[:] = [self._commit(connection, current, blob_id, manifest, change)]
             self._bytes.note(connection, blob_id, body)
 
-        self._publication.publish(repository, actual, len(body), put, commit)
+        self._publication.publish(repository, actual, len(body), put, commit, decides=True)
         self._folding.record(allotted[0])
         return PutManifest(actual, manifest.subject.digest if manifest.subject else None)
 

@@ -62,13 +62,15 @@ class Publication:
         commit: Commit | None = None,
         *,
         is_verified: bool = True,
+        decides: bool = False,
     ) -> None:
         """Make ``digest`` a member of ``repository``.
 
         The bytes are durable first; then blob, location, membership and lease are written in one transaction, together
         with what ``commit`` adds.
         ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none. Unless
-        ``is_verified`` nobody has hashed what it puts.
+        ``is_verified`` nobody has hashed what it puts. ``decides``: what ``commit`` does depends on rows of the
+        repository, which nobody else may change then.
         Raises Unavailable when deleters of the same digest do not let go.
         """
         key = self._stores.layout.blob(repository.name, digest)
@@ -78,7 +80,9 @@ class Publication:
                 time.sleep(POLL)
                 continue
             stat, own = self._place(key, size, put, before, there, others)
-            older = self._commit(repository, digest, key, stat, before, commit, is_verified=is_verified)
+            older = self._commit(
+                repository, digest, key, stat, before, commit, is_verified=is_verified, decides=decides
+            )
             if older is None:
                 continue
             if own:
@@ -135,6 +139,7 @@ class Publication:
         commit: Commit | None,
         *,
         is_verified: bool,
+        decides: bool,
     ) -> list[LocationRow] | None:
         """Write the rows. Returns the places that had these bytes before ``key`` did.
 
@@ -143,7 +148,8 @@ class Publication:
         stores = self._stores
         store, now = stores.driver.name, stores.clock()
         with stores.database.write() as connection:
-            current = repository_rows.lock(connection, repository.id)
+            take = repository_rows.lock if decides else repository_rows.hold
+            current = take(connection, repository.id)
             if current is None:
                 raise NameUnknown
             row, there = blob_rows.lock_at(connection, digest, store=store, key=key)

@@ -14,7 +14,6 @@ import structlog
 
 from registry.database import sessions as session_rows
 from registry.images.running_hashes import RunningHashes
-from registry.images.upload_right import LeasedWriter
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import (
@@ -115,8 +114,10 @@ class Addition:
         return self._writer.publish(key, replace=replace)
 
     def commit(self) -> None:
-        """Make what was added part of the session, for every worker. Raises BlobUploadUnknown when it has ended.
+        """Make what was added part of the session, for every worker.
 
+        Raises BlobUploadUnknown when it has ended, RangeInvalid when another has added bytes meanwhile (where the store
+        gives no right to one writer, the first to commit wins).
         Where the store cannot keep it the session stays as it was, and the client sends it again.
         """
         if not self._added:
@@ -129,7 +130,7 @@ class Addition:
         known = self._hasher is not None and self._algorithm == self._row.algorithm
         digest = Digest.from_hasher(self._hasher) if self._hasher is not None and known else None
         offset = self.offset
-        with self._stores.database.write() as connection:
+        with self._stores.database.write(durable=False) as connection:
             advanced = session_rows.advance(
                 connection,
                 self._row.id,
@@ -141,9 +142,14 @@ class Addition:
                 now=self._stores.clock(),
             )
         if not advanced:
-            raise BlobUploadUnknown
+            raise self._overtaken()
         self._row = self._row._replace(offset=offset, digest=digest, note=state.note, tail=state.tail)
         self._added = 0
+
+    def _overtaken(self) -> RegistryError:
+        with self._stores.database.look() as connection:
+            row = session_rows.find(connection, self._row.id)
+        return BlobUploadUnknown() if row is None else _out_of_order(self._row.offset, row.offset)
 
     @property
     def row(self) -> SessionRow:
@@ -186,7 +192,7 @@ class Uploads:
         upload_id = str(uuid.uuid4())
         empty = Digest.of(b"", algorithm)
         state = self._stores.driver.start_upload(upload_id)
-        with self._stores.database.write() as connection:
+        with self._stores.database.write(durable=False) as connection:
             session_rows.add(
                 connection,
                 upload_id,
@@ -213,7 +219,7 @@ class Uploads:
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
         try:
-            writer = self._open(upload_id)
+            writer = self._stores.driver.open_upload(upload_id)
         except PathNotFound as error:
             raise BlobUploadUnknown from error
         except UploadBusy as error:
@@ -230,14 +236,6 @@ class Uploads:
         except BaseException:
             writer.close()
             raise
-
-    def _open(self, upload_id: str) -> UploadWriter:
-        driver = self._stores.driver
-        return (
-            driver.open_upload(upload_id)
-            if driver.capabilities.upload_rights
-            else LeasedWriter(self._stores, upload_id)
-        )
 
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
@@ -343,5 +341,10 @@ def _state(row: SessionRow) -> UploadState:
 def _check_start(row: SessionRow, start: int | None) -> None:
     """Raises RangeInvalid when a chunk does not begin where its upload ends (spec, "Pushing a blob in chunks")."""
     if start is not None and start != row.offset:
-        message = f"the chunk starts at {start}, the upload is at {row.offset}; continue there"
-        raise RangeInvalid(message, detail={"offset": row.offset})
+        raise _out_of_order(start, row.offset)
+
+
+def _out_of_order(start: int, offset: int) -> RangeInvalid:
+    return RangeInvalid(
+        f"the chunk starts at {start}, the upload is at {offset}; continue there", detail={"offset": offset}
+    )

@@ -135,7 +135,7 @@ class UploadWriter(Protocol):
     The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody. Order for a
     caller: open, read the session's row, ``resume`` at its offset, write, ``flush``, commit the new offset and state,
     close. So a second writer can never drop bytes that the first has committed. Where ``capabilities.upload_rights`` is
-    off the caller sees to it that there is one writer.
+    off there may be several writers: each has what it wrote for itself, and the state that is committed first counts.
     """
 
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:

@@ -84,7 +84,9 @@ def test_a_layer_of_three_gibibytes(backend: Backend, new_client: Callable[[str]
         assert part.status == 206
         assert part.headers["content-range"] == f"bytes {SIZE - MIB}-{SIZE - 1}/{SIZE}"
         assert part.body == last_of(blocks())
-        assert server.peak_memory() < MEMORY + (0 if backend.name == "local" else OF_PARTS), f"{server.peak_memory() / MIB:.0f} MiB"
+        assert server.peak_memory() < MEMORY + (0 if backend.name == "local" else OF_PARTS), (
+            f"{server.peak_memory() / MIB:.0f} MiB"
+        )
 
 
 def last_of(pieces: Iterator[bytes]) -> bytes:
