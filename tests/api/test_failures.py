@@ -131,7 +131,7 @@ def test_a_repository_whose_index_is_damaged_is_not_unknown_and_is_left_alone(se
 
 
 def test_a_database_that_fails(seeded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise DatabaseUnavailable(SECRET)
 
     asked = {what: ask for what, (_, ask) in REQUESTS.items()}
