@@ -16,6 +16,7 @@ from registry.database.errors import DatabaseUnavailable
 from registry.database.group_commit import GroupCommit
 from registry.database.transaction import Transaction
 from registry.database.write_lock import WriteLock
+from registry.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +157,8 @@ class Database:
                     transaction.run(begin)
                 yield transaction
                 if begin is not None:
-                    transaction.run("COMMIT")
+                    with waiting:
+                        transaction.run("COMMIT")
             except BaseException as error:
                 self._roll_back(connection, transaction, begun=begin is not None, error=error)
                 raise

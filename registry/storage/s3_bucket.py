@@ -29,6 +29,7 @@ from registry.storage.errors import (
     StoreRefused,
     Throttled,
 )
+from registry.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +136,8 @@ class S3Bucket:
         begin = perf_counter()
         failed = True
         try:
-            answer = method(Bucket=self.name, **parameters)
+            with waiting:
+                answer = method(Bucket=self.name, **parameters)
             failed = False
         except (ClientError, BotoCoreError) as error:
             said = meaning(key, error)
