@@ -9,13 +9,24 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from registry.config import ConfigError, HttpSettings, Settings, StorageSettings, TlsSettings, load_settings
+from registry.config import (
+    ConfigError,
+    GcsSettings,
+    HttpSettings,
+    S3Settings,
+    Settings,
+    StorageSettings,
+    TlsSettings,
+    load_settings,
+)
 from registry.config_check import check_settings
 from registry.config_file import dotted_keys
 
 ROOT = Path(__file__).parent.parent
+OPTIONAL: dict[str, type[BaseModel]] = {"http.tls": TlsSettings, "storage.s3": S3Settings, "storage.gcs": GcsSettings}
+"""Sections that are null by default; the example has their keys in a comment."""
 
 
 @pytest.fixture
@@ -268,11 +279,15 @@ def test_the_example_has_every_key_with_its_default() -> None:
     assert load_settings(path) == Settings()
     document = json.loads(path.read_text())
     for key in dotted_keys(Settings):
-        if not key.startswith("http.tls."):  # null by default; its keys stand in a comment
-            value: Any = document
-            for name in key.split("."):
-                assert name in value, key
-                value = value[name]
+        section, _, last = key.rpartition(".")
+        if section in OPTIONAL:
+            parent, _, optional = section.rpartition(".")
+            assert last in document[parent][f"# {optional} example"], key
+            continue
+        value: Any = document
+        for name in key.split("."):
+            assert name in value, key
+            value = value[name]
 
 
 def test_the_documentation_has_every_key_with_its_default_and_description() -> None:
@@ -290,7 +305,8 @@ def documented_keys() -> list[str]:
         for name, field in model.model_fields.items():
             default = json.dumps(defaults[section][name]).removesuffix(".0")
             rows.append(f"| `{section}.{name}` | `{default}` | {field.description} |")
-    for name, field in TlsSettings.model_fields.items():
-        default = "required" if field.is_required() else "`null`"
-        rows.append(f"| `http.tls.{name}` | {default} | {field.description} |")
+    for section, model in OPTIONAL.items():
+        for name, field in model.model_fields.items():
+            default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+            rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
     return rows

@@ -17,6 +17,7 @@ from registry.storage.local import LocalDriver
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
 from registry.storage.s3 import S3Driver
+from tests.storage import gcs_store
 
 if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
@@ -40,6 +41,8 @@ class DriverCase:
     """Processes that open it on one directory see one store."""
     concurrent: bool = True
     """False: a mock whose writes are not atomic."""
+    tools: tuple[str, ...] = ()
+    """Programs that it needs."""
 
 
 S3 = S3Settings(
@@ -71,9 +74,11 @@ class _MotoDriver(S3Driver):
 
 
 S3_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, presigned=True, part_bytes=S3.part_size)
+GCS_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, part_bytes=gcs_store.PART)
 
 CASES = (
     DriverCase("s3-moto", lambda _: _MotoDriver(), S3_CAPABILITIES, shared=False, concurrent=False),
+    DriverCase("gcs", gcs_store.open_store, GCS_CAPABILITIES, shared=True, tools=(gcs_store.PROGRAM,)),
     DriverCase("memory", lambda _: MemoryDriver(), MemoryDriver.capabilities, shared=False),
     DriverCase("local", LocalDriver, LocalDriver.capabilities, shared=True),
     DriverCase("local-nosync", lambda root: LocalDriver(root, fsync=False), LocalDriver.capabilities, shared=True),
@@ -88,7 +93,7 @@ def cases(where: Callable[[DriverCase], bool] = lambda _: True) -> list[Paramete
     """Parameters of the ``driver`` and ``case`` fixtures: the rows for which ``where`` holds."""
     import pytest
 
-    return [pytest.param(case, id=case.name) for case in CASES if where(case)]
+    return [pytest.param(case, id=case.name, marks=pytest.mark.tools(*case.tools)) for case in CASES if where(case)]
 
 
 def case_named(name: str) -> DriverCase:

@@ -18,6 +18,10 @@ with_appends = pytest.mark.parametrize(
     "case", cases(lambda case: case.shared and case.capabilities.appends), indirect=True
 )
 
+with_rights = pytest.mark.parametrize(
+    "case", cases(lambda case: case.shared and case.capabilities.upload_rights), indirect=True
+)
+
 
 @shared
 def test_no_conditional_write_of_several_processes_is_lost(driver: StorageDriver, case: DriverCase, root: Path) -> None:
@@ -33,7 +37,7 @@ def test_appends_of_several_processes_are_never_mixed(driver: StorageDriver, cas
     assert sorted(lines) == sorted(f"{name} {number} {'x' * 3000}" for name in "abc" for number in range(60))
 
 
-@shared
+@with_rights
 def test_a_killed_writer_blocks_nobody(driver: StorageDriver, case: DriverCase, root: Path, tmp_path: Path) -> None:
     driver.start_upload("u1")
     process = workers.start(workers.hold, case.name, root, "u1", tmp_path / "ready")
