@@ -52,6 +52,7 @@ _REFUSALS = {
 }
 NO_BUCKET = "there is no such bucket: check storage.gcs.bucket, or make it"
 _SAYS_NO_BUCKET = "bucket does not exist"
+_SAYS_DAMAGED = "CRC32C"
 _SHOWN = 300
 """Characters of a message of the store."""
 
@@ -62,6 +63,8 @@ def meaning(key: str, status: int, body: bytes) -> StorageError:
     said = f"{status} {reason} {message}".strip()
     if status == http.HTTPStatus.NOT_FOUND and _SAYS_NO_BUCKET in message:
         return StoreRefused(key, f"{NO_BUCKET} ({said})")
+    if status == http.HTTPStatus.BAD_REQUEST and _SAYS_DAMAGED in message.upper():
+        return StorageUnavailable(key, f"the bytes were damaged on their way ({said})")
     found = _REASONS.get(reason) or _STATUSES.get(status)
     if found is not None:
         return found(key, said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http
 import urllib.request
+from contextlib import closing
 from functools import partial
 from http.client import HTTPException
 from time import perf_counter
@@ -23,7 +24,7 @@ from registry.storage.gcs_answers import document_of, meaning
 from registry.storage.gcs_credentials import GcsCredentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse
 
@@ -134,25 +135,24 @@ class GcsBucket:
 
     def _exchange(self, key: str, call: Call, token: Mapping[str, str]) -> BaseHTTPResponse:
         headers = {**token, **call.headers}
-        length = sum(map(len, call.body))
-        body: Any = None
         if call.body:
-            headers["content-length"] = str(length)
-            body = b"".join(call.body) if length <= _SLICE else _slices(call.body)
+            headers["content-length"] = str(sum(map(len, call.body)))
         query = f"?{urlencode(call.query)}" if call.query else ""
-        try:
-            return self._pool.urlopen(
-                call.method,
-                self._endpoint + call.path + query,
-                body=body,
-                headers=headers,
-                retries=False,
-                redirect=False,
-                preload_content=not call.streams,
-                decode_content=False,
-            )
-        except (HTTPError, HTTPException, OSError) as error:
-            raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
+        with closing(_slices(call.body)) as slices:
+            body: Any = slices if call.body else None  # urllib3 asks for bytes, and takes views
+            try:
+                return self._pool.urlopen(
+                    call.method,
+                    self._endpoint + call.path + query,
+                    body=body,
+                    headers=headers,
+                    retries=False,
+                    redirect=False,
+                    preload_content=not call.streams,
+                    decode_content=False,
+                )
+            except (HTTPError, HTTPException, OSError) as error:
+                raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
 
     def _whole(self, key: str, answer: BaseHTTPResponse) -> bytes:
         """The body of an answer that tells an error."""
@@ -162,11 +162,15 @@ class GcsBucket:
             raise StorageUnavailable(key, f"{answer.status}, and {error}") from error
 
 
-def _slices(pieces: Sequence[bytes | bytearray]) -> Any:  # noqa: ANN401 - urllib3 asks for bytes, and takes views
+def _slices(pieces: Sequence[bytes | bytearray]) -> Generator[bytes | memoryview]:
+    """What is handed to the connection at once. Closed, it keeps no hold of the pieces, whoever has a slice still."""
+    if sum(map(len, pieces)) <= _SLICE:
+        yield b"".join(pieces)
+        return
     for piece in pieces:
-        view = memoryview(piece)
-        for begin in range(0, len(view), _SLICE):
-            yield view[begin : begin + _SLICE]
+        for begin in range(0, len(piece), _SLICE):
+            with memoryview(piece) as view, view[begin : begin + _SLICE] as part:
+                yield part
 
 
 def _pool(settings: GcsSettings, endpoint: str) -> PoolManager:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+import uuid
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from registry.storage.errors import (
     StoreRefused,
     Throttled,
 )
-from registry.storage.gcs_answers import NO_BUCKET, InvalidRange, document_of, stat_of, stat_of_headers
+from registry.storage.gcs_answers import NO_BUCKET, InvalidRange, stat_of, stat_of_headers
 from registry.storage.gcs_bucket import Call
 from registry.storage.gcs_deletion import MOST_DELETED, Deletion
 from registry.storage.gcs_reader import GcsReader
@@ -37,8 +38,6 @@ _ABSENT = "0"
 _PAGE = 1000
 _JSON = {"content-type": "application/json"}
 _BYTES = "application/octet-stream"
-_BOUNDARY = "stowage-34f1c8f2b7d94c0e"
-"""Ends a body whose length is told: what the bytes between hold does not matter."""
 
 
 class GcsObjects:
@@ -138,7 +137,7 @@ class GcsObjects:
 
     def keys(self, prefix: str, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """Every object whose key begins with ``prefix``, sorted, 1,000 to a request."""
-        query = {"prefix": self._bucket.path(prefix), "fields": f"items(name,{_STAT}),nextPageToken"}
+        query = {"prefix": self._bucket.path(prefix), "fields": f"kind,items(name,{_STAT}),nextPageToken"}
         if after:
             query["startOffset"] = self._bucket.path(after)
         for page in self._pages(prefix, query):
@@ -151,7 +150,7 @@ class GcsObjects:
         """The names directly below a prefix that ends with a slash, or is empty; sorted."""
         names: dict[str, bool] = {}
         whole = self._bucket.path(prefix)
-        query = {"prefix": whole, "delimiter": "/", "fields": "items(name),prefixes,nextPageToken"}
+        query = {"prefix": whole, "delimiter": "/", "fields": "kind,items(name),prefixes,nextPageToken"}
         for page in self._pages(prefix, query):
             for entry in page.get("items", ()):
                 names.setdefault(entry["name"][len(whole) :], False)
@@ -167,7 +166,7 @@ class GcsObjects:
 
     def check(self) -> None:
         """Raises StorageError when the bucket cannot be read now."""
-        query: dict[str, str | int] = {"prefix": self._bucket.root, "maxResults": 1, "fields": "items(name)"}
+        query: dict[str, str | int] = {"prefix": self._bucket.root, "maxResults": 1, "fields": "kind,items(name)"}
         self._list("", query)
 
     def _insert(self, key: str, data: bytes | bytearray, generation: str | None = None) -> ObjectStat:
@@ -176,12 +175,13 @@ class GcsObjects:
         if generation is not None:
             query["ifGenerationMatch"] = generation
         described = {"name": self._bucket.path(key), "contentType": _BYTES, "crc32c": _checksum(data)}
+        boundary = uuid.uuid4().hex  # nobody can have put it into the data
         head = (
-            f"--{_BOUNDARY}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{orjson.dumps(described).decode()}"
-            f"\r\n--{_BOUNDARY}\r\ncontent-type: {_BYTES}\r\n\r\n"
+            f"--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{orjson.dumps(described).decode()}"
+            f"\r\n--{boundary}\r\ncontent-type: {_BYTES}\r\n\r\n"
         ).encode()
-        headers = {"content-type": f"multipart/related; boundary={_BOUNDARY}"}
-        body = (head, data, f"\r\n--{_BOUNDARY}--\r\n".encode())
+        headers = {"content-type": f"multipart/related; boundary={boundary}"}
+        body = (head, data, f"\r\n--{boundary}--\r\n".encode())
         try:
             answer = self._bucket.ask_once(key, Call("objects.insert", "POST", self._upload, query, headers, body))
         except PathNotFound as error:
@@ -217,10 +217,12 @@ class GcsObjects:
 
     def _list(self, prefix: str, query: dict[str, str | int]) -> dict[str, Any]:
         try:
-            answer = self._bucket.send(prefix, Call("objects.list", "GET", self._bucket.objects, query))
+            page = self._bucket.ask(prefix, Call("objects.list", "GET", self._bucket.objects, query))
         except PathNotFound as error:
             raise StoreRefused(prefix, f"{NO_BUCKET} ({error.reason})") from error
-        return document_of(prefix, answer.data)
+        if page.get("kind") != "storage#objects":  # nobody takes another answer for an empty bucket (I7)
+            raise StorageUnavailable(prefix, "the answer is not a listing")
+        return page
 
     def _with_bytes(self, key: str, data: bytes) -> ObjectStat | None:
         """The object, if it has just these bytes."""

@@ -70,6 +70,7 @@ class GcsReader:
         body, self._body = self._body, None
         if body is not None:
             body.close()
+            body.release_conn()
 
     def __enter__(self) -> Self:
         return self
