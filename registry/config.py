@@ -54,6 +54,13 @@ def _check_database_url(value: str) -> str:
     return value
 
 
+def _check_endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("is not an address such as http://127.0.0.1:4443")
+    return value.rstrip("/")
+
+
 class Section(BaseModel):
     """One object of the file. Its values never change while a process runs; unknown keys are errors."""
 
@@ -141,15 +148,42 @@ class RedirectRule(Section):
     """Whether downloads that the rule is for are redirected."""
 
 
+class GcsSettings(Section):
+    """A bucket of Google Cloud Storage or of a store that speaks its JSON protocol."""
+
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$")
+    """Name of the bucket, which has to exist."""
+    endpoint_url: Annotated[str, AfterValidator(_check_endpoint)] | None = None
+    """Address of the store; null is Google's."""
+    credentials_file: FilePath | None = None
+    """JSON key of a service account; null takes what the platform offers (GOOGLE_APPLICATION_CREDENTIALS, its role)."""
+    anonymous: bool = False
+    """Ask without credentials: for emulators."""
+    project: str | None = None
+    """Project that pays for the requests; null is that of the bucket."""
+    part_size: int = Field(default=16 * MIB, ge=MIB // 4, le=5 << 30)
+    """Bytes of an object that holds a part of a large upload until all of them are composed into one."""
+    attempts: Count = 4
+    """How often a request is sent that is throttled or not answered."""
+    connect_timeout: Seconds = 5
+    """Seconds that connecting may take."""
+    read_timeout: Seconds = 30
+    """Seconds that the store may be silent."""
+    connections: Count = 64
+    """Connections that are kept open."""
+
+
 class StorageSettings(Section):
     """Where content is kept."""
 
-    driver: Literal["local", "s3"] = "local"
-    """Kind of storage: local, a directory of this machine; s3, a bucket."""
+    driver: Literal["local", "s3", "gcs"] = "local"
+    """Kind of storage: local, a directory of this machine; s3 or gcs, a bucket."""
     root_directory: Path = Path("registry-data")
     """Directory of the storage, relative to where the command is started; in a bucket, what all keys begin with."""
     s3: S3Settings | None = None
     """The bucket, where driver is s3."""
+    gcs: GcsSettings | None = None
+    """The bucket, where driver is gcs."""
     redirect: Literal["off", "on"] | tuple[RedirectRule, ...] = "off"
     """Send clients to the bucket for blobs: off, on, or rules, of which the first that fits decides (none: off)."""
     redirect_expiry: int = Field(default=1200, ge=1, le=604800)

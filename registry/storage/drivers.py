@@ -34,7 +34,17 @@ def _open_s3(settings: Settings, observe: Observe | None) -> StorageDriver:
     return S3Driver(s3, str(settings.storage.root_directory), spare_parts=spare, observe=observe)
 
 
-DRIVERS: Mapping[str, Open] = {"local": _open_local, "s3": _open_s3}
+def _open_gcs(settings: Settings, observe: Observe | None) -> StorageDriver:
+    from registry.storage.gcs import GcsDriver  # noqa: PLC0415 - likewise
+
+    gcs = settings.storage.gcs
+    if gcs is None:
+        raise StoreRefused("", "storage.gcs is missing: it names the bucket")
+    spare = settings.limits.upload_buffers // gcs.part_size // 4
+    return GcsDriver(gcs, str(settings.storage.root_directory), spare_parts=spare, observe=observe)
+
+
+DRIVERS: Mapping[str, Open] = {"local": _open_local, "s3": _open_s3, "gcs": _open_gcs}
 """How each driver is made from the settings; a new driver is a new row."""
 
 

@@ -22,6 +22,7 @@ from registry.storage.local import LocalDriver
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
 from registry.storage.s3 import S3Driver
+from tests.storage import gcs_store
 from tests.stores.s3_server import S3Server
 
 if TYPE_CHECKING:
@@ -111,10 +112,12 @@ def _s3(root: Path) -> StorageDriver:
 
 
 S3_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, presigned=True, part_bytes=S3.part_size)
+GCS_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, part_bytes=gcs_store.PART)
 
 CASES = (
     DriverCase("s3-moto", lambda _: _MotoDriver(), S3_CAPABILITIES, shared=False, concurrent=False),
     DriverCase("s3", _s3, S3_CAPABILITIES, shared=True, tools=("versitygw",)),
+    DriverCase("gcs", gcs_store.open_store, GCS_CAPABILITIES, shared=True, tools=(gcs_store.PROGRAM,)),
     DriverCase("memory", lambda _: MemoryDriver(), MemoryDriver.capabilities, shared=False),
     DriverCase("local", LocalDriver, LocalDriver.capabilities, shared=True),
     DriverCase("local-nosync", lambda root: LocalDriver(root, fsync=False), LocalDriver.capabilities, shared=True),

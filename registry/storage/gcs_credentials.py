@@ -1,0 +1,119 @@
+"""Who the registry is to Google Cloud Storage: tokens for its requests, and addresses that it signs for others."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode, urlsplit
+
+import google.auth
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.transport.urllib3 import Request
+from google.oauth2.service_account import Credentials as ServiceAccount
+
+from registry.storage.errors import StorageUnavailable, StoreRefused, UnsupportedOperation
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from urllib3 import PoolManager
+
+    from registry.config import GcsSettings
+
+WHERE = "check storage.gcs.credentials_file, or what the environment says"
+"""What to look at when they are not accepted."""
+_SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
+_ALGORITHM = "GOOG4-RSA-SHA256"
+
+
+class GcsCredentials:
+    """Any thread. A token is renewed by one of them, before it ends."""
+
+    def __init__(self, settings: GcsSettings, pool: PoolManager) -> None:
+        """Raises StoreRefused when there are none, unless ``storage.gcs.anonymous`` says that none are wanted."""
+        self._request = Request(pool)  # type: ignore[no-untyped-call]
+        self._project = {"x-goog-user-project": settings.project} if settings.project is not None else {}
+        self._credentials = None if settings.anonymous else _find(settings, self._request)
+        self._renewal = threading.Lock()
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether ``sign_get`` works: with the key of a service account, asking nobody."""
+        return isinstance(self._credentials, ServiceAccount)
+
+    def headers(self) -> dict[str, str]:
+        """What each request carries. Raises StorageUnavailable, StoreRefused."""
+        headers = dict(self._project)
+        credentials = self._credentials
+        if credentials is not None:
+            if not credentials.valid:
+                self._renew(credentials)
+            credentials.apply(headers)  # type: ignore[no-untyped-call]
+        return headers
+
+    def reject(self, headers: dict[str, str]) -> bool:
+        """The store did not accept these headers: whether the next ones will be others."""
+        credentials = self._credentials
+        if credentials is None:
+            return False
+        with self._renewal:
+            rejected = dict(self._project)
+            credentials.apply(rejected)  # type: ignore[no-untyped-call]
+            if rejected == headers:
+                credentials.token = None
+        return True
+
+    def sign_get(self, address: str, seconds: int) -> str:
+        """An address at which anybody may GET for so long (V4 signing process). ``address`` has its path quoted."""
+        credentials = self._credentials
+        if not isinstance(credentials, ServiceAccount):
+            raise UnsupportedOperation("", "only the key of a service account signs addresses")
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        scope = f"{now[:8]}/auto/storage/goog4_request"
+        parts = urlsplit(address)
+        query = urlencode(
+            {
+                "X-Goog-Algorithm": _ALGORITHM,
+                "X-Goog-Credential": f"{credentials.signer_email}/{scope}",
+                "X-Goog-Date": now,
+                "X-Goog-Expires": seconds,
+                "X-Goog-SignedHeaders": "host",
+            },
+            quote_via=quote,
+            safe="",
+        )
+        asked = f"GET\n{parts.path}\n{query}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+        signed = f"{_ALGORITHM}\n{now}\n{scope}\n{hashlib.sha256(asked.encode()).hexdigest()}"
+        signature = credentials.sign_bytes(signed.encode())
+        return f"{address}?{query}&X-Goog-Signature={signature.hex()}"
+
+    def _renew(self, credentials: Credentials) -> None:
+        with self._renewal:
+            if credentials.valid:
+                return
+            try:
+                credentials.refresh(self._request)  # type: ignore[no-untyped-call]
+            except TransportError as error:
+                raise StorageUnavailable("", f"no token: {error}") from error
+            except GoogleAuthError as error:
+                if error.retryable:
+                    raise StorageUnavailable("", f"no token: {error}") from error
+                raise StoreRefused("", f"no token is given to these credentials: {WHERE} ({error})") from error
+
+
+def _find(settings: GcsSettings, request: Request) -> Credentials:
+    if settings.credentials_file is not None:
+        try:
+            account: Credentials = ServiceAccount.from_service_account_file(  # type: ignore[no-untyped-call]
+                str(settings.credentials_file), scopes=_SCOPES
+            )
+        except (OSError, ValueError, GoogleAuthError) as error:
+            reason = "it is not the key of a service account; other kinds are named by GOOGLE_APPLICATION_CREDENTIALS"
+            raise StoreRefused("", f"storage.gcs.credentials_file: {reason} ({error})") from error
+        return account
+    try:
+        found, _project = google.auth.default(scopes=_SCOPES, request=request)
+    except (OSError, ValueError, GoogleAuthError) as error:
+        raise StoreRefused("", f"there are no credentials: {WHERE} ({error})") from error
+    return found
