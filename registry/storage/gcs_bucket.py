@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 from registry.storage.errors import StorageFull, StorageUnavailable, StoreRefused, Throttled
 from registry.storage.gcs_answers import document_of, meaning
 from registry.storage.gcs_credentials import GcsCredentials
+from registry.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -118,7 +119,7 @@ class GcsBucket:
 
     def presign(self, key: str, seconds: int) -> str:
         """An address to GET an object."""
-        return self.credentials.sign_get(f"{self._endpoint}/{self.name}/{quote(self.path(key), safe='/~')}", seconds)
+        return self.credentials.sign_get(self._endpoint, self.name, self.path(key), seconds)
 
     def close(self) -> None:
         """Close the connections."""
@@ -141,16 +142,17 @@ class GcsBucket:
         with closing(_slices(call.body)) as slices:
             body: Any = slices if call.body else None  # urllib3 asks for bytes, and takes views
             try:
-                return self._pool.urlopen(
-                    call.method,
-                    self._endpoint + call.path + query,
-                    body=body,
-                    headers=headers,
-                    retries=False,
-                    redirect=False,
-                    preload_content=not call.streams,
-                    decode_content=False,
-                )
+                with waiting:
+                    return self._pool.urlopen(
+                        call.method,
+                        self._endpoint + call.path + query,
+                        body=body,
+                        headers=headers,
+                        retries=False,
+                        redirect=False,
+                        preload_content=not call.streams,
+                        decode_content=False,
+                    )
             except (HTTPError, HTTPException, OSError) as error:
                 raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit
 
 import google.auth
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.urllib3 import Request
+from google.cloud.storage import Client  # type: ignore[import-untyped]
 from google.oauth2.service_account import Credentials as ServiceAccount
 
 from registry.storage.errors import StorageUnavailable, StoreRefused, UnsupportedOperation
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 WHERE = "check storage.gcs.credentials_file, or what the environment says"
 """What to look at when they are not accepted."""
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
-_ALGORITHM = "GOOG4-RSA-SHA256"
 
 
 class GcsCredentials:
@@ -36,6 +34,7 @@ class GcsCredentials:
         self._project = {"x-goog-user-project": settings.project} if settings.project is not None else {}
         self._credentials = None if settings.anonymous else _find(settings, self._request)
         self._renewal = threading.Lock()
+        self._client: Client | None = None
 
     @property
     def can_sign(self) -> bool:
@@ -64,29 +63,18 @@ class GcsCredentials:
                 credentials.token = None
         return True
 
-    def sign_get(self, address: str, seconds: int) -> str:
-        """An address at which anybody may GET for so long (V4 signing process). ``address`` has its path quoted."""
+    def sign_get(self, endpoint: str, bucket: str, name: str, seconds: int) -> str:
+        """An address at which anybody may GET the object ``name`` for so long."""
         credentials = self._credentials
         if not isinstance(credentials, ServiceAccount):
             raise UnsupportedOperation("", "only the key of a service account signs addresses")
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        scope = f"{now[:8]}/auto/storage/goog4_request"
-        parts = urlsplit(address)
-        query = urlencode(
-            {
-                "X-Goog-Algorithm": _ALGORITHM,
-                "X-Goog-Credential": f"{credentials.signer_email}/{scope}",
-                "X-Goog-Date": now,
-                "X-Goog-Expires": seconds,
-                "X-Goog-SignedHeaders": "host",
-            },
-            quote_via=quote,
-            safe="",
+        if self._client is None:
+            self._client = Client(project=credentials.project_id or "-", credentials=credentials)
+        blob = self._client.bucket(bucket).blob(name)
+        address: str = blob.generate_signed_url(
+            version="v4", expiration=timedelta(seconds=seconds), method="GET", api_access_endpoint=endpoint
         )
-        asked = f"GET\n{parts.path}\n{query}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
-        signed = f"{_ALGORITHM}\n{now}\n{scope}\n{hashlib.sha256(asked.encode()).hexdigest()}"
-        signature = credentials.sign_bytes(signed.encode())
-        return f"{address}?{query}&X-Goog-Signature={signature.hex()}"
+        return address
 
     def _renew(self, credentials: Credentials) -> None:
         with self._renewal:
