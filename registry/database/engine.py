@@ -151,7 +151,7 @@ class Database:
     def _transaction(self, begin: str | None) -> Iterator[Transaction]:
         with self._mapped_errors():
             connection = self._take()
-            transaction = Transaction(connection.driver_connection, self.engine.dialect)
+            transaction = self._begin(connection)
             try:
                 if begin is not None:
                     transaction.run(begin)
@@ -164,6 +164,15 @@ class Database:
                 raise
             transaction.close()
             self._idle.append(connection)
+
+    def _begin(self, connection: PoolProxiedConnection) -> Transaction:
+        if self.is_sqlite:
+            return Transaction(connection.driver_connection, self.engine.dialect)
+        from registry.database.postgresql import PostgresqlTransaction  # noqa: PLC0415 - psycopg may not be installed
+
+        prepared = connection.info.setdefault("prepared", {})
+        server: Any = connection.driver_connection
+        return PostgresqlTransaction(server, self.engine.dialect, prepared)
 
     def _take(self) -> PoolProxiedConnection:
         """The connection used last, or a new one: the pool of SQLAlchemy costs more than one of our transactions."""

@@ -6,6 +6,7 @@ ten times what SQLite itself does for one of our rows.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Dialect
+
+
+_NAME = re.compile(r"(?<![:\w]):(\w+)")
 
 
 class Statement:
@@ -34,6 +38,7 @@ class Statement:
             f" FOR NO KEY UPDATE OF {locking}" if locking else f" FOR KEY SHARE OF {holding}" if holding else ""
         )
         self._compiled: dict[tuple[str, int], str] = {}
+        self._numbered: dict[int, tuple[str, list[str]]] = {}
 
     def compile(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         """The statement for the DBAPI of ``dialect``, and its values."""
@@ -43,14 +48,42 @@ class Statement:
         spread = {f"{self._expanding}_{position}": item for position, item in enumerate(items)}
         return self._form(dialect, len(items)), {**values, **spread}
 
+    def numbered(self, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """The statement for PostgreSQL itself, with ``$1`` and so on, and its values in that order."""
+        count = 0
+        if self._expanding is not None:
+            items: Sequence[Any] = values[self._expanding]
+            count = len(items)
+            values = {**values, **{f"{self._expanding}_{position}": item for position, item in enumerate(items)}}
+        form = self._numbered.get(count)
+        if form is None:
+            form = self._numbered[count] = _number(self._spread(count) + self._locking)
+        sql, names = form
+        return sql, [values[name] for name in names]
+
+    def _spread(self, count: int) -> str:
+        if self._expanding is None:
+            return self._sql
+        names = ", ".join(f":{self._expanding}_{position}" for position in range(count)) or "NULL"
+        return self._sql.replace(f"IN :{self._expanding}", f"IN ({names})")
+
     def _form(self, dialect: Dialect, count: int) -> str:
         form = self._compiled.get((dialect.name, count))
         if form is None:
-            sql = self._sql
-            if self._expanding is not None:
-                names = ", ".join(f":{self._expanding}_{position}" for position in range(count)) or "NULL"
-                sql = sql.replace(f"IN :{self._expanding}", f"IN ({names})")
+            sql = self._spread(count)
             if dialect.name != "sqlite":
                 sql += self._locking
             form = self._compiled[dialect.name, count] = str(text(sql).compile(dialect=dialect))
         return form
+
+
+def _number(sql: str) -> tuple[str, list[str]]:
+    """``:name`` becomes ``$1``, each name one number; the names in their order."""
+    names: list[str] = []
+
+    def number(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}"
+
+    return _NAME.sub(number, sql), names

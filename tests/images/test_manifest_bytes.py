@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.database.statement import Statement
 from registry.images.core import Core
 from registry.images.manifest_bytes import KEPT
 from registry.oci.digest import Digest
@@ -67,8 +68,7 @@ def _forget(core: Core) -> None:
 
 def _kept(core: Core) -> int:
     with core.stores.database.look() as connection:
-        connection.run("SELECT count(*) FROM manifest_body")
-        return int(connection._cursor.fetchone()[0])
+        return int(connection.execute(Statement("SELECT count(*) FROM manifest_body"), {}).one()[0])
 
 
 def test_what_one_process_has_pushed_every_other_reads_without_storage(world: World, pushed: Pushed) -> None:
