@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import blobs as blob_rows
+from registry.images.several import map_several
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.oci.errors import RegistryError
 from registry.storage.errors import PathNotFound
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.images.storage_view import View
     from registry.images.stores import Stores
+    from registry.storage.driver import ObjectStat
 
 BATCH = 500
 """Blobs adopted in one transaction."""
@@ -37,14 +39,12 @@ class Adoption:
         )
         store, driver, layout = self._stores.driver.name, self._stores.driver, self._stores.layout
         for start in range(0, len(found), BATCH):
-            batch = []
-            for digest in found[start : start + BATCH]:
-                try:
-                    batch.append((digest, driver.stat(layout.blob(repository.name, digest))))
-                except PathNotFound:
-                    continue
+            keys = [layout.blob(repository.name, digest) for digest in found[start : start + BATCH]]
+            stats = map_several(driver.capabilities, self._stat, keys)
             with self._stores.database.write() as connection:
-                for digest, stat in batch:
+                for digest, stat in zip(found[start : start + BATCH], stats, strict=True):
+                    if stat is None:
+                        continue
                     blob = blob_rows.adopt(connection, digest, size=stat.size)
                     if blob.size != stat.size or blob.state == blob_rows.CLAIMED:
                         log.warning("a blob was left out", repository=repository.name, digest=digest, size=stat.size)
@@ -54,6 +54,12 @@ class Adoption:
                         connection, blob.id, store=store, key=key, size=stat.size, signature=stat.signature
                     )
                     blob_rows.join(connection, repository.id, blob.id, now=self._stores.clock())
+
+    def _stat(self, key: str) -> ObjectStat | None:
+        try:
+            return self._stores.driver.stat(key)
+        except PathNotFound:
+            return None
 
     def _found_on_disk(self, repository: RepositoryRow) -> list[Digest]:
         """Blobs in the repository's directory of which nothing is noted."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from registry.images.several import map_several
 from registry.oci.record import Record
 from registry.storage.errors import PathNotFound
 
@@ -42,11 +43,10 @@ class Journal:
         """
         found: dict[int, bytes] = {}
         names = self._names(repository, after=sequence)
-        for position, name in enumerate(names):
-            following = self._layout.first_of(names[position + 1]) if position + 1 < len(names) else None
-            if following is not None and following <= sequence:
-                continue
-            found.update({number: line for number, line in self._lines(repository, name) if number > sequence})
+        following = [*map(self._layout.first_of, names[1:]), sequence + 1]
+        wanted = [name for name, first in zip(names, following, strict=True) if first > sequence] if names else []
+        for lines in map_several(self._driver.capabilities, lambda name: list(self._lines(repository, name)), wanted):
+            found.update({number: line for number, line in lines if number > sequence})
         return dict(sorted(found.items()))
 
     def last(self, repository: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
+from registry.images.several import map_several
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import Index
@@ -73,16 +75,19 @@ class StorageReader:
                 named[record.descriptor.digest] = record.descriptor
             elif record.digest is not None:
                 named.pop(record.digest, None)
-        waiting: list[Descriptor] = [descriptor for digest, descriptor in named.items() if digest not in known]
+        waiting = {digest: descriptor for digest, descriptor in named.items() if digest not in known}
+        seen: set[Digest] = set()
         while waiting:
-            descriptor = waiting.pop()
-            if descriptor.digest in view.manifests or descriptor.digest in known:
-                continue
-            loaded = self._load(name, descriptor)
-            if loaded is None:
-                continue
-            view.manifests[descriptor.digest] = loaded
-            waiting.extend(loaded[0].children())
+            seen.update(waiting)
+            level, waiting = list(waiting.values()), {}
+            found = map_several(self._stores.driver.capabilities, partial(self._load, name), level)
+            for descriptor, loaded in zip(level, found, strict=True):
+                if loaded is None:
+                    continue
+                view.manifests[descriptor.digest] = loaded
+                for child in loaded[0].children():
+                    if child.digest not in seen and child.digest not in known:
+                        waiting[child.digest] = child
 
     def _load(self, name: str, descriptor: Descriptor) -> tuple[Manifest, int] | None:
         key = self._stores.layout.blob(name, descriptor.digest)

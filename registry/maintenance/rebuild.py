@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from registry.database import repositories as repository_rows
 from registry.images.core import Core
+from registry.images.several import AT_ONCE, map_several
 from registry.oci.errors import RegistryError
 from registry.oci.name import parse_name
 from registry.storage.errors import PathNotFound, StorageError
@@ -48,18 +50,28 @@ def rebuild_core(core: Core, *, on_progress: OnProgress | None = None) -> Rebuil
     """As ``rebuild``, on an open core."""
     report = RebuildReport()
     names = list(core.repositories.on_storage())  # an error here ends it: nothing is forgotten on a partial list
-    for done, name in enumerate(names):
+    capabilities = core.stores.driver.capabilities
+    for done in range(0, len(names), AT_ONCE):
         if on_progress is not None:
             on_progress(done, len(names))
-        try:
-            core.reconciliation.reconcile(parse_name(name))
-            report.repositories += 1
-        except (RegistryError, StorageError) as error:
-            report.problems.append(f"{name}: {error}")
+        for problem in map_several(capabilities, partial(_reconcile, core), names[done : done + AT_ONCE]):
+            if problem is None:
+                report.repositories += 1
+            else:
+                report.problems.append(problem)
     if on_progress is not None:
         on_progress(len(names), len(names))
     report.removed = _forget_absent(core, set(names))
     return report
+
+
+def _reconcile(core: Core, name: str) -> str | None:
+    """What is wrong with the repository; None: nothing."""
+    try:
+        core.reconciliation.reconcile(parse_name(name))
+    except (RegistryError, StorageError) as error:
+        return f"{name}: {error}"
+    return None
 
 
 def _forget_absent(core: Core, present: set[str]) -> int:
