@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.servers import RegistryProcess
     from tests.stores.s3_server import S3Server
 
-pytestmark = pytest.mark.tools("versitygw", "initdb", "pg_ctl", "postgres")
+pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "initdb", "pg_ctl", "postgres")]
 
 REPO = "team/app"
 CONFIG = Blob(b'{"architecture": "amd64"}')

@@ -16,7 +16,7 @@ from tests.payloads import Blob, image
 from tests.servers import RegistryProcess, free_port, program
 from tests.stores.fault_proxy import FaultProxy
 
-pytestmark = pytest.mark.tools("versitygw", "initdb", "pg_ctl", "postgres")
+pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "initdb", "pg_ctl", "postgres")]
 
 BLOB = Blob(b"{}")
 IMAGE = image(BLOB, [])

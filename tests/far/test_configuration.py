@@ -17,7 +17,7 @@ from tests.far.conftest import Config
 from tests.servers import free_port, program
 from tests.stores.fault_proxy import FaultProxy
 
-pytestmark = pytest.mark.tools("versitygw")
+pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 
 AT_ONCE = 15.0
 """Seconds, with the start of the interpreter on a busy machine."""

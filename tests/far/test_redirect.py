@@ -14,7 +14,7 @@ from tests.far.conftest import Config
 from tests.payloads import Blob, image
 from tests.stores.s3_server import S3Server
 
-pytestmark = pytest.mark.tools("versitygw")
+pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 
 REPO = "public/app"
 BLOB = Blob(b"0123456789" * 100)

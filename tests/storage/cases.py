@@ -132,7 +132,10 @@ def cases(where: Callable[[DriverCase], bool] = lambda _: True) -> list[Paramete
     """Parameters of the ``driver`` and ``case`` fixtures: the rows for which ``where`` holds."""
     import pytest
 
-    return [pytest.param(case, id=case.name, marks=pytest.mark.tools(*case.tools)) for case in CASES if where(case)]
+    def marks(case: DriverCase) -> list[pytest.MarkDecorator]:
+        return [pytest.mark.stores, pytest.mark.tools(*case.tools)] if case.tools else []
+
+    return [pytest.param(case, id=case.name, marks=marks(case)) for case in CASES if where(case)]
 
 
 def case_named(name: str) -> DriverCase:

@@ -24,7 +24,7 @@ from registry.storage.gcs import GcsDriver
 from tests.storage import gcs_store
 from tests.storage.gcs_faults import Fault, Faults, Handler, Rule, reset, status
 
-pytestmark = pytest.mark.tools(gcs_store.PROGRAM)
+pytestmark = [pytest.mark.stores, pytest.mark.tools(gcs_store.PROGRAM)]
 
 KEY = "team/app/index.json"
 

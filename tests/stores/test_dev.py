@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent.parent
 ALL = pytest.mark.tools("versitygw", "nginx", "initdb", "pg_ctl", "postgres")
 DEV = [sys.executable, "-m", "tests.stores.dev"]
 
+pytestmark = pytest.mark.stores
+
 
 @pytest.fixture
 def directory() -> Iterator[Path]:

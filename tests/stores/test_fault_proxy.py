@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CopySourceTypeDef
 
-pytestmark = pytest.mark.tools("versitygw")
+pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 
 MIB = 1 << 20
 ONCE = {"total_max_attempts": 1, "mode": "standard"}

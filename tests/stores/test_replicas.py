@@ -17,7 +17,7 @@ from tests.stores.replicas import Replicas
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.tools("nginx")
+pytestmark = [pytest.mark.stores, pytest.mark.tools("nginx")]
 
 MIB = 1 << 20
 REPOSITORY = "replicas/app"

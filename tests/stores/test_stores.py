@@ -20,6 +20,8 @@ from tests.stores.gcs_server import GcsServer
 from tests.stores.postgresql import Cluster
 from tests.stores.s3_server import S3Server
 
+pytestmark = pytest.mark.stores
+
 
 def call(port: int, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
     """One request; the status and the document in the answer."""
