@@ -43,9 +43,10 @@ async def get(edge: Edge, request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
     name, digest = name_of(request), digest_of(request)
     mark = edge.memory.mark()
-    if edge.redirects.wanted(request, name):
-        return await edge.run(_redirect, edge, name, digest)
-    blob, body = await edge.run(_open_and_read_small, edge, name, digest)
+    redirected = edge.redirects.wanted(request, name)
+    blob, body = await edge.run(_open_and_read_small, edge, name, digest, redirected=redirected)
+    if redirected and blob.is_verified:
+        return _redirect(edge, blob)
     headers = _headers(blob)
     if body is not None:
         _remember(edge, request, name, blob, body, mark)
@@ -79,21 +80,23 @@ async def _prove(edge: Edge, name: str, blob: HeldBlob, body: bytes | None) -> N
         await edge.run(edge.core.blobs.find, name, blob.digest)
 
 
-def _redirect(edge: Edge, name: str, digest: Digest) -> Response:
-    """Send the client to the store, which knows about ranges too. In a thread."""
-    blob = edge.core.blobs.open(name, digest)
+def _redirect(edge: Edge, blob: HeldBlob) -> Response:
+    """Send the client to the store, which knows about ranges too."""
     headers = {
         "Location": edge.redirects.address(blob.key),
-        "Docker-Content-Digest": digest,
+        "Docker-Content-Digest": blob.digest,
         "Cache-Control": "no-store",  # the address is valid for a while only
     }
     return Response(status_code=307, headers=headers)
 
 
-def _open_and_read_small(edge: Edge, name: str, digest: Digest) -> tuple[HeldBlob, bytes | None]:
-    """The blob and, when it is small, its bytes. In a thread."""
+def _open_and_read_small(edge: Edge, name: str, digest: Digest, *, redirected: bool) -> tuple[HeldBlob, bytes | None]:
+    """The blob and, when it is small, its bytes, which nobody needs who is sent to the store. In a thread.
+
+    What nobody has hashed yet is hashed on its way: its client is not sent away (I6).
+    """
     blob = edge.core.blobs.open(name, digest)
-    if blob.size > SMALL:
+    if blob.size > SMALL or (redirected and blob.is_verified):
         return blob, None
     with edge.core.blobs.read(blob) as reader:
         body = reader.read(SMALL + 1)

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 
 from registry.database import changes as change_rows
 from registry.database import repositories as repository_rows
+from registry.images.journal import RecordTaken
 from registry.images.storage_view import MAX_INDEX
 from registry.oci.digest import Digest
 from registry.oci.index import LAYOUT_FILE, Index
@@ -60,7 +61,11 @@ class Folding:
     def record(self, change: Allotted) -> None:
         """Make a committed change durable on storage; when this returns its client may be answered."""
         repository = change.repository
-        self._journal.write(repository.name, repository.sequence, change.line)
+        try:
+            self._journal.write(repository.name, repository.sequence, change.line)
+        except RecordTaken:
+            self._reconciliation.reconcile(repository.name, contradicted=True)  # the next attempt is numbered after it
+            raise
         with self._lock:
             self._recorded[repository.id, repository.sequence] = None
             if len(self._recorded) > REMEMBERED:  # folded by another process: forget the oldest
@@ -111,7 +116,11 @@ class Folding:
                 if self._stores.clock() - change.created_at < ABANDONED_SECONDS:
                     self._wait_for(row, changes[len(ready) :])
                     break
-                self._journal.write(name, change.sequence, change.record)
+                try:
+                    self._journal.write(name, change.sequence, change.record)
+                except RecordTaken:
+                    self._reconciliation.reconcile(name, contradicted=True)
+                    return row, ready
             ready.append(change)
         return row, ready
 

@@ -8,7 +8,7 @@ import structlog
 
 from registry.images.several import map_several
 from registry.oci.record import Record
-from registry.storage.errors import PathNotFound
+from registry.storage.errors import AlreadyExists, PathNotFound, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,10 @@ MAX_SEGMENT = 512 << 20
 log = structlog.get_logger(__name__)
 
 
+class RecordTaken(StorageError):
+    """Storage is ahead of the database: it knows another change of the number that was allotted."""
+
+
 class Journal:
     """Records by repository. Writing one twice is harmless: readers take each sequence number once."""
 
@@ -29,12 +33,19 @@ class Journal:
         self._layout = stores.layout
 
     def write(self, repository: str, sequence: int, line: bytes) -> None:
-        """Make a record durable."""
+        """Make a record durable. Raises RecordTaken when storage has another one of this number."""
         key = self._layout.record(repository, sequence)
         if self._driver.capabilities.appends:
             self._driver.append(key, line)
-        else:
-            self._driver.write(key, line)
+            return
+        try:
+            self._driver.write(key, line, if_absent=True)
+        except AlreadyExists:
+            there, _ = self._driver.read(key, max_bytes=MAX_SEGMENT)
+            if there != line:
+                raise RecordTaken(
+                    key, "storage has another change of this number: its database was another one"
+                ) from None
 
     def after(self, repository: str, sequence: int) -> dict[int, bytes]:
         """The lines of every record above ``sequence``, in the order of their numbers.

@@ -52,8 +52,10 @@ class Reconciliation:
         self._reader = StorageReader(stores, journal)
         self._adoption = Adoption(stores)
 
-    def reconcile(self, name: str) -> RepositoryRow | None:
+    def reconcile(self, name: str, *, contradicted: bool = False) -> RepositoryRow | None:
         """The row of the repository after the database agrees with storage; None when neither knows it.
+
+        ``contradicted``: storage has another change under a number that the database has allotted: storage is right.
 
         Raises StorageError or ManifestInvalid (an unreadable index) with nothing written.
         """
@@ -71,7 +73,7 @@ class Reconciliation:
                     return None
                 return row
             try:
-                return self._merge(name, row, known, view)
+                return self._merge(name, row, known, view, contradicted=contradicted)
             except _Moved:
                 continue
         message = f"repository {name} changes faster than it can be read"
@@ -101,7 +103,15 @@ class Reconciliation:
             with contextlib.suppress(AlreadyExists):
                 driver.write(key, data, if_absent=True)
 
-    def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: View) -> RepositoryRow:
+    def _merge(
+        self,
+        name: str,
+        row: RepositoryRow | None,
+        known: dict[str, ManifestRow],
+        view: View,
+        *,
+        contradicted: bool,
+    ) -> RepositoryRow:
         self._reader.load_manifests(name, known, view)
         repository = row or self._create(name)
         self._adoption.adopt(repository, view)
@@ -113,7 +123,7 @@ class Reconciliation:
             if current.folded != repository.folded:
                 raise _Moved
             # A number is committed before its record is written: only a copy that is older has not reached it by now.
-            behind = view.last > current.sequence or (row is None and current.sequence == 0)
+            behind = contradicted or view.last > current.sequence or (row is None and current.sequence == 0)
             self._apply_records(connection, current, view, behind=behind)
             self._write_manifests(connection, current, view)
             if behind:

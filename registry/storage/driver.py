@@ -288,7 +288,7 @@ class StorageDriver(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raises StorageError when the store cannot be read and written now. Cheap enough for a readiness probe."""
+        """Raises StorageError when the store does not work now. Cheap enough for a readiness probe."""
 
     @abstractmethod
     def close(self) -> None:

@@ -31,7 +31,7 @@ def _open_s3(settings: Settings, observe: Observe | None) -> StorageDriver:
     if s3 is None:
         raise StoreRefused("", "storage.s3 is missing: it names the bucket")
     spare = settings.limits.upload_buffers // s3.part_size // 4
-    return S3Driver(s3, str(settings.storage.root_directory), spare_parts=spare, observe=observe)
+    return S3Driver(s3, _prefix(settings), spare_parts=spare, observe=observe)
 
 
 def _open_gcs(settings: Settings, observe: Observe | None) -> StorageDriver:
@@ -41,7 +41,13 @@ def _open_gcs(settings: Settings, observe: Observe | None) -> StorageDriver:
     if gcs is None:
         raise StoreRefused("", "storage.gcs is missing: it names the bucket")
     spare = settings.limits.upload_buffers // gcs.part_size // 4
-    return GcsDriver(gcs, str(settings.storage.root_directory), spare_parts=spare, observe=observe)
+    return GcsDriver(gcs, _prefix(settings), spare_parts=spare, observe=observe)
+
+
+def _prefix(settings: Settings) -> str:
+    """What keys begin with; "." and "/" are the bucket itself."""
+    path = settings.storage.root_directory.as_posix()
+    return "" if path == "." else path.strip("/")
 
 
 DRIVERS: Mapping[str, Open] = {"local": _open_local, "s3": _open_s3, "gcs": _open_gcs}

@@ -1,6 +1,6 @@
 """Requests to one bucket of Google Cloud Storage: keys below a root, bounded retries, and the store's errors as ours.
 
-The JSON protocol is spoken over urllib3, with tokens of google-auth: the store's own library takes three times the
+The JSON protocol is spoken over urllib3, with tokens of google-auth: the store's own library takes twice the
 processor time for each call and holds whole objects in memory.
 """
 

@@ -36,22 +36,29 @@ def honours_conditions(driver: StorageDriver) -> bool:
     """Whether ``if_absent`` and ``if_signature`` hold; some stores ignore them in silence. Raises StorageError."""
     key = f".probe/{uuid.uuid4().hex}"
     try:
-        first = driver.write(key, b"1", if_absent=True)
-        try:
-            driver.write(key, b"22", if_absent=True)
-        except AlreadyExists:
-            pass
-        else:
-            return False
-        second = driver.write(key, b"333", if_signature=first.signature)
-        try:
-            driver.write(key, b"4444", if_signature=first.signature)
-        except PreconditionFailed:
-            return driver.stat(key).is_same(second)
-        return False
-    finally:
+        honoured = _are_honoured(driver, key)
+    except BaseException:
         with suppress(StorageError):
             driver.delete([key])
+        raise
+    driver.delete([key])  # which the registry has to be allowed, too
+    return honoured
+
+
+def _are_honoured(driver: StorageDriver, key: str) -> bool:
+    first = driver.write(key, b"1", if_absent=True)
+    try:
+        driver.write(key, b"22", if_absent=True)
+    except AlreadyExists:
+        pass
+    else:
+        return False
+    second = driver.write(key, b"333", if_signature=first.signature)
+    try:
+        driver.write(key, b"4444", if_signature=first.signature)
+    except PreconditionFailed:
+        return driver.stat(key).is_same(second)
+    return False
 
 
 def _impatient(settings: Settings) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import logging
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from registry.storage.measured import Observe
 
 T = TypeVar("T")
+
+logging.getLogger("botocore").setLevel(logging.WARNING)  # where credentials were found is nobody's news
 
 _CODES: dict[str, type[StorageError]] = {
     **dict.fromkeys(("NoSuchKey", "NotFound", "NoSuchUpload"), PathNotFound),

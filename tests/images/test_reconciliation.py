@@ -12,7 +12,8 @@ from registry.database import repositories as repository_rows
 from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
-from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, Unavailable
+from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError, Unavailable
+from registry.storage.errors import StorageError
 from registry.storage.faulty import Fault, FaultyDriver, Moment
 from tests.images.world import (
     ACTOR,
@@ -237,3 +238,36 @@ def test_a_rebuild_forgets_repositories_that_storage_does_not_have(world: World,
         fresh.manifests.find(NAME, "v1")
     pushed = push_image(fresh, "2", "v1")
     assert pull(fresh, "v1") == pushed.digest
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+@pytest.mark.parametrize("fold", [False, True])
+def test_two_databases_over_one_store_lose_nothing_that_was_acknowledged(
+    world: World, tmp_path: Path, fold: bool
+) -> None:
+    """As after a failover to a copy of the database that was behind; each has looked before the other wrote."""
+    cores = [world.core(url=f"sqlite:///{tmp_path / name}.db") for name in ("one", "other")]
+    made = push_image(cores[0], "1", "v0")
+    cores[0].fold_waiting()
+    assert tags(cores[1]) == ["v0"]
+    acknowledged = ["v0"]
+    for number in range(1, 9):
+        core = cores[number % 2]
+        for _ in range(3):
+            try:
+                push_manifest(core, made.manifest, f"v{number}")
+            except (StorageError, RegistryError):
+                continue
+            acknowledged.append(f"v{number}")
+            break
+        if fold:
+            core.fold_waiting()
+    assert len(acknowledged) >= 5
+    for core in cores:
+        core.fold_waiting()
+        world.clock.now += 100
+        core.fold_waiting()
+    fresh = world.core(url=f"sqlite:///{tmp_path / 'fresh'}.db")
+    rebuild_core(fresh)
+    assert tags(fresh) == sorted(acknowledged)
+    assert sorted(read_index(fresh).tags()) == sorted(acknowledged)
