@@ -7,7 +7,7 @@ import json
 import typer
 
 from registry.cli.output import ConfigOption, JsonOption, command, print_json
-from registry.cli.store_check import probe_store
+from registry.cli.store_check import probe_database, probe_store
 from registry.config import ConfigError, Settings
 from registry.config_check import check_settings
 
@@ -22,6 +22,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         problems = check_settings(settings)
         if problems:
             raise ConfigError(problems)
+        probe_database(settings)
         conditional_writes = probe_store(settings)
         lines = ["The configuration is valid."]
         if not conditional_writes:

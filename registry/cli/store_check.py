@@ -1,4 +1,4 @@
-"""Whether the store can be used as configured, asked of the store itself before anything starts."""
+"""Whether store and database can be used as configured, asked of them before anything starts."""
 
 from __future__ import annotations
 
@@ -28,3 +28,22 @@ def probe_store(settings: Settings) -> bool:
     except StorageError as error:
         message = f"the store does not answer: {error.reason}; check {key}.endpoint_url"
         raise ConfigError([Problem(key, message, "")]) from error
+
+
+def probe_database(settings: Settings) -> None:
+    """Ask PostgreSQL something. Raises ConfigError when it does not answer."""
+    if settings.database_url.startswith("sqlite"):
+        return
+    from registry.database.engine import Database
+    from registry.database.errors import DatabaseUnavailable
+
+    try:
+        database = Database(settings.database_url)
+        try:
+            with database.look() as connection:
+                connection.run("SELECT 1")
+        finally:
+            database.close()
+    except DatabaseUnavailable as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError([Problem("database.url", f"the database does not answer: {reason}", "")]) from error

@@ -39,6 +39,15 @@ def test_check_finds_nothing_wrong_with_the_defaults(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "The configuration is valid.\n"
 
 
+def test_check_names_a_database_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.json").write_text('{"database": {"url": "postgresql://nobody:secret@127.0.0.1:9/registry"}}')
+    assert run(["config", "check", "--config", "config.json"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert said.startswith("registry: database.url: the database does not answer: ")
+    assert "127.0.0.1" in said
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize(
     "arguments", [["config", "check"], ["config", "show"], ["serve"], ["rebuild"], ["db", "upgrade"]], ids=" ".join
 )
