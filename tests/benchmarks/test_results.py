@@ -41,7 +41,7 @@ def test_a_percentile_of_one_to_a_hundred(share: float, expected: int) -> None:
 
 def test_a_row_is_compared_with_the_best_of_the_peers_that_each_target_names() -> None:
     results = _results(ours=250.0, angos=300.0, distribution=100.0, zot=20.0)
-    assert results.best("reads", PEERS) == (ANGOS, 300.0)
+    assert results.best(READS, PEERS) == (ANGOS, 300.0)
     assert [results.ratio(READS, target) for target in READS.least] == [pytest.approx(250 / 300), 2.5]
     assert results.holds(READS) is True
 
