@@ -68,8 +68,8 @@ class Database:
             self.engine = create_engine(
                 self.url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT
             )
-            self._begin_read = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-            self._begin_write = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+            self._begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            self._begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
     @property
     def is_sqlite(self) -> bool:
@@ -92,7 +92,7 @@ class Database:
 
     def look(self) -> contextlib.AbstractContextManager[Transaction]:
         """As ``read``, for a single statement, which sees one state by itself."""
-        return self._transaction(None if self.is_sqlite else self._begin_read)
+        return self._transaction(None)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -160,7 +160,10 @@ class Database:
             return self._connect()
 
     def _connect(self) -> PoolProxiedConnection:
-        return self.engine.raw_connection()
+        connection = self.engine.raw_connection()
+        if not self.is_sqlite:  # whose driver would else send a BEGIN of its own, and wait for the answer
+            connection.driver_connection.autocommit = True  # type: ignore[union-attr]
+        return connection
 
     def _roll_back(
         self, connection: PoolProxiedConnection, transaction: Transaction, *, begun: bool, error: BaseException
