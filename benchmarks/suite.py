@@ -75,6 +75,7 @@ def _parser(suite: Suite) -> argparse.ArgumentParser:
     parser.add_argument("--servers", default="", help=f"only these of: {', '.join(suite.servers)}; comma-separated")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of which the median is taken")
     parser.add_argument("--quick", action="store_true", help="one round of little work: that it runs, not how fast")
+    parser.add_argument("--blob", type=int, metavar="MIB", help="size of a large blob, where that is not 1 GiB")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there as well")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="the disk to measure on")
     parser.add_argument(
@@ -180,6 +181,10 @@ def main(suite: Suite) -> int:
     scale = suite.quick if options.quick else suite.scale
     if options.patience is not None:
         scale = dataclasses.replace(scale, patience_seconds=options.patience)
+    notes = suite.notes
+    if options.blob is not None:
+        scale = dataclasses.replace(scale, blob_bytes=options.blob << 20)
+        notes = (*notes, f"What the table calls 1 GiB was {options.blob} MiB in this run.")
     with suite.stage(options.directory) as stage:
         results = _run(_wanted(suite, rows, present), rounds, scale, stage)
     command = " ".join([suite.program, *sys.argv[1:]])
@@ -192,7 +197,7 @@ def main(suite: Suite) -> int:
         time.monotonic() - started,
         suite.servers,
         suite.peers,
-        suite.notes,
+        notes,
     )
     print(report.markdown(run, results))
     if options.json:
