@@ -1,155 +1,22 @@
-"""Run the benchmarks and print the table."""
+"""Run the benchmarks on local disk and print the table."""
 
-from __future__ import annotations
-
-import argparse
-import dataclasses
-import json
-import signal
+import contextlib
 import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks import report, wrk
-from benchmarks.content import Source, source
-from benchmarks.load import LoadError
-from benchmarks.machine import Others, settle
-from benchmarks.results import Results
-from benchmarks.rows import ROWS, Comparison, Row, select
-from benchmarks.scale import QUICK, Bench, Scale
-from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.servers import OURS, PEERS, SERVERS, Running, Server, ServerError
-from benchmarks.wire import WireError
+from benchmarks.rows import ROWS
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.servers import PEERS, SERVERS
+from benchmarks.suite import Disk, Suite, main
 
-if TYPE_CHECKING:
-    from types import FrameType
-
-_FAILURES = (LoadError, OSError, ServerError, WireError, wrk.WrkError)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rows", default="", help="only rows whose key contains one of these words, comma-separated")
-    parser.add_argument("--servers", default="", help=f"only these of: {', '.join(SERVERS)}; comma-separated")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of which the median is taken")
-    parser.add_argument("--quick", action="store_true", help="one round of little work: that it runs, not how fast")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there as well")
-    parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="the disk to measure on")
-    parser.add_argument(
-        "--patience", type=float, metavar="SECONDS", help="wait so long, before each measurement, for a quiet machine"
-    )
-    return parser
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in (part.strip() for part in text.split(",")) if word]
-
-
-def _servers(names: list[str]) -> list[Server]:
-    """Return the servers named, or all; an unknown name ends the program."""
-    if unknown := set(names) - set(SERVERS):
-        sys.exit(f"unknown server: {', '.join(sorted(unknown))}; known: {', '.join(SERVERS)}")
-    return [server for name, server in SERVERS.items() if not names or name in names]
-
-
-def _wanted(rows: tuple[Row, ...], servers: list[Server]) -> list[tuple[Scenario, list[Server]]]:
-    """Return the scenarios that fill a row, each with the servers that a row or the client's ceiling asks for."""
-    found = []
-    for scenario in SCENARIOS:
-        asked = [row for row in rows if row.figure in scenario.figures]
-        variants = {row.ours for row in asked}
-        compared = any(isinstance(row, Comparison) for row in asked)
-        ours = {server for server in scenario.servers if server.startswith(OURS)}
-        names = variants | (set(scenario.servers) - ours if compared else set())
-        chosen = [server for server in servers if server.name in names and server.name in scenario.servers]
-        if asked and chosen:
-            found.append((scenario, chosen))
-    return found
-
-
-def _measure(
-    scenario: Scenario, server: Server, scale: Scale, content: Source, directory: Path, results: Results
-) -> None:
-    label = f"{scenario.run.__name__} on {server.name}"
-    started = time.monotonic()
-    try:
-        with Running(server, directory) as running:
-            settle(scale.patience_seconds)
-            others = Others(running.pid)
-            figures = scenario.run(Bench(running, scale, content))
-            busy = others.share()
-    except _FAILURES as error:
-        results.faults.append(f"{label}: {error}")
-        print(f"{label}: FAILED: {error}", file=sys.stderr, flush=True)
-        return
-    results.add(server.name, figures, busy)
-    told = ", ".join(f"{figure} {value:,.1f}" for figure, value in figures.items())
-    print(f"{label}: {told} ({time.monotonic() - started:.0f} s, others {busy:.0%})", file=sys.stderr, flush=True)
-
-
-def _take_turns(
-    scenario: Scenario,
-    servers: list[Server],
-    turn: int,
-    scale: Scale,
-    content: Source,
-    directory: Path,
-    results: Results,
-) -> None:
-    """Run one round of the scenario, in each round with another server first."""
-    if scenario.once and turn:
-        return
-    first = turn % len(servers)
-    for server in servers[first:] + servers[:first]:
-        _measure(scenario, server, scale, content, directory, results)
-
-
-def _run(plan: list[tuple[Scenario, list[Server]]], rounds: int, scale: Scale, directory: Path) -> Results:
-    """Run the plan; the servers take turns in who is first. A signal ends it with what was measured until then."""
-    results = Results()
-    try:
-        with source(scale.blob_bytes) as content:
-            for number in range(max((scenario.blobs for scenario, _ in plan), default=0)):
-                content.blob(number)
-            for turn in range(rounds):
-                for scenario, servers in plan:
-                    _take_turns(scenario, servers, turn, scale, content, directory, results)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the report is short: a second signal does not cut it
-        results.faults.append("the rest: interrupted")
-    return results
-
-
-def _interrupt(number: int, _: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, so that servers are stopped and what was measured is told."""
-    raise KeyboardInterrupt(number)
-
-
-def main() -> int:
-    """Return 0 when every row that was measured holds and nothing failed, else 1."""
-    options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
-    rows = select(_words(options.rows))
-    if not rows:
-        sys.exit(f"no row has {options.rows} in its key; keys: {', '.join(row.key for row in ROWS)}")
-    servers = _servers(_words(options.servers))
-    present = [server for server in servers if server.present]
-    absent = [server.name for server in servers if not server.present and server.name in PEERS]
-    rounds = 1 if options.quick else options.rounds
-    started = time.monotonic()
-    scale = QUICK if options.quick else Scale()
-    if options.patience is not None:
-        scale = dataclasses.replace(scale, patience_seconds=options.patience)
-    results = _run(_wanted(rows, present), rounds, scale, options.directory)
-    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
-    run = report.Run(rows, rounds, options.directory, command, absent, time.monotonic() - started)
-    print(report.markdown(run, results))
-    if options.json:
-        options.json.write_text(json.dumps(report.document(run, results), indent=1) + "\n", encoding="utf-8")
-    return 1 if results.faults or any(results.holds(row) is False for row in rows) else 0
-
+LOCAL = Suite(
+    program="python -m benchmarks",
+    description=__doc__,
+    rows=ROWS,
+    scenarios=SCENARIOS,
+    servers=SERVERS,
+    peers=PEERS,
+    stage=lambda directory: contextlib.nullcontext(Disk(directory)),
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(LOCAL))

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from benchmarks.wire import Connection, Reply, closing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
-LAYER_BYTES = 4096
+LAYER_BYTES = (4096, 4096)
 _STEP = 1 << 20
 _MARK_BYTES = 32
 
@@ -72,7 +72,7 @@ def source(size: int) -> Iterator[Source]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Image:
-    """A config, two layers of 4 KiB and the manifest that names them."""
+    """A config, its layers and the manifest that names them."""
 
     blobs: tuple[tuple[str, bytes], ...]
     manifest: bytes
@@ -83,9 +83,9 @@ def descriptor(media_type: str, data: bytes) -> dict[str, object]:
     return {"mediaType": media_type, "digest": sha256(data), "size": len(data)}
 
 
-def image(number: str) -> Image:
-    """Return an image that no other number gives: each of its three blobs is distinct."""
-    layers = [os.urandom(LAYER_BYTES) for _ in range(2)]
+def image(number: str, layer_bytes: Iterable[int] = LAYER_BYTES) -> Image:
+    """Return an image that no other number gives: each of its blobs is distinct."""
+    layers = [os.urandom(size) for size in layer_bytes]
     created = {"architecture": "amd64", "os": "linux", "config": {"Labels": {"number": number}}}
     rootfs = {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]}
     config = json.dumps(created | {"rootfs": rootfs, "salt": os.urandom(16).hex()}).encode()

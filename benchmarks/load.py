@@ -28,6 +28,8 @@ class Span:
 
     seconds: float
     count: int
+    pace: float
+    """The sum of each client's own counts per second: right also where a client counts few, and ends when it likes."""
 
     @property
     def rate(self) -> float:
@@ -95,7 +97,8 @@ def _receive(reader: Pipe) -> tuple[float, float, int] | str:
 def _sum(results: list[tuple[float, float, int]]) -> Span:
     started = min(start for start, _, _ in results)
     ended = max(end for _, end, _ in results)
-    return Span(ended - started, sum(count for _, _, count in results))
+    pace = sum(count / (end - start) for start, end, count in results)
+    return Span(ended - started, sum(count for _, _, count in results), pace)
 
 
 def until(deadline_seconds: float, step: Callable[[int], None]) -> int:

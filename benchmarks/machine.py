@@ -6,9 +6,13 @@ import os
 import resource
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.measure import NOISY_BUSY
 from benchmarks.processes import processor_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LOOK_SECONDS = 0.25
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,11 +41,11 @@ def settle(patience_seconds: float) -> None:
 
 
 class Others:
-    """The share of the machine that neither the server nor its clients use, from construction on."""
+    """The share of the machine that neither the measured processes nor their clients use, from construction on."""
 
-    def __init__(self, pid: int) -> None:
-        """Begin; ``pid`` is the server's first process."""
-        self._pid = pid
+    def __init__(self, pids: Sequence[int]) -> None:
+        """Begin; ``pids`` are the first processes of the server and of what it works with."""
+        self._pids = pids
         self._start = _ticks()
         self._known = self._own()
 
@@ -54,4 +58,4 @@ class Others:
 
     def _own(self) -> float:
         usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return processor_seconds(self._pid) + sum(usage.ru_utime + usage.ru_stime for usage in usages)
+        return sum(map(processor_seconds, self._pids)) + sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -13,10 +13,11 @@ from benchmarks.rows import Comparison, Limit, Ratio, Row
 from benchmarks.servers import CEILING, PEERS, SERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from benchmarks.measure import Series
     from benchmarks.results import Results
+    from benchmarks.servers import Server
 
 _NONE = "-"
 _VERDICTS = {True: "yes", False: "**no**", None: _NONE}
@@ -32,6 +33,9 @@ class Run:
     command: str
     absent: Sequence[str]
     seconds: float
+    servers: Mapping[str, Server] = dataclasses.field(default_factory=lambda: SERVERS)
+    peers: Sequence[str] = PEERS
+    notes: Sequence[str] = ()
 
 
 def _number(value: float) -> str:
@@ -46,35 +50,39 @@ def _cell(series: Series | None) -> str:
     return _number(series.median) + (" ~" if series.noisy else "")
 
 
-def _names(target: Ratio) -> str:
-    left_out = set(PEERS) - set(target.peers)
+def _names(target: Ratio, peers: Sequence[str]) -> str:
+    left_out = set(peers) - set(target.peers)
     if not left_out:
         return ""
     return f" {target.peers[0]}" if len(target.peers) == 1 else " of " + ", ".join(target.peers)
 
 
-def _target(target: Ratio | None) -> str:
-    return _NONE if target is None else f"{target.least:g}x{_names(target)}"
+def _target(target: Ratio | None, peers: Sequence[str]) -> str:
+    return _NONE if target is None else f"{target.least:g}x{_names(target, peers)}"
 
 
-def _comparison(row: Comparison, results: Results) -> list[str]:
-    best = results.best(row.figure, row.peers)
-    compared = dict.fromkeys(target.peers for target in (*row.least, *([row.want] if row.want else [])))
+def _comparison(row: Comparison, results: Results, peers: Sequence[str]) -> list[str]:
+    best = results.best(row, row.peers)
+    compared = dict.fromkeys(target.peers for target in (*row.least, *([row.want] if row.want else []))) or [row.peers]
     ratios = [results.ratio(row, Ratio(0, peers)) for peers in compared]
     return [
         f"{row.work}, {row.unit}" if row.unit != "/s" else f"{row.work}, per second",
         _cell(results.get(row.ours, row.figure)),
-        *(_cell(results.get(peer, row.figure)) for peer in PEERS),
+        *(_cell(results.get(peer, row.figure)) for peer in peers),
         _NONE if best is None else best[0],
         "; ".join(_NONE if ratio is None else f"{ratio:.2f}x" for ratio in ratios),
-        "; ".join(_target(target) for target in row.least) or _NONE,
-        _target(row.want),
+        "; ".join(_target(target, peers) for target in row.least) or _NONE,
+        _target(row.want, peers),
     ]
 
 
-def _limit(row: Limit, results: Results) -> list[str]:
+def _limit(row: Limit, results: Results, peers: Sequence[str]) -> list[str]:
     bounds = [_NONE if bound is None else f"≤ {bound:g} {row.unit}" for bound in (row.most, row.want)]
-    return [f"{row.work}, {row.unit}", _cell(results.get(row.ours, row.figure)), *[""] * (len(PEERS) + 2), *bounds]
+    return [f"{row.work}, {row.unit}", _cell(results.get(row.ours, row.figure)), *[""] * (len(peers) + 2), *bounds]
+
+
+def _cells(row: Row, results: Results, peers: Sequence[str]) -> list[str]:
+    return _comparison(row, results, peers) if isinstance(row, Comparison) else _limit(row, results, peers)
 
 
 def _line(cells: list[str]) -> str:
@@ -83,11 +91,9 @@ def _line(cells: list[str]) -> str:
 
 def table(run: Run, results: Results) -> str:
     """Return the table; a figure with ``~`` is noisy."""
-    header = ["work", "ours", *PEERS, "best peer", "ratio", "at least", "we want", "holds"]
+    header = ["work", "ours", *run.peers, "best peer", "ratio", "at least", "we want", "holds"]
     lines = [_line(header), _line(["---"] * len(header))]
-    for row in run.rows:
-        cells = _comparison(row, results) if isinstance(row, Comparison) else _limit(row, results)
-        lines.append(_line([*cells, _VERDICTS[results.holds(row)]]))
+    lines.extend(_line([*_cells(row, results, run.peers), _VERDICTS[results.holds(row)]]) for row in run.rows)
     return "\n".join(lines)
 
 
@@ -127,11 +133,12 @@ def markdown(run: Run, results: Results) -> str:
     parts.append(f"`{run.command}`: medians of {run.rounds} rounds, {run.seconds / 60:.0f} minutes.")
     parts.append("`~`: the rounds differ by more than a quarter, or others used more than a seventh of the machine.")
     parts.append(f"Machine: {machine(run.directory)}.")
+    parts.extend(run.notes)
     if ceiling := _ceiling(run, results):
         parts.append(f"The client against a server that throws everything away: {', '.join(ceiling)}.")
     parts.append("")
     measured = {server for server, _ in results.series}
-    for name, server in SERVERS.items():
+    for name, server in run.servers.items():
         if name in measured:
             parts.append(f"- {name}: {server.describe()}; `{server.command_line()}`")
     parts.extend(f"- {name}: absent on this machine, left out" for name in run.absent)
@@ -146,6 +153,7 @@ def document(run: Run, results: Results) -> dict[str, object]:
         "rounds": run.rounds,
         "seconds": round(run.seconds, 1),
         "machine": machine(run.directory),
+        "notes": list(run.notes),
         "python": sys.version,
         "absent": list(run.absent),
         "faults": results.faults,
@@ -163,6 +171,6 @@ def _row_document(row: Row, results: Results) -> dict[str, object]:
     found: dict[str, object] = {"key": row.key, "work": row.work, "unit": row.unit, "holds": results.holds(row)}
     found["ours"] = None if series is None else series.median
     if isinstance(row, Comparison):
-        found["best"] = results.best(row.figure, row.peers)
+        found["best"] = results.best(row, row.peers)
         found["ratios"] = [results.ratio(row, target) for target in row.least]
     return found

@@ -28,15 +28,19 @@ class Results:
         """Return the series, or None where nothing was measured."""
         return self.series.get((server, figure))
 
-    def best(self, figure: str, peers: Iterable[str]) -> tuple[str, float] | None:
-        """Return the fastest of the peers and its median, or None where none was measured."""
-        medians = [(peer, series.median) for peer in peers if (series := self.get(peer, figure)) is not None]
-        return max(medians, key=lambda pair: pair[1], default=None)
+    def best(self, row: Comparison, peers: Iterable[str]) -> tuple[str, float] | None:
+        """Return the best of the peers in a row and its median, or None where none was measured."""
+        medians = [(peer, series.median) for peer in peers if (series := self.get(peer, row.figure)) is not None]
+        choose = min if row.fewer else max
+        return choose(medians, key=lambda pair: pair[1], default=None)
 
     def ratio(self, row: Comparison, target: Ratio) -> float | None:
-        """Return ours to the best of the target's peers, or None where one side is missing."""
-        ours, best = self.get(row.ours, row.figure), self.best(row.figure, target.peers)
-        return None if ours is None or best is None else ours.median / best[1]
+        """Return how many times better ours is than the target's best peer, or None where one side is missing."""
+        ours, best = self.get(row.ours, row.figure), self.best(row, target.peers)
+        if ours is None or best is None:
+            return None
+        more, less = (best[1], ours.median) if row.fewer else (ours.median, best[1])
+        return more / less if less else None
 
     def holds(self, row: Row) -> bool | None:
         """Return whether the row reaches what it has to, or None where that cannot be said."""

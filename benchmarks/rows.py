@@ -20,7 +20,7 @@ class Ratio:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Comparison:
-    """A rate, larger is better, of one of our variants beside the peers."""
+    """A figure of one of our variants beside the peers: a rate, of which more is better, unless ``fewer`` says not."""
 
     key: str
     work: str
@@ -30,6 +30,7 @@ class Comparison:
     want: Ratio | None
     ours: str = OURS
     peers: tuple[str, ...] = PEERS
+    fewer: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +96,6 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def select(words: list[str]) -> tuple[Row, ...]:
+def select(words: list[str], rows: tuple[Row, ...] = ROWS) -> tuple[Row, ...]:
     """Return the rows whose key contains one of the words; all when there are none."""
-    return tuple(row for row in ROWS if not words or any(word in row.key for word in words))
+    return tuple(row for row in rows if not words or any(word in row.key for word in words))

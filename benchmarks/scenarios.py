@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """What differs of a server over a store: whether it sends clients there, and how far away a call finds it."""
+
+    redirect: bool = False
+    delay_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Scenario:
     """A scenario, the figures that it yields, the servers it is run on, and whether one round says all."""
 
@@ -27,6 +35,7 @@ class Scenario:
     servers: tuple[str, ...]
     once: bool = False
     blobs: int = 0
+    setting: Setting = Setting()
 
 
 _ALL = (OURS, *PEERS)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 TOOLS = Path(os.environ.get("TOOLS", "~/.cache/stowage-tools")).expanduser() / "bin"
-START_SECONDS = 15.0
+START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
 _DISTRIBUTION = """\

@@ -1,4 +1,4 @@
-"""Whole images of a config and two layers of 4 KiB: how many a second, and whether memory grows with them."""
+"""Whole images of a config and two small layers: how many a second, and whether memory grows with them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ TAGS = 100
 """Of each repository while memory is watched: an index is folded whole, so that its size would be seen as growth."""
 
 
-def _image(client: int, connection: Connection, number: int) -> None:
-    push_image(connection, f"bench/images{client}", f"tag{number}", image(f"{client}-{number}"))
+def _image(bench: Bench, client: int, connection: Connection, number: int) -> None:
+    made = image(f"{client}-{number}", bench.scale.layer_bytes)
+    push_image(connection, f"bench/images{client}", f"tag{number}", made)
 
 
 def _image_of_many(client: int, connection: Connection, number: int) -> None:
@@ -31,7 +32,7 @@ def _image_of_many(client: int, connection: Connection, number: int) -> None:
 
 def _images_until(bench: Bench, client: int) -> int:
     with bench.connect() as connection:
-        return until(bench.scale.image_seconds, functools.partial(_image, client, connection))
+        return until(bench.scale.image_seconds, functools.partial(_image, bench, client, connection))
 
 
 def _images_between(bench: Bench, client: int, first: int, last: int) -> int:

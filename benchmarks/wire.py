@@ -40,9 +40,11 @@ class Reply:
         return self
 
 
-def head(method: str, target: str, length: int, content_type: str = "", accept: str = "") -> bytes:
+def head(
+    method: str, target: str, length: int, content_type: str = "", accept: str = "", host: str = "127.0.0.1"
+) -> bytes:
     """Return a request's head; ``length`` is the body's in bytes."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {length}"]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", f"Content-Length: {length}"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")
     if accept:
@@ -53,9 +55,10 @@ def head(method: str, target: str, length: int, content_type: str = "", accept: 
 class Connection:
     """A kept-alive connection. Not for several threads."""
 
-    def __init__(self, port: int) -> None:
-        """Connect to the loopback port."""
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        """Connect to the loopback port; ``host`` is what requests name as their host."""
         self._port = port
+        self._host = host
         self._socket = _connect(port)
         self._pending = b""
 
@@ -69,7 +72,7 @@ class Connection:
 
     def request(self, method: str, target: str, body: bytes = b"", content_type: str = "", accept: str = "") -> Reply:
         """Send a request with the body given and return the reply with its whole body."""
-        self._socket.sendall(head(method, target, len(body), content_type, accept) + body)
+        self._socket.sendall(head(method, target, len(body), content_type, accept, self._host) + body)
         reply, length = self._reply_head()
         if method == "HEAD":
             length = 0
@@ -80,7 +83,7 @@ class Connection:
     def send_file(self, method: str, target: str, first: bytes, source: int, size: int) -> Reply:
         """Send ``first`` and then the file ``source`` from that offset on, ``size`` bytes in all."""
         octets = "application/octet-stream"
-        self._socket.sendall(head(method, target, size, octets) + first)
+        self._socket.sendall(head(method, target, size, octets, host=self._host) + first)
         offset = len(first)
         while offset < size:
             offset += os.sendfile(self._socket.fileno(), source, offset, size - offset)
@@ -94,7 +97,7 @@ class Connection:
 
         ``keep``, where given, is called with each piece, in order; the piece is only valid during the call.
         """
-        self._socket.sendall(head("GET", target, 0))
+        self._socket.sendall(head("GET", target, 0, host=self._host))
         reply, length = self._reply_head()
         reply.expect(200)
         if length is None:
@@ -113,6 +116,10 @@ class Connection:
             left -= count
         self._renew(reply)
         return length
+
+    def redirected(self, target: str) -> str:
+        """GET, and return the address of another server that it is answered with."""
+        return self.request("GET", target).expect(307).headers["location"]
 
     def _renew(self, reply: Reply) -> None:
         if reply.headers.get("connection", "").lower() == "close":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import boto3
 import tenacity
+from botocore import handlers
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -188,7 +189,7 @@ def _client(settings: S3Settings, endpoint_url: str | None) -> S3Client:
     )
     secret = settings.secret_access_key
     try:
-        return boto3.session.Session().client(
+        client: S3Client = boto3.session.Session().client(
             "s3",
             endpoint_url=endpoint_url,
             aws_access_key_id=settings.access_key_id,
@@ -197,3 +198,9 @@ def _client(settings: S3Settings, endpoint_url: str | None) -> S3Client:
         )
     except (BotoCoreError, ValueError) as error:
         raise StoreRefused("", str(error)) from error
+    for operation in ("PutObject", "UploadPart"):
+        # As a file, a body goes out after the store has said 100 Continue: one more way there and back for each write.
+        client.meta.events.unregister(
+            f"before-parameter-build.s3.{operation}", handlers.convert_body_to_file_like_object
+        )
+    return client

@@ -80,6 +80,7 @@ def test_clients_start_together_and_their_counts_are_summed() -> None:
 
     span = together([functools.partial(work, 0.1), functools.partial(work, 0.3)])
     assert span.count == 14
+    assert 14 / 0.7 < span.pace < 7 / 0.1 + 7 / 0.3
     assert 0.3 <= span.seconds < 3
 
 
@@ -113,7 +114,7 @@ def test_memory_and_processor_time_are_those_of_the_whole_tree() -> None:
             peak.sample()
             assert peak.bytes > 64 * MEBIBYTE
             assert processor_seconds(process.pid) > 0
-            assert 0 <= Others(process.pid).share() <= 1
+            assert 0 <= Others([process.pid]).share() <= 1
         finally:
             for each in reversed(tree(process.pid)):
                 os.kill(each, 9)

@@ -9,8 +9,11 @@ import pytest
 from benchmarks.measure import Series, percentile
 from benchmarks.report import Run, document, markdown
 from benchmarks.results import Results
-from benchmarks.rows import ROWS, Comparison, Limit, Ratio, select
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.rows import ROWS, Comparison, Limit, Ratio, Row, select
+from benchmarks.s3.rows import S3_ROWS
+from benchmarks.s3.scenarios import S3_SCENARIOS
+from benchmarks.s3.servers import S3_SERVERS
+from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.servers import ANGOS, DISTRIBUTION, OURS, PEERS, SERVERS, ZOT
 
 READS = Comparison("reads", "reads", "/s", "reads", (Ratio(0.8), Ratio(2.5, (DISTRIBUTION, ZOT))), Ratio(1.0))
@@ -41,7 +44,7 @@ def test_a_percentile_of_one_to_a_hundred(share: float, expected: int) -> None:
 
 def test_a_row_is_compared_with_the_best_of_the_peers_that_each_target_names() -> None:
     results = _results(ours=250.0, angos=300.0, distribution=100.0, zot=20.0)
-    assert results.best("reads", PEERS) == (ANGOS, 300.0)
+    assert results.best(READS, PEERS) == (ANGOS, 300.0)
     assert [results.ratio(READS, target) for target in READS.least] == [pytest.approx(250 / 300), 2.5]
     assert results.holds(READS) is True
 
@@ -63,9 +66,12 @@ def test_a_limit_is_what_may_be_reached_and_not_passed(mebibytes: float, holds: 
     assert results.holds(MEMORY) is holds
 
 
-def test_every_row_is_filled_by_exactly_one_scenario_that_runs_on_its_servers() -> None:
-    for row in ROWS:
-        (scenario,) = [scenario for scenario in SCENARIOS if row.figure in scenario.figures]
+@pytest.mark.parametrize(("rows", "scenarios"), [(ROWS, SCENARIOS), (S3_ROWS, S3_SCENARIOS)])
+def test_every_row_is_filled_by_exactly_one_scenario_that_runs_on_its_servers(
+    rows: tuple[Row, ...], scenarios: tuple[Scenario, ...]
+) -> None:
+    for row in rows:
+        (scenario,) = [scenario for scenario in scenarios if row.figure in scenario.figures]
         assert row.ours in scenario.servers
         if isinstance(row, Comparison):
             assert set(row.peers) <= set(scenario.servers)
@@ -73,6 +79,15 @@ def test_every_row_is_filled_by_exactly_one_scenario_that_runs_on_its_servers() 
 
 def test_every_scenario_names_known_servers() -> None:
     assert {server for scenario in SCENARIOS for server in scenario.servers} <= set(SERVERS)
+    assert {server for scenario in S3_SCENARIOS for server in scenario.servers} == set(S3_SERVERS)
+
+
+def test_where_fewer_are_better_the_best_peer_has_the_fewest() -> None:
+    row = Comparison("calls", "calls", "calls", "reads", (Ratio(2.0),), None, fewer=True)
+    results = _results(ours=5.0, angos=66.0, distribution=20.0)
+    assert results.best(row, PEERS) == (DISTRIBUTION, 20.0)
+    assert results.ratio(row, Ratio(2.0)) == 4.0
+    assert results.holds(row) is True
 
 
 def test_rows_are_selected_by_a_part_of_their_key() -> None:

@@ -6,24 +6,26 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.rows import ROWS
+from benchmarks.s3.rows import S3_ROWS
 from benchmarks.servers import CEILING, OURS
 
 ROOT = Path(__file__).parents[2]
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: str, program: str = "benchmarks") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
+        [sys.executable, "-m", program, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=350,
         check=False,
     )
 
@@ -40,6 +42,24 @@ def test_a_quick_run_measures_every_row_of_ours(tmp_path: Path) -> None:
     assert {row["key"] for row in measured["rows"] if row["ours"] is not None} == expected
     assert "| GET manifest by tag, per second |" in run.stdout
     assert [path.name for path in tmp_path.iterdir()] == [result.name]
+
+
+@pytest.mark.stores
+@pytest.mark.tools("wrk", "versitygw", "initdb", "pg_ctl", "postgres")
+@pytest.mark.timeout(400)
+def test_a_quick_run_over_s3_measures_every_row_of_ours_and_leaves_nothing() -> None:
+    # Not below pytest's own directory, which lets nobody else in: PostgreSQL runs as another user than root.
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o711)
+        result = place / "results" / "s3.json"
+        run = _run("--quick", "--servers", OURS, "--json", str(result), "--directory", name, program="benchmarks.s3")
+        assert result.is_file(), run.stderr
+        measured = json.loads(result.read_text(encoding="utf-8"))
+        assert measured["faults"] == []
+        expected = {row.key for row in S3_ROWS if row.ours == OURS}
+        assert {row["key"] for row in measured["rows"] if row["ours"] is not None} == expected
+        assert [path.name for path in place.iterdir()] == ["results"]
 
 
 def test_an_unknown_server_is_named_with_those_that_are_known() -> None:

@@ -54,6 +54,23 @@ def test_processes_that_change_a_repository_never_get_one_number_twice(database:
         assert len(changes.of_repository(connection, row.id)) == 4 * ROUNDS
 
 
+def test_postgresql_is_asked_once_for_a_look_and_no_more_than_begins_and_ends_for_a_transaction(
+    cluster: Cluster,
+) -> None:
+    database = Database(cluster.create())
+    asked = Statement("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
+    begun = Statement("SELECT xact_start = statement_timestamp() FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+    with database.look() as connection:
+        assert connection.execute(begun, {}).one() == (True,)
+    with database.look() as connection:
+        assert connection.execute(asked, {}).one() == ("read committed", "off")
+    with database.read() as connection:
+        assert connection.execute(asked, {}).one() == ("repeatable read", "on")
+    with database.write() as connection:
+        assert connection.execute(asked, {}).one() == ("read committed", "off")
+    database.close()
+
+
 def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
     def fail() -> None:
         with database.write() as connection:

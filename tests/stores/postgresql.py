@@ -55,6 +55,11 @@ class Cluster:
         (self._data / _SETTINGS).write_text("".join(lines))
         self.start()
 
+    @property
+    def pid(self) -> int:
+        """The server's first process, while it runs."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         self._run(self._pg_ctl, "start", "--wait", f"--pgdata={self._data}", f"--log={self._directory / 'log'}")
