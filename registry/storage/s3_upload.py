@@ -10,6 +10,7 @@ upload, the tags of its parts, and the bytes after them: up to TAIL_BYTES in the
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -45,7 +46,7 @@ class S3UploadWriter:
         self._final: str | None = None
         self._filler = PartFiller(buffers)
         self._sender: ThreadPoolExecutor | None = None
-        self._sending: tuple[int, Future[str]] | None = None
+        self._sending: deque[tuple[int, Future[str]]] = deque()
         self._sealed: ObjectStat | None = None
         self._lost = False
         self._closed = False
@@ -84,6 +85,8 @@ class S3UploadWriter:
             if room <= 0:
                 self._send(plan)
                 continue
+            if not self._filler.size:
+                self._wait(plan, left=1)  # one is on its way at most while the next is filled
             self._filler.add(view[:room])
             view = view[room:]
 
@@ -210,18 +213,17 @@ class S3UploadWriter:
             target = self._final or f".uploads/{self._upload_id}/data"
             plan.multipart = self._multiparts.create(target)
             plan.target = target
-        self._wait(plan)
         self._gather(plan)
         number, part = len(plan.tags) + 1, self._filler.detach()
         if self._sender is None and self._buffers.take_spare():
-            self._sender = ThreadPoolExecutor(1, thread_name_prefix="part")
+            self._sender = ThreadPoolExecutor(2, thread_name_prefix="part")
         if self._sender is None:
             self._lost = True
             plan.tags.append(self._send_part(plan, number, part))
             self._lost = False
         else:
             plan.tags.append("")
-            self._sending = number, self._sender.submit(self._send_part, plan, number, part)
+            self._sending.append((number, self._sender.submit(self._send_part, plan, number, part)))
 
     def _send_part(self, plan: Plan, number: int, part: bytearray) -> str:
         try:
@@ -233,14 +235,13 @@ class S3UploadWriter:
         if len(buffer) == self._buffers.size:
             self._buffers.give(buffer)
 
-    def _wait(self, plan: Plan) -> None:
-        """Wait for the part that is on its way. One that failed is lost with everything after it."""
-        sending, self._sending = self._sending, None
-        if sending is not None:
-            number, sent = sending
-            self._lost = True
+    def _wait(self, plan: Plan, *, left: int = 0) -> None:
+        """Wait until ``left`` parts are on their way. One that failed is lost with everything after it."""
+        while len(self._sending) > left:
+            number, sent = self._sending.popleft()
+            lost, self._lost = self._lost, True
             plan.tags[number - 1] = sent.result()
-            self._lost = False
+            self._lost = lost
 
     def _seal(self, plan: Plan, *, replace: bool) -> ObjectStat:
         """Put the parts together, once. Raises PathNotFound when the store has them no more."""
