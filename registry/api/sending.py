@@ -56,12 +56,16 @@ class BlobResponse(Response):
         descriptor = self._reader.fileno()
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if offered is None or descriptor is None:
+            if offered is None or not self._part.length:
                 await send_object(self._edge, self._reader, self._part.length, send, more=False)
                 return
-            sent = await offered().send(self._edge.transfer, descriptor, self._part.start, self._part.length)
+            sender, length = offered(), self._part.length
+            if descriptor is None:
+                sent = await sender.pass_on(self._edge.transfer, self._reader.read, length)
+            else:
+                sent = await sender.send(self._edge.transfer, descriptor, self._part.start, length)
             scope[SENT] = sent
-            if sent == self._part.length:
+            if sent == length:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await self._edge.run(self._reader.close)

@@ -1,4 +1,4 @@
-"""Part of a response's body out of a file, by a thread that writes to the socket itself.
+"""Part of a response's body out of a file or a reader, by a thread that writes to the socket itself.
 
 ``sendfile`` was measured too: it passes on 64 KiB at a time, each of which wakes the client, and is slower for it.
 """
@@ -27,7 +27,7 @@ SLICE_SECONDS = 0.25
 
 
 class FileSender:
-    """Sends part of the body of one response out of a file. Use it after the response was started."""
+    """Sends part of the body of one response. Use it after the response was started."""
 
     def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
         self._transport = transport
@@ -38,6 +38,17 @@ class FileSender:
 
         ``run`` calls a function in a thread, since a file that is not in memory takes time.
         """
+        return await self._send(
+            run, lambda socket, sent: _send_for_a_while(socket, descriptor, offset + sent, length - sent), length
+        )
+
+    async def pass_on(self, run: Callable[..., Awaitable[_Step]], read: Callable[[int], bytes], length: int) -> int:
+        """As ``send``, of bytes that ``read`` gives in their order; what it raises ends it."""
+        stream = _Stream(read, length)
+        return await self._send(run, lambda socket, _: _pass_on_for_a_while(socket, stream), length)
+
+    async def _send(self, run: Callable[..., Awaitable[_Step]], turn: Callable[[int, int], _Step], length: int) -> int:
+        """``turn`` sends for a while, in a thread, given the socket and how many bytes have gone."""
         if self._transport.is_closing():
             self._cycle.disconnected = True
             return 0
@@ -46,7 +57,7 @@ class FileSender:
         try:
             await self._flush(socket)
             while sent < length and not self._transport.is_closing():
-                step = await run(_send_for_a_while, socket, descriptor, offset + sent, length - sent)
+                step = await run(turn, socket, sent)
                 sent += step.sent
                 if step.is_gone:  # the loop would find out a moment later, and call it our fault until then
                     self._cycle.disconnected = True
@@ -78,6 +89,40 @@ class _Step:
     """The file has ended."""
     is_gone = False
     """The client has."""
+
+
+class _Stream:
+    """What is still to be passed on."""
+
+    def __init__(self, read: Callable[[int], bytes], length: int) -> None:
+        self._read = read
+        self._left = length
+        self.rest = memoryview(b"")
+        """Read, and not taken by the client yet."""
+
+    def fill(self) -> bool:
+        """Have a rest. False: there is no more."""
+        if not self.rest:
+            self.rest = memoryview(self._read(min(STEP, self._left)) if self._left else b"")
+            self._left -= len(self.rest)
+        return bool(self.rest)
+
+
+def _pass_on_for_a_while(socket: int, stream: _Stream) -> _Step:
+    step = _Step()
+    until = monotonic() + SLICE_SECONDS
+    room = select.poll()
+    room.register(socket, select.POLLOUT)
+    while monotonic() < until:
+        if not stream.fill():
+            step.is_end = True
+            break
+        written = _write(socket, stream.rest, room, step)
+        step.sent += written
+        stream.rest = stream.rest[written:]
+        if stream.rest:
+            break
+    return step
 
 
 def _send_for_a_while(socket: int, descriptor: int, offset: int, length: int) -> _Step:
