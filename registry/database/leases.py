@@ -14,6 +14,7 @@ _TAKE = Statement(
     " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, deadline = excluded.deadline"
     " WHERE lease.holder = excluded.holder OR lease.deadline < :now"
 )
+_RENEW = Statement("UPDATE lease SET deadline = :deadline WHERE name = :name AND holder = :holder")
 _FREE = Statement("DELETE FROM lease WHERE name = :name AND holder = :holder")
 
 
@@ -21,6 +22,11 @@ def take(connection: Transaction, name: str, holder: str, *, now: float, deadlin
     """Take or renew a lease until ``deadline``. False: another holds it."""
     values = {"name": name, "holder": holder, "now": now, "deadline": deadline}
     return bool(connection.execute(_TAKE, values).rowcount)
+
+
+def renew(connection: Transaction, name: str, holder: str, *, deadline: float) -> bool:
+    """Keep a lease until ``deadline``, also one that has run out. False: another has taken it since."""
+    return bool(connection.execute(_RENEW, {"name": name, "holder": holder, "deadline": deadline}).rowcount)
 
 
 def free(connection: Transaction, name: str, holder: str) -> None:

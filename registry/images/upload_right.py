@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Self
 
 from registry.database import leases as lease_rows
 from registry.database.errors import DatabaseError
-from registry.storage.errors import UploadBusy
+from registry.storage.errors import UploadBusy, UploadNotKept
 
 if TYPE_CHECKING:
     from registry.images.stores import Stores
     from registry.storage.driver import ObjectReader, ObjectStat, UploadState, UploadWriter
 
-SECONDS = 30.0
-"""How long a killed writer keeps others out."""
+SECONDS = 5.0
+"""How long a killed writer keeps others out. One that is only silent for so long keeps the right until another asks."""
+RENEWAL = 1.0
+"""Seconds between two renewals of the right, while bytes come."""
 
 
 class LeasedWriter:
-    """See UploadWriter. Whoever lost his lease, being silent for too long, loses what he has not committed."""
+    """See UploadWriter. Whoever lost his lease, being silent for too long, loses what he has not committed.
+
+    He is told so, by UploadBusy, before he sends the store anything that could be taken for the other's.
+    """
 
     def __init__(self, stores: Stores, upload_id: str) -> None:
         """Take the right. Raises UploadBusy, at once."""
@@ -28,6 +33,7 @@ class LeasedWriter:
         self._name = f"upload/{upload_id}"
         self._holder = f"{stores.holder}:{uuid.uuid4().hex}"
         self._renewed = monotonic()
+        self._lost = False
         if not self._take():
             raise UploadBusy(upload_id)
         try:
@@ -41,16 +47,14 @@ class LeasedWriter:
         self._inner.resume(state, offset=offset, key=key)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See UploadWriter."""
-        now = monotonic()
-        if now - self._renewed > SECONDS / 3:
-            self._renewed = now
-            with suppress(DatabaseError):  # the commit of what is added says so
-                self._take()
+        """See UploadWriter. Raises UploadBusy when the right is another's now."""
+        self._renew()
         self._inner.write(data)
 
     def flush(self) -> UploadState:
         """See UploadWriter."""
+        if self._lost:
+            raise UploadNotKept(self._name, "another request has taken the upload over")
         return self._inner.flush()
 
     def read(self) -> ObjectReader:
@@ -58,7 +62,8 @@ class LeasedWriter:
         return self._inner.read()
 
     def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
-        """See UploadWriter."""
+        """See UploadWriter. Raises UploadBusy when the right is another's now."""
+        self._renew()
         return self._inner.publish(key, replace=replace)
 
     def close(self) -> None:
@@ -71,6 +76,17 @@ class LeasedWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _renew(self) -> None:
+        now = monotonic()
+        if now - self._renewed > RENEWAL:
+            self._renewed = now
+            with suppress(DatabaseError):  # the commit of what is added says so
+                deadline = self._stores.clock() + SECONDS
+                with self._stores.database.write() as connection:
+                    self._lost = not lease_rows.renew(connection, self._name, self._holder, deadline=deadline)
+        if self._lost:
+            raise UploadBusy(self._name, "another request has taken the upload over")
 
     def _take(self) -> bool:
         now = self._stores.clock()

@@ -91,6 +91,8 @@ class Addition:
             self._writer.write(data)
         except ObjectTooLarge as error:
             raise SizeInvalid(f"the blob is larger than this store takes: {error.reason}") from error
+        except UploadBusy as error:
+            raise _busy() from error
         except BaseException:
             self._hasher = None  # it may have seen these bytes; what is kept is hashed again
             raise
@@ -111,8 +113,11 @@ class Addition:
             return hash_reader(reader, algorithm)
 
     def publish(self, key: str, *, replace: bool) -> ObjectStat:
-        """Make all bytes the object ``key``. Raises StorageError."""
-        return self._writer.publish(key, replace=replace)
+        """Make all bytes the object ``key``. Raises StorageError, BlobUploadBusy."""
+        try:
+            return self._writer.publish(key, replace=replace)
+        except UploadBusy as error:
+            raise _busy() from error
 
     def commit(self) -> None:
         """Make what was added part of the session, for every worker. Raises BlobUploadUnknown when it has ended.
@@ -217,7 +222,7 @@ class Uploads:
         except PathNotFound as error:
             raise BlobUploadUnknown from error
         except UploadBusy as error:
-            raise BlobUploadBusy(headers={"Retry-After": "1"}) from error
+            raise _busy() from error
         try:
             row = self.find(name, upload_id)  # under the right: this offset is the last
             if start == 0 and row.offset == 1:
@@ -334,6 +339,10 @@ class Uploads:
             session_rows.remove(connection, row.id)
         self._hashes.forget(row.id)
         self._stores.driver.discard_upload(row.id, _state(row))
+
+
+def _busy() -> BlobUploadBusy:
+    return BlobUploadBusy(headers={"Retry-After": "1"})
 
 
 def _state(row: SessionRow) -> UploadState:
