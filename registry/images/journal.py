@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.oci.record import Record
-from registry.storage.errors import PathNotFound
+from registry.storage.errors import AlreadyExists, PathNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,10 @@ MAX_SEGMENT = 512 << 20
 log = structlog.get_logger(__name__)
 
 
+class NumberTaken(Exception):
+    """Storage has another record of that number: the database that gave it is behind storage."""
+
+
 class Journal:
     """Records by repository. Writing one twice is harmless: readers take each sequence number once."""
 
@@ -28,12 +32,16 @@ class Journal:
         self._layout = stores.layout
 
     def write(self, repository: str, sequence: int, line: bytes) -> None:
-        """Make a record durable."""
+        """Make a record durable. Raises NumberTaken, where records are objects of their own."""
         key = self._layout.record(repository, sequence)
         if self._driver.capabilities.appends:
             self._driver.append(key, line)
-        else:
-            self._driver.write(key, line)
+            return
+        try:
+            self._driver.write(key, line, if_absent=True)
+        except AlreadyExists as error:
+            if self._driver.read(key, max_bytes=MAX_SEGMENT)[0] != line:
+                raise NumberTaken(repository, sequence) from error
 
     def after(self, repository: str, sequence: int) -> dict[int, bytes]:
         """The lines of every record above ``sequence``, in the order of their numbers.

@@ -66,7 +66,7 @@ class Reconciliation:
                 if self._has_remains(name):
                     self._restore_index(name)
                     continue
-                if row is not None and row.signature:
+                if row is not None and (row.signature or row.is_unread):
                     self.forget(row)
                     return None
                 return row
@@ -113,7 +113,7 @@ class Reconciliation:
             if current.folded != repository.folded:
                 raise _Moved
             # A number is committed before its record is written: only a copy that is older has not reached it by now.
-            behind = view.last > current.sequence or (row is None and current.sequence == 0)
+            behind = view.last > current.sequence
             self._apply_records(connection, current, view, behind=behind)
             self._write_manifests(connection, current, view)
             if behind:
@@ -151,8 +151,10 @@ class Reconciliation:
                 view.manifests.pop(record.digest, None)
 
     def _create(self, name: str) -> RepositoryRow:
+        """A row that others do not use, until what storage has is in the database too."""
+        now, sequence = self._stores.clock(), repository_rows.UNREAD
         with self._stores.database.write() as connection:
-            return repository_rows.create(connection, name, signature="", now=self._stores.clock())
+            return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)
 
     def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
