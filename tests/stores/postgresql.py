@@ -78,8 +78,14 @@ class Cluster:
     def empty(self, url: str) -> None:
         """Lose everything in a database that ``create`` gave, under whoever uses it."""
         database = make_url(url).database
-        with psycopg.connect(f"{self._reached()} user={OWNER} dbname={database}", autocommit=True) as connection:
-            connection.execute("DROP SCHEMA public CASCADE")
+        with psycopg.connect(f"{self._reached()} user={OWNER} dbname={database}") as connection:
+            while True:
+                try:
+                    connection.execute("DROP SCHEMA public CASCADE")
+                except psycopg.errors.DeadlockDetected:  # with a transaction that locks what is being dropped
+                    connection.rollback()
+                else:
+                    break
             connection.execute("CREATE SCHEMA public")
 
     def remove(self) -> None:
