@@ -158,7 +158,7 @@ class Reconciliation:
 
     def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
-        for digest, (manifest, _) in view.manifests.items():
+        for digest, (manifest, _) in sorted(view.manifests.items()):  # in the order in which others take these rows
             member = members.get(digest)
             if member is None:
                 continue
