@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.stores.s3_server import S3Server
 
 PART = 5 << 20
-SIZES = (0, 1, 60_000, 400_000, 400_000, PART + 100_000)
+SIZES = (0, 1, 1, 5000, 60_000, 60_000, 400_000, PART + 100_000)
 """Of layers: some in the row, some in pieces, some in parts."""
 SETTLE = 60.0
 """Seconds in which everything that is done behind the answers must be done."""
