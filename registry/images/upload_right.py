@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from registry.database import leases as lease_rows
+from registry.database import sessions as session_rows
 from registry.database.errors import DatabaseError
 from registry.storage.errors import UploadBusy, UploadNotKept
 
@@ -30,6 +31,7 @@ class LeasedWriter:
     def __init__(self, stores: Stores, upload_id: str) -> None:
         """Take the right. Raises UploadBusy, at once."""
         self._stores = stores
+        self._upload_id = upload_id
         self._name = f"upload/{upload_id}"
         self._holder = f"{stores.holder}:{uuid.uuid4().hex}"
         self._renewed = monotonic()
@@ -82,9 +84,10 @@ class LeasedWriter:
         if now - self._renewed > RENEWAL:
             self._renewed = now
             with suppress(DatabaseError):  # the commit of what is added says so
-                deadline = self._stores.clock() + SECONDS
+                wall = self._stores.clock()
                 with self._stores.database.write() as connection:
-                    self._lost = not lease_rows.renew(connection, self._name, self._holder, deadline=deadline)
+                    self._lost = not lease_rows.renew(connection, self._name, self._holder, deadline=wall + SECONDS)
+                    session_rows.touch(connection, self._upload_id, now=wall)  # else a long one would expire
         if self._lost:
             raise UploadBusy(self._name, "another request has taken the upload over")
 

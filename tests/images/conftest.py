@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.images.core import Core
-from tests.images.world import KINDS, REAL, World
-
-REAL_KIND = pytest.param(REAL, marks=[pytest.mark.stores, pytest.mark.tools("versitygw")])
+from tests.images.world import KINDS, REAL_KIND, World
 
 
 @pytest.fixture(params=[*KINDS, REAL_KIND])

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from registry.database.engine import Database
 from registry.database.migrate import upgrade, upgrade_database
 from registry.images.core import Core
@@ -31,6 +33,8 @@ from tests.storage.cases import s3_settings
 KINDS = ["local", "memory"]
 REAL = "s3"
 """The kind over a real server, of which each world has a root of its own in one bucket."""
+REAL_KIND = pytest.param(REAL, marks=[pytest.mark.stores, pytest.mark.tools("versitygw")])
+"""A row of parameters."""
 NAME = "team/app"
 ACTOR = "tester"
 
