@@ -35,9 +35,17 @@ _OF = Statement(
 )
 _MARK = Statement("UPDATE change SET state = 'recorded' WHERE repository_id = :repository AND sequence = :sequence")
 _REMOVE_ALL = Statement("DELETE FROM change WHERE repository_id = :repository")
+_REMOVE_ONE = Statement(
+    "DELETE FROM change WHERE repository_id = :repository AND sequence = :sequence AND record = :record"
+)
 _REMOVE = Statement(
     "DELETE FROM change WHERE repository_id = :repository AND sequence <= :folded AND state = 'recorded'"
 )
+
+
+def remove(connection: Transaction, repository_id: int, sequence: int, record: bytes) -> None:
+    """Forget a change, if it is this one that has the number."""
+    connection.execute(_REMOVE_ONE, {"repository": repository_id, "sequence": sequence, "record": record})
 
 
 def remove_all(connection: Transaction, repository_id: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import manifest_bodies
@@ -9,6 +10,10 @@ from registry.database.statement import Statement
 
 if TYPE_CHECKING:
     from registry.database.transaction import Transaction
+
+
+UNREAD = -1
+"""The sequence of a repository that is on storage, and of which nobody has read there yet what it holds."""
 
 
 class RepositoryRow(NamedTuple):
@@ -27,6 +32,11 @@ class RepositoryRow(NamedTuple):
     looked_at: float
     """When a process last compared it with storage, where that costs a request (seconds since the epoch)."""
 
+    @property
+    def is_unread(self) -> bool:
+        """Nothing may be told or written from this row before storage has been read."""
+        return self.sequence == UNREAD
+
 
 _COLUMNS = "id, name, version, sequence, folded, signature, looked_at"
 _FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
@@ -34,8 +44,8 @@ _GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S
 _LOCK = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", locking="repository")  # noqa: S608 - constant columns
 _HOLD = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", holding="repository")  # noqa: S608 - constant columns
 _CREATE = Statement(
-    "INSERT INTO repository (name, version, sequence, folded, signature, created_at, looked_at)"
-    " VALUES (:name, :version, 0, 0, :signature, :now, :now) ON CONFLICT (name) DO NOTHING"
+    "INSERT INTO repository (id, name, version, sequence, folded, signature, created_at, looked_at)"
+    " VALUES (:id, :name, :version, :sequence, 0, :signature, :now, :now) ON CONFLICT (name) DO NOTHING"
 )
 _ALLOT = Statement(
     f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"  # noqa: S608
@@ -92,13 +102,14 @@ def hold(connection: Transaction, repository_id: int) -> RepositoryRow | None:
     return RepositoryRow(*row) if row else None
 
 
-def create(connection: Transaction, name: str, *, signature: str, now: float) -> RepositoryRow:
+def create(connection: Transaction, name: str, *, signature: str, now: float, sequence: int = 0) -> RepositoryRow:
     """The repository called ``name``, made when it is absent.
 
-    Whoever makes it has looked for it on storage. Its version begins with the time, so that one that was removed and
-    made again never has a version twice.
+    Whoever makes it has looked for it on storage. Its version begins with the time and its id is by chance, so that one
+    that was removed and made again, perhaps in another database, is never taken for what it was, nor for another.
     """
-    connection.execute(_CREATE, {"name": name, "version": int(now * 1_000_000), "signature": signature, "now": now})
+    own = {"id": secrets.randbits(62), "version": int(now * 1_000_000), "sequence": sequence}
+    connection.execute(_CREATE, {**own, "name": name, "signature": signature, "now": now})
     row = find(connection, name)
     assert row is not None  # noqa: S101 - this transaction has just made sure of it
     return row

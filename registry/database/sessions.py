@@ -37,6 +37,7 @@ _ADVANCE = Statement(
     " updated_at = :now"
     ' WHERE id = :id AND "offset" = :before'
 )
+_TOUCH = Statement('UPDATE upload_session SET updated_at = :now WHERE id = :id AND "offset" = :offset')
 _REMOVE = Statement("DELETE FROM upload_session WHERE id = :id")
 _EXPIRED = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < :before LIMIT 1000")  # noqa: S608
 _COUNT = Statement("SELECT count(*) FROM upload_session")
@@ -78,6 +79,11 @@ def advance(
     values = {"id": session_id, "before": before, "offset": offset, "digest": digest}
     kept = {"note": note, "tail": tail or None, "now": now}
     return bool(connection.execute(_ADVANCE, {**values, **kept}).rowcount)
+
+
+def touch(connection: Transaction, session_id: str, *, offset: int, now: float) -> bool:
+    """Note that somebody goes on with a session from ``offset``. False: it is gone or no longer there."""
+    return bool(connection.execute(_TOUCH, {"id": session_id, "offset": offset, "now": now}).rowcount)
 
 
 def remove(connection: Transaction, session_id: str) -> bool:

@@ -37,6 +37,7 @@ class Adoption:
             if self._stores.layout.per_repository
             else self._referenced(repository, view)
         )
+        found.sort()  # whoever adopts some of the same takes their rows in the same order
         store, driver, layout = self._stores.driver.name, self._stores.driver, self._stores.layout
         for start in range(0, len(found), BATCH):
             keys = [layout.blob(repository.name, digest) for digest in found[start : start + BATCH]]

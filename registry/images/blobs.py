@@ -13,6 +13,7 @@ from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.keyed_locks import KeyedLocks
+from registry.images.repositories import present
 from registry.images.verification import is_intact
 from registry.images.verifying_reader import VerifyingReader
 from registry.oci.errors import BlobUnknown, Unsupported
@@ -140,7 +141,7 @@ class Blobs:
     # ----
 
     def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
-        repository_rows.lock(connection, repository.id)
+        present(repository_rows.lock(connection, repository.id))
         member = blob_rows.member(connection, repository.id, digest)
         if member is None:
             raise BlobUnknown
@@ -163,6 +164,9 @@ class Blobs:
         if held is None and self._adopt(repository, digest, key):
             with self._stores.database.look() as connection:
                 held = blob_rows.held(connection, repository.id, digest, store=store, key=key)
+        if held is None and not self._stores.driver.capabilities.cheap_stat:
+            with self._stores.database.look() as connection:
+                present(repository_rows.get(connection, repository.id))
         if held is None or held.state != blob_rows.PRESENT:
             raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
         return held

@@ -12,9 +12,10 @@ from cachetools import LRUCache
 
 from registry.database import changes as change_rows
 from registry.database import repositories as repository_rows
-from registry.images.journal import RecordTaken
+from registry.images.journal import NumberTaken
 from registry.images.storage_view import MAX_INDEX
 from registry.oci.digest import Digest
+from registry.oci.errors import Unavailable
 from registry.oci.index import LAYOUT_FILE, Index
 from registry.oci.record import Record
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
@@ -39,6 +40,8 @@ WRITTEN_BYTES = 16 << 20
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
 
+BEHIND = "the database has lost something that storage has, which is read again; try again"
+
 log = structlog.get_logger(__name__)
 
 
@@ -51,7 +54,8 @@ class Folding:
         self._reconciliation = reconciliation
         self._removal = removal
         self._lock = threading.Lock()
-        self._recorded: dict[tuple[int, int], None] = {}
+        self._recorded: dict[tuple[str, int], None] = {}
+        self._newest: dict[str, int] = {}  # the last number that this process has recorded and not folded
         self._waiting: dict[str, None] = {}
         self._surprising: set[str] = set()  # repositories of which an index is there, against what the row says
         self._written: LRUCache[str, tuple[bytes, str]] = LRUCache(WRITTEN_BYTES, getsizeof=_size)
@@ -59,15 +63,19 @@ class Folding:
         """Set when there is something to fold."""
 
     def record(self, change: Allotted) -> None:
-        """Make a committed change durable on storage; when this returns its client may be answered."""
+        """Make a committed change durable on storage; when this returns its client may be answered.
+
+        Raises Unavailable where storage has another change of this number: what was done may or may not stay.
+        """
         repository = change.repository
         try:
             self._journal.write(repository.name, repository.sequence, change.line)
-        except RecordTaken:
-            self._reconciliation.reconcile(repository.name, contradicted=True)  # the next attempt is numbered after it
-            raise
+        except NumberTaken as error:
+            self._give_up(repository, repository.sequence, change.line)
+            raise Unavailable(BEHIND, headers={"Retry-After": "1"}) from error
         with self._lock:
-            self._recorded[repository.id, repository.sequence] = None
+            self._recorded[repository.name, repository.sequence] = None
+            self._newest[repository.name] = max(repository.sequence, self._newest.get(repository.name, 0))
             if len(self._recorded) > REMEMBERED:  # folded by another process: forget the oldest
                 del self._recorded[next(iter(self._recorded))]
             self._waiting[repository.name] = None
@@ -105,9 +113,15 @@ class Folding:
 
     def _changes(self, name: str) -> tuple[RepositoryRow | None, list[ChangeRow]]:
         """The repository and those of its changes that can be folded now."""
+        with self._lock:
+            newest = self._newest.pop(name, 0)
         with self._stores.database.read() as connection:
             row = repository_rows.find(connection, name)
             changes = change_rows.of_repository(connection, row.id) if row else []
+        if newest > (row.sequence if row is not None else 0):
+            log.warning("the database has lost what was recorded; storage is read again", repository=name)
+            self._reconciliation.reconcile(name)
+            return self._changes(name)
         if row is None:
             return None, []
         ready: list[ChangeRow] = []
@@ -118,16 +132,23 @@ class Folding:
                     break
                 try:
                     self._journal.write(name, change.sequence, change.record)
-                except RecordTaken:
-                    self._reconciliation.reconcile(name, contradicted=True)
-                    return row, ready
+                except NumberTaken:
+                    self._give_up(row, change.sequence, change.record)
+                    break
             ready.append(change)
         return row, ready
+
+    def _give_up(self, row: RepositoryRow, sequence: int, line: bytes) -> None:
+        """Take what storage has under this number in the place of our change; what that leaves of it is put back."""
+        log.warning("a number was given twice: the database is behind storage", repository=row.name, sequence=sequence)
+        with self._stores.database.write() as connection:
+            change_rows.remove(connection, row.id, sequence, line)
+        self._reconciliation.reconcile(row.name)
 
     def _wait_for(self, row: RepositoryRow, changes: list[ChangeRow]) -> None:
         """Another process writes the first of ``changes``; where some after it are ours, look again soon."""
         with self._lock:
-            if any((row.id, change.sequence) in self._recorded for change in changes):
+            if any((row.name, change.sequence) in self._recorded for change in changes):
                 self._waiting[row.name] = None
                 self.wake.set()
 
@@ -135,7 +156,7 @@ class Folding:
         if change.state == change_rows.RECORDED:
             return True
         with self._lock:
-            return (row.id, change.sequence) in self._recorded
+            return (row.name, change.sequence) in self._recorded
 
     def _fold(self, row: RepositoryRow, changes: list[ChangeRow]) -> bool:
         """False: another tool has written the index; its changes were taken, do it again."""
@@ -215,8 +236,8 @@ class Folding:
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
             repository_rows.set_folded(connection, row.id, folded=changes[-1].sequence, signature=signature)
         with self._lock:
-            for change in done:
-                self._recorded.pop(change, None)
+            for change in changes:
+                self._recorded.pop((row.name, change.sequence), None)
 
     def _unlink(self, row: RepositoryRow, records: list[Record]) -> None:
         """Delete the bytes of manifests that are gone; only now, so that a reader of the index never missed one."""

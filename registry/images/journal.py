@@ -8,7 +8,7 @@ import structlog
 
 from registry.images.several import map_several
 from registry.oci.record import Record
-from registry.storage.errors import AlreadyExists, PathNotFound, StorageError
+from registry.storage.errors import AlreadyExists, PathNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ MAX_SEGMENT = 512 << 20
 log = structlog.get_logger(__name__)
 
 
-class RecordTaken(StorageError):
-    """Storage is ahead of the database: it knows another change of the number that was allotted."""
+class NumberTaken(Exception):
+    """Storage has another record of that number: the database that gave it is behind storage."""
 
 
 class Journal:
@@ -33,19 +33,16 @@ class Journal:
         self._layout = stores.layout
 
     def write(self, repository: str, sequence: int, line: bytes) -> None:
-        """Make a record durable. Raises RecordTaken when storage has another one of this number."""
+        """Make a record durable. Raises NumberTaken, where records are objects of their own."""
         key = self._layout.record(repository, sequence)
         if self._driver.capabilities.appends:
             self._driver.append(key, line)
             return
         try:
             self._driver.write(key, line, if_absent=True)
-        except AlreadyExists:
-            there, _ = self._driver.read(key, max_bytes=MAX_SEGMENT)
-            if there != line:
-                raise RecordTaken(
-                    key, "storage has another change of this number: its database was another one"
-                ) from None
+        except AlreadyExists as error:
+            if self._driver.read(key, max_bytes=MAX_SEGMENT)[0] != line:
+                raise NumberTaken(repository, sequence) from error
 
     def after(self, repository: str, sequence: int) -> dict[int, bytes]:
         """The lines of every record above ``sequence``, in the order of their numbers.

@@ -10,6 +10,7 @@ from registry.database import repositories as repository_rows
 from registry.images import manifest_rows as rows
 from registry.images.changing import Allotted, Change
 from registry.images.manifest_bytes import ManifestBytes
+from registry.images.repositories import present
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     DigestInvalid,
@@ -71,8 +72,8 @@ class Manifests:
         repository = self._repositories.require(name)
         with self._stores.database.read() as connection:
             row = self._row(connection, repository.id, reference)
-            current = repository_rows.get(connection, repository.id)
-        if row is None or row.state != blob_rows.PRESENT or current is None:
+            current = present(repository_rows.get(connection, repository.id))
+        if row is None or row.state != blob_rows.PRESENT:
             raise ManifestUnknown(f"repository {name} has no manifest {reference}")
         digest = Digest(row.digest)
         found = FoundManifest(digest, row.media_type, row.size, self._stores.layout.blob(name, digest), current.version)
@@ -88,7 +89,7 @@ class Manifests:
         """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""
         repository = self._repositories.require(name)
         with self._stores.database.read() as connection:
-            current = repository_rows.get(connection, repository.id) or repository
+            current = present(repository_rows.get(connection, repository.id))
             return manifest_rows.tag_page(connection, repository.id, last=last, count=count), current.version
 
     def referrers(
@@ -102,7 +103,7 @@ class Manifests:
         if repository is None:
             return [], None
         with self._stores.database.read() as connection:
-            current = repository_rows.get(connection, repository.id) or repository
+            current = present(repository_rows.get(connection, repository.id))
             found = manifest_rows.referrers(
                 connection, repository.id, subject, artifact_type=artifact_type, last=last, count=count
             )
@@ -153,7 +154,7 @@ class Manifests:
         self._check_deletable()
         repository = self._repositories.require(name)
         with self._stores.database.write() as connection:
-            repository_rows.lock(connection, repository.id)
+            present(repository_rows.lock(connection, repository.id))
             found = manifest_rows.tags_named(connection, repository.id, [tag])
             if not found:
                 raise ManifestUnknown(f"repository {name} has no tag {tag}")
@@ -170,7 +171,7 @@ class Manifests:
         self._check_deletable()
         repository = self._repositories.require(name)
         with self._stores.database.write() as connection:
-            repository_rows.lock(connection, repository.id)
+            present(repository_rows.lock(connection, repository.id))
             row = manifest_rows.by_digest(connection, repository.id, digest)
             if row is None:
                 raise ManifestUnknown(f"repository {name} has no manifest {digest}")

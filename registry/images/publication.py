@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from registry.database import blobs as blob_rows
 from registry.database import repositories as repository_rows
-from registry.oci.errors import NameUnknown, Unavailable
+from registry.images.repositories import present
+from registry.oci.errors import Unavailable
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -149,9 +150,7 @@ class Publication:
         store, now = stores.driver.name, stores.clock()
         with stores.database.write() as connection:
             take = repository_rows.lock if decides else repository_rows.hold
-            current = take(connection, repository.id)
-            if current is None:
-                raise NameUnknown
+            current = present(take(connection, repository.id))
             row, there = blob_rows.lock_at(connection, digest, store=store, key=key)
             if row is not None:
                 moved = row.generation != (before.generation if before is not None else 0)

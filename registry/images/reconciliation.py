@@ -52,10 +52,8 @@ class Reconciliation:
         self._reader = StorageReader(stores, journal)
         self._adoption = Adoption(stores)
 
-    def reconcile(self, name: str, *, contradicted: bool = False) -> RepositoryRow | None:
+    def reconcile(self, name: str) -> RepositoryRow | None:
         """The row of the repository after the database agrees with storage; None when neither knows it.
-
-        ``contradicted``: storage has another change under a number that the database has allotted: storage is right.
 
         Raises StorageError or ManifestInvalid (an unreadable index) with nothing written.
         """
@@ -68,12 +66,12 @@ class Reconciliation:
                 if self._has_remains(name):
                     self._restore_index(name)
                     continue
-                if row is not None and row.signature:
+                if row is not None and (row.signature or row.is_unread):
                     self.forget(row)
                     return None
                 return row
             try:
-                return self._merge(name, row, known, view, contradicted=contradicted)
+                return self._merge(name, row, known, view)
             except _Moved:
                 continue
         message = f"repository {name} changes faster than it can be read"
@@ -103,15 +101,7 @@ class Reconciliation:
             with contextlib.suppress(AlreadyExists):
                 driver.write(key, data, if_absent=True)
 
-    def _merge(
-        self,
-        name: str,
-        row: RepositoryRow | None,
-        known: dict[str, ManifestRow],
-        view: View,
-        *,
-        contradicted: bool,
-    ) -> RepositoryRow:
+    def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: View) -> RepositoryRow:
         self._reader.load_manifests(name, known, view)
         repository = row or self._create(name)
         self._adoption.adopt(repository, view)
@@ -123,7 +113,7 @@ class Reconciliation:
             if current.folded != repository.folded:
                 raise _Moved
             # A number is committed before its record is written: only a copy that is older has not reached it by now.
-            behind = contradicted or view.last > current.sequence or (row is None and current.sequence == 0)
+            behind = view.last > current.sequence
             self._apply_records(connection, current, view, behind=behind)
             self._write_manifests(connection, current, view)
             if behind:
@@ -161,12 +151,14 @@ class Reconciliation:
                 view.manifests.pop(record.digest, None)
 
     def _create(self, name: str) -> RepositoryRow:
+        """A row that others do not use, until what storage has is in the database too."""
+        now, sequence = self._stores.clock(), repository_rows.UNREAD
         with self._stores.database.write() as connection:
-            return repository_rows.create(connection, name, signature="", now=self._stores.clock())
+            return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)
 
     def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
-        for digest, (manifest, _) in view.manifests.items():
+        for digest, (manifest, _) in sorted(view.manifests.items()):  # in the order in which others take these rows
             member = members.get(digest)
             if member is None:
                 continue

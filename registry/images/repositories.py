@@ -35,6 +35,16 @@ REMEMBERED = 100_000
 log = structlog.get_logger(__name__)
 
 
+def present(row: RepositoryRow | None) -> RepositoryRow:
+    """The row of a repository that was there a moment ago, read or locked by its id. Raises Unavailable.
+
+    Its rows are gone, so nothing can be said of what it holds: a database that was lost is filled from storage again.
+    """
+    if row is None:
+        raise Unavailable("the repository is read from storage again; try again", headers={"Retry-After": "1"})
+    return row
+
+
 class Repositories:
     """Any thread. Each process looks at storage itself before it trusts the database on a repository."""
 
@@ -43,6 +53,7 @@ class Repositories:
         self._journal = journal
         self._reconciliation = reconciliation
         self._looked: LRUCache[str, float] = LRUCache(REMEMBERED)
+        self._absent: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._lock = threading.Lock()
         self._began = stores.clock()
 
@@ -82,7 +93,8 @@ class Repositories:
         if row is not None:
             return row
         with self._stores.index_locks.hold(name):
-            return self._find(name) or self._make(name)
+            row = self._find(name) or self._make(name)
+        return self.require(name) if row.is_unread else row
 
     def looked_at(self, name: str) -> float:
         """When this process last compared the repository with storage (monotonic seconds); 0.0 for never."""
@@ -124,13 +136,15 @@ class Repositories:
             return repository_rows.create(connection, name, signature=signature, now=self._stores.clock())
 
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:
+        if row is not None and row.is_unread:
+            return False
         with self._lock:
-            looked = self._looked.get(name)
+            looked, absent = self._looked.get(name), self._absent.get(name)
         if looked is None:
             return self._is_looked_at_by_another(name, row)
         if self._stores.driver.capabilities.outside_writers:
             return row is not None and time.monotonic() - looked < LOOK_SECONDS
-        return row is not None or time.monotonic() - looked < LOOK_SECONDS
+        return row is not None or (absent is not None and time.monotonic() - absent < LOOK_SECONDS)
 
     def _is_looked_at_by_another(self, name: str, row: RepositoryRow | None) -> bool:
         """Whether a process has looked since this one began: a copy of the database that is older would not say so."""
@@ -143,6 +157,10 @@ class Repositories:
     def _note_look(self, name: str, row: RepositoryRow | None) -> None:
         with self._lock:
             self._looked[name] = time.monotonic()
+            if row is None:
+                self._absent[name] = self._looked[name]
+            else:  # should its row ever be missing, then the database has lost it
+                self._absent.pop(name, None)
         if row is not None and not self._stores.driver.capabilities.cheap_stat:
             with self._stores.database.write() as connection:
                 repository_rows.set_looked(connection, row.id, now=self._stores.clock())
@@ -153,6 +171,8 @@ class Repositories:
         signature, last = self._ask_storage(name, row.sequence if row is not None else 0, first=first)
         if row is None:
             return None if signature == "" and not last else self._reconciliation.reconcile(name)
+        if row.is_unread:
+            return self._reconciliation.reconcile(name)
         if first:
             row = self._find(name) or row  # read after the journal, so that only an older copy is behind it
             if last > row.sequence:

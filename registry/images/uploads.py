@@ -8,6 +8,7 @@ or a closing digest of another algorithm, is read once more.
 from __future__ import annotations
 
 import uuid
+from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 DEFAULT_ALGORITHM = "sha256"
 """Hashed while receiving when the client has not said what it will close with."""
 
+LOOK_SECONDS = 1.0
+"""How long a writer may go on without a look at whether another has taken the upload over."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -68,6 +72,7 @@ class Addition:
         self._algorithm = digest.algorithm if digest is not None and not row.offset else row.algorithm
         self._hasher = self._running_hash()
         self._added = 0
+        self._looked = monotonic()
         # Where the store gathers bytes at their key, nobody can read them again to hash them.
         gathered = digest is not None and self._hasher is not None and digest.algorithm == self._algorithm
         key = stores.layout.blob(row.repository, digest) if digest is not None and gathered else None
@@ -85,7 +90,11 @@ class Addition:
             hasher.update(data)
 
     def store(self, data: bytes | memoryview) -> None:
-        """Write ``data``, which may be used again afterwards, at the end. Raises StorageFull, StorageError."""
+        """Write ``data``, which may be used again afterwards, at the end.
+
+        Raises StorageFull, StorageError; and as ``commit`` where another has been faster.
+        """
+        self._go_on()
         try:
             self._writer.write(data)
         except ObjectTooLarge as error:
@@ -110,8 +119,11 @@ class Addition:
             return hash_reader(reader, algorithm)
 
     def publish(self, key: str, *, replace: bool) -> ObjectStat:
-        """Make all bytes the object ``key``. Raises StorageError."""
-        return self._writer.publish(key, replace=replace)
+        """Make all bytes the object ``key``. Raises StorageError, BlobUploadUnknown."""
+        try:
+            return self._writer.publish(key, replace=replace)
+        except PathNotFound as error:
+            raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error
 
     def commit(self) -> None:
         """Make what was added part of the session, for every worker.
@@ -145,6 +157,17 @@ class Addition:
             raise self._overtaken()
         self._row = self._row._replace(offset=offset, digest=digest, note=state.note, tail=state.tail)
         self._added = 0
+
+    def _go_on(self) -> None:
+        """Keep the session from expiring, and see that nobody else has gone on with it: his parts would be ours."""
+        if self._stores.driver.capabilities.upload_rights or monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = monotonic()
+        with self._stores.database.write(durable=False) as connection:
+            ours = session_rows.touch(connection, self._row.id, offset=self._row.offset, now=self._stores.clock())
+        if not ours:
+            self._hasher = None
+            raise self._overtaken()
 
     def _overtaken(self) -> RegistryError:
         with self._stores.database.look() as connection:

@@ -46,7 +46,7 @@ T = TypeVar("T")
 logging.getLogger("botocore").setLevel(logging.WARNING)  # where credentials were found is nobody's news
 
 _CODES: dict[str, type[StorageError]] = {
-    **dict.fromkeys(("NoSuchKey", "NotFound", "NoSuchUpload"), PathNotFound),
+    **dict.fromkeys(("NoSuchKey", "NotFound", "NoSuchUpload", "InvalidPart"), PathNotFound),
     **dict.fromkeys(("PreconditionFailed", "ConditionalRequestConflict"), PreconditionFailed),
     **dict.fromkeys(
         ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"), Throttled

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from registry.images.core import Core
-from tests.images.world import KINDS, World
+from tests.images.world import KINDS, REAL_KIND, World
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, REAL_KIND])
 def kind(request: pytest.FixtureRequest) -> str:
     """The driver; a test that needs one of them parametrizes it."""
     return str(request.param)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from registry.images import upload_right
 from registry.images.core import Core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
 from registry.storage.errors import StorageUnavailable
 from registry.storage.faulty import Fault, FaultyDriver, Moment
-from tests.images.world import NAME, World, pull_blob, push_blob
+from tests.images.world import KINDS, NAME, REAL_KIND, World, pull_blob, push_blob
+
+writes_at_once = pytest.mark.parametrize("kind", KINDS)
+"""About what a store has that keeps an upload from its beginning, and a lock that ends with its holder."""
 
 
 def add(core: Core, upload: str, start: int, data: bytes) -> None:
@@ -168,6 +172,7 @@ def test_wrong_bytes_end_the_upload_and_are_never_visible(core: Core) -> None:
     assert list(core.stores.driver.uploads()) == []
 
 
+@writes_at_once
 def test_uploads_that_nobody_continued_go_with_their_bytes(world: World, core: Core) -> None:
     old, orphan = core.uploads.start(NAME), "of-a-lost-database"
     add(core, old, 0, b"bytes")
@@ -181,6 +186,22 @@ def test_uploads_that_nobody_continued_go_with_their_bytes(world: World, core: C
     assert core.uploads.find(NAME, young).offset == 0
 
 
+@pytest.mark.parametrize("kind", [REAL_KIND])
+def test_a_long_upload_does_not_expire_while_bytes_come(
+    world: World, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_right, "RENEWAL", -1)
+    upload = core.uploads.start(NAME)
+    with core.uploads.add(NAME, upload, 0) as addition:
+        for _ in range(3):
+            world.clock.now += core.stores.rules.upload_expiry - 60
+            addition.add(b"slow")
+            assert world.core().uploads.expire() == 0
+        core.uploads.finish(addition, Digest.of(b"slow" * 3))
+    assert pull_blob(core, Digest.of(b"slow" * 3)) == b"slow" * 3
+
+
+@writes_at_once
 def test_an_upload_that_is_being_written_to_does_not_expire(world: World, core: Core) -> None:
     upload = core.uploads.start(NAME)
     with core.uploads.add(NAME, upload, 0) as addition:
@@ -191,6 +212,7 @@ def test_an_upload_that_is_being_written_to_does_not_expire(world: World, core: 
     assert pull_blob(core, Digest.of(b"slow")) == b"slow"
 
 
+@writes_at_once
 def test_an_upload_whose_remains_cannot_be_freed_is_finished_all_the_same(world: World) -> None:
     core = world.core(driver=FaultyDriver(world.driver(), [Fault("discard_upload", effect=StorageUnavailable)]))
     digest = push_blob(core, b"bytes")

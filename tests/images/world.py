@@ -10,9 +10,12 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from registry.database.engine import Database
 from registry.database.migrate import upgrade, upgrade_database
@@ -23,9 +26,15 @@ from registry.oci.index import Index
 from registry.storage.driver import StorageDriver
 from registry.storage.local import LocalDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.s3 import S3Driver
 from tests.payloads import Blob, Manifest, image
+from tests.storage.cases import s3_settings
 
 KINDS = ["local", "memory"]
+REAL = "s3"
+"""The kind over a real server, of which each world has a root of its own in one bucket."""
+REAL_KIND = pytest.param(REAL, marks=[pytest.mark.stores, pytest.mark.tools("versitygw")])
+"""A row of parameters."""
 NAME = "team/app"
 ACTOR = "tester"
 
@@ -64,10 +73,14 @@ class World:
         self.clock = Clock()
         self.rules = Rules()
         self._memory = MemoryDriver()
+        self._s3: S3Driver | None = None
         self._cores: list[Core] = []
 
     def driver(self) -> StorageDriver:
         """The storage as a new process sees it."""
+        if self.kind == REAL:  # one for all processes: it remembers nothing, and making a client takes long
+            self._s3 = self._s3 or S3Driver(s3_settings(), f"world-{uuid.uuid4().hex}")
+            return self._s3
         return LocalDriver(self.root, fsync=False) if self.kind == "local" else self._memory
 
     def core(self, *, driver: StorageDriver | None = None, url: str | None = None, **rules: Any) -> Core:

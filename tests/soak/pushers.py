@@ -7,13 +7,18 @@ import threading
 from typing import TYPE_CHECKING
 
 from tests.payloads import Blob, image
-from tests.soak.client import BROKEN, Client
+from tests.soak.client import BROKEN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.soak.client import Client
     from tests.soak.history import Attempt, History
 
 SHARED_TAGS = ("latest", "stable")
 SHARED_LAYERS = tuple(Blob(bytes([number]) * 4096) for number in range(6))
+SIZES = (0, 1, 5000, 60_000)
+"""Bytes of the layer that each image has for itself, roughly."""
 RECOVERY = 0.02
 """Seconds that a client waits after its connection broke."""
 
@@ -21,10 +26,19 @@ RECOVERY = 0.02
 class Pusher(threading.Thread):
     """One client. ``failures`` holds what it saw that no client may ever see."""
 
-    def __init__(self, number: int, port: int, repositories: tuple[str, ...], history: History, seed: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        client: Client,
+        repositories: tuple[str, ...],
+        history: History,
+        seed: int,
+        sizes: tuple[int, ...],
+    ) -> None:
         super().__init__(name=f"pusher-{number}", daemon=True)
         self._number = number
-        self._client = Client(port)
+        self._client = client
+        self._sizes = sizes
         self._repositories = repositories
         self._history = history
         self._chance = random.Random(f"{seed}-{number}")
@@ -60,7 +74,7 @@ class Pusher(threading.Thread):
 
     def _push(self) -> None:
         repository, tag = self._chance.choice(self._repositories), self._tag()
-        own = Blob(self._chance.randbytes(self._chance.choice([0, 1, 5000, 60_000])) + tag.encode())
+        own = Blob(self._chance.randbytes(self._chance.choice(self._sizes)) + tag.encode())
         config = Blob(f'{{"client": {self._number}, "push": {self._number_of_push}, "tag": "{tag}"}}'.encode())
         blobs = (config, self._chance.choice(SHARED_LAYERS), own)
         manifest = image(config, blobs[1:])
@@ -108,10 +122,19 @@ class Pusher(threading.Thread):
 
 
 class Crowd:
-    """Several pushers as one."""
+    """Several pushers as one, each with a client that ``connect`` makes."""
 
-    def __init__(self, count: int, port: int, repositories: tuple[str, ...], history: History, seed: int) -> None:
-        self.pushers = [Pusher(number, port, repositories, history, seed) for number in range(count)]
+    def __init__(
+        self,
+        count: int,
+        connect: Callable[[], Client],
+        repositories: tuple[str, ...],
+        history: History,
+        seed: int,
+        *,
+        sizes: tuple[int, ...] = SIZES,
+    ) -> None:
+        self.pushers = [Pusher(number, connect(), repositories, history, seed, sizes) for number in range(count)]
         for pusher in self.pushers:
             pusher.start()
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.payloads import Blob
 from tests.servers import RegistryProcess
-from tests.soak import disk
+from tests.soak import disk, truth
 from tests.soak.budget import SEED, announce, budget
 from tests.soak.client import BROKEN, Client
 from tests.soak.history import History
@@ -41,7 +41,7 @@ def test_no_kill_loses_a_push(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     server = RegistryProcess(tmp_path, {"http": {"workers": 2}})
     history = History()
-    crowd = Crowd(CLIENTS, server.port, REPOSITORIES, history, SEED)
+    crowd = Crowd(CLIENTS, partial(Client, server.port), REPOSITORIES, history, SEED)
     server.start()
     try:
         for number in range(KILLS):
@@ -82,7 +82,7 @@ def test_a_killed_worker_is_replaced_while_the_other_serves(tmp_path: Path) -> N
     chance = random.Random(SEED)
     history = History()
     with RegistryProcess(tmp_path, {"http": {"workers": 2}, "storage": {"upload_expiry": EXPIRY}}) as server:
-        crowd = Crowd(4, server.port, REPOSITORIES, history, SEED)
+        crowd = Crowd(4, partial(Client, server.port), REPOSITORIES, history, SEED)
         crowd.resume()
         processes = len(list(server.processes()))
         for _ in range(budget(sample=6, full=60)):
@@ -169,34 +169,13 @@ def _check_disk(root: Path, *, deep: bool) -> None:
 
 def _check_everything(server: RegistryProcess, history: History) -> None:
     with Client(server.port) as client:
-        _check_tags(client, history)
-        _check_images(client, history)
+        truth.check_tags(client, history)
+        truth.check_images(client, history)
         for repository in REPOSITORIES:
             _settle(partial(_index_is_current, server.root, client, repository), "index.json has every tag")
     assert disk.wrong_blobs(server.root) == []
     assert disk.strangers(server.root) == []
     _settle(lambda: disk.uploads(server.root) == [], "abandoned uploads are removed")
-
-
-def _check_tags(client: Client, history: History) -> None:
-    listed = {repository: set(client.tags(repository)) for repository in REPOSITORIES}
-    for repository, tag, possible, required in history.tags():
-        digest = client.digest_of_tag(repository, tag)
-        assert digest in possible or (digest is None and not required), (repository, tag, digest, possible)
-        assert (tag in listed[repository]) == (digest is not None), (repository, tag)
-
-
-def _check_images(client: Client, history: History) -> None:
-    for attempt in history.acknowledged():
-        base = f"/v2/{attempt.repository}"
-        reply = client.call("GET", f"{base}/manifests/{attempt.manifest.digest}")
-        assert (reply.status, reply.body) == (200, attempt.manifest.data), attempt
-        for blob in attempt.blobs:
-            reply = client.call("GET", f"{base}/blobs/{blob.digest}")
-            assert (reply.status, reply.body == blob.data) == (200, True), (attempt, blob.digest)
-    for attempt in history.deleted():
-        reply = client.call("GET", f"/v2/{attempt.repository}/manifests/{attempt.manifest.digest}")
-        assert reply.status == (404 if attempt.manifest_deleted else 200), attempt
 
 
 def _index_is_current(root: Path, client: Client, repository: str) -> bool:

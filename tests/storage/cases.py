@@ -90,6 +90,14 @@ def s3_server() -> S3Server:
     return server
 
 
+@cache
+def s3_settings() -> S3Settings:
+    """A bucket of that store, for who brings a root of his own."""
+    server = s3_server()
+    own = {"bucket": server.new_bucket(), "endpoint_url": server.endpoint, "access_key_id": server.access}
+    return S3.model_copy(update={**own, "secret_access_key": SecretStr(server.secret)})
+
+
 def _s3(root: Path) -> StorageDriver:
     """A bucket for each root; another process finds it by what is noted there."""
     noted = root / "s3.json"

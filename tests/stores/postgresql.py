@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 import psycopg
+from sqlalchemy.engine import make_url
 
 from tests.servers import HOST, free_port
 from tests.tools import require_tools
@@ -78,6 +79,19 @@ class Cluster:
         if self.port is not None:
             return f"postgresql+psycopg://{OWNER}@{HOST}:{self.port}/{database}"
         return f"postgresql+psycopg://{OWNER}@/{database}?host={self._directory}"
+
+    def empty(self, url: str) -> None:
+        """Lose everything in a database that ``create`` gave, under whoever uses it."""
+        database = make_url(url).database
+        with psycopg.connect(f"{self._reached()} user={OWNER} dbname={database}") as connection:
+            while True:
+                try:
+                    connection.execute("DROP SCHEMA public CASCADE")
+                except psycopg.errors.DeadlockDetected:  # with a transaction that locks what is being dropped
+                    connection.rollback()
+                else:
+                    break
+            connection.execute("CREATE SCHEMA public")
 
     def remove(self) -> None:
         """Stop the server and free what it used."""

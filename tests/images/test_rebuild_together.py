@@ -1,0 +1,59 @@
+"""Several processes fill one PostgreSQL database from storage at the same time."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from registry.database import repositories as repository_rows
+from registry.maintenance.rebuild import RebuildReport, rebuild_core
+from tests.images.world import World, pull, push_blob, push_manifest
+from tests.payloads import Blob, image
+from tests.stores.postgresql import Cluster
+
+LAYERS = 40
+PROCESSES = 4
+
+
+@pytest.mark.tools("initdb", "pg_ctl", "postgres")
+def test_repositories_with_the_same_blobs_are_read_at_once_and_nobody_waits_for_ever(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    """One names the blobs in the other's reverse order: rows are written in an order that is the same for all."""
+    world = World(tmp_path, "memory", cluster.create())
+    first = world.core()
+    layers = [Blob(f"layer {number}".encode()) for number in range(LAYERS)]
+    names = {"a/forth": layers, "b/back": layers[::-1]}
+    for name, ordered in names.items():
+        config = Blob(name.encode())  # each its own: whoever took a common first one would keep the others out
+        for blob in (config, *layers):
+            push_blob(first, blob.data, name)
+        for number in range(5):
+            made = image(config, ordered, annotations={"number": str(number)})
+            push_manifest(first, made, f"v{number}", name=name)
+    first.fold_waiting()
+
+    for _ in range(3):
+        world.url = cluster.create()
+        cores, ready = [world.core() for _ in range(PROCESSES)], Barrier(PROCESSES)
+
+        def fill(number: int) -> RebuildReport:
+            ready.wait()  # noqa: B023 - called at once
+            core = cores[number]  # noqa: B023
+            for name in list(names)[:: 1 if number % 2 else -1]:
+                core.repositories.touch(name)
+            return rebuild_core(core)
+
+        with ThreadPoolExecutor(PROCESSES) as pool:
+            reports = list(pool.map(fill, range(PROCESSES)))
+        assert [report.problems for report in reports] == [[]] * PROCESSES
+        for name in names:
+            pull(cores[0], "v4", name)
+            with cores[0].stores.database.look() as connection:
+                row = repository_rows.find(connection, name)
+            assert row is not None
+            assert not row.is_unread
+    world.close()

@@ -1,0 +1,109 @@
+"""Blobs past what S3 copies in one request, and many large ones at once: streamed, within bounds of memory."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RegistryProcess
+from tests.soak.budget import FULL, budget
+from tests.soak.large_blob import MIB, LargeBlob, LargeClient
+from tests.stores.s3_server import S3Server
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800), pytest.mark.tools("versitygw")]
+
+COPIED = 5 << 30
+"""Bytes that S3 copies in one request."""
+MEMORY = 400 * MIB
+"""Of a server, at most."""
+PARALLEL = 8
+LOWERED = """\
+import sys
+from registry.storage import s3_multiparts
+s3_multiparts.COPY_BYTES, s3_multiparts.COPY_PART = {bytes}, {part}
+from registry.cli.main import main
+sys.argv[0] = "registry"
+main()
+"""
+
+
+@pytest.fixture
+def server(store: S3Server, tmp_path: Path) -> Iterator[RegistryProcess]:
+    """Its bucket is removed with the test: what is in it is large."""
+    bucket = store.new_bucket()
+    process = RegistryProcess(tmp_path, {"storage": store.storage(bucket)})
+    yield process
+    if process.running:
+        process.kill()
+    shutil.rmtree(store.data / bucket)
+
+
+@pytest.fixture
+def lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies more than 32 MiB in parts of 8."""
+    script = tmp_path / "lowered.py"
+    script.write_text(LOWERED.format(bytes=32 * MIB, part=8 * MIB))
+    monkeypatch.setenv("STOWAGE_TEST_PROGRAM", f"{sys.executable} {script}")
+
+
+def copies(store: S3Server) -> int:
+    """Parts that the store has copied since the last time."""
+    found = sum(call.kind == "UploadPartCopy" for call in store.calls())
+    store.reset_calls()
+    return found
+
+
+def round_trip(server: RegistryProcess, blob: LargeBlob, push: Callable[[LargeClient, LargeBlob], None]) -> None:
+    client = LargeClient(server.port, "large/blob")
+    push(client, blob)
+    client.pull(blob)
+    assert server.peak_memory() < MEMORY, f"{server.peak_memory() / MIB:.0f} MiB"
+
+
+@pytest.mark.parametrize("more", [0, 1, 5 * MIB], ids=["at", "a-byte-above", "above"])
+def test_a_staged_blob_around_what_is_copied_at_once(
+    lowered: None, server: RegistryProcess, store: S3Server, more: int
+) -> None:
+    server.start()
+    copies(store)
+    round_trip(server, LargeBlob(32 * MIB + more, seed=more), LargeClient.push_staged)
+    assert copies(store) == (5 if more else 0)
+    server.stop()
+
+
+def test_a_blob_of_more_than_five_gibibytes_whose_digest_is_known(server: RegistryProcess, store: S3Server) -> None:
+    server.start()
+    copies(store)
+    round_trip(server, LargeBlob(COPIED + 5 * MIB + 1, seed=1), LargeClient.push_at_once)
+    assert copies(store) == 0, "parts are sent to the final key"
+    server.stop()
+
+
+@pytest.mark.skipif(not FULL, reason="the same with a lowered bound is part of the sample")
+def test_a_blob_of_more_than_five_gibibytes_that_is_staged(server: RegistryProcess, store: S3Server) -> None:
+    server.start()
+    copies(store)
+    round_trip(server, LargeBlob(COPIED + 5 * MIB + 1, seed=2), LargeClient.push_staged)
+    assert copies(store) == 6
+    server.stop()
+
+
+def test_many_large_blobs_at_once(server: RegistryProcess) -> None:
+    server.start()
+    client = LargeClient(server.port, "large/many")
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        size = budget(sample=128, full=1024) * MIB
+        blobs = list(pool.map(lambda seed: LargeBlob(size, seed), range(PARALLEL)))
+        pushes = [client.push_staged, client.push_at_once]
+        for done in [pool.submit(pushes[number % 2], blob) for number, blob in enumerate(blobs)]:
+            done.result()
+        pushed = server.peak_memory()
+        list(pool.map(client.pull, blobs))
+    print(f"peak {pushed / MIB:.0f} MiB while pushing, {server.peak_memory() / MIB:.0f} MiB in all")  # noqa: T201
+    assert server.peak_memory() < MEMORY
+    server.stop()

@@ -1,0 +1,33 @@
+"""What clients must find after anything, by what was acknowledged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.soak.client import Client
+    from tests.soak.history import History
+
+
+def check_tags(client: Client, history: History) -> None:
+    """Each tag is one that it may be, and listed if and only if it is there."""
+    tried = list(history.tags())
+    listed = {repository: set(client.tags(repository)) for repository, *_ in tried}
+    for repository, tag, possible, required in tried:
+        digest = client.digest_of_tag(repository, tag)
+        assert digest in possible or (digest is None and not required), (repository, tag, digest, possible)
+        assert (tag in listed[repository]) == (digest is not None), (repository, tag)
+
+
+def check_images(client: Client, history: History) -> None:
+    """Every image that was acknowledged is there to its last byte; every deletion that was acknowledged stays."""
+    for attempt in history.acknowledged():
+        base = f"/v2/{attempt.repository}"
+        reply = client.call("GET", f"{base}/manifests/{attempt.manifest.digest}")
+        assert (reply.status, reply.body) == (200, attempt.manifest.data), attempt
+        for blob in attempt.blobs:
+            reply = client.call("GET", f"{base}/blobs/{blob.digest}")
+            assert (reply.status, reply.body == blob.data) == (200, True), (attempt, blob.digest)
+    for attempt in history.deleted():
+        reply = client.call("GET", f"/v2/{attempt.repository}/manifests/{attempt.manifest.digest}")
+        assert reply.status == (404 if attempt.manifest_deleted else 200), attempt
