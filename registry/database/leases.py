@@ -15,6 +15,7 @@ _TAKE = Statement(
     " WHERE lease.holder = excluded.holder OR lease.deadline < :now"
 )
 _RENEW = Statement("UPDATE lease SET deadline = :deadline WHERE name = :name AND holder = :holder")
+_DEADLINE = Statement("SELECT deadline FROM lease WHERE name = :name")
 _FREE = Statement("DELETE FROM lease WHERE name = :name AND holder = :holder")
 
 
@@ -27,6 +28,12 @@ def take(connection: Transaction, name: str, holder: str, *, now: float, deadlin
 def renew(connection: Transaction, name: str, holder: str, *, deadline: float) -> bool:
     """Keep a lease until ``deadline``, also one that has run out. False: another has taken it since."""
     return bool(connection.execute(_RENEW, {"name": name, "holder": holder, "deadline": deadline}).rowcount)
+
+
+def deadline_of(connection: Transaction, name: str) -> float | None:
+    """Until when somebody holds a lease; None: nobody does."""
+    row = connection.execute(_DEADLINE, {"name": name}).first()
+    return row[0] if row else None
 
 
 def free(connection: Transaction, name: str, holder: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Self
 
 from registry.database import leases as lease_rows
@@ -20,6 +20,8 @@ SECONDS = 5.0
 """How long a killed writer keeps others out. One that is only silent for so long keeps the right until another asks."""
 RENEWAL = 1.0
 """Seconds between two renewals of the right, while bytes come."""
+POLL = 0.1
+"""Seconds between two looks of who waits for the right."""
 
 
 class LeasedWriter:
@@ -29,15 +31,14 @@ class LeasedWriter:
     """
 
     def __init__(self, stores: Stores, upload_id: str) -> None:
-        """Take the right. Raises UploadBusy, at once."""
+        """Take the right; waits for who is about to end, or was killed. Raises UploadBusy where bytes come."""
         self._stores = stores
         self._upload_id = upload_id
         self._name = f"upload/{upload_id}"
         self._holder = f"{stores.holder}:{uuid.uuid4().hex}"
         self._renewed = monotonic()
         self._lost = False
-        if not self._take():
-            raise UploadBusy(upload_id)
+        self._wait_and_take()
         try:
             self._inner: UploadWriter = stores.driver.open_upload(upload_id)
         except BaseException:
@@ -78,6 +79,21 @@ class LeasedWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _wait_and_take(self) -> None:
+        """Take the right when it is given back or has run out; who renews it meanwhile keeps it.
+
+        So a request that a proxy sends again, because a replica was killed, is answered as if nothing had been.
+        """
+        first, until = None, monotonic() + SECONDS + RENEWAL
+        while not self._take():
+            with self._stores.database.look() as connection:
+                deadline = lease_rows.deadline_of(connection, self._name)
+            first = first or deadline
+            if (deadline is not None and deadline != first) or monotonic() > until:
+                raise UploadBusy(self._name)
+            sleep(POLL)
+        self._renewed = monotonic()
 
     def _renew(self) -> None:
         now = monotonic()
