@@ -75,7 +75,7 @@ def test_the_directory_is_readable_at_every_instant(server: RegistryProcess, tmp
     """Pushes, moved tags and deletions go on while index and blobs are read as fast as can be, and by skopeo."""
     skopeo = tool("skopeo")
     directory = server.root / REPOSITORY
-    crowd = Crowd(3, server.port, (REPOSITORY,), History(), SEED)
+    crowd = Crowd(3, partial(Client, server.port), (REPOSITORY,), History(), SEED)
     crowd.resume()
     deadline = time.monotonic() + SECONDS
     deleting = threading.Thread(target=_delete_until, args=(server.port, deadline))
