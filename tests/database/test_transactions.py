@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from psycopg import pq
 
 from registry.database import blobs, changes, repositories
 from registry.database.engine import BUSY_TIMEOUT, Database
@@ -59,11 +60,9 @@ def test_postgresql_is_asked_once_for_a_look_and_no_more_than_begins_and_ends_fo
 ) -> None:
     database = Database(cluster.create())
     asked = Statement("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
-    begun = Statement("SELECT xact_start = statement_timestamp() FROM pg_stat_activity WHERE pid = pg_backend_pid()")
-    with database.look() as connection:
-        assert connection.execute(begun, {}).one() == (True,)
     with database.look() as connection:
         assert connection.execute(asked, {}).one() == ("read committed", "off")
+        assert connection._server.transaction_status == pq.TransactionStatus.IDLE  # type: ignore[attr-defined]
     with database.read() as connection:
         assert connection.execute(asked, {}).one() == ("repeatable read", "on")
     with database.write() as connection:
