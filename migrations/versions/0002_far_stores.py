@@ -13,6 +13,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+BinaryText = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -25,8 +26,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["blob_id"], ["blob.id"], name=op.f("fk_manifest_body_blob_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("blob_id", name=op.f("pk_manifest_body")),
     )
+    op.create_table(
+        "milestone",
+        sa.Column("name", BinaryText, nullable=False),
+        sa.Column("reached_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_milestone")),
+        sqlite_with_rowid=False,
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("milestone")
     op.drop_table("manifest_body")
     op.drop_column("repository", "looked_at")

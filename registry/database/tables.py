@@ -177,3 +177,11 @@ lease = Table(
     Column("deadline", Double, nullable=False),
     sqlite_with_rowid=False,
 )
+
+milestone = Table(
+    "milestone",
+    metadata,
+    Column("name", BinaryText, primary_key=True),
+    Column("reached_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)

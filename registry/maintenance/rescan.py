@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from registry.database import milestones
 from registry.oci.errors import RegistryError
 from registry.oci.name import parse_name
 
@@ -19,7 +20,22 @@ class Rescan:
     """Walks storage and touches every repository, so that new ones are in the catalog. Any error ends a walk (I7)."""
 
     def __init__(self, core: Core) -> None:
+        self._database = core.stores.database
+        self._clock = core.stores.clock
         self._repositories = core.repositories
+
+    @property
+    def is_done(self) -> bool:
+        """Whether storage was walked once with this database."""
+        with self._database.look() as connection:
+            return milestones.is_reached(connection, milestones.STORAGE_READ)
+
+    def run_once(self) -> None:
+        """Fill a new database, behind the open port."""
+        found = self.run()
+        with self._database.write() as connection:
+            milestones.reach(connection, milestones.STORAGE_READ, now=self._clock())
+        log.info("a new database was filled from storage", repositories=found)
 
     def run(self) -> int:
         """Returns how many repositories storage has."""

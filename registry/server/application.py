@@ -85,6 +85,13 @@ def _background(core: Core, settings: Settings) -> Schedule:
             if held:
                 rescan.run()
 
+    def fill_new_database() -> None:
+        if rescan.is_done:
+            return
+        with leases.hold("rescan", EXPIRY_LEASE) as held:
+            if held:
+                rescan.run_once()
+
     def fold() -> None:
         core.fold_waiting()
 
@@ -93,8 +100,8 @@ def _background(core: Core, settings: Settings) -> Schedule:
         Job("fold", fold, FOLD_INTERVAL, wake=core.folding.wake),
         Job("upload-expiry", expire, min(EXPIRY_INTERVAL, settings.storage.upload_expiry / 2)),
     ]
-    if core.stores.driver.capabilities.outside_writers:
-        jobs.append(Job("rescan", look_for_layouts, settings.storage.rescan_interval))
+    look = look_for_layouts if core.stores.driver.capabilities.outside_writers else fill_new_database
+    jobs.append(Job("rescan", look, settings.storage.rescan_interval))
     return Schedule(jobs)
 
 
