@@ -170,6 +170,15 @@ class Running:
 
     def __enter__(self) -> Self:
         """Start and wait until `/v2/` answers 200."""
+        try:
+            self._start()
+            self._wait_ready()
+        except BaseException:  # a signal, too
+            self._stop()
+            raise
+        return self
+
+    def _start(self) -> None:
         self.root.mkdir()
         config = self.directory / self.server.config_name
         values = dict(self.server.settings, root=str(self.root), port=str(self.port), config=str(config))
@@ -184,12 +193,6 @@ class Running:
                 env=os.environ | dict(self.server.environment),
                 start_new_session=True,
             )
-        try:
-            self._wait_ready()
-        except BaseException:
-            self._stop()
-            raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
