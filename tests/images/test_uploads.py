@@ -128,6 +128,7 @@ def test_a_chunk_out_of_order_is_refused_and_the_upload_lives_on(core: Core, sta
     finish(core, upload, 4, Digest.of(b"four"))
 
 
+@writes_at_once
 def test_one_writer_at_a_time(world: World, core: Core) -> None:
     upload = core.uploads.start(NAME)
     other = world.core()
