@@ -134,7 +134,7 @@ class S3Driver(StorageDriver):
             found[upload_id] = max(found.get(upload_id, 0.0), stat.modified)
         for pending in self._multiparts.pending():
             upload_id = _entry_of(pending)
-            found[upload_id] = max(found.get(upload_id, 0.0), pending.began)
+            found[upload_id] = max(found.get(upload_id, 0.0), self._multiparts.touched(pending))
         return iter([UploadEntry(upload_id, modified) for upload_id, modified in found.items()])
 
     # ---- the store

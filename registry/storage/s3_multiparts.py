@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from registry.storage.s3_bucket import S3Bucket
     from registry.storage.s3_objects import S3Objects
 
+OURS = (".uploads/", "storage/")
+"""What the keys begin with that large objects are gathered at."""
 COPY_BYTES = 5 << 30
 """Bytes that one request can copy."""
 COPY_PART = 1 << 30
@@ -72,14 +74,31 @@ class S3Multiparts:
         with suppress(PathNotFound):
             self._bucket.call(target, self._client.abort_multipart_upload, UploadId=multipart)
 
+    def touched(self, pending: Pending) -> float:
+        """When its last part came, or it began; seconds since the epoch."""
+        last, more = pending.began, 0
+        while True:
+            try:
+                page = self._bucket.call(
+                    pending.target, self._client.list_parts, UploadId=pending.multipart, PartNumberMarker=more
+                )
+            except PathNotFound:
+                return last  # it was completed or aborted meanwhile
+            for part in page.get("Parts", ()):
+                last = max(last, part["LastModified"].timestamp())
+            if not page.get("IsTruncated"):
+                return last
+            more = page["NextPartNumberMarker"]
+
     def pending(self) -> Iterator[Pending]:
-        """Every multipart upload below the root."""
+        """Every multipart upload of ours: others may have some of their own below the same root."""
         more: dict[str, Any] = {}
         while True:
             page = self._bucket.ask("", self._client.list_multipart_uploads, Prefix=self._bucket.root, **more)
             for entry in page.get("Uploads", ()):
                 key = entry["Key"].removeprefix(self._bucket.root)
-                yield Pending(key, entry["UploadId"], entry["Initiated"].timestamp())
+                if key.startswith(OURS):
+                    yield Pending(key, entry["UploadId"], entry["Initiated"].timestamp())
             if not page.get("IsTruncated"):
                 return
             more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
