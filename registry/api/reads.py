@@ -140,18 +140,15 @@ class ReadMemory:
         At once where the database has a currency; elsewhere later. The routes have the last word where it is not.
         ``waited``: the request was there when this turn of the event loop began.
         """
-        known = self._known.get(answer.repository)
-        if known is None or not self._was_looked_at(known):
+        if not self._was_looked_at(answer.repository):
             tell(False)  # noqa: FBT003 - what it is told
-        elif (currency := self._currency) is not None:
-            tell(
-                self._version(currency, answer.repository, known, waited=waited) == answer.version
-                and self._holds(answer, method)
-            )
-        else:
+        elif (currency := self._currency) is None:
             self._versions.ask(
                 answer.repository, lambda version: tell(version == answer.version and self._holds(answer, method))
             )
+        else:
+            version = self._version(currency, answer.repository, waited=waited)
+            tell(version == answer.version and self._holds(answer, method))
 
     def close(self) -> None:
         """Forget everything. Before the event loop ends; may be called again."""
@@ -180,18 +177,22 @@ class ReadMemory:
         for asked in [asked for asked, answer in self._answers.items() if answer.key == key]:
             del self._answers[asked]
 
-    def _version(self, currency: TurnCurrency, repository: str, known: _Repository, *, waited: bool) -> int | None:
-        """The repository's version now; None: there is none, or the database fails."""
+    def _version(self, currency: TurnCurrency, repository: str, *, waited: bool) -> int | None:
+        """The repository's version now; None: there is none, or it is not known."""
+        known = self._known.get(repository)
         mark = currency.mark_for_request(waited=waited)
-        if mark is None:
+        if known is None or mark is None:
             return None
         if mark != known.mark:
             known.version, known.mark = currency.version(repository), mark
         return known.version
 
-    def _was_looked_at(self, known: _Repository) -> bool:
+    def _was_looked_at(self, repository: str) -> bool:
         """Whether the index was compared with storage lately, where other tools may have written it."""
-        return not self._capabilities.outside_writers or time.monotonic() - known.looked < LOOK_SECONDS
+        if not self._capabilities.outside_writers:
+            return True
+        known = self._known.get(repository)
+        return known is not None and time.monotonic() - known.looked < LOOK_SECONDS
 
 
 def _size(answer: Answer) -> int:

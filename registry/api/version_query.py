@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from registry.api.lazy_timer import LazyTimer
 from registry.database.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -42,16 +43,17 @@ class Connection(Protocol):
 class VersionQuery:
     """Answers each question by a query that began after it was asked. For the thread of one event loop alone.
 
-    A query begins when the turn of the loop ends, so that all requests of a turn share it. Who asks while it is on its
-    way waits for the next, with all the others; that one begins as soon as the first has ended. No task is needed but
-    to connect.
+    A query begins at the end of a turn of the loop, so that all who ask in that turn share it. Who asks while it is on
+    its way waits for the next, with all the others; that begins at the end of the turn in which the first was answered.
+    Nobody needs a task or a future for it.
     """
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         """``connect`` may block; it runs in a thread."""
         self._connect = connect
         self._connection: Connection | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop
+        """That of whoever asked."""
         self._waiting: list[Question] = []
         self._asked: list[Question] = []
         """What the query on its way will answer."""
@@ -60,11 +62,11 @@ class VersionQuery:
         self._proven = False
         """Whether the connection has answered before: it may have been lost since, which says nothing of the server."""
         self._opening: asyncio.Task[None] | None = None
-        self._limit: asyncio.TimerHandle | None = None
+        self._limit = LazyTimer(SECONDS, self._give_up)
         self._closed = False
 
     def ask(self, repository: str, tell: Callable[[int | None], object]) -> None:
-        """Call ``tell`` later, with the version at some time after this call.
+        """Call ``tell`` later, with the repository's version as it is then.
 
         None: there is no such repository, or the database is lost.
         """
@@ -74,16 +76,16 @@ class VersionQuery:
         self._waiting.append((repository, tell))
         if not self._busy:
             self._busy = True
-            asyncio.get_running_loop().call_soon(self._begin)
+            self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._begin)
 
     def close(self) -> None:
         """Tell None to who waits, and free the connection. May be called again, and after the loop has ended."""
         self._closed = True
         self._disconnect()
-        if self._limit is not None:
-            self._limit.cancel()
+        self._limit.close()
         left, self._asked, self._waiting = [*self._asked, *self._waiting], [], []
-        if self._loop is not None and not self._loop.is_closed():
+        if left and not self._loop.is_closed():
             _tell(left, {})
 
     # ----
@@ -93,12 +95,12 @@ class VersionQuery:
         self._asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         self._busy = bool(self._asked)
         if self._busy:
-            self._limit = asyncio.get_running_loop().call_later(SECONDS, self._give_up)
+            self._limit.set()
             self._send()
 
     def _send(self) -> None:
         if self._connection is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open())
+            self._opening = self._loop.create_task(self._open())
             return
         try:
             self._connection.send({repository for repository, _ in self._asked})
@@ -113,13 +115,13 @@ class VersionQuery:
             connecting.add_done_callback(_close)
             raise
         except DatabaseUnavailable:
+            self._opening = None
             self._give_up()
-            return
-        self._opening = None
-        self._connection, self._proven = connection, False
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(connection.fileno(), self._receive)
-        self._send()
+        else:
+            self._opening = None
+            self._connection = connection
+            self._loop.add_reader(connection.fileno(), self._receive)
+            self._send()
 
     def _receive(self) -> None:
         """Something has arrived, or the connection is lost."""
@@ -149,21 +151,19 @@ class VersionQuery:
 
     def _end(self, versions: Mapping[str, int]) -> None:
         asked, self._asked = self._asked, []
-        if self._limit is not None:
-            self._limit.cancel()
-        self._begin()  # before anybody is told: the server works while they are
+        self._limit.stop()
+        self._loop.call_soon(self._begin)  # for all who ask in this turn, too
         _tell(asked, versions)
 
     def _disconnect(self) -> None:
         opening, self._opening = self._opening, None
-        if opening is not None and opening is not asyncio.current_task():
+        if opening is not None:
             opening.cancel()
         connection, self._connection, self._proven = self._connection, None, False
-        if connection is None or self._loop is None:
-            return
-        if not self._loop.is_closed():
-            self._loop.remove_reader(connection.fileno())
-        connection.close()
+        if connection is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(connection.fileno())
+            connection.close()
 
 
 def _tell(questions: Iterable[Question], versions: Mapping[str, int]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from registry.api.lazy_timer import LazyTimer
 from registry.api.recall import NOT_RECALLED
 from registry.api.sending import FILE_SENDER
 from registry.api.socket_bodies import SOCKET_BODY
@@ -49,6 +50,8 @@ class RegistryProtocol(HttpToolsProtocol):
     _waited = False
     """Whether the next request was there when this turn of the event loop began."""
     _recall: Recall
+    _idle: LazyTimer
+    """Runs from an answer from memory until more arrives; behind other answers uvicorn's own does."""
     _default_headers: object = None
     _default_lines = b""
 
@@ -56,6 +59,7 @@ class RegistryProtocol(HttpToolsProtocol):
         """See asyncio."""
         super().connection_made(transport)
         self._recall = cast("Observation", self.app).recall
+        self._idle = LazyTimer(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         self.flow = PipelineFlow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
@@ -87,6 +91,7 @@ class RegistryProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._wait_no_more()
+        self._idle.close()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -137,7 +142,6 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """See uvicorn. Where an answer is on its way nothing can be said any more: it would be part of that answer."""
-        self._wait_no_more()
         cycle: RequestResponseCycle | None = self.cycle
         if self.pipeline or (cycle is not None and cycle.response_started and not cycle.response_complete):
             self.transport.abort()
@@ -176,10 +180,7 @@ class RegistryProtocol(HttpToolsProtocol):
         head = STATUS_LINE[recalled.status] + self._lines_of_server() + recalled.lines()
         self.transport.write(head + recalled.body)
         self.server_state.total_requests += 1
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        self._idle.set()
 
     def _wait_no_more(self) -> None:
         """Something happens to the connection: a request that waits to be told goes on as uvicorn has it."""
@@ -203,6 +204,12 @@ class RegistryProtocol(HttpToolsProtocol):
             cast("dict[str, object]", scope)["extensions"] = extensions
         if self._between:  # the message was complete before it went this way
             super().on_message_complete()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """See uvicorn."""
+        self._idle.stop()
+        if self.timeout_keep_alive_task is not None:
+            super()._unset_keepalive_if_required()
 
     def _lines_of_server(self) -> bytes:
         """The headers that the server adds to every answer: a new list each second, for the date."""

@@ -193,8 +193,9 @@ def test_a_database_that_is_lost_is_unknown_to_all_who_wait_and_found_again(serv
         await _sent(server, 1)
         server.down = True
         server.lose()
-        assert await asyncio.gather(*asking) == [None] * 3
-        assert await _of(query, REPO) is None
+        async with asyncio.timeout(version_query.SECONDS / 2):  # not only when the patience with the server ends
+            assert await asyncio.gather(*asking) == [None] * 3
+            assert await _of(query, REPO) is None
         server.down = False
         again = asyncio.create_task(_of(query, REPO))
         await _sent(server, 2)
@@ -229,6 +230,28 @@ def test_who_gives_up_does_not_disturb_the_others(server: Server, run: Run) -> N
         await asyncio.sleep(0)
         server.answer()
         assert await staying == 1
+        query.close()
+
+    run(story())
+
+
+def test_who_raises_when_he_is_told_does_not_keep_the_others_waiting(server: Server, run: Run) -> None:
+    async def story() -> None:
+        raised: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+        query = VersionQuery(server.connect)
+
+        def fail(version: int | None) -> None:
+            raise ValueError(version)
+
+        others: list[asyncio.Future[int | None]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        for tell in (fail, *(other.set_result for other in others)):
+            query.ask(REPO, tell)
+        await _sent(server, 1)
+        server.answer()
+        async with asyncio.timeout(version_query.SECONDS / 2):
+            assert await asyncio.gather(*others) == [1, 1]
+        assert [type(error) for error in raised] == [ValueError]
         query.close()
 
     run(story())
