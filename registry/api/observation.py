@@ -54,11 +54,10 @@ class Observation:
         await send({"type": "http.response.body", "body": recalled.body})
 
     async def _recall(self, scope: Scope) -> Recalled | None:
+        if NOT_RECALLED in scope:
+            return None
         peer = scope["client"][0] if scope.get("client") else None
-        asked = scope["method"], scope["path"], scope["query_string"], scope["headers"], peer
-        if not self.recall.at_once:
-            return await self.recall.wait_for_answer(*asked)
-        return None if NOT_RECALLED in scope else self.recall.answer(*asked)
+        return await self.recall.answer(scope["method"], scope["path"], scope["query_string"], scope["headers"], peer)
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()

@@ -19,7 +19,7 @@ from registry.images.repositories import LOOK_SECONDS
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from registry.api.version_query import VersionQuery
     from registry.database.currency import Currency
@@ -100,11 +100,6 @@ class ReadMemory:
         self._known: LRUCache[str, _Repository] = LRUCache(100_000)
         self._enabled = max_bytes > 0
 
-    @property
-    def at_once(self) -> bool:
-        """Whether ``find`` answers; otherwise ``wait_for`` does."""
-        return self._currency is not None
-
     def mark(self) -> int | None:
         """Read before the rows of an answer are read; given to ``remember`` with it."""
         if not self._enabled:
@@ -129,40 +124,8 @@ class ReadMemory:
         """See TurnCurrency."""
         return 0 if self._currency is None else self._currency.turn
 
-    def find(self, path: str, query: bytes, method: str, *, waited: bool) -> Answer | None:
-        """The answer, if it is known to be current; the routes have the last word on everything else.
-
-        ``waited``: the request was there when this turn of the event loop began.
-        """
-        answer = self._kept(path, query, method)
-        if answer is None:
-            return None
-        known = self._known.get(answer.repository)
-        if known is None or not self._is_current(answer, known, waited=waited):
-            return None
-        return answer if self._holds(answer, method) else None
-
-    async def wait_for(self, path: str, query: bytes, method: str) -> Answer | None:
-        """As ``find``, by a query that begins after this call."""
-        answer = self._kept(path, query, method)
-        if answer is None:
-            return None
-        known = self._known.get(answer.repository)
-        if known is None or not self._was_looked_at(known):
-            return None
-        if await self._versions.of(answer.repository) != answer.version:
-            return None
-        return answer if self._holds(answer, method) else None
-
-    def close(self) -> None:
-        """Forget everything. Before the event loop ends; may be called again."""
-        self._answers.clear()
-        self._versions.close()
-        if self._currency is not None:
-            self._currency.close()
-
-    def _kept(self, path: str, query: bytes, method: str) -> Answer | None:
-        """What was remembered for this method, current or not."""
+    def kept(self, path: str, query: bytes, method: str) -> Answer | None:
+        """What was remembered for this method, current or not; ``ask`` tells."""
         try:
             answer = self._answers[path, query]
         except KeyError:
@@ -170,6 +133,29 @@ class ReadMemory:
         if method != "HEAD" and (method != "GET" or answer.body is None):
             return None
         return answer
+
+    def ask(self, answer: Answer, method: str, tell: Callable[[bool], object], *, waited: bool) -> None:
+        """Call ``tell`` with whether a kept answer is known to be current by a look that began after this call.
+
+        At once where the database has a currency; elsewhere later. The routes have the last word where it is not.
+        ``waited``: the request was there when this turn of the event loop began.
+        """
+        if not self._was_looked_at(answer.repository):
+            tell(False)  # noqa: FBT003 - what it is told
+        elif (currency := self._currency) is None:
+            self._versions.ask(
+                answer.repository, lambda version: tell(version == answer.version and self._holds(answer, method))
+            )
+        else:
+            version = self._version(currency, answer.repository, waited=waited)
+            tell(version == answer.version and self._holds(answer, method))
+
+    def close(self) -> None:
+        """Forget everything. Before the event loop ends; may be called again."""
+        self._answers.clear()
+        self._versions.close()
+        if self._currency is not None:
+            self._currency.close()
 
     def _holds(self, answer: Answer, method: str) -> bool:
         """Whether the lease is long enough (I7) and, where a stat is cheap, the bytes are there (I6)."""
@@ -191,18 +177,22 @@ class ReadMemory:
         for asked in [asked for asked, answer in self._answers.items() if answer.key == key]:
             del self._answers[asked]
 
-    def _is_current(self, answer: Answer, known: _Repository, *, waited: bool) -> bool:
-        currency = self._currency
-        mark = None if currency is None else currency.mark_for_request(waited=waited)
-        if currency is None or mark is None:
-            return False
+    def _version(self, currency: TurnCurrency, repository: str, *, waited: bool) -> int | None:
+        """The repository's version now; None: there is none, or it is not known."""
+        known = self._known.get(repository)
+        mark = currency.mark_for_request(waited=waited)
+        if known is None or mark is None:
+            return None
         if mark != known.mark:
-            known.version, known.mark = currency.version(answer.repository), mark
-        return answer.version == known.version and self._was_looked_at(known)
+            known.version, known.mark = currency.version(repository), mark
+        return known.version
 
-    def _was_looked_at(self, known: _Repository) -> bool:
+    def _was_looked_at(self, repository: str) -> bool:
         """Whether the index was compared with storage lately, where other tools may have written it."""
-        return not self._capabilities.outside_writers or time.monotonic() - known.looked < LOOK_SECONDS
+        if not self._capabilities.outside_writers:
+            return True
+        known = self._known.get(repository)
+        return known is not None and time.monotonic() - known.looked < LOOK_SECONDS
 
 
 def _size(answer: Answer) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from time import perf_counter
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.api.validators import matches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from registry.api.locations import Locations
     from registry.api.reads import Answer, Head, RawHeaders, ReadMemory
     from registry.observability.metrics import RequestTally
@@ -23,6 +26,20 @@ NOT_RECALLED = "registry.not_recalled"
 _LAST_LINES = API_VERSION[0] + b": " + API_VERSION[1] + b"\r\n" + REQUEST_ID + b": %b\r\n\r\n"
 _FOR_ROUTES = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"range"})
 """Headers of a request with a body, for a part, or that is to become something else."""
+
+
+class Found(NamedTuple):
+    """A kept answer to a request, and what is noted once it was given."""
+
+    answer: Answer
+    method: str
+    path: str
+    agent: str | None
+    condition: str | None
+    """All of If-None-Match."""
+    client: str | None
+    began: float
+    """When the request's head was there (``perf_counter``)."""
 
 
 class Recalled(NamedTuple):
@@ -73,45 +90,18 @@ class Recall:
         self._request_ids = request_ids
 
     @property
-    def at_once(self) -> bool:
-        """Whether ``answer`` answers; otherwise ``wait_for_answer`` does."""
-        return self._memory.at_once
-
-    @property
     def turn(self) -> int:
         """The number of the event loop's turn; stays the same in turns without a request."""
         return self._memory.turn
 
-    def answer(
-        self,
-        method: str,
-        path: str,
-        query: bytes,
-        headers: RawHeaders,
-        peer: str | None,
-        *,
-        waited: bool = False,
-    ) -> Recalled | None:
-        """What the routes would say now, counted and logged as sent; None, and nothing noted, where only they know.
+    def find(self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None) -> Found | None:
+        """What is kept for a request, current or not; None where only the routes know what to say.
 
         ``headers`` are the request's, with names in lower case. ``peer`` is the address of the connection's other end.
-        ``waited``: the request was there when this turn of the event loop began (see TurnCurrency).
         """
-        began = perf_counter()
-        answer = self._memory.find(path, query, method, waited=waited)
-        return None if answer is None else self._say(answer, began, method, path, headers, peer)
-
-    async def wait_for_answer(
-        self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None
-    ) -> Recalled | None:
-        """As ``answer``, where the database has to be waited for."""
-        began = perf_counter()
-        answer = await self._memory.wait_for(path, query, method)
-        return None if answer is None else self._say(answer, began, method, path, headers, peer)
-
-    def _say(
-        self, answer: Answer, began: float, method: str, path: str, headers: RawHeaders, peer: str | None
-    ) -> Recalled | None:
+        answer = self._memory.kept(path, query, method)
+        if answer is None:
+            return None
         agent = condition = None
         for name, value in headers:
             if name == b"user-agent":
@@ -120,28 +110,56 @@ class Recall:
                 condition = value.decode("latin-1") if condition is None else f"{condition}, {value.decode('latin-1')}"
             elif name in _FOR_ROUTES and _is_for_routes(name, value, method):
                 return None
+        return Found(answer, method, path, agent, condition, self._locations.address(peer, headers), perf_counter())
+
+    def ask(self, found: Found, tell: Callable[[bool], object], *, waited: bool = False) -> None:
+        """Call ``tell`` with whether it is what the routes would say now: before this returns, or later (ReadMemory).
+
+        ``waited``: the request was there when this turn of the event loop began (see TurnCurrency).
+        """
+        self._memory.ask(found.answer, found.method, tell, waited=waited)
+
+    def say(self, found: Found) -> Recalled:
+        """The answer, counted and logged as sent."""
+        answer, method = found.answer, found.method
         status, head, body = 200, answer.head, (answer.body or b"") if method == "GET" else b""
-        if condition is not None and answer.digest is not None and matches(condition, answer.digest):
+        if found.condition is not None and answer.digest is not None and matches(found.condition, answer.digest):
             status, head, body = 304, head.unmodified(), b""
         request_id = next(self._request_ids)
-        seconds = perf_counter() - began
+        seconds = perf_counter() - found.began
         self._tally.add(answer.route, method, status, seconds, 0, len(body))
         if self._log is not None:
             self._log.add(
                 request_id,
                 method,
-                path,
+                found.path,
                 status,
                 answer.repository,
                 answer.digest,
                 0,
                 len(body),
                 seconds,
-                self._locations.address(peer, headers),
-                agent,
+                found.client,
+                found.agent,
                 None,
             )
         return Recalled(status, head, request_id.encode(), body)
+
+    async def answer(
+        self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None
+    ) -> Recalled | None:
+        """All of it, for who can wait; None, and nothing noted, where only the routes know what to say."""
+        found = self.find(method, path, query, headers, peer)
+        if found is None:
+            return None
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def tell(is_current: bool) -> None:  # noqa: FBT001 - see ``ask``
+            if not told.done():
+                told.set_result(is_current)
+
+        self.ask(found, tell)
+        return self.say(found) if await told else None
 
 
 def _is_for_routes(name: bytes, value: bytes, method: str) -> bool:

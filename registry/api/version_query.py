@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
+from registry.api.lazy_timer import LazyTimer
 from registry.database.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    Question = tuple[str, Callable[[int | None], object]]
+    """A repository, and who wants to be told its version."""
 
 MOST = 200
 """Repositories in one query: their names, of at most 255 bytes each, fit into the buffer of a socket."""
@@ -38,110 +41,140 @@ class Connection(Protocol):
 
 
 class VersionQuery:
-    """Answers each caller by a query that began after he asked. For the event loop's thread alone.
+    """Answers each question by a query that began after it was asked. For the thread of one event loop alone.
 
-    Who asks while a query is on its way waits for the next, with all the others; it begins when the first has ended.
+    A query begins at the end of a turn of the loop, so that all who ask in that turn share it. Who asks while it is on
+    its way waits for the next, with all the others; that begins at the end of the turn in which the first was answered.
+    Nobody needs a task or a future for it.
     """
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         """``connect`` may block; it runs in a thread."""
         self._connect = connect
         self._connection: Connection | None = None
-        self._waiting: list[tuple[str, asyncio.Future[int | None]]] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        """That of whoever asked."""
+        self._waiting: list[Question] = []
+        self._asked: list[Question] = []
+        """What the query on its way will answer."""
+        self._busy = False
+        """Whether a query is on its way, or about to begin."""
+        self._proven = False
+        """Whether the connection has answered before: it may have been lost since, which says nothing of the server."""
+        self._opening: asyncio.Task[None] | None = None
+        self._limit = LazyTimer(SECONDS, self._give_up)
         self._closed = False
 
-    async def of(self, repository: str) -> int | None:
-        """The repository's version at some time after this call; None: there is none, or the database is lost."""
+    def ask(self, repository: str, tell: Callable[[int | None], object]) -> None:
+        """Call ``tell`` later, with the repository's version as it is then.
+
+        None: there is no such repository, or the database is lost.
+        """
         if self._closed:
-            return None
-        loop = asyncio.get_running_loop()
-        version: asyncio.Future[int | None] = loop.create_future()
-        self._waiting.append((repository, version))
-        if self._asking is None:
-            self._asking = loop.create_task(self._ask_for_all())
-        return await version
+            asyncio.get_running_loop().call_soon(tell, None)
+            return
+        self._waiting.append((repository, tell))
+        if not self._busy:
+            self._busy = True
+            self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._begin)
 
     def close(self) -> None:
-        """Answer who waits with None, and free the connection."""
+        """Tell None to who waits, and free the connection. May be called again, and after the loop has ended."""
         self._closed = True
-        if self._asking is not None:
-            self._asking.cancel()  # it frees the connection, which it uses
-        else:
-            self._disconnect()
+        self._disconnect()
+        self._limit.close()
+        left, self._asked, self._waiting = [*self._asked, *self._waiting], [], []
+        if left and not self._loop.is_closed():
+            _tell(left, {})
 
     # ----
 
-    async def _ask_for_all(self) -> None:
-        batch: list[tuple[str, asyncio.Future[int | None]]] = []
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                _resolve(batch, await self._ask({repository for repository, _ in batch}))
-        except BaseException:
-            self._disconnect()  # an answer may still come, and would be taken for that to the next query
-            raise
-        finally:
-            _resolve([*batch, *self._waiting], {})
-            self._waiting.clear()
-            self._asking = None
+    def _begin(self) -> None:
+        """Ask for all who wait now."""
+        self._asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        self._busy = bool(self._asked)
+        if self._busy:
+            self._limit.set()
+            self._send()
 
-    async def _ask(self, repositories: set[str]) -> Mapping[str, int]:
-        """The versions; none where the database is lost."""
+    def _send(self) -> None:
+        if self._connection is None:
+            self._opening = self._loop.create_task(self._open())
+            return
         try:
-            async with asyncio.timeout(SECONDS):
-                if self._connection is not None:
-                    # It may have been lost since it was last used, and then says nothing of the server.
-                    with contextlib.suppress(DatabaseUnavailable):
-                        return await _exchange(self._connection, repositories)
-                    self._disconnect()
-                self._connection = await self._open()
-                return await _exchange(self._connection, repositories)
-        except (DatabaseUnavailable, TimeoutError):
-            self._disconnect()
-            return {}
+            self._connection.send({repository for repository, _ in self._asked})
+        except DatabaseUnavailable:
+            self._lose()
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> None:
         connecting = asyncio.ensure_future(asyncio.to_thread(self._connect))
         try:
-            return await asyncio.shield(connecting)
+            connection = await asyncio.shield(connecting)
         except asyncio.CancelledError:
             connecting.add_done_callback(_close)
             raise
+        except DatabaseUnavailable:
+            self._opening = None
+            self._give_up()
+        else:
+            self._opening = None
+            self._connection = connection
+            self._loop.add_reader(connection.fileno(), self._receive)
+            self._send()
+
+    def _receive(self) -> None:
+        """Something has arrived, or the connection is lost."""
+        assert self._connection is not None  # noqa: S101 - it is watched as long as it is there
+        try:
+            versions = self._connection.receive()
+        except DatabaseUnavailable:
+            self._lose()
+        else:
+            if versions is not None:
+                self._proven = True
+                self._end(versions)
+
+    def _lose(self) -> None:
+        """The connection is lost; what was asked on it is asked once more, on another, if it had answered before."""
+        again = self._proven
+        self._disconnect()
+        if self._asked and again:
+            self._send()
+        elif self._asked:
+            self._end({})
+
+    def _give_up(self) -> None:
+        """The database is lost. An answer may still come, and would be taken for that to the next query."""
+        self._disconnect()
+        self._end({})
+
+    def _end(self, versions: Mapping[str, int]) -> None:
+        asked, self._asked = self._asked, []
+        self._limit.stop()
+        self._loop.call_soon(self._begin)  # for all who ask in this turn, too
+        _tell(asked, versions)
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
+        connection, self._connection, self._proven = self._connection, None, False
         if connection is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(connection.fileno())
             connection.close()
 
 
-async def _exchange(connection: Connection, repositories: set[str]) -> Mapping[str, int]:
-    connection.send(repositories)
-    loop = asyncio.get_running_loop()
-    versions: asyncio.Future[Mapping[str, int]] = loop.create_future()
-
-    def receive() -> None:
-        try:
-            received = connection.receive()
-        except DatabaseUnavailable as error:
-            if not versions.done():
-                versions.set_exception(error)
-        else:
-            if received is not None and not versions.done():
-                versions.set_result(received)
-
-    socket = connection.fileno()
-    loop.add_reader(socket, receive)
+def _tell(questions: Iterable[Question], versions: Mapping[str, int]) -> None:
+    """Tell everybody, also where somebody raises."""
+    left = iter(questions)
     try:
-        return await versions
+        for repository, tell in left:
+            tell(versions.get(repository))
     finally:
-        loop.remove_reader(socket)
-
-
-def _resolve(batch: list[tuple[str, asyncio.Future[int | None]]], versions: Mapping[str, int]) -> None:
-    for repository, version in batch:
-        if not version.done():
-            version.set_result(versions.get(repository))
+        if rest := list(left):
+            asyncio.get_running_loop().call_soon(_tell, rest, versions)
 
 
 def _close(connecting: asyncio.Future[Connection]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
+from psycopg.errors import error_from_result
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.database.errors import DatabaseUnavailable
@@ -17,12 +18,15 @@ from registry.database.errors import DatabaseUnavailable
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from psycopg.pq.abc import PGresult
+    from psycopg.pq.abc import PGconn, PGresult
 
     from registry.database.engine import Database
 
 OPEN_SECONDS = 5
 """How long a server may take to accept the connection."""
+_SETTINGS = b"SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
+"""One plan for all queries, that is good however many repositories there will be: planning costs more than looking."""
+_NAME = b"versions"
 _SQL = rb"SELECT name, version FROM repository WHERE name = ANY (string_to_array($1, E'\n'))"
 
 
@@ -37,9 +41,13 @@ class Versions:
         except (psycopg.Error, SQLAlchemyError) as error:
             raise DatabaseUnavailable(str(error)) from error
         self._connection: psycopg.Connection[Any] = connection
-        self._server = self._connection.pgconn
-        self._server.nonblocking = 1
+        self._server: PGconn = self._connection.pgconn
         self._result: PGresult | None = None
+        try:
+            self._prepare()
+        except psycopg.Error as error:
+            self.close()
+            raise DatabaseUnavailable(str(error)) from error
 
     def fileno(self) -> int:
         """The socket, readable when something of an answer has arrived."""
@@ -52,7 +60,7 @@ class Versions:
         Raises DatabaseUnavailable.
         """
         try:
-            self._server.send_query_params(_SQL, ["\n".join(names).encode()])
+            self._server.send_query_prepared(_NAME, ["\n".join(names).encode()])
             unsent = self._server.flush()
         except psycopg.Error as error:
             raise DatabaseUnavailable(str(error)) from error
@@ -60,11 +68,15 @@ class Versions:
             raise DatabaseUnavailable("the server takes no more queries")
 
     def receive(self) -> Mapping[str, int] | None:
-        """The versions by name, without those that there are not; None: not all has arrived. Raises as ``send``."""
+        """The versions by name, without those that there are not; None: not all has arrived. Raises as ``send``.
+
+        Also raises where nothing was asked, and the connection is lost.
+        """
+        server = self._server
         try:
-            self._server.consume_input()
-            while not self._server.is_busy():
-                result = self._server.get_result()
+            server.consume_input()
+            while not server.is_busy():
+                result = server.get_result()
                 if result is None:
                     return self._versions()
                 self._result = result
@@ -76,9 +88,17 @@ class Versions:
         """Free the connection; what is under way is given up."""
         self._connection.close()
 
-    def _versions(self) -> Mapping[str, int]:
+    def _prepare(self) -> None:
+        for done in (self._server.exec_(_SETTINGS), self._server.prepare(_NAME, _SQL)):
+            if done.status != pq.ExecStatus.COMMAND_OK:
+                raise error_from_result(done)
+        self._server.nonblocking = 1
+
+    def _versions(self) -> Mapping[str, int] | None:
         result, self._result = self._result, None
-        if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+        if result is None:
+            return None
+        if result.status != pq.ExecStatus.TUPLES_OK:
             raise DatabaseUnavailable(self._server.get_error_message())
         rows = ((result.get_value(row, 0), result.get_value(row, 1)) for row in range(result.ntuples))
         return {name.decode(): int(version) for name, version in rows if name is not None and version is not None}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from registry.api.lazy_timer import LazyTimer
 from registry.api.recall import NOT_RECALLED
 from registry.api.sending import FILE_SENDER
 from registry.api.socket_bodies import SOCKET_BODY
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from registry.api.observation import Observation
-    from registry.api.recall import Recall
+    from registry.api.recall import Found, Recall
 
 ROOM = 512 << 10
 """Bytes of a request body that wait for the application before the connection is no longer read."""
@@ -40,20 +41,25 @@ class RegistryProtocol(HttpToolsProtocol):
     _skipping = 0
     _between = True
     """Whether the next byte is none of a request that has begun."""
-    _recalled = False
-    """Whether the last request was answered from memory, without a cycle of its own."""
-    _asked = False
-    """Whether memory was asked for an answer to the last request."""
+    _short = False
+    """Whether the last request is answered from memory, without a cycle of its own."""
+    _found: Found | None = None
+    """What the last request will be answered with, if it is told that this is current."""
     _turn = -1
     """The turn of the event loop in which data came last."""
     _waited = False
     """Whether the next request was there when this turn of the event loop began."""
+    _recall: Recall
+    _idle: LazyTimer
+    """Runs from an answer from memory until more arrives; behind other answers uvicorn's own does."""
     _default_headers: object = None
     _default_lines = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See asyncio."""
         super().connection_made(transport)
+        self._recall = cast("Observation", self.app).recall
+        self._idle = LazyTimer(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         self.flow = PipelineFlow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
@@ -82,35 +88,45 @@ class RegistryProtocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets up its own
         self.flow.resume_reading()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        self._wait_no_more()
+        self._idle.close()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """See uvicorn: a connection without a cycle is closed at once."""
+        self._wait_no_more()
+        super().shutdown()
+
     def on_message_begin(self) -> None:
         """See uvicorn, which makes the scope of ASGI here; a request that is answered from memory needs none."""
+        self._wait_no_more()
         self.parsed = 0
-        self._between = self._recalled = self._asked = False
+        self._between = self._short = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        """See uvicorn: the request's task is made here, and begins to run later."""
-        if self._answer_from_memory():
+        """See uvicorn, which makes a task here; what memory has an answer to waits to be told that it is current."""
+        waited, self._waited = self._waited, False
+        path, _, query = self.url.partition(b"?")
+        if not self._may_be_short(path):
+            self._go_long_way()
             return
-        self._unset_keepalive_if_required()  # an answer from memory to a request before this one has set it
-        self._begin_scope()
-        scope = self.scope
-        super().on_headers_complete()
-        if self._asked:
-            cast("dict[str, object]", scope)[NOT_RECALLED] = True
-        if self.cycle.scope is scope and scope["scheme"] == "http":
-            extensions: dict[str, object] = {
-                FILE_SENDER: partial(FileSender, self.transport, self.cycle),
-                SOCKET_BODY: partial(SocketBody, self, self.cycle),
-            }
-            cast("dict[str, object]", scope)["extensions"] = extensions
+        method, peer = self.parser.get_method().decode("ascii"), self.client[0] if self.client else None
+        found = self._recall.find(method, path.decode("ascii"), query, self.headers, peer)
+        if found is None:
+            self._go_long_way(recalled=False)
+            return
+        self._short, self._found = True, found
+        self._recall.ask(found, partial(self._told, found), waited=waited)
 
     def on_message_complete(self) -> None:
         """See uvicorn."""
         self._between = True
-        if not self._recalled:
+        if not self._short:
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -134,53 +150,66 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # the interface of asyncio says so
         """A client that has sent a whole request and closed its side still waits for the answer."""
+        self._wait_no_more()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.more_body or cycle.response_complete:
             return None
         cycle.keep_alive = False
         return True
 
-    @property
-    def _recall(self) -> Recall:
-        return cast("Observation", self.app).recall
-
-    def _answer_from_memory(self) -> bool:
-        """Write a remembered answer in one piece. False, and nothing happened: the long way has to be gone.
-
-        Only where no other answer is being sent on this connection, and it stays open behind this one.
-        """
+    def _may_be_short(self, path: bytes) -> bool:
+        """Whether no other answer is being sent on this connection, and it stays open behind this one."""
         cycle: RequestResponseCycle | None = self.cycle
-        path, _, query = self.url.partition(b"?")
-        waited, self._waited = self._waited, False
-        if (
-            (cycle is not None and not cycle.response_complete)
-            or self.flow.write_paused
-            or b"%" in path
-            or self.parser.get_http_version() != "1.1"
-            or not self.parser.should_keep_alive()
-            or not self._recall.at_once
-        ):
-            return False
-        self._asked = True
-        recalled = self._recall.answer(
-            self.parser.get_method().decode("ascii"),
-            path.decode("ascii"),
-            query,
-            self.headers,
-            self.client[0] if self.client else None,
-            waited=waited,
+        return (
+            (cycle is None or cycle.response_complete)
+            and not self.flow.write_paused
+            and b"%" not in path
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
         )
-        if recalled is None:
-            return False
-        self._recalled = True
+
+    def _told(self, found: Found, is_current: bool) -> None:  # noqa: FBT001 - see Recall
+        """Write the answer in one piece, if it is current and its request still waits."""
+        if found is not self._found:
+            return
+        if not is_current or self.flow.write_paused:
+            self._go_long_way(recalled=is_current)
+            return
+        self._found = None
+        recalled = self._recall.say(found)
         head = STATUS_LINE[recalled.status] + self._lines_of_server() + recalled.lines()
         self.transport.write(head + recalled.body)
         self.server_state.total_requests += 1
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-        return True
+        self._idle.set()
+
+    def _wait_no_more(self) -> None:
+        """Something happens to the connection: a request that waits to be told goes on as uvicorn has it."""
+        if self._found is not None:
+            self._go_long_way()
+
+    def _go_long_way(self, *, recalled: bool = True) -> None:
+        """Begin the request's task, as uvicorn does when the head is complete. ``recalled``: it may ask memory."""
+        self._short, self._found = False, None
+        self._unset_keepalive_if_required()  # an answer from memory to a request before this one has set it
+        self._begin_scope()
+        scope = self.scope
+        super().on_headers_complete()
+        if not recalled:
+            cast("dict[str, object]", scope)[NOT_RECALLED] = True
+        if self.cycle.scope is scope and scope["scheme"] == "http":
+            extensions: dict[str, object] = {
+                FILE_SENDER: partial(FileSender, self.transport, self.cycle),
+                SOCKET_BODY: partial(SocketBody, self, self.cycle),
+            }
+            cast("dict[str, object]", scope)["extensions"] = extensions
+        if self._between:  # the message was complete before it went this way
+            super().on_message_complete()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """See uvicorn."""
+        self._idle.stop()
+        if self.timeout_keep_alive_task is not None:
+            super()._unset_keepalive_if_required()
 
     def _lines_of_server(self) -> bytes:
         """The headers that the server adds to every answer: a new list each second, for the date."""

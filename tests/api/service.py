@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx2
 
@@ -17,13 +17,14 @@ from registry.server.watch import Watch
 from tests.payloads import Blob, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from registry.api.edge import Edge
     from registry.api.observation import Observation
     from registry.storage.driver import StorageDriver
 
+T = TypeVar("T")
 HOST = "registry.test"
 Headers = dict[str, str]
 Lines = list[tuple[str, str]]
@@ -89,6 +90,10 @@ class Service:
     ) -> Reply:
         """Send one request; a body in several parts goes without a length, as a chunked one."""
         return self._runner.run(self._call(method, target, body, headers or {}))
+
+    def run(self, story: Coroutine[Any, Any, T]) -> T:
+        """Run something else in the event loop of this process."""
+        return self._runner.run(story)
 
     async def _call(self, method: str, target: str, body: bytes | Sequence[bytes], headers: Headers | Lines) -> Reply:
         content = body if isinstance(body, bytes) else _parts(body)

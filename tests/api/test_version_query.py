@@ -100,6 +100,13 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, T]], T]
     return run
 
 
+async def _of(query: VersionQuery, repository: str) -> int | None:
+    """The version that is told."""
+    told: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+    query.ask(repository, lambda version: None if told.done() else told.set_result(version))
+    return await told
+
+
 async def _sent(server: Server, count: int) -> None:
     async with asyncio.timeout(10):
         while len(server.queries) < count:  # noqa: ASYNC110 - the server is no task
@@ -114,10 +121,10 @@ def test_who_asks_while_a_query_is_on_its_way_is_not_answered_by_it(server: Serv
 
     async def story() -> None:
         query = VersionQuery(server.connect)
-        early = asyncio.create_task(query.of(REPO))
+        early = asyncio.create_task(_of(query, REPO))
         await _sent(server, 1)
         server.committed[REPO] = 2
-        late = asyncio.create_task(query.of(REPO))
+        late = asyncio.create_task(_of(query, REPO))
         await asyncio.sleep(0)
         server.answer()
         assert await early == 1
@@ -135,9 +142,9 @@ def test_all_who_wait_for_a_hanging_query_share_the_next(server: Server, run: Ru
     async def story() -> None:
         server.committed |= {f"r/{number}": number for number in range(16)}
         query = VersionQuery(server.connect)
-        first = asyncio.create_task(query.of(REPO))
+        first = asyncio.create_task(_of(query, REPO))
         await _sent(server, 1)
-        others = [asyncio.create_task(query.of(f"r/{number}")) for number in range(16)]
+        others = [asyncio.create_task(_of(query, f"r/{number}")) for number in range(16)]
         await asyncio.sleep(0.02)
         assert server.queries == [[REPO]]
         server.answer()
@@ -153,7 +160,7 @@ def test_all_who_wait_for_a_hanging_query_share_the_next(server: Server, run: Ru
 def test_a_query_does_not_grow_without_bound(server: Server, run: Run) -> None:
     async def story() -> None:
         query = VersionQuery(server.connect)
-        waiting = [asyncio.create_task(query.of(f"r/{number}")) for number in range(MOST + 5)]
+        waiting = [asyncio.create_task(_of(query, f"r/{number}")) for number in range(MOST + 5)]
         for count in (1, 2):
             await _sent(server, count)
             server.answer()
@@ -168,7 +175,7 @@ def test_a_connection_that_was_lost_while_idle_is_made_again(server: Server, run
     async def story() -> None:
         query = VersionQuery(server.connect)
         for count in (1, 2):
-            asking = asyncio.create_task(query.of(REPO))
+            asking = asyncio.create_task(_of(query, REPO))
             await _sent(server, count)
             server.answer()
             assert await asking == 1
@@ -182,14 +189,15 @@ def test_a_connection_that_was_lost_while_idle_is_made_again(server: Server, run
 def test_a_database_that_is_lost_is_unknown_to_all_who_wait_and_found_again(server: Server, run: Run) -> None:
     async def story() -> None:
         query = VersionQuery(server.connect)
-        asking = [asyncio.create_task(query.of(REPO)) for _ in range(3)]
+        asking = [asyncio.create_task(_of(query, REPO)) for _ in range(3)]
         await _sent(server, 1)
         server.down = True
         server.lose()
-        assert await asyncio.gather(*asking) == [None] * 3
-        assert await query.of(REPO) is None
+        async with asyncio.timeout(version_query.SECONDS / 2):  # not only when the patience with the server ends
+            assert await asyncio.gather(*asking) == [None] * 3
+            assert await _of(query, REPO) is None
         server.down = False
-        again = asyncio.create_task(query.of(REPO))
+        again = asyncio.create_task(_of(query, REPO))
         await _sent(server, 2)
         server.answer()
         assert await again == 1
@@ -206,7 +214,7 @@ def test_a_server_that_says_nothing_is_lost_after_a_while(
 
     async def story() -> None:
         query = VersionQuery(server.connect)
-        assert await query.of(REPO) is None
+        assert await _of(query, REPO) is None
         assert server.open == 0
         query.close()
 
@@ -216,7 +224,7 @@ def test_a_server_that_says_nothing_is_lost_after_a_while(
 def test_who_gives_up_does_not_disturb_the_others(server: Server, run: Run) -> None:
     async def story() -> None:
         query = VersionQuery(server.connect)
-        leaving, staying = [asyncio.create_task(query.of(REPO)) for _ in range(2)]
+        leaving, staying = [asyncio.create_task(_of(query, REPO)) for _ in range(2)]
         await _sent(server, 1)
         leaving.cancel()
         await asyncio.sleep(0)
@@ -227,17 +235,39 @@ def test_who_gives_up_does_not_disturb_the_others(server: Server, run: Run) -> N
     run(story())
 
 
+def test_who_raises_when_he_is_told_does_not_keep_the_others_waiting(server: Server, run: Run) -> None:
+    async def story() -> None:
+        raised: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+        query = VersionQuery(server.connect)
+
+        def fail(version: int | None) -> None:
+            raise ValueError(version)
+
+        others: list[asyncio.Future[int | None]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        for tell in (fail, *(other.set_result for other in others)):
+            query.ask(REPO, tell)
+        await _sent(server, 1)
+        server.answer()
+        async with asyncio.timeout(version_query.SECONDS / 2):
+            assert await asyncio.gather(*others) == [1, 1]
+        assert [type(error) for error in raised] == [ValueError]
+        query.close()
+
+    run(story())
+
+
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "the loop ended"])
 def test_the_end_frees_the_connection_and_answers_who_waits(server: Server, run: Run, closed: bool) -> None:
     query = VersionQuery(server.connect)
 
     async def story() -> None:
-        asking = asyncio.create_task(query.of(REPO))
+        asking = asyncio.create_task(_of(query, REPO))
         await _sent(server, 1)
         if closed:
             query.close()
             assert await asking is None
-            assert await query.of(REPO) is None
+            assert await _of(query, REPO) is None
 
     run(story())
     query.close()
