@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import pq
@@ -157,7 +158,7 @@ class _PostgresqlRows(Rows):
 
     def later(self, read: Callable[[Rows], T]) -> Later[T]:
         """See Rows."""
-        return _Unread(self, read)
+        return Later(partial(read, self))
 
     def _result(self) -> PGresult:
         if self._sent.result is None:
@@ -166,18 +167,6 @@ class _PostgresqlRows(Rows):
         if result is None or result.status not in GOOD:
             raise InFailedSqlTransaction("the statement did not run")
         return result
-
-
-class _Unread(Later[T]):
-    """See Later."""
-
-    def __init__(self, rows: Rows, read: Callable[[Rows], T]) -> None:
-        self._rows = rows
-        self._read = read
-
-    def get(self) -> T:
-        """See Later."""
-        return self._read(self._rows)
 
 
 def _loads(result: PGresult) -> list[Load]:

@@ -20,14 +20,13 @@ T = TypeVar("T")
 
 
 class Later(Generic[T]):
-    """What rows say, for whoever first sends more statements. It can be asked for as long as one likes."""
+    """What rows say, for whoever first sends more statements."""
 
-    def __init__(self, value: T) -> None:
-        self._value = value
+    __slots__ = ("get",)
 
-    def get(self) -> T:
-        """Raises as ``Rows`` do."""
-        return self._value
+    def __init__(self, get: Callable[[], T]) -> None:
+        self.get = get
+        """Waits for the rows, where they have not come yet; also when the transaction has ended. Raises as they do."""
 
 
 class Rows:
@@ -71,7 +70,8 @@ class Rows:
 
     def later(self, read: Callable[[Rows], T]) -> Later[T]:
         """What ``read`` makes of these rows, which is not waited for: more statements may be sent before it is got."""
-        return Later(read(self))
+        value = read(self)
+        return Later(lambda: value)
 
 
 class Transaction:

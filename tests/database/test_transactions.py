@@ -148,7 +148,10 @@ def test_text_with_percent_signs_and_colons_is_kept(database: Database) -> None:
         pytest.param(lambda connection, repository, _blob: repositories.lock(connection, repository), id="repository"),
         pytest.param(lambda connection, _repository, _blob: blobs.lock(connection, DIGEST), id="blob"),
         pytest.param(
-            lambda connection, _repository, _blob: blobs.lock_at(connection, DIGEST, store="local", key="k"), id="place"
+            lambda connection, _repository, _blob: blobs.lock_at_later(
+                connection, DIGEST, store="local", key="k"
+            ).get(),
+            id="place",
         ),
     ],
 )
