@@ -140,10 +140,11 @@ _MEMBER = Statement(
     " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest = :digest"
 )
 _MEMBERS = Statement(
-    "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b"
-    " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest IN :digests",
+    "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b WHERE b.digest IN :digests AND"
+    " (SELECT m.blob_id FROM membership m WHERE m.repository_id = :repository AND m.blob_id = b.id) IS NOT NULL",
     expanding="digests",
 )
+"""Not a join, of which a planner that knows nothing of the tables may read all members of the repository."""
 _JOIN = Statement(
     "INSERT INTO membership (repository_id, blob_id, added_at) VALUES (:repository, :blob, :now) ON CONFLICT DO NOTHING"
 )

@@ -51,6 +51,20 @@ NOT_DURABLE = "SET LOCAL synchronous_commit TO off"
 """PostgreSQL: the commit returns before it is on disk."""
 
 
+PLANS = (
+    "SET enable_seqscan TO off",
+    "SET enable_bitmapscan TO off",
+    "SET enable_hashjoin TO off",
+    "SET enable_mergejoin TO off",
+    "SET jit TO off",
+    "SET plan_cache_mode TO force_generic_plan",
+)
+"""PostgreSQL: our statements look a few rows up by their keys, and are planned once for each connection.
+
+What was planned while a table was empty reads the whole of it, also for foreign keys, until somebody analyses it.
+"""
+
+
 class Database:
     """A pool of connections. Every method may be called from any thread.
 
@@ -182,7 +196,11 @@ class Database:
         from registry.database.postgresql import PostgresqlTransaction  # noqa: PLC0415 - as above
 
         server: Any = connection.driver_connection
-        made = connection.info["transaction"] = PostgresqlTransaction(Pipeline(server))
+        made = PostgresqlTransaction(Pipeline(server))
+        for command in PLANS:
+            made.run(command)
+        made.settle()
+        connection.info["transaction"] = made
         return made
 
     def _take(self) -> PoolProxiedConnection:
