@@ -129,7 +129,7 @@ async def _receive_long(edge: Edge, request: Request, body: Body, first: bytes, 
 
 def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None) -> int:
     """Everything that a request with a short body asks for. In a thread."""
-    with edge.core.uploads.add(name, upload_id, start, digest) as addition:
+    with edge.core.uploads.add(name, upload_id, start, digest, at_once=digest is not None) as addition:
         if data:
             addition.add(data)
         if digest is None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database.statement import Statement
+from registry.database.transaction import Later
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from registry.database.transaction import Row, Transaction
+    from registry.database.transaction import Rows, Transaction
 
 PRESENT = "present"
 MISSING = "missing"
@@ -49,6 +50,10 @@ class LocationRow(NamedTuple):
     verified_at: float | None
     signature: str
     """Of the object when it was last known to be right."""
+
+
+Found = tuple[BlobRow | None, LocationRow | None]
+"""A blob and a place of its bytes, as far as there are any."""
 
 
 class HeldRow(NamedTuple):
@@ -135,10 +140,11 @@ _MEMBER = Statement(
     " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest = :digest"
 )
 _MEMBERS = Statement(
-    "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b"
-    " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest IN :digests",
+    "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b WHERE b.digest IN :digests AND"
+    " (SELECT m.blob_id FROM membership m WHERE m.repository_id = :repository AND m.blob_id = b.id) IS NOT NULL",
     expanding="digests",
 )
+"""Not a join, of which a planner that knows nothing of the tables may read all members of the repository."""
 _JOIN = Statement(
     "INSERT INTO membership (repository_id, blob_id, added_at) VALUES (:repository, :blob, :now) ON CONFLICT DO NOTHING"
 )
@@ -188,17 +194,17 @@ def adopt(connection: Transaction, digest: str, *, size: int) -> BlobRow:
     return row
 
 
-def at(connection: Transaction, digest: str, *, store: str, key: str) -> tuple[BlobRow | None, LocationRow | None]:
-    """The blob with this digest and what is noted of its own place ``key``."""
-    return _with_place(connection.execute(_AT, {"digest": digest, "store": store, "key": key}).first())
+def at_later(connection: Transaction, digest: str, *, store: str, key: str) -> Later[Found]:
+    """The blob with this digest and what is noted of its own place ``key``; not waited for."""
+    return connection.execute(_AT, {"digest": digest, "store": store, "key": key}).later(_with_place)
 
 
-def lock_at(connection: Transaction, digest: str, *, store: str, key: str) -> tuple[BlobRow | None, LocationRow | None]:
-    """As ``at``, and the blob is locked as by ``lock``.
+def lock_at_later(connection: Transaction, digest: str, *, store: str, key: str) -> Later[Found]:
+    """As ``at_later``, and the blob is locked as by ``lock``, before anything that is sent after this.
 
     Where this had to wait, the place is as it was before: whoever claimed it has raised the blob's generation.
     """
-    return _with_place(connection.execute(_LOCK_AT, {"digest": digest, "store": store, "key": key}).first())
+    return connection.execute(_LOCK_AT, {"digest": digest, "store": store, "key": key}).later(_with_place)
 
 
 def find(connection: Transaction, digest: str) -> BlobRow | None:
@@ -218,8 +224,13 @@ def lock(connection: Transaction, digest: str) -> BlobRow | None:
 
 def put(connection: Transaction, digest: str, *, size: int, leased_until: float) -> int:
     """Make the row of a blob whose bytes are present, or heal it; its lease never gets shorter. Returns its id."""
+    return put_later(connection, digest, size=size, leased_until=leased_until).get()
+
+
+def put_later(connection: Transaction, digest: str, *, size: int, leased_until: float) -> Later[int]:
+    """As ``put``, not waited for."""
     values = {"algorithm": digest.partition(":")[0], "digest": digest, "size": size, "leased_until": leased_until}
-    return int(connection.execute(_PUT, values).one()[0])
+    return connection.execute(_PUT, values).later(_id)
 
 
 def lease(connection: Transaction, blob_id: int, *, until: float) -> None:
@@ -339,11 +350,16 @@ def member(connection: Transaction, repository_id: int, digest: str) -> MemberRo
 
 def members(connection: Transaction, repository_id: int, digests: Iterable[str]) -> dict[str, MemberRow]:
     """Those of ``digests`` that the repository has, by digest."""
-    found: dict[str, MemberRow] = {}
-    for batch in _batches(list(digests)):
-        for row in connection.execute(_MEMBERS, {"repository": repository_id, "digests": batch}):
-            found[row[1]] = MemberRow(*row)
-    return found
+    return members_later(connection, repository_id, digests).get()
+
+
+def members_later(connection: Transaction, repository_id: int, digests: Iterable[str]) -> Later[dict[str, MemberRow]]:
+    """As ``members``, not waited for."""
+    found = [
+        connection.execute(_MEMBERS, {"repository": repository_id, "digests": batch}).later(list)
+        for batch in _batches(list(digests))
+    ]
+    return Later(lambda: {row[1]: MemberRow(*row) for rows in found for row in rows.get()})
 
 
 def join(connection: Transaction, repository_id: int, blob_id: int, *, now: float) -> None:
@@ -365,7 +381,12 @@ def _batches(digests: list[str]) -> Iterable[Sequence[str]]:
     return (digests[start : start + BATCH] for start in range(0, len(digests), BATCH))
 
 
-def _with_place(row: Row | None) -> tuple[BlobRow | None, LocationRow | None]:
+def _id(rows: Rows) -> int:
+    return int(rows.one()[0])
+
+
+def _with_place(rows: Rows) -> Found:
+    row = rows.first()
     if row is None:
         return None, None
     count = len(BlobRow._fields)

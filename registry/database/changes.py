@@ -9,7 +9,7 @@ from registry.database.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Rows, Transaction
 
 PENDING = "pending"
 RECORDED = "recorded"
@@ -32,6 +32,10 @@ _ADD = Statement(
 )
 _OF = Statement(
     "SELECT sequence, state, created_at, record FROM change WHERE repository_id = :repository ORDER BY sequence"
+)
+_OF_NAME = Statement(
+    "SELECT c.sequence, c.state, c.created_at, c.record FROM repository r JOIN change c ON c.repository_id = r.id"
+    " WHERE r.name = :name ORDER BY c.sequence"
 )
 _MARK = Statement("UPDATE change SET state = 'recorded' WHERE repository_id = :repository AND sequence = :sequence")
 _REMOVE_ALL = Statement("DELETE FROM change WHERE repository_id = :repository")
@@ -64,6 +68,11 @@ def of_repository(connection: Transaction, repository_id: int) -> list[ChangeRow
     return [ChangeRow(*row) for row in connection.execute(_OF, {"repository": repository_id})]
 
 
+def of_name_later(connection: Transaction, name: str) -> Later[list[ChangeRow]]:
+    """As ``of_repository``, by the name of the repository, and not waited for."""
+    return connection.execute(_OF_NAME, {"name": name}).later(_changes)
+
+
 def mark_recorded(connection: Transaction, changes: Iterable[tuple[int, int]]) -> None:
     """Note that the records of these (repository id, sequence) are durable on storage."""
     rows = [{"repository": repository_id, "sequence": sequence} for repository_id, sequence in changes]
@@ -73,3 +82,7 @@ def mark_recorded(connection: Transaction, changes: Iterable[tuple[int, int]]) -
 def remove_folded(connection: Transaction, repository_id: int, *, folded: int) -> None:
     """Forget recorded changes up to ``folded``; the journal keeps them as history."""
     connection.execute(_REMOVE, {"repository": repository_id, "folded": folded})
+
+
+def _changes(rows: Rows) -> list[ChangeRow]:
+    return [ChangeRow(*row) for row in rows]

@@ -16,10 +16,9 @@ from registry.database.errors import DatabaseUnavailable
 from registry.database.group_commit import GroupCommit
 from registry.database.transaction import Transaction
 from registry.database.write_lock import WriteLock
-from registry.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
 
@@ -52,6 +51,20 @@ NOT_DURABLE = "SET LOCAL synchronous_commit TO off"
 """PostgreSQL: the commit returns before it is on disk."""
 
 
+PLANS = (
+    "SET enable_seqscan TO off",
+    "SET enable_bitmapscan TO off",
+    "SET enable_hashjoin TO off",
+    "SET enable_mergejoin TO off",
+    "SET jit TO off",
+    "SET plan_cache_mode TO force_generic_plan",
+)
+"""PostgreSQL: our statements look a few rows up by their keys, and are planned once for each connection.
+
+What was planned while a table was empty reads the whole of it, also for foreign keys, until somebody analyses it.
+"""
+
+
 class Database:
     """A pool of connections. Every method may be called from any thread.
 
@@ -67,13 +80,13 @@ class Database:
         if self.is_sqlite:
             self._lock = WriteLock(self.path)
             self.engine = _sqlite_engine(url)
-            self._begin_read, self._begin_write = "BEGIN", "BEGIN IMMEDIATE"
+            self._begin_read, self._begin_write = ("BEGIN",), ("BEGIN IMMEDIATE",)
             with self._mapped_errors():
                 self._writer = self._connect()
             self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.engine.dialect))
         else:
             self.engine = _postgresql_engine(self.url)
-            self._begin_read, self._begin_write = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN"
+            self._begin_read, self._begin_write = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",), ("BEGIN",)
 
     @property
     def is_sqlite(self) -> bool:
@@ -96,23 +109,22 @@ class Database:
 
     def look(self) -> contextlib.AbstractContextManager[Transaction]:
         """As ``read``, for a single statement, which sees one state by itself."""
-        return self._transaction(None)
+        return self._transaction(())
 
-    @contextlib.contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Transaction]:
+    def write(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction that commits when the block ends and rolls back when it raises. Raises DatabaseUnavailable.
 
         Without ``durable`` a crash of the server, not of this process, may lose it: nothing was promised to anybody.
         """
-        begin = self._begin_write if durable or self.is_sqlite else f"{self._begin_write}; {NOT_DURABLE}"
-        with self._mapped_errors(), self._group.write() if self._group else self._transaction(begin) as own:
-            yield own
+        if self._group is not None:
+            return self._write_in_group(self._group)
+        return self._transaction(self._begin_write if durable else (*self._begin_write, NOT_DURABLE))
 
     @contextlib.contextmanager
     def schema(self) -> Iterator[Connection]:
         """A write transaction as SQLAlchemy's own connection, for migrations. Raises DatabaseUnavailable."""
         with self._lock or contextlib.nullcontext(), self._mapped_errors(), self.engine.connect() as connection:
-            connection.exec_driver_sql(self._begin_write)
+            connection.exec_driver_sql(self._begin_write[0])
             try:
                 yield connection
                 connection.exec_driver_sql("COMMIT")
@@ -148,31 +160,48 @@ class Database:
             self._lock.close()
 
     @contextlib.contextmanager
-    def _transaction(self, begin: str | None) -> Iterator[Transaction]:
+    def _write_in_group(self, group: GroupCommit) -> Iterator[Transaction]:
+        with self._mapped_errors(), group.write() as own:
+            yield own
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: Sequence[str]) -> Iterator[Transaction]:
+        """Begun by these commands, and committed; without any it is what its statement does by itself."""
         with self._mapped_errors():
             connection = self._take()
-            transaction = self._begin(connection)
+            transaction = self._on(connection)
             try:
-                if begin is not None:
-                    transaction.run(begin)
+                for command in begin:
+                    transaction.run(command)
                 yield transaction
-                if begin is not None:
-                    with waiting:
-                        transaction.run("COMMIT")
+                if begin:
+                    transaction.commit()
+                else:
+                    transaction.settle()
             except BaseException as error:
-                self._roll_back(connection, transaction, begun=begin is not None, error=error)
+                self._roll_back(connection, transaction, begun=bool(begin), error=error)
                 raise
             transaction.close()
             self._idle.append(connection)
 
-    def _begin(self, connection: PoolProxiedConnection) -> Transaction:
+    def _on(self, connection: PoolProxiedConnection) -> Transaction:
         if self.is_sqlite:
             return Transaction(connection.driver_connection, self.engine.dialect)
-        from registry.database.postgresql import PostgresqlTransaction  # noqa: PLC0415 - psycopg may not be installed
+        known: Transaction | None = connection.info.get("transaction")
+        return known or self._on_postgresql(connection)
 
-        prepared = connection.info.setdefault("prepared", {})
+    def _on_postgresql(self, connection: PoolProxiedConnection) -> Transaction:
+        """The one of a connection, for all that are ever made on it: it knows what the server has prepared."""
+        from registry.database.pipeline import Pipeline  # noqa: PLC0415 - psycopg may not be installed
+        from registry.database.postgresql import PostgresqlTransaction  # noqa: PLC0415 - as above
+
         server: Any = connection.driver_connection
-        return PostgresqlTransaction(server, self.engine.dialect, prepared)
+        made = PostgresqlTransaction(Pipeline(server))
+        for command in PLANS:
+            made.run(command)
+        made.settle()
+        connection.info["transaction"] = made
+        return made
 
     def _take(self) -> PoolProxiedConnection:
         """The connection used last, or a new one: the pool of SQLAlchemy costs more than one of our transactions."""
@@ -190,7 +219,9 @@ class Database:
         broken = isinstance(error, self._dbapi_error)
         try:
             if begun:
-                transaction.run("ROLLBACK")
+                transaction.roll_back()
+            else:
+                transaction.settle()
             transaction.close()
         except self._dbapi_error:
             broken = True

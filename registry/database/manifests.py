@@ -10,7 +10,7 @@ from registry.database.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Rows, Transaction
 
 
 class ManifestRow(NamedTuple):
@@ -116,8 +116,12 @@ def by_tag(connection: Transaction, repository_id: int, tag: str) -> ManifestRow
 
 def by_digest(connection: Transaction, repository_id: int, digest: str) -> ManifestRow | None:
     """The manifest with this digest, or None."""
-    row = connection.execute(_BY_DIGEST, {"repository": repository_id, "digest": digest}).first()
-    return ManifestRow(*row) if row else None
+    return by_digest_later(connection, repository_id, digest).get()
+
+
+def by_digest_later(connection: Transaction, repository_id: int, digest: str) -> Later[ManifestRow | None]:
+    """As ``by_digest``, not waited for."""
+    return connection.execute(_BY_DIGEST, {"repository": repository_id, "digest": digest}).later(_manifest)
 
 
 def of_repository(connection: Transaction, repository_id: int) -> dict[str, ManifestRow]:
@@ -181,7 +185,12 @@ def put_tag(connection: Transaction, repository_id: int, name: str, blob_id: int
 
 def tags_named(connection: Transaction, repository_id: int, names: list[str]) -> list[TagRow]:
     """Those of ``names`` that exist."""
-    return [TagRow(*row) for row in connection.execute(_TAGS_NAMED, {"repository": repository_id, "names": names})]
+    return tags_named_later(connection, repository_id, names).get()
+
+
+def tags_named_later(connection: Transaction, repository_id: int, names: list[str]) -> Later[list[TagRow]]:
+    """As ``tags_named``, not waited for."""
+    return connection.execute(_TAGS_NAMED, {"repository": repository_id, "names": names}).later(_tags)
 
 
 def tags_of(connection: Transaction, repository_id: int, blob_id: int) -> list[TagRow]:
@@ -207,3 +216,12 @@ def remove_tag(connection: Transaction, repository_id: int, name: str) -> None:
 def children_of(connection: Transaction, repository_id: int, digest: str) -> list[str]:
     """Digests of the manifests that the index ``digest`` lists."""
     return list(connection.execute(_CHILDREN_OF, {"repository": repository_id, "digest": digest}).scalars())
+
+
+def _manifest(rows: Rows) -> ManifestRow | None:
+    row = rows.first()
+    return ManifestRow(*row) if row else None
+
+
+def _tags(rows: Rows) -> list[TagRow]:
+    return [TagRow(*row) for row in rows]

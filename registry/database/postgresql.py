@@ -5,135 +5,181 @@ A cursor of psycopg works out what each value and each column could be, every ti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+import struct
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import pq
-from psycopg.errors import error_from_result
+from psycopg.errors import Error, InFailedSqlTransaction
 
-from registry.database.transaction import Rows, Transaction
+from registry.database.pipeline import GOOD, Form, Pipeline
+from registry.database.transaction import Later, Rows, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from psycopg import Connection
-    from psycopg.pq.abc import PGconn, PGresult
-    from sqlalchemy import Dialect
+    from psycopg.pq.abc import PGresult
 
+    from registry.database.pipeline import Sent
     from registry.database.statement import Statement
     from registry.database.transaction import Row
 
-    Prepared = dict[tuple[str, tuple[type, ...]], bytes]
-    """Names of prepared statements, by their text and the types of their values."""
+    Dump = Callable[[Any], bytes | None]
+    Load = Callable[[bytes], Any]
 
-_UNKNOWN, _BOOL, _BYTEA, _INT8, _INT2, _INT4, _FLOAT8 = 0, 16, 17, 20, 21, 23, 701
-_TYPES: dict[type, int] = {str: _UNKNOWN, type(None): _UNKNOWN, bool: _BOOL, bytes: _BYTEA, int: _INT8, float: _FLOAT8}
+T = TypeVar("T")
+
+_UNKNOWN, _BOOL, _BYTEA, _NAME, _INT8, _INT2, _INT4, _TEXT, _FLOAT8, _VARCHAR = 0, 16, 17, 19, 20, 21, 23, 25, 701, 1043
+_DOUBLE = struct.Struct("!d")
+
+
+def _load_int(value: bytes) -> int:
+    return int.from_bytes(value, "big", signed=True)
+
+
+def _load_double(value: bytes) -> float:
+    number: float = _DOUBLE.unpack(value)[0]
+    return number
+
+
+_TYPES: dict[type, tuple[int, pq.Format, Dump]] = {
+    str: (_UNKNOWN, pq.Format.TEXT, str.encode),
+    type(None): (_UNKNOWN, pq.Format.TEXT, lambda _: None),
+    bool: (_BOOL, pq.Format.BINARY, lambda value: b"\x01" if value else b"\x00"),
+    bytes: (_BYTEA, pq.Format.BINARY, bytes),
+    int: (_INT8, pq.Format.BINARY, lambda value: value.to_bytes(8, "big", signed=True)),
+    float: (_FLOAT8, pq.Format.BINARY, _DOUBLE.pack),
+}
 """What the server is told that a value is; what text and NULL are it finds out by itself."""
-_DUMP: dict[type, Callable[[Any], bytes | None]] = {
-    str: str.encode,
-    type(None): lambda _: None,
-    bool: lambda value: b"t" if value else b"f",
-    bytes: bytes,
-    int: lambda value: b"%d" % value,
-    float: lambda value: repr(value).encode(),
+_LOAD: dict[int, Load] = {
+    _BOOL: lambda value: value == b"\x01",
+    _BYTEA: bytes,
+    _INT8: _load_int,
+    _INT2: _load_int,
+    _INT4: _load_int,
+    _FLOAT8: _load_double,
+    **dict.fromkeys((_UNKNOWN, _NAME, _TEXT, _VARCHAR), bytes.decode),
 }
-_LOAD: dict[int, Callable[[bytes], Any]] = {
-    _BOOL: lambda value: value == b"t",
-    _BYTEA: lambda value: bytes.fromhex(value[2:].decode()),
-    _INT8: int,
-    _INT2: int,
-    _INT4: int,
-    _FLOAT8: float,
-}
-_GOOD = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK})
+"""How a column is read. One of another type needs its line here."""
 
 
 class PostgresqlTransaction(Transaction):
-    """See Transaction."""
+    """See Transaction. Nothing waits for the server but a result that is read, ``commit`` and ``settle``."""
 
-    def __init__(self, connection: Connection[Any], dialect: Dialect, prepared: Prepared) -> None:
-        """``prepared`` is what this connection has prepared before; it is added to."""
-        self._connection = connection
-        self._dialect = dialect
-        self._prepared = prepared
-        self._server: PGconn = connection.pgconn
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
 
     def execute(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
         """See Transaction."""
         sql, given = statement.numbered(values)
-        kinds = tuple([_KINDS[type(value)] for value in given])
-        name = self._prepared.get((sql, kinds)) or self._prepare(sql, kinds)
-        parameters: list[Any] = [_DUMP[kind](value) for kind, value in zip(kinds, given, strict=True)]
-        formats = [pq.Format.BINARY if kind is bytes else pq.Format.TEXT for kind in kinds]
-        return Rows(_Result(self._checked(self._server.exec_prepared(name, parameters, formats))))
+        return self._send(sql, given)
 
     def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
-        """See Transaction. Here psycopg is the faster one: it sends all of them before it waits."""
-        if rows:
-            sql, _ = statement.compile(self._dialect, rows[0])
-            with self._connection.cursor() as cursor:
-                cursor.executemany(sql, rows)
+        """See Transaction."""
+        for row in rows:
+            self.execute(statement, row)
 
     def run(self, sql: str) -> None:
         """See Transaction."""
-        self._checked(self._server.exec_(sql.encode()))
+        self._send(sql, ())
+
+    def commit(self) -> None:
+        """See Transaction."""
+        done = self._send("COMMIT", ())
+        if done.status != "COMMIT":  # an error that was told of before, and that somebody has taken lightly
+            raise InFailedSqlTransaction(f"the transaction could not be committed: {done.status}")
+
+    def roll_back(self) -> None:
+        """See Transaction."""
+        with contextlib.suppress(Error):  # what failed is undone with the rest; a lost connection shows next
+            self._pipeline.settle()
+        self._send("ROLLBACK", ())
+        self._pipeline.settle()
+
+    def settle(self) -> None:
+        """See Transaction."""
+        self._pipeline.settle()
 
     def close(self) -> None:
         """Hold nothing."""
 
-    def _prepare(self, sql: str, kinds: tuple[type, ...]) -> bytes:
-        name = b"s%d" % len(self._prepared)
-        self._checked(self._server.prepare(name, sql.encode(), [_TYPES[kind] for kind in kinds]))
-        self._prepared[sql, kinds] = name
-        return name
-
-    def _checked(self, result: PGresult) -> PGresult:
-        """Raises what psycopg raises."""
-        if result.status not in _GOOD:
-            raise error_from_result(result)
-        return result
+    def _send(self, sql: str, given: Sequence[Any]) -> _PostgresqlRows:
+        kinds = tuple([type(value) for value in given])
+        shape = _SHAPES.get((sql, kinds))
+        if shape is None:
+            shape = _SHAPES[sql, kinds] = _Shape(sql, kinds)
+        values = [dump(value) for dump, value in zip(shape.dumps, given, strict=True)]
+        return _PostgresqlRows(self._pipeline, self._pipeline.send(shape.form, values))
 
 
-class _Result:
-    """Rows as a cursor of the DBAPI gives them."""
+class _Shape:
+    """A statement, and how values of these types are sent with it."""
 
-    def __init__(self, result: PGresult) -> None:
-        self._result = result
+    __slots__ = ("dumps", "form")
+
+    def __init__(self, sql: str, kinds: tuple[type, ...]) -> None:
+        known = [_TYPES[_kind(kind)] for kind in kinds]
+        self.dumps = [dump for _, _, dump in known]
+        self.form = Form(sql, [number for number, _, _ in known], [form for _, form, _ in known])
+
+
+_SHAPES: dict[tuple[str, tuple[type, ...]], _Shape] = {}
+
+
+class _PostgresqlRows(Rows):
+    """See Rows; a result that has not arrived yet is waited for when it is read."""
+
+    def __init__(self, pipeline: Pipeline, sent: Sent) -> None:
+        self._pipeline = pipeline
+        self._sent = sent
         self._next = 0
 
     @property
     def rowcount(self) -> int:
-        return self._result.command_tuples or 0
+        """See Rows."""
+        return self._result().command_tuples or 0
 
-    def fetchone(self) -> Row | None:
-        if self._next >= self._result.ntuples:
-            return None
-        self._next += 1
-        return self._row(self._next - 1, self._loaders())
+    @property
+    def status(self) -> str:
+        """What the server says that it has done."""
+        return (self._result().command_status or b"").decode()
 
-    def fetchall(self) -> list[Row]:
-        loaders = self._loaders()
-        rows = [self._row(number, loaders) for number in range(self._next, self._result.ntuples)]
-        self._next = self._result.ntuples
-        return rows
+    def first(self) -> Row | None:
+        """See Rows."""
+        result = self._result()
+        return _row(result, 0, _loads(result)) if result.ntuples else None
 
-    def _loaders(self) -> list[Callable[[bytes], Any]]:
-        result = self._result
-        return [_LOAD.get(result.ftype(column), bytes.decode) for column in range(result.nfields)]
+    def all(self) -> list[Row]:
+        """See Rows."""
+        result = self._result()
+        loads = _loads(result)
+        return [_row(result, number, loads) for number in range(result.ntuples)]
 
-    def _row(self, number: int, loaders: list[Callable[[bytes], Any]]) -> Row:
-        get = self._result.get_value
-        return tuple(
-            [None if (value := get(number, column)) is None else load(value) for column, load in enumerate(loaders)]
-        )
+    def later(self, read: Callable[[Rows], T]) -> Later[T]:
+        """See Rows."""
+        return Later(partial(read, self))
+
+    def _result(self) -> PGresult:
+        if self._sent.result is None:
+            self._pipeline.settle()
+        result = self._sent.result
+        if result is None or result.status not in GOOD:
+            raise InFailedSqlTransaction("the statement did not run")
+        return result
 
 
-class _Kinds(dict[type, type]):
+def _loads(result: PGresult) -> list[Load]:
+    return [_LOAD[result.ftype(column)] for column in range(result.nfields)]
+
+
+def _row(result: PGresult, number: int, loads: list[Load]) -> Row:
+    get = result.get_value
+    return tuple([None if (value := get(number, column)) is None else load(value) for column, load in enumerate(loads)])
+
+
+def _kind(kind: type) -> type:
     """The type that we know of, by one that may be derived from it."""
-
-    def __missing__(self, kind: type) -> type:
-        buffer = issubclass(kind, (bytearray, memoryview))
-        self[kind] = known = bytes if buffer else next(base for base in _TYPES if issubclass(kind, base))
-        return known
-
-
-_KINDS = _Kinds()
+    if issubclass(kind, (bytearray, memoryview)):
+        return bytes
+    return next(known for known in _TYPES if issubclass(kind, known))

@@ -9,7 +9,7 @@ from registry.database import manifest_bodies
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Rows, Transaction
 
 
 UNREAD = -1
@@ -77,8 +77,12 @@ _UNFOLDED = Statement(
 
 def find(connection: Transaction, name: str) -> RepositoryRow | None:
     """The repository called ``name``, or None."""
-    row = connection.execute(_FIND, {"name": name}).first()
-    return RepositoryRow(*row) if row else None
+    return find_later(connection, name).get()
+
+
+def find_later(connection: Transaction, name: str) -> Later[RepositoryRow | None]:
+    """As ``find``, not waited for."""
+    return connection.execute(_FIND, {"name": name}).later(_row)
 
 
 def get(connection: Transaction, repository_id: int) -> RepositoryRow | None:
@@ -92,14 +96,20 @@ def lock(connection: Transaction, repository_id: int) -> RepositoryRow | None:
 
     Whoever decides by its rows locks first; and it is locked before blobs, so that two never wait for each other.
     """
-    row = connection.execute(_LOCK, {"id": repository_id}).first()
-    return RepositoryRow(*row) if row else None
+    return lock_later(connection, repository_id).get()
 
 
-def hold(connection: Transaction, repository_id: int) -> RepositoryRow | None:
-    """As ``get``, and until this transaction ends no other removes the repository. Others may change it."""
-    row = connection.execute(_HOLD, {"id": repository_id}).first()
-    return RepositoryRow(*row) if row else None
+def lock_later(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
+    """As ``lock``, not waited for: it is locked before anything that is sent after this."""
+    return connection.execute(_LOCK, {"id": repository_id}).later(_row)
+
+
+def hold_later(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
+    """As ``get``, not waited for, and until this transaction ends no other removes the repository.
+
+    Others may change it.
+    """
+    return connection.execute(_HOLD, {"id": repository_id}).later(_row)
 
 
 def create(connection: Transaction, name: str, *, signature: str, now: float, sequence: int = 0) -> RepositoryRow:
@@ -116,8 +126,16 @@ def create(connection: Transaction, name: str, *, signature: str, now: float, se
 
 
 def allot(connection: Transaction, repository_id: int) -> RepositoryRow:
-    """Allot the next change number and raise the version; the returned row holds both (I11)."""
-    return RepositoryRow(*connection.execute(_ALLOT, {"id": repository_id}).one())
+    """Allot the next change number and raise the version; the returned row holds both (I11). Raises LookupError."""
+    row = allot_later(connection, repository_id).get()
+    if row is None:
+        raise LookupError(repository_id)
+    return row
+
+
+def allot_later(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
+    """As ``allot``, not waited for; None: there is no such repository."""
+    return connection.execute(_ALLOT, {"id": repository_id}).later(_row)
 
 
 def raise_version(connection: Transaction, repository_id: int) -> None:
@@ -172,3 +190,8 @@ def unfolded(connection: Transaction, *, before: float) -> list[str]:
 def set_signature(connection: Transaction, repository_id: int, signature: str) -> None:
     """Note that the index with this signature holds nothing that is not known."""
     connection.execute(_SET_SIGNATURE, {"id": repository_id, "signature": signature})
+
+
+def _row(rows: Rows) -> RepositoryRow | None:
+    row = rows.first()
+    return RepositoryRow(*row) if row else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Rows, Transaction
 
 
 class SessionRow(NamedTuple):
@@ -60,8 +60,12 @@ def add(
 
 def find(connection: Transaction, session_id: str) -> SessionRow | None:
     """The session, or None."""
-    row = connection.execute(_FIND, {"id": session_id}).first()
-    return SessionRow(*row) if row else None
+    return find_later(connection, session_id).get()
+
+
+def find_later(connection: Transaction, session_id: str) -> Later[SessionRow | None]:
+    """As ``find``, not waited for."""
+    return connection.execute(_FIND, {"id": session_id}).later(_session)
 
 
 def advance(
@@ -74,11 +78,11 @@ def advance(
     note: str,
     tail: bytes,
     now: float,
-) -> bool:
-    """Move a session from ``before`` to ``offset``. False: it is gone or no longer at ``before``."""
+) -> Later[bool]:
+    """Move a session from ``before`` to ``offset``. False: it is gone or no longer at ``before``; not waited for."""
     values = {"id": session_id, "before": before, "offset": offset, "digest": digest}
     kept = {"note": note, "tail": tail or None, "now": now}
-    return bool(connection.execute(_ADVANCE, {**values, **kept}).rowcount)
+    return connection.execute(_ADVANCE, {**values, **kept}).later(_has_changed)
 
 
 def touch(connection: Transaction, session_id: str, *, offset: int, now: float) -> bool:
@@ -86,9 +90,9 @@ def touch(connection: Transaction, session_id: str, *, offset: int, now: float) 
     return bool(connection.execute(_TOUCH, {"id": session_id, "offset": offset, "now": now}).rowcount)
 
 
-def remove(connection: Transaction, session_id: str) -> bool:
-    """End a session. False: there was none."""
-    return bool(connection.execute(_REMOVE, {"id": session_id}).rowcount)
+def remove(connection: Transaction, session_id: str) -> None:
+    """End a session; no error when there is none."""
+    connection.execute(_REMOVE, {"id": session_id})
 
 
 def expired(connection: Transaction, *, before: float) -> list[SessionRow]:
@@ -99,3 +103,12 @@ def expired(connection: Transaction, *, before: float) -> list[SessionRow]:
 def count(connection: Transaction) -> int:
     """Open sessions."""
     return int(connection.execute(_COUNT, {}).one()[0])
+
+
+def _session(rows: Rows) -> SessionRow | None:
+    row = rows.first()
+    return SessionRow(*row) if row else None
+
+
+def _has_changed(rows: Rows) -> bool:
+    return bool(rows.rowcount)

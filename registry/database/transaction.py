@@ -6,20 +6,34 @@ it executes nothing here (see ``registry.database.statement``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Dialect
 
     from registry.database.statement import Statement
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
+
+
+class Later(Generic[T]):
+    """What rows say, for whoever first sends more statements."""
+
+    __slots__ = ("get",)
+
+    def __init__(self, get: Callable[[], T]) -> None:
+        self.get = get
+        """Waits for the rows, where they have not come yet; also when the transaction has ended. Raises as they do."""
 
 
 class Rows:
-    """What a statement returned. Read it before the next statement of the transaction."""
+    """What a statement returned. Read it before the next statement of the transaction, or keep it with ``later``.
+
+    An error of the statement is raised at the latest when its rows are read; see ``Transaction``.
+    """
 
     def __init__(self, cursor: Any) -> None:  # noqa: ANN401 - a DBAPI cursor
         self._cursor = cursor
@@ -42,16 +56,32 @@ class Rows:
             raise LookupError("the statement returned no row")
         return row
 
+    def all(self) -> list[Row]:
+        """Every row."""
+        rows: list[Row] = self._cursor.fetchall()
+        return rows
+
     def scalars(self) -> Iterator[Any]:
         """The first column."""
-        return (row[0] for row in self._cursor.fetchall())
+        return (row[0] for row in self.all())
 
     def __iter__(self) -> Iterator[Row]:
-        return iter(self._cursor.fetchall())
+        return iter(self.all())
+
+    def later(self, read: Callable[[Rows], T]) -> Later[T]:
+        """What ``read`` makes of these rows, which is not waited for: more statements may be sent before it is got."""
+        value = read(self)
+        return Later(lambda: value)
 
 
 class Transaction:
-    """Runs statements on one connection. For one thread; begun and ended by ``Database``."""
+    """Runs statements on one connection, in their order. For one thread; begun and ended by ``Database``.
+
+    Where the server is far a statement is sent and not waited for. So its error (a DBAPI error; DatabaseUnavailable
+    outside of the block) is raised by itself, or by anything later: a statement, rows that are read, the end of the
+    block. What follows the statement has no effect then, whatever the block does. Nobody may catch the error inside
+    of the block and go on.
+    """
 
     def __init__(self, connection: Any, dialect: Dialect) -> None:  # noqa: ANN401 - a DBAPI connection
         self._cursor = connection.cursor()
@@ -72,6 +102,17 @@ class Transaction:
     def run(self, sql: str) -> None:
         """Run a command of the dialect, without values."""
         self._cursor.execute(sql)
+
+    def commit(self) -> None:
+        """Make it last; nothing is under way any more. Raises what any of its statements still has to raise."""
+        self.run("COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo it; nothing is under way any more. Raises a DBAPI error when the connection is of no more use."""
+        self.run("ROLLBACK")
+
+    def settle(self) -> None:
+        """Wait until every statement has run. Raises what any of them still has to raise."""
 
     def close(self) -> None:
         """Free the cursor."""

@@ -55,7 +55,10 @@ class Change:
 
     def allot(self, connection: Transaction, repository: RepositoryRow, now: float) -> Allotted:
         """Allot the number and keep the change as pending, in the caller's transaction."""
-        row = repository_rows.allot(connection, repository.id)
+        return self.keep(connection, repository_rows.allot(connection, repository.id), now)
+
+    def keep(self, connection: Transaction, row: RepositoryRow, now: float) -> Allotted:
+        """Keep the change as pending under the number that ``row`` was allotted in the same transaction."""
         record = Record(
             sequence=row.sequence,
             time=datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),

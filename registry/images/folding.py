@@ -116,8 +116,9 @@ class Folding:
         with self._lock:
             newest = self._newest.pop(name, 0)
         with self._stores.database.read() as connection:
-            row = repository_rows.find(connection, name)
-            changes = change_rows.of_repository(connection, row.id) if row else []
+            found = repository_rows.find_later(connection, name)
+            changes = change_rows.of_name_later(connection, name).get()
+            row = found.get()
         if newest > (row.sequence if row is not None else 0):
             log.warning("the database has lost what was recorded; storage is read again", repository=name)
             self._reconciliation.reconcile(name)
@@ -231,7 +232,7 @@ class Folding:
     def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str) -> None:
         done = [(row.id, change.sequence) for change in changes]
         with self._stores.database.write() as connection:
-            repository_rows.lock(connection, row.id)
+            repository_rows.lock_later(connection, row.id)
             change_rows.mark_recorded(connection, done)
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
             repository_rows.set_folded(connection, row.id, folded=changes[-1].sequence, signature=signature)

@@ -25,11 +25,12 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from registry.database.manifests import ManifestRow, ReferrerRow
+    from registry.database.blobs import Found, MemberRow
+    from registry.database.manifests import ManifestRow, ReferrerRow, TagRow
     from registry.database.repositories import RepositoryRow
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Transaction
     from registry.images.folding import Folding
-    from registry.images.publication import Publication
+    from registry.images.publication import Publication, Write
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
     from registry.storage.driver import ObjectStat
@@ -46,6 +47,18 @@ class FoundManifest(NamedTuple):
     """Where the bytes are on storage."""
     version: int
     """Of the repository, read with the row."""
+
+
+class _Asked(NamedTuple):
+    """What a push must know of a repository that it has locked."""
+
+    members: Later[dict[str, MemberRow]]
+    """Of what the manifest names."""
+    children: dict[Digest, Later[ManifestRow | None]]
+    """The manifests that it names."""
+    tags: Later[list[TagRow]]
+    """Those that it is to have, as they are."""
+    allotted: Later[RepositoryRow | None]
 
 
 class PutManifest(NamedTuple):
@@ -131,21 +144,23 @@ class Manifests:
         if digest is not None and digest != actual:
             raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
         manifest = parse_manifest(body, content_type)
-        repository = self._repositories.touch(name)
-        self._check_references(repository, manifest)  # before anything is written; again when it is committed
-        if repository is None:
-            repository = self._repositories.ensure(name)
+        repository, found = self._check_references(name, manifest, actual)
         allotted: list[Allotted] = []
 
         def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
             return self._stores.driver.write(key, body)
 
-        def commit(connection: Transaction, current: RepositoryRow, blob_id: int) -> None:
+        def commit(connection: Transaction) -> Write:
             change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
-            allotted[:] = [self._commit(connection, current, blob_id, manifest, change)]
-            self._bytes.note(connection, blob_id, body)
+            asked = self._ask(connection, repository, manifest, change)
 
-        self._publication.publish(repository, actual, len(body), put, commit, decides=True)
+            def write(blob_id: int) -> None:
+                allotted[:] = [self._write(connection, blob_id, manifest, change, asked)]
+                self._bytes.note(connection, blob_id, body)
+
+            return write
+
+        self._publication.publish(repository, actual, len(body), put, commit, found=found, decides=True)
         self._folding.record(allotted[0])
         return PutManifest(actual, manifest.subject.digest if manifest.subject else None)
 
@@ -201,25 +216,34 @@ class Manifests:
         if stat.size != manifest.size:
             raise ManifestUnknown("the bytes of the manifest are damaged on storage; push it again")
 
-    def _commit(
-        self, connection: Transaction, repository: RepositoryRow, blob_id: int, manifest: Manifest, change: Change
+    def _ask(self, connection: Transaction, repository: RepositoryRow, manifest: Manifest, change: Change) -> _Asked:
+        """The repository is locked. Nothing is waited for."""
+        return _Asked(
+            blob_rows.members_later(connection, repository.id, _references(manifest)),
+            {
+                child.digest: manifest_rows.by_digest_later(connection, repository.id, child.digest)
+                for child in manifest.children()
+            },
+            manifest_rows.tags_named_later(connection, repository.id, list(change.tags)),
+            repository_rows.allot_later(connection, repository.id),
+        )
+
+    def _write(
+        self, connection: Transaction, blob_id: int, manifest: Manifest, change: Change, asked: _Asked
     ) -> Allotted:
+        """Raises ManifestBlobUnknown."""
         now = self._stores.clock()
-        members = blob_rows.members(connection, repository.id, _references(manifest))
-        present = {digest: row for digest, row in members.items() if row.state == blob_rows.PRESENT}
-        self._check_members(present, manifest)
-        for child in manifest.children():
-            if child.digest in present and manifest_rows.by_digest(connection, repository.id, child.digest) is None:
-                self._refuse_missing([child.digest], accept=self._stores.rules.accept_missing_manifests)
+        members = {digest: row for digest, row in asked.members.get().items() if row.state == blob_rows.PRESENT}
+        self._check_members(members, manifest)
+        for child, row in asked.children.items():
+            if child in members and row.get() is None:
+                self._refuse_missing([child], accept=self._stores.rules.accept_missing_manifests)
+        change.old.update({tag.name: tag.digest for tag in asked.tags.get()})
+        repository = present(asked.allotted.get())
         rows.note(connection, repository.id, blob_id, manifest, now=now)
-        old = {tag.name: tag.digest for tag in manifest_rows.tags_named(connection, repository.id, list(change.tags))}
-        change.old.update(old)
-        allotted = change.allot(connection, repository, now)
         for tag in change.tags:
-            manifest_rows.put_tag(
-                connection, repository.id, tag, blob_id, sequence=allotted.repository.sequence, now=now
-            )
-        return allotted
+            manifest_rows.put_tag(connection, repository.id, tag, blob_id, sequence=repository.sequence, now=now)
+        return change.keep(connection, repository, now)
 
     def _check_members(self, members: dict[str, blob_rows.MemberRow], manifest: Manifest) -> None:
         rules = self._stores.rules
@@ -228,14 +252,18 @@ class Manifests:
         children = [child.digest for child in manifest.children() if child.digest not in members]
         self._refuse_missing(children, accept=rules.accept_missing_manifests)
 
-    def _check_references(self, repository: RepositoryRow | None, manifest: Manifest) -> None:
+    def _check_references(self, name: str, manifest: Manifest, digest: Digest) -> tuple[RepositoryRow, Found | None]:
+        """Before anything is written; again when it is committed. Also looks at what ``publish`` begins with."""
+        repository = self._repositories.touch(name)
         if repository is None:
             self._check_members({}, manifest)
-            return
+            return self._repositories.ensure(name), None
         with self._stores.database.look() as connection:
-            members = blob_rows.members(connection, repository.id, _references(manifest))
-        self._check_members(members, manifest)
+            members = blob_rows.members_later(connection, repository.id, _references(manifest))
+            found = self._publication.look_later(connection, name, digest)
+            self._check_members(members.get(), manifest)
         self._check_on_storage(repository, manifest)
+        return repository, found.get()
 
     def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
         """Where a look is cheap, references must exist in truth and not only in rows (I2, I6)."""

@@ -18,9 +18,9 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.database.blobs import BlobRow, LocationRow
+    from registry.database.blobs import BlobRow, Found, LocationRow
     from registry.database.repositories import RepositoryRow
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Transaction
     from registry.images.removal import Removal
     from registry.images.stores import Stores
     from registry.oci.digest import Digest
@@ -36,8 +36,10 @@ if TYPE_CHECKING:
             """Raises StorageError."""
             ...
 
-    Commit = Callable[[Transaction, RepositoryRow, int], None]
-    """More rows of the same transaction, given the repository and the blob's id."""
+    Write = Callable[[int], None]
+    """Writes more rows, given the blob's id; raises what makes the whole undone."""
+    Commit = Callable[[Transaction], Write]
+    """More rows of the same transaction: asks for what they depend on, and waits for nothing."""
 
 ATTEMPTS = 200
 """How often a publisher may lose against deleters before it gives up with 503."""
@@ -45,6 +47,10 @@ POLL = 0.05
 """Seconds between two looks at a deletion in progress."""
 SOURCES = 3
 """Places to try as the source of a link before the bytes that were uploaded are used."""
+
+
+class _Overtaken(Exception):
+    """A deleter came between the look and the rows; nothing was written."""
 
 
 class Publication:
@@ -62,13 +68,14 @@ class Publication:
         put: Put,
         commit: Commit | None = None,
         *,
+        found: Found | None = None,
         is_verified: bool = True,
         decides: bool = False,
     ) -> None:
         """Make ``digest`` a member of ``repository``.
 
         The bytes are durable first; then blob, location, membership and lease are written in one transaction, together
-        with what ``commit`` adds.
+        with what ``commit`` adds. ``found`` is what ``look_later`` has just said.
         ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none. Unless
         ``is_verified`` nobody has hashed what it puts. ``decides``: what ``commit`` does depends on rows of the
         repository, which nobody else may change then.
@@ -76,41 +83,50 @@ class Publication:
         """
         key = self._stores.layout.blob(repository.name, digest)
         for _ in range(ATTEMPTS):
-            before, there, others = self._look(digest, key)
+            before, there = found or self._look(repository.name, digest)
+            found = None
             if self._removal.in_progress(before, there):
                 time.sleep(POLL)
                 continue
-            stat, own = self._place(key, size, put, before, there, others)
-            older = self._commit(
-                repository, digest, key, stat, before, commit, is_verified=is_verified, decides=decides
-            )
-            if older is None:
+            stat, own = self._place(key, size, put, before, there)
+            try:
+                older = self._commit(
+                    repository, digest, key, stat, before, commit, is_verified=is_verified, decides=decides
+                )
+            except _Overtaken:
                 continue
             if own:
                 self._converge(older, key)
             return
         raise Unavailable(headers={"Retry-After": "1"})
 
-    def _look(self, digest: Digest, key: str) -> tuple[BlobRow | None, LocationRow | None, list[LocationRow]]:
-        store = self._stores.driver.name
+    def look_later(self, connection: Transaction, repository: str, digest: Digest) -> Later[Found]:
+        """What ``publish`` begins with, for who has to look at more: however old it is, nothing wrong comes of it."""
+        key = self._stores.layout.blob(repository, digest)
+        return blob_rows.at_later(connection, digest, store=self._stores.driver.name, key=key)
+
+    def _look(self, repository: str, digest: Digest) -> Found:
         with self._stores.database.look() as connection:
-            blob, there = blob_rows.at(connection, digest, store=store, key=key)
-        others: list[LocationRow] = []
-        if blob is not None and self._shares:
-            with self._stores.database.look() as connection:
-                others = blob_rows.locations(connection, blob.id, store)
-        return blob, there, [other for other in others if other.key != key]
+            return self.look_later(connection, repository, digest).get()
+
+    def _others(self, blob: BlobRow, key: str) -> list[LocationRow]:
+        """Other places with the same bytes."""
+        if not self._shares:
+            return []
+        with self._stores.database.look() as connection:
+            places = blob_rows.locations(connection, blob.id, self._stores.driver.name)
+        return [place for place in places if place.key != key]
 
     @property
     def _shares(self) -> bool:
         return self._stores.rules.dedupe and self._stores.driver.capabilities.links
 
     def _place(
-        self, key: str, size: int, put: Put, blob: BlobRow | None, there: LocationRow | None, others: list[LocationRow]
+        self, key: str, size: int, put: Put, blob: BlobRow | None, there: LocationRow | None
     ) -> tuple[ObjectStat, bool]:
         """Get the bytes to ``key``. The flag: they are of an inode of our own."""
         driver = self._stores.driver
-        healthy = blob is not None and blob.state == blob_rows.PRESENT
+        healthy = blob if blob is not None and blob.state == blob_rows.PRESENT else None
         if healthy and there is not None and there.verified_at is not None:
             try:
                 stat = driver.stat(key)
@@ -119,7 +135,7 @@ class Publication:
             else:
                 if stat.size == size and stat.signature == there.signature:
                     return stat, False
-        for other in others[:SOURCES] if healthy else ():
+        for other in self._others(healthy, key)[:SOURCES] if healthy else ():
             if other.verified_at is None or other.size != size:
                 continue
             try:
@@ -141,23 +157,24 @@ class Publication:
         *,
         is_verified: bool,
         decides: bool,
-    ) -> list[LocationRow] | None:
-        """Write the rows. Returns the places that had these bytes before ``key`` did.
+    ) -> list[LocationRow]:
+        """Write the rows. Returns the places that had these bytes before ``key`` did. Raises _Overtaken.
 
-        None: a deleter came between, do it again.
+        What does not depend on what is found is sent before that is read: where nothing comes between, the whole waits
+        for the server once, and once more for the commit.
         """
         stores = self._stores
         store, now = stores.driver.name, stores.clock()
         with stores.database.write() as connection:
-            take = repository_rows.lock if decides else repository_rows.hold
-            current = present(take(connection, repository.id))
-            row, there = blob_rows.lock_at(connection, digest, store=store, key=key)
-            if row is not None:
-                moved = row.generation != (before.generation if before is not None else 0)
-                if moved or self._removal.in_progress(row, there):
-                    return None
-            until = now + stores.rules.lease
-            blob_id = blob_rows.put(connection, digest, size=stat.size, leased_until=until)
+            take = repository_rows.lock_later if decides else repository_rows.hold_later
+            current = take(connection, repository.id)
+            locked = blob_rows.lock_at_later(connection, digest, store=store, key=key)
+            put = blob_rows.put_later(connection, digest, size=stat.size, leased_until=now + stores.rules.lease)
+            write = commit(connection) if commit is not None else None
+            present(current.get())
+            row, there = locked.get()
+            self._require_unmoved(before, row, there)
+            blob_id = put.get()
             verified_at = now if is_verified else (there.verified_at if there is not None else None)
             blob_rows.put_location(
                 connection,
@@ -169,12 +186,20 @@ class Publication:
                 verified_at=verified_at,
             )
             blob_rows.join(connection, repository.id, blob_id, now=now)
-            if commit is not None:
-                commit(connection, current, blob_id)
+            if write is not None:
+                write(blob_id)
             if not self._shares or (row is None and stores.database.serial_writes):
                 return []
             places = blob_rows.locations(connection, blob_id, store)
             return [place for place in takewhile(lambda place: place.key != key, places) if place.verified_at]
+
+    def _require_unmoved(self, before: BlobRow | None, row: BlobRow | None, there: LocationRow | None) -> None:
+        """Raises _Overtaken."""
+        if row is None:
+            return
+        moved = row.generation != (before.generation if before is not None else 0)
+        if moved or self._removal.in_progress(row, there):
+            raise _Overtaken
 
     def _converge(self, older: list[LocationRow], key: str) -> None:
         """Two publishers of one digest met: the later one gives its inode up for that of the earlier."""

@@ -57,12 +57,12 @@ class Repositories:
         self._lock = threading.Lock()
         self._began = stores.clock()
 
-    def touch(self, name: str) -> RepositoryRow | None:
-        """The repository, reconciled with storage; None when it does not exist.
+    def touch(self, name: str, row: RepositoryRow | None = None) -> RepositoryRow | None:
+        """The repository, reconciled with storage; None when it does not exist. ``row``, if it was just read, is that.
 
         Raises Unavailable when storage cannot tell (never a 404 for what may exist).
         """
-        row = self._find(name)
+        row = row or self._find(name)
         if self._is_fresh(name, row):
             return row
         with self._stores.index_locks.hold(name):
@@ -87,9 +87,9 @@ class Repositories:
             raise NameUnknown(f"there is no repository {name}")
         return row
 
-    def ensure(self, name: str) -> RepositoryRow:
-        """The repository, made when it is absent: a valid, empty image layout on storage, then its row."""
-        row = self.touch(name)
+    def ensure(self, name: str, row: RepositoryRow | None = None) -> RepositoryRow:
+        """As ``touch``; made when it is absent: a valid, empty image layout on storage, then its row."""
+        row = self.touch(name, row)
         if row is not None:
             return row
         with self._stores.index_locks.hold(name):

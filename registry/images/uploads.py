@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import uuid
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import structlog
 
+from registry.database import repositories as repository_rows
 from registry.database import sessions as session_rows
 from registry.images.running_hashes import RunningHashes
 from registry.images.verification import hash_reader
@@ -38,10 +39,11 @@ from registry.storage.errors import (
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+    from registry.database.blobs import Found
     from registry.database.repositories import RepositoryRow
     from registry.database.sessions import SessionRow
     from registry.database.transaction import Transaction
-    from registry.images.publication import Publication
+    from registry.images.publication import Publication, Write
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
     from registry.storage.driver import ObjectStat, UploadWriter
@@ -55,6 +57,13 @@ LOOK_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
+class _Ahead(NamedTuple):
+    """What ``finish`` looks at first, where it was looked at with the session."""
+
+    repository: RepositoryRow | None
+    blob: Found
+
+
 class Addition:
     """The exclusive right to add bytes to one session. For one thread at a time; close it, it is a context manager.
 
@@ -62,7 +71,13 @@ class Addition:
     """
 
     def __init__(
-        self, stores: Stores, hashes: RunningHashes, row: SessionRow, writer: UploadWriter, digest: Digest | None
+        self,
+        stores: Stores,
+        hashes: RunningHashes,
+        row: SessionRow,
+        writer: UploadWriter,
+        digest: Digest | None,
+        ahead: _Ahead | None = None,
     ) -> None:
         """Goes on where ``row`` ends; ``digest`` of the whole, where it is known. Raises UploadOffsetMismatch."""
         self._stores = stores
@@ -72,6 +87,8 @@ class Addition:
         self._algorithm = digest.algorithm if digest is not None and not row.offset else row.algorithm
         self._hasher = self._running_hash()
         self._added = 0
+        self.ahead = ahead
+        """None unless the upload is finished at once."""
         self._looked = monotonic()
         # Where the store gathers bytes at their key, nobody can read them again to hash them.
         gathered = digest is not None and self._hasher is not None and digest.algorithm == self._algorithm
@@ -153,7 +170,7 @@ class Addition:
                 tail=state.tail,
                 now=self._stores.clock(),
             )
-        if not advanced:
+        if not advanced.get():
             raise self._overtaken()
         self._row = self._row._replace(offset=offset, digest=digest, note=state.note, tail=state.tail)
         self._added = 0
@@ -230,15 +247,15 @@ class Uploads:
     def find(self, name: str, upload_id: str) -> SessionRow:
         """The session. Raises BlobUploadUnknown, also for a session of another repository."""
         with self._stores.database.look() as connection:
-            row = session_rows.find(connection, upload_id)
-        if row is None or row.repository != name:
-            raise BlobUploadUnknown
-        return row
+            return _of_repository(session_rows.find(connection, upload_id), name)
 
-    def add(self, name: str, upload_id: str, start: int | None, digest: Digest | None = None) -> Addition:
+    def add(
+        self, name: str, upload_id: str, start: int | None, digest: Digest | None = None, *, at_once: bool = False
+    ) -> Addition:
         """Take the right to add bytes, at ``start`` when the client says where it is.
 
         ``digest`` of the whole, where the client has said it already: a store may then gather the bytes in their place.
+        ``at_once``: all bytes are here, and ``finish`` follows.
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
         try:
@@ -248,17 +265,28 @@ class Uploads:
         except UploadBusy as error:
             raise BlobUploadBusy(headers={"Retry-After": "1"}) from error
         try:
-            row = self.find(name, upload_id)  # under the right: this offset is the last
+            row, ahead = self._look(name, upload_id, digest if at_once else None)  # under the right: it is the last
             if start == 0 and row.offset == 1:
                 row = self._begin_again(row)
             _check_start(row, start)
-            return Addition(self._stores, self._hashes, row, writer, digest)
+            return Addition(self._stores, self._hashes, row, writer, digest, ahead)
         except (UploadOffsetMismatch, PathNotFound) as error:
             writer.close()
             raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error
         except BaseException:
             writer.close()
             raise
+
+    def _look(self, name: str, upload_id: str, digest: Digest | None) -> tuple[SessionRow, _Ahead | None]:
+        """As ``find``; with ``digest`` also what is looked at when it is published."""
+        if digest is None:
+            return self.find(name, upload_id), None
+        with self._stores.database.look() as connection:
+            session = session_rows.find_later(connection, upload_id)
+            repository = repository_rows.find_later(connection, name)
+            blob = self._publication.look_later(connection, name, digest)
+            row = _of_repository(session.get(), name)
+        return row, _Ahead(repository.get(), blob.get())
 
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
@@ -287,13 +315,21 @@ class Uploads:
             addition.forget()
             self._end(row)
             raise DigestInvalid(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
-        repository = self._repositories.ensure(row.repository)
+        ahead = addition.ahead
+        repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
 
-        def end_session(connection: Transaction, _repository: RepositoryRow, _blob_id: int) -> None:
-            session_rows.remove(connection, row.id)
+        def end_session(connection: Transaction) -> Write:
+            return lambda _blob_id: session_rows.remove(connection, row.id)
 
         try:
-            self._publication.publish(repository, digest, addition.offset, addition.publish, end_session)
+            self._publication.publish(
+                repository,
+                digest,
+                addition.offset,
+                addition.publish,
+                end_session,
+                found=ahead.blob if ahead is not None else None,
+            )
         except BaseException:
             addition.commit()  # the client may close again, without sending them once more
             raise
@@ -359,6 +395,13 @@ class Uploads:
 
 def _state(row: SessionRow) -> UploadState:
     return UploadState(row.note, row.tail or b"")
+
+
+def _of_repository(row: SessionRow | None, name: str) -> SessionRow:
+    """Raises BlobUploadUnknown."""
+    if row is None or row.repository != name:
+        raise BlobUploadUnknown
+    return row
 
 
 def _check_start(row: SessionRow, start: int | None) -> None:

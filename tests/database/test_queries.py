@@ -199,15 +199,16 @@ def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
             "u1", "team/app", 0, "sha256", digest(0), "", None
         )
         assert sessions.find(connection, "u2") is None
-        assert sessions.advance(connection, "u1", before=0, offset=1 << 40, **moved)
-        assert not sessions.advance(connection, "u1", before=0, offset=1, **moved)
+        assert sessions.advance(connection, "u1", before=0, offset=1 << 40, **moved).get()
+        assert not sessions.advance(connection, "u1", before=0, offset=1, **moved).get()
         after = sessions.SessionRow("u1", "team/app", 1 << 40, "sha256", None, "%s :x", b"\0tail")
         assert sessions.find(connection, "u1") == after
         assert sessions.expired(connection, before=NOW + 1) == []
         assert [row.id for row in sessions.expired(connection, before=NOW + 2)] == ["u1"]
         assert sessions.count(connection) == 1
-        assert sessions.remove(connection, "u1")
-        assert not sessions.remove(connection, "u1")
+        sessions.remove(connection, "u1")
+        assert sessions.find(connection, "u1") is None
+        sessions.remove(connection, "u1")
 
 
 def test_a_lease_has_one_holder_until_its_deadline(database: Database) -> None:

@@ -62,7 +62,7 @@ def test_postgresql_is_asked_once_for_a_look_and_no_more_than_begins_and_ends_fo
     asked = Statement("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
     with database.look() as connection:
         assert connection.execute(asked, {}).one() == ("read committed", "off")
-        assert connection._server.transaction_status == pq.TransactionStatus.IDLE  # type: ignore[attr-defined]
+        assert connection._pipeline._server.transaction_status == pq.TransactionStatus.IDLE  # type: ignore[attr-defined]
     with database.read() as connection:
         assert connection.execute(asked, {}).one() == ("repeatable read", "on")
     with database.write() as connection:
@@ -148,7 +148,10 @@ def test_text_with_percent_signs_and_colons_is_kept(database: Database) -> None:
         pytest.param(lambda connection, repository, _blob: repositories.lock(connection, repository), id="repository"),
         pytest.param(lambda connection, _repository, _blob: blobs.lock(connection, DIGEST), id="blob"),
         pytest.param(
-            lambda connection, _repository, _blob: blobs.lock_at(connection, DIGEST, store="local", key="k"), id="place"
+            lambda connection, _repository, _blob: blobs.lock_at_later(
+                connection, DIGEST, store="local", key="k"
+            ).get(),
+            id="place",
         ),
     ],
 )
