@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.rows import Comparison, Limit, Ratio, Row
-from benchmarks.s3.servers import PEERS, THREE_WORKERS, TWO_WORKERS
-from benchmarks.servers import OURS
+from benchmarks.s3.servers import ASKING, PEERS, THREE_WORKERS, TWO_WORKERS
+from benchmarks.servers import OURS, ZOT
 
 
 def _row(
@@ -24,6 +24,16 @@ S3_ROWS: tuple[Row, ...] = (
     _row("manifest-tag", "GET manifest by tag", "/s", "manifest by tag", 5.0),
     _row("manifest-digest", "GET manifest by digest", "/s", "manifest by digest", 5.0),
     _row("head-blob", "HEAD blob", "/s", "head blob", 5.0),
+    Comparison(
+        "head-blob-asked",
+        "HEAD blob, of registries that ask the store",
+        "/s",
+        "head blob",
+        (Ratio(5.0, (ASKING, ZOT)),),
+        None,
+        OURS,
+        (ASKING, ZOT),
+    ),
     _row("tags-list", "tags/list of 200", "/s", "tags list", 5.0),
     _row("get-blob", "GET 4 KiB blob", "/s", "get blob", 2.0),
     _row("push-one", "push of a 1 GiB blob", "MB/s", "push one", 1.5),

@@ -8,7 +8,9 @@ from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, OURS, SERVERS, ZOT
 
 TWO_WORKERS = "ours-two-workers"
 THREE_WORKERS = "ours-three-workers"
-PEERS = (DOCKER_REGISTRY, DISTRIBUTION, ZOT)
+ASKING = "distribution-asking"
+"""distribution without its memory of blobs, in which a process finds what others have deleted long ago."""
+PEERS = (DOCKER_REGISTRY, DISTRIBUTION, ASKING, ZOT)
 
 _OURS = """\
 {"http": {"host": "127.0.0.1", "port": $port, "workers": $workers},
@@ -40,6 +42,9 @@ _ZOT = """\
 """
 
 
+_WITH_MEMORY = "  cache: {blobdescriptor: inmemory}\n"
+
+
 def _over_s3(name: str, config: str) -> Server:
     # The client in docker-registry does not start where the environment names certificates, which nothing here needs.
     environment = (*SERVERS[name].environment, ("AWS_CA_BUNDLE", ""))
@@ -58,6 +63,7 @@ S3_SERVERS: dict[str, Server] = {
         _ours(THREE_WORKERS, 3),
         _over_s3(DOCKER_REGISTRY, _DISTRIBUTION),
         _over_s3(DISTRIBUTION, _DISTRIBUTION),
+        dataclasses.replace(_over_s3(DISTRIBUTION, _DISTRIBUTION.replace(_WITH_MEMORY, "")), name=ASKING),
         _over_s3(ZOT, _ZOT),
     )
 }
