@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from registry.oci.ranges import ByteRange
-from registry.storage.driver import CHUNK_SIZE
+from registry.storage.driver import CHUNK_SIZE, FillingReader
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -61,7 +61,7 @@ class BlobResponse(Response):
                 return
             sender, length = offered(), self._part.length
             if descriptor is None:
-                sent = await sender.pass_on(self._edge.transfer, self._reader.read, length)
+                sent = await sender.pass_on(self._edge.transfer, _filling(self._reader), length)
             else:
                 sent = await sender.send(self._edge.transfer, descriptor, self._part.start, length)
             scope[SENT] = sent
@@ -113,6 +113,19 @@ class MultipartResponse(Response):
             finally:
                 await self._edge.run(reader.close)
         await send({"type": "http.response.body", "body": self._end, "more_body": False})
+
+
+def _filling(reader: ObjectReader) -> Callable[[memoryview], int]:
+    """What puts the next bytes of a reader into a buffer."""
+    if isinstance(reader, FillingReader):
+        return reader.read_into
+
+    def fill(buffer: memoryview) -> int:
+        data = reader.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    return fill
 
 
 async def send_object(edge: Edge, reader: ObjectReader, length: int, send: Send, *, more: bool) -> None:

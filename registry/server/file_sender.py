@@ -42,8 +42,10 @@ class FileSender:
             run, lambda socket, sent: _send_for_a_while(socket, descriptor, offset + sent, length - sent), length
         )
 
-    async def pass_on(self, run: Callable[..., Awaitable[_Step]], read: Callable[[int], bytes], length: int) -> int:
-        """As ``send``, of bytes that ``read`` gives in their order; what it raises ends it."""
+    async def pass_on(
+        self, run: Callable[..., Awaitable[_Step]], read: Callable[[memoryview], int], length: int
+    ) -> int:
+        """As ``send``, of bytes that ``read`` puts into a buffer in their order; what it raises ends it."""
         stream = _Stream(read, length)
         return await self._send(run, lambda socket, _: _pass_on_for_a_while(socket, stream), length)
 
@@ -94,18 +96,23 @@ class _Step:
 class _Stream:
     """What is still to be passed on."""
 
-    def __init__(self, read: Callable[[int], bytes], length: int) -> None:
+    def __init__(self, read: Callable[[memoryview], int], length: int) -> None:
         self._read = read
         self._left = length
         self.rest = memoryview(b"")
         """Read, and not taken by the client yet."""
 
-    def fill(self) -> bool:
-        """Have a rest. False: there is no more."""
+    def fill(self, buffer: memoryview) -> bool:
+        """Have a rest, in the buffer unless there is one. False: there is no more."""
         if not self.rest:
-            self.rest = memoryview(self._read(min(STEP, self._left)) if self._left else b"")
-            self._left -= len(self.rest)
+            count = self._read(buffer[: self._left]) if self._left else 0
+            self.rest = buffer[:count]
+            self._left -= count
         return bool(self.rest)
+
+    def buffer(self) -> memoryview:
+        """One for the next bytes. None is held while nothing is on its way."""
+        return memoryview(bytearray(min(STEP, self._left)))
 
 
 def _pass_on_for_a_while(socket: int, stream: _Stream) -> _Step:
@@ -113,8 +120,9 @@ def _pass_on_for_a_while(socket: int, stream: _Stream) -> _Step:
     until = monotonic() + SLICE_SECONDS
     room = select.poll()
     room.register(socket, select.POLLOUT)
+    buffer = stream.buffer()
     while monotonic() < until:
-        if not stream.fill():
+        if not stream.fill(buffer):
             step.is_end = True
             break
         written = _write(socket, stream.rest, room, step)

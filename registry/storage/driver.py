@@ -129,6 +129,15 @@ class ObjectReader(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+@runtime_checkable
+class FillingReader(Protocol):
+    """What an ObjectReader may do as well."""
+
+    def read_into(self, buffer: memoryview) -> int:
+        """As ``read``, into a buffer, which is filled unless the range or a connection ends; 0 at its end."""
+        ...
+
+
 class UploadWriter(Protocol):
     """The exclusive right to one upload. Not shared between threads. Close it; it is a context manager.
 

@@ -22,10 +22,11 @@ from urllib3.exceptions import HTTPError
 from registry.storage.errors import StorageFull, StorageUnavailable, StoreRefused, Throttled
 from registry.storage.gcs_answers import document_of, meaning
 from registry.storage.gcs_credentials import GcsCredentials
+from registry.storage.part_slices import slices
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse
 
@@ -37,8 +38,6 @@ T = TypeVar("T")
 GOOGLE = "https://storage.googleapis.com"
 DEADLINE = 60.0
 """Seconds after which a request is not repeated any more."""
-_SLICE = 256 << 10
-"""Bytes that are handed to a connection at once, within the timeout of a connection."""
 
 
 class Call(NamedTuple):
@@ -139,8 +138,8 @@ class GcsBucket:
         if call.body:
             headers["content-length"] = str(sum(map(len, call.body)))
         query = f"?{urlencode(call.query)}" if call.query else ""
-        with closing(_slices(call.body)) as slices:
-            body: Any = slices if call.body else None  # urllib3 asks for bytes, and takes views
+        with closing(slices(call.body)) as parts:
+            body: Any = parts if call.body else None  # urllib3 asks for bytes, and takes views
             try:
                 with waiting:
                     return self._pool.urlopen(
@@ -162,17 +161,6 @@ class GcsBucket:
             return answer.data
         except (HTTPError, HTTPException, OSError) as error:
             raise StorageUnavailable(key, f"{answer.status}, and {error}") from error
-
-
-def _slices(pieces: Sequence[bytes | bytearray]) -> Generator[bytes | memoryview]:
-    """What is handed to the connection at once. Closed, it keeps no hold of the pieces, whoever has a slice still."""
-    if sum(map(len, pieces)) <= _SLICE:
-        yield b"".join(pieces)
-        return
-    for piece in pieces:
-        for begin in range(0, len(piece), _SLICE):
-            with memoryview(piece) as view, view[begin : begin + _SLICE] as part:
-                yield part
 
 
 def _pool(settings: GcsSettings, endpoint: str) -> PoolManager:

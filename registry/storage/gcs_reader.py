@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from http.client import HTTPException
 from typing import TYPE_CHECKING
-
-from urllib3.exceptions import HTTPError
 
 from registry.storage.errors import PathNotFound, StorageUnavailable
 from registry.storage.gcs_answers import InvalidRange
@@ -22,15 +19,12 @@ if TYPE_CHECKING:
 class GcsReader(ResumingReader):
     """See ResumingReader. The version is a generation."""
 
-    broken = (HTTPError, HTTPException, OSError)
-
     def __init__(
-        self, bucket: GcsBucket, key: str, stat: ObjectStat, body: BaseHTTPResponse | None, start: int, end: int
+        self, bucket: GcsBucket, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int
     ) -> None:
         """See ResumingReader."""
-        super().__init__(key, stat, body, start, end)
+        super().__init__(key, stat, answer, start, end)
         self._bucket = bucket
-        self._answer = body
 
     @staticmethod
     def call(bucket: GcsBucket, key: str, start: int, end: int | None, generation: str = "") -> Call:
@@ -41,17 +35,9 @@ class GcsReader(ResumingReader):
             headers["range"] = f"bytes={start}-" if end is None else f"bytes={start}-{end - 1}"
         return Call("objects.get", "GET", bucket.object(key), query, headers, streams=True)
 
-    def close(self) -> None:
-        """See ObjectReader."""
-        super().close()
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.release_conn()
-
     def _continue(self) -> BaseHTTPResponse:
         call = self.call(self._bucket, self._key, self._position, self._end, self.stat.signature)
         try:
-            self._answer = self._bucket.send(self._key, call)
+            return self._bucket.send(self._key, call)
         except (PathNotFound, InvalidRange) as error:
             raise StorageUnavailable(self._key, "it was replaced or deleted while it was read") from error
-        return self._answer

@@ -13,6 +13,15 @@ OWN_SEGMENTS = frozenset({".uploads", ".locks"})
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 
 
+_SHA256 = re.compile(r"(?:.*/)?sha256/([0-9a-f]{64})")
+
+
+def sha256_of(key: str) -> str | None:
+    """The SHA-256 of a blob's bytes, in hexadecimal digits, where its key says it."""
+    found = _SHA256.fullmatch(key)
+    return found[1] if found is not None else None
+
+
 def check_key(key: str) -> None:
     """Raises ValueError unless ``key`` names an object below the root and nothing else."""
     # Nearly every key passes this line; segments are only looked at where one begins with a dot.

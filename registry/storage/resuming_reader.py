@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Self, TypeVar
 
+from urllib3.exceptions import HTTPError
+
+from registry.storage.answer_body import AnswerBody
 from registry.storage.errors import StorageUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from urllib3 import BaseHTTPResponse
+
     from registry.storage.driver import ObjectStat
+
+T = TypeVar("T")
 
 REOPENED = 3
 """How often a range is continued on a new connection before the reader gives up."""
-
-
-class Body(Protocol):
-    """The bytes of one answer, as a vendor's library gives them."""
-
-    def read(self, amt: int, /) -> bytes:
-        """At most so many more; ``b""`` at the end, also at one that comes too early."""
-        ...
-
-    def close(self) -> None:
-        """Free the connection."""
-        ...
+_BROKEN = (HTTPError, HTTPException, OSError)
+"""What reading raises when a connection breaks."""
 
 
 class ResumingReader(ABC):
     """See ObjectReader. One request, and one more for each connection that breaks; always of one version."""
 
-    broken: ClassVar[tuple[type[Exception], ...]]
-    """What reading raises when a connection breaks."""
-
-    def __init__(self, key: str, stat: ObjectStat, body: Body | None, start: int, end: int) -> None:
-        """``body`` has the bytes from ``start`` to ``end``; None: there are none."""
+    def __init__(self, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int) -> None:
+        """``answer`` has the bytes from ``start`` to ``end``; None: there are none."""
         self.stat = stat
         self._key = key
-        self._body = body
+        self._body = None if answer is None else AnswerBody(answer, end - start)
         self._position = start
         self._end = end
         self._left = REOPENED
 
     @abstractmethod
-    def _continue(self) -> Body:
+    def _continue(self) -> BaseHTTPResponse:
         """The bytes from ``_position`` to ``_end`` of the same version. Raises StorageError."""
 
     def read(self, size: int) -> bytes:
@@ -50,16 +47,18 @@ class ResumingReader(ABC):
         wanted = min(size, self._end - self._position)
         if wanted <= 0 or self._body is None:
             return b""
-        while True:
-            try:
-                data = self._body.read(wanted)
-            except self.broken as error:
-                self._open_again(str(error))
-                continue
-            if data:
-                self._position += len(data)
-                return data
-            self._open_again("the connection ended early")
+        data = self._take(lambda body: body.read(wanted))
+        self._position += len(data)
+        return data
+
+    def read_into(self, buffer: memoryview) -> int:
+        """See FillingReader."""
+        wanted = buffer[: self._end - self._position]
+        if not len(wanted) or self._body is None:
+            return 0
+        count = self._take(lambda body: body.read_into(wanted))
+        self._position += count
+        return count
 
     def fileno(self) -> int | None:
         """See ObjectReader."""
@@ -77,9 +76,20 @@ class ResumingReader(ABC):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _take(self, read: Callable[[AnswerBody], T]) -> T:
+        """Read something, on another connection where one ends before there is any."""
+        while True:
+            reason = "the connection ended early"
+            try:
+                if self._body is not None and (taken := read(self._body)):
+                    return taken
+            except _BROKEN as error:
+                reason = str(error)
+            self._open_again(reason)
+
     def _open_again(self, reason: str) -> None:
         self.close()
         self._left -= 1
         if self._left < 0:
             raise StorageUnavailable(self._key, reason)
-        self._body = self._continue()
+        self._body = AnswerBody(self._continue(), self._end - self._position)

@@ -10,6 +10,7 @@ from registry.storage.errors import AlreadyExists, PreconditionFailed
 from registry.storage.keys import check_key, check_prefix, check_upload_id, is_own
 from registry.storage.part_buffers import PartBuffers
 from registry.storage.s3_bucket import S3Bucket
+from registry.storage.s3_checks import S3Checks
 from registry.storage.s3_multiparts import S3Multiparts
 from registry.storage.s3_objects import S3Objects
 from registry.storage.s3_plan import Plan
@@ -49,7 +50,7 @@ class S3Driver(StorageDriver):
         )
         self._bucket = S3Bucket(settings, root, observe)
         self._objects = S3Objects(self._bucket)
-        self._multiparts = S3Multiparts(self._bucket, self._objects)
+        self._multiparts = S3Multiparts(self._bucket, self._objects, S3Checks(self._bucket, settings.checksums))
         self._buffers = PartBuffers(settings.part_size, spare_parts)
 
     # ---- objects
@@ -73,9 +74,9 @@ class S3Driver(StorageDriver):
         """See StorageDriver."""
         check_key(key)
         if if_absent:
-            return self._objects.put_if(key, data, {"IfNoneMatch": "*"}, AlreadyExists)
+            return self._objects.put_if(key, data, {"if-none-match": "*"}, AlreadyExists)
         if if_signature is not None:
-            return self._objects.put_if(key, data, {"IfMatch": if_signature}, PreconditionFailed)
+            return self._objects.put_if(key, data, {"if-match": if_signature}, PreconditionFailed)
         return self._objects.put(key, data)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
@@ -145,6 +146,7 @@ class S3Driver(StorageDriver):
 
     def close(self) -> None:
         """See StorageDriver."""
+        self._multiparts.close()
         self._bucket.close()
 
 

@@ -4,90 +4,43 @@ from __future__ import annotations
 
 import http
 import logging
+from contextlib import contextmanager
 from functools import partial
+from http.client import HTTPException
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 import boto3
+import botocore.session
 import tenacity
-from botocore import handlers
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
-from registry.storage.errors import (
-    PathNotFound,
-    PreconditionFailed,
-    StorageError,
-    StorageFull,
-    StorageUnavailable,
-    StoreRefused,
-    Throttled,
-)
+from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, StoreRefused, Throttled
+from registry.storage.s3_answers import code_of, meaning, said
+from registry.storage.s3_requests import S3Requests
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from mypy_boto3_s3 import S3Client
+    from urllib3 import BaseHTTPResponse
 
     from registry.config import S3Settings
     from registry.storage.measured import Observe
+    from registry.storage.s3_requests import ObjectRequest
 
 T = TypeVar("T")
 
 logging.getLogger("botocore").setLevel(logging.WARNING)  # where credentials were found is nobody's news
 
-_CODES: dict[str, type[StorageError]] = {
-    **dict.fromkeys(("NoSuchKey", "NotFound", "NoSuchUpload", "InvalidPart"), PathNotFound),
-    **dict.fromkeys(("PreconditionFailed", "ConditionalRequestConflict"), PreconditionFailed),
-    **dict.fromkeys(
-        ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"), Throttled
-    ),
-    **dict.fromkeys(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"), StorageFull),
-    **dict.fromkeys(("RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted"), StorageUnavailable),
-}
-_KEYS = "check storage.s3.access_key_id and storage.s3.secret_access_key, or what the environment says"
-_REFUSALS = {
-    "NoSuchBucket": "there is no such bucket: check storage.s3.bucket, or make it",
-    "InvalidBucketName": "no bucket can have this name: check storage.s3.bucket",
-    "InvalidAccessKeyId": f"the store does not know the access key: {_KEYS}",
-    "XAdminUserNotFound": f"the store does not know the access key: {_KEYS}",
-    "SignatureDoesNotMatch": f"the secret does not belong to the access key: {_KEYS}",
-    "InvalidToken": f"the session token is not valid: {_KEYS}",
-    "ExpiredToken": f"the credentials have expired: {_KEYS}",
-    "AccessDenied": "these credentials may not do that: check the policies of the bucket and of the user",
-    "AllAccessDisabled": "access to the bucket is disabled",
-    "AuthorizationHeaderMalformed": "the bucket is in another region: check storage.s3.region",
-    "IllegalLocationConstraintException": "the bucket is in another region: check storage.s3.region",
-    "PermanentRedirect": "the bucket is in another region: check storage.s3.region and storage.s3.endpoint_url",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong",
-}
-_CREDENTIALS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError)
 DEADLINE = 60.0
 """Seconds after which a request is not repeated any more."""
-
-
-class InvalidRange(StorageError):
-    """The range begins behind the end of the object."""
-
-
-_STATUSES: dict[int, type[StorageError]] = {
-    http.HTTPStatus.NOT_FOUND: PathNotFound,
-    http.HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
-    http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: InvalidRange,
-    http.HTTPStatus.TOO_MANY_REQUESTS: Throttled,
-    http.HTTPStatus.SERVICE_UNAVAILABLE: Throttled,
-    http.HTTPStatus.REQUEST_TIMEOUT: StorageUnavailable,
-    http.HTTPStatus.INSUFFICIENT_STORAGE: StorageFull,
-}
+_FAILURES = (StorageUnavailable, Throttled, StoreRefused, StorageFull)
+"""Every other error answers a question."""
 
 
 class S3Bucket:
@@ -96,9 +49,16 @@ class S3Bucket:
     def __init__(self, settings: S3Settings, root: str, observe: Observe | None = None) -> None:
         self.name = settings.bucket
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
-        self.client = _client(settings, settings.endpoint_url)
+        session = botocore.session.Session()
+        self.client = _client(session, settings, settings.endpoint_url)
         public = settings.redirect_endpoint_url
-        self._signer = self.client if public is None else _client(settings, public)
+        self._signer = self.client if public is None else _client(session, settings, public)
+        self._requests = S3Requests(
+            settings,
+            partial(_presigned, self.client, self.name, seconds=1),
+            _credentials(session, settings),
+            session.get_config_variable("ca_bundle"),
+        )
         self._observe = observe
         self._retry = tenacity.Retrying(
             stop=tenacity.stop_any(tenacity.stop_after_attempt(settings.attempts), tenacity.stop_after_delay(DEADLINE)),
@@ -123,58 +83,77 @@ class S3Bucket:
         """Do one request on the bucket, again where it was throttled or not answered. Raises StorageError."""
         return self._retry(partial(self._request, prefix, method, **parameters))
 
+    def send(self, key: str, request: ObjectRequest) -> BaseHTTPResponse:
+        """The answer to a request for an object, sent again where it was throttled or not answered.
+
+        Raises StorageError, also for an answer that tells of one.
+        """
+        return self._retry(partial(self.send_once, key, request))
+
+    def send_once(self, key: str, request: ObjectRequest) -> BaseHTTPResponse:
+        """The answer to a request for an object. Raises StorageError."""
+        with self._observed(request.operation):
+            answer = self._requests.send(key, self.path(key), request)
+            if answer.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+                raise said(key, answer.status, code_of(_whole(key, answer)))
+            return answer
+
     def presign(self, key: str, seconds: int) -> str:
         """An address to GET an object."""
         try:
-            return self._signer.generate_presigned_url(
-                "get_object", Params={"Bucket": self.name, "Key": self.path(key)}, ExpiresIn=seconds
-            )
+            return _presigned(self._signer, self.name, self.path(key), seconds=seconds)
         except BotoCoreError as error:
             raise meaning(key, error) from error
 
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
+        self._requests.close()
 
     def _request(self, key: str, method: Callable[..., T], /, **parameters: object) -> T:
+        with self._observed(method.__name__):
+            try:
+                with waiting:
+                    return method(Bucket=self.name, **parameters)
+            except (ClientError, BotoCoreError) as error:
+                raise meaning(key, error) from error
+
+    @contextmanager
+    def _observed(self, operation: str) -> Generator[None]:
         begin = perf_counter()
         failed = True
         try:
-            with waiting:
-                answer = method(Bucket=self.name, **parameters)
+            yield
             failed = False
-        except (ClientError, BotoCoreError) as error:
-            said = meaning(key, error)
-            failed = isinstance(said, (StorageUnavailable, Throttled, StoreRefused, StorageFull))
-            raise said from error
+        except StorageError as error:
+            failed = isinstance(error, _FAILURES)
+            raise
         finally:
             if self._observe is not None:
-                self._observe("s3", method.__name__, perf_counter() - begin, failed)
-        return answer
+                self._observe("s3", operation, perf_counter() - begin, failed)
 
 
-def meaning(key: str, error: ClientError | BotoCoreError) -> StorageError:
-    """What an error of the store says."""
-    if isinstance(error, _CREDENTIALS):
-        return StoreRefused(key, f"{error} ({_KEYS})")
-    if not isinstance(error, ClientError):
-        return StorageUnavailable(key, str(error))
-    code = error.response.get("Error", {}).get("Code", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    reason = f"{code} ({status})"
-    if code in _REFUSALS:
-        return StoreRefused(key, f"{_REFUSALS[code]} ({code})")
-    found = _CODES.get(code)
-    if found is None and (not code or code == str(status) or status != http.HTTPStatus.NOT_FOUND):
-        found = _STATUSES.get(status)  # an answer to HEAD has no body, hence no code
-    if found is not None:
-        return found(key, reason)
-    if status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
-        return StoreRefused(key, f"the store refuses the request: {reason}")
-    return StorageUnavailable(key, reason)
+def _whole(key: str, answer: BaseHTTPResponse) -> bytes:
+    """The body of an answer that tells an error."""
+    try:
+        return answer.data
+    except (HTTPError, HTTPException, OSError) as error:
+        raise StorageUnavailable(key, f"{answer.status}, and {error}") from error
 
 
-def _client(settings: S3Settings, endpoint_url: str | None) -> S3Client:
+def _presigned(client: S3Client, bucket: str, path: str, *, seconds: int) -> str:
+    return client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": path}, ExpiresIn=seconds)
+
+
+def _credentials(session: botocore.session.Session, settings: S3Settings) -> Credentials | None:
+    """Those of the settings, else what the session finds; they are renewed by whoever asks them."""
+    secret = settings.secret_access_key
+    if settings.access_key_id is not None and secret is not None:
+        return Credentials(settings.access_key_id, secret.get_secret_value())
+    return session.get_credentials()
+
+
+def _client(session: botocore.session.Session, settings: S3Settings, endpoint_url: str | None) -> S3Client:
     configuration = Config(
         region_name=settings.region,
         signature_version="s3v4",
@@ -182,14 +161,14 @@ def _client(settings: S3Settings, endpoint_url: str | None) -> S3Client:
         read_timeout=settings.read_timeout,
         max_pool_connections=settings.connections,
         retries={"total_max_attempts": 1},  # tenacity repeats, in one place, what may be repeated
-        request_checksum_calculation=settings.checksums,
-        response_checksum_validation=settings.checksums,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
         s3={"addressing_style": settings.addressing_style},
         tcp_keepalive=True,
     )
     secret = settings.secret_access_key
     try:
-        client: S3Client = boto3.session.Session().client(
+        client: S3Client = boto3.session.Session(botocore_session=session).client(
             "s3",
             endpoint_url=endpoint_url,
             aws_access_key_id=settings.access_key_id,
@@ -198,9 +177,4 @@ def _client(settings: S3Settings, endpoint_url: str | None) -> S3Client:
         )
     except (BotoCoreError, ValueError) as error:
         raise StoreRefused("", str(error)) from error
-    for operation in ("PutObject", "UploadPart"):
-        # As a file, a body goes out after the store has said 100 Continue: one more way there and back for each write.
-        client.meta.events.unregister(
-            f"before-parameter-build.s3.{operation}", handlers.convert_body_to_file_like_object
-        )
     return client

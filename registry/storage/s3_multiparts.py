@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import PathNotFound, PreconditionFailed
+from registry.storage.s3_answers import tag_of
+from registry.storage.s3_checks import HEADER, crc32_of
+from registry.storage.s3_plan import Part
+from registry.storage.s3_requests import ObjectRequest
+from registry.storage.s3_signature import UNSIGNED
+from registry.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
     from registry.storage.s3_bucket import S3Bucket
+    from registry.storage.s3_checks import S3Checks
     from registry.storage.s3_objects import S3Objects
 
 OURS = (".uploads/", "storage/")
 """What the keys begin with that large objects are gathered at."""
-COPY_BYTES = 5 << 30
-"""Bytes that one request can copy."""
-COPY_PART = 1 << 30
-"""Bytes of each part of a copy that is too large for one request."""
+COPY_BYTES = 256 << 20
+"""Bytes that one request copies. Amazon's store takes seconds for them."""
+COPY_PART = 128 << 20
+"""Bytes of each part of a larger copy, unless that made too many."""
+COPIES_AT_ONCE = 8
+"""Parts that a process lets be copied at the same time."""
+MOST_PARTS = 10_000
+"""Of one multipart upload."""
 
 
 class Pending(NamedTuple):
@@ -39,33 +51,52 @@ class Pending(NamedTuple):
 class S3Multiparts:
     """Any thread."""
 
-    def __init__(self, bucket: S3Bucket, objects: S3Objects) -> None:
+    def __init__(self, bucket: S3Bucket, objects: S3Objects, checks: S3Checks) -> None:
         self._bucket = bucket
         self._objects = objects
         self._client = bucket.client
+        self._checks = checks
+        self._copying = ThreadPoolExecutor(COPIES_AT_ONCE, thread_name_prefix="copy")
 
-    def create(self, target: str) -> str:
-        """Begin an object in parts; the store's name of it."""
-        return self._bucket.call(target, self._client.create_multipart_upload)["UploadId"]
+    def close(self) -> None:
+        """End the threads."""
+        self._copying.shutdown(wait=True)
 
-    def send(self, target: str, multipart: str, number: int, data: bytes | bytearray) -> str:
-        """Send a part, replacing one of the same number; its tag. Raises PathNotFound."""
-        sent = self._bucket.call(target, self._client.upload_part, UploadId=multipart, PartNumber=number, Body=data)
-        return sent["ETag"]
+    def create(self, target: str) -> tuple[str, bool]:
+        """Begin an object in parts; the store's name of it, and whether each part has to have a CRC32."""
+        checked = self._checks.compares()
+        algorithm: dict[str, str] = {"ChecksumAlgorithm": "CRC32"} if checked else {}
+        return self._bucket.call(target, self._client.create_multipart_upload, **algorithm)["UploadId"], checked
 
-    def complete(self, target: str, multipart: str, tags: list[str], size: int, *, replace: bool) -> ObjectStat:
+    def send(self, target: str, multipart: str, number: int, data: bytes | bytearray, *, checked: bool) -> Part:
+        """Send a part, replacing one of the same number. Raises PathNotFound."""
+        crc32 = crc32_of(data) if checked else ""
+        sent = self._bucket.send(
+            target,
+            ObjectRequest(
+                "upload_part",
+                "PUT",
+                {HEADER: crc32} if checked else {},
+                {"partNumber": str(number), "uploadId": multipart},
+                data,
+                UNSIGNED if checked else None,
+            ),
+        )
+        return Part(tag_of(target, sent.headers), crc32)
+
+    def complete(self, target: str, multipart: str, parts: Sequence[Part], size: int, *, replace: bool) -> ObjectStat:
         """Put the parts together; without ``replace`` an object of that size is the same one.
 
         Raises PathNotFound when the store does not know the multipart upload, also where this was done before.
         """
         if replace:
-            return self._complete(target, multipart, tags, size)
+            return self._complete(target, multipart, parts, size)
         try:
-            return self._complete(target, multipart, tags, size, IfNoneMatch="*")
+            return self._complete(target, multipart, parts, size, IfNoneMatch="*")
         except PreconditionFailed:
             there = self._objects.same(target, size)
             if there is None:
-                return self._complete(target, multipart, tags, size)
+                return self._complete(target, multipart, parts, size)
         self.abort(target, multipart)
         return there
 
@@ -109,18 +140,27 @@ class S3Multiparts:
         if size <= COPY_BYTES:
             copied = self._bucket.call(target, self._client.copy_object, CopySource=origin)
             return ObjectStat(size, copied["CopyObjectResult"]["ETag"], time.time())
-        multipart = self.create(target)
+        multipart = self._bucket.call(target, self._client.create_multipart_upload)["UploadId"]
+        length = max(COPY_PART, -(-size // MOST_PARTS))
+        begins = range(0, size, length)
+        copying = [
+            self._copying.submit(self._copy_part, origin, target, multipart, number, begin, min(size, begin + length))
+            for number, begin in enumerate(begins, start=1)
+        ]
         try:
-            tags = [
-                self._copy_part(origin, target, multipart, number, begin, min(size, begin + COPY_PART))
-                for number, begin in enumerate(range(0, size, COPY_PART), start=1)
-            ]
-            return self._complete(target, multipart, tags, size)
+            with waiting:
+                parts = [part.result() for part in copying]
+            return self._complete(target, multipart, parts, size)
         except BaseException:
+            for part in copying:
+                part.cancel()
+            wait(copying)
             self.abort(target, multipart)
             raise
 
-    def _copy_part(self, origin: dict[str, str], target: str, multipart: str, number: int, begin: int, end: int) -> str:
+    def _copy_part(
+        self, origin: dict[str, str], target: str, multipart: str, number: int, begin: int, end: int
+    ) -> Part:
         part = self._bucket.call(
             target,
             self._client.upload_part_copy,
@@ -129,16 +169,23 @@ class S3Multiparts:
             UploadId=multipart,
             PartNumber=number,
         )
-        tag: str = part["CopyPartResult"]["ETag"]
-        return tag
+        return Part(part["CopyPartResult"]["ETag"])
 
-    def _complete(self, target: str, multipart: str, tags: list[str], size: int, **condition: str) -> ObjectStat:
-        parts: list[CompletedPartTypeDef] = [{"ETag": tag, "PartNumber": number} for number, tag in enumerate(tags, 1)]
+    def _complete(self, target: str, multipart: str, parts: Sequence[Part], size: int, **condition: str) -> ObjectStat:
+        completed = [_described(number, part) for number, part in enumerate(parts, start=1)]
         done = self._bucket.call(
             target,
             self._client.complete_multipart_upload,
             UploadId=multipart,
-            MultipartUpload={"Parts": parts},
+            MultipartUpload={"Parts": completed},
             **condition,
         )
         return ObjectStat(size, done["ETag"], time.time())
+
+
+def _described(number: int, part: Part) -> CompletedPartTypeDef:
+    """For the request that puts the parts together."""
+    described: CompletedPartTypeDef = {"ETag": part.tag, "PartNumber": number}
+    if part.crc32:
+        described["ChecksumCRC32"] = part.crc32
+    return described

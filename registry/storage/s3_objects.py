@@ -16,14 +16,20 @@ from registry.storage.errors import (
     StorageUnavailable,
     Throttled,
 )
-from registry.storage.s3_bucket import InvalidRange
+from registry.storage.keys import sha256_of
+from registry.storage.s3_answers import InvalidRange, stat_of, tag_of
 from registry.storage.s3_reader import S3Reader
+from registry.storage.s3_requests import ObjectRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from urllib3 import BaseHTTPResponse
 
     from registry.storage.s3_bucket import S3Bucket
 
+_ALWAYS: Mapping[str, str] = {}
+"""No condition."""
 _DELETED_AT_ONCE = 1000
 """Keys in one request."""
 _DOUBT_SECONDS = 0.1
@@ -39,8 +45,7 @@ class S3Objects:
 
     def stat(self, key: str) -> ObjectStat:
         """Raises PathNotFound."""
-        found = self._bucket.call(key, self._client.head_object)
-        return ObjectStat(found["ContentLength"], found["ETag"], found["LastModified"].timestamp())
+        return stat_of(key, self._bucket.send(key, ObjectRequest("head_object", "HEAD")).headers)[0]
 
     def same(self, key: str, size: int) -> ObjectStat | None:
         """The object, if it is there and has this size."""
@@ -54,14 +59,17 @@ class S3Objects:
         """See StorageDriver."""
         if length == 0:
             return S3Reader(self._bucket, key, self.stat(key), None, 0, 0)
-        ranged = {} if not offset and length is None else {"Range": _range(offset, length)}
+        ranged = {} if not offset and length is None else {"range": _range(offset, length)}
         try:
-            found = self._bucket.call(key, self._client.get_object, **ranged)
+            answer = self._bucket.send(key, ObjectRequest("get_object", "GET", ranged, streams=True))
         except InvalidRange:  # it begins behind the end
             return S3Reader(self._bucket, key, self.stat(key), None, 0, 0)
-        whole = int(found["ContentRange"].rpartition("/")[2]) if ranged else found["ContentLength"]
-        stat = ObjectStat(whole, found["ETag"], found["LastModified"].timestamp())
-        return S3Reader(self._bucket, key, stat, found["Body"], offset, offset + found["ContentLength"])
+        try:
+            stat, there = stat_of(key, answer.headers)
+        except StorageUnavailable:
+            answer.close()
+            raise
+        return S3Reader(self._bucket, key, stat, answer, offset, offset + there)
 
     def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
         """See StorageDriver."""
@@ -73,20 +81,19 @@ class S3Objects:
                 parts.append(part)
             return b"".join(parts), reader.stat
 
-    def put(self, key: str, data: bytes | bytearray) -> ObjectStat:
-        """Write an object, whatever was there."""
-        found = self._bucket.call(key, self._client.put_object, Body=data)
-        return ObjectStat(len(data), found["ETag"], time.time())
+    def put(self, key: str, data: bytes | bytearray, *, sha256: str | None = None) -> ObjectStat:
+        """Write an object, whatever was there; ``sha256`` of ``data`` in hexadecimal digits, where it is known."""
+        return self._put(self._bucket.send, key, data, sha256=sha256)
 
     def put_blob(self, key: str, data: bytes | bytearray, *, replace: bool) -> ObjectStat:
         """Write bytes that are named by their digest: an object of that size is the same one, unless ``replace``."""
+        sha256 = sha256_of(key)
         if replace:
-            return self.put(key, data)
+            return self.put(key, data, sha256=sha256)
         try:
-            found = self._bucket.call(key, self._client.put_object, Body=data, IfNoneMatch="*")
+            return self._put(self._bucket.send, key, data, {"if-none-match": "*"}, sha256)
         except PreconditionFailed:
-            return self.same(key, len(data)) or self.put(key, data)
-        return ObjectStat(len(data), found["ETag"], time.time())
+            return self.same(key, len(data)) or self.put(key, data, sha256=sha256)
 
     def put_if(
         self, key: str, data: bytes, condition: dict[str, str], failure: type[AlreadyExists | PreconditionFailed]
@@ -95,7 +102,7 @@ class S3Objects:
         doubtful = False
         while True:
             try:
-                found = self._bucket.call_once(key, self._client.put_object, Body=data, **condition)
+                return self._put(self._bucket.send_once, key, data, condition)
             except (Throttled, StorageUnavailable):
                 if doubtful:
                     raise
@@ -106,8 +113,6 @@ class S3Objects:
                 if ours is not None:
                     return ours
                 raise failure(key) from error
-            else:
-                return ObjectStat(len(data), found["ETag"], time.time())
 
     def keys(self, prefix: str, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """Every object whose key begins with ``prefix``, sorted, 1,000 to a request."""
@@ -142,6 +147,17 @@ class S3Objects:
         remaining = iter(keys)
         while batch := list(islice(remaining, _DELETED_AT_ONCE)):
             self._delete(batch)
+
+    def _put(
+        self,
+        send: Callable[[str, ObjectRequest], BaseHTTPResponse],
+        key: str,
+        data: bytes | bytearray,
+        condition: Mapping[str, str] = _ALWAYS,
+        sha256: str | None = None,
+    ) -> ObjectStat:
+        answer = send(key, ObjectRequest("put_object", "PUT", condition, body=data, payload=sha256))
+        return ObjectStat(len(data), tag_of(key, answer.headers), time.time())
 
     def _delete(self, keys: list[str]) -> None:
         if len(keys) == 1:

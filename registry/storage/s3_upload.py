@@ -20,6 +20,7 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound, StorageError, 
 from registry.storage.joined_reader import JoinedReader
 from registry.storage.keys import check_key
 from registry.storage.part_filler import PartFiller
+from registry.storage.s3_multiparts import MOST_PARTS
 from registry.storage.s3_plan import Plan
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     from registry.storage.part_buffers import PartBuffers
     from registry.storage.s3_multiparts import S3Multiparts
     from registry.storage.s3_objects import S3Objects
-
-MOST_PARTS = 10_000
-"""Of one multipart upload."""
+    from registry.storage.s3_plan import Part
 
 
 class S3UploadWriter:
@@ -46,7 +45,7 @@ class S3UploadWriter:
         self._final: str | None = None
         self._filler = PartFiller(buffers)
         self._sender: ThreadPoolExecutor | None = None
-        self._sending: deque[tuple[int, Future[str]]] = deque()
+        self._sending: deque[tuple[int, Future[Part]]] = deque()
         self._sealed: ObjectStat | None = None
         self._lost = False
         self._closed = False
@@ -211,23 +210,23 @@ class S3UploadWriter:
         if not plan.target:
             plan.part_size = self._buffers.size
             target = self._final or f".uploads/{self._upload_id}/data"
-            plan.multipart = self._multiparts.create(target)
+            plan.multipart, plan.checked = self._multiparts.create(target)
             plan.target = target
         self._gather(plan)
-        number, part = len(plan.tags) + 1, self._filler.detach()
+        part = self._filler.detach()
+        number = plan.begin_part()
         if self._sender is None and self._buffers.take_spare():
             self._sender = ThreadPoolExecutor(2, thread_name_prefix="part")
         if self._sender is None:
             self._lost = True
-            plan.tags.append(self._send_part(plan, number, part))
+            plan.end_part(number, self._send_part(plan, number, part))
             self._lost = False
         else:
-            plan.tags.append("")
             self._sending.append((number, self._sender.submit(self._send_part, plan, number, part)))
 
-    def _send_part(self, plan: Plan, number: int, part: bytearray) -> str:
+    def _send_part(self, plan: Plan, number: int, part: bytearray) -> Part:
         try:
-            return self._multiparts.send(plan.target, plan.multipart, number, part)
+            return self._multiparts.send(plan.target, plan.multipart, number, part, checked=plan.checked)
         finally:
             self._give(part)
 
@@ -240,7 +239,7 @@ class S3UploadWriter:
         while len(self._sending) > left:
             number, sent = self._sending.popleft()
             lost, self._lost = self._lost, True
-            plan.tags[number - 1] = sent.result()
+            plan.end_part(number, sent.result())
             self._lost = lost
 
     def _seal(self, plan: Plan, *, replace: bool) -> ObjectStat:
@@ -252,7 +251,7 @@ class S3UploadWriter:
             if self._filler.size or plan.pieces:
                 self._send(plan)
             self._wait(plan)
-            self._sealed = self._multiparts.complete(plan.target, plan.multipart, plan.tags, size, replace=replace)
+            self._sealed = self._multiparts.complete(plan.target, plan.multipart, plan.parts, size, replace=replace)
         except PathNotFound:
             # They were put together before, and the answer to that, or the note of it, was lost.
             stat = self._objects.stat(plan.target)

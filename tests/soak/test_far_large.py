@@ -76,7 +76,7 @@ def test_a_staged_blob_around_what_is_copied_at_once(
     server.stop()
 
 
-WAYS = {"known-digest": (LargeClient.push_at_once, 0), "staged": (LargeClient.push_staged, 6)}
+WAYS = {"known-digest": (LargeClient.push_at_once, 0), "staged": (LargeClient.push_staged, 41)}
 """How such a blob is pushed, and in how many requests the store copies it; a sample has the staged one above."""
 
 

@@ -6,13 +6,14 @@ import atexit
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from moto import mock_aws
+from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from registry.config import S3Settings
@@ -23,6 +24,7 @@ from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
 from registry.storage.s3 import S3Driver
 from tests.storage import gcs_store
+from tests.servers import HOST
 from tests.stores.s3_server import S3Server
 
 if TYPE_CHECKING:
@@ -56,27 +58,23 @@ S3 = S3Settings(
 )
 
 
-def _as_bytes(request: Any, **_: object) -> None:
-    """Give moto, which reads a bytearray as a form, what the wire would give it."""
-    if isinstance(request.body, bytearray):
-        request.body = bytes(request.body)
+@cache
+def _moto() -> str:
+    """The address of Amazon's store as moto plays it, in a thread of this process."""
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
+    server.start()
+    atexit.register(server.stop)
+    host, port = server.get_host_and_port()
+    return f"http://{host}:{port}"
 
 
 class _MotoDriver(S3Driver):
-    """Amazon's store as moto plays it, inside this process, until it is closed."""
+    """Over a bucket of its own."""
 
     def __init__(self) -> None:
-        self._mocked: Any = mock_aws()
-        self._mocked.start()
-        super().__init__(S3, "some/root")
-        self._bucket.client.meta.events.register_first("before-send.s3", _as_bytes)
-        self._bucket.client.create_bucket(Bucket=S3.bucket)
-
-    def close(self) -> None:
-        super().close()
-        if self._mocked is not None:
-            self._mocked.stop()
-            self._mocked = None
+        bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+        super().__init__(S3.model_copy(update={"bucket": bucket, "endpoint_url": _moto()}), "some/root")
+        self._bucket.client.create_bucket(Bucket=bucket)
 
 
 @cache

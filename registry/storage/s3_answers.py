@@ -1,0 +1,130 @@
+"""What the answers of an S3 store say, in our words."""
+
+from __future__ import annotations
+
+import http
+import re
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from registry.storage.driver import ObjectStat
+from registry.storage.errors import (
+    PathNotFound,
+    PreconditionFailed,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+    StoreRefused,
+    Throttled,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from botocore.exceptions import BotoCoreError
+
+
+class InvalidRange(StorageError):
+    """The range begins behind the end of the object."""
+
+
+class BytesDamaged(StorageUnavailable):
+    """The bytes that the store received are not those that the request names."""
+
+
+_CODES: dict[str, type[StorageError]] = {
+    **dict.fromkeys(("NoSuchKey", "NotFound", "NoSuchUpload", "InvalidPart"), PathNotFound),
+    **dict.fromkeys(("PreconditionFailed", "ConditionalRequestConflict"), PreconditionFailed),
+    **dict.fromkeys(
+        ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"), Throttled
+    ),
+    **dict.fromkeys(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"), StorageFull),
+    **dict.fromkeys(("RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted"), StorageUnavailable),
+    **dict.fromkeys(("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"), BytesDamaged),
+}
+_KEYS = "check storage.s3.access_key_id and storage.s3.secret_access_key, or what the environment says"
+_REFUSALS = {
+    "NoSuchBucket": "there is no such bucket: check storage.s3.bucket, or make it",
+    "InvalidBucketName": "no bucket can have this name: check storage.s3.bucket",
+    "InvalidAccessKeyId": f"the store does not know the access key: {_KEYS}",
+    "XAdminUserNotFound": f"the store does not know the access key: {_KEYS}",
+    "SignatureDoesNotMatch": f"the secret does not belong to the access key: {_KEYS}",
+    "InvalidToken": f"the session token is not valid: {_KEYS}",
+    "ExpiredToken": f"the credentials have expired: {_KEYS}",
+    "AccessDenied": "these credentials may not do that: check the policies of the bucket and of the user",
+    "AllAccessDisabled": "access to the bucket is disabled",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: check storage.s3.region",
+    "IllegalLocationConstraintException": "the bucket is in another region: check storage.s3.region",
+    "PermanentRedirect": "the bucket is in another region: check storage.s3.region and storage.s3.endpoint_url",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+}
+_CREDENTIALS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError)
+_STATUSES: dict[int, type[StorageError]] = {
+    http.HTTPStatus.NOT_FOUND: PathNotFound,
+    http.HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
+    http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: InvalidRange,
+    http.HTTPStatus.TOO_MANY_REQUESTS: Throttled,
+    http.HTTPStatus.SERVICE_UNAVAILABLE: Throttled,
+    http.HTTPStatus.REQUEST_TIMEOUT: StorageUnavailable,
+    http.HTTPStatus.INSUFFICIENT_STORAGE: StorageFull,
+}
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,100})\s*</Code>")
+
+
+def meaning(key: str, error: ClientError | BotoCoreError) -> StorageError:
+    """What an error of Amazon's library says."""
+    if isinstance(error, _CREDENTIALS):
+        return StoreRefused(key, f"{error} ({_KEYS})")
+    if not isinstance(error, ClientError):
+        return StorageUnavailable(key, str(error))
+    code = error.response.get("Error", {}).get("Code", "")
+    return said(key, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code)
+
+
+def said(key: str, status: int, code: str) -> StorageError:
+    """What an answer of this status and code says; without a code where it had no body, as to HEAD."""
+    reason = f"{code} ({status})"
+    if code in _REFUSALS:
+        return StoreRefused(key, f"{_REFUSALS[code]} ({code})")
+    found = _CODES.get(code)
+    if found is None and (not code or code == str(status) or status != http.HTTPStatus.NOT_FOUND):
+        found = _STATUSES.get(status)
+    if found is not None:
+        return found(key, reason)
+    if status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        return StoreRefused(key, f"the store refuses the request: {reason}")
+    return StorageUnavailable(key, reason)
+
+
+def tag_of(key: str, headers: Mapping[str, str]) -> str:
+    """The version that an answer names."""
+    try:
+        return headers["ETag"]
+    except KeyError as error:
+        raise StorageUnavailable(key, "the answer names no version of the object") from error
+
+
+def stat_of(key: str, headers: Mapping[str, str]) -> tuple[ObjectStat, int]:
+    """What an answer with an object, or a range of it, says of the whole, and how many bytes it has."""
+    try:
+        length = int(headers["Content-Length"])
+        whole = headers.get("Content-Range", "").rpartition("/")[2] or length
+        modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
+        return ObjectStat(int(whole), headers["ETag"], modified), length
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageUnavailable(key, "the answer does not describe an object") from error
+
+
+def code_of(body: bytes) -> str:
+    """The code in the body of an error; empty where there is none."""
+    found = _CODE.search(body)
+    return found[1].decode() if found is not None else ""

@@ -1,0 +1,82 @@
+"""The signature of a request to S3, version 4, in its headers.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from botocore.credentials import ReadOnlyCredentials
+
+UNSIGNED = "UNSIGNED-PAYLOAD"
+"""In place of the SHA-256 of a body that is not signed."""
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+def path_of(key: str) -> str:
+    """A key as it stands in the path of a request."""
+    return quote(key, safe="/-_.~")
+
+
+def query_of(parameters: Mapping[str, str]) -> str:
+    """Parameters in the form that is both sent and signed."""
+    return "&".join(f"{quote(name, safe='-_.~')}={quote(parameters[name], safe='-_.~')}" for name in sorted(parameters))
+
+
+class Signature:
+    """Signs requests to one service in one region. Any thread."""
+
+    def __init__(self, region: str, service: str = "s3") -> None:
+        self._region = region
+        self._service = service
+        self._known: tuple[str, str, bytes] = ("", "", b"")
+
+    def headers(
+        self,
+        credentials: ReadOnlyCredentials,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        *,
+        payload: str,
+        at: float | None = None,
+    ) -> dict[str, str]:
+        """All headers of a request: those given, whose names are in lower case and ``host`` among them, are signed.
+
+        ``target`` is a path and, behind a question mark, what ``query_of`` made; ``payload`` the SHA-256 of the body in
+        hexadecimal digits, or UNSIGNED. ``at``, in seconds since the epoch, is now unless given.
+        """
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        signed = {**headers, "x-amz-content-sha256": payload, "x-amz-date": stamp}
+        if credentials.token is not None:
+            signed["x-amz-security-token"] = credentials.token
+        names = sorted(signed)
+        path, _, query = target.partition("?")
+        lines = (method, path, query, *(f"{name}:{' '.join(signed[name].split())}" for name in names), "")
+        asked = "\n".join((*lines, ";".join(names), payload))
+        scope = f"{stamp[:8]}/{self._region}/{self._service}/aws4_request"
+        text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{sha256(asked.encode()).hexdigest()}"
+        signature = hmac.digest(self._key(credentials.secret_key or "", stamp[:8]), text.encode(), "sha256").hex()
+        signed["authorization"] = (
+            f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
+            f"SignedHeaders={';'.join(names)}, Signature={signature}"
+        )
+        return signed
+
+    def _key(self, secret: str, day: str) -> bytes:
+        """What a day's requests are signed with; it is the same until one of the two changes."""
+        known_secret, known_day, key = self._known
+        if (known_secret, known_day) != (secret, day):
+            key = f"AWS4{secret}".encode()
+            for part in (day, self._region, self._service, "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._known = (secret, day, key)
+        return key
