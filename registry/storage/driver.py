@@ -57,6 +57,10 @@ class Capabilities:
     """``presign`` makes addresses at which clients read without the registry."""
     part_bytes: int = 0
     """Memory that an open upload of more than CHUNK_SIZE bytes holds: that of a part, where a store takes parts."""
+    copy_bytes: int = 0
+    """Bytes of the largest object that the store copies with one request; 0: of any."""
+    delete_batch: int = 1
+    """Objects that the store deletes with one request."""
 
 
 class ObjectStat(NamedTuple):

@@ -10,8 +10,8 @@ from registry.storage.errors import AlreadyExists, PreconditionFailed
 from registry.storage.keys import check_key, check_prefix, check_upload_id, is_own
 from registry.storage.part_buffers import PartBuffers
 from registry.storage.s3_bucket import S3Bucket
-from registry.storage.s3_multiparts import S3Multiparts
-from registry.storage.s3_objects import S3Objects
+from registry.storage.s3_multiparts import COPY_BYTES, S3Multiparts
+from registry.storage.s3_objects import MOST_DELETED, S3Objects
 from registry.storage.s3_plan import Plan
 from registry.storage.s3_upload import S3UploadWriter, abort
 
@@ -46,6 +46,8 @@ class S3Driver(StorageDriver):
             outside_writers=False,
             presigned=True,
             part_bytes=settings.part_size,
+            copy_bytes=COPY_BYTES,
+            delete_batch=MOST_DELETED,
         )
         self._bucket = S3Bucket(settings, root, observe)
         self._objects = S3Objects(self._bucket)
