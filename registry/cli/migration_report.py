@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from registry.migration.estimate import Phase
     from registry.migration.plan import Plan
+    from registry.migration.requests import Requests
 
 SHOWN = 10
 """Problems of one kind that are listed; ``--json`` and ``--plan`` have all."""
@@ -77,12 +78,8 @@ def _rollback(plan: Plan) -> Table:
 def _sentences(plan: Plan) -> Iterator[str]:
     rollback = plan.estimate.rollback
     pushed = (("blob", rollback.pushed_blob), ("manifest", rollback.pushed_manifest), ("tag", rollback.pushed_tag))
-    since = "; ".join(
-        f"{name}: "
-        + ", ".join(f"{getattr(requests, kind)} {kind.upper()}" for kind in _KINDS if getattr(requests, kind))
-        for name, requests in pushed
-    )
-    yield f"A rollback adds, for each that was pushed since (in each repository), {since}. After finalize there is none."
+    since = "; ".join(f"{name}: {_asked(requests)}" for name, requests in pushed)
+    yield f"A rollback adds for each that was pushed since, in each repository, {since}. After finalize there is none."
     yield (
         f"While originals and copies both exist: {plan.extra_bytes:,} bytes more, {plan.extra_price:,.2f} a month. "
         f"Finalize frees {plan.freed_bytes:,} bytes."
@@ -95,6 +92,10 @@ def _sentences(plan: Plan) -> Iterator[str]:
             else "not measured, so times are without the reading of blobs (--verify full measures it)"
         )
         yield f"Measured: {rate.requests_per_second:,.0f} requests/s beside listings; reading of blobs {hashed}."
+
+
+def _asked(requests: Requests) -> str:
+    return ", ".join(f"{getattr(requests, kind)} {kind.upper()}" for kind in _KINDS if getattr(requests, kind))
 
 
 def _problems(plan: Plan) -> Iterator[str]:

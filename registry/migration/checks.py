@@ -26,7 +26,8 @@ _EXAMPLES = 3
 _WANTED = """
 INSERT OR IGNORE INTO wanted SELECT repository, digest FROM member;
 INSERT OR IGNORE INTO wanted SELECT m.repository, r.digest FROM member m
-    JOIN manifest f ON f.digest = m.digest AND f.problem = '' JOIN reference r ON r.manifest = m.digest WHERE r.kind = 'blob';
+    JOIN manifest f ON f.digest = m.digest AND f.problem = '' JOIN reference r ON r.manifest = m.digest
+    WHERE r.kind = 'blob';
 INSERT OR IGNORE INTO named SELECT digest, min(size), max(size) FROM (
     SELECT digest, size FROM reference UNION ALL SELECT digest, size FROM manifest WHERE size IS NOT NULL
     UNION ALL SELECT digest, size FROM member WHERE size IS NOT NULL) GROUP BY digest;
@@ -47,7 +48,8 @@ class Checks:
         for statement in _WANTED.split(";")[:-1]:
             self._snapshot.do(statement)
         self._snapshot.do(
-            "INSERT OR IGNORE INTO place SELECT o.digest, o.key, o.size FROM object o JOIN named n ON n.digest = o.digest"
+            "INSERT OR IGNORE INTO place SELECT o.digest, o.key, o.size FROM object o"
+            " JOIN named n ON n.digest = o.digest"
             " WHERE o.kind = ? AND o.size IN (n.low, n.high) AND (o.size > 0 OR o.digest IN (?, ?))"
             " AND NOT EXISTS (SELECT 1 FROM bad b WHERE b.key = o.key) AND NOT EXISTS"
             " (SELECT 1 FROM manifest f WHERE f.digest = o.digest AND f.problem NOT IN ('', ?))",
@@ -109,8 +111,9 @@ class Checks:
             " FROM wanted w JOIN repository p ON p.name = w.repository LEFT JOIN named n ON n.digest = w.digest"
             " LEFT JOIN manifest f ON f.digest = w.digest WHERE coalesce(f.problem, ?2) = ?2"
             " AND NOT EXISTS (SELECT 1 FROM place l WHERE l.digest = w.digest)"
-            " AND NOT EXISTS (SELECT 1 FROM object o WHERE o.digest = w.digest AND o.kind = ?1 AND o.size > 0)",
-            self._layout.bytes_kind, MISSING,
+            " AND NOT EXISTS (SELECT 1 FROM object o WHERE o.digest = w.digest AND o.kind = ?1"
+            "  AND (o.size > 0 OR NOT ?3))",
+            self._layout.bytes_kind, MISSING, self._layout.has_stubs,
         )  # fmt: skip
         for problem, arrived in self._workers.each(partial(self._confirm), list(nowhere)):
             if problem is not None:
@@ -156,7 +159,7 @@ class Checks:
     def _affected(self, digest: str) -> str:
         """The repositories that have a digest: the first ones, and how many more there are."""
         names = [name for (name,) in self._snapshot.rows(
-            f"SELECT repository FROM wanted WHERE digest = ? ORDER BY 1 LIMIT {_EXAMPLES}", digest  # noqa: S608 - ours
+            f"SELECT repository FROM wanted WHERE digest = ? ORDER BY 1 LIMIT {_EXAMPLES}", digest
         )]  # fmt: skip
         more = self._snapshot.value("SELECT count(*) FROM wanted WHERE digest = ?", digest) - len(names)
         return ", ".join(names) + (f" and {more} more" if more > 0 else "")

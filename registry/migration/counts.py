@@ -126,12 +126,23 @@ class Counting:
             self._layout.bytes_kind, *EMPTY, self._layout.has_stubs,
         )  # fmt: skip
         objects = rows(
-            "SELECT count(*), coalesce(sum(size), 0) FROM object o WHERE kind NOT IN ('our-blob', 'our-record', 'unknown')"
+            "SELECT count(*), coalesce(sum(size), 0) FROM object o"
+            " WHERE kind NOT IN ('our-blob', 'our-record', 'unknown')"
             " AND NOT EXISTS (SELECT 1 FROM ours WHERE ours.path = o.repository AND o.kind IN ('index', 'marker'))"
         )[0]
-        tags = value(f"SELECT count(*) FROM tag t WHERE {_READABLE.format('t')}")  # noqa: S608 - ours
-        repositories = value("SELECT count(*) FROM repository")
-        return Counts(repositories, tags, *manifests, *blobs, *duplicates, stubs, *objects)
+        return Counts(
+            repositories=value("SELECT count(*) FROM repository"),
+            tags=value(f"SELECT count(*) FROM tag t WHERE {_READABLE.format('t')}"),
+            manifests=manifests[0],
+            manifest_bytes=manifests[1],
+            blobs=blobs[0],
+            blob_bytes=blobs[1],
+            duplicates=duplicates[0],
+            duplicate_bytes=duplicates[1],
+            stubs=stubs,
+            objects=objects[0],
+            object_bytes=objects[1],
+        )
 
     def stays(self) -> list[Stay]:
         """See Stay."""
@@ -146,7 +157,7 @@ class Counting:
         found = []
         for reason, condition in conditions.items():
             count, size = self._snapshot.rows(
-                f"SELECT count(*), coalesce(sum(size), 0) FROM object o WHERE {condition}"  # noqa: S608 - ours
+                f"SELECT count(*), coalesce(sum(size), 0) FROM object o WHERE {condition}"
             )[0]
             if count:
                 found.append(Stay(reason, count, size))
@@ -156,10 +167,7 @@ class Counting:
         """See Work. ``copy_bytes``: the most that one request copies; 0 for any size."""
         rows = self._snapshot.rows
         self._snapshot.do(
-            "CREATE TEMP TABLE IF NOT EXISTS uncopied (digest TEXT PRIMARY KEY, size INTEGER, manifest INT)"
-        )
-        self._snapshot.do(
-            f"INSERT OR IGNORE INTO uncopied SELECT digest, min(size), {_READABLE.format('l')} FROM place l"  # noqa: S608
+            f"INSERT OR IGNORE INTO uncopied SELECT digest, min(size), {_READABLE.format('l')} FROM place l"
             " WHERE NOT EXISTS (SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = l.digest"
             " AND o.size = l.size) GROUP BY digest"
         )
@@ -201,7 +209,7 @@ class Counting:
             )
             tags = self._snapshot.value(
                 f"SELECT count(*) FROM tag t WHERE repository = ? AND {_READABLE.format('t')}",
-                name,  # noqa: S608
+                name,
             )
             manifests, manifest_bytes = self._snapshot.rows(
                 "SELECT count(*), coalesce(sum(f.size), 0) FROM member m JOIN manifest f ON f.digest = m.digest"

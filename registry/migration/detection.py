@@ -65,7 +65,7 @@ def detect(
 
 
 def _keys(snapshot: Snapshot, condition: str, *parameters: object) -> list[str]:
-    found = snapshot.rows(f"SELECT key FROM object WHERE {condition} LIMIT {_EXAMPLES}", *parameters)  # noqa: S608 - ours
+    found = snapshot.rows(f"SELECT key FROM object WHERE {condition} LIMIT {_EXAMPLES}", *parameters)
     return [key for (key,) in found]
 
 

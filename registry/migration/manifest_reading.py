@@ -141,10 +141,11 @@ class ManifestReading:
             self._snapshot.put(
                 "reference",
                 [
-                    *((found.digest, blob.digest, blob.size, "blob", blob.media_type) for blob in manifest.blobs()),
-                    *((found.digest, child.digest, child.size, "child", child.media_type) for child in manifest.children()),
+                    (found.digest, named.digest, named.size, kind, named.media_type)
+                    for kind, all_named in (("blob", manifest.blobs()), ("child", manifest.children()))
+                    for named in all_named
                 ],
-            )  # fmt: skip
+            )
 
     def _add_children(self) -> None:
         """What an index lists is of every repository that has the index (M3)."""

@@ -75,6 +75,11 @@ class OriginalRepository:
     """What its index says of each; None where the layout does not say more than a digest."""
     problems: list[Problem] = field(default_factory=list)
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether it has an index, of which nothing is known."""
+        return bool(self.index_key) and not self.index_signature
+
 
 class OriginalLayout(ABC):
     """One of the layouts that can be migrated. Reads only."""

@@ -54,10 +54,9 @@ class PerRepository(OriginalLayout):
         if found := _NAMED.fullmatch(key):
             kind = ObjectKind.INDEX if found[2] == "index.json" else ObjectKind.MARKER
             return Entry(kind, found[1])
-        if found := _RECORD.fullmatch(key):
-            return Entry(ObjectKind.OUR_RECORD, found[1])
-        if found := _UPLOAD.fullmatch(key):
-            return Entry(ObjectKind.UPLOAD, found[1])
+        for pattern, kind in ((_RECORD, ObjectKind.OUR_RECORD), (_UPLOAD, ObjectKind.UPLOAD)):
+            if found := pattern.fullmatch(key):
+                return Entry(kind, found[1])
         return Entry(ObjectKind.LEFT if _LEFT.fullmatch(key) else ObjectKind.UNKNOWN)
 
     def repositories(self, snapshot: Snapshot) -> list[Located]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -16,6 +15,7 @@ from registry.config_file import Problem as Mistake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from registry.migration.counts import Counts, RepositoryLine, ShardLine, Stay
     from registry.migration.estimate import Estimate, Rate
@@ -83,8 +83,8 @@ class Plan:
         document: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         for name in self.__slots__:
             if name not in {"problems", "repositories", "shards"}:
-                value = getattr(self, name)
-                document[name] = asdict(value) if hasattr(value, "__dataclass_fields__") else value
+                value: Any = getattr(self, name)
+                document[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         document["notes"] = [asdict(note) for note in self.notes]
         document["stays"] = [asdict(stay) for stay in self.stays]
         return document

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -153,9 +153,7 @@ class Review:
                 snapshot.put("ours", [(located.path,)])
                 continue
             problems += found.problems
-            if any(
-                problem.kind is ProblemKind.UNREADABLE_INDEX and not found.index_signature for problem in found.problems
-            ):
+            if found.is_unreadable:
                 continue
             by_name[located.name].append(located)
             if len(by_name[located.name]) == 1:
@@ -198,7 +196,7 @@ class Review:
             bucket=self._bucket,
             root=self._root,
             verify=self._options.verify,
-            made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            made=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             listed=listed,
             counts=counts,
             stays=[],

@@ -1,4 +1,4 @@
-"""A listing of the bucket and what was read from it: a temporary SQLite file, so that memory does not grow with them."""
+"""A listing of the bucket and what was read from it: a temporary SQLite file, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ CREATE TABLE bad (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE wanted (repository TEXT, digest TEXT, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
 CREATE INDEX wanted_digest ON wanted (digest);
 CREATE TABLE named (digest TEXT PRIMARY KEY, low INTEGER, high INTEGER) WITHOUT ROWID;
+CREATE TABLE uncopied (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, manifest INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE place (digest TEXT, key TEXT, size INTEGER NOT NULL, PRIMARY KEY (digest, key)) WITHOUT ROWID;
 """
 
@@ -84,7 +85,7 @@ class Snapshot:
         if kept:
             marks = ", ".join("?" * len(kept[0]))
             with self._lock:
-                self._connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", kept)  # noqa: S608 - ours
+                self._connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", kept)
 
     def do(self, statement: str, *parameters: object) -> int:
         """Run a statement; returns how many rows it changed."""

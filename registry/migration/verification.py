@@ -36,9 +36,9 @@ def verify(
     """
     count, size = snapshot.rows(f"SELECT count(*), coalesce(sum(size), 0){_PLACES}")[0]
     problems = []
-    read = done = 0
-    for digest, key, length, found in workers.each(partial(_hash, driver), list(snapshot.each(_LISTED))):
-        done += 1
+    read = 0
+    hashed = workers.each(partial(_hash, driver), list(snapshot.each(_LISTED)))
+    for done, (digest, key, length, found) in enumerate(hashed, 1):
         read += length
         on_progress(Progress("hashing", done, count, read, size))
         if found != digest:

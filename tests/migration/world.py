@@ -47,11 +47,11 @@ OTHER = image(ARM, [SHARED])
 
 BLOBS = [AMD, ARM, SHARED, FIRST, SECOND, SBOM, NOTHING, EMPTY_JSON]
 MANIFESTS = [ON_AMD, ON_ARM, BOTH, ATTACHED, PLAIN, OTHER]
-BYTES = sum(len(made.data) for made in (*BLOBS, *MANIFESTS))
+BYTES = sum(len(blob.data) for blob in BLOBS) + sum(len(manifest.data) for manifest in MANIFESTS)
 
 
 def repositories() -> list[Repository]:
-    """A multi-arch image with something attached, and layers that three repositories share; six manifests, five tags."""
+    """A multi-arch image with something attached, and layers that repositories share; six manifests, five tags."""
     return [
         Repository(
             "app",
