@@ -20,7 +20,7 @@ _SCHEMA = """
 CREATE TABLE object (key TEXT PRIMARY KEY, kind TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL,
                      size INTEGER NOT NULL, signature TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX object_repository ON object (repository, kind);
-CREATE INDEX object_digest ON object (digest, kind) WHERE digest <> '';
+CREATE INDEX object_digest ON object (digest, kind);
 CREATE INDEX object_kind ON object (kind);
 CREATE TABLE repository (path TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL, index_key TEXT NOT NULL,
                          index_signature TEXT NOT NULL) WITHOUT ROWID;
