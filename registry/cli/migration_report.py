@@ -110,7 +110,11 @@ def _problems(plan: Plan) -> Iterator[str]:
         yield f"{kind}: {count:,}"
         named = [problem for problem in plan.problems if problem.kind == kind]
         for problem in named[:SHOWN]:
-            words = (problem.repository, problem.key, problem.digest if problem.digest not in problem.key else "")
+            words = (
+                problem.repository,
+                problem.key,
+                "" if problem.digest.rpartition(":")[2] in problem.key else problem.digest,
+            )
             yield f"  {' '.join(word for word in words if word)}: {problem.detail}"
         if count > SHOWN:
             yield f"  and {count - SHOWN:,} more: --json and --plan have all"

@@ -100,8 +100,8 @@ class Plan:
 
     def _values(self) -> Iterator[dict[str, Any]]:
         yield self._header()
-        for line in (*self.repositories, *self.shards):
-            yield asdict(line)
+        yield from map(asdict, self.repositories)
+        yield from map(asdict, self.shards)
         for problem in self.problems:
             yield {"problem": problem.kind, **{name: v for name, v in asdict(problem).items() if name != "kind"}}
 

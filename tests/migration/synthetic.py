@@ -37,27 +37,27 @@ class Synthetic(MemoryDriver):
         super().__init__()
         self._make = MAKERS[kind]
         self._layers = layers
-        self._keys: list[tuple[str, int, int]] = []
+        self._listed: list[tuple[str, int, int]] = []
         """Of each object its key, its repository, and its size."""
         seen = set()
         for number in range(repositories):
             for key, data in self._tree(number).items():
                 if key not in seen:
-                    self._keys.append((key, number, len(data)))
+                    self._listed.append((key, number, len(data)))
                     seen.add(key)
-        self._keys.sort()
-        self._places = {key: number for key, number, _ in self._keys}
+        self._listed.sort()
+        self._places = {key: number for key, number, _ in self._listed}
 
     def _tree(self, number: int) -> Tree:
         layers = [Blob(f"layer {layer} of {number}".encode()) for layer in range(self._layers)]
         blobs = [CONFIG, *layers]
         return self._make([Repository(f"team/app-{number:05}", {"v1": image(CONFIG, layers)}, [], blobs)])
 
-    def list(self, prefix: str, *, after: str = "") -> Iterator[tuple[str, ObjectStat]]:  # noqa: ARG002 - all of it
+    def list(self, prefix: str, *, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """See StorageDriver."""
-        return ((key, ObjectStat(size, f'"{number:032x}"', 0.0)) for key, number, size in self._keys)
+        return ((key, ObjectStat(size, f'"{number:032x}"', 0.0)) for key, number, size in self._listed)
 
-    def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:  # noqa: ARG002 - all are small
+    def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
         """See StorageDriver."""
         if key not in self._places:
             raise PathNotFound(key)
