@@ -144,7 +144,9 @@ class Review:
             problem = _name_problem(located, layout)
             if problem is None:
                 candidates.append(located)
-            elif located.has_blobs:  # without, it may be ours
+            elif _may_be_ours(problem, located) and layout.read(located, snapshot, self._driver) is None:
+                snapshot.put("ours", [(located.path,)])
+            else:
                 problems.append(problem)
         read = partial(layout.read, snapshot=snapshot, driver=self._driver)
         for done, (located, found) in enumerate(zip(candidates, workers.each(read, candidates), strict=True), 1):
@@ -220,6 +222,11 @@ def _name_problem(located: Located, layout: OriginalLayout) -> Problem | None:
     except NameInvalid as error:
         return Problem(ProblemKind.INVALID_NAME, located.name, where, "", error.message)
     return None
+
+
+def _may_be_ours(problem: Problem, located: Located) -> bool:
+    """Stowage has no repository of a name that it refuses, but may have one that only looks like the original's."""
+    return problem.kind is ProblemKind.NAME_COLLISION and not located.has_blobs
 
 
 def _note(snapshot: Snapshot, found: OriginalRepository) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -84,25 +85,25 @@ class Snapshot:
         kept = list(rows)
         if kept:
             marks = ", ".join("?" * len(kept[0]))
-            with self._lock:
-                self._connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", kept)
+            with self._use() as connection:
+                connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", kept)
 
     def do(self, statement: str, *parameters: object) -> int:
         """Run a statement; returns how many rows it changed."""
-        with self._lock:
-            return self._connection.execute(statement, parameters).rowcount
+        with self._use() as connection:
+            return connection.execute(statement, parameters).rowcount
 
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows of a result that is known to be small."""
-        with self._lock:
-            return self._connection.execute(statement, parameters).fetchall()
+        with self._use() as connection:
+            return connection.execute(statement, parameters).fetchall()
 
     def each(self, statement: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         """The rows of a result of any length. Nobody may change its tables meanwhile."""
-        with self._lock:
-            cursor = self._connection.execute(statement, parameters)
+        with self._use() as connection:
+            cursor = connection.execute(statement, parameters)
         while True:
-            with self._lock:
+            with self._use():
                 page = cursor.fetchmany(BATCH)
             if not page:
                 return
@@ -110,9 +111,19 @@ class Snapshot:
 
     def value(self, statement: str, *parameters: object) -> Any:  # noqa: ANN401 - whatever SQLite has
         """The first column of the first row; None where there is none."""
-        with self._lock:
-            row = self._connection.execute(statement, parameters).fetchone()
+        with self._use() as connection:
+            row = connection.execute(statement, parameters).fetchone()
         return None if row is None else row[0]
+
+    @contextmanager
+    def _use(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one thread. Raises OSError where its file cannot grow."""
+        with self._lock:
+            try:
+                yield self._connection
+            except sqlite3.OperationalError as error:
+                message = f"the temporary file of the review: {error}; SQLITE_TMPDIR names another directory for it"
+                raise OSError(message) from error
 
     def close(self) -> None:
         """Free the file. May be called twice."""

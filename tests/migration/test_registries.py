@@ -16,15 +16,17 @@ import pytest
 
 from benchmarks.s3.servers import S3_SERVERS
 from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT, Running
-from tests.clients.wire import Wire
+from tests.clients.wire import Wire, until
 from tests.migration.world import (
     AMD,
+    ARM,
     ATTACHED,
     BLOBS,
     BYTES,
     MANIFESTS,
     NOTHING,
     ON_AMD,
+    OTHER,
     PLAIN,
     SHARED,
     Repository,
@@ -34,6 +36,7 @@ from tests.migration.world import (
     repositories,
 )
 from tests.payloads import Blob, image
+from tests.servers import RegistryProcess
 from tests.stores.gcs_server import GcsServer
 from tests.stores.s3_server import REGION, S3Server
 from tests.tools import tool
@@ -146,6 +149,25 @@ def test_what_was_pushed_is_counted_and_nothing_is_changed(name: str, store: S3S
         "app", "copied/app", "team/web", "team/web/nested",
     ]  # fmt: skip
     assert ATTACHED.subject == ON_AMD.digest
+
+
+@pytest.mark.tools("crane", "registry")
+def test_it_runs_beside_stowage_whose_content_is_left_out(store: S3Server, tmp_path: Path) -> None:
+    bucket = filled_by(DISTRIBUTION, store, tmp_path)
+    storage = store.storage(bucket) | {"root_directory": "/"}
+    alone = review(tmp_path, storage)[1]
+    database = {"url": f"sqlite:///{tmp_path / 'cache.db'}"}
+    with RegistryProcess(tmp_path / "stowage", {"storage": storage, "database": database}) as server:
+        push(server.address, [Repository("own/app", {"v1": OTHER}, [], [ARM, SHARED])])
+        index = store.data / bucket / "own/app/index.json"
+        until(lambda: index.exists() and b'"v1"' in index.read_bytes(), "the index with the tag is written")
+        before = listing(store, bucket)
+        code, document, _ = review(tmp_path, storage)
+        assert listing(store, bucket) == before
+        assert server.answers("/v2/own/app/manifests/v1")
+    assert (code, document["problems"]) == (0, []), document["problems"]
+    assert (document["counts"], document["stays"]) == (alone["counts"], alone["stays"])
+    assert document["extra_bytes"] == alone["extra_bytes"] - sum(len(made.data) for made in (OTHER, ARM, SHARED))
 
 
 @pytest.mark.tools("fake-gcs-server")

@@ -84,6 +84,13 @@ def test_results_longer_than_a_page_are_whole() -> None:
         assert len(list(snapshot.each("SELECT key FROM bad ORDER BY key"))) == 2 * BATCH + 1
 
 
+def test_a_file_that_cannot_grow_says_where_it_is() -> None:
+    with Snapshot() as snapshot:
+        snapshot.do("PRAGMA max_page_count = 100")
+        with pytest.raises(OSError, match=r"temporary file of the review: .* full; SQLITE_TMPDIR names"):
+            snapshot.put("bad", [(f"{number:0900}",) for number in range(1000)])
+
+
 def test_a_listing_that_fails_in_its_middle_fails_as_a_whole() -> None:
     inner = MemoryDriver()
     fill(inner, {f"app/{number:04}": b"" for number in range(600)})
