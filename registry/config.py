@@ -34,6 +34,7 @@ MIB = 1 << 20
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _check_external_url(value: str) -> str:
@@ -254,6 +255,36 @@ class LimitsSettings(Section):
     """Most entries of one page of tags, catalog or referrers."""
 
 
+class PricesSettings(Section):
+    """What a store bills, in US dollars or any other currency; the defaults are Amazon's for S3 Standard."""
+
+    lists: Price = 0.005
+    """For 1,000 listings of up to 1,000 objects."""
+    heads: Price = 0.0004
+    """For 1,000 looks at an object."""
+    gets: Price = 0.0004
+    """For 1,000 reads."""
+    puts: Price = 0.005
+    """For 1,000 writes."""
+    copies: Price = 0.005
+    """For 1,000 copies inside the store, and parts of one."""
+    deletes: Price = 0
+    """For 1,000 deletions; one of them may delete many objects."""
+    gib_read: Price = 0
+    """For each GiB that leaves the store for this machine; nothing where both are in one region."""
+    gib_month: Price = 0.023
+    """For keeping a GiB for a month."""
+
+
+class MigrationSettings(Section):
+    """Migrating a bucket that another registry filled."""
+
+    parallel: Count = 16
+    """Requests that are under way at the same time."""
+    prices: PricesSettings = PricesSettings()
+    """What a store bills, in US dollars or any other currency; the defaults are Amazon's for S3 Standard."""
+
+
 class Settings(BaseSettings):
     """All settings. What the environment says goes before what the constructor is given."""
 
@@ -281,6 +312,8 @@ class Settings(BaseSettings):
     """Prometheus metrics."""
     limits: LimitsSettings = LimitsSettings()
     """Bounds on what one process uses."""
+    migration: MigrationSettings = MigrationSettings()
+    """Migrating a bucket that another registry filled."""
 
     @classmethod
     def settings_customise_sources(

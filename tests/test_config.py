@@ -15,6 +15,7 @@ from registry.config import (
     ConfigError,
     GcsSettings,
     HttpSettings,
+    PricesSettings,
     S3Settings,
     Settings,
     StorageSettings,
@@ -27,6 +28,8 @@ from registry.config_file import dotted_keys
 ROOT = Path(__file__).parent.parent
 OPTIONAL: dict[str, type[BaseModel]] = {"http.tls": TlsSettings, "storage.s3": S3Settings, "storage.gcs": GcsSettings}
 """Sections that are null by default; the example has their keys in a comment."""
+NESTED: dict[str, type[BaseModel]] = {"migration.prices": PricesSettings}
+"""Sections inside of others that are always there."""
 
 
 @pytest.fixture
@@ -305,8 +308,8 @@ def documented_keys() -> list[str]:
         for name, field in model.model_fields.items():
             default = json.dumps(defaults[section][name]).removesuffix(".0")
             rows.append(f"| `{section}.{name}` | `{default}` | {field.description} |")
-    for section, optional in OPTIONAL.items():
-        for name, field in optional.model_fields.items():
+    for section, inner in (OPTIONAL | NESTED).items():
+        for name, field in inner.model_fields.items():
             default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
             rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
     return rows

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from registry.cli import config, db, rebuild, serve
+from registry.cli import config, db, migrate, rebuild, serve
 from registry.cli.output import ExitCode, print_json
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.add_typer(config.app, name="config")
 app.command()(rebuild.rebuild)
+app.command("migrate-s3-storage")(migrate.migrate_s3_storage)
 app.add_typer(db.app, name="db")
 
 

@@ -117,10 +117,11 @@ def _explain(error: Exception) -> Failure | None:
     """What an error of the layers below means for the caller; None for what nobody foresaw."""
     from registry.database.errors import DatabaseError, SchemaTooNew
     from registry.maintenance.single_replica import AnotherReplica
+    from registry.migration.detection import BothLayouts
     from registry.oci.errors import RegistryError
     from registry.storage.errors import StorageError
 
-    if isinstance(error, (SchemaTooNew, AnotherReplica)):
+    if isinstance(error, (SchemaTooNew, AnotherReplica, BothLayouts)):
         return Failure(ExitCode.REFUSED, "refused", str(error))
     if isinstance(error, (DatabaseError, StorageError, RegistryError, OSError)):
         return Failure(ExitCode.UNFINISHED, "unfinished", f"{error}; run the command again once that is repaired")

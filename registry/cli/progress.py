@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from registry.migration.progress import OnProgress as OnPhase
+    from registry.migration.progress import Progress as Phase
+
+LOG_SECONDS = 10.0
+"""Between two lines of a log, where there is no terminal."""
 
 OnProgress = Callable[[int, int], None]
 """Called with how many are done and how many there are in all."""
@@ -27,6 +36,59 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[OnProgress]:
             progress.update(task, completed=done, total=total)
 
         yield report
+
+
+@contextmanager
+def phases(*, quiet: bool) -> Iterator[OnPhase]:
+    """A function to report several phases to: a bar for the one that runs, or a line in the log now and then."""
+    if quiet or not sys.stderr.isatty():
+        yield _Log()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as progress:
+        task = progress.add_task("", total=None, said="")
+        shown = ""
+
+        def report(phase: Phase) -> None:
+            nonlocal shown
+            if phase.phase != shown:
+                shown = phase.phase
+                progress.reset(task, description=shown.capitalize(), total=None)
+            by_bytes = phase.of_bytes > 0
+            progress.update(
+                task,
+                completed=phase.bytes if by_bytes else phase.objects,
+                total=phase.of_bytes if by_bytes else phase.of,
+                said=_said(phase),
+            )
+
+        yield report
+
+
+class _Log:
+    """Says how far it is, every LOG_SECONDS."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, phase: Phase) -> None:
+        """See registry.migration.progress.OnProgress."""
+        if time.monotonic() - self._last < LOG_SECONDS:
+            return
+        self._last = time.monotonic()
+        import structlog
+
+        structlog.get_logger(__name__).info("reviewing", phase=phase.phase, progress=_said(phase))
+
+
+def _said(phase: Phase) -> str:
+    count = f"{phase.objects:,}" if phase.of is None else f"{phase.objects:,}/{phase.of:,}"
+    return f"{count}, {phase.bytes / (1 << 20):,.0f}/{phase.of_bytes / (1 << 20):,.0f} MiB" if phase.of_bytes else count
 
 
 def _ignore(_done: int, _total: int) -> None:

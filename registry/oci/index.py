@@ -17,6 +17,8 @@ from registry.oci.media_types import OCI_INDEX
 from registry.oci.tag import is_tag, parse_tag
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from registry.oci.digest import Digest
 
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
@@ -28,6 +30,7 @@ FOLDED: Final = "io.stowage.folded"
 
 Key = TypeVar("Key")
 
+_SHOWN: Final = 160
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
 
 
@@ -100,6 +103,12 @@ class Index:
             raise ManifestInvalid(f"index.json cannot be written: {error}") from error
 
     @property
+    def has_folded(self) -> bool:
+        """Whether it says which record it contains, as every index does that a registry of ours wrote."""
+        annotations = self._document.get("annotations")
+        return isinstance(annotations, dict) and FOLDED in annotations
+
+    @property
     def folded(self) -> int:
         """The sequence number of the last record that this index contains; 0 when it says nothing usable."""
         annotations = self._document.get("annotations")
@@ -127,6 +136,14 @@ class Index:
             for digest, slots in self._by_digest.items()
             if (descriptor := self._entries[next(iter(slots))].descriptor)
         }
+
+    def left_out(self) -> Iterator[tuple[str, str]]:
+        """What is only kept: (the reference name that is no tag, or "" for an entry that cannot be read, and why)."""
+        for entry in self._entries.values():
+            if entry.descriptor is None:
+                yield "", f"an entry that cannot be read: {_complaint(entry.raw)}"
+            elif entry.tag is None and not entry.bare:
+                yield str(entry.raw["annotations"][REF_NAME])[:_SHOWN], "is not a tag that the specification allows"
 
     def set_tag(self, tag: str, descriptor: Descriptor) -> None:
         """Point ``tag`` at a manifest.
@@ -208,6 +225,15 @@ def _read_entry(raw: Any) -> _Entry:  # noqa: ANN401  # any JSON value
     except ManifestInvalid:
         descriptor = None
     return _Entry(raw, descriptor, tag, name is None)
+
+
+def _complaint(raw: Any) -> str:  # noqa: ANN401  # any JSON value
+    """Why an entry is no descriptor."""
+    try:
+        Descriptor.from_json(raw)
+    except ManifestInvalid as error:
+        return str(error)
+    return "its reference name hides what is wrong"
 
 
 def _make_entry(base: dict[str, Any], descriptor: Descriptor, tag: str | None) -> _Entry:

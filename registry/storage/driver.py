@@ -57,6 +57,12 @@ class Capabilities:
     """``presign`` makes addresses at which clients read without the registry."""
     part_bytes: int = 0
     """Memory that an open upload of more than CHUNK_SIZE bytes holds: that of a part, where a store takes parts."""
+    copy_bytes: int = 0
+    """Bytes of the largest object that is copied by one request to the store; 0: of any."""
+    copy_part_bytes: int = 1
+    """Bytes of each part of a larger one: a request each, and two more."""
+    delete_batch: int = 1
+    """Objects that the store deletes with one request."""
 
 
 class ObjectStat(NamedTuple):

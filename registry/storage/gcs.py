@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from registry.storage.driver import BlobLayout, Capabilities, Child, ObjectStat, StorageDriver, UploadEntry, UploadState
 from registry.storage.errors import UnsupportedOperation
 from registry.storage.gcs_bucket import GcsBucket
+from registry.storage.gcs_deletion import MOST_DELETED
 from registry.storage.gcs_objects import GcsObjects
 from registry.storage.gcs_upload import GcsUploadWriter
 from registry.storage.keys import check_key, check_prefix, check_upload_id, is_own
@@ -45,6 +46,7 @@ class GcsDriver(StorageDriver):
             outside_writers=False,
             presigned=self._bucket.credentials.can_sign,
             part_bytes=settings.part_size,
+            delete_batch=MOST_DELETED,
         )
 
     # ---- objects

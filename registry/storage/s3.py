@@ -11,8 +11,8 @@ from registry.storage.keys import check_key, check_prefix, check_upload_id, is_o
 from registry.storage.part_buffers import PartBuffers
 from registry.storage.s3_bucket import S3Bucket
 from registry.storage.s3_checks import S3Checks
-from registry.storage.s3_multiparts import S3Multiparts
-from registry.storage.s3_objects import S3Objects
+from registry.storage.s3_multiparts import COPY_BYTES, COPY_PART, S3Multiparts
+from registry.storage.s3_objects import MOST_DELETED, S3Objects
 from registry.storage.s3_plan import Plan
 from registry.storage.s3_upload import S3UploadWriter, abort
 
@@ -47,6 +47,9 @@ class S3Driver(StorageDriver):
             outside_writers=False,
             presigned=True,
             part_bytes=settings.part_size,
+            copy_bytes=COPY_BYTES,
+            copy_part_bytes=COPY_PART,
+            delete_batch=MOST_DELETED,
         )
         self._bucket = S3Bucket(settings, root, observe)
         self._objects = S3Objects(self._bucket)

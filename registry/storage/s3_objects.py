@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ALWAYS: Mapping[str, str] = {}
 """No condition."""
-_DELETED_AT_ONCE = 1000
+MOST_DELETED = 1000
 """Keys in one request."""
 _DOUBT_SECONDS = 0.1
 """Pause before a conditional write whose answer was lost is tried once more."""
@@ -145,7 +145,7 @@ class S3Objects:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, 1,000 in a request; a missing one is no error."""
         remaining = iter(keys)
-        while batch := list(islice(remaining, _DELETED_AT_ONCE)):
+        while batch := list(islice(remaining, MOST_DELETED)):
             self._delete(batch)
 
     def _put(

@@ -49,7 +49,16 @@ def test_check_names_a_database_that_does_not_answer(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "arguments", [["config", "check"], ["config", "show"], ["serve"], ["rebuild"], ["db", "upgrade"]], ids=" ".join
+    "arguments",
+    [
+        ["config", "check"],
+        ["config", "show"],
+        ["serve"],
+        ["rebuild"],
+        ["migrate-s3-storage", "--dry-run"],
+        ["db", "upgrade"],
+    ],
+    ids=" ".join,
 )
 def test_a_configuration_mistake_names_its_key_in_every_command(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -127,6 +136,7 @@ def test_every_command_has_a_help_text_and_both_options(capsys: pytest.CaptureFi
         ["config", "show"],
         ["config", "schema"],
         ["rebuild"],
+        ["migrate-s3-storage"],
         ["db", "upgrade"],
     )
     for arguments in commands:

@@ -346,3 +346,16 @@ def test_ten_thousand_entries_are_read_and_written_in_a_fraction_of_a_second() -
         rounds.append(time.process_time() - start)
     assert len(index.tags()) == 10_000
     assert min(rounds) < 0.5
+
+
+def test_what_is_only_kept_is_told_with_its_reason() -> None:
+    told = list(parse(raw(0), raw(1, "a"), raw(2, "not a tag"), raw(3, 5), *UNREADABLE).left_out())
+    assert [name for name, _ in told] == ["not a tag", "5", *[""] * len(UNREADABLE)]
+    assert all(reason for _, reason in told)
+
+
+def test_an_index_of_a_registry_of_ours_says_what_it_contains() -> None:
+    assert parse(annotations={FOLDED: "0"}).has_folded
+    assert not parse(annotations={"other": "1"}).has_folded
+    assert not parse(annotations=5).has_folded
+    assert not Index.empty().has_folded

@@ -117,8 +117,16 @@ def _s3(root: Path) -> StorageDriver:
     return S3Driver(settings, "some/root")
 
 
-S3_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, presigned=True, part_bytes=S3.part_size)
-GCS_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, part_bytes=gcs_store.PART)
+S3_CAPABILITIES = replace(
+    MemoryDriver.capabilities,
+    upload_rights=False,
+    presigned=True,
+    part_bytes=S3.part_size,
+    copy_bytes=256 << 20,
+    copy_part_bytes=128 << 20,
+    delete_batch=1000,
+)
+GCS_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, part_bytes=gcs_store.PART, delete_batch=100)
 
 CASES = (
     DriverCase("s3-moto", lambda _: _MotoDriver(), S3_CAPABILITIES, shared=False, concurrent=False),

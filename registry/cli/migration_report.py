@@ -1,0 +1,165 @@
+"""The review of a migration as tables for a person."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from registry.migration.estimate import Phase
+    from registry.migration.plan import Plan
+    from registry.migration.requests import Requests
+
+SHOWN = 10
+"""Problems of one kind that are listed; ``--json`` and ``--plan`` have all."""
+_WIDTH = 200
+_KINDS = ("list", "head", "get", "put", "copy", "delete")
+_STAYS = {
+    "unreferenced": "blobs that no manifest names",
+    "uploads": "uploads that were not finished",
+    "left": "what these registries leave beside images",
+    "not-taken": "indexes and links of repositories that are not taken",
+    "unknown": "unknown objects",
+}
+
+
+def review_lines(plan: Plan, *, kept: Path | None) -> list[str]:
+    """Everything that a plan says, but for what only programs need."""
+    where = f"{plan.driver} bucket {plan.bucket}, below {plan.root or '/'}"
+    if plan.layout is None:
+        return [f"{where}: nothing to migrate; what is there is Stowage's own"]
+    lines = [f"{where}: layout {plan.layout}, {plan.listed:,} objects"]
+    lines += _render(_contents(plan)) + _render(_phases(plan)) + _render(_rollback(plan))
+    lines += _sentences(plan)
+    lines += [f"note, {note.kind}: {note.count:,}: {note.detail}" for note in plan.notes]
+    lines += _problems(plan)
+    return [*lines, f"The plan is in {kept}."] if kept else lines
+
+
+def _contents(plan: Plan) -> Table:
+    counts = plan.counts
+    table = _table("Content", "", "objects", "bytes")
+    rows = [
+        ("repositories", counts.repositories, None),
+        ("tags", counts.tags, None),
+        ("manifests, distinct", counts.manifests, counts.manifest_bytes),
+        ("blobs, distinct", counts.blobs, counts.blob_bytes),
+        ("duplicates, and what they waste", counts.duplicates, counts.duplicate_bytes),
+        ("stubs of duplicates", counts.stubs, 0),
+        *((f"stays: {_STAYS[stay.reason]}", stay.objects, stay.bytes) for stay in plan.stays),
+    ]
+    for name, objects, size in rows:
+        table.add_row(name, f"{objects:,}", "" if size is None else f"{size:,}")
+    return table
+
+
+def _phases(plan: Plan) -> Table:
+    estimate = plan.estimate
+    table = _phase_table("Phases: requests, and what they cost")
+    _add(table, "review (this one)", estimate.review)
+    _add(table, "adopt, a pass", estimate.adopt)
+    _add(table, "consolidate", estimate.consolidate)
+    _add(table, "finalize", estimate.finalize)
+    return table
+
+
+def _rollback(plan: Plan) -> Table:
+    rollback = plan.estimate.rollback
+    table = _phase_table("Rollback, if nothing was pushed since")
+    _add(table, "once adopted", rollback.adopted)
+    _add(table, "once consolidated", rollback.consolidated)
+    return table
+
+
+def _sentences(plan: Plan) -> Iterator[str]:
+    rollback = plan.estimate.rollback
+    pushed = (("blob", rollback.pushed_blob), ("manifest", rollback.pushed_manifest), ("tag", rollback.pushed_tag))
+    since = "; ".join(f"{name}: {_asked(requests)}" for name, requests in pushed)
+    yield f"A rollback adds for each that was pushed since, in each repository, {since}. After finalize there is none."
+    yield (
+        f"While originals and copies both exist: {plan.extra_bytes:,} bytes more, {plan.extra_price:,.2f} a month. "
+        f"Finalize frees {plan.freed_bytes:,} bytes."
+    )
+    rate = plan.rate
+    if rate.requests_per_second is not None:
+        hashed = (
+            f"{rate.bytes_per_second / (1 << 20):,.1f} MiB/s"
+            if rate.bytes_per_second
+            else "not measured, so times are without the reading of blobs (--verify full measures it)"
+        )
+        yield f"Measured: {rate.requests_per_second:,.0f} requests/s beside listings; reading of blobs {hashed}."
+
+
+def _asked(requests: Requests) -> str:
+    return ", ".join(f"{getattr(requests, kind)} {kind.upper()}" for kind in _KINDS if getattr(requests, kind))
+
+
+def _problems(plan: Plan) -> Iterator[str]:
+    if not plan.problems:
+        yield "No problems."
+        return
+    kinds: dict[str, int] = {}
+    for problem in plan.problems:
+        kinds[problem.kind] = kinds.get(problem.kind, 0) + 1
+    yield f"Problems: {len(plan.problems):,}. Everything else would be served; see docs/migration.md for each kind."
+    for kind, count in kinds.items():
+        yield f"{kind}: {count:,}"
+        named = [problem for problem in plan.problems if problem.kind == kind]
+        for problem in named[:SHOWN]:
+            words = (
+                problem.repository,
+                problem.key,
+                "" if problem.digest.rpartition(":")[2] in problem.key else problem.digest,
+            )
+            yield f"  {' '.join(word for word in words if word)}: {problem.detail}"
+        if count > SHOWN:
+            yield f"  and {count - SHOWN:,} more: --json and --plan have all"
+
+
+def _phase_table(title: str) -> Table:
+    return _table(title, "", *(kind.upper() for kind in _KINDS), "bytes read", "price", "time", "at --rate")
+
+
+def _add(table: Table, name: str, phase: Phase) -> None:
+    numbers = (f"{getattr(phase.requests, kind):,}" for kind in _KINDS)
+    table.add_row(
+        name,
+        *numbers,
+        f"{phase.read_bytes:,}",
+        f"{phase.price:,.4f}",
+        _time(phase.seconds),
+        _time(phase.seconds_at_rate),
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
+
+
+def _render(table: Table) -> list[str]:
+    """Its lines; without colours, so that they can be kept in a file."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    Console(file=stream, width=_WIDTH, color_system=None).print(table)
+    return [line.rstrip() for line in stream.getvalue().splitlines() if line.strip()]

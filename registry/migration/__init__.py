@@ -1,0 +1,1 @@
+"""Moving a bucket that another registry filled to Stowage. A plan is a value; making it changes nothing."""

@@ -1,0 +1,99 @@
+"""Which registry filled the bucket: found from its keys, never asked."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from registry.config_file import ConfigError, Problem
+from registry.images.storage_view import MAX_INDEX
+from registry.migration.distribution import ROOT, Distribution
+from registry.migration.original_layout import Entry, ObjectKind
+from registry.migration.per_repository import PerRepository, is_ours
+from registry.oci.errors import ManifestInvalid
+from registry.storage.errors import PathNotFound
+from registry.storage.keys import check_key
+
+if TYPE_CHECKING:
+    from registry.migration.original_layout import OriginalLayout
+    from registry.migration.snapshot import Snapshot
+    from registry.migration.workers import Workers
+    from registry.storage.driver import StorageDriver
+
+_EXAMPLES = 3
+_OF_DISTRIBUTION = (ObjectKind.DATA, ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK)
+
+
+class BothLayouts(Exception):
+    """Two registries filled the bucket: whichever were taken, the other one's images would be left behind."""
+
+
+def classify(key: str) -> Entry | None:
+    """What an object is, in whichever layout; None for what is ours and for names that begin with a dot."""
+    if key.startswith("."):
+        return None
+    try:
+        check_key(key)
+    except ValueError:  # a driver reads no such key
+        return Entry(ObjectKind.UNKNOWN)
+    return Distribution.classify(key) or PerRepository.classify(key)
+
+
+def detect(
+    snapshot: Snapshot, driver: StorageDriver, workers: Workers, *, root: str, single_prefix: bool
+) -> OriginalLayout | None:
+    """The layout of the original; None where there is nothing but ours.
+
+    ``root`` is what our own keys begin with. Raises BothLayouts; ConfigError, which says what is there, where there is
+    neither and none of ours; StorageError.
+    """
+    tree = _keys(snapshot, f"kind IN ({', '.join('?' * len(_OF_DISTRIBUTION))})", *_OF_DISTRIBUTION)
+    own = _keys(snapshot, "kind = ?", ObjectKind.BLOB) or _foreign_indexes(snapshot, driver, workers)
+    if tree and own:
+        raise BothLayouts(
+            f"the bucket has the layouts of two registries: blobs in each repository ({', '.join(own)}) and docker "
+            f"distribution ({', '.join(tree)}); move one of them below another root first"
+        )
+    if tree:
+        snapshot.do("INSERT OR IGNORE INTO ours SELECT repository FROM object WHERE kind IN ('index', 'marker')")
+        return Distribution()
+    if own:
+        return PerRepository((root,) if root and not single_prefix else ())
+    if snapshot.value("SELECT 1 FROM object WHERE kind IN ('our-blob', 'our-record', 'index') LIMIT 1"):
+        return None
+    raise ConfigError([Problem("storage.root_directory", _neither(snapshot, root), "")])
+
+
+def _keys(snapshot: Snapshot, condition: str, *parameters: object) -> list[str]:
+    found = snapshot.rows(f"SELECT key FROM object WHERE {condition} LIMIT {_EXAMPLES}", *parameters)
+    return [key for (key,) in found]
+
+
+def _foreign_indexes(snapshot: Snapshot, driver: StorageDriver, workers: Workers) -> list[str]:
+    """The first index that Stowage did not write, of repositories without blobs of their own."""
+    keys = (key for (key,) in snapshot.each("SELECT key FROM object WHERE kind = ?", ObjectKind.INDEX))
+    found = workers.each(partial(_foreign, driver), keys)
+    return next(([key] for key in found if key), [])
+
+
+def _foreign(driver: StorageDriver, key: str) -> str:
+    try:
+        return "" if is_ours(driver.read(key, max_bytes=MAX_INDEX)[0]) else key
+    except PathNotFound:
+        return ""
+    except ManifestInvalid:
+        return key
+
+
+def _neither(snapshot: Snapshot, root: str) -> str:
+    """What is there, and where the root might be instead."""
+    where = f"below {root}/" if root else "in the bucket"
+    keys = _keys(snapshot, "1 = 1 ORDER BY key")
+    if not keys:
+        return f"there is nothing {where}: check it, and the name of the bucket"
+    message = f"no registry's layout is {where}, which has {', '.join(keys)}"
+    nested = snapshot.value("SELECT key FROM object WHERE instr(key, ?) > 1 LIMIT 1", f"/{ROOT}/")
+    if nested is not None:
+        above = nested.partition(f"/{ROOT}/")[0]
+        return f"{message}; docker distribution's lies below {above}/: add that to it"
+    return f"{message}; it is what stands in front of docker/registry/v2 or of the repositories"

@@ -1,0 +1,51 @@
+"""What is wrong with a bucket, each with the object it is about."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class ProblemKind(enum.StrEnum):
+    """What an operator looks up in docs/migration.md; each of them is exit code 1."""
+
+    MISSING_BLOB = "missing-blob"
+    TRUNCATED_BLOB = "truncated-blob"
+    WRONG_DIGEST = "wrong-digest"
+    STUB_WITHOUT_BYTES = "stub-without-bytes"
+    SIZE_CONFLICT = "size-conflict"
+    DANGLING_LINK = "dangling-link"
+    UNREADABLE_LINK = "unreadable-link"
+    UNREADABLE_INDEX = "unreadable-index"
+    UNREADABLE_MANIFEST = "unreadable-manifest"
+    UNSUPPORTED_MANIFEST = "unsupported-manifest"
+    INVALID_NAME = "invalid-name"
+    INVALID_TAG = "invalid-tag"
+    NAME_COLLISION = "name-collision"
+    UNKNOWN_OBJECT = "unknown-object"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that cannot be migrated as it is. Ordered, so that the same bucket gives the same list."""
+
+    kind: ProblemKind
+    repository: str
+    """Its name; empty where the object belongs to none, or to several."""
+    key: str
+    """Below the root; empty where nothing is there."""
+    digest: str
+    """Of the content that is concerned; empty where none is."""
+    detail: str
+    """What was found, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that an operator may want to know, and that keeps nothing from being migrated."""
+
+    kind: str
+    """``two-prefixes`` or ``unlinked``."""
+    count: int
+    detail: str
+    """For a person, with examples."""

@@ -1,0 +1,170 @@
+"""``registry migrate-s3-storage``: exit codes, one document, a table, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from registry.cli.main import run
+from registry.cli.output import ExitCode
+from registry.config import Settings
+from registry.storage.driver import StorageDriver
+from registry.storage.errors import StorageUnavailable, StoreRefused
+from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.measured import MeasuredDriver, Observe
+from registry.storage.memory import MemoryDriver
+from tests.migration.world import FIRST, Tree, distribution, fill, ours, path, per_repository, repositories
+
+COMMAND = ["migrate-s3-storage", "--config", "config.json"]
+Bucket = Callable[..., StorageDriver]
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("registry.observability.logs.configure_logging", lambda *_arguments: None)
+    storage = {"driver": "s3", "root_directory": "zot", "s3": {"bucket": "images"}}
+    Path("config.json").write_text(json.dumps({"storage": storage}))
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """Makes a tree what the configuration names."""
+
+    def place(tree: Tree, *faults: Fault, error: Exception | None = None) -> StorageDriver:
+        driver = MemoryDriver()
+        fill(driver, tree)
+
+        def open_it(_settings: Settings, observe: Observe) -> StorageDriver:
+            if error is not None:
+                raise error
+            return MeasuredDriver(FaultyDriver(driver, faults), observe)
+
+        monkeypatch.setattr("registry.migration.review.open_driver", open_it)
+        return driver
+
+    return place
+
+
+def test_a_healthy_bucket_is_exit_code_zero_and_one_document(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket(per_repository(repositories()))
+    assert run([*COMMAND, "--dry-run", "--json"]) == ExitCode.DONE
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    document = json.loads(printed.out)
+    assert document["bucket"] == "images"
+    assert document["counts"]["repositories"] == 3
+    assert document["problems"] == []
+
+
+def test_problems_are_exit_code_one_and_the_plan_is_written_all_the_same(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = per_repository(repositories())
+    del tree[f"app/blobs/{path(FIRST.digest)}"]
+    bucket(tree)
+    assert run([*COMMAND, "--dry-run", "--plan", "plan", "--rate", "50"]) == ExitCode.PROBLEMS
+    out = capsys.readouterr().out
+    assert "missing-blob: 1" in out
+    assert FIRST.digest[7:] in out
+    assert "The plan is in plan." in out
+    assert json.loads(Path("plan").read_bytes().splitlines()[0])["counts"]["tags"] == 5
+
+
+def test_the_table_for_a_person_has_what_the_document_has(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    bucket(per_repository(repositories(), stubs=False) | {"app/.uploads/1": b"half"})
+    assert run([*COMMAND, "--dry-run", "--verify", "full", "--rate", "5"]) == ExitCode.DONE
+    out = capsys.readouterr().out
+    rows = ("repositories", "duplicates, and what they waste", "stays: uploads", "adopt, a pass", "consolidate")
+    for row in (*rows, "finalize", "once adopted", "once consolidated", "No problems."):
+        assert row in out
+    assert max(map(len, out.splitlines())) < 200
+
+
+def test_only_the_first_problems_of_a_kind_are_shown(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    bucket(per_repository(repositories()) | {f"odd-{number:02}/x": b"" for number in range(14)})
+    assert run([*COMMAND, "--dry-run"]) == ExitCode.PROBLEMS
+    out = capsys.readouterr().out
+    assert "unknown-object: 14" in out
+    assert "and 4 more" in out
+    assert run([*COMMAND, "--dry-run", "--json"]) == ExitCode.PROBLEMS
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 14
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--plan", "plan"], ["--verify", "full"]], ids=" ".join)
+def test_without_dry_run_it_says_that_it_can_only_review(
+    options: list[str], bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket(per_repository(repositories()))
+    assert run([*COMMAND, *options]) == ExitCode.USAGE
+    printed = capsys.readouterr()
+    assert "can only review" in printed.out + printed.err
+    assert "add --dry-run" in printed.out + printed.err
+    assert not Path("plan").exists()
+
+
+def test_a_local_directory_is_refused_with_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["migrate-s3-storage", "--dry-run"]) == ExitCode.USAGE
+    assert capsys.readouterr().err.startswith("registry: storage.driver: a local directory already has the layout")
+
+
+def test_a_bucket_of_nobody_is_a_mistake_in_the_configuration(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket({"photos/1.jpg": b""})
+    assert run([*COMMAND, "--dry-run", "--json"]) == ExitCode.USAGE
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["key"] == "storage.root_directory"
+
+
+def test_a_bucket_that_cannot_be_used_names_its_section(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    bucket({}, error=StoreRefused("", "there is no such bucket"))
+    assert run([*COMMAND, "--dry-run"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == "registry: storage.s3: there is no such bucket\n"
+
+
+def test_a_bucket_of_ours_is_done(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    bucket(ours())
+    assert run([*COMMAND, "--dry-run"]) == ExitCode.DONE
+    assert "nothing to migrate" in capsys.readouterr().out
+
+
+def test_two_registries_in_one_bucket_are_refused(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    bucket(per_repository(repositories()) | distribution(repositories()))
+    assert run([*COMMAND, "--dry-run", "--json"]) == ExitCode.REFUSED
+    assert json.loads(capsys.readouterr().out)["error"] == "refused"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("read", effect=StorageUnavailable), Fault("list", effect=lambda: (_ for _ in ()).throw(KeyboardInterrupt))],
+    ids=["failed", "interrupted"],
+)
+def test_a_store_that_fails_and_a_person_who_stops_it_are_not_finished(
+    fault: Fault, bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket(per_repository(repositories()), fault)
+    assert run([*COMMAND, "--dry-run", "--json", "--plan", "plan"]) == ExitCode.UNFINISHED
+    assert json.loads(capsys.readouterr().out)["error"] == "unfinished"
+    assert not Path("plan").exists()
+
+
+def test_a_file_that_is_no_plan_is_left_alone_before_anything_is_asked(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket({}, error=AssertionError("the store was asked"))
+    Path("notes").write_text("mine")
+    assert run([*COMMAND, "--dry-run", "--plan", "notes"]) == ExitCode.USAGE
+    assert "notes is there and is no plan of this command" in capsys.readouterr().err
+    assert Path("notes").read_text() == "mine"
+
+
+def test_no_database_is_made(bucket: Bucket, tmp_path: Path) -> None:
+    bucket(per_repository(repositories()))
+    assert run([*COMMAND, "--dry-run"]) == ExitCode.DONE
+    assert {file.name for file in tmp_path.iterdir()} == {"config.json"}

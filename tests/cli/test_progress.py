@@ -1,0 +1,50 @@
+"""Progress of several phases: a bar where there is a terminal, a line in the log now and then elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from structlog.testing import capture_logs
+
+from registry.cli.progress import LOG_SECONDS, phases
+from registry.migration.progress import Progress
+
+
+class Terminal(io.StringIO):
+    """A standard error that draws."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_each_phase_is_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with phases(quiet=False) as report:
+        report(Progress("listing", 1000))
+        report(Progress("manifests", 5, 20))
+        report(Progress("hashing", 7, 9, 3 << 20, 5 << 20))
+    assert "Hashing" in terminal.getvalue()
+    assert "7/9, 3/5 MiB" in terminal.getvalue()
+
+
+def test_elsewhere_the_log_says_it_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with capture_logs() as logged, phases(quiet=False) as report:
+        report(Progress("listing", 1000))
+        now += LOG_SECONDS
+        report(Progress("listing", 12_000))
+        report(Progress("listing", 13_000))
+    assert [(line["phase"], line["progress"]) for line in logged] == [("listing", "12,000")]
+
+
+def test_a_document_alone_is_printed_where_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with phases(quiet=True) as report:
+        report(Progress("listing", 1000))
+    assert terminal.getvalue() == ""

@@ -1,0 +1,1 @@
+"""Buckets that other registries filled, and what is told of them."""

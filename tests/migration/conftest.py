@@ -1,0 +1,33 @@
+"""A review of a tree, on the memory driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from registry.config import Settings
+from registry.migration.plan import Plan
+from registry.migration.requests import Tally
+from registry.migration.review import Options, Review
+from registry.storage.measured import MeasuredDriver
+from registry.storage.memory import MemoryDriver
+from tests.migration.world import Tree, fill
+
+Reviewing = Callable[..., Plan]
+
+
+@pytest.fixture
+def reviewing() -> Reviewing:
+    """Reviews a tree; ``root`` is the root directory of the settings, below which the keys of the tree are."""
+
+    def run(
+        tree: Tree, options: Options | None = None, *, root: str = "zot", driver: MemoryDriver | None = None
+    ) -> Plan:
+        store = driver or MemoryDriver()
+        fill(store, tree)
+        tally = Tally()
+        settings = Settings(storage={"driver": "s3", "root_directory": root, "s3": {"bucket": "b"}})  # type: ignore[arg-type]
+        return Review(MeasuredDriver(store, tally.observe), settings, options or Options(), tally, bucket="b").run()
+
+    return run

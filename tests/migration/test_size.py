@@ -1,0 +1,28 @@
+"""A bucket of a hundred thousand blobs in two thousand repositories, reviewed in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.migration.synthetic import MAKERS
+
+ROOT = Path(__file__).parents[2]
+REPOSITORIES, LAYERS = 2000, 50
+MOST_MIB = 300
+
+
+@pytest.mark.stores
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_hundred_thousand_blobs_are_reviewed_below_300_mib(kind: str) -> None:
+    command = [sys.executable, "-m", "tests.migration.synthetic", kind, str(REPOSITORIES), str(LAYERS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["problems"] == 0
+    assert (found["repositories"], found["blobs"]) == (REPOSITORIES, REPOSITORIES * LAYERS + 1)
+    assert found["mib"] < MOST_MIB, found
