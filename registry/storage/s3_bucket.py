@@ -49,15 +49,16 @@ class S3Bucket:
     def __init__(self, settings: S3Settings, root: str, observe: Observe | None = None) -> None:
         self.name = settings.bucket
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
-        session = botocore.session.Session()
+        found = botocore.session.Session()
+        session = boto3.session.Session(botocore_session=found)
         self.client = _client(session, settings, settings.endpoint_url)
         public = settings.redirect_endpoint_url
         self._signer = self.client if public is None else _client(session, settings, public)
         self._requests = S3Requests(
             settings,
             partial(_presigned, self.client, self.name, seconds=1),
-            _credentials(session, settings),
-            session.get_config_variable("ca_bundle"),
+            _credentials(found, settings),
+            found.get_config_variable("ca_bundle"),
         )
         self._observe = observe
         self._retry = tenacity.Retrying(
@@ -153,7 +154,7 @@ def _credentials(session: botocore.session.Session, settings: S3Settings) -> Cre
     return session.get_credentials()
 
 
-def _client(session: botocore.session.Session, settings: S3Settings, endpoint_url: str | None) -> S3Client:
+def _client(session: boto3.session.Session, settings: S3Settings, endpoint_url: str | None) -> S3Client:
     configuration = Config(
         region_name=settings.region,
         signature_version="s3v4",
@@ -168,7 +169,7 @@ def _client(session: botocore.session.Session, settings: S3Settings, endpoint_ur
     )
     secret = settings.secret_access_key
     try:
-        client: S3Client = boto3.session.Session(botocore_session=session).client(
+        client: S3Client = session.client(
             "s3",
             endpoint_url=endpoint_url,
             aws_access_key_id=settings.access_key_id,
