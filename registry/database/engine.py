@@ -108,7 +108,7 @@ class Database:
         return self._transaction(self._begin_read)
 
     def look(self) -> contextlib.AbstractContextManager[Transaction]:
-        """As ``read``, for a single statement, which sees one state by itself."""
+        """As ``read``, for one statement, which sees one state by itself, or for several that need not see the same."""
         return self._transaction(())
 
     def write(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:

@@ -151,6 +151,7 @@ class Blobs:
         if needed_by:
             message = f"the blob is needed by {', '.join(needed_by)}; delete what needs it first"
             raise Unsupported(message, detail={"manifests": list(needed_by)}, headers={"Allow": "GET, HEAD"})
+        blob_rows.lock(connection, digest)  # before its membership, as who publishes it
         blob_rows.leave(connection, repository.id, member.id)
         repository_rows.raise_version(connection, repository.id)
         if not self._stores.layout.per_repository:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from registry.database import blobs as blob_rows
+from registry.database.engine import Database
+from registry.database.statement import Statement
+from registry.database.transaction import Transaction
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, Unsupported
@@ -28,6 +33,7 @@ from tests.images.world import (
     tags,
 )
 from tests.payloads import index
+from tests.stores.postgresql import Cluster
 
 
 @pytest.fixture(params=KINDS)
@@ -156,3 +162,46 @@ def test_pushes_and_deletions_of_the_same_blob_never_leave_a_manifest_without_it
     push_blob(cores[0], made.layer.data)
     push_manifest(cores[0], made.manifest, "v1")
     assert pull(world.core(), "v1") == made.digest
+
+
+def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Who deletes a blob locks it before its membership, as who pushes it does."""
+    world = World(tmp_path, "local", cluster.create())
+    request.addfinalizer(world.close)
+    pushing, deleting = world.core(), world.core()
+    digest = push_blob(pushing, b"contested")
+    left = threading.Event()
+    leave = blob_rows.leave
+
+    def leave_and_let_the_push_come(connection: Transaction, repository: int, blob: int) -> bool:
+        done = leave(connection, repository, blob)
+        left.set()
+        _wait_for_a_lock(world.url)
+        return done
+
+    monkeypatch.setattr(blob_rows, "leave", leave_and_let_the_push_come)
+    with ThreadPoolExecutor(1) as pool:
+        deletion = pool.submit(deleting.blobs.delete, NAME, digest)
+        assert left.wait(10)
+        assert push_blob(pushing, b"contested") == digest
+        deletion.result(10)
+    assert pull_blob(pushing, digest) == b"contested"
+
+
+def _wait_for_a_lock(url: str) -> None:
+    """Until somebody waits for another's lock in this database."""
+    waiting = Statement(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    database = Database(url)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with database.look() as connection:
+            if connection.execute(waiting, {}).one()[0]:
+                break
+        time.sleep(0.01)
+    else:
+        pytest.fail("nobody waits")
+    database.close()
