@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.s3.rows import S3_ROWS
 from benchmarks.s3.scenarios import S3_SCENARIOS
-from benchmarks.s3.servers import PEERS, S3_SERVERS
+from benchmarks.s3.servers import EVERY_PEER, S3_SERVERS
 from benchmarks.s3.stage import stage
 from benchmarks.scale import QUICK, Scale
 from benchmarks.suite import Suite, main
@@ -20,7 +20,7 @@ OVER_S3 = Suite(
     rows=S3_ROWS,
     scenarios=S3_SCENARIOS,
     servers=S3_SERVERS,
-    peers=PEERS,
+    peers=EVERY_PEER,
     stage=stage,
     scale=dataclasses.replace(Scale(), image_seconds=10.0, layer_bytes=_LAYERS),
     quick=dataclasses.replace(QUICK, blob_bytes=64 << 20, image_seconds=3.0, layer_bytes=_LAYERS),

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from benchmarks.rows import Comparison, Limit, Ratio, Row
-from benchmarks.s3.servers import ASKING, PEERS, THREE_WORKERS, TWO_WORKERS
+from benchmarks.s3.servers import ASKING, EVERY_PEER, PEERS, THREE_WORKERS, TWO_WORKERS
 from benchmarks.servers import OURS, ZOT
 
 
 def _row(
     key: str, work: str, unit: str, figure: str, least: float | None, ours: str = OURS, *, fewer: bool = False
 ) -> Comparison:
-    targets = () if least is None else (Ratio(least, PEERS),)
-    return Comparison(key, work, unit, figure, targets, None, ours, PEERS, fewer)
+    return _compared(key, work, unit, figure, least, PEERS, ours=ours, fewer=fewer)
+
+
+def _read(key: str, work: str, figure: str, least: float, peers: tuple[str, ...] = EVERY_PEER) -> Comparison:
+    return _compared(key, work, "/s", figure, least, peers)
+
+
+def _compared(
+    key: str,
+    work: str,
+    unit: str,
+    figure: str,
+    least: float | None,
+    peers: tuple[str, ...],
+    *,
+    ours: str = OURS,
+    fewer: bool = False,
+) -> Comparison:
+    targets = () if least is None else (Ratio(least, peers),)
+    return Comparison(key, work, unit, figure, targets, None, ours, peers, fewer)
 
 
 _TWO = ", two workers"
@@ -21,21 +39,12 @@ _IMAGES = "image pushes, 8 clients"
 _FAR = ", store 30 ms away"
 
 S3_ROWS: tuple[Row, ...] = (
-    _row("manifest-tag", "GET manifest by tag", "/s", "manifest by tag", 5.0),
-    _row("manifest-digest", "GET manifest by digest", "/s", "manifest by digest", 5.0),
-    _row("head-blob", "HEAD blob", "/s", "head blob", 5.0),
-    Comparison(
-        "head-blob-asked",
-        "HEAD blob, of registries that ask the store",
-        "/s",
-        "head blob",
-        (Ratio(5.0, (ASKING, ZOT)),),
-        None,
-        OURS,
-        (ASKING, ZOT),
-    ),
-    _row("tags-list", "tags/list of 200", "/s", "tags list", 5.0),
-    _row("get-blob", "GET 4 KiB blob", "/s", "get blob", 2.0),
+    _read("manifest-tag", "GET manifest by tag", "manifest by tag", 5.0),
+    _read("manifest-digest", "GET manifest by digest", "manifest by digest", 5.0),
+    _read("head-blob", "HEAD blob", "head blob", 5.0),
+    _read("head-blob-asked", "HEAD blob, of registries that ask the store", "head blob", 5.0, (ASKING, ZOT)),
+    _read("tags-list", "tags/list of 200", "tags list", 5.0),
+    _read("get-blob", "GET 4 KiB blob", "get blob", 2.0),
     _row("push-one", "push of a 1 GiB blob", "MB/s", "push one", 1.5),
     _row("push-eight", f"push of {_EIGHT}", "MB/s", "push eight", 1.5),
     _row("push-eight-workers", f"push of {_EIGHT}{_TWO}", "MB/s", "push eight", 1.5, TWO_WORKERS),

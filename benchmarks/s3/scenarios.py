@@ -5,14 +5,14 @@ from __future__ import annotations
 from benchmarks.large_blobs import eight_blobs, one_blob, peak
 from benchmarks.s3.images import far_image, far_images, image_calls, near_images
 from benchmarks.s3.redirects import redirects
-from benchmarks.s3.servers import ASKING, PEERS, THREE_WORKERS, TWO_WORKERS
+from benchmarks.s3.servers import EVERY_PEER, PEERS, THREE_WORKERS, TWO_WORKERS
 from benchmarks.scale import CLIENTS
 from benchmarks.scenarios import Scenario, Setting
 from benchmarks.servers import OURS
 from benchmarks.small_reads import small_reads
 
-_ALL = (OURS, *(peer for peer in PEERS if peer != ASKING))
-_READERS = (OURS, *PEERS)
+_ALL = (OURS, *PEERS)
+_READERS = (OURS, *EVERY_PEER)
 _FAR = Setting(delay_seconds=0.03)
 
 S3_SCENARIOS = (

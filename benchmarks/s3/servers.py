@@ -10,7 +10,8 @@ TWO_WORKERS = "ours-two-workers"
 THREE_WORKERS = "ours-three-workers"
 ASKING = "distribution-asking"
 """distribution without its memory of blobs, in which a process finds what others have deleted long ago."""
-PEERS = (DOCKER_REGISTRY, DISTRIBUTION, ASKING, ZOT)
+PEERS = (DOCKER_REGISTRY, DISTRIBUTION, ZOT)
+EVERY_PEER = (*PEERS, ASKING)
 
 _OURS = """\
 {"http": {"host": "127.0.0.1", "port": $port, "workers": $workers},
