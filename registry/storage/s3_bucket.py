@@ -50,7 +50,7 @@ class S3Bucket:
         self.name = settings.bucket
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
         found = botocore.session.Session()
-        session = boto3.session.Session(botocore_session=found)
+        session = _session(found)
         self.client = _client(session, settings, settings.endpoint_url)
         public = settings.redirect_endpoint_url
         self._signer = self.client if public is None else _client(session, settings, public)
@@ -152,6 +152,14 @@ def _credentials(session: botocore.session.Session, settings: S3Settings) -> Cre
     if settings.access_key_id is not None and secret is not None:
         return Credentials(settings.access_key_id, secret.get_secret_value())
     return session.get_credentials()
+
+
+def _session(found: botocore.session.Session) -> boto3.session.Session:
+    """For every client: it cannot be made twice of what was found. Raises StoreRefused, for an unknown profile."""
+    try:
+        return boto3.session.Session(botocore_session=found)
+    except BotoCoreError as error:
+        raise StoreRefused("", str(error)) from error
 
 
 def _client(session: boto3.session.Session, settings: S3Settings, endpoint_url: str | None) -> S3Client:

@@ -8,7 +8,6 @@ prints one JSON document: objects, problems, peak memory in MiB, and seconds.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from registry.storage.driver import ObjectReader, ObjectStat
 from registry.storage.errors import PathNotFound
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from tests.migration.peak import peak_bytes
 from tests.migration.world import Repository, Tree, distribution, per_repository
 from tests.payloads import Blob, image
 
@@ -72,13 +72,13 @@ class Synthetic(MemoryDriver):
 def main(kind: str, repositories: int, layers: int) -> None:
     """Review, and print what it took."""
     driver, tally = Synthetic(kind, repositories, layers), Tally()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    before = peak_bytes() >> 20
     storage = {"driver": "s3", "root_directory": "/", "s3": {"bucket": "b"}}
     settings = Settings(storage=storage)  # type: ignore[arg-type]
     began = time.perf_counter()
     plan = Review(MeasuredDriver(driver, tally.observe), settings, Options(), tally).run()
     seconds = round(time.perf_counter() - began, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    peak = peak_bytes() >> 20
     found = {"objects": plan.listed, "blobs": plan.counts.blobs, "repositories": plan.counts.repositories}
     print(json.dumps(found | {"problems": len(plan.problems), "mib": peak, "before": before, "seconds": seconds}))  # noqa: T201 - a program
 

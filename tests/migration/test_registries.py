@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,7 +42,7 @@ from tests.tools import tool
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 
-REGISTRY = Path(sys.executable).with_name("registry")
+ROOT = Path(__file__).parents[2]
 READS = {"ListObjectsV2", "HeadObject", "GetObject", "ListObjects"}
 
 
@@ -64,14 +63,13 @@ def listing(store: S3Server, bucket: str) -> dict[str, tuple[int, str]]:
 def review(directory: Path, storage: dict[str, Any], *options: str) -> tuple[int, dict[str, Any], int]:
     """The exit code, the document, and the most memory that the command had, in bytes."""
     (directory / "config.json").write_text(json.dumps({"storage": storage}))
-    command = [str(REGISTRY), "migrate-s3-storage", "--config", "config.json", "--dry-run", "--json", *options]
-    with (directory / "out").open("wb") as out, (directory / "err").open("wb") as err:
-        process = subprocess.Popen(command, cwd=directory, stdout=out, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    text = (directory / "out").read_text()
-    assert text, (directory / "err").read_text()
-    return process.returncode, json.loads(text), usage.ru_maxrss << 10
+    peak, config = directory / "peak", directory / "config.json"
+    command = [sys.executable, "-m", "tests.migration.peak", str(peak), "migrate-s3-storage", "--config", str(config)]
+    done = subprocess.run(
+        [*command, "--dry-run", "--json", *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout), int(peak.read_text())
 
 
 def push(address: str, content: list[Repository]) -> None:
