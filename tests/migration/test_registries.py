@@ -126,7 +126,7 @@ def test_what_was_pushed_is_counted_and_nothing_is_changed(name: str, store: S3S
     before = listing(store, bucket)
     storage = store.storage(bucket) | {"root_directory": "zot" if name == ZOT else "/"}
     store.reset_calls()
-    code, document, _ = review(tmp_path, storage, "--verify", "full", "--plan", "plan", "--rate", "100")
+    code, document, _ = review(tmp_path, storage, "--verify", "full", "--plan", str(tmp_path / "plan"), "--rate", "100")
     calls = [call for call in store.calls() if call.target.startswith(f"/{bucket}")]
     assert (code, document["problems"]) == (0, []), document["problems"]
     counts = document["counts"]
