@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, StoreRefused, Throttled
 from registry.storage.s3_answers import code_of, meaning, said
+from registry.storage.s3_place import place_of
 from registry.storage.s3_requests import S3Requests
 from registry.waiting import waiting
 
@@ -55,7 +56,7 @@ class S3Bucket:
         self._signer = self.client if public is None else _client(session, settings, public)
         self._requests = S3Requests(
             settings,
-            partial(_presigned, self.client, self.name, seconds=1),
+            partial(place_of, self.client, self.name),
             _credentials(session, settings),
             session.get_config_variable("ca_bundle"),
         )
@@ -101,7 +102,9 @@ class S3Bucket:
     def presign(self, key: str, seconds: int) -> str:
         """An address to GET an object."""
         try:
-            return _presigned(self._signer, self.name, self.path(key), seconds=seconds)
+            return self._signer.generate_presigned_url(
+                "get_object", Params={"Bucket": self.name, "Key": self.path(key)}, ExpiresIn=seconds
+            )
         except BotoCoreError as error:
             raise meaning(key, error) from error
 
@@ -139,10 +142,6 @@ def _whole(key: str, answer: BaseHTTPResponse) -> bytes:
         return answer.data
     except (HTTPError, HTTPException, OSError) as error:
         raise StorageUnavailable(key, f"{answer.status}, and {error}") from error
-
-
-def _presigned(client: S3Client, bucket: str, path: str, *, seconds: int) -> str:
-    return client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": path}, ExpiresIn=seconds)
 
 
 def _credentials(session: botocore.session.Session, settings: S3Settings) -> Credentials | None:

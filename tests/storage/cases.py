@@ -23,8 +23,8 @@ from registry.storage.local import LocalDriver
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
 from registry.storage.s3 import S3Driver
-from tests.storage import gcs_store
 from tests.servers import HOST
+from tests.storage import gcs_store
 from tests.stores.s3_server import S3Server
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from unittest import mock
 
 import boto3
@@ -15,7 +15,7 @@ from botocore.credentials import ReadOnlyCredentials
 
 from registry.storage.s3_signature import UNSIGNED, Signature, path_of, query_of
 
-NOW = datetime.datetime(2026, 11, 24, 23, 59, 58, tzinfo=datetime.UTC)
+NOW = dt.datetime(2026, 11, 24, 23, 59, 58, tzinfo=dt.UTC)
 KEYS = ReadOnlyCredentials("AKIA", "se/cret+", None)
 BORROWED = ReadOnlyCredentials("ASIA", "secret", "to/ken==")
 PATHS = [
@@ -42,7 +42,7 @@ def theirs(
 ) -> dict[str, str]:
     """All headers as Amazon's library makes them."""
     request = AWSRequest(method, url, headers=headers, data=body)
-    with mock.patch.object(auth, "get_current_datetime", lambda: NOW):
+    with mock.patch.object(auth, "get_current_datetime", return_value=NOW):
         S3SigV4Auth(credentials, "s3", "eu-central-1").add_auth(request)
     return {name.lower(): value for name, value in request.headers.items()}
 
@@ -67,7 +67,7 @@ def test_a_request_is_signed_as_amazons_library_signs_it(path: str, credentials:
 
 
 def test_a_body_may_be_left_out_of_the_signature() -> None:
-    with mock.patch.object(S3SigV4Auth, "_should_sha256_sign_payload", lambda *_: False):
+    with mock.patch.object(S3SigV4Auth, "_should_sha256_sign_payload", return_value=False):
         expected = theirs(KEYS, "PUT", "https://bucket.s3.amazonaws.com/k", {}, b"body")
     made = Signature("eu-central-1").headers(
         KEYS, "PUT", "/k", {"host": "bucket.s3.amazonaws.com"}, payload=UNSIGNED, at=NOW.timestamp()
@@ -81,7 +81,7 @@ def test_a_signature_follows_the_day_and_the_credentials() -> None:
     signature = Signature("eu-central-1")
 
     def made(credentials: ReadOnlyCredentials, days: int) -> str:
-        at = (NOW + datetime.timedelta(days=days)).timestamp()
+        at = (NOW + dt.timedelta(days=days)).timestamp()
         return signature.headers(credentials, "GET", "/k", {"host": "h"}, payload="0", at=at)["authorization"]
 
     first = made(KEYS, 0)
