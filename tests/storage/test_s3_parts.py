@@ -115,6 +115,16 @@ def test_the_store_is_asked_once_whether_it_compares(replica: Open, calls: Count
     assert calls_of_one["put_object"] == 1  # the rest of the addition: the store was asked with the first upload
 
 
+def test_a_part_that_is_full_at_the_end_of_an_addition_is_sent_as_one(replica: Open, calls: Counter[str]) -> None:
+    driver = replica(checksums="sha256")
+    data = DATA[: 2 * PART]
+    state = add(driver, NO_STATE, 0, data)
+    assert (calls["upload_part"], calls["put_object"]) == (2, 0)
+    state = add(driver, state, len(data), DATA[2 * PART :])
+    publish(driver, state, len(DATA))
+    assert content(driver) == DATA
+
+
 def test_asking_costs_three_requests(replica: Open, calls: Counter[str]) -> None:
     assert replica()._multiparts._checks.compares()
     assert calls == {"put_object": 2, "delete_object": 1}
