@@ -51,9 +51,10 @@ class S3Bucket:
         self.name = settings.bucket
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
         session = botocore.session.Session()
-        self.client = _client(session, settings, settings.endpoint_url)
+        clients = _clients(session)
+        self.client = _client(clients, settings, settings.endpoint_url)
         public = settings.redirect_endpoint_url
-        self._signer = self.client if public is None else _client(session, settings, public)
+        self._signer = self.client if public is None else _client(clients, settings, public)
         self._requests = S3Requests(
             settings,
             partial(place_of, self.client, self.name),
@@ -152,7 +153,15 @@ def _credentials(session: botocore.session.Session, settings: S3Settings) -> Cre
     return session.get_credentials()
 
 
-def _client(session: botocore.session.Session, settings: S3Settings, endpoint_url: str | None) -> S3Client:
+def _clients(session: botocore.session.Session) -> boto3.session.Session:
+    """What makes clients; there is one for a session."""
+    try:
+        return boto3.session.Session(botocore_session=session)
+    except BotoCoreError as error:
+        raise StoreRefused("", str(error)) from error
+
+
+def _client(session: boto3.session.Session, settings: S3Settings, endpoint_url: str | None) -> S3Client:
     configuration = Config(
         region_name=settings.region,
         signature_version="s3v4",
@@ -167,7 +176,7 @@ def _client(session: botocore.session.Session, settings: S3Settings, endpoint_ur
     )
     secret = settings.secret_access_key
     try:
-        client: S3Client = boto3.session.Session(botocore_session=session).client(
+        client: S3Client = session.client(
             "s3",
             endpoint_url=endpoint_url,
             aws_access_key_id=settings.access_key_id,
