@@ -122,8 +122,8 @@ class S3Settings(Section):
     """Where the bucket's name stands: path (endpoint/bucket) or virtual (bucket.endpoint); auto chooses."""
     part_size: int = Field(default=16 * MIB, ge=5 * MIB, le=5 << 30)
     """Bytes of a part of a large upload; 10,000 parts are the most."""
-    checksums: Literal["auto", "crc32", "sha256"] = "auto"
-    """What parts of large uploads are sent with; auto: crc32 where the store is found to compare it, else sha256."""
+    checksums: Literal["auto", "crc32c", "sha256"] = "auto"
+    """What parts of large uploads are sent with; auto: crc32c where the store is found to compare it, else sha256."""
     attempts: Count = 4
     """How often a request is sent that is throttled or not answered."""
     connect_timeout: Seconds = 5

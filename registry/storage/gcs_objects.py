@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import time
 import uuid
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
 import orjson
 
 from registry.storage.driver import CHUNK_SIZE, Child, ObjectStat
@@ -26,6 +24,7 @@ from registry.storage.gcs_answers import NO_BUCKET, InvalidRange, stat_of, stat_
 from registry.storage.gcs_bucket import Call
 from registry.storage.gcs_deletion import MOST_DELETED, Deletion
 from registry.storage.gcs_reader import GcsReader
+from registry.storage.part_checksum import crc32c_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -174,7 +173,7 @@ class GcsObjects:
         query = {"uploadType": "multipart", "fields": _STAT}
         if generation is not None:
             query["ifGenerationMatch"] = generation
-        described = {"name": self._bucket.path(key), "contentType": _BYTES, "crc32c": _checksum(data)}
+        described = {"name": self._bucket.path(key), "contentType": _BYTES, "crc32c": crc32c_of(data)}
         boundary = uuid.uuid4().hex  # nobody can have put it into the data
         head = (
             f"--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{orjson.dumps(described).decode()}"
@@ -231,14 +230,3 @@ class GcsObjects:
         except (PathNotFound, ObjectTooLarge):
             return None
         return stat if found == data else None
-
-
-def _checksum(data: bytes | bytearray) -> str:
-    """CRC-32C as the store writes it. Its library takes bytes only: a part is given to it piece by piece."""
-    if isinstance(data, bytes):
-        value = google_crc32c.value(data)
-    else:
-        value, view = 0, memoryview(data)
-        for begin in range(0, len(view), CHUNK_SIZE):
-            value = google_crc32c.extend(value, bytes(view[begin : begin + CHUNK_SIZE]))
-    return base64.b64encode(value.to_bytes(4, "big")).decode()

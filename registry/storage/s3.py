@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from registry.config import S3Settings
-    from registry.storage.driver import ObjectReader
     from registry.storage.measured import Observe
     from registry.storage.s3_multiparts import Pending
+    from registry.storage.s3_reader import S3Reader
 
 
 class S3Driver(StorageDriver):
@@ -68,7 +68,7 @@ class S3Driver(StorageDriver):
         check_key(key)
         return self._objects.read(key, max_bytes=max_bytes)
 
-    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> ObjectReader:
+    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> S3Reader:
         """See StorageDriver."""
         check_key(key)
         return self._objects.open(key, offset=offset, length=length)

@@ -76,6 +76,7 @@ _STATUSES: dict[int, type[StorageError]] = {
     http.HTTPStatus.SERVICE_UNAVAILABLE: Throttled,
     http.HTTPStatus.REQUEST_TIMEOUT: StorageUnavailable,
     http.HTTPStatus.INSUFFICIENT_STORAGE: StorageFull,
+    http.HTTPStatus.NOT_IMPLEMENTED: StoreRefused,
 }
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,100})\s*</Code>")
 

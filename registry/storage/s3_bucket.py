@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, StoreRefused, Throttled
 from registry.storage.s3_answers import code_of, meaning, said
+from registry.storage.s3_place import place_of
 from registry.storage.s3_requests import S3Requests
 from registry.waiting import waiting
 
@@ -49,16 +50,16 @@ class S3Bucket:
     def __init__(self, settings: S3Settings, root: str, observe: Observe | None = None) -> None:
         self.name = settings.bucket
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
-        found = botocore.session.Session()
-        session = _session(found)
-        self.client = _client(session, settings, settings.endpoint_url)
+        session = botocore.session.Session()
+        clients = _clients(session)
+        self.client = _client(clients, settings, settings.endpoint_url)
         public = settings.redirect_endpoint_url
-        self._signer = self.client if public is None else _client(session, settings, public)
+        self._signer = self.client if public is None else _client(clients, settings, public)
         self._requests = S3Requests(
             settings,
-            partial(_presigned, self.client, self.name, seconds=1),
-            _credentials(found, settings),
-            found.get_config_variable("ca_bundle"),
+            partial(place_of, self.client, self.name),
+            _credentials(session, settings),
+            session.get_config_variable("ca_bundle"),
         )
         self._observe = observe
         self._retry = tenacity.Retrying(
@@ -102,7 +103,9 @@ class S3Bucket:
     def presign(self, key: str, seconds: int) -> str:
         """An address to GET an object."""
         try:
-            return _presigned(self._signer, self.name, self.path(key), seconds=seconds)
+            return self._signer.generate_presigned_url(
+                "get_object", Params={"Bucket": self.name, "Key": self.path(key)}, ExpiresIn=seconds
+            )
         except BotoCoreError as error:
             raise meaning(key, error) from error
 
@@ -142,10 +145,6 @@ def _whole(key: str, answer: BaseHTTPResponse) -> bytes:
         raise StorageUnavailable(key, f"{answer.status}, and {error}") from error
 
 
-def _presigned(client: S3Client, bucket: str, path: str, *, seconds: int) -> str:
-    return client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": path}, ExpiresIn=seconds)
-
-
 def _credentials(session: botocore.session.Session, settings: S3Settings) -> Credentials | None:
     """Those of the settings, else what the session finds; they are renewed by whoever asks them."""
     secret = settings.secret_access_key
@@ -154,10 +153,10 @@ def _credentials(session: botocore.session.Session, settings: S3Settings) -> Cre
     return session.get_credentials()
 
 
-def _session(found: botocore.session.Session) -> boto3.session.Session:
-    """For every client: it cannot be made twice of what was found. Raises StoreRefused, for an unknown profile."""
+def _clients(session: botocore.session.Session) -> boto3.session.Session:
+    """What makes clients; there is one for a session."""
     try:
-        return boto3.session.Session(botocore_session=found)
+        return boto3.session.Session(botocore_session=session)
     except BotoCoreError as error:
         raise StoreRefused("", str(error)) from error
 

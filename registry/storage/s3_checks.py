@@ -1,21 +1,20 @@
-"""How a store is told what the bytes of a part are: by their SHA-256 in the signature, or by a CRC32 that it compares.
+"""How a store is told what the bytes of a part are: by a SHA-256 in the signature, or by a CRC-32C that it compares.
 
 A SHA-256 costs a second of the processor for each GiB, here and once more in the store, beside the one that is the
-blob's digest. A CRC32 finds bytes that were damaged on their way as well. Who alters bytes on purpose, between here and
-the store, is kept out by TLS; without TLS he can alter what is read just as well as what is written.
+blob's digest. A CRC-32C finds bytes that were damaged on their way just as well. Who alters bytes on purpose, between
+here and the store, is kept out by TLS; without TLS he can alter what is read as well as what is written.
 """
 
 from __future__ import annotations
 
-import base64
 import logging
 import threading
 import uuid
-import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from registry.storage.errors import StorageError, StorageUnavailable, StoreRefused, Throttled
+from registry.storage.part_checksum import IS_FAST, crc32c_of
 from registry.storage.s3_answers import BytesDamaged
 from registry.storage.s3_requests import ObjectRequest
 from registry.storage.s3_signature import UNSIGNED
@@ -25,43 +24,38 @@ if TYPE_CHECKING:
 
     from registry.storage.s3_bucket import S3Bucket
 
-HEADER = "x-amz-checksum-crc32"
+HEADER = "x-amz-checksum-crc32c"
 _TRIED = b"whether a store compares what it gets"
 
 log = logging.getLogger(__name__)
 
 
-def crc32_of(data: bytes | bytearray) -> str:
-    """The CRC32 as it stands in requests."""
-    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
-
-
 class S3Checks:
     """Which of the two a store gets. Any thread."""
 
-    def __init__(self, bucket: S3Bucket, wanted: Literal["auto", "crc32", "sha256"]) -> None:
+    def __init__(self, bucket: S3Bucket, wanted: Literal["auto", "crc32c", "sha256"]) -> None:
         self._bucket = bucket
-        self._compares = None if wanted == "auto" else wanted == "crc32"
+        self._compares = None if wanted == "auto" and IS_FAST else wanted == "crc32c"
         self._asking = threading.Lock()
 
     def compares(self) -> bool:
-        """Whether the store compares a CRC32 of what it gets; it is asked once. Raises StorageError."""
+        """Whether the store compares a CRC32C of what it gets; it is asked once. Raises StorageError."""
         if self._compares is None:
             with self._asking:
                 if self._compares is None:
                     self._compares = self._ask()
-                    log.info("the store gets the %s of parts", "CRC32" if self._compares else "SHA-256")
+                    log.info("the store gets the %s of parts", "CRC-32C" if self._compares else "SHA-256")
         return self._compares
 
     def _ask(self) -> bool:
         """It has to take the right one, and to refuse a wrong one."""
         key = f".probe/{uuid.uuid4().hex}"
         try:
-            self._bucket.send(key, _write(crc32_of(_TRIED)))
+            self._bucket.send(key, _write(crc32c_of(_TRIED)))
         except (StoreRefused, BytesDamaged):
             return False
         try:
-            self._bucket.send_once(key, _write(crc32_of(_TRIED[1:])))
+            self._bucket.send_once(key, _write(crc32c_of(_TRIED[1:])))
         except (Throttled, StorageUnavailable, StoreRefused) as error:
             return isinstance(error, (BytesDamaged, StoreRefused))
         else:
@@ -71,5 +65,5 @@ class S3Checks:
                 self._bucket.call(key, self._bucket.client.delete_object)
 
 
-def _write(crc32: str) -> ObjectRequest:
-    return ObjectRequest("put_object", "PUT", {HEADER: crc32}, body=_TRIED, payload=UNSIGNED)
+def _write(crc32c: str) -> ObjectRequest:
+    return ObjectRequest("put_object", "PUT", {HEADER: crc32c}, body=_TRIED, payload=UNSIGNED)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import PathNotFound, PreconditionFailed
+from registry.storage.part_checksum import crc32c_of
 from registry.storage.s3_answers import tag_of
-from registry.storage.s3_checks import HEADER, crc32_of
+from registry.storage.s3_checks import HEADER
 from registry.storage.s3_plan import Part
 from registry.storage.s3_requests import ObjectRequest
 from registry.storage.s3_signature import UNSIGNED
@@ -63,26 +64,26 @@ class S3Multiparts:
         self._copying.shutdown(wait=True)
 
     def create(self, target: str) -> tuple[str, bool]:
-        """Begin an object in parts; the store's name of it, and whether each part has to have a CRC32."""
+        """Begin an object in parts; the store's name of it, and whether each part has to have a CRC-32C."""
         checked = self._checks.compares()
-        algorithm: dict[str, str] = {"ChecksumAlgorithm": "CRC32"} if checked else {}
+        algorithm: dict[str, str] = {"ChecksumAlgorithm": "CRC32C"} if checked else {}
         return self._bucket.call(target, self._client.create_multipart_upload, **algorithm)["UploadId"], checked
 
     def send(self, target: str, multipart: str, number: int, data: bytes | bytearray, *, checked: bool) -> Part:
         """Send a part, replacing one of the same number. Raises PathNotFound."""
-        crc32 = crc32_of(data) if checked else ""
+        crc32c = crc32c_of(data) if checked else ""
         sent = self._bucket.send(
             target,
             ObjectRequest(
                 "upload_part",
                 "PUT",
-                {HEADER: crc32} if checked else {},
+                {HEADER: crc32c} if checked else {},
                 {"partNumber": str(number), "uploadId": multipart},
                 data,
                 UNSIGNED if checked else None,
             ),
         )
-        return Part(tag_of(target, sent.headers), crc32)
+        return Part(tag_of(target, sent.headers), crc32c)
 
     def complete(self, target: str, multipart: str, parts: Sequence[Part], size: int, *, replace: bool) -> ObjectStat:
         """Put the parts together; without ``replace`` an object of that size is the same one.
@@ -186,6 +187,6 @@ class S3Multiparts:
 def _described(number: int, part: Part) -> CompletedPartTypeDef:
     """For the request that puts the parts together."""
     described: CompletedPartTypeDef = {"ETag": part.tag, "PartNumber": number}
-    if part.crc32:
-        described["ChecksumCRC32"] = part.crc32
+    if part.crc32c:
+        described["ChecksumCRC32C"] = part.crc32c
     return described

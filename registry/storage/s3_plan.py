@@ -12,7 +12,7 @@ class Part(NamedTuple):
     """What the store said of a part that it has."""
 
     tag: str
-    crc32: str = ""
+    crc32c: str = ""
     """As it was sent; empty where none was."""
 
 
@@ -28,8 +28,8 @@ class Plan:
     tags: list[str] = dataclasses.field(default_factory=list)
     """Of the parts."""
     checked: bool = False
-    """Each part was sent with a CRC32."""
-    crc32s: list[str] = dataclasses.field(default_factory=list)
+    """Each part was sent with a CRC-32C."""
+    sums: list[str] = dataclasses.field(default_factory=list)
     """Of the parts, in the same order; empty ones where ``checked`` is not set."""
     pieces: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     """Keys and sizes of what comes after the parts."""
@@ -43,30 +43,30 @@ class Plan:
             return cls()
         plan = cls(**orjson.loads(note))
         plan.pieces = [(key, size) for key, size in plan.pieces]
-        plan.crc32s = plan.crc32s or [""] * len(plan.tags)
+        plan.sums = plan.sums or [""] * len(plan.tags)
         return plan
 
     def note(self) -> str:
         """For a state."""
         if not self.target and not self.pieces:
             return ""
-        noted = dataclasses.asdict(self) | ({} if self.checked else {"crc32s": []})
+        noted = dataclasses.asdict(self) | ({} if self.checked else {"sums": []})
         return orjson.dumps(noted).decode()
 
     def begin_part(self) -> int:
         """The number of one more part, which is not there yet."""
         self.tags.append("")
-        self.crc32s.append("")
+        self.sums.append("")
         return len(self.tags)
 
     def end_part(self, number: int, part: Part) -> None:
         """It is there now."""
-        self.tags[number - 1], self.crc32s[number - 1] = part
+        self.tags[number - 1], self.sums[number - 1] = part
 
     @property
     def parts(self) -> list[Part]:
         """Those that are there."""
-        return list(map(Part, self.tags, self.crc32s))
+        return list(map(Part, self.tags, self.sums))
 
     @property
     def in_parts(self) -> int:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import threading
 from contextlib import closing
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.httpsession import get_cert_path
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from registry.config import S3Settings
+    from registry.storage.s3_place import Place
 
 _NOTHING = hashlib.sha256(b"").hexdigest()
 _KEPT_ALIVE = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-_PORTS = {"http": 80, "https": 443}
 
 
 class ObjectRequest(NamedTuple):
@@ -56,15 +56,13 @@ class ObjectRequest(NamedTuple):
     """The bytes of the answer are read by the caller, who closes it."""
 
 
-class _Place(NamedTuple):
-    """Where the objects of a bucket are."""
+class _Way(NamedTuple):
+    """How to come to a place."""
 
+    place: Place
     pool: HTTPConnectionPool
-    host: str
     before: str
     """What a proxy wants before the path; else empty."""
-    path: str
-    """What comes before a quoted key."""
     signature: Signature
 
 
@@ -74,16 +72,17 @@ class S3Requests:
     def __init__(
         self,
         settings: S3Settings,
-        address: Callable[[str], str],
+        find: Callable[[], Place],
         credentials: Credentials | None,
         certificates: str | None,
     ) -> None:
-        """``address`` makes a presigned address for a key; ``certificates`` is a file, None: those that are usual."""
+        """``find`` is asked once, when credentials are needed; ``certificates``: a file, None: those that are usual."""
         self._settings = settings
-        self._address = address
+        self._find = find
+        self._finding = threading.Lock()
         self._credentials = credentials
         self._certificates = certificates
-        self._known: _Place | None = None
+        self._known: _Way | None = None
 
     def send(self, key: str, path: str, request: ObjectRequest) -> BaseHTTPResponse:
         """The answer, whatever its status; ``path`` is the whole key in the bucket, ``key`` is for errors.
@@ -91,77 +90,68 @@ class S3Requests:
         Raises StorageUnavailable, StoreRefused (no credentials).
         """
         try:
-            place = self._place()
             if self._credentials is None:
                 raise NoCredentialsError
+            way = self._way()
             credentials = self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
             raise meaning(key, error) from error
-        target = place.path + path_of(path)
+        target = way.place.path + path_of(path)
         if request.query:
             target += f"?{query_of(request.query)}"
-        headers = place.signature.headers(
+        headers = way.signature.headers(
             credentials,
             request.method,
             target,
-            {**request.headers, "host": place.host},
+            {**request.headers, "host": way.place.host},
             payload=request.payload or _payload_of(request.body),
         )
         if request.body is not None:
             headers["content-length"] = str(len(request.body))
         try:
             with waiting:
-                return _exchange(place, target, request, headers)
+                return _exchange(way, target, request, headers)
         except (HTTPError, HTTPException, OSError) as error:
             raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        place, self._known = self._known, None
-        if place is not None:
-            place.pool.close()
+        way, self._known = self._known, None
+        if way is not None:
+            way.pool.close()
 
-    def _place(self) -> _Place:
-        """Asked for once, when credentials are needed anyway. Raises BotoCoreError."""
-        place = self._known
-        if place is None:
-            place = self._known = self._find(self._address("k"))
-        return place
+    def _way(self) -> _Way:
+        """Raises BotoCoreError."""
+        if self._known is None:
+            with self._finding:
+                if self._known is None:
+                    place = self._find()
+                    self._known = _Way(place, *self._pool(place), Signature(place.region, place.service))
+        return self._known
 
-    def _find(self, address: str) -> _Place:
-        """Taken from an address of the object ``k``, so that nothing of what Amazon's library knows is known here."""
-        url = urlsplit(address)
-        scope = parse_qs(url.query)["X-Amz-Credential"][0].split("/")
-        signature = Signature(region=scope[-3], service=scope[-2])
-        host = url.hostname or ""
-        bracketed = f"[{host}]" if ":" in host else host
-        named = bracketed if url.port in {None, _PORTS[url.scheme]} else f"{bracketed}:{url.port}"
-        pool, before = self._pool(f"{url.scheme}://{named}")
-        return _Place(pool, named, before, url.path.removesuffix("k"), signature)
-
-    def _pool(self, origin: str) -> tuple[HTTPConnectionPool, str]:
+    def _pool(self, place: Place) -> tuple[HTTPConnectionPool, str]:
         settings = self._settings
-        scheme = origin.partition(":")[0]
-        proxy = get_environ_proxies(origin).get(scheme)
+        proxy = get_environ_proxies(place.origin).get(place.scheme)
         options: dict[str, Any] = {
             "maxsize": settings.connections,
             "timeout": Timeout(connect=settings.connect_timeout, read=settings.read_timeout),
             "socket_options": _KEPT_ALIVE,
         }
-        if scheme == "https":
+        if place.scheme == "https":
             options["cert_reqs"] = "CERT_REQUIRED"
             options["ca_certs"] = (
                 self._certificates or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(verify=True)
             )
         manager = PoolManager(**options) if proxy is None else ProxyManager(proxy, **options)
-        return manager.connection_from_url(origin), origin if proxy is not None and scheme == "http" else ""
+        before = place.origin if proxy is not None and place.scheme == "http" else ""
+        return manager.connection_from_url(place.origin), before
 
 
 def _payload_of(body: bytes | bytearray | None) -> str:
     return hashlib.sha256(body).hexdigest() if body else _NOTHING
 
 
-def _exchange(place: _Place, target: str, request: ObjectRequest, headers: Mapping[str, str]) -> BaseHTTPResponse:
+def _exchange(way: _Way, target: str, request: ObjectRequest, headers: Mapping[str, str]) -> BaseHTTPResponse:
     options: dict[str, Any] = {
         "headers": headers,
         "retries": False,
@@ -173,5 +163,5 @@ def _exchange(place: _Place, target: str, request: ObjectRequest, headers: Mappi
     body: Any = request.body  # urllib3 asks for bytes, and takes views
     if body is not None and len(body) > SLICE:
         with closing(slices([body])) as body:
-            return place.pool.urlopen(request.method, place.before + target, body=body, **options)
-    return place.pool.urlopen(request.method, place.before + target, body=body, **options)
+            return way.pool.urlopen(request.method, way.before + target, body=body, **options)
+    return way.pool.urlopen(request.method, way.before + target, body=body, **options)

@@ -93,6 +93,8 @@ class S3UploadWriter:
         """See UploadWriter."""
         plan = self._resumed()
         self._check_kept(plan)
+        if plan.target and plan.in_pieces + self._filler.size == plan.part_size:
+            self._send(plan)  # whatever comes after it
         self._wait(plan)
         if self._filler.size <= TAIL_BYTES:
             return UploadState(plan.note(), bytes(self._filler.view()))

@@ -124,6 +124,23 @@ def test_a_blob_that_is_sent_to_clients_costs_one_call_and_one_that_is_redirecte
     assert counted(server) == before
 
 
+def test_a_large_blob_costs_its_parts_and_what_moves_it_to_its_key(
+    store: S3Server, shared_config: Config, replica: Callable[[Config], RegistryProcess]
+) -> None:
+    part = shared_config["storage"]["s3"]["part_size"] = 5 << 20
+    wire = Wire(replica(shared_config).address)
+    calls(store)
+    push_blob(wire, wire, Blob(b"the first " * 1_000_000))
+    made = calls(store)
+    assert Counter(call.split()[0] for call in made if "/.probe/" in call) == {"PutObject": 2, "DeleteObject": 1}
+    for rest, more in ((b"", 0), (b"a little", 0), (b"more than that" * 20_000, 2)):
+        push_blob(wire, wire, Blob(b"0123456789abcdef" * (2 * part // 16) + rest))
+        made = calls(store)
+        parts = 3 if rest else 2
+        assert len(made) == parts + 5 + more, made
+        assert Counter(call.split()[0] for call in made)["UploadPart"] == parts
+
+
 def test_the_metrics_count_what_the_store_counts(
     store: S3Server, shared_config: Config, replica: Callable[[Config], RegistryProcess]
 ) -> None:

@@ -1,76 +1,106 @@
-"""Our signatures are those of Amazon's own library, for keys and headers of every kind."""
+"""Our signature and Amazon's library's, of the same request."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from unittest import mock
 
-import botocore.auth
+import boto3
 import pytest
+from botocore import auth
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 
 from registry.storage.s3_signature import UNSIGNED, Signature, path_of, query_of
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-HOST = "127.0.0.1:9000"
-AT = dt.datetime(2026, 11, 24, 23, 59, 58, tzinfo=dt.UTC)
-KEYS = ["a", "team/app/index.json", "team/app/.journal/0000000000000001.json", "a b+c%25=&?#[]@:!$'()*,;~", "ä/日本"]
-CREDENTIALS = [ReadOnlyCredentials("key", "secret", None), ReadOnlyCredentials("key", "s/e+c=ret", "token//with+signs")]
-BODY = hashlib.sha256(b"body").hexdigest()
-CASES: list[tuple[str, Mapping[str, str], Mapping[str, str], str]] = [
-    ("GET", {}, {}, hashlib.sha256(b"").hexdigest()),
-    ("GET", {"range": "bytes=5-9", "if-match": '"tag"'}, {}, hashlib.sha256(b"").hexdigest()),
-    ("PUT", {"if-none-match": "*"}, {}, BODY),
-    ("PUT", {"x-amz-checksum-crc32": "AAAAAA=="}, {"partNumber": "7", "uploadId": "a+b/c=="}, UNSIGNED),
+NOW = dt.datetime(2026, 11, 24, 23, 59, 58, tzinfo=dt.UTC)
+KEYS = ReadOnlyCredentials("AKIA", "se/cret+", None)
+BORROWED = ReadOnlyCredentials("ASIA", "secret", "to/ken==")
+PATHS = [
+    "plain",
+    "storage/blobs/sha256/0a",
+    "a b",
+    "a+b",
+    "ü/ñ/漢字/😀",
+    "100%",
+    "%41",
+    "a~b-c_d.e",
+    "q?x=1&y=2#z",
+    "[{(|)}]\\^`<>\"'",
+    "a//b",
+    "a/./b/../c",
+    "!$*,;:=@",
+    " leading and trailing ",
+    "tab\tand\x7f",
 ]
 
 
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: AT)
+def theirs(
+    credentials: ReadOnlyCredentials, method: str, url: str, headers: dict[str, str], body: bytes
+) -> dict[str, str]:
+    """All headers as Amazon's library makes them."""
+    request = AWSRequest(method, url, headers=headers, data=body)
+    with mock.patch.object(auth, "get_current_datetime", return_value=NOW):
+        S3SigV4Auth(credentials, "s3", "eu-central-1").add_auth(request)
+    return {name.lower(): value for name, value in request.headers.items()}
 
 
-def amazons(
-    credentials: ReadOnlyCredentials,
-    method: str,
-    target: str,
-    headers: Mapping[str, str],
-    query: Mapping[str, str],
-    payload: str,
-) -> str:
-    """The header that Amazon's library makes."""
-    request = AWSRequest(method, f"http://{HOST}{target}", headers=dict(headers), params=dict(query))
-    signer = S3SigV4Auth(credentials, "s3", "eu-central-1")
-    signer.payload = lambda _: payload  # type: ignore[method-assign, assignment]  # the sum is not what is compared
-    signer.add_auth(request)
-    return str(request.headers["Authorization"])
+@pytest.mark.parametrize("credentials", [KEYS, BORROWED], ids=["lasting", "borrowed"])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_request_is_signed_as_amazons_library_signs_it(path: str, credentials: ReadOnlyCredentials) -> None:
+    given = {"if-none-match": "*", "range": "bytes=1-2", "x-amz-checksum-crc32c": "AAAAAA=="}
+    query = query_of({"uploadId": "a/b+c=d e~", "partNumber": "7"})
+    target = f"/bucket/{path_of(path)}?{query}"
+    expected = theirs(credentials, "PUT", f"http://127.0.0.1:9000{target}", given, b"body")
+    made = Signature("eu-central-1").headers(
+        credentials,
+        "PUT",
+        target,
+        {**given, "host": "127.0.0.1:9000"},
+        payload=expected["x-amz-content-sha256"],
+        at=NOW.timestamp(),
+    )
+    assert made.pop("host") == "127.0.0.1:9000"
+    assert made == expected
 
 
-@pytest.mark.parametrize("credentials", CREDENTIALS, ids=["key", "session"])
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("case", CASES, ids=["get", "range", "put", "part"])
-def test_a_signature_is_that_of_amazons_library(
-    credentials: ReadOnlyCredentials, key: str, case: tuple[str, Mapping[str, str], Mapping[str, str], str]
-) -> None:
-    method, headers, query, payload = case
-    path = "/bucket/" + path_of(key)
-    target = f"{path}?{query_of(query)}" if query else path
+def test_a_body_may_be_left_out_of_the_signature() -> None:
+    with mock.patch.object(S3SigV4Auth, "_should_sha256_sign_payload", return_value=False):
+        expected = theirs(KEYS, "PUT", "https://bucket.s3.amazonaws.com/k", {}, b"body")
+    made = Signature("eu-central-1").headers(
+        KEYS, "PUT", "/k", {"host": "bucket.s3.amazonaws.com"}, payload=UNSIGNED, at=NOW.timestamp()
+    )
+    assert made["authorization"] == expected["authorization"]
+    assert made["x-amz-content-sha256"] == UNSIGNED == expected["x-amz-content-sha256"]
+
+
+def test_a_signature_follows_the_day_and_the_credentials() -> None:
+    """The key of a day is kept; it must not outlive what it was made of."""
     signature = Signature("eu-central-1")
-    for _ in range(2):  # the second time with the key of the day that is known
-        signed = signature.headers(
-            credentials, method, target, {**headers, "host": HOST}, payload=payload, at=AT.timestamp()
-        )
-        assert signed["authorization"] == amazons(credentials, method, path, headers, query, payload)
-    assert signed["x-amz-content-sha256"] == payload
-    assert signed.get("x-amz-security-token") == credentials.token
+
+    def made(credentials: ReadOnlyCredentials, days: int) -> str:
+        at = (NOW + dt.timedelta(days=days)).timestamp()
+        return signature.headers(credentials, "GET", "/k", {"host": "h"}, payload="0", at=at)["authorization"]
+
+    first = made(KEYS, 0)
+    assert made(KEYS, 1) != first
+    other = ReadOnlyCredentials(KEYS.access_key, "other", None)
+    assert made(other, 1).rpartition("=")[2] != made(KEYS, 1).rpartition("=")[2]
+    assert made(KEYS, 0) == first
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_a_path_is_the_key_again_when_it_is_unquoted(key: str) -> None:
-    assert unquote(path_of(key)) == key
+@pytest.mark.parametrize("path", PATHS)
+def test_a_key_stands_in_a_path_as_amazons_library_writes_it(path: str) -> None:
+    client = boto3.client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url="http://127.0.0.1:9000",
+        aws_access_key_id="k",
+        aws_secret_access_key="s",
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )
+    address = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": path})
+    assert address.partition("?")[0] == f"http://127.0.0.1:9000/bucket/{path_of(path)}"
+    client.close()
