@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, StoreRefused, Throttled
+from registry.storage.s3_addresses import S3Addresses
 from registry.storage.s3_answers import code_of, meaning, said
 from registry.storage.s3_place import place_of
 from registry.storage.s3_requests import S3Requests
@@ -53,14 +54,13 @@ class S3Bucket:
         session = botocore.session.Session()
         clients = _clients(session)
         self.client = _client(clients, settings, settings.endpoint_url)
+        credentials = _credentials(session, settings)
+        find = partial(place_of, self.client, self.name)
+        self._requests = S3Requests(settings, find, credentials, session.get_config_variable("ca_bundle"))
         public = settings.redirect_endpoint_url
-        self._signer = self.client if public is None else _client(clients, settings, public)
-        self._requests = S3Requests(
-            settings,
-            partial(place_of, self.client, self.name),
-            _credentials(session, settings),
-            session.get_config_variable("ca_bundle"),
-        )
+        if public is not None:
+            find = partial(place_of, _client(clients, settings, public), self.name)
+        self._addresses = S3Addresses(find, credentials)
         self._observe = observe
         self._retry = tenacity.Retrying(
             stop=tenacity.stop_any(tenacity.stop_after_attempt(settings.attempts), tenacity.stop_after_delay(DEADLINE)),
@@ -102,12 +102,7 @@ class S3Bucket:
 
     def presign(self, key: str, seconds: int) -> str:
         """An address to GET an object."""
-        try:
-            return self._signer.generate_presigned_url(
-                "get_object", Params={"Bucket": self.name, "Key": self.path(key)}, ExpiresIn=seconds
-            )
-        except BotoCoreError as error:
-            raise meaning(key, error) from error
+        return self._addresses.address(key, self.path(key), seconds)
 
     def close(self) -> None:
         """Close the connections."""

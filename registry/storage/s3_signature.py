@@ -1,6 +1,6 @@
-"""The signature of a request to S3, version 4, in its headers.
+"""The signature of a request to S3, version 4, in its headers or in its address.
 
-https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html, and sigv4-query-string-auth.html
 """
 
 from __future__ import annotations
@@ -61,15 +61,40 @@ class Signature:
         names = sorted(signed)
         path, _, query = target.partition("?")
         lines = (method, path, query, *(f"{name}:{' '.join(signed[name].split())}" for name in names), "")
-        asked = "\n".join((*lines, ";".join(names), payload))
-        scope = f"{stamp[:8]}/{self._region}/{self._service}/aws4_request"
-        text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{sha256(asked.encode()).hexdigest()}"
-        signature = hmac.digest(self._key(credentials.secret_key or "", stamp[:8]), text.encode(), "sha256").hex()
+        scope = self._scope(stamp)
+        signature = self._of("\n".join((*lines, ";".join(names), payload)), stamp, scope, credentials)
         signed["authorization"] = (
             f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={';'.join(names)}, Signature={signature}"
         )
         return signed
+
+    def query(
+        self, credentials: ReadOnlyCredentials, host: str, path: str, *, seconds: int, at: float | None = None
+    ) -> str:
+        """What makes of ``path`` at ``host`` an address that anybody may GET, for so many ``seconds`` after ``at``."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        scope = self._scope(stamp)
+        parameters = {
+            "X-Amz-Algorithm": _ALGORITHM,
+            "X-Amz-Credential": f"{credentials.access_key}/{scope}",
+            "X-Amz-Date": stamp,
+            "X-Amz-Expires": str(seconds),
+            "X-Amz-SignedHeaders": "host",
+        }
+        if credentials.token is not None:
+            parameters["X-Amz-Security-Token"] = credentials.token
+        query = query_of(parameters)
+        asked = "\n".join(("GET", path, query, f"host:{host}", "", "host", UNSIGNED))
+        return f"{query}&X-Amz-Signature={self._of(asked, stamp, scope, credentials)}"
+
+    def _scope(self, stamp: str) -> str:
+        return f"{stamp[:8]}/{self._region}/{self._service}/aws4_request"
+
+    def _of(self, asked: str, stamp: str, scope: str, credentials: ReadOnlyCredentials) -> str:
+        """The signature, in hexadecimal digits, of a request in its canonical form."""
+        text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{sha256(asked.encode()).hexdigest()}"
+        return hmac.digest(self._key(credentials.secret_key or "", stamp[:8]), text.encode(), "sha256").hex()
 
     def _key(self, secret: str, day: str) -> bytes:
         """What a day's requests are signed with; it is the same until one of the two changes."""

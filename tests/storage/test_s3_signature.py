@@ -8,7 +8,7 @@ from unittest import mock
 import boto3
 import pytest
 from botocore import auth
-from botocore.auth import S3SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
@@ -74,6 +74,19 @@ def test_a_body_may_be_left_out_of_the_signature() -> None:
     )
     assert made["authorization"] == expected["authorization"]
     assert made["x-amz-content-sha256"] == UNSIGNED == expected["x-amz-content-sha256"]
+
+
+@pytest.mark.parametrize("credentials", [KEYS, BORROWED], ids=["lasting", "borrowed"])
+@pytest.mark.parametrize("path", PATHS)
+def test_an_address_is_signed_as_amazons_library_signs_it(path: str, credentials: ReadOnlyCredentials) -> None:
+    address = f"https://store.example:8443/bucket/{path_of(path)}"
+    request = AWSRequest("GET", address)
+    with mock.patch.object(auth, "get_current_datetime", return_value=NOW):
+        S3SigV4QueryAuth(credentials, "s3", "eu-central-1", expires=1200).add_auth(request)
+    made = Signature("eu-central-1").query(
+        credentials, "store.example:8443", f"/bucket/{path_of(path)}", seconds=1200, at=NOW.timestamp()
+    )
+    assert sorted(made.split("&")) == sorted((request.url or "").partition("?")[2].split("&"))
 
 
 def test_a_signature_follows_the_day_and_the_credentials() -> None:
