@@ -123,9 +123,8 @@ def test_what_was_pushed_before_a_migration_is_merged_with_what_it_takes(world: 
     assert tags(core) == ["new", "old"]
     assert [pull(core, tag) for tag in ("new", "old")] == [ours.digest, taken.digest]
     world.clock.now += 10
-    with core.folding._lock:
-        core.folding._foreign.clear()
-    core.fold_waiting()
+    assert core.folding.fold(NAME) == 1
+    assert core.folding._foreign == {}
     index = Index.parse(driver.read(INDEX, max_bytes=10_000)[0])
     assert sorted(index.tags()) == ["new", "old"]
     assert originals.TAKEN in driver.read(INDEX, max_bytes=10_000)[0].decode()
