@@ -35,7 +35,8 @@ CREATE TABLE manifest (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size I
                        problem TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE reference (manifest TEXT, digest TEXT, size INTEGER NOT NULL, kind TEXT, media_type TEXT NOT NULL,
                         PRIMARY KEY (manifest, kind, digest)) WITHOUT ROWID;
-CREATE TABLE hashed (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE hashed (key TEXT PRIMARY KEY, signature TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE body (digest TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE bad (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE wanted (repository TEXT, digest TEXT, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
 CREATE INDEX wanted_digest ON wanted (digest);
