@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +46,16 @@ CREATE TABLE place (digest TEXT, key TEXT, size INTEGER NOT NULL, PRIMARY KEY (d
 """
 
 
+class Change(NamedTuple):
+    """A key that is not as it was: it came, went, or has other bytes."""
+
+    key: str
+    entry: Entry
+    before: tuple[int, str] | None
+    """Size and signature; None where it was not there."""
+    now: tuple[int, str] | None
+
+
 class Snapshot:
     """Private to this process, and gone with it. Any thread; one at a time is let in."""
 
@@ -80,6 +90,30 @@ class Snapshot:
             seen += len(page)
             on_listed(seen)
         return seen
+
+    def changes(
+        self, driver: StorageDriver, classify: Callable[[str], Entry | None], on_listed: Callable[[int], None]
+    ) -> Iterator[Change]:
+        """List the whole root again and compare it, as it comes, with what ``fill`` saw. Raises StorageError.
+
+        By key. Left out is what ``classify`` knows nothing of. Nobody may change the table ``object`` meanwhile.
+        """
+        before = self.each("SELECT key, size, signature FROM object ORDER BY key")
+        known = next(before, None)
+        for seen, (key, stat) in enumerate(driver.list(""), 1):
+            if seen % BATCH == 0:
+                on_listed(seen)
+            while known is not None and known[0] < key:
+                yield _change(classify, known[0], known[1:], None)
+                known = next(before, None)
+            noted = known[1:] if known is not None and known[0] == key else None
+            if noted is not None:
+                known = next(before, None)
+            if noted != (stat.size, stat.signature) and classify(key) is not None:
+                yield _change(classify, key, noted, (stat.size, stat.signature))
+        while known is not None:
+            yield _change(classify, known[0], known[1:], None)
+            known = next(before, None)
 
     def put(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Add rows; one that is there already stays as it is."""
@@ -136,3 +170,15 @@ class Snapshot:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _change(
+    classify: Callable[[str], Entry | None],
+    key: str,
+    before: tuple[int, str] | None,
+    now: tuple[int, str] | None,
+) -> Change:
+    entry = classify(key)
+    if entry is None:
+        raise ValueError(f"what is left out of a listing cannot have changed: {key}")
+    return Change(key, entry, before, now)
