@@ -5,10 +5,10 @@ Such a row has the ``migration`` that brought it. Nothing but a migration delete
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.database import repositories as repository_rows
-from registry.database.blobs import BATCH, CURRENT, MISSING, QUARANTINED
+from registry.database.blobs import BATCH, MISSING, QUARANTINED
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
@@ -215,55 +215,56 @@ def forget(connection: Transaction, keys: Sequence[str], *, store: str) -> None:
         connection.execute(_FORGET, {"store": store, "keys": keys[start : start + BATCH]})
 
 
-def _put_batch(
-    connection: Transaction, migration: str, lines: Sequence[Original], store: str, now: float
-) -> Iterable[str]:
-    sizes = {line.digest: line.size for line in lines}
-    blobs = _blobs(connection, list(sizes))
-    new = [digest for digest in sizes if digest not in blobs]
-    for digest in new:
-        values = {"algorithm": digest.partition(":")[0], "digest": digest, "size": sizes[digest]}
-        connection.execute(_ADOPT, values)
-    if new:
-        blobs |= _blobs(connection, new)
-    noted = {row[0]: row for row in connection.execute(_NOTED, {"store": store, "keys": [line.key for line in lines]})}
-    wanted = []
+class _Blob(NamedTuple):
+    id: int
+    size: int
+    state: str
+
+
+def _put_batch(connection: Transaction, migration: str, lines: Sequence[Original], store: str, now: float) -> list[str]:
+    keys = [line.key for line in lines]
+    noted = {row[0]: tuple(row[1:]) for row in connection.execute(_NOTED, {"store": store, "keys": keys})}
+    blobs = _blobs(connection, list(dict.fromkeys(line.digest for line in lines)))
+    for digest, blob in blobs.items():
+        if blob.state in {MISSING, QUARANTINED}:  # repositories are locked before blobs, also before new ones
+            repository_rows.raise_versions_of_holders(connection, digest)
+    blobs |= _adopt(connection, {line.digest: line.size for line in lines if line.digest not in blobs})
     for line in lines:
-        blob_id, size, state = blobs[line.digest]
-        if size != line.size:
-            yield line.digest
-            continue
-        verified_at = now if line.verified else None
-        _, *there = noted.get(line.key, (line.key,))
-        if there and there[:3] == [blob_id, size, line.signature]:
-            known_state, known_verified, known_migration = there[3:]
-            verified_at = known_verified or verified_at
-            if known_state == LOST and not line.verified:
-                continue
-            if [known_state, known_verified, known_migration] == [ORIGINAL, verified_at, migration]:
-                continue
-        wanted.append((line, blob_id, state, verified_at))
-    for line, _, state, _ in wanted:
-        if state in {MISSING, QUARANTINED}:  # repositories are locked before blobs
-            repository_rows.raise_versions_of_holders(connection, line.digest)
-    for line, blob_id, _, verified_at in wanted:
-        connection.execute(
-            _PUT,
-            {
-                "blob": blob_id,
-                "store": store,
-                "key": line.key,
-                "size": line.size,
-                "signature": line.signature,
-                "verified_at": verified_at,
-                "migration": migration,
-            },
-        )
-        connection.execute(_SET_PRESENT, {"id": blob_id})
-        connection.execute(_COPIES_AGAIN, {"blob": blob_id, "store": store})
+        blob = blobs[line.digest]
+        if blob.size == line.size:
+            _put(connection, migration, line, blob, noted.get(line.key), store=store, now=now)
+    return [line.digest for line in lines if blobs[line.digest].size != line.size]
 
 
-def _blobs(connection: Transaction, digests: list[str]) -> dict[str, tuple[int, int, str]]:
-    """By digest: id, size, state."""
-    rows = connection.execute(_BLOBS, {"digests": digests})
-    return {digest: (blob_id, size, state) for digest, blob_id, size, state in rows}
+def _put(
+    connection: Transaction,
+    migration: str,
+    line: Original,
+    blob: _Blob,
+    noted: tuple[Any, ...] | None,
+    *,
+    store: str,
+    now: float,
+) -> None:
+    verified_at = now if line.verified else None
+    if noted is not None and noted[:3] == (blob.id, line.size, line.signature):
+        state, known_verified, known_migration = noted[3:]
+        verified_at = known_verified or verified_at
+        as_noted = (state, known_verified, known_migration) == (ORIGINAL, verified_at, migration)
+        if as_noted or (state == LOST and not line.verified):
+            return
+    values = {"blob": blob.id, "store": store, "key": line.key, "size": line.size, "signature": line.signature}
+    connection.execute(_PUT, {**values, "verified_at": verified_at, "migration": migration})
+    connection.execute(_SET_PRESENT, {"id": blob.id})
+    connection.execute(_COPIES_AGAIN, {"blob": blob.id, "store": store})
+
+
+def _adopt(connection: Transaction, sizes: dict[str, int]) -> dict[str, _Blob]:
+    """Make rows of these blobs. Returns all of them: some may have been made meanwhile, with other sizes."""
+    for digest, size in sizes.items():
+        connection.execute(_ADOPT, {"algorithm": digest.partition(":")[0], "digest": digest, "size": size})
+    return _blobs(connection, list(sizes)) if sizes else {}
+
+
+def _blobs(connection: Transaction, digests: list[str]) -> dict[str, _Blob]:
+    return {digest: _Blob(*blob) for digest, *blob in connection.execute(_BLOBS, {"digests": digests})}
