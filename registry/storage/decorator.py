@@ -75,6 +75,12 @@ class DriverDecorator(StorageDriver):
         """See StorageDriver."""
         return self.around("link", target, lambda: self.inner.link(source, target))
 
+    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+        """See StorageDriver. One operation on the target."""
+        return self.around(
+            "copy", target, lambda: self.inner.copy(source, target, size=size, if_signature=if_signature)
+        )
+
     def presign(self, key: str, *, seconds: int) -> str:
         """See StorageDriver. No operation: the store is not asked."""
         return self.inner.presign(key, seconds=seconds)
