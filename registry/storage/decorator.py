@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PAGE = 256
-"""Entries of a listing that are fetched at a time; each page is an operation, as it is a request to an object store."""
-
 
 class DriverDecorator(StorageDriver):
     """A driver around another one, with its name and capabilities."""
+
+    page = 256
+    """Entries of a listing that are fetched at a time; each page is an operation, as it is a request to a store."""
 
     def __init__(self, inner: StorageDriver) -> None:
         self.inner = inner
@@ -112,7 +112,7 @@ class DriverDecorator(StorageDriver):
         self.inner.close()
 
     def _pages(self, operation: str, prefix: str, entries: Iterator[T]) -> Iterator[T]:
-        while page := self.around(operation, prefix, lambda: tuple(islice(entries, _PAGE))):
+        while page := self.around(operation, prefix, lambda: tuple(islice(entries, self.page))):
             yield from page
 
 

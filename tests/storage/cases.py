@@ -22,6 +22,7 @@ from registry.storage.faulty import FaultyDriver
 from registry.storage.local import LocalDriver
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.paced import PacedDriver
 from registry.storage.s3 import S3Driver
 from tests.servers import HOST
 from tests.storage import gcs_store
@@ -149,6 +150,7 @@ CASES = (
     DriverCase(
         "measured-memory", lambda _: MeasuredDriver(MemoryDriver(), _ignore), MemoryDriver.capabilities, shared=False
     ),
+    DriverCase("paced-memory", lambda _: PacedDriver(MemoryDriver(), 1e6), MemoryDriver.capabilities, shared=False),
     DriverCase("faulty-local", lambda root: FaultyDriver(LocalDriver(root)), LocalDriver.capabilities, shared=True),
 )
 
