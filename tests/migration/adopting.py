@@ -62,6 +62,14 @@ class Bucket:
         assert isinstance(found, Pass)
         return found
 
+    def become(self, tree: Tree) -> None:
+        """Write and delete as the original does, whose tree is ``tree`` from now on."""
+        for key, data in tree.items():
+            if self.original.get(key) != data:
+                self.driver.write(key, data)
+        self.driver.delete(self.original.keys() - tree.keys())
+        self.original = dict(tree)
+
     def objects(self, *prefixes: str) -> dict[str, bytes]:
         """Every object, or those below some directories."""
         return contents(self.driver, *prefixes)
