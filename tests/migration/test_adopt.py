@@ -19,7 +19,7 @@ from registry.oci.index import FOLDED, MIGRATION
 from registry.storage.driver import StorageDriver
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.images.world import push_blob, push_manifest
-from tests.migration.adopting import TREES, Bucket, check_served
+from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.world import (
     AMD,
     ARM,
@@ -29,8 +29,6 @@ from tests.migration.world import (
     PLAIN,
     SHARED,
     Repository,
-    Tree,
-    distribution,
     earlier_layout,
     fill,
     per_repository,
@@ -39,12 +37,6 @@ from tests.migration.world import (
 from tests.payloads import Blob, image
 
 T = TypeVar("T")
-Make = Callable[[list[Repository]], Tree]
-MAKE: dict[str, Make] = {
-    "zot": lambda content: per_repository(content, prefix="zot/"),
-    "zot-without-prefix": per_repository,
-    "distribution": distribution,
-}
 NEW = image(AMD, [Blob(b"a new layer")])
 
 
@@ -67,8 +59,7 @@ def layout(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def bucket(layout: str, tmp_path: Path) -> Bucket:
-    tree, root = TREES[layout]
-    return Bucket(tmp_path, tree, root)
+    return Bucket(tmp_path, layout)
 
 
 def with_new(content: list[Repository], tag: str = "v2") -> list[Repository]:
@@ -116,12 +107,12 @@ def test_without_a_database_the_journal_gives_everything_back(bucket: Bucket, tm
 
 
 def test_an_index_that_both_share_is_kept_first_and_nothing_of_it_is_dropped(tmp_path: Path) -> None:
-    tree = dict(TREES["zot-without-prefix"][0])
+    tree = per_repository(repositories())
     document = json.loads(tree["app/index.json"])
     document["annotations"] = {"com.example.mine": "kept"}
     document["manifests"] += [{"what": "is this"}, PLAIN.descriptor() | {"platform": {"os": "plan9"}}]
     tree["app/index.json"] = json.dumps(document, indent=1).encode()
-    bucket = Bucket(tmp_path, tree, "/")
+    bucket = Bucket(tmp_path, "zot-without-prefix", tree)
     bucket.adopt()
     assert (
         bucket.driver.read("storage/migrations/0001/repositories/app/.index", max_bytes=MAX_INDEX)[0]
@@ -133,8 +124,7 @@ def test_an_index_that_both_share_is_kept_first_and_nothing_of_it_is_dropped(tmp
 
 
 def test_what_is_pushed_while_a_pass_reads_is_named_and_taken_by_the_next(layout: str, bucket: Bucket) -> None:
-    changed = MAKE[layout](with_new(repositories()))
-    pushing = Fault("list", "", first=3, effect=lambda: bucket.become(changed))  # the second listing of the root
+    pushing = Fault("list", "", first=3, effect=lambda: bucket.become(with_new(repositories())))  # the second listing
     found = bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])))
     assert (found.state, found.is_quiet) == ("adopting", False)
     assert "app" in found.changed
@@ -145,7 +135,7 @@ def test_what_is_pushed_while_a_pass_reads_is_named_and_taken_by_the_next(layout
         else:
             check_served(core, [repository])
     assert core.repositories.touch("app") is None
-    assert not any(b"stowage" in data for key, data in bucket.objects().items() if key in changed)
+    assert not any(b"stowage" in data for key, data in bucket.objects().items() if key in bucket.original)
     again = bucket.adopt()
     assert (again.state, again.is_quiet) == ("adopted", True)
     check_served(bucket.core(), with_new(repositories()))
@@ -160,7 +150,7 @@ def test_passes_take_what_the_original_pushed_moved_and_removed(layout: str, buc
     del content[1].tags["stable"]
     del content[2]
     content.append(Repository("brand/new", {"v1": OTHER}, [], [ARM, SHARED]))
-    bucket.become(MAKE[layout](content))
+    bucket.become(content)
     found = bucket.adopt()
     assert (found.problems, found.is_quiet) == ([], True)
     core = bucket.core()
@@ -184,7 +174,7 @@ def test_what_stowage_changed_too_stays_and_is_told(layout: str, bucket: Bucket)
     content = with_new(repositories(), "v1")
     content[1].tags["stable"] = NEW
     content[1].blobs.append(Blob(b"a new layer"))
-    bucket.become(MAKE[layout](content))
+    bucket.become(content)
     found = bucket.adopt()
     assert [(note.kind, note.count) for note in found.notes if note.kind == "kept-tags"] == [("kept-tags", 2)]
     core = bucket.core()
@@ -238,8 +228,8 @@ def test_pushes_to_stowage_after_it_go_beside_the_original(layout: str, bucket: 
 
 def test_what_is_pushed_to_an_index_that_both_share_is_taken_by_the_next_pass(tmp_path: Path) -> None:
     """The original keeps the annotations of an index that it rewrites."""
-    tree, root = TREES["zot-without-prefix"]
-    bucket = Bucket(tmp_path, tree, root)
+    bucket = Bucket(tmp_path, "zot-without-prefix")
+    tree = dict(bucket.original)
     bucket.adopt()
     index = json.loads(bucket.driver.read("app/index.json", max_bytes=MAX_INDEX)[0])
     pushed = json.loads(per_repository(with_new(repositories()))["app/index.json"])
@@ -257,8 +247,8 @@ def test_what_is_pushed_to_an_index_that_both_share_is_taken_by_the_next_pass(tm
 def test_a_shared_index_that_somebody_lost_is_taken_again_and_the_original_one_kept(
     is_made_anew: bool, tmp_path: Path
 ) -> None:
-    tree, root = TREES["zot-without-prefix"]
-    bucket = Bucket(tmp_path, tree, root)
+    bucket = Bucket(tmp_path, "zot-without-prefix")
+    tree = dict(bucket.original)
     bucket.adopt()
     bucket.driver.delete(["app/index.json"])
     content = repositories()
@@ -276,7 +266,7 @@ def test_a_shared_index_that_somebody_lost_is_taken_again_and_the_original_one_k
 
 
 def test_an_earlier_layout_of_ours_is_taken_with_the_records_that_its_indexes_lack(tmp_path: Path) -> None:
-    bucket = Bucket(tmp_path, earlier_layout(repositories()), "/")
+    bucket = Bucket(tmp_path, "zot-without-prefix", earlier_layout(repositories()))
     assert bucket.adopt().problems == []
     check_served(bucket.core(), repositories())
     assert bucket.adopt().is_quiet
@@ -288,7 +278,7 @@ def test_an_earlier_layout_of_ours_is_taken_with_the_records_that_its_indexes_la
 
 
 def test_an_index_that_neither_registry_wrote_is_left_alone_where_ours_would_be(tmp_path: Path) -> None:
-    bucket = Bucket(tmp_path, *TREES["distribution"])
+    bucket = Bucket(tmp_path, "distribution")
     strange = b'{"manifests": []}'
     meanwhile = Fault("list", "", first=3, effect=lambda: bucket.driver.write("app/index.json", strange) and None)
     found = bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [meanwhile])))

@@ -15,9 +15,9 @@ from registry.images.core import Core
 from registry.images.stores import Stores
 from registry.migration.context import RunOptions
 from tests.images.world import push_blob, push_manifest
-from tests.migration.adopting import Bucket, check_served
+from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.deaths import Doom, DyingDatabase, DyingDriver, Killed
-from tests.migration.world import AMD, Repository, Tree, distribution, per_repository, repositories
+from tests.migration.world import AMD, Repository, repositories
 from tests.payloads import Blob, image
 
 SAMPLED = 11
@@ -25,14 +25,9 @@ SAMPLED = 11
 LOST = 3
 """Of so many deaths one takes the database with it."""
 EVERY = pytest.param(1, id="every-step", marks=pytest.mark.stores)
-MAKE: dict[str, tuple[Callable[[list[Repository]], Tree], str]] = {
-    "zot": (lambda content: per_repository(content, prefix="zot/"), "zot"),
-    "zot-without-prefix": (per_repository, "/"),
-    "distribution": (distribution, "/"),
-}
 MINE, NEW = image(AMD, [Blob(b"mine")]), image(AMD, [Blob(b"a new layer")])
 ADOPT = RunOptions(adopt_only=True)
-Prepare = Callable[[Bucket, str], None]
+Prepare = Callable[[Bucket], None]
 
 
 def content(prepare: Prepare) -> list[Repository]:
@@ -45,18 +40,18 @@ def content(prepare: Prepare) -> list[Repository]:
     return found
 
 
-def a_first_pass(bucket: Bucket, layout: str) -> None:
+def a_first_pass(bucket: Bucket) -> None:
     """Nothing was done yet."""
 
 
-def a_later_pass(bucket: Bucket, layout: str) -> None:
+def a_later_pass(bucket: Bucket) -> None:
     """Adopted, and then the original, and Stowage, took a push and removed a tag."""
     bucket.run(bucket.core(), ADOPT)
     core = bucket.core()
     push_blob(core, b"mine", "app")
     push_manifest(core, MINE, "own", name="app")
     core.fold_waiting()
-    if layout == "zot-without-prefix":  # its index is ours by now, so it takes no pushes: Stowage does
+    if bucket.layout == "zot-without-prefix":  # its index is ours by now, so it takes no pushes: Stowage does
         push_blob(core, b"a new layer", "app")
         push_manifest(core, NEW, "v2", name="app")
         core.manifests.untag("team/web", "stable", actor="client")
@@ -66,7 +61,7 @@ def a_later_pass(bucket: Bucket, layout: str) -> None:
     changed[0].tags["v2"] = NEW
     changed[0].blobs.append(Blob(b"a new layer"))
     del changed[1].tags["stable"]
-    bucket.become(MAKE[layout][0](changed))
+    bucket.become(changed)
 
 
 def doomed(bucket: Bucket, doom: Doom) -> Core:
@@ -108,10 +103,9 @@ def objects(bucket: Bucket) -> dict[str, Any]:
 
 def prepared(directory: Path, layout: str, prepare: Prepare) -> Bucket:
     directory.mkdir()
-    make, root = MAKE[layout]
-    bucket = Bucket(directory, make(repositories()), root)
+    bucket = Bucket(directory, layout)
     bucket.world.clock.now = 1_800_000_000.0
-    prepare(bucket, layout)
+    prepare(bucket)
     return bucket
 
 
