@@ -74,13 +74,14 @@ blob_location = Table(
     Column("key", BinaryText, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("signature", Text, nullable=False, server_default=""),  # ETag, generation, or inode-mtime-size
-    Column("state", BinaryText, nullable=False),  # current | deleting | original
+    Column("state", BinaryText, nullable=False),  # current | deleting | original | copy | lost
     Column("claim_token", Text),
     Column("claim_deadline", Double),
     Column("verified_at", Double),  # NULL: nobody has hashed these bytes yet
-    Column("migration", Text),
+    Column("migration", Text),  # the one that brought it: then nothing but a migration ever deletes the object (I7)
     UniqueConstraint("store", "key"),
     Index(None, "blob_id"),
+    Index(None, "migration", "id"),
 )
 
 membership = Table(
@@ -183,5 +184,19 @@ milestone = Table(
     metadata,
     Column("name", BinaryText, primary_key=True),
     Column("reached_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+store = Table(  # no row: nobody has looked for migrations on that storage for this database
+    "store",
+    metadata,
+    Column("name", BinaryText, nullable=False),  # of the driver
+    Column("migration", Text),  # the newest that storage has
+    Column("revision", BigInteger, nullable=False, server_default="0"),  # of its state, as these rows have it
+    Column("mode", BinaryText, nullable=False),  # open | read-only
+    Column("reason", Text),
+    Column("prefixes", Text, nullable=False, server_default=""),  # below which no repository is made; one a line
+    Column("looked_at", Double, nullable=False),
+    PrimaryKeyConstraint("name"),
     sqlite_with_rowid=False,
 )

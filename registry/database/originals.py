@@ -1,0 +1,270 @@
+"""Rows of the bytes that another registry brought: where they are, and what became of them (proposal 0005).
+
+Such a row has the ``migration`` that brought it. Nothing but a migration deletes its object (I7).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from registry.database import repositories as repository_rows
+from registry.database.blobs import BATCH, MISSING, QUARANTINED
+from registry.database.statement import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from registry.database.transaction import Transaction
+
+ORIGINAL = "original"
+"""An object of the original, which it serves too."""
+COPY = "copy"
+"""Our object, once a rollback has made the original's current again."""
+LOST = "lost"
+"""It was found gone, or with other bytes, at this signature: it is not read."""
+
+
+class Original(NamedTuple):
+    """An object of the original with the bytes of a blob."""
+
+    digest: str
+    size: int
+    """Bytes."""
+    key: str
+    signature: str
+    verified: bool
+    """It was hashed at this signature."""
+
+
+class Copied(NamedTuple):
+    """Our object with the bytes of a blob, read and hashed after it was written."""
+
+    digest: str
+    size: int
+    """Bytes."""
+    key: str
+    signature: str
+
+
+class UncopiedRow(NamedTuple):
+    """A blob of which we have no verified object of our own."""
+
+    blob_id: int
+    digest: str
+    size: int
+    """Bytes."""
+
+
+class PlacedRow(NamedTuple):
+    """A place of a blob, in any state."""
+
+    digest: str
+    blob_size: int
+    """Bytes."""
+    id: int
+    key: str
+    size: int
+    signature: str
+    state: str
+    verified_at: float | None
+    migration: str | None
+
+
+_ADOPT = Statement(
+    "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
+    " VALUES (:algorithm, :digest, :size, 'present', 0, 0) ON CONFLICT (digest) DO NOTHING"
+)
+_BLOBS = Statement("SELECT digest, id, size, state FROM blob WHERE digest IN :digests", expanding="digests")
+_NOTED = Statement(
+    "SELECT key, blob_id, size, signature, state, verified_at, migration FROM blob_location"
+    " WHERE store = :store AND key IN :keys",
+    expanding="keys",
+)
+_PUT = Statement(
+    "INSERT INTO blob_location (blob_id, store, key, size, signature, state, verified_at, migration)"
+    " VALUES (:blob, :store, :key, :size, :signature, 'original', :verified_at, :migration)"
+    " ON CONFLICT (store, key) DO UPDATE SET blob_id = excluded.blob_id, size = excluded.size,"
+    " signature = excluded.signature, state = 'original', claim_token = NULL, claim_deadline = NULL,"
+    " verified_at = excluded.verified_at, migration = excluded.migration"
+)
+_COPIES_AGAIN = Statement(
+    "UPDATE blob_location SET state = 'current' WHERE blob_id = :blob AND store = :store AND state = 'copy'"
+)
+_SET_PRESENT = Statement("UPDATE blob SET state = 'present' WHERE id = :id AND state IN ('missing', 'quarantined')")
+_UNCOPIED = Statement(
+    "SELECT b.id, b.digest, b.size FROM blob b WHERE b.digest > :after"
+    " AND EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id AND l.store = :store AND l.state = 'original')"
+    " AND EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = b.id)"
+    " AND NOT EXISTS (SELECT 1 FROM blob_location c WHERE c.blob_id = b.id AND c.store = :store"
+    " AND c.state = 'current' AND c.verified_at IS NOT NULL)"
+    " ORDER BY b.digest LIMIT :count"
+)
+_SET_VERIFIED = Statement("UPDATE blob_location SET verified_at = :now WHERE id = :id AND signature = :signature")
+_SET_COPIED = Statement(
+    "INSERT INTO blob_location (blob_id, store, key, size, signature, state, verified_at)"
+    " SELECT b.id, :store, :key, :size, :signature, 'current', :now FROM blob b WHERE b.digest = :digest"
+    " ON CONFLICT (store, key) DO UPDATE SET size = excluded.size, signature = excluded.signature,"
+    " state = 'current', verified_at = excluded.verified_at"
+    " WHERE blob_location.state <> 'deleting'"
+    " AND (blob_location.verified_at IS NULL OR blob_location.state <> 'current')"
+)
+_COPIED = Statement(
+    "SELECT b.digest FROM blob b WHERE b.digest IN :digests AND EXISTS"
+    " (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id AND l.store = :store AND l.state = 'current'"
+    " AND l.migration IS NULL AND l.verified_at IS NOT NULL)",
+    expanding="digests",
+)
+_PLACED = Statement(
+    "SELECT b.digest, b.size, l.id, l.key, l.size, l.signature, l.state, l.verified_at, l.migration FROM blob b"
+    " JOIN blob_location l ON l.blob_id = b.id AND l.store = :store"
+    " WHERE b.digest >= :low AND b.digest < :high ORDER BY b.digest, l.key"
+)
+_NEXT_ORIGINALS = Statement(
+    "SELECT id, blob_id FROM blob_location"
+    " WHERE migration = :migration AND id > :after AND store = :store AND state IN ('original', 'current')"
+    " ORDER BY id LIMIT :count"
+)
+_SET_CURRENT = Statement(
+    "UPDATE blob_location SET state = 'current'"
+    " WHERE migration = :migration AND id > :after AND id <= :last AND store = :store AND state = 'original'"
+)
+_SET_COPY = Statement(
+    "UPDATE blob_location SET state = 'copy' WHERE blob_id IN :blobs AND store = :store AND state = 'current'"
+    " AND migration IS NULL",
+    expanding="blobs",
+)
+_FORGET = Statement("DELETE FROM blob_location WHERE store = :store AND key IN :keys", expanding="keys")
+
+
+def put(connection: Transaction, migration: str, lines: Iterable[Original], *, store: str, now: float) -> list[str]:
+    """Note places of the original, and their blobs where nobody knows these; for any number of lines.
+
+    A place that is noted at this signature stays as it is, verified or lost, unless the line says that it was hashed
+    since. Bytes that were missing are present again where a place of them is new. Putting twice is the same as once.
+    Returns the digests whose blob is known with another size: nothing was noted of these.
+    """
+    refused: dict[str, None] = {}
+    ordered = sorted(lines)  # whoever puts some of the same takes their rows in the same order
+    for start in range(0, len(ordered), BATCH):
+        refused.update(dict.fromkeys(_put_batch(connection, migration, ordered[start : start + BATCH], store, now)))
+    return list(refused)
+
+
+def uncopied(connection: Transaction, *, store: str, after: str, count: int) -> list[UncopiedRow]:
+    """At most ``count`` blobs that a repository has, with an original and no verified object of ours, by digest.
+
+    Only those that sort after the digest ``after``. ``places.of_blob`` tells where they are.
+    """
+    values = {"store": store, "after": after, "count": count}
+    return [UncopiedRow(*row) for row in connection.execute(_UNCOPIED, values)]
+
+
+def set_verified(connection: Transaction, location_id: int, *, signature: str, now: float) -> None:
+    """Note that the object at this place was hashed and is right, unless the place has another signature by now."""
+    connection.execute(_SET_VERIFIED, {"id": location_id, "signature": signature, "now": now})
+
+
+def set_copied(connection: Transaction, copies: Sequence[Copied], *, store: str, now: float) -> list[str]:
+    """Note our objects. Returns the digests of which it could not be: a push has noted its own, or it is being deleted.
+
+    They are ``uncopied`` still, or copied by that push.
+    """
+    changed = [
+        connection.execute(_SET_COPIED, {**copy._asdict(), "store": store, "now": now}).later(
+            lambda rows: rows.rowcount
+        )
+        for copy in copies
+    ]
+    return [copy.digest for copy, count in zip(copies, changed, strict=True) if not count.get()]
+
+
+def copied(connection: Transaction, digests: Sequence[str], *, store: str) -> set[str]:
+    """Those of ``digests`` of which we have a verified object of our own; any number."""
+    found: set[str] = set()
+    for start in range(0, len(digests), BATCH):
+        values = {"store": store, "digests": digests[start : start + BATCH]}
+        found.update(connection.execute(_COPIED, values).scalars())
+    return found
+
+
+def placed(connection: Transaction, *, store: str, low: str, high: str) -> list[PlacedRow]:
+    """Every place of the blobs from the digest ``low`` up to below ``high``, by digest and key."""
+    return [PlacedRow(*row) for row in connection.execute(_PLACED, {"store": store, "low": low, "high": high})]
+
+
+def swap(connection: Transaction, migration: str, *, store: str, after: int, count: int) -> int | None:
+    """Make the next originals after the id ``after`` current, and our objects of the same blobs copies (rollback).
+
+    At most ``count``. Returns where to go on; None: there was none. Swapping twice is the same as once.
+    """
+    values = {"migration": migration, "store": store, "after": after}
+    rows = connection.execute(_NEXT_ORIGINALS, {**values, "count": count}).all()
+    if not rows:
+        return None
+    last: int = rows[-1][0]
+    connection.execute(_SET_CURRENT, {**values, "last": last})
+    blobs = sorted({blob_id for _, blob_id in rows})
+    for start in range(0, len(blobs), BATCH):
+        connection.execute(_SET_COPY, {"blobs": blobs[start : start + BATCH], "store": store})
+    return last
+
+
+def forget(connection: Transaction, keys: Sequence[str], *, store: str) -> None:
+    """Forget places, before their objects are deleted: nobody chooses them any more. Any number."""
+    for start in range(0, len(keys), BATCH):
+        connection.execute(_FORGET, {"store": store, "keys": keys[start : start + BATCH]})
+
+
+class _Blob(NamedTuple):
+    id: int
+    size: int
+    state: str
+
+
+def _put_batch(connection: Transaction, migration: str, lines: Sequence[Original], store: str, now: float) -> list[str]:
+    keys = [line.key for line in lines]
+    noted = {row[0]: tuple(row[1:]) for row in connection.execute(_NOTED, {"store": store, "keys": keys})}
+    blobs = _blobs(connection, list(dict.fromkeys(line.digest for line in lines)))
+    for digest, blob in blobs.items():
+        if blob.state in {MISSING, QUARANTINED}:  # repositories are locked before blobs, also before new ones
+            repository_rows.raise_versions_of_holders(connection, digest)
+    blobs |= _adopt(connection, {line.digest: line.size for line in lines if line.digest not in blobs})
+    for line in lines:
+        blob = blobs[line.digest]
+        if blob.size == line.size:
+            _put(connection, migration, line, blob, noted.get(line.key), store=store, now=now)
+    return [line.digest for line in lines if blobs[line.digest].size != line.size]
+
+
+def _put(
+    connection: Transaction,
+    migration: str,
+    line: Original,
+    blob: _Blob,
+    noted: tuple[Any, ...] | None,
+    *,
+    store: str,
+    now: float,
+) -> None:
+    verified_at = now if line.verified else None
+    if noted is not None and noted[:3] == (blob.id, line.size, line.signature):
+        state, known_verified, known_migration = noted[3:]
+        verified_at = known_verified or verified_at
+        as_noted = (state, known_verified, known_migration) == (ORIGINAL, verified_at, migration)
+        if as_noted or (state == LOST and not line.verified):
+            return
+    values = {"blob": blob.id, "store": store, "key": line.key, "size": line.size, "signature": line.signature}
+    connection.execute(_PUT, {**values, "verified_at": verified_at, "migration": migration})
+    connection.execute(_SET_PRESENT, {"id": blob.id})
+    connection.execute(_COPIES_AGAIN, {"blob": blob.id, "store": store})
+
+
+def _adopt(connection: Transaction, sizes: dict[str, int]) -> dict[str, _Blob]:
+    """Make rows of these blobs. Returns all of them: some may have been made meanwhile, with other sizes."""
+    for digest, size in sizes.items():
+        connection.execute(_ADOPT, {"algorithm": digest.partition(":")[0], "digest": digest, "size": size})
+    return _blobs(connection, list(sizes)) if sizes else {}
+
+
+def _blobs(connection: Transaction, digests: list[str]) -> dict[str, _Blob]:
+    return {digest: _Blob(*blob) for digest, *blob in connection.execute(_BLOBS, {"digests": digests})}

@@ -1,0 +1,70 @@
+"""Rows of stores: what is known of the migrations on a storage, and whether changes may commit there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database.statement import Statement
+
+if TYPE_CHECKING:
+    from registry.database.transaction import Later, Rows, Transaction
+
+OPEN = "open"
+READ_ONLY = "read-only"
+
+
+class StoreRow(NamedTuple):
+    """A storage, by the name of its driver."""
+
+    name: str
+    migration: str | None
+    """The newest that its journal has; None for none."""
+    revision: int
+    """Of that migration's state, as the rows of originals have it."""
+    mode: str
+    """OPEN or READ_ONLY."""
+    reason: str | None
+    """Of READ_ONLY, for clients."""
+    prefixes: tuple[str, ...]
+    """Below which no repository is made."""
+    looked_at: float
+    """Seconds since the epoch."""
+
+
+_COLUMNS = "name, migration, revision, mode, reason, prefixes, looked_at"
+_FIND = Statement(f"SELECT {_COLUMNS} FROM store WHERE name = :name")  # noqa: S608 - constant columns
+_PUT = Statement(
+    f"INSERT INTO store ({_COLUMNS})"  # noqa: S608 - constant columns
+    " VALUES (:name, :migration, :revision, :mode, :reason, :prefixes, :looked_at)"
+    " ON CONFLICT (name) DO UPDATE SET migration = excluded.migration, revision = excluded.revision,"
+    " mode = excluded.mode, reason = excluded.reason, prefixes = excluded.prefixes, looked_at = excluded.looked_at"
+)
+_SET_MODE = Statement("UPDATE store SET mode = :mode, reason = :reason, revision = :revision WHERE name = :name")
+
+
+def find(connection: Transaction, name: str) -> StoreRow | None:
+    """What is known of a store; None: nobody has looked there for this database, and nothing may be written."""
+    return find_later(connection, name).get()
+
+
+def find_later(connection: Transaction, name: str) -> Later[StoreRow | None]:
+    """As ``find``, not waited for."""
+    return connection.execute(_FIND, {"name": name}).later(_row)
+
+
+def put(connection: Transaction, row: StoreRow) -> None:
+    """Note what is known of a store. Where that changes its mode: in a transaction of ``Database.exclusive``."""
+    connection.execute(_PUT, {**row._asdict(), "prefixes": "\n".join(row.prefixes)})
+
+
+def set_mode(connection: Transaction, name: str, mode: str, *, reason: str | None, revision: int) -> None:
+    """Let changes commit (OPEN) or not (READ_ONLY), in a transaction of ``Database.exclusive``.
+
+    ``revision`` is that of the migration's state which says so; the rows of originals are as it has them.
+    """
+    connection.execute(_SET_MODE, {"name": name, "mode": mode, "reason": reason, "revision": revision})
+
+
+def _row(rows: Rows) -> StoreRow | None:
+    row = rows.first()
+    return StoreRow(*row[:5], tuple(row[5].splitlines()), row[6]) if row else None
