@@ -63,7 +63,7 @@ class RepositoryLine:
 
     repository: str
     fingerprint: str
-    """Of its keys, without those of its index, uploads and records."""
+    """Of its keys, without those of its index, marker, uploads and records."""
     index: str
     """The signature of its index; empty where the layout has none."""
     tags: int
@@ -204,7 +204,7 @@ class Counting:
         for path, name, _prefix, _key, signature in self._snapshot.rows("SELECT * FROM repository ORDER BY name"):
             objects = self._snapshot.each(
                 "SELECT key, size, signature FROM object WHERE repository = ?"
-                " AND kind NOT IN ('index', 'upload', 'our-record') ORDER BY key",
+                " AND kind NOT IN ('index', 'marker', 'upload', 'our-record') ORDER BY key",
                 path,
             )
             tags = self._snapshot.value(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 class ProblemKind(enum.StrEnum):
@@ -38,6 +38,10 @@ class Problem:
     """Of the content that is concerned; empty where none is."""
     detail: str
     """What was found, for a person."""
+
+    def document(self) -> dict[str, str]:
+        """As a line of a plan, and of a migration's journal, has it."""
+        return {"problem": self.kind, **{name: value for name, value in asdict(self).items() if name != "kind"}}
 
 
 @dataclass(frozen=True, slots=True)
