@@ -123,17 +123,13 @@ class Distribution(OriginalLayout):
     def _deletions(self, wanted: Wanted, snapshot: Snapshot) -> Iterator[Delete]:
         """Links of what went. Of a tag what it says now goes last: until then it is what it was."""
         base = _directory(wanted.located)
-        for tag, digest in sorted(wanted.said.items()):
+        for tag in sorted(wanted.gone_tags):
             at = f"{base}/_manifests/tags/{tag}/"
-            if not wanted.stays(tag, digest):
-                found = snapshot.rows(
-                    "SELECT key FROM object WHERE key > ? AND key < ? ORDER BY key DESC", at, f"{at}~"
-                )
-                if found:
-                    yield Delete(tuple(key for (key,) in found))
-        revisions = [_revision(wanted.located, digest) for digest in wanted.had if digest not in wanted.kept
-                     and digest not in wanted.manifests]  # fmt: skip
-        layers = [f"{base}/_layers/{_path(digest)}/link" for digest in wanted.gone]
+            found = snapshot.rows("SELECT key FROM object WHERE key > ? AND key < ? ORDER BY key DESC", at, f"{at}~")
+            if found:
+                yield Delete(tuple(key for (key,) in found))
+        revisions = [_revision(wanted.located, digest) for digest in wanted.gone_manifests]
+        layers = [f"{base}/_layers/{_path(digest)}/link" for digest in wanted.gone_blobs]
         for key in (*sorted(revisions), *sorted(layers)):
             if snapshot.value("SELECT 1 FROM object WHERE key = ?", key):
                 yield Delete((key,))

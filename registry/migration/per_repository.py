@@ -185,12 +185,10 @@ def _changed(document: Document, wanted: Wanted, lost: Collection[Digest]) -> by
 
 
 def _remove(index: Index, wanted: Wanted) -> None:
-    for tag, descriptor in index.tags().items():
-        if not wanted.stays(tag, descriptor.digest):
-            index.remove_tag(tag)
-    for digest in index.manifests():
-        if digest not in wanted.manifests and digest not in wanted.kept:
-            index.remove_manifest(digest)
+    for tag in wanted.gone_tags:
+        index.remove_tag(tag)
+    for digest in wanted.gone_manifests:
+        index.remove_manifest(digest)
 
 
 def _add(index: Index, wanted: Wanted, lost: Collection[Digest]) -> None:

@@ -88,7 +88,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a repository of the original is to hold."""
+    """What a repository of the original is to hold; what else it has, because it could not be taken, is let alone."""
 
     located: Located
     tags: Mapping[str, Digest]
@@ -101,19 +101,15 @@ class Wanted:
     document: Document | None = None
     """None: its index stays as it is, or the layout has none."""
     said: Mapping[str, Digest] = field(default_factory=dict)
-    """Tags that the original had when it was last taken, and at what they pointed."""
-    had: Collection[Digest] = ()
-    """Manifests that it had then."""
-    gone: Collection[Digest] = ()
-    """Blobs that it had then and that were deleted since."""
-    kept: Collection[Digest] = ()
-    """Manifests of the original that could not be taken: they, and the tags that point at them, are let alone."""
+    """Tags that the original has, and at what they point."""
+    gone_tags: Collection[str] = ()
+    """Tags of the original that were removed since it was taken."""
+    gone_manifests: Collection[Digest] = ()
+    """Manifests of the original that were deleted since, with every tag that points at them."""
+    gone_blobs: Collection[Digest] = ()
+    """Blobs that only these name, and that were deleted too."""
     lost: Collection[str] = ()
     """Keys of objects of the original with other bytes than they should have."""
-
-    def stays(self, tag: str, digest: Digest) -> bool:
-        """Whether a tag that the original has is left to it."""
-        return tag in self.tags or digest in self.kept
 
     def sizes(self) -> Iterator[tuple[Digest, int]]:
         """Everything with bytes, in the order in which it is to be there."""

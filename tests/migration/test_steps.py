@@ -143,7 +143,7 @@ def test_children_that_an_index_json_leaves_out_are_not_added_to_it() -> None:
         asked = wanted(repository, at(""), snapshot, document=document_of(driver, "app/index.json"))
         assert list(PerRepository(()).steps(asked, snapshot)) == []
         alone = Repository("app", {}, [ON_AMD, ON_ARM], app().blobs)
-        asked = wanted(alone, at(""), snapshot, document=document_of(driver, "app/index.json"))
+        asked = wanted(alone, at(""), snapshot, before=repository, document=document_of(driver, "app/index.json"))
         (step,) = PerRepository(()).steps(asked, snapshot)
     assert isinstance(step, Write)
     listed_now = [entry["digest"] for entry in json.loads(step.data)["manifests"]]
@@ -235,7 +235,6 @@ def test_what_could_not_be_taken_is_kept() -> None:
     bad = image(Blob(b"no config"), [Blob(b"no layer")])
     repository = app()
     repository.tags["bad"] = bad
-    missing = Repository("app", app().tags, app().untagged, app().blobs)
     for layout, tree, located in (
         (PerRepository(()), per_repository([repository]), at("")),
         (Distribution(), distribution([repository]), IN_TREE),
@@ -244,7 +243,7 @@ def test_what_could_not_be_taken_is_kept() -> None:
         fill(driver, tree)
         with listed(driver) as snapshot:
             document = document_of(driver, "app/index.json") if layout.has_stubs else None
-            asked = wanted(missing, located, snapshot, before=repository, kept=[bad], document=document)
+            asked = wanted(app(), located, snapshot, before=app(), document=document)
             assert list(layout.steps(asked, snapshot)) == []
 
 

@@ -41,10 +41,10 @@ def wanted(
     before: Repository | None = None,
     document: Document | None = None,
     gone: Iterable[Blob] = (),
-    kept: Iterable[Manifest] = (),
     lost: Iterable[str] = (),
 ) -> Wanted:
     """The whole of a repository, with our objects as the sources; ``before`` is what the original had."""
+    had = before or Repository(repository.name)
     ordered = sorted(repository.manifests, key=lambda made: len(made.children))
     return Wanted(
         located,
@@ -58,10 +58,10 @@ def wanted(
         {Digest(blob.digest): len(blob.data) for blob in repository.blobs},
         _ours(snapshot),
         document,
-        said={tag: Digest(made.digest) for tag, made in before.tags.items()} if before else {},
-        had=[Digest(made.digest) for made in before.manifests] if before else [],
-        gone=_digests(blob.digest for blob in gone),
-        kept=_digests(made.digest for made in kept),
+        said={tag: Digest(made.digest) for tag, made in had.tags.items()},
+        gone_tags=[tag for tag in had.tags if tag not in repository.tags],
+        gone_manifests=[Digest(made.digest) for made in had.manifests if made not in repository.manifests],
+        gone_blobs=_digests(blob.digest for blob in gone),
         lost=list(lost),
     )
 
