@@ -1,4 +1,4 @@
-"""The review of a migration as tables for a person."""
+"""A review and a run of a migration, for a person."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from registry.migration.estimate import Phase
     from registry.migration.plan import Plan
+    from registry.migration.problem import Problem
+    from registry.migration.report import Report
     from registry.migration.requests import Requests
 
 SHOWN = 10
@@ -36,7 +38,7 @@ def review_lines(plan: Plan, *, kept: Path | None) -> list[str]:
     lines += _render(_contents(plan)) + _render(_phases(plan)) + _render(_rollback(plan))
     lines += _sentences(plan)
     lines += [f"note, {note.kind}: {note.count:,}: {note.detail}" for note in plan.notes]
-    lines += _problems(plan)
+    lines += _problems(plan.problems, "Everything else would be served", "--json and --plan have all")
     return [*lines, f"The plan is in {kept}."] if kept else lines
 
 
@@ -98,17 +100,33 @@ def _asked(requests: Requests) -> str:
     return ", ".join(f"{getattr(requests, kind)} {kind.upper()}" for kind in _KINDS if getattr(requests, kind))
 
 
-def _problems(plan: Plan) -> Iterator[str]:
-    if not plan.problems:
+def report_lines(report: Report, changed: list[str]) -> list[str]:
+    """Everything that a run says."""
+    lines = [f"state: {report.state or 'none'}"]
+    lines += [f"{name.replace('_', ' ')}: {count:,}" for name, count in report.counts.items()]
+    lines += [f"note, {note.kind}: {note.count:,}: {note.detail}" for note in report.notes]
+    lines += _problems(report.problems, "Everything else is served", "--json has all")
+    if changed:
+        lines.append(
+            f"The original was written to meanwhile ({len(changed):,}), which the next pass takes; for the last one it "
+            "has to be read-only, with its garbage collection off:"
+        )
+        lines += [f"  {name}" for name in changed[:SHOWN]]
+        lines += [f"  and {len(changed) - SHOWN:,} more"] if len(changed) > SHOWN else []
+    return lines
+
+
+def _problems(problems: list[Problem], rest: str, all_of_them: str) -> Iterator[str]:
+    if not problems:
         yield "No problems."
         return
     kinds: dict[str, int] = {}
-    for problem in plan.problems:
+    for problem in problems:
         kinds[problem.kind] = kinds.get(problem.kind, 0) + 1
-    yield f"Problems: {len(plan.problems):,}. Everything else would be served; see docs/migration.md for each kind."
+    yield f"Problems: {len(problems):,}. {rest}; see docs/migration.md for each kind."
     for kind, count in kinds.items():
         yield f"{kind}: {count:,}"
-        named = [problem for problem in plan.problems if problem.kind == kind]
+        named = [problem for problem in problems if problem.kind == kind]
         for problem in named[:SHOWN]:
             words = (
                 problem.repository,
@@ -117,7 +135,7 @@ def _problems(plan: Plan) -> Iterator[str]:
             )
             yield f"  {' '.join(word for word in words if word)}: {problem.detail}"
         if count > SHOWN:
-            yield f"  and {count - SHOWN:,} more: --json and --plan have all"
+            yield f"  and {count - SHOWN:,} more: {all_of_them}"
 
 
 def _phase_table(title: str) -> Table:

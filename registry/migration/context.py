@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from registry.config import Settings
     from registry.images.core import Core
+    from registry.migration.coverage import Reviewed
     from registry.migration.journal import Journal
     from registry.migration.original_layout import OriginalLayout
-    from registry.migration.plan import Plan
     from registry.migration.problem import Note, Problem
     from registry.migration.progress import OnProgress
     from registry.migration.requests import Tally
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class RunOptions:
     """What a run is asked for."""
 
-    plan: Plan | None = None
+    plan: Reviewed | None = None
     """What was reviewed: whatever differs and is not covered by it is not touched."""
     single_prefix: bool = False
     """See registry.migration.review.Options."""

@@ -14,6 +14,7 @@ import orjson
 from registry.images import location_journal as keys
 from registry.images.location_journal import LocationJournal, MigrationState, Phase
 from registry.images.storage_view import MAX_INDEX
+from registry.migration.problem import Problem
 from registry.migration.report import Refused
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from registry.images.location_journal import Base, BlobLine, ReadOnly
-    from registry.migration.problem import Problem
     from registry.storage.driver import StorageDriver
 
 _MAX_PROBLEMS = 256 << 20
@@ -147,6 +147,11 @@ class Journal:
         found = self.locations.shard(self.id, shard)
         return [] if found is None else found[0]
 
+    def shard_names(self) -> list[str]:
+        """Of the shards of this migration, sorted."""
+        prefix = keys.shards_prefix(self.id)
+        return [key.removeprefix(f"{prefix}/").removesuffix(".jsonl") for key, _ in self._driver.list(prefix)]
+
     def base(self, repository: str) -> Base | None:
         """The base of a repository, the newest of any migration."""
         return self.locations.base(repository)
@@ -185,6 +190,11 @@ class Journal:
         """Keep the problems of a pass, as a plan has them."""
         lines = (orjson.dumps(problem.document(), option=orjson.OPT_APPEND_NEWLINE) for problem in sorted(problems))
         self._write(keys.problems_key(self.id), b"".join(lines))
+
+    def problems(self) -> list[Problem]:
+        """What ``write_problems`` has kept."""
+        data = self._read_whole(keys.problems_key(self.id), _MAX_PROBLEMS) or b""
+        return [Problem.from_document(orjson.loads(line)) for line in data.splitlines()]
 
     # ----
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.migration.bucket import root_of
 from registry.migration.checks import Checks
 from registry.migration.detection import classify, detect
 from registry.migration.manifest_reading import ManifestReading
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver
 
 _MANIFEST_BYTES = 8 << 20
-
-
-def root_of(settings: Settings) -> str:
-    """What our keys begin with in the store; empty for nothing."""
-    root = settings.storage.root_directory.as_posix()
-    return "" if root == "." else root.strip("/")
 
 
 class Reading:

@@ -7,20 +7,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from registry.config_file import ConfigError
-from registry.config_file import Problem as Mistake
+from registry.migration.bucket import bucket_of, opened, root_of
 from registry.migration.counts import Counting, Counts, Work
 from registry.migration.estimate import Estimating, Rate
 from registry.migration.plan import Plan
 from registry.migration.prices import Prices
 from registry.migration.progress import silent
-from registry.migration.reading import Reading, root_of
+from registry.migration.reading import Reading
 from registry.migration.requests import Tally
 from registry.migration.snapshot import Snapshot
 from registry.migration.verification import verify
 from registry.migration.workers import Workers
-from registry.storage.drivers import open_driver
-from registry.storage.errors import StoreRefused
 
 if TYPE_CHECKING:
     from registry.config import Settings
@@ -49,20 +46,9 @@ def review(settings: Settings, options: Options, on_progress: OnProgress = silen
     Raises ConfigError (a driver that has no bucket, a bucket that cannot be used, or one without a registry's layout),
     BothLayouts, StorageError.
     """
-    driver_name = settings.storage.driver
-    bucket = getattr(settings.storage, driver_name, None)
-    if driver_name == "local":
-        message = "a local directory already has the layout that Stowage serves: registry serve takes it as it is"
-        raise ConfigError([Mistake("storage.driver", message, "")])
     tally = Tally()
-    try:
-        driver = open_driver(settings, tally.observe)
-        try:
-            return Review(driver, settings, options, tally, on_progress, bucket=bucket.bucket if bucket else "").run()
-        finally:
-            driver.close()
-    except StoreRefused as error:
-        raise ConfigError([Mistake(f"storage.{driver_name}", error.reason, "")]) from error
+    with opened(settings, tally.observe) as driver:
+        return Review(driver, settings, options, tally, on_progress, bucket=bucket_of(settings)).run()
 
 
 class Review:

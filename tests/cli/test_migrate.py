@@ -43,7 +43,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
                 raise error
             return MeasuredDriver(FaultyDriver(driver, faults), observe)
 
-        monkeypatch.setattr("registry.migration.review.open_driver", open_it)
+        monkeypatch.setattr("registry.migration.bucket.open_driver", open_it)
         return driver
 
     return place

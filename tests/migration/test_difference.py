@@ -16,7 +16,7 @@ A, B, C = (Digest.of(letter.encode()) for letter in "abc")
 
 
 def content(*digests: Digest, **tags: Digest) -> Content:
-    return Content(tags, {digest: NAMED for digest in {*digests, *tags.values()}})
+    return Content(tags, dict.fromkeys({*digests, *tags.values()}, NAMED))
 
 
 def test_a_first_taking_adds_what_ours_lacks_and_keeps_what_it_has() -> None:
