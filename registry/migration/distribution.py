@@ -47,6 +47,7 @@ class Distribution(OriginalLayout):
     bytes_kind = ObjectKind.DATA
     member_kinds = (ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK)
     has_stubs = False
+    keeps_media_types = False
     link_requests = 1
 
     def __init__(self) -> None:

@@ -97,6 +97,8 @@ class OriginalLayout(ABC):
     """Objects by which a repository has a digest."""
     has_stubs: ClassVar[bool]
     """An object of 0 bytes stands for bytes that are elsewhere."""
+    keeps_media_types: ClassVar[bool]
+    """Of manifests, beside their bytes."""
     link_requests: ClassVar[int]
     """PUTs for a tag, or for a manifest or blob beside its bytes, that a rollback would write."""
 

@@ -46,6 +46,7 @@ class PerRepository(OriginalLayout):
     bytes_kind = ObjectKind.BLOB
     member_kinds = (ObjectKind.BLOB,)
     has_stubs = True
+    keeps_media_types = True
     link_requests = 0
 
     @staticmethod
