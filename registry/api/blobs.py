@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -11,7 +12,8 @@ from registry.api.reads import Answer, Head
 from registry.api.route import Route
 from registry.api.sending import BlobResponse, MultipartResponse
 from registry.api.validators import is_not_modified, ranges_apply, unmodified
-from registry.oci.errors import BlobUnknown, RangeInvalid
+from registry.images.verifying_reader import WrongBytes
+from registry.oci.errors import BlobUnknown, RangeInvalid, Unavailable
 from registry.oci.ranges import parse_range
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 ROUTE = "/v2/{name:path}/blobs/{digest}"
 
+PLACES = 5
+"""Places with wrong bytes that one request goes on from: nothing was sent yet."""
 SMALL = 64 << 10
 """Bytes up to which a blob is read in one piece and may be kept in memory: configs, and layers of artifacts."""
 
@@ -95,14 +99,16 @@ def _open_and_read_small(edge: Edge, name: str, digest: Digest, *, redirected: b
 
     What nobody has hashed yet is hashed on its way: its client is not sent away (I6).
     """
-    blob = edge.core.blobs.open(name, digest)
-    if blob.size > SMALL or (redirected and blob.is_verified):
-        return blob, None
-    with edge.core.blobs.read(blob) as reader:
-        body = reader.read(SMALL + 1)
-    if len(body) != blob.size:
-        raise BlobUnknown
-    return blob, body
+    for _ in range(PLACES):
+        blob = edge.core.blobs.open(name, digest)
+        if blob.size > SMALL or (redirected and blob.is_verified):
+            return blob, None
+        with contextlib.suppress(WrongBytes), edge.core.blobs.read(blob) as reader:
+            body = reader.read(SMALL + 1)
+            if len(body) != blob.size:
+                raise BlobUnknown
+            return blob, body
+    raise Unavailable(headers={"Retry-After": "1"})
 
 
 def _remember(edge: Edge, request: Request, name: str, blob: HeldBlob, body: bytes | None, mark: int | None) -> None:

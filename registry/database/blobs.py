@@ -68,6 +68,10 @@ class HeldRow(NamedTuple):
     location_state: str | None
     verified_at: float | None
     """None: nobody has hashed these bytes yet."""
+    key: str | None
+    """Of the object."""
+    signature: str | None
+    """As in LocationRow."""
 
 
 class MemberRow(NamedTuple):
@@ -121,11 +125,11 @@ _ADOPT_LOCATION = Statement(
 _SET_SIGNATURE = Statement("UPDATE blob_location SET signature = :signature WHERE store = :store AND key = :key")
 _CLAIM_LOCATION = Statement(
     "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
-    " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
+    " WHERE store = :store AND key = :key AND migration IS NULL AND (state = 'current' OR claim_deadline < :now)"
 )
 _CLAIM_EXPIRED = Statement(
     "UPDATE blob_location SET claim_token = :token, claim_deadline = :deadline"
-    " WHERE store = :store AND key = :key AND state = 'deleting' AND claim_deadline < :now"
+    " WHERE store = :store AND key = :key AND migration IS NULL AND state = 'deleting' AND claim_deadline < :now"
 )
 _REMOVE_LOCATION = Statement("DELETE FROM blob_location WHERE store = :store AND key = :key AND claim_token = :token")
 _FORGET_BELOW = Statement("DELETE FROM blob_location WHERE store = :store AND key >= :low AND key < :high")
@@ -156,7 +160,8 @@ _HOLDERS = Statement(
 
 
 _HELD = Statement(
-    "SELECT b.id, b.digest, b.size, b.state, b.leased_until, l.id, l.state, l.verified_at FROM membership m"
+    "SELECT b.id, b.digest, b.size, b.state, b.leased_until, l.id, l.state, l.verified_at,"
+    " l.key, l.signature FROM membership m"
     " JOIN blob b ON b.id = m.blob_id LEFT JOIN blob_location l ON l.store = :store AND l.key = :key"
     " WHERE b.digest = :digest AND m.repository_id = :repository"
 )
@@ -167,7 +172,7 @@ _ADOPT = Statement(
 )
 _CLAIM_ORPHAN = Statement(
     "UPDATE blob_location SET state = 'deleting', claim_token = :token, claim_deadline = :deadline"
-    " WHERE store = :store AND key = :key AND (state = 'current' OR claim_deadline < :now)"
+    " WHERE store = :store AND key = :key AND migration IS NULL AND (state = 'current' OR claim_deadline < :now)"
     " AND NOT EXISTS"
     " (SELECT 1 FROM membership m WHERE m.blob_id = blob_location.blob_id AND m.repository_id = :repository)"
 )

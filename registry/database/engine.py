@@ -47,6 +47,11 @@ PRAGMAS = (
 )
 
 
+WRITING = 5_374_608
+"""PostgreSQL's advisory lock that every write transaction shares and an exclusive one has alone: a number of ours."""
+SHARED = f"SELECT pg_advisory_xact_lock_shared({WRITING})"
+"""PostgreSQL: sent with BEGIN, in the same round trip. Waits while an exclusive transaction waits or runs."""
+ALONE = f"SELECT pg_advisory_xact_lock({WRITING})"
 NOT_DURABLE = "SET LOCAL synchronous_commit TO off"
 """PostgreSQL: the commit returns before it is on disk."""
 
@@ -80,13 +85,15 @@ class Database:
         if self.is_sqlite:
             self._lock = WriteLock(self.path)
             self.engine = _sqlite_engine(url)
-            self._begin_read, self._begin_write = ("BEGIN",), ("BEGIN IMMEDIATE",)
+            self._begin_read = ("BEGIN",)
+            self._begin_write: tuple[str, ...] = ("BEGIN IMMEDIATE",)
             with self._mapped_errors():
                 self._writer = self._connect()
             self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.engine.dialect))
         else:
             self.engine = _postgresql_engine(self.url)
-            self._begin_read, self._begin_write = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",), ("BEGIN",)
+            self._begin_read = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
+            self._begin_write = ("BEGIN", SHARED)
 
     @property
     def is_sqlite(self) -> bool:
@@ -114,11 +121,21 @@ class Database:
     def write(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction that commits when the block ends and rolls back when it raises. Raises DatabaseUnavailable.
 
+        Never within another of the same thread: it could wait for itself.
         Without ``durable`` a crash of the server, not of this process, may lose it: nothing was promised to anybody.
         """
         if self._group is not None:
             return self._write_in_group(self._group)
         return self._transaction(self._begin_write if durable else (*self._begin_write, NOT_DURABLE))
+
+    def exclusive(self) -> contextlib.AbstractContextManager[Transaction]:
+        """As ``write``, begun when all others have ended, in all processes; no other begins before this has ended.
+
+        So what it changes does not change during a transaction that has read it.
+        """
+        if self._group is not None:
+            return self._write_in_group(self._group)
+        return self._transaction(("BEGIN", ALONE))
 
     @contextlib.contextmanager
     def schema(self) -> Iterator[Connection]:

@@ -67,4 +67,7 @@ def set_mode(connection: Transaction, name: str, mode: str, *, reason: str | Non
 
 def _row(rows: Rows) -> StoreRow | None:
     row = rows.first()
-    return StoreRow(*row[:5], tuple(row[5].splitlines()), row[6]) if row else None
+    if row is None:
+        return None
+    name, migration, revision, mode, reason, prefixes, looked_at = row
+    return StoreRow(name, migration, revision, mode, reason, tuple(prefixes.splitlines()), looked_at)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import blobs as blob_rows
+from registry.database import places as place_rows
 from registry.images.several import map_several
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.oci.errors import RegistryError
@@ -38,23 +39,39 @@ class Adoption:
             else self._referenced(repository, view)
         )
         found.sort()  # whoever adopts some of the same takes their rows in the same order
-        store, driver, layout = self._stores.driver.name, self._stores.driver, self._stores.layout
         for start in range(0, len(found), BATCH):
-            keys = [layout.blob(repository.name, digest) for digest in found[start : start + BATCH]]
-            stats = map_several(driver.capabilities, self._stat, keys)
-            with self._stores.database.write() as connection:
-                for digest, stat in zip(found[start : start + BATCH], stats, strict=True):
-                    if stat is None:
-                        continue
-                    blob = blob_rows.adopt(connection, digest, size=stat.size)
-                    if blob.size != stat.size or blob.state == blob_rows.CLAIMED:
-                        log.warning("a blob was left out", repository=repository.name, digest=digest, size=stat.size)
-                        continue
-                    key = layout.blob(repository.name, digest)
-                    blob_rows.adopt_location(
-                        connection, blob.id, store=store, key=key, size=stat.size, signature=stat.signature
-                    )
-                    blob_rows.join(connection, repository.id, blob.id, now=self._stores.clock())
+            self._adopt(repository, found[start : start + BATCH])
+
+    def _adopt(self, repository: RepositoryRow, digests: list[Digest]) -> None:
+        driver, layout, now = self._stores.driver, self._stores.layout, self._stores.clock()
+        known = self._known(digests)
+        new = [digest for digest in digests if digest not in known]
+        keys = [layout.blob(repository.name, digest) for digest in new]
+        stats = dict(zip(new, map_several(driver.capabilities, self._stat, keys), strict=True))
+        with self._stores.database.write() as connection:
+            for digest in digests:
+                if digest in known:
+                    blob_rows.join(connection, repository.id, known[digest], now=now)
+                    continue
+                stat = stats[digest]
+                if stat is None:
+                    continue
+                blob = blob_rows.adopt(connection, digest, size=stat.size)
+                if blob.size != stat.size or blob.state == blob_rows.CLAIMED:
+                    log.warning("a blob was left out", repository=repository.name, digest=digest, size=stat.size)
+                    continue
+                key = layout.blob(repository.name, digest)
+                blob_rows.adopt_location(
+                    connection, blob.id, store=driver.name, key=key, size=stat.size, signature=stat.signature
+                )
+                blob_rows.join(connection, repository.id, blob.id, now=now)
+
+    def _known(self, digests: list[Digest]) -> dict[str, int]:
+        """Those that need not be looked for, by digest: all repositories share all places, and one is noted."""
+        if self._stores.layout.per_repository:
+            return {}
+        with self._stores.database.look() as connection:
+            return place_rows.known(connection, digests, store=self._stores.driver.name)
 
     def _stat(self, key: str) -> ObjectStat | None:
         try:
@@ -81,9 +98,9 @@ class Adoption:
     def _referenced(self, repository: RepositoryRow, view: View) -> list[Digest]:
         """Blobs that the manifests reference, and the manifests, where all repositories share one place."""
         wanted: dict[Digest, None] = {}
-        for digest, (manifest, _) in view.manifests.items():
+        for digest, loaded in view.manifests.items():
             wanted[digest] = None
-            wanted.update(dict.fromkeys(blob.digest for blob in manifest.blobs()))
+            wanted.update(dict.fromkeys(blob.digest for blob in loaded.manifest.blobs()))
         with self._stores.database.read() as connection:
             members = blob_rows.members(connection, repository.id, wanted)
         return [digest for digest in wanted if digest not in members]

@@ -11,18 +11,22 @@ import structlog
 
 from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
+from registry.database import places as place_rows
 from registry.database import repositories as repository_rows
 from registry.images.keyed_locks import KeyedLocks
+from registry.images.locations import Location
 from registry.images.repositories import present
 from registry.images.verification import is_intact
 from registry.images.verifying_reader import VerifyingReader
-from registry.oci.errors import BlobUnknown, Unsupported
+from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
     from registry.database.blobs import HeldRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
+    from registry.images.locations import Locations
+    from registry.images.originals import Originals
     from registry.images.publication import Publication, Put
     from registry.images.removal import Claim, Removal
     from registry.images.repositories import Repositories
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectReader, ObjectStat
 
+ATTEMPTS = 20
+"""How often the places of a blob may change between the choice of one and its opening."""
 REMEMBERED = 1000
 """Files with wrong bytes that a process does not hash again."""
 
@@ -43,21 +49,39 @@ class HeldBlob:
     digest: Digest
     size: int
     """Bytes."""
-    key: str
+    place: Location
     """Where the bytes are on storage."""
     leased_until: float
     """Seconds since the epoch until which it is safe from collection."""
     version: int
     """Of the repository, read before its rows."""
-    is_verified: bool
-    """Somebody has hashed the bytes."""
+
+    @property
+    def key(self) -> str:
+        """Of the object."""
+        return self.place.key
+
+    @property
+    def is_verified(self) -> bool:
+        """Somebody has hashed the bytes."""
+        return self.place.is_verified
 
 
 class Blobs:
     """Any thread, any process."""
 
-    def __init__(self, stores: Stores, repositories: Repositories, publication: Publication, removal: Removal) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        originals: Originals,
+        locations: Locations,
+        repositories: Repositories,
+        publication: Publication,
+        removal: Removal,
+    ) -> None:
         self._stores = stores
+        self._originals = originals
+        self._locations = locations
         self._repositories = repositories
         self._publication = publication
         self._removal = removal
@@ -71,12 +95,10 @@ class Blobs:
         """
         repository = self._repositories.require(name)
         held = self._held(repository, digest)
-        key = self._stores.layout.blob(name, digest)
+        place = self._place(name, digest, held)
         if self._stores.driver.capabilities.cheap_stat:
-            self._stat(key, held.size)
-        return HeldBlob(
-            digest, held.size, key, self._lease(held), repository.version, is_verified=held.verified_at is not None
-        )
+            self._stat(place.key, held.size)
+        return HeldBlob(digest, held.size, place, self._lease(held), repository.version)
 
     def open(self, name: str, digest: Digest) -> HeldBlob:
         """The blob for GET; ``read`` gives its bytes, hashed before or, where reading is dear, on their way.
@@ -85,27 +107,28 @@ class Blobs:
         """
         repository = self._repositories.require(name)
         held = self._held(repository, digest)
-        key = self._stores.layout.blob(name, digest)
-        is_verified = held.verified_at is not None
-        if not is_verified and self._stores.driver.capabilities.cheap_stat:
-            self._verify(repository, digest, key)
-            is_verified = True
-        return HeldBlob(digest, held.size, key, held.leased_until, repository.version, is_verified)
+        place = self._place(name, digest, held)
+        if not place.is_verified and self._stores.driver.capabilities.cheap_stat:
+            self._verify(repository, digest, place.key)
+            place = place._replace(is_verified=True)
+        return HeldBlob(digest, held.size, place, held.leased_until, repository.version)
 
     def read(self, blob: HeldBlob, *, offset: int = 0, length: int | None = None) -> ObjectReader:
-        """The bytes. Raises BlobUnknown when they are gone: from then it is unknown until the next push (I6)."""
-        try:
-            reader = self._stores.driver.open(blob.key, offset=offset, length=length)
-        except PathNotFound as error:
-            self._note_loss(blob.digest, blob_rows.MISSING)
-            raise BlobUnknown from error
-        if reader.stat.size != blob.size:
-            reader.close()
-            self._note_loss(blob.digest, blob_rows.MISSING)
-            raise BlobUnknown
-        if blob.is_verified or offset or length is not None:
-            return reader
-        return VerifyingReader(reader, blob.digest, partial(self._note_verified, blob))
+        """The bytes, from the next place where those of one are gone.
+
+        Raises BlobUnknown when they are nowhere: from then it is unknown until the next push (I6).
+        """
+        place: Location | None = blob.place
+        for _ in range(ATTEMPTS):
+            if place is None:
+                raise BlobUnknown
+            with contextlib.suppress(PathNotFound):
+                reader = self._stores.driver.open(place.key, offset=offset, length=length)
+                if reader.stat.size == blob.size:
+                    return self._hashing(reader, blob, place, whole=not offset and length is None)
+                reader.close()
+            place = self._locations.lost(blob.digest, blob.size, place, blob_rows.MISSING)
+        raise Unavailable(headers={"Retry-After": "1"})
 
     def mount(self, name: str, digest: Digest, source: str | None) -> bool:
         """Make a blob of ``source`` (None: of any repository) one of ``name`` without moving bytes.
@@ -117,9 +140,7 @@ class Blobs:
             return False
         repository = self._repositories.ensure(name)
         try:
-            self._publication.publish(
-                repository, digest, found.size, self._put_from(found), is_verified=found.is_verified
-            )
+            self._publication.publish(repository, digest, found.size, self._put_from(found), source=found.place)
         except PathNotFound:
             return False
         return True
@@ -134,6 +155,7 @@ class Blobs:
         repository = self._repositories.require(name)
         self._held(repository, digest)
         with self._stores.database.write() as connection:
+            self._originals.require_open(connection)
             claim = self._leave(connection, repository, digest)
         if claim is not None:
             self._removal.delete(claim)
@@ -159,18 +181,36 @@ class Blobs:
         return self._removal.claim(connection, member.id, self._stores.layout.blob(repository.name, digest))
 
     def _held(self, repository: RepositoryRow, digest: Digest) -> HeldRow:
-        key, store = self._stores.layout.blob(repository.name, digest), self._stores.driver.name
-        with self._stores.database.look() as connection:
-            held = blob_rows.held(connection, repository.id, digest, store=store, key=key)
-        if held is None and self._adopt(repository, digest, key):
-            with self._stores.database.look() as connection:
-                held = blob_rows.held(connection, repository.id, digest, store=store, key=key)
+        held = self._look(repository, digest)
+        if held is None and self._adopt(repository, digest, self._stores.layout.blob(repository.name, digest)):
+            held = self._look(repository, digest)
         if held is None and not self._stores.driver.capabilities.cheap_stat:
             with self._stores.database.look() as connection:
                 present(repository_rows.get(connection, repository.id))
         if held is None or held.state != blob_rows.PRESENT:
             raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
         return held
+
+    def _look(self, repository: RepositoryRow, digest: Digest) -> HeldRow | None:
+        layout, store = self._stores.layout, self._stores.driver.name
+        with self._stores.database.look() as connection:
+            if not layout.per_repository:
+                return place_rows.held(connection, repository.id, digest, store=store)
+            key = layout.blob(repository.name, digest)
+            return blob_rows.held(connection, repository.id, digest, store=store, key=key)
+
+    def _place(self, name: str, digest: Digest, held: HeldRow) -> Location:
+        """What was chosen, or where it should be."""
+        if held.key is None:
+            return Location(self._stores.layout.blob(name, digest))
+        return Location(held.key, held.location_id, held.signature or "", held.verified_at is not None)
+
+    def _hashing(self, reader: ObjectReader, blob: HeldBlob, place: Location, *, whole: bool) -> ObjectReader:
+        """Hashes what nobody has hashed, at this key and in this version, where all of it is read."""
+        known = self._stores.layout.per_repository or reader.stat.signature == place.signature
+        if not whole or (place.is_verified and known):
+            return reader
+        return VerifyingReader(reader, blob.digest, partial(self._note_hashed, blob, place, reader.stat.signature))
 
     def _adopt(self, repository: RepositoryRow, digest: Digest, key: str) -> bool:
         """Take a blob that is in the repository's directory but in no row: from a tool, or before a power cut."""
@@ -246,14 +286,11 @@ class Blobs:
             with self._stores.database.write() as connection:
                 blob_rows.set_verified(connection, place.id, now=self._stores.clock())
 
-    def _note_verified(self, blob: HeldBlob, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
-        if not right:
-            self._note_loss(blob.digest, blob_rows.QUARANTINED)
-            return
-        with self._stores.database.write() as connection:
-            place = blob_rows.location_at(connection, self._stores.driver.name, blob.key)
-            if place is not None:
-                blob_rows.set_verified(connection, place.id, now=self._stores.clock())
+    def _note_hashed(self, blob: HeldBlob, place: Location, signature: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
+        if right:
+            self._locations.note_verified(place, signature)
+        else:
+            self._locations.lost(blob.digest, blob.size, place, blob_rows.QUARANTINED)
 
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""
@@ -270,17 +307,6 @@ class Blobs:
                 blob_rows.forget_location(connection, store=self._stores.driver.name, key=key)
             else:
                 blob_rows.set_state(connection, blob.id, blob_rows.QUARANTINED)
-
-    def _note_loss(self, digest: Digest, state: str) -> None:
-        """Remember a loss where a look costs a request; where a stat is cheap, each HEAD sees it by itself."""
-        log.error("a blob is missing or damaged on storage", digest=digest)
-        if self._stores.driver.capabilities.cheap_stat:
-            return
-        with self._stores.database.write() as connection:
-            repository_rows.raise_versions_of_holders(connection, digest)
-            blob = blob_rows.lock(connection, digest)
-            if blob is not None:
-                blob_rows.set_state(connection, blob.id, state)
 
     def _mountable(self, digest: Digest, source: str | None) -> HeldBlob | None:
         """The blob where it can be mounted from."""

@@ -11,7 +11,9 @@ from registry.database.migrate import upgrade_database
 from registry.images.blobs import Blobs
 from registry.images.folding import Folding
 from registry.images.journal import Journal
+from registry.images.locations import Locations
 from registry.images.manifests import Manifests
+from registry.images.originals import Originals
 from registry.images.publication import Publication
 from registry.images.reconciliation import Reconciliation
 from registry.images.removal import Removal
@@ -35,14 +37,16 @@ class Core:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
         journal = Journal(stores)
+        self.originals = Originals(stores)
+        self.locations = Locations(stores)
         self.removal = Removal(stores)
-        self.reconciliation = Reconciliation(stores, journal)
-        self.repositories = Repositories(stores, journal, self.reconciliation)
+        self.reconciliation = Reconciliation(stores, journal, self.originals)
+        self.repositories = Repositories(stores, journal, self.originals, self.reconciliation)
         self.folding = Folding(stores, journal, self.reconciliation, self.removal)
-        publication = Publication(stores, self.removal)
-        self.blobs = Blobs(stores, self.repositories, publication, self.removal)
-        self.uploads = Uploads(stores, self.repositories, publication)
-        self.manifests = Manifests(stores, self.repositories, publication, self.folding)
+        publication = Publication(stores, self.originals, self.removal)
+        self.blobs = Blobs(stores, self.originals, self.locations, self.repositories, publication, self.removal)
+        self.uploads = Uploads(stores, self.originals, self.repositories, publication)
+        self.manifests = Manifests(stores, self.originals, self.locations, self.repositories, publication, self.folding)
 
     @classmethod
     def open(cls, settings: Settings, driver: StorageDriver | None = None) -> Core:

@@ -40,9 +40,15 @@ WRITTEN_BYTES = 16 << 20
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
 
+FOREIGN_SECONDS = 60.0
+"""How long a repository whose index is another registry's is left alone, unless something is pushed to it."""
 BEHIND = "the database has lost something that storage has, which is read again; try again"
 
 log = structlog.get_logger(__name__)
+
+
+class _Foreign(Exception):
+    """The index is another registry's: it is not written over, and the changes wait for a migration."""
 
 
 class Folding:
@@ -59,6 +65,7 @@ class Folding:
         self._waiting: dict[str, None] = {}
         self._surprising: set[str] = set()  # repositories of which an index is there, against what the row says
         self._written: LRUCache[str, tuple[bytes, str]] = LRUCache(WRITTEN_BYTES, getsizeof=_size)
+        self._foreign: LRUCache[str, float] = LRUCache(REMEMBERED)
         self.wake = threading.Event()
         """Set when there is something to fold."""
 
@@ -92,20 +99,28 @@ class Folding:
     def abandoned(self) -> list[str]:
         """Names of the repositories with changes that their own process should have folded long ago."""
         with self._stores.database.look() as connection:
-            return repository_rows.unfolded(connection, before=self._stores.clock() - ABANDONED_SECONDS)
+            names = repository_rows.unfolded(connection, before=self._stores.clock() - ABANDONED_SECONDS)
+        before = time.monotonic() - FOREIGN_SECONDS
+        with self._lock:
+            return [name for name in names if self._foreign.get(name, before) <= before]
 
     def fold(self, name: str) -> int:
         """Bring ``index.json`` up to the last record before the first that is still being written.
 
-        Returns how many changes were folded. Raises StorageError with the index as it was, or as it will be.
+        Returns how many changes were folded. Where the index is another registry's none is: they wait, their records
+        on storage. Raises StorageError with the index as it was, or as it will be.
         """
         for _ in range(ATTEMPTS):
             with self._stores.index_locks.hold(name), contextlib.suppress(PreconditionFailed, AlreadyExists):
                 row, changes = self._changes(name)
                 if row is None or not changes:
                     return 0
-                if self._fold(row, changes):
-                    return len(changes)
+                try:
+                    if self._fold(row, changes):
+                        return len(changes)
+                except _Foreign:
+                    self._wait_for_migration(name)
+                    return 0
         log.warning("index.json is written faster than it can be folded", repository=name)
         return 0
 
@@ -159,8 +174,15 @@ class Folding:
         with self._lock:
             return (row.name, change.sequence) in self._recorded
 
+    def _wait_for_migration(self, name: str) -> None:
+        with self._lock:
+            is_new = name not in self._foreign
+            self._foreign[name] = time.monotonic()
+        if is_new:
+            log.warning("an index.json is another registry's: changes wait until it is migrated", repository=name)
+
     def _fold(self, row: RepositoryRow, changes: list[ChangeRow]) -> bool:
-        """False: another tool has written the index; its changes were taken, do it again."""
+        """False: another tool has written the index; its changes were taken, do it again. Raises _Foreign."""
         try:
             data, signature = self._read(row)
         except PathNotFound:
@@ -170,6 +192,8 @@ class Folding:
             index, signature = Index.empty(), ""
         else:
             index = Index.parse(data)
+            if not self._stores.layout.per_repository and not index.is_ours:
+                raise _Foreign
             if signature != row.signature:
                 if not self._is_being_noted(row.name, signature):
                     self._reconciliation.reconcile(row.name)

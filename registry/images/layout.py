@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.oci.name import is_name_segment
 from registry.storage.driver import BlobLayout
 
 if TYPE_CHECKING:
@@ -58,6 +59,6 @@ class Layout:
 
     def is_repository_segment(self, parent: str, segment: str) -> bool:
         """Whether a walk for repositories goes into ``segment`` below ``parent`` (``""``: the root)."""
-        if segment.startswith("."):
+        if segment.startswith(".") or not (self.per_repository or is_name_segment(segment)):
             return False
         return segment != "storage" if parent == "" else segment != "blobs"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from registry.database import blobs as blob_rows
 from registry.database import manifest_bodies as body_rows
-from registry.database import repositories as repository_rows
+from registry.images.locations import Location
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
     from registry.database.transaction import Transaction
+    from registry.images.locations import Locations
     from registry.images.manifests import FoundManifest
     from registry.images.stores import Stores
 
+ATTEMPTS = 20
+"""Places that are tried."""
 KEPT = 256 << 10
 """Bytes of the largest manifest that the database keeps."""
 
@@ -23,8 +27,9 @@ KEPT = 256 << 10
 class ManifestBytes:
     """Any thread, any process: what one has read or pushed, every other reads without a call to storage."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, locations: Locations) -> None:
         self._stores = stores
+        self._locations = locations
 
     def read(self, manifest: FoundManifest) -> bytes:
         """The bytes, compared with their digest. Raises ManifestUnknown when they are lost."""
@@ -34,12 +39,7 @@ class ManifestBytes:
                 body = body_rows.find(connection, manifest.digest)
             if body is not None and _is_right(body, manifest.digest):
                 return body
-        try:
-            body, _ = self._stores.driver.read(manifest.key, max_bytes=manifest.size)
-        except (PathNotFound, ObjectTooLarge) as error:
-            raise self._lost(manifest) from error
-        if not _is_right(body, manifest.digest):
-            raise self._lost(manifest)
+        body = self._read_storage(manifest)
         if kept:
             with self._stores.database.write() as connection:
                 body_rows.keep(connection, manifest.digest, body)
@@ -53,15 +53,20 @@ class ManifestBytes:
     def _is_kept(self, size: int) -> bool:
         return size <= KEPT and not self._stores.driver.capabilities.cheap_stat
 
-    def _lost(self, manifest: FoundManifest) -> ManifestUnknown:
-        """Remember the loss where a look costs a request (I6)."""
-        if not self._stores.driver.capabilities.cheap_stat:
-            with self._stores.database.write() as connection:
-                repository_rows.raise_versions_of_holders(connection, manifest.digest)
-                blob = blob_rows.lock(connection, manifest.digest)
-                if blob is not None:
-                    blob_rows.set_state(connection, blob.id, blob_rows.MISSING)
-        return ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
+    def _read_storage(self, manifest: FoundManifest) -> bytes:
+        """From the first place that has them."""
+        place: Location | None = Location(manifest.key)
+        if not self._stores.layout.per_repository:
+            place = self._locations.best(manifest.digest) or place
+        for _ in range(ATTEMPTS):
+            if place is None:
+                break
+            with contextlib.suppress(PathNotFound, ObjectTooLarge):
+                body, _ = self._stores.driver.read(place.key, max_bytes=manifest.size)
+                if _is_right(body, manifest.digest):
+                    return body
+            place = self._locations.lost(manifest.digest, manifest.size, place, blob_rows.MISSING)
+        raise ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
 
 
 def _is_right(body: bytes, digest: Digest) -> bool:

@@ -23,13 +23,15 @@ from registry.oci.manifest import Manifest, parse_manifest
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from registry.database.blobs import Found, MemberRow
     from registry.database.manifests import ManifestRow, ReferrerRow, TagRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
     from registry.images.folding import Folding
+    from registry.images.locations import Locations
+    from registry.images.originals import Originals
     from registry.images.publication import Publication, Write
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
@@ -71,12 +73,21 @@ class PutManifest(NamedTuple):
 class Manifests:
     """Any thread, any process."""
 
-    def __init__(self, stores: Stores, repositories: Repositories, publication: Publication, folding: Folding) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        originals: Originals,
+        locations: Locations,
+        repositories: Repositories,
+        publication: Publication,
+        folding: Folding,
+    ) -> None:
         self._stores = stores
+        self._originals = originals
         self._repositories = repositories
         self._publication = publication
         self._folding = folding
-        self._bytes = ManifestBytes(stores)
+        self._bytes = ManifestBytes(stores, locations)
 
     # ---- reading
 
@@ -164,29 +175,45 @@ class Manifests:
         self._folding.record(allotted[0])
         return PutManifest(actual, manifest.subject.digest if manifest.subject else None)
 
-    def untag(self, name: str, tag: str, *, actor: str) -> None:
-        """Remove a tag; its manifest stays. Raises ManifestUnknown, NameUnknown, Unsupported."""
-        self._check_deletable()
+    def untag(self, name: str, tag: str, *, actor: str, only: Digest | None = None, forced: bool = False) -> bool:
+        """Remove a tag; its manifest stays. False, and nothing is done: it points elsewhere than ``only``.
+
+        ``forced``: also where clients may not delete, or no change may commit; a migration's own changes.
+        Raises ManifestUnknown, NameUnknown, Unsupported, Unavailable.
+        """
+        self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
         with self._stores.database.write() as connection:
-            present(repository_rows.lock(connection, repository.id))
+            self._lock(connection, repository, forced=forced)
             found = manifest_rows.tags_named(connection, repository.id, [tag])
             if not found:
                 raise ManifestUnknown(f"repository {name} has no tag {tag}")
+            if only is not None and found[0].digest != only:
+                return False
             manifest_rows.remove_tag(connection, repository.id, tag)
             change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
             allotted = change.allot(connection, repository, self._stores.clock())
         self._folding.record(allotted)
+        return True
 
-    def delete(self, name: str, digest: Digest, *, actor: str) -> None:
+    def delete(
+        self,
+        name: str,
+        digest: Digest,
+        *,
+        actor: str,
+        only: Collection[str] | None = None,
+        forced: bool = False,
+    ) -> bool:
         """Remove a manifest and every tag that points at it (spec, "Deleting Manifests").
 
-        Raises ManifestUnknown, NameUnknown, and Unsupported naming the indexes that list it (I7).
+        False, and nothing is done: a tag points at it that is none of ``only``. ``forced`` as for ``untag``.
+        Raises ManifestUnknown, NameUnknown, Unavailable, and Unsupported naming the indexes that list it (I7).
         """
-        self._check_deletable()
+        self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
         with self._stores.database.write() as connection:
-            present(repository_rows.lock(connection, repository.id))
+            self._lock(connection, repository, forced=forced)
             row = manifest_rows.by_digest(connection, repository.id, digest)
             if row is None:
                 raise ManifestUnknown(f"repository {name} has no manifest {digest}")
@@ -195,13 +222,23 @@ class Manifests:
                 message = f"the manifest is listed by {', '.join(listed_by)}; delete that first"
                 raise Unsupported(message, detail={"manifests": list(listed_by)}, headers={"Allow": "GET, HEAD, PUT"})
             tags = {tag.name: tag.digest for tag in manifest_rows.tags_of(connection, repository.id, row.blob_id)}
+            if only is not None and not tags.keys() <= set(only):
+                return False
             manifest_rows.remove(connection, repository.id, row.blob_id)
             blob_rows.leave(connection, repository.id, row.blob_id)
             change = Change("delete", digest, None, tuple(tags), actor, tags)
             allotted = change.allot(connection, repository, self._stores.clock())
         self._folding.record(allotted)
+        return True
 
     # ----
+
+    def _lock(self, connection: Transaction, repository: RepositoryRow, *, forced: bool) -> None:
+        """Raises Unavailable where no change may commit, unless ``forced``."""
+        is_open = None if forced else self._originals.require_open_later(connection)
+        present(repository_rows.lock(connection, repository.id))
+        if is_open is not None:
+            is_open.get()
 
     def _row(self, connection: Transaction, repository_id: int, reference: Digest | str) -> ManifestRow | None:
         if isinstance(reference, Digest):
@@ -284,8 +321,8 @@ class Manifests:
             message = f"the repository lacks what the manifest names: {', '.join(missing[:10])}; push that first"
             raise ManifestBlobUnknown(message, detail={"missing": [str(digest) for digest in missing[:100]]})
 
-    def _check_deletable(self) -> None:
-        if not self._stores.rules.delete:
+    def _check_deletable(self, *, forced: bool) -> None:
+        if not (self._stores.rules.delete or forced):
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD, PUT"})
 
 

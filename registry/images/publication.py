@@ -5,11 +5,13 @@ The deleter's half of the protocol is in ``registry.images.removal``.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from itertools import takewhile
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from registry.database import blobs as blob_rows
+from registry.database import places as place_rows
 from registry.database import repositories as repository_rows
 from registry.images.repositories import present
 from registry.oci.errors import Unavailable
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from registry.database.blobs import BlobRow, Found, LocationRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
+    from registry.images.locations import Location
+    from registry.images.originals import Originals
     from registry.images.removal import Removal
     from registry.images.stores import Stores
     from registry.oci.digest import Digest
@@ -53,11 +57,23 @@ class _Overtaken(Exception):
     """A deleter came between the look and the rows; nothing was written."""
 
 
+class _Placed(NamedTuple):
+    """Where the bytes are by now."""
+
+    key: str
+    stat: ObjectStat
+    own: bool = False
+    """They are of an inode of our own."""
+    joined: bool = False
+    """The place was noted before, and stays as it is."""
+
+
 class Publication:
     """Makes blobs members of repositories. Any thread, any process."""
 
-    def __init__(self, stores: Stores, removal: Removal) -> None:
+    def __init__(self, stores: Stores, originals: Originals, removal: Removal) -> None:
         self._stores = stores
+        self._originals = originals
         self._removal = removal
 
     def publish(
@@ -69,17 +85,17 @@ class Publication:
         commit: Commit | None = None,
         *,
         found: Found | None = None,
-        is_verified: bool = True,
         decides: bool = False,
+        source: Location | None = None,
     ) -> None:
         """Make ``digest`` a member of ``repository``.
 
         The bytes are durable first; then blob, location, membership and lease are written in one transaction, together
         with what ``commit`` adds. ``found`` is what ``look_later`` has just said.
-        ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none. Unless
-        ``is_verified`` nobody has hashed what it puts. ``decides``: what ``commit`` does depends on rows of the
-        repository, which nobody else may change then.
-        Raises Unavailable when deleters of the same digest do not let go.
+        ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none.
+        ``decides``: what ``commit`` does depends on rows of the repository, which nobody else may change then.
+        ``source``: where ``put`` takes bytes from that may be unverified; where all share all places, it is shared.
+        Raises Unavailable when deleters of the same digest do not let go, and where no change may commit.
         """
         key = self._stores.layout.blob(repository.name, digest)
         for _ in range(ATTEMPTS):
@@ -88,14 +104,15 @@ class Publication:
             if self._removal.in_progress(before, there):
                 time.sleep(POLL)
                 continue
-            stat, own = self._place(key, size, put, before, there)
+            placed = self._join(source, key, size) or self._place(key, size, put, before, there)
             try:
+                is_verified = source is None or source.is_verified
                 older = self._commit(
-                    repository, digest, key, stat, before, commit, is_verified=is_verified, decides=decides
+                    repository, digest, placed, before, commit, is_verified=is_verified, decides=decides
                 )
             except _Overtaken:
                 continue
-            if own:
+            if placed.own:
                 self._converge(older, key)
             return
         raise Unavailable(headers={"Retry-After": "1"})
@@ -121,10 +138,22 @@ class Publication:
     def _shares(self) -> bool:
         return self._stores.rules.dedupe and self._stores.driver.capabilities.links
 
-    def _place(
-        self, key: str, size: int, put: Put, blob: BlobRow | None, there: LocationRow | None
-    ) -> tuple[ObjectStat, bool]:
-        """Get the bytes to ``key``. The flag: they are of an inode of our own."""
+    def _join(self, source: Location | None, key: str, size: int) -> _Placed | None:
+        """Share a place that is noted, without an object of our own. Raises PathNotFound: it is not as noted.
+
+        None: it is that of the key, whose row is written as for any other.
+        """
+        if source is None or source.id is None or self._stores.layout.per_repository:
+            return None
+        stat = self._stores.driver.stat(source.key)
+        if stat.size == size and stat.signature == source.signature:
+            return _Placed(source.key, stat, joined=True)
+        if source.key == key:
+            return None
+        raise PathNotFound(source.key, "it was replaced since it was noted")
+
+    def _place(self, key: str, size: int, put: Put, blob: BlobRow | None, there: LocationRow | None) -> _Placed:
+        """Get the bytes to ``key``, unless another place that is verified will do."""
         driver = self._stores.driver
         healthy = blob if blob is not None and blob.state == blob_rows.PRESENT else None
         if healthy and there is not None and there.verified_at is not None:
@@ -134,57 +163,79 @@ class Publication:
                 pass
             else:
                 if stat.size == size and stat.signature == there.signature:
-                    return stat, False
+                    return _Placed(key, stat)
+        shared = self._shared(healthy, key, size)
+        if shared is not None:
+            return shared
         for other in self._others(healthy, key)[:SOURCES] if healthy else ():
             if other.verified_at is None or other.size != size:
                 continue
             try:
                 if self._is_as_noted(other):
-                    return driver.link(other.key, key), False
+                    return _Placed(key, driver.link(other.key, key))
             except PathNotFound:
                 continue
         # What is known and did not pass may be damaged; of an object that nobody knows only its size can be wrong.
-        return put(key, replace=blob is not None), True
+        return _Placed(key, put(key, replace=blob is not None), own=True)
+
+    def _shared(self, blob: BlobRow | None, key: str, size: int) -> _Placed | None:
+        """A verified place with another key, where all repositories share all places: that of an original."""
+        if blob is None or self._stores.layout.per_repository:
+            return None
+        with self._stores.database.look() as connection:
+            places = place_rows.of_blob(connection, blob.id, store=self._stores.driver.name)
+        for place in places:
+            if place.key == key or place.verified_at is None or place.size != size:
+                continue
+            with contextlib.suppress(PathNotFound):
+                stat = self._stores.driver.stat(place.key)
+                if stat.size == size and stat.signature == place.signature:
+                    return _Placed(place.key, stat, joined=True)
+        return None
 
     def _commit(
         self,
         repository: RepositoryRow,
         digest: Digest,
-        key: str,
-        stat: ObjectStat,
+        placed: _Placed,
         before: BlobRow | None,
         commit: Commit | None,
         *,
         is_verified: bool,
         decides: bool,
     ) -> list[LocationRow]:
-        """Write the rows. Returns the places that had these bytes before ``key`` did. Raises _Overtaken.
+        """Write the rows. Returns the places that had these bytes before this one did. Raises _Overtaken.
 
         What does not depend on what is found is sent before that is read: where nothing comes between, the whole waits
         for the server once, and once more for the commit.
         """
         stores = self._stores
-        store, now = stores.driver.name, stores.clock()
+        store, now, (key, stat, _, joined) = stores.driver.name, stores.clock(), placed
         with stores.database.write() as connection:
+            is_open = self._originals.require_open_later(connection)
             take = repository_rows.lock_later if decides else repository_rows.hold_later
             current = take(connection, repository.id)
             locked = blob_rows.lock_at_later(connection, digest, store=store, key=key)
             put = blob_rows.put_later(connection, digest, size=stat.size, leased_until=now + stores.rules.lease)
             write = commit(connection) if commit is not None else None
+            is_open.get()
             present(current.get())
             row, there = locked.get()
             self._require_unmoved(before, row, there)
             blob_id = put.get()
-            verified_at = now if is_verified else (there.verified_at if there is not None else None)
-            blob_rows.put_location(
-                connection,
-                blob_id,
-                store=store,
-                key=key,
-                size=stat.size,
-                signature=stat.signature,
-                verified_at=verified_at,
-            )
+            if joined:
+                _require_noted(there, stat)
+            else:
+                verified_at = now if is_verified else (there.verified_at if there is not None else None)
+                blob_rows.put_location(
+                    connection,
+                    blob_id,
+                    store=store,
+                    key=key,
+                    size=stat.size,
+                    signature=stat.signature,
+                    verified_at=verified_at,
+                )
             blob_rows.join(connection, repository.id, blob_id, now=now)
             if write is not None:
                 write(blob_id)
@@ -219,3 +270,9 @@ class Publication:
         """Whether nobody has touched the object since its bytes were known to be right. Raises PathNotFound."""
         stat = self._stores.driver.stat(place.key)
         return stat.size == place.size and stat.signature == place.signature
+
+
+def _require_noted(there: LocationRow | None, stat: ObjectStat) -> None:
+    """Raises _Overtaken where the row of a place that is shared has changed since it was chosen."""
+    if there is None or there.state not in place_rows.READABLE or there.signature != stat.signature:
+        raise _Overtaken

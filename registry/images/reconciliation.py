@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.journal import Journal
+    from registry.images.originals import Originals
     from registry.images.storage_view import View
     from registry.images.stores import Stores
 
@@ -46,8 +47,9 @@ class _Moved(Exception):
 class Reconciliation:
     """Any thread, any process; several at once for one repository are harmless."""
 
-    def __init__(self, stores: Stores, journal: Journal) -> None:
+    def __init__(self, stores: Stores, journal: Journal, originals: Originals) -> None:
         self._stores = stores
+        self._originals = originals
         self._journal = journal
         self._reader = StorageReader(stores, journal)
         self._adoption = Adoption(stores)
@@ -57,6 +59,7 @@ class Reconciliation:
 
         Raises StorageError or ManifestInvalid (an unreadable index) with nothing written.
         """
+        self._originals.ensure_row()
         for _ in range(ATTEMPTS):
             with self._stores.database.read() as connection:
                 row = repository_rows.find(connection, name)
@@ -70,6 +73,8 @@ class Reconciliation:
                     self.forget(row)
                     return None
                 return row
+            if row is None and view.is_nothing:
+                return None
             try:
                 return self._merge(name, row, known, view)
             except _Moved:
@@ -126,7 +131,7 @@ class Reconciliation:
             )
             for number, line in view.records.items():
                 change_rows.add(connection, current.id, number, line, state=change_rows.RECORDED, now=stores.clock())
-            if not behind:
+            if not behind and not self._originals.is_read_only(connection):
                 self._put_back(connection, current, view)
             result = repository_rows.get(connection, current.id)
         log.info("repository reconciled with storage", repository=name, sequence=sequence, behind=behind)
@@ -158,16 +163,17 @@ class Reconciliation:
 
     def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
-        for digest, (manifest, _) in sorted(view.manifests.items()):  # in the order in which others take these rows
-            member = members.get(digest)
+        now, store = self._stores.clock(), self._stores.driver.name
+        for digest in sorted(view.manifests):  # in the order in which others take these rows
+            member, loaded = members.get(digest), view.manifests[digest]
             if member is None:
                 continue
-            rows.note(connection, repository.id, member.id, manifest, now=self._stores.clock())
-            place = blob_rows.location_at(
-                connection, self._stores.driver.name, self._stores.layout.blob(repository.name, digest)
-            )
-            if place is not None:
-                blob_rows.set_verified(connection, place.id, now=self._stores.clock())
+            rows.note(connection, repository.id, member.id, loaded.manifest, now=now)
+            if loaded.place is None:
+                continue
+            place = blob_rows.location_at(connection, store, loaded.place.key)
+            if place is not None and (self._stores.layout.per_repository or place.signature == loaded.signature):
+                blob_rows.set_verified(connection, place.id, now=now)
 
     def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         """Take the tags of the index, in which the records of ours are applied."""

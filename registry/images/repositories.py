@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from registry.database.repositories import RepositoryRow
     from registry.images.journal import Journal
+    from registry.images.originals import Originals
     from registry.images.reconciliation import Reconciliation
     from registry.images.stores import Stores
 
@@ -48,12 +49,14 @@ def present(row: RepositoryRow | None) -> RepositoryRow:
 class Repositories:
     """Any thread. Each process looks at storage itself before it trusts the database on a repository."""
 
-    def __init__(self, stores: Stores, journal: Journal, reconciliation: Reconciliation) -> None:
+    def __init__(self, stores: Stores, journal: Journal, originals: Originals, reconciliation: Reconciliation) -> None:
         self._stores = stores
+        self._originals = originals
         self._journal = journal
         self._reconciliation = reconciliation
         self._looked: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._absent: LRUCache[str, float] = LRUCache(REMEMBERED)
+        self._foreign: LRUCache[str, str] = LRUCache(REMEMBERED)  # signatures of indexes that are not ours
         self._lock = threading.Lock()
         self._began = stores.clock()
 
@@ -62,6 +65,7 @@ class Repositories:
 
         Raises Unavailable when storage cannot tell (never a 404 for what may exist).
         """
+        self._look_for_migrations()
         row = row or self._find(name)
         if self._is_fresh(name, row):
             return row
@@ -88,7 +92,10 @@ class Repositories:
         return row
 
     def ensure(self, name: str, row: RepositoryRow | None = None) -> RepositoryRow:
-        """As ``touch``; made when it is absent: a valid, empty image layout on storage, then its row."""
+        """As ``touch``; made when it is absent: a valid, empty image layout on storage, then its row.
+
+        Raises NameInvalid for a new one where a migration has no room for it, Unavailable where no change may commit.
+        """
         row = self.touch(name, row)
         if row is not None:
             return row
@@ -107,7 +114,12 @@ class Repositories:
             return repository_rows.page(connection, last=last, count=count)
 
     def on_storage(self) -> Iterator[str]:
-        """Walk storage for repositories, in no particular order of time; any error raises (I7)."""
+        """Walk storage for repositories, in no particular order of time; any error raises (I7).
+
+        Also those of another registry, which have an index too; what a migration has found of these is left out.
+        """
+        self._originals.ensure_row()
+        left_out = set(self._originals.prefixes())
         waiting = [""]
         while waiting:
             parent = waiting.pop()
@@ -115,24 +127,38 @@ class Repositories:
             names = {child.name for child in children}
             if parent and ("index.json" in names or (".journal" in names and self._journal.has_records(parent))):
                 yield parent
-            waiting.extend(
+            below = (
                 f"{parent}/{child.name}" if parent else child.name
                 for child in reversed(children)
                 if child.is_prefix and self._stores.layout.is_repository_segment(parent, child.name)
             )
+            waiting.extend(path for path in below if path not in left_out)
+
+    def _look_for_migrations(self) -> None:
+        try:
+            self._originals.ensure()
+        except StorageError as error:
+            log.error("the journal of migrations could not be read", reason=str(error))  # noqa: TRY400 - as below
+            message = "storage could not be read; see the log, then try again"
+            raise Unavailable(message, headers={"Retry-After": "5"}) from error
 
     def _find(self, name: str) -> RepositoryRow | None:
         with self._stores.database.look() as connection:
             return repository_rows.find(connection, name)
 
     def _make(self, name: str) -> RepositoryRow:
-        driver, layout, signature = self._stores.driver, self._stores.layout, ""
+        driver, layout = self._stores.driver, self._stores.layout
+        with self._lock:
+            signature = self._foreign.get(name, "")
         if driver.capabilities.cheap_stat:  # elsewhere the first fold writes it, with something in it
             with contextlib.suppress(AlreadyExists):
                 driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
             with contextlib.suppress(AlreadyExists):  # another worker made it: the next look compares
                 signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
         with self._stores.database.write() as connection:
+            is_open = self._originals.require_open_later(connection)
+            self._originals.check_name(connection, name)
+            is_open.get()
             return repository_rows.create(connection, name, signature=signature, now=self._stores.clock())
 
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:
@@ -170,7 +196,9 @@ class Repositories:
             first = name not in self._looked
         signature, last = self._ask_storage(name, row.sequence if row is not None else 0, first=first)
         if row is None:
-            return None if signature == "" and not last else self._reconciliation.reconcile(name)
+            row = None if signature == "" and not last else self._reconciliation.reconcile(name)
+            self._note_foreign(name, signature if row is None else "")
+            return row
         if row.is_unread:
             return self._reconciliation.reconcile(name)
         if first:
@@ -187,6 +215,14 @@ class Repositories:
                 return None
             signature = self._signature(name)
         return row
+
+    def _note_foreign(self, name: str, signature: str) -> None:
+        """An index is there that no reconciliation has made a repository of: who makes one knows of it."""
+        with self._lock:
+            if signature:
+                self._foreign[name] = signature
+            else:
+                self._foreign.pop(name, None)
 
     def _ask_storage(self, name: str, sequence: int, *, first: bool) -> tuple[str, int]:
         """The signature of the index, "" for none; and the last record, where that is after ``sequence``."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from registry.database import manifest_bodies as body_rows
+from registry.database import places as place_rows
+from registry.images.location_journal import LocationJournal
+from registry.images.locations import Location
 from registry.images.several import map_several
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
@@ -24,10 +29,24 @@ if TYPE_CHECKING:
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
 
+LARGE = 8 << 20
+"""Bytes of a manifest that is read, however small those are that clients may push."""
 MAX_INDEX = 1 << 30
 """Bytes of the largest ``index.json`` that is read."""
 
 log = structlog.get_logger(__name__)
+
+
+class Loaded(NamedTuple):
+    """A manifest that was read and verified."""
+
+    manifest: Manifest
+    size: int
+    """Bytes."""
+    place: Location | None
+    """Whose bytes were hashed; None: those that the database keeps."""
+    signature: str = ""
+    """Of the object that was hashed."""
 
 
 @dataclass(slots=True)
@@ -41,8 +60,9 @@ class View:
     """The last record that the writer of ``index.json`` had seen."""
     records: dict[int, bytes]
     """Those after ``folded``."""
-    manifests: dict[Digest, tuple[Manifest, int]] = field(default_factory=dict)
-    """Read and verified: (manifest, size)."""
+    manifests: dict[Digest, Loaded] = field(default_factory=dict)
+    is_nothing: bool = False
+    """The index on storage is another registry's, and nothing of ours is beside it."""
 
     @property
     def last(self) -> int:
@@ -56,6 +76,7 @@ class StorageReader:
     def __init__(self, stores: Stores, journal: Journal) -> None:
         self._stores = stores
         self._journal = journal
+        self._locations = LocationJournal(stores.driver)
 
     def read(self, name: str) -> View | None:
         """The view without its manifests; None when there is no index. Raises StorageError, ManifestInvalid."""
@@ -64,7 +85,13 @@ class StorageReader:
         except PathNotFound:
             return None
         index = Index.parse(data)
-        return View(index, stat.signature, index.folded, self._journal.after(name, index.folded))
+        if self._stores.layout.per_repository or index.is_ours:
+            return View(index, stat.signature, index.folded, self._journal.after(name, index.folded))
+        # Another registry's, which nobody has taken yet, or which was given back: then ours was kept.
+        ours = self._locations.ours(name)
+        index = Index.parse(ours) if ours is not None else Index.empty()
+        records = self._journal.after(name, index.folded)
+        return View(index, stat.signature, index.folded, records, is_nothing=ours is None and not records)
 
     def load_manifests(self, name: str, known: Container[str], view: View) -> None:
         """Read, hash and parse every manifest that the database does not know, and the children of indexes."""
@@ -85,20 +112,38 @@ class StorageReader:
                 if loaded is None:
                     continue
                 view.manifests[descriptor.digest] = loaded
-                for child in loaded[0].children():
+                for child in loaded.manifest.children():
                     if child.digest not in seen and child.digest not in known:
                         waiting[child.digest] = child
 
-    def _load(self, name: str, descriptor: Descriptor) -> tuple[Manifest, int] | None:
-        key = self._stores.layout.blob(name, descriptor.digest)
-        try:
-            body, _ = self._stores.driver.read(key, max_bytes=max(self._stores.rules.manifest_bytes, 8 << 20))
-            return _verified_manifest(body, descriptor), len(body)
-        except PathNotFound:
-            return None  # sparse content, or named by a tool that has not written it yet
-        except (ManifestInvalid, ObjectTooLarge) as error:
-            log.warning("a manifest was left out", repository=name, digest=descriptor.digest, reason=str(error))
-            return None
+    def _load(self, name: str, descriptor: Descriptor) -> Loaded | None:
+        """From the database, else from the first place that has it."""
+        body, places = self._look(name, descriptor.digest)
+        if body is not None:
+            with contextlib.suppress(ManifestInvalid):
+                return Loaded(_verified_manifest(body, descriptor), len(body), None)
+        for place in places:
+            try:
+                body, stat = self._stores.driver.read(
+                    place.key, max_bytes=max(self._stores.rules.manifest_bytes, LARGE)
+                )
+                return Loaded(_verified_manifest(body, descriptor), len(body), place, stat.signature)
+            except PathNotFound:
+                continue  # sparse content, or named by a tool that has not written it yet
+            except (ManifestInvalid, ObjectTooLarge) as error:
+                log.warning("a manifest was left out", repository=name, digest=descriptor.digest, reason=str(error))
+        return None
+
+    def _look(self, name: str, digest: Digest) -> tuple[bytes | None, list[Location]]:
+        """What the database keeps of a manifest, and where its bytes may be."""
+        own = Location(self._stores.layout.blob(name, digest))
+        if self._stores.layout.per_repository:
+            return None, [own]
+        with self._stores.database.look() as connection:
+            body = body_rows.find_later(connection, digest)
+            rows = place_rows.of_digest(connection, digest, store=self._stores.driver.name)
+        noted = [Location(row.key, row.id, row.signature, row.verified_at is not None) for row in rows]
+        return body.get(), noted if any(place.key == own.key for place in noted) else [*noted, own]
 
 
 def _verified_manifest(body: bytes, descriptor: Descriptor) -> Manifest:

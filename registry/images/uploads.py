@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.sessions import SessionRow
     from registry.database.transaction import Transaction
+    from registry.images.originals import Originals
     from registry.images.publication import Publication, Write
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
@@ -221,18 +222,26 @@ class Addition:
 class Uploads:
     """Any thread, any process."""
 
-    def __init__(self, stores: Stores, repositories: Repositories, publication: Publication) -> None:
+    def __init__(
+        self, stores: Stores, originals: Originals, repositories: Repositories, publication: Publication
+    ) -> None:
         self._stores = stores
+        self._originals = originals
         self._repositories = repositories
         self._publication = publication
         self._hashes = RunningHashes()
 
     def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM) -> str:
-        """Begin a session in a repository, which need not exist. Returns its id. Raises DigestInvalid (algorithm)."""
+        """Begin a session in a repository, which need not exist. Returns its id.
+
+        Raises DigestInvalid (algorithm), and Unavailable where no change may commit: it would be received in vain.
+        """
         upload_id = str(uuid.uuid4())
         empty = Digest.of(b"", algorithm)
+        self._originals.ensure()
         state = self._stores.driver.start_upload(upload_id)
         with self._stores.database.write(durable=False) as connection:
+            is_open = self._originals.require_open_later(connection, looked=False)
             session_rows.add(
                 connection,
                 upload_id,
@@ -242,6 +251,7 @@ class Uploads:
                 note=state.note,
                 now=self._stores.clock(),
             )
+            is_open.get()
         return upload_id
 
     def find(self, name: str, upload_id: str) -> SessionRow:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from registry.storage.driver import ObjectReader
 
 
+class WrongBytes(StorageError):
+    """An object has other bytes than its name says; its last bytes were kept back."""
+
+
 class VerifyingReader:
     """See ObjectReader. Of a whole object; its last bytes are given away when all of them are known to be right."""
 
@@ -26,7 +30,7 @@ class VerifyingReader:
         self._left = inner.stat.size
 
     def read(self, size: int) -> bytes:
-        """See ObjectReader. Raises StorageError in place of the last bytes when these are not the right ones."""
+        """See ObjectReader. Raises WrongBytes in place of the last bytes when these are not the right ones."""
         data = self._inner.read(size)
         if not data:
             return data
@@ -36,7 +40,7 @@ class VerifyingReader:
             right = Digest.from_hasher(self._hasher) == self._digest
             self._on_end(right)
             if not right:
-                raise StorageError(self._digest, "the object has other bytes than its name says")
+                raise WrongBytes(self._digest, "the object has other bytes than its name says")
         return data
 
     def fileno(self) -> int | None:

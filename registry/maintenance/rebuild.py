@@ -49,29 +49,29 @@ def rebuild(settings: Settings, *, on_progress: OnProgress | None = None) -> Reb
 def rebuild_core(core: Core, *, on_progress: OnProgress | None = None) -> RebuildReport:
     """As ``rebuild``, on an open core."""
     report = RebuildReport()
+    core.originals.ensure(again=True)
     names = list(core.repositories.on_storage())  # an error here ends it: nothing is forgotten on a partial list
     capabilities = core.stores.driver.capabilities
     for done in range(0, len(names), AT_ONCE):
         if on_progress is not None:
             on_progress(done, len(names))
-        for problem in map_several(capabilities, partial(_reconcile, core), names[done : done + AT_ONCE]):
-            if problem is None:
-                report.repositories += 1
+        for found in map_several(capabilities, partial(_reconcile, core), names[done : done + AT_ONCE]):
+            if isinstance(found, str):
+                report.problems.append(found)
             else:
-                report.problems.append(problem)
+                report.repositories += found
     if on_progress is not None:
         on_progress(len(names), len(names))
     report.removed = _forget_absent(core, set(names))
     return report
 
 
-def _reconcile(core: Core, name: str) -> str | None:
-    """What is wrong with the repository; None: nothing."""
+def _reconcile(core: Core, name: str) -> bool | str:
+    """Whether it is one of ours, as the database has it by now; or what is wrong with it."""
     try:
-        core.reconciliation.reconcile(parse_name(name))
+        return core.reconciliation.reconcile(parse_name(name)) is not None
     except (RegistryError, StorageError) as error:
         return f"{name}: {error}"
-    return None
 
 
 def _forget_absent(core: Core, present: set[str]) -> int:

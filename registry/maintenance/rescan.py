@@ -22,6 +22,7 @@ class Rescan:
     def __init__(self, core: Core) -> None:
         self._database = core.stores.database
         self._clock = core.stores.clock
+        self._originals = core.originals
         self._repositories = core.repositories
 
     @property
@@ -39,12 +40,13 @@ class Rescan:
 
     def run(self) -> int:
         """Returns how many repositories storage has."""
+        self._originals.ensure(again=True)
         found = 0
         for name in self._repositories.on_storage():
             try:
-                self._repositories.touch(parse_name(name))
+                row = self._repositories.touch(parse_name(name))
             except RegistryError as error:
                 log.warning("a directory is no repository", directory=name, reason=error.message)
             else:
-                found += 1
+                found += row is not None
         return found

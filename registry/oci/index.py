@@ -111,6 +111,11 @@ class Index:
         return isinstance(annotations, dict) and FOLDED in annotations
 
     @property
+    def is_ours(self) -> bool:
+        """Whether a registry of ours wrote it: it says what it has folded, or is as ``empty`` makes it."""
+        return self.has_folded or (not self._entries and self._document == Index.empty()._document)  # noqa: SLF001 - of the same class
+
+    @property
     def folded(self) -> int:
         """The sequence number of the last record that this index contains; 0 when it says nothing usable."""
         annotations = self._document.get("annotations")

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from registry.database import blobs, changes, leases, manifests, repositories, sessions
+from registry.database import (
+    blobs,
+    changes,
+    leases,
+    manifests,
+    originals,
+    places,
+    repositories,
+    sessions,
+    stores,
+)
 from registry.database.engine import Database
 from registry.database.statement import Statement
 
@@ -26,7 +36,7 @@ def key(number: int) -> str:
 
 STATEMENTS = [
     pytest.param(statement, id=f"{module.__name__.rpartition('.')[2]}.{name}")
-    for module in (blobs, changes, leases, manifests, repositories, sessions)
+    for module in (blobs, changes, leases, manifests, originals, places, repositories, sessions, stores)
     for name, statement in sorted(vars(module).items())
     if isinstance(statement, Statement)
 ]
@@ -135,7 +145,7 @@ def test_a_place_is_claimed_once_until_the_deadline(database: Database) -> None:
         blobs.join(connection, row.id, blob, now=NOW)
         held = blobs.held(connection, row.id, digest(1), store=STORE, key=key(1))
         assert held is not None
-        assert tuple(held) == (blob, digest(1), 1, "present", 0, place.id, "current", NOW)
+        assert tuple(held) == (blob, digest(1), 1, "present", 0, place.id, "current", NOW, key(1), "i")
         orphan: dict[str, Any] = {"store": STORE, "key": key(1), "now": NOW}
         assert not blobs.claim_orphan(connection, row.id, blob, **orphan, token="t0", deadline=NOW + 60)
         assert blobs.claim_location(connection, blob, **orphan, token="t1", deadline=NOW + 60)

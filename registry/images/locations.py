@@ -1,0 +1,110 @@
+"""Which of several places with a blob's bytes is read, and what becomes of one that does not have them (I6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from registry.database import blobs as blob_rows
+from registry.database import places as place_rows
+from registry.database import repositories as repository_rows
+from registry.storage.errors import PathNotFound
+
+if TYPE_CHECKING:
+    from registry.database.places import PlaceRow
+    from registry.images.stores import Stores
+    from registry.oci.digest import Digest
+
+log = structlog.get_logger(__name__)
+
+
+class Location(NamedTuple):
+    """An object that should have the bytes of a blob."""
+
+    key: str
+    id: int | None = None
+    """Of its row; None: nothing is noted of it."""
+    signature: str = ""
+    """As noted."""
+    is_verified: bool = False
+    """Somebody has hashed the object with this signature."""
+
+
+class Locations:
+    """Any thread, any process. Where each repository has its own blobs there is one place, that of its key."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def best(self, digest: Digest) -> Location | None:
+        """Where a blob is read: a verified place before others, and ours before the original's. None: none is noted."""
+        return next(iter(self.all(digest)), None)
+
+    def all(self, digest: Digest) -> list[Location]:
+        """Every place that is noted, the best one first."""
+        with self._stores.database.look() as connection:
+            return _locations(place_rows.of_digest(connection, digest, store=self._stores.driver.name))
+
+    def lost(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
+        """Go on from a place without the right bytes: it is not read again, and the next one is returned.
+
+        None: there is no other. The blob is in ``state``, MISSING or QUARANTINED, until the next push, and no process
+        remembers that it was there. Where a look is cheap, each HEAD sees a loss by itself and nothing is noted.
+        """
+        log.error("a blob is missing or damaged on storage", digest=digest, key=place.key)
+        if self._stores.driver.capabilities.cheap_stat:
+            return None
+        if place.id is not None:
+            with self._stores.database.write() as connection:
+                place_rows.set_lost(connection, place.id, signature=place.signature)
+        return self.best(digest) or self._unlisted(digest, size, place) or self._give_up(digest, state)
+
+    def note_verified(self, place: Location, signature: str) -> None:
+        """Note that the object was hashed at ``signature`` and is right, unless the row has changed meanwhile."""
+        if place.id is None:
+            return
+        now = self._stores.clock()
+        with self._stores.database.write() as connection:
+            place_rows.set_verified(connection, place.id, was=place.signature, signature=signature, now=now)
+
+    def _unlisted(self, digest: Digest, size: int, place: Location) -> Location | None:
+        """Our own place, where an object is of which a database that was restored, or lost, does not know."""
+        driver, layout = self._stores.driver, self._stores.layout
+        if layout.per_repository:
+            return None
+        key = layout.blob("", digest)
+        with self._stores.database.look() as connection:
+            noted = blob_rows.location_at(connection, driver.name, key)
+        if noted is not None or place.key == key:
+            return None
+        try:
+            stat = driver.stat(key)
+        except PathNotFound:
+            return None
+        if stat.size != size:
+            return None
+        with self._stores.database.write() as connection:
+            blob = blob_rows.lock(connection, digest)
+            if blob is None:
+                return None
+            blob_rows.adopt_location(
+                connection, blob.id, store=driver.name, key=key, size=size, signature=stat.signature
+            )
+        return self.best(digest)
+
+    def _give_up(self, digest: Digest, state: str) -> Location | None:
+        """None, unless somebody has put it meanwhile."""
+        with self._stores.database.write() as connection:
+            repository_rows.raise_versions_of_holders(connection, digest)
+            blob = blob_rows.lock(connection, digest)
+            if blob is None:
+                return None
+            left = _locations(place_rows.of_blob(connection, blob.id, store=self._stores.driver.name))
+            if not left:
+                blob_rows.set_state(connection, blob.id, state)
+        return left[0] if left else None
+
+
+def _locations(rows: list[PlaceRow]) -> list[Location]:
+    return [Location(row.key, row.id, row.signature, row.verified_at is not None) for row in rows]
