@@ -83,7 +83,7 @@ class _Log:
         self._last = time.monotonic()
         import structlog
 
-        structlog.get_logger(__name__).info("reviewing", phase=phase.phase, progress=_said(phase))
+        structlog.get_logger(__name__).info("migration in progress", phase=phase.phase, progress=_said(phase))
 
 
 def _said(phase: Phase) -> str:

@@ -80,7 +80,7 @@ class Bases:
         What the base says, and beyond it what the original has put there since: entries of which Stowage knows nothing
         and whose bytes are the original's.
         """
-        index = self._index(located, base)
+        index = self._index(located)
         if index is None:
             return None
         repository = _said(located, base)
@@ -96,7 +96,7 @@ class Bases:
         repository.tags |= {tag: named.digest for tag, named in index.tags().items() if named.digest in new}
         return repository
 
-    def _index(self, located: Located, base: Base) -> Index | None:
+    def _index(self, located: Located) -> Index | None:
         """The index at the key that both have, where it is ours; empty where it is gone: None where it is not ours."""
         try:
             data, _ = self._core.stores.driver.read(f"{located.path}/index.json", max_bytes=MAX_INDEX)
@@ -105,19 +105,16 @@ class Bases:
             return Index.empty()
         except (ManifestInvalid, ObjectTooLarge):
             return None
-        return index if self.is_taken(data, index, base) else None
+        if index.migration == self._journal.id or (is_ours(data) and self._is_made_anew(located.name)):
+            return index
+        return None
 
-    def is_taken(self, data: bytes, index: Index, current: Base | None) -> bool:
-        """Whether the content of the original is in this index of a repository: what it lacks, Stowage has removed.
+    def _is_made_anew(self, name: str) -> bool:
+        """Whether an index of ours without the annotation replaces one that somebody lost: nothing of the original.
 
-        ``current``: its base in this migration. Where somebody lost an index that both share, Stowage has made it anew
-        from records, without the annotation: it says nothing of the original.
+        Else it is of an earlier layout of ours, which is the original here.
         """
-        if index.migration == self._journal.id:
-            return True
-        if current is None or not current.overwritten or not is_ours(data):
-            return False
-        saved = self._journal.saved_index(current.name)
+        saved = self._journal.saved_index(name)
         return saved is not None and not is_ours(saved)
 
 

@@ -12,6 +12,7 @@ from registry.migration.bases import Bases
 from registry.migration.bucket import opened
 from registry.migration.context import Context
 from registry.migration.coverage import uncovered
+from registry.migration.instance import alone
 from registry.migration.journal import Journal
 from registry.migration.progress import silent
 from registry.migration.reading import Reading
@@ -19,6 +20,7 @@ from registry.migration.report import Refused, Report
 from registry.migration.requests import Tally
 from registry.migration.snapshot import Snapshot
 from registry.migration.workers import Workers
+from registry.storage.paced import PacedDriver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,13 +39,14 @@ _TOO_FAR = {
 def run(settings: Settings, options: RunOptions, on_progress: OnProgress = silent) -> Report:
     """Adopt what the bucket has, and go on from wherever the last run was. See Run.run.
 
-    Raises ConfigError and BothLayouts as a review does, and DatabaseError.
+    Raises ConfigError and BothLayouts as a review does, Refused while another instance runs, and DatabaseError.
     """
-    tally = Tally()
+    tally, rate = Tally(), settings.migration.rate
     with opened(settings, tally.observe) as driver:
-        core = Core.open(settings, driver)
+        core = Core.open(settings, driver if rate is None else PacedDriver(driver, rate))
         try:
-            return Run(core, settings, options, tally, on_progress).run()
+            with alone(core.stores.database):
+                return Run(core, settings, options, tally, on_progress).run()
         finally:
             core.close()
 

@@ -19,7 +19,7 @@ from registry.migration.per_repository import is_ours
 from registry.migration.problem import Problem, ProblemKind
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
-from registry.oci.errors import ManifestInvalid, ManifestUnknown, RegistryError
+from registry.oci.errors import ManifestInvalid, ManifestUnknown, RegistryError, Unsupported
 from registry.oci.index import LAYOUT_FILE, Index
 from registry.storage.errors import AlreadyExists, ObjectTooLarge, PathNotFound, PreconditionFailed
 
@@ -89,13 +89,13 @@ class Taking:
             there = self._read(taken.name)
         except (ManifestInvalid, ObjectTooLarge) as error:
             return self._refuse(taken, f"the index at the key of ours cannot be read: {error}")
-        is_taken = self._bases.is_taken(there.data, there.index, current)
-        if there.signature and not is_taken:
-            if repository.is_overwritten and there.signature != repository.index_signature:
+        is_taken = there.index.migration == self._journal.id
+        if there.signature and not is_taken and not is_ours(there.data):
+            if not repository.is_overwritten:
+                return self._refuse(taken, "the key of our index has one that neither registry wrote")
+            if there.signature != repository.index_signature:
                 taken.outcome = Outcome.CHANGED
                 return taken
-            if not repository.is_overwritten and not is_ours(there.data):
-                return self._refuse(taken, "the key of our index has one that neither registry wrote")
         base = _content(current if is_taken else earlier)
         theirs = repository.content(base)
         found = difference(base, theirs, self._ours(taken.name, there.signature))
@@ -154,6 +154,16 @@ class Taking:
                 return
             waiting = left
 
+    def _delete(self, name: str, digest: Digest) -> bool:
+        """False: another manifest lists it."""
+        try:
+            self._core.manifests.delete(name, digest, actor=self._actor, only=(), forced=True)
+        except ManifestUnknown:
+            return True
+        except Unsupported:
+            return False
+        return True
+
     def _write(
         self, repository: _Repository, there: _There, found: Difference, theirs: Content, *, is_taken: bool
     ) -> str:
@@ -172,7 +182,7 @@ class Taking:
         data = index.serialise()
         if data == there.data:
             return there.signature
-        if repository.is_overwritten and not is_taken:
+        if repository.is_overwritten and there.signature and not is_taken:
             self._journal.save_index(name, there.data, replace=not is_ours(there.data))
         if not repository.has_marker:
             with contextlib.suppress(AlreadyExists):

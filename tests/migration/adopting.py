@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,25 @@ from registry.storage.memory import MemoryDriver
 from tests.images.world import World
 from tests.migration.world import Repository, Tree, distribution, fill, per_repository, repositories
 
-TREES: dict[str, tuple[Tree, str]] = {
-    "zot": (per_repository(repositories(), prefix="zot/"), "zot"),
-    "zot-without-prefix": (per_repository(repositories()), "/"),
-    "distribution": (distribution(repositories()), "/"),
+Make = Callable[[list[Repository]], Tree]
+MAKE: dict[str, Make] = {
+    "zot": lambda content: per_repository(content, prefix="zot/"),
+    "zot-without-prefix": per_repository,
+    "distribution": distribution,
 }
-"""By name: the tree, and the root directory of the settings."""
+"""By name: what makes a tree of the content of repositories."""
 
 
 class Bucket:
     """What outlives a process: objects and a database."""
 
-    def __init__(self, directory: Path, tree: Tree, root: str) -> None:
+    def __init__(self, directory: Path, layout: str, tree: Tree | None = None) -> None:
+        """``tree``: of that layout, or what the layout makes of ``repositories``."""
         self.world = World(directory, "memory")
-        self.root = root
-        fill(self.driver, tree)
-        self.original = dict(tree)
+        self.layout = layout
+        self.root = "zot" if layout == "zot" else "/"
+        self.original = MAKE[layout](repositories()) if tree is None else dict(tree)
+        fill(self.driver, self.original)
 
     @property
     def driver(self) -> MemoryDriver:
@@ -61,6 +65,15 @@ class Bucket:
         found = self.run(core, RunOptions(adopt_only=True))
         assert isinstance(found, Pass)
         return found
+
+    def become(self, content: list[Repository]) -> None:
+        """Write and delete as the original does, which has ``content`` from now on."""
+        tree = MAKE[self.layout](content)
+        for key, data in tree.items():
+            if self.original.get(key) != data:
+                self.driver.write(key, data)
+        self.driver.delete(self.original.keys() - tree.keys())
+        self.original = dict(tree)
 
     def objects(self, *prefixes: str) -> dict[str, bytes]:
         """Every object, or those below some directories."""
