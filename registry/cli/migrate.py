@@ -38,6 +38,9 @@ ParallelOption = Annotated[
 PrefixOption = Annotated[
     bool, typer.Option("--single-prefix", help="Repositories below the name of the root are of that name.")
 ]
+AdoptOption = Annotated[
+    bool, typer.Option("--adopt-only", help="Serve everything from the original's objects, and copy none of them yet.")
+]
 StatusOption = Annotated[bool, typer.Option("--status", help="Tell where the migration is; nothing is written.")]
 
 
@@ -50,6 +53,7 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
     rate: RateOption = None,
     parallel: ParallelOption = None,
     single_prefix: PrefixOption = False,
+    adopt_only: AdoptOption = False,
     status: StatusOption = False,
 ) -> None:
     """Migrate a bucket that zot, docker distribution or an earlier layout filled, beside running servers."""
@@ -60,6 +64,7 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
                 status and (dry_run or plan is not None),
                 "stands alone: --dry-run and --plan are no part of it",
             ),
+            ("--adopt-only", adopt_only and (dry_run or status), "is of a run: no --dry-run, no --status"),
             ("--verify", verify == "full" and not dry_run, "is of a review: add --dry-run"),
         )
         settings = _settings(output, config, rate, parallel)
@@ -68,7 +73,7 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
         elif dry_run:
             _review(output, settings, verify, plan, single_prefix=single_prefix)
         else:
-            _run(output, settings, plan, single_prefix=single_prefix)
+            _run(output, settings, plan, single_prefix=single_prefix, adopt_only=adopt_only)
 
 
 def _check(*mistakes: tuple[str, bool, str]) -> None:
@@ -108,7 +113,7 @@ def _review(
     raise typer.Exit(ExitCode.PROBLEMS if found.problems else ExitCode.DONE)
 
 
-def _run(output: Output, settings: Settings, plan: Path | None, *, single_prefix: bool) -> None:
+def _run(output: Output, settings: Settings, plan: Path | None, *, single_prefix: bool, adopt_only: bool) -> None:
     from registry.maintenance.single_replica import writing
     from registry.migration.adopt import Pass
     from registry.migration.context import RunOptions
@@ -116,7 +121,7 @@ def _run(output: Output, settings: Settings, plan: Path | None, *, single_prefix
     from registry.migration.run import run
 
     reviewed = None if plan is None else Reviewed.read(plan)
-    options = RunOptions(reviewed, single_prefix)
+    options = RunOptions(reviewed, single_prefix, adopt_only)
     right = writing(settings, conditional_writes=probe_store(settings))
     with right, phases(quiet=output.as_json) as on_progress:
         found = run(settings, options, on_progress)

@@ -7,9 +7,12 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.database import changes as change_rows
 from registry.database import manifest_bodies
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
+from registry.images.journal import Journal as Records
+from registry.images.journal import NumberTaken
 from registry.images.location_journal import Base, IndexAt, Named
 from registry.images.storage_view import MAX_INDEX
 from registry.migration.difference import Content, difference
@@ -70,6 +73,7 @@ class Taking:
         self._core = context.core
         self._journal = context.journal
         self._bases = bases
+        self._records = Records(context.core.stores)
         self._actor = f"migration {context.journal.id}"
 
     def take(self, path: str) -> Taken:
@@ -124,12 +128,13 @@ class Taking:
         return _There(data, Index.parse(data), stat.signature)
 
     def _ours(self, name: str, signature: str) -> Content:
-        """What Stowage has, once the database knows the index with this signature."""
+        """What Stowage has, once the database knows the index with this signature, and storage each change."""
         row = self._row(name)
         if row is None or row.is_unread or row.signature != signature:
             row = self._core.reconciliation.reconcile(name)
         if row is None:
             return Content()
+        self._record(row)
         with self._core.stores.database.read() as connection:
             tags = manifest_rows.all_tags(connection, row.id)
             manifests = manifest_rows.of_repository(connection, row.id)
@@ -137,6 +142,15 @@ class Taking:
             {tag: Digest(named.digest) for tag, named in tags.items()},
             {Digest(digest): Named(named.media_type, named.size) for digest, named in manifests.items()},
         )
+
+    def _record(self, row: RepositoryRow) -> None:
+        """Make durable what is committed: a base that was noted after a change of ours must not outlive it."""
+        with self._core.stores.database.read() as connection:
+            changes = change_rows.of_repository(connection, row.id)
+        for change in changes:
+            if change.state == change_rows.PENDING:
+                with contextlib.suppress(NumberTaken):  # whoever folds finds out
+                    self._records.write(row.name, change.sequence, change.record)
 
     def _row(self, name: str) -> RepositoryRow | None:
         with self._core.stores.database.read() as connection:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from registry.cli.main import run
 from registry.cli.output import ExitCode
@@ -98,9 +99,11 @@ def test_only_the_first_problems_of_a_kind_are_shown(bucket: Bucket, capsys: pyt
 
 
 @pytest.fixture
-def honest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store honours conditions; nobody asks the one that the configuration names."""
+def honest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The store honours conditions; nobody asks the one that the configuration names. Logs do not go to stdout."""
     monkeypatch.setattr("registry.cli.migrate.probe_store", lambda _settings: True)
+    with structlog.testing.capture_logs():
+        yield
 
 
 def outcome(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any]]:
@@ -165,7 +168,7 @@ def test_a_run_keeps_to_its_plan(bucket: Bucket, capsys: pytest.CaptureFixture[s
     assert run([*COMMAND, "--dry-run", "--plan", "plan"]) == ExitCode.DONE
     driver.delete([key for key, _ in driver.list("team/web/nested")])
     code, document = outcome(capsys, "--plan", "plan", "--adopt-only")
-    assert (code, document["error"], document["names"]) == (3, "refused", ["team/web/nested: gone since"])
+    assert (code, document["error"], document["names"][0]) == (3, "refused", "team/web/nested: gone since")
     assert run([*COMMAND, "--plan", "plan", "--adopt-only"]) == ExitCode.REFUSED
     assert "\n  team/web/nested: gone since\n" in capsys.readouterr().err
     Path("plan").write_bytes(Path("plan").read_bytes()[:-20])
@@ -177,7 +180,13 @@ def test_a_run_keeps_to_its_plan(bucket: Bucket, capsys: pytest.CaptureFixture[s
 def test_a_store_that_fails_is_exit_code_four_and_the_same_command_goes_on(
     bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bucket(per_repository(repositories()), Fault("write", "*", first=3))
+    failures = iter([StorageUnavailable("", "away")])
+
+    def fail() -> None:
+        for error in failures:
+            raise error
+
+    bucket(per_repository(repositories()), Fault("write", "*", first=3, effect=fail))
     code, document = outcome(capsys, "--adopt-only")
     assert (code, document["error"]) == (4, "unfinished")
     assert outcome(capsys, "--adopt-only")[1]["state"] == "adopted"
@@ -188,6 +197,7 @@ def test_a_store_that_fails_is_exit_code_four_and_the_same_command_goes_on(
     [
         (["--status", "--dry-run"], "--status"),
         (["--status", "--plan", "plan"], "--status"),
+        (["--adopt-only", "--dry-run"], "--adopt-only"),
         (["--verify", "full"], "--verify"),
     ],
     ids=" ".join,
