@@ -93,7 +93,7 @@ class Taking:
             there = self._read(taken.name)
         except (ManifestInvalid, ObjectTooLarge) as error:
             return self._refuse(taken, f"the index at the key of ours cannot be read: {error}")
-        is_taken = there.index.migration == self._journal.id
+        is_taken = there.parsed.migration == self._journal.id
         if there.signature and not is_taken and not is_ours(there.data):
             if not repository.is_overwritten:
                 return self._refuse(taken, "the key of our index has one that neither registry wrote")
@@ -183,7 +183,7 @@ class Taking:
     ) -> str:
         """Returns the signature of the index as it is then. Raises PreconditionFailed, AlreadyExists."""
         driver, layout, name = self._context.driver, self._core.stores.layout, repository.located.name
-        index = there.index
+        index = there.parsed
         index.folded = index.folded if is_ours(there.data) or not there.data else self._folded_before(name)
         index.migration = self._journal.id
         named = theirs.manifests | found.manifests
@@ -226,7 +226,7 @@ class _There(NamedTuple):
     """The index at the key of ours."""
 
     data: bytes
-    index: Index
+    parsed: Index
     signature: str
     """Empty where there is none."""
 

@@ -146,16 +146,12 @@ def test_a_run_with_problems_is_exit_code_one_and_the_rest_is_done(
 def test_a_pass_that_was_not_quiet_is_exit_code_three_with_the_names(
     bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    driver = None
-
-    def push() -> None:
-        assert driver is not None
-        driver.write("team/web/blobs/sha256/" + "ab" * 32, b"x")
-
-    driver = bucket(per_repository(repositories()), Fault("list", "", first=3, effect=push))
+    opened: list[StorageDriver] = []
+    pushing = Fault("list", "", first=3, effect=lambda: fill(opened[-1], {"team/web/blobs/sha256/" + "ab" * 32: b"x"}))
+    opened.append(bucket(per_repository(repositories()), pushing))
     code, document = outcome(capsys, "--adopt-only")
     assert (code, document["changed"], document["state"]) == (3, ["team/web"], "adopting")
-    driver = bucket(per_repository(repositories()), Fault("list", "", first=3, effect=push))
+    opened.append(bucket(per_repository(repositories()), pushing))
     assert run([*COMMAND, "--adopt-only"]) == ExitCode.REFUSED
     out = capsys.readouterr().out
     assert "has to be read-only" in out

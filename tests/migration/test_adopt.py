@@ -280,7 +280,7 @@ def test_an_earlier_layout_of_ours_is_taken_with_the_records_that_its_indexes_la
 def test_an_index_that_neither_registry_wrote_is_left_alone_where_ours_would_be(tmp_path: Path) -> None:
     bucket = Bucket(tmp_path, "distribution")
     strange = b'{"manifests": []}'
-    meanwhile = Fault("list", "", first=3, effect=lambda: bucket.driver.write("app/index.json", strange) and None)
+    meanwhile = Fault("list", "", first=3, effect=lambda: fill(bucket.driver, {"app/index.json": strange}))
     found = bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [meanwhile])))
     assert [(problem.kind.value, problem.repository) for problem in found.problems] == [("name-collision", "app")]
     assert bucket.driver.read("app/index.json", max_bytes=99)[0] == strange
