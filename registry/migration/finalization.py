@@ -177,7 +177,7 @@ class Finalizing:
         kinds = (*self._layout.member_kinds, self._layout.bytes_kind)
         marks = ", ".join("?" * len(kinds))
         self._snapshot.do(
-            f"INSERT OR IGNORE INTO kept SELECT digest FROM object WHERE kind IN ({marks}) AND repository <> ''"  # noqa: S608
+            f"INSERT OR IGNORE INTO kept SELECT digest FROM object WHERE kind IN ({marks}) AND repository <> ''"
             " AND repository NOT IN (SELECT path FROM taken) AND repository NOT IN (SELECT path FROM ours)",
             *kinds,
         )

@@ -155,6 +155,9 @@ def test_passes_take_what_the_original_pushed_moved_and_removed(layout: str, buc
     assert (found.problems, found.is_quiet) == ([], True)
     core = bucket.core()
     check_served(core, content)
+    assert core.manifests.tags("team/web/nested", last="", count=9)[0] == []
+    with pytest.raises(ManifestUnknown):
+        core.manifests.find("team/web/nested", Digest.parse(OTHER.digest))
     core.fold_waiting()
     before = bucket.objects("app", "team", "brand")
     assert bucket.adopt().notes == found.notes
