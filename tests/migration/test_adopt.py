@@ -75,7 +75,7 @@ def overwritten(layout: str) -> set[str]:
 
 def test_everything_is_served_from_the_original_and_none_of_it_is_touched(layout: str, bucket: Bucket) -> None:
     driver = FaultyDriver(bucket.driver)
-    found = bucket.run(bucket.core(driver=driver), None)
+    found = bucket.adopt(bucket.core(driver=driver))
     assert (found.state, found.problems, found.notes) == ("adopted", [], [])
     assert found.counts == {"taken": 3}
     assert driver.calls["copy"] == driver.calls["delete"] == driver.calls["open"] == 0
