@@ -9,7 +9,7 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.storage_view import MAX_INDEX
 from registry.migration.fingerprint import repository_fingerprint
-from registry.migration.original_layout import OriginalRepository
+from registry.migration.original_layout import Located, ObjectKind, OriginalRepository
 from registry.migration.per_repository import is_ours
 from registry.oci.descriptor import Descriptor
 from registry.oci.errors import ManifestInvalid
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from registry.images.core import Core
     from registry.images.location_journal import Base
     from registry.migration.journal import Journal
-    from registry.migration.original_layout import Located, OriginalLayout
+    from registry.migration.original_layout import OriginalLayout
     from registry.migration.snapshot import Snapshot
     from registry.oci.digest import Digest
 
@@ -49,6 +49,11 @@ class Bases:
             if found is not None:
                 return found
         return None
+
+    def located(self, base: Base) -> Located:
+        """Where the repository of a base was."""
+        has_prefix = self._layout.bytes_kind is ObjectKind.BLOB and base.prefix
+        return Located(base.name, f"{base.prefix}/{base.name}" if has_prefix else base.name, base.prefix)
 
     def repository(self, located: Located, snapshot: Snapshot) -> OriginalRepository | None:
         """See Known: what its base says, where the listing has nothing else of it."""
