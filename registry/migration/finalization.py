@@ -21,18 +21,12 @@ LINKS: Final = 0
 """What a repository has beside blobs goes first: while a blob is there, what names it may be there too."""
 BLOBS: Final = 1
 
-_SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS going (step INTEGER, key TEXT, size INTEGER NOT NULL, PRIMARY KEY (step, key))"
-    " WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS copied (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, verified_at REAL NOT NULL)"
-    " WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS taken (path TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS kept (digest TEXT PRIMARY KEY) WITHOUT ROWID",
-    "DELETE FROM going",
-    "DELETE FROM copied",
-    "DELETE FROM taken",
-    "DELETE FROM kept",
-)
+_TABLES: Final = {
+    "going": "step INTEGER, key TEXT, size INTEGER NOT NULL, PRIMARY KEY (step, key)",
+    "copied": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, verified_at REAL NOT NULL",
+    "taken": "path TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL",
+    "kept": "digest TEXT PRIMARY KEY",
+}
 _BEGINNINGS: Final = (
     "SELECT DISTINCT substr(digest, 1, instr(digest, ':') + 2) FROM object WHERE kind IN (?, 'our-blob') ORDER BY 1"
 )
@@ -115,8 +109,9 @@ class Finalizing:
 
     def plan(self) -> Finalization:
         """See Finalization. Raises StorageError, DatabaseError."""
-        for statement in _SCHEMA:
-            self._snapshot.do(statement)
+        for table, columns in _TABLES.items():
+            self._snapshot.do(f"DROP TABLE IF EXISTS {table}")
+            self._snapshot.do(f"CREATE TABLE {table} ({columns}) WITHOUT ROWID")
         self._note_copies()
         taken = self._note_taken()
         self._note_kept()

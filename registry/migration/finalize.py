@@ -97,7 +97,7 @@ class _Finalize:
     def _forget(self, batch: list[tuple[str, str]]) -> list[str]:
         """Have nobody choose these places any more; returns the keys of those that may go.
 
-        A client may have deleted our copy since it was planned, and pushed the blob again, which is the original's then.
+        A client may have deleted our copy since it was planned, and pushed the blob again: that joined the original.
         """
         store = self._driver.name
         digests = sorted({digest for _, digest in batch if digest})
