@@ -120,7 +120,7 @@ _PLACED = Statement(
     " WHERE b.digest >= :low AND b.digest < :high ORDER BY b.digest, l.key"
 )
 _NEXT_ORIGINALS = Statement(
-    "SELECT id, blob_id FROM blob_location"
+    "SELECT id FROM blob_location"
     " WHERE migration = :migration AND id > :after AND store = :store AND state IN ('original', 'current')"
     " ORDER BY id LIMIT :count"
 )
@@ -129,9 +129,9 @@ _SET_CURRENT = Statement(
     " WHERE migration = :migration AND id > :after AND id <= :last AND store = :store AND state = 'original'"
 )
 _SET_COPY = Statement(
-    "UPDATE blob_location SET state = 'copy' WHERE blob_id IN :blobs AND store = :store AND state = 'current'"
-    " AND migration IS NULL",
-    expanding="blobs",
+    "UPDATE blob_location SET state = 'copy' WHERE store = :store AND state = 'current' AND migration IS NULL"
+    " AND blob_id IN (SELECT o.blob_id FROM blob_location o WHERE o.migration = :migration AND o.id > :after"
+    " AND o.id <= :last AND o.store = :store AND o.state = 'current')"
 )
 _FORGET = Statement("DELETE FROM blob_location WHERE store = :store AND key IN :keys", expanding="keys")
 
@@ -203,9 +203,7 @@ def swap(connection: Transaction, migration: str, *, store: str, after: int, cou
         return None
     last: int = rows[-1][0]
     connection.execute(_SET_CURRENT, {**values, "last": last})
-    blobs = sorted({blob_id for _, blob_id in rows})
-    for start in range(0, len(blobs), BATCH):
-        connection.execute(_SET_COPY, {"blobs": blobs[start : start + BATCH], "store": store})
+    connection.execute(_SET_COPY, {**values, "last": last})
     return last
 
 
