@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from registry.cli.migration_report import report_lines, review_lines
+from registry.cli.migration_report import finalize_lines, report_lines, review_lines, rollback_lines
 from registry.cli.output import ConfigOption, ExitCode, JsonOption, Output, command, describe
 from registry.cli.progress import phases
 from registry.cli.store_check import probe_store
@@ -16,6 +18,9 @@ from registry.config_file import Problem
 
 if TYPE_CHECKING:
     from registry.config import Settings
+    from registry.migration.context import RunOptions
+    from registry.migration.report import Report
+    from registry.migration.run import Run
 
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Review the bucket: what there is, what is wrong, what a migration costs.")
@@ -41,6 +46,15 @@ PrefixOption = Annotated[
 AdoptOption = Annotated[
     bool, typer.Option("--adopt-only", help="Serve everything from the original's objects, and copy none of them yet.")
 ]
+RollbackOption = Annotated[
+    bool, typer.Option("--rollback", help="Give the bucket back, with what was pushed since; with --dry-run, tell it.")
+]
+LossOption = Annotated[
+    bool, typer.Option("--accept-loss", help="Leave out of a rollback what the original cannot represent.")
+]
+FinalizeOption = Annotated[
+    bool, typer.Option("--finalize", help="Delete originals that are copied; with --dry-run, tell which.")
+]
 StatusOption = Annotated[bool, typer.Option("--status", help="Tell where the migration is; nothing is written.")]
 
 
@@ -55,25 +69,38 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
     single_prefix: PrefixOption = False,
     adopt_only: AdoptOption = False,
     status: StatusOption = False,
+    rollback: RollbackOption = False,
+    accept_loss: LossOption = False,
+    finalize: FinalizeOption = False,
 ) -> None:
     """Migrate a bucket that zot, docker distribution or an earlier layout filled, beside running servers."""
     with command(as_json=as_json) as output:
+        is_way_on = not (status or rollback or finalize)
         _check(
-            (
-                "--status",
-                status and (dry_run or plan is not None),
-                "stands alone: --dry-run and --plan are no part of it",
-            ),
-            ("--adopt-only", adopt_only and (dry_run or status), "is of a run: no --dry-run, no --status"),
-            ("--verify", verify == "full" and not dry_run, "is of a review: add --dry-run"),
+            ("--status", status and dry_run, "writes nothing anyway: leave --dry-run out"),
+            ("--finalize", status + rollback + finalize > 1, "--status, --rollback and --finalize exclude each other"),
+            ("--plan", plan is not None and not is_way_on, "is of a review, or of a run"),
+            ("--single-prefix", single_prefix and not is_way_on, "is of a review, or of a run"),
+            ("--adopt-only", adopt_only and (dry_run or not is_way_on), "is of a run alone"),
+            ("--accept-loss", accept_loss and not rollback, "is of a rollback: add --rollback"),
+            ("--verify", verify == "full" and not (dry_run and is_way_on), "is of a review: add --dry-run"),
         )
         settings = _settings(output, config, rate, parallel)
         if status:
             _status(output, settings)
-        elif dry_run:
+        elif dry_run and is_way_on:
             _review(output, settings, verify, plan, single_prefix=single_prefix)
         else:
-            _run(output, settings, plan, single_prefix=single_prefix, adopt_only=adopt_only)
+            from registry.migration.context import RunOptions
+            from registry.migration.coverage import Reviewed
+
+            reviewed = None if plan is None else Reviewed.read(plan)
+            options = RunOptions(reviewed, single_prefix, adopt_only, accept_loss)
+            with _running(output, settings, options) as run:
+                if dry_run:
+                    _tell(output, run, options, rollback=rollback)
+                else:
+                    _report(output, run.rollback() if rollback else run.finalize() if finalize else run.run())
 
 
 def _check(*mistakes: tuple[str, bool, str]) -> None:
@@ -113,18 +140,31 @@ def _review(
     raise typer.Exit(ExitCode.PROBLEMS if found.problems else ExitCode.DONE)
 
 
-def _run(output: Output, settings: Settings, plan: Path | None, *, single_prefix: bool, adopt_only: bool) -> None:
+@contextmanager
+def _running(output: Output, settings: Settings, options: RunOptions) -> Iterator[Run]:
     from registry.maintenance.single_replica import writing
-    from registry.migration.adopt import Pass
-    from registry.migration.context import RunOptions
-    from registry.migration.coverage import Reviewed
-    from registry.migration.run import run
+    from registry.migration.run import running
 
-    reviewed = None if plan is None else Reviewed.read(plan)
-    options = RunOptions(reviewed, single_prefix, adopt_only)
     right = writing(settings, conditional_writes=probe_store(settings))
-    with right, phases(quiet=output.as_json) as on_progress:
-        found = run(settings, options, on_progress)
-    changed = found.changed if isinstance(found, Pass) else []
-    output.document(found, [] if output.as_json else report_lines(found, changed))
-    raise typer.Exit(ExitCode.REFUSED if changed else ExitCode.PROBLEMS if found.problems else ExitCode.DONE)
+    with right, phases(quiet=output.as_json) as on_progress, running(settings, options, on_progress) as run:
+        yield run
+
+
+def _tell(output: Output, run: Run, options: RunOptions, *, rollback: bool) -> None:
+    """What a rollback, or else a finalize, would do."""
+    if rollback:
+        plan = run.plan_rollback()
+        output.document(plan.document(), [] if output.as_json else rollback_lines(plan))
+        is_refused = plan.changed or (plan.losses and not options.accept_loss)
+        raise typer.Exit(ExitCode.REFUSED if is_refused else ExitCode.PROBLEMS if plan.problems else ExitCode.DONE)
+    going = run.plan_finalize()
+    output.document(going, [] if output.as_json else finalize_lines(going))
+
+
+def _report(output: Output, report: Report) -> None:
+    """What was done."""
+    from registry.migration.adopt import Pass
+
+    changed = report.changed if isinstance(report, Pass) else []
+    output.document(report, [] if output.as_json else report_lines(report, changed))
+    raise typer.Exit(ExitCode.REFUSED if changed else ExitCode.PROBLEMS if report.problems else ExitCode.DONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +12,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from registry.migration.estimate import Phase
+    from registry.migration.finalization import Finalization
     from registry.migration.plan import Plan
     from registry.migration.problem import Problem
     from registry.migration.report import Report
     from registry.migration.requests import Requests
+    from registry.migration.rollback_plan import RollbackPlan
 
 SHOWN = 10
 """Problems of one kind that are listed; ``--json`` and ``--plan`` have all."""
 _WIDTH = 200
+_MOVING = (
+    "The original was written to meanwhile, which the next pass takes; for the last one it has to be read-only, with "
+    "its garbage collection off"
+)
 _KINDS = ("list", "head", "get", "put", "copy", "delete")
 _STAYS = {
     "unreferenced": "blobs that no manifest names",
@@ -106,14 +113,41 @@ def report_lines(report: Report, changed: list[str]) -> list[str]:
     lines += [f"{name.replace('_', ' ')}: {count:,}" for name, count in report.counts.items()]
     lines += [f"note, {note.kind}: {note.count:,}: {note.detail}" for note in report.notes]
     lines += _problems(report.problems, "Everything else is served", "--json has all")
-    if changed:
-        lines.append(
-            f"The original was written to meanwhile ({len(changed):,}), which the next pass takes; for the last one it "
-            "has to be read-only, with its garbage collection off:"
-        )
-        lines += [f"  {name}" for name in changed[:SHOWN]]
-        lines += [f"  and {len(changed) - SHOWN:,} more"] if len(changed) > SHOWN else []
-    return lines
+    return [*lines, *_named(_MOVING, changed)]
+
+
+def rollback_lines(plan: RollbackPlan) -> list[str]:
+    """Everything that a rollback would do."""
+    lines = [
+        f"state: {plan.state}",
+        f"repositories that change: {plan.repositories:,}",
+        f"copied inside the store: {plan.copied:,} blobs, {plan.copied_bytes:,} bytes",
+        f"read and hashed first: {plan.hashed:,} blobs, {plan.hashed_bytes:,} bytes",
+        f"indexes and links written: {plan.written:,}, links deleted: {plan.deleted:,}",
+        f"requests: {_asked(plan.requests) or 'none'}; price {plan.price:,.4f}; time {_time(plan.seconds)}",
+    ]
+    lines += [f"stays: {stay.reason}: {stay.objects:,} objects, {stay.bytes:,} bytes" for stay in plan.stays]
+    lines += _named("The original has changed since it was taken, which has to be taken first", plan.changed)
+    losses = [f"{loss.repository} {loss.digest}: {loss.detail}" for loss in plan.losses]
+    lines += _named("The original cannot have, and --accept-loss leaves out", losses)
+    return [*lines, *_problems(plan.problems, "Everything else is given back", "--json has all")]
+
+
+def finalize_lines(going: Finalization) -> list[str]:
+    """Everything that finalize would do."""
+    lines = [f"deleted: {going.objects:,} objects, {going.bytes:,} bytes, {going.requests:,} requests"]
+    until = going.waits_until(time.time())
+    lines += [] if until is None else [f"not before {until}: clients may hold addresses of originals"]
+    stays = going.stays
+    return lines + [f"stays: {s.reason}: {s.objects:,} objects, {s.bytes:,} bytes, as {s.example}" for s in stays]
+
+
+def _named(title: str, names: list[str]) -> Iterator[str]:
+    if names:
+        yield f"{title} ({len(names):,}):"
+        yield from (f"  {name}" for name in names[:SHOWN])
+    if len(names) > SHOWN:
+        yield f"  and {len(names) - SHOWN:,} more: --json has all"
 
 
 def _problems(problems: list[Problem], rest: str, all_of_them: str) -> Iterator[str]:

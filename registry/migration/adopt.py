@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from registry.migration.context import Context
+    from registry.migration.original_layout import Located
     from registry.migration.taking import Taken
 
 _EXAMPLES = 5
@@ -71,7 +72,7 @@ def adopt(context: Context) -> Pass:
 
 
 def _take(context: Context, bases: Bases, moving: set[str]) -> Iterator[Taken]:
-    """Take each that the original left alone."""
+    """Take each that the original left alone, and those that are gone."""
     repositories = context.snapshot.rows("SELECT name, path, index_key FROM repository ORDER BY name")
     index = context.core.stores.layout.index
     # A registry that still writes must not find our entries in an index of its own.
@@ -80,6 +81,20 @@ def _take(context: Context, bases: Bases, moving: set[str]) -> Iterator[Taken]:
     for done, taken in enumerate(context.workers.each(partial(taking.take), paths), 1):
         context.on_progress(Progress("taking", done, len(paths)))
         yield taken
+    gone = _gone(context, bases, {name for name, *_ in repositories} | moving)
+    yield from context.workers.each(partial(taking.drop), gone)
+
+
+def _gone(context: Context, bases: Bases, others: set[str]) -> Iterator[Located]:
+    """Repositories that were taken, and of which the listing has nothing of the original any more."""
+    for name in context.journal.locations.bases(context.journal.id):
+        base = None if name in others else bases.current(name)
+        if base is None or not (base.tags or base.manifests):
+            continue
+        located = bases.located(base)
+        ours = "kind IN ('marker', 'upload', 'our-record')" + (" OR kind = 'index'" if base.index is None else "")
+        if not context.snapshot.value(f"SELECT 1 FROM object WHERE repository = ? AND NOT ({ours})", located.path):
+            yield located
 
 
 def _end(context: Context, found: Pass) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from registry.migration.bucket import root_of
 from registry.migration.checks import Checks
-from registry.migration.detection import classify, detect
+from registry.migration.detection import classify, detect, known_layout
 from registry.migration.manifest_reading import ManifestReading
 from registry.migration.progress import Progress
 from registry.migration.repository_reading import NothingKnown, RepositoryReading
@@ -48,6 +48,10 @@ class Reading:
         return detect(
             self._snapshot, self._driver, self._workers, root=root_of(self._settings), single_prefix=single_prefix
         )
+
+    def known_layout(self, kind: str, prefixes: tuple[str, ...]) -> OriginalLayout:
+        """See registry.migration.detection."""
+        return known_layout(self._snapshot, kind, prefixes)
 
     def read(self, layout: OriginalLayout, known: Known | None = None) -> None:
         """Fill all other tables; ``problems`` and ``notes`` are whole then. What is ``known`` is not read again."""

@@ -58,7 +58,8 @@ class Shards:
     def _found(self, shard: str) -> Iterator[BlobLine]:
         algorithm, _, begin = shard.partition("-")
         low, high = f"{algorithm}:{begin}", f"{algorithm}:{begin}g"
-        digest, size, places = "", 0, []
+        digest, size = "", 0
+        places: list[Place] = []
         for name, length, key, signature, is_hashed in self._snapshot.each(_FOUND, low, high):
             if name != digest:
                 if places:

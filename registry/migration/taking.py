@@ -78,7 +78,16 @@ class Taking:
 
     def take(self, path: str) -> Taken:
         """Take the repository at a path of the snapshot. Raises StorageError, RegistryError."""
-        repository = _Repository(self._context, path)
+        row = self._context.snapshot.rows(
+            "SELECT name, prefix, index_key, index_signature FROM repository WHERE path = ?", path
+        )[0]
+        return self._take(_Repository(self._context, Located(row[0], path, row[1]), IndexAt(*row[2:])))
+
+    def drop(self, located: Located) -> Taken:
+        """Take that a repository, which was taken once, is gone from the original. Raises as ``take`` does."""
+        return self._take(_Repository(self._context, located, IndexAt("", "")))
+
+    def _take(self, repository: _Repository) -> Taken:
         taken = Taken(repository.located.name)
         current = self._bases.current(taken.name)
         earlier = self._bases.earlier(taken.name)
@@ -93,7 +102,7 @@ class Taking:
             there = self._read(taken.name)
         except (ManifestInvalid, ObjectTooLarge) as error:
             return self._refuse(taken, f"the index at the key of ours cannot be read: {error}")
-        is_taken = there.index.migration == self._journal.id
+        is_taken = there.parsed.migration == self._journal.id
         if there.signature and not is_taken and not is_ours(there.data):
             if not repository.is_overwritten:
                 return self._refuse(taken, "the key of our index has one that neither registry wrote")
@@ -183,7 +192,7 @@ class Taking:
     ) -> str:
         """Returns the signature of the index as it is then. Raises PreconditionFailed, AlreadyExists."""
         driver, layout, name = self._context.driver, self._core.stores.layout, repository.located.name
-        index = there.index
+        index = there.parsed
         index.folded = index.folded if is_ours(there.data) or not there.data else self._folded_before(name)
         index.migration = self._journal.id
         named = theirs.manifests | found.manifests
@@ -226,7 +235,7 @@ class _There(NamedTuple):
     """The index at the key of ours."""
 
     data: bytes
-    index: Index
+    parsed: Index
     signature: str
     """Empty where there is none."""
 
@@ -234,15 +243,13 @@ class _There(NamedTuple):
 class _Repository:
     """A repository of the original as a snapshot has it."""
 
-    def __init__(self, context: Context, path: str) -> None:
+    def __init__(self, context: Context, located: Located, index: IndexAt) -> None:
+        """``index``: empty where there is none."""
         self._snapshot = context.snapshot
-        row = context.snapshot.rows(
-            "SELECT name, prefix, index_key, index_signature FROM repository WHERE path = ?", path
-        )[0]
-        name, prefix, self._index_key, self.index_signature = row
-        self.located = Located(name, path, prefix)
+        self.located = located
+        self._index_key, self.index_signature = index
         self.is_overwritten = context.layout.overwrites_index(self.located)
-        marker = context.core.stores.layout.marker(name)
+        marker = context.core.stores.layout.marker(located.name)
         self.has_marker = bool(self._snapshot.value("SELECT 1 FROM object WHERE key = ?", marker))
 
     def content(self, base: Content) -> Content:

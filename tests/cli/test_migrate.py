@@ -18,7 +18,18 @@ from registry.storage.errors import StorageUnavailable, StoreRefused
 from registry.storage.faulty import Fault, FaultyDriver
 from registry.storage.measured import MeasuredDriver, Observe
 from registry.storage.memory import MemoryDriver
-from tests.migration.world import FIRST, Tree, distribution, fill, ours, path, per_repository, repositories
+from tests.migration.world import (
+    BLOBS,
+    FIRST,
+    MANIFESTS,
+    Tree,
+    distribution,
+    fill,
+    ours,
+    path,
+    per_repository,
+    repositories,
+)
 
 COMMAND = ["migrate-s3-storage", "--config", "config.json"]
 Bucket = Callable[..., StorageDriver]
@@ -146,16 +157,12 @@ def test_a_run_with_problems_is_exit_code_one_and_the_rest_is_done(
 def test_a_pass_that_was_not_quiet_is_exit_code_three_with_the_names(
     bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    driver = None
-
-    def push() -> None:
-        assert driver is not None
-        driver.write("team/web/blobs/sha256/" + "ab" * 32, b"x")
-
-    driver = bucket(per_repository(repositories()), Fault("list", "", first=3, effect=push))
+    opened: list[StorageDriver] = []
+    pushing = Fault("list", "", first=3, effect=lambda: fill(opened[-1], {"team/web/blobs/sha256/" + "ab" * 32: b"x"}))
+    opened.append(bucket(per_repository(repositories()), pushing))
     code, document = outcome(capsys, "--adopt-only")
     assert (code, document["changed"], document["state"]) == (3, ["team/web"], "adopting")
-    driver = bucket(per_repository(repositories()), Fault("list", "", first=3, effect=push))
+    opened.append(bucket(per_repository(repositories()), pushing))
     assert run([*COMMAND, "--adopt-only"]) == ExitCode.REFUSED
     out = capsys.readouterr().out
     assert "has to be read-only" in out
@@ -174,6 +181,41 @@ def test_a_run_keeps_to_its_plan(bucket: Bucket, capsys: pytest.CaptureFixture[s
     Path("plan").write_bytes(Path("plan").read_bytes()[:-20])
     code, document = outcome(capsys, "--plan", "plan", "--adopt-only")
     assert (code, document["problems"][0]["key"]) == (2, "--plan")
+
+
+@pytest.mark.usefixtures("honest")
+def test_there_and_back(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = per_repository(repositories(), prefix="zot/")
+    driver = bucket(tree)
+    assert outcome(capsys, "--rollback")[0] == ExitCode.REFUSED
+    code, document = outcome(capsys)
+    assert (code, document["state"], document["counts"]["copied"]) == (0, "consolidated", len(BLOBS) + len(MANIFESTS))
+    code, document = outcome(capsys, "--rollback", "--dry-run")
+    assert (code, document["copied"], document["written"], document["losses"]) == (0, 0, 0, [])
+    assert run([*COMMAND, "--rollback", "--dry-run"]) == ExitCode.DONE
+    assert "copied inside the store: 0 blobs, 0 bytes" in capsys.readouterr().out
+    assert outcome(capsys, "--rollback")[1]["state"] == "rolled-back"
+    assert outcome(capsys, "--rollback")[0] == outcome(capsys, "--rollback", "--dry-run")[0] == ExitCode.DONE
+    assert outcome(capsys, "--status")[1]["read_only"]
+    assert {key: driver.read(key, max_bytes=1 << 20)[0] for key in tree} == tree
+    assert outcome(capsys, "--finalize")[0] == ExitCode.REFUSED
+
+
+@pytest.mark.usefixtures("honest")
+def test_there_and_no_way_back(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = per_repository(repositories(), prefix="zot/")
+    driver = bucket(tree)
+    assert outcome(capsys, "--adopt-only")[0] == ExitCode.DONE
+    assert outcome(capsys, "--finalize")[0] == ExitCode.REFUSED
+    assert outcome(capsys)[1]["state"] == "consolidated"
+    code, document = outcome(capsys, "--finalize", "--dry-run")
+    assert (code, document["objects"], document["stays"]) == (0, len(tree), [])
+    assert run([*COMMAND, "--finalize", "--dry-run"]) == ExitCode.DONE
+    assert f"deleted: {len(tree)} objects" in capsys.readouterr().out
+    assert outcome(capsys, "--finalize")[1]["state"] == "finalized"
+    assert [key for key, _ in driver.list("zot")] == []
+    assert outcome(capsys)[1]["state"] == outcome(capsys, "--finalize")[1]["state"] == "finalized"
+    assert outcome(capsys, "--rollback")[0] == ExitCode.REFUSED
 
 
 @pytest.mark.usefixtures("honest")
@@ -196,11 +238,18 @@ def test_a_store_that_fails_is_exit_code_four_and_the_same_command_goes_on(
     ("options", "flag"),
     [
         (["--status", "--dry-run"], "--status"),
-        (["--status", "--plan", "plan"], "--status"),
+        (["--status", "--plan", "plan"], "--plan"),
+        (["--status", "--rollback"], "--finalize"),
+        (["--rollback", "--finalize"], "--finalize"),
+        (["--rollback", "--plan", "plan"], "--plan"),
+        (["--rollback", "--adopt-only"], "--adopt-only"),
+        (["--finalize", "--accept-loss"], "--accept-loss"),
+        (["--finalize", "--dry-run", "--verify", "full"], "--verify"),
+        (["--rollback", "--single-prefix"], "--single-prefix"),
         (["--adopt-only", "--dry-run"], "--adopt-only"),
         (["--verify", "full"], "--verify"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_options_that_exclude_each_other_are_a_mistake_of_usage(
     options: list[str], flag: str, bucket: Bucket, capsys: pytest.CaptureFixture[str]

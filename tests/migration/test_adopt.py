@@ -75,7 +75,7 @@ def overwritten(layout: str) -> set[str]:
 
 def test_everything_is_served_from_the_original_and_none_of_it_is_touched(layout: str, bucket: Bucket) -> None:
     driver = FaultyDriver(bucket.driver)
-    found = bucket.run(bucket.core(driver=driver), None)
+    found = bucket.adopt(bucket.core(driver=driver))
     assert (found.state, found.problems, found.notes) == ("adopted", [], [])
     assert found.counts == {"taken": 3}
     assert driver.calls["copy"] == driver.calls["delete"] == driver.calls["open"] == 0
@@ -155,6 +155,9 @@ def test_passes_take_what_the_original_pushed_moved_and_removed(layout: str, buc
     assert (found.problems, found.is_quiet) == ([], True)
     core = bucket.core()
     check_served(core, content)
+    assert core.manifests.tags("team/web/nested", last="", count=9)[0] == []
+    with pytest.raises(ManifestUnknown):
+        core.manifests.find("team/web/nested", Digest.parse(OTHER.digest))
     core.fold_waiting()
     before = bucket.objects("app", "team", "brand")
     assert bucket.adopt().notes == found.notes
@@ -280,7 +283,7 @@ def test_an_earlier_layout_of_ours_is_taken_with_the_records_that_its_indexes_la
 def test_an_index_that_neither_registry_wrote_is_left_alone_where_ours_would_be(tmp_path: Path) -> None:
     bucket = Bucket(tmp_path, "distribution")
     strange = b'{"manifests": []}'
-    meanwhile = Fault("list", "", first=3, effect=lambda: bucket.driver.write("app/index.json", strange) and None)
+    meanwhile = Fault("list", "", first=3, effect=lambda: fill(bucket.driver, {"app/index.json": strange}))
     found = bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [meanwhile])))
     assert [(problem.kind.value, problem.repository) for problem in found.problems] == [("name-collision", "app")]
     assert bucket.driver.read("app/index.json", max_bytes=99)[0] == strange

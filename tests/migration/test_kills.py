@@ -20,13 +20,16 @@ from tests.migration.deaths import Doom, DyingDatabase, DyingDriver, Killed
 from tests.migration.world import AMD, Repository, repositories
 from tests.payloads import Blob, image
 
-SAMPLED = 11
+SAMPLED = 47
 """In the default run the process dies after each of so many steps; with ``-m stores`` after every one."""
 LOST = 3
 """Of so many deaths one takes the database with it."""
 EVERY = pytest.param(1, id="every-step", marks=pytest.mark.stores)
 MINE, NEW = image(AMD, [Blob(b"mine")]), image(AMD, [Blob(b"a new layer")])
 ADOPT = RunOptions(adopt_only=True)
+
+
+COPY = RunOptions()
 Prepare = Callable[[Bucket], None]
 
 
@@ -81,7 +84,8 @@ def rows(bucket: Bucket) -> dict[str, list[Any]]:
         " JOIN blob b ON b.id = m.blob_id",
         "manifests": "SELECT r.name, b.digest, m.media_type FROM manifest m JOIN repository r"
         " ON r.id = m.repository_id JOIN blob b ON b.id = m.blob_id",
-        "places": "SELECT b.digest, b.size, b.state, l.key, l.signature, l.state, l.verified_at IS NULL, l.migration"
+        "places": "SELECT b.digest, b.size, b.state, l.key, l.state, l.verified_at IS NULL, coalesce(l.migration, ''),"
+        " CASE WHEN l.migration IS NULL THEN '' ELSE l.signature END"
         " FROM blob b JOIN blob_location l ON l.blob_id = b.id",
         "store": "SELECT name, migration, mode, reason, prefixes FROM store",
         "pending": "SELECT r.name, c.sequence FROM change c JOIN repository r ON r.id = c.repository_id",
@@ -98,6 +102,9 @@ def objects(bucket: Bucket) -> dict[str, Any]:
         if key.endswith("/state.json"):
             told = {"revision", "passes", "writer"}
             found[key] = {name: value for name, value in json.loads(data).items() if name not in told}
+        elif "/blobs/" in key:  # a copy that is made again has another signature
+            lines = [json.loads(line) for line in data.splitlines()]
+            found[key] = [line | {"copy": line["copy"] is not None} for line in lines]
     return found
 
 
@@ -109,30 +116,56 @@ def prepared(directory: Path, layout: str, prepare: Prepare) -> Bucket:
     return bucket
 
 
-@pytest.mark.parametrize("prepare", [a_first_pass, a_later_pass])
+@pytest.mark.parametrize(
+    ("prepare", "options"),
+    [(a_first_pass, ADOPT), (a_later_pass, ADOPT), (a_later_pass, COPY)],
+    ids=["adopt", "adopt-again", "consolidate"],
+)
 @pytest.mark.parametrize("layout", MAKE)
 @pytest.mark.parametrize("step", [pytest.param(SAMPLED, id="sample"), EVERY])
-def test_an_adoption_ends_as_if_nobody_had_killed_it(step: int, layout: str, prepare: Prepare, tmp_path: Path) -> None:
+def test_a_run_ends_as_if_nobody_had_killed_it(
+    step: int, layout: str, prepare: Prepare, options: RunOptions, tmp_path: Path
+) -> None:
     whole = prepared(tmp_path / "whole", layout, prepare)
     life = Doom()
-    whole.run(doomed(whole, life), ADOPT)
+    state = whole.run(doomed(whole, life), options).state
     expected_objects, expected_rows = objects(whole), rows(whole)
     check_served(whole.core(), content(prepare))
     whole.world.close()
     deaths = range(1 + len(layout) % step, life.steps + 1, step)
-    assert len(deaths) > 3
+    assert len(deaths) > 1
     for death in deaths:
         bucket = prepared(tmp_path / f"killed-{death}", layout, prepare)
         with pytest.raises(Killed):
-            bucket.run(doomed(bucket, Doom(death)), ADOPT)
+            bucket.run(doomed(bucket, Doom(death)), options)
         if death % LOST == 0:
             bucket.world.url = f"sqlite:///{tmp_path / f'new-{death}.db'}"
-        found = bucket.run(bucket.core(), ADOPT)
-        assert (found.state, found.problems) == ("adopted", []), death
+        found = bucket.run(bucket.core(), options)
+        assert (found.state, found.problems) == (state, []), death
         assert objects(bucket) == expected_objects, death
         if death % LOST:
             assert rows(bucket) == expected_rows, death
         check_served(bucket.core(), content(prepare))
+        bucket.world.close()
+
+
+@pytest.mark.parametrize("layout", MAKE)
+@pytest.mark.parametrize("step", [pytest.param(3 * SAMPLED, id="sample"), pytest.param(7, marks=pytest.mark.stores)])
+def test_with_several_threads_it_ends_alike(step: int, layout: str, tmp_path: Path) -> None:
+    """Whichever of them was where when the process died."""
+    whole = prepared(tmp_path / "whole", layout, a_first_pass)
+    life = Doom()
+    whole.run(doomed(whole, life), COPY)
+    expected_objects, expected_rows = objects(whole), rows(whole)
+    whole.world.close()
+    for death in range(20 + len(layout), life.steps, step):
+        bucket = prepared(tmp_path / f"killed-{death}", layout, a_first_pass)
+        with pytest.raises(Killed):
+            bucket.run(doomed(bucket, Doom(death)), COPY, parallel=4)
+        found = bucket.run(bucket.core(), COPY, parallel=4)
+        assert (found.state, found.problems) == ("consolidated", []), death
+        assert objects(bucket) == expected_objects, death
+        assert rows(bucket) == expected_rows, death
         bucket.world.close()
 
 

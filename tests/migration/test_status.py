@@ -10,7 +10,7 @@ from registry.images.location_journal import UnknownJournal
 from registry.migration.status import status
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket
-from tests.migration.world import BLOBS, FIRST, MANIFESTS, path, repositories
+from tests.migration.world import BLOBS, FIRST, MANIFESTS, fill, path, repositories
 
 
 @pytest.mark.parametrize("layout", MAKE)
@@ -19,7 +19,7 @@ def test_each_step_is_told_with_what_goes_on(layout: str, tmp_path: Path) -> Non
     none = status(bucket.driver)
     assert (none.migration, none.state, none.next) == (None, "none", "registry migrate-s3-storage --dry-run")
 
-    pushing = Fault("list", "", first=3, effect=lambda: bucket.driver.write("zot/app/.uploads/1", b"") and None)
+    pushing = Fault("list", "", first=3, effect=lambda: fill(bucket.driver, {"zot/app/.uploads/1": b""}))
     bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])))
     moving = status(bucket.driver)
     assert (moving.state, moving.passes, moving.repositories) == ("adopting", 1, 3)
