@@ -21,6 +21,10 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
 
+SHOWN = 20
+"""Names that a message for a person is followed by."""
+
+
 class ExitCode(enum.IntEnum):
     """What the caller can tell from the code alone."""
 
@@ -140,10 +144,12 @@ def _explain(error: Exception) -> Failure | None:
 
 def _fail(failure: Failure, *, as_json: bool) -> None:
     if as_json:
-        names = {"names": failure.names} if failure.names else {}
-        print_json({"error": failure.error, "message": failure.message} | names)
+        named = {"names": failure.names} if failure.names else {}
+        print_json({"error": failure.error, "message": failure.message} | named)
     else:
-        print(f"registry: {failure.message}", *failure.names, sep="\n  ", file=sys.stderr)
+        more = len(failure.names) - SHOWN
+        names = [*failure.names[:SHOWN], *([f"and {more:,} more: --json has all"] if more > 0 else [])]
+        print(f"registry: {failure.message}", *names, sep="\n  ", file=sys.stderr)
     raise typer.Exit(failure.code)
 
 

@@ -253,7 +253,7 @@ class Wanting:
             return [], []
         key = self._context.core.stores.layout.index(name)
         data = document.present if document is not None and document.key == key else self._read(key)[0]
-        if not data or not self._bases.is_taken(data, Index.parse(data), base):
+        if not data or Index.parse(data).migration != self._context.journal.id:
             return [], []
         return tags, manifests
 

@@ -87,6 +87,7 @@ def _background(core: Core, settings: Settings) -> Schedule:
 
     def fill_new_database() -> None:
         if rescan.is_done:
+            core.originals.ensure()  # here, so that no client waits for it
             return
         with leases.hold("rescan", EXPIRY_LEASE) as held:
             if held:

@@ -55,6 +55,10 @@ class Bucket:
         storage = {"driver": "s3", "root_directory": self.root, "s3": {"bucket": "b"}}
         return Settings(storage=storage, migration={"parallel": parallel})  # type: ignore[arg-type]
 
+    def process(self, core: Core | None = None, options: RunOptions | None = None) -> Run:
+        """The command in a process of its own, unless ``core`` is one."""
+        return Run(core or self.core(), self.settings(), options or RunOptions(), Tally())
+
     def run(self, core: Core | None = None, options: RunOptions | None = None, *, parallel: int = 1) -> Report:
         """A run of the command, in a process of its own unless ``core`` is one."""
         settings = self.settings(parallel=parallel)

@@ -41,21 +41,26 @@ def push(address: str, content: list[Repository]) -> None:
 
 
 @contextmanager
-def running(name: str, store: S3Server, bucket: str, directory: Path) -> Iterator[str]:
-    """A registry of that name on a bucket: its address."""
+def running(name: str, store: S3Server, bucket: str, directory: Path, *, dedupe: bool = False) -> Iterator[str]:
+    """A registry of that name on a bucket: its address.
+
+    ``dedupe``: it makes stubs, as zot does; on a bucket that has some already that work of zot's destroys data.
+    """
     values = {
         "bucket": bucket, "region": REGION, "endpoint": store.endpoint, "access": store.access,
         "secret": store.secret, "redirect": "false", "streamed": "true",
     }  # fmt: skip
     server = S3_SERVERS[name]
-    with Running(dataclasses.replace(server, settings=(*server.settings, *values.items())), directory) as process:
+    config = server.config if dedupe else server.config.replace('"dedupe": true', '"dedupe": false')
+    made = dataclasses.replace(server, config=config, settings=(*server.settings, *values.items()))
+    with Running(made, directory) as process:
         yield f"127.0.0.1:{process.port}"
 
 
 def filled_by(name: str, store: S3Server, directory: Path) -> str:
     """A bucket that a registry of that name filled, by pushes and by a copy that crane made."""
     bucket = store.new_bucket()
-    with running(name, store, bucket, directory) as address:
+    with running(name, store, bucket, directory, dedupe=True) as address:
         push(address, content(name))
         crane = [str(tool("crane")), "copy", "--insecure", f"{address}/app:v1", f"{address}/copied/app:v1"]
         subprocess.run(crane, check=True, capture_output=True, timeout=60)

@@ -16,7 +16,7 @@ from registry.migration.original_layout import Located, ObjectKind, OriginalLayo
 from registry.migration.per_repository import PerRepository
 from registry.storage.memory import MemoryDriver
 from tests.clients.wire import Wire
-from tests.migration.test_registries import content, push
+from tests.migration.filling import content, push
 from tests.migration.test_steps import in_no_order
 from tests.migration.way_back import tree_of, whole
 from tests.migration.world import TREE, Tree

@@ -13,10 +13,23 @@ from registry.migration.coverage import Reviewed
 from registry.migration.report import Refused
 from registry.migration.requests import Tally
 from registry.migration.review import Options, Review
+from registry.oci.errors import Unavailable
 from registry.storage.measured import MeasuredDriver
 from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.world import AMD, ON_AMD, SHARED, Repository, data_key, fill, ours, path, repositories
+from tests.migration.world import (
+    AMD,
+    NOTHING,
+    ON_AMD,
+    PLAIN,
+    SHARED,
+    Repository,
+    data_key,
+    fill,
+    ours,
+    path,
+    repositories,
+)
 from tests.payloads import Blob, image
 
 STATE = "storage/migrations/0001/state.json"
@@ -64,12 +77,36 @@ def test_after_the_end_nothing_is_left_to_do(bucket: Bucket) -> None:
     assert bucket.objects() == before
 
 
-def test_after_a_rollback_the_next_migration_begins(bucket: Bucket) -> None:
-    bucket.adopt()
-    move(bucket, "rolled-back")
-    assert bucket.adopt().state == "adopted"
+def test_after_a_rollback_the_next_migration_takes_what_the_original_did_since(bucket: Bucket) -> None:
+    bucket.run()
+    core = bucket.core()
+    mine = image(AMD, [Blob(b"mine")])
+    push_blob(core, b"mine", "app")
+    push_manifest(core, mine, "own", name="app")
+    core.manifests.untag("team/web", "stable", actor="client")
+    core.fold_waiting()
+    assert bucket.process().rollback().state == "rolled-back"
+    with pytest.raises(Unavailable):
+        push_manifest(bucket.core(), mine, "refused", name="app")
+    content = repositories()
+    content[0].tags["own"] = mine
+    content[0].blobs.append(Blob(b"mine"))
+    del content[1].tags["stable"]
+    check_served(bucket.core(), content)
+    before = MAKE[bucket.layout](content)
+    content[2].tags["v2"] = PLAIN
+    content[2].blobs += [AMD, NOTHING]
+    del content[0].tags["amd"]
+    content[0].untagged.append(ON_AMD)
+    after = MAKE[bucket.layout](content)
+    fill(bucket.driver, {key: data for key, data in after.items() if before.get(key) != data})
+    bucket.driver.delete(before.keys() - after.keys())
+    found = bucket.run()
+    assert (found.state, found.problems) == ("consolidated", [])
     assert "storage/migrations/0002/state.json" in bucket.objects()
-    check_served(bucket.core(), repositories())
+    check_served(bucket.core(), content)
+    push_manifest(bucket.core(), mine, "again", name="app")
+    assert bucket.run().notes == []
 
 
 def test_a_plan_covers_the_bucket_that_it_was_made_of_whatever_stowage_does(bucket: Bucket, tmp_path: Path) -> None:
