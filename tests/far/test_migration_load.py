@@ -90,7 +90,7 @@ class Load:
 
 @pytest.mark.parametrize("layout", ["per-repository", "distribution"])
 def test_under_load_there_and_back_and_there(layout: str, store: S3Server, config: Config, tmp_path: Path) -> None:
-    content = many(12, 8)
+    content = many(8, 5)
     bucket = store.new_bucket()
     client = store.client()
     tree = (per_repository if layout == "per-repository" else distribution)(content)
