@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from registry.config import GcsSettings
 from registry.storage.gcs import GcsDriver
 from tests.clients.wire import Wire, until
+from tests.far.conftest import Config
 from tests.far.test_migration import command
 from tests.migration.filling import push
 from tests.migration.world import ARM, ON_ARM, SHARED, Repository, fill, per_repository, repositories
@@ -40,7 +41,7 @@ def test_there_and_back_on_google(tmp_path: Path) -> None:
         content = repositories()
         tree = per_repository(content)
         fill(driver, tree)
-        config = {"storage": storage, "database": {"url": f"sqlite:///{tmp_path / 'cache.db'}"}}
+        config: Config = {"storage": storage, "database": {"url": f"sqlite:///{tmp_path / 'cache.db'}"}}
         file = tmp_path / "config.json"
         file.write_text(json.dumps(config))
         with RegistryProcess(tmp_path / "stowage", config) as server:

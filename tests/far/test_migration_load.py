@@ -6,7 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,9 @@ pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 class Load:
     """Threads that pull every image there is, and push new ones, until they are told to stop."""
 
-    def __init__(self, address: str, repositories: list[Repository]) -> None:
-        self._address = address
+    def __init__(self, addresses: list[str], repositories: list[Repository]) -> None:
+        """Of replicas; pushes go to the first one."""
+        self._addresses = addresses
         self._repositories = repositories
         self._stop = threading.Event()
         self.reads: Counter[int] = Counter()
@@ -37,7 +38,8 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=work) for work in (self._pull, self._pull, self._push)]
+        pulling = [threading.Thread(target=self._pull, args=(address,)) for address in 2 * self._addresses]
+        threads = [*pulling, threading.Thread(target=self._push)]
         for thread in threads:
             thread.start()
         try:
@@ -47,8 +49,8 @@ class Load:
             for thread in threads:
                 thread.join()
 
-    def _pull(self) -> None:
-        wire = Wire(self._address)
+    def _pull(self, address: str) -> None:
+        wire = Wire(address)
         while not self._stop.is_set():
             for repository in [*self._repositories, *self.pushed]:
                 for tag, manifest in repository.tags.items():
@@ -65,7 +67,7 @@ class Load:
             self.wrong.append(f"{path}: {answer.status} {answer.body[:200]!r}")
 
     def _push(self) -> None:
-        wire, number = Wire(self._address), 0
+        wire, number = Wire(self._addresses[0]), 0
         while not self._stop.is_set():
             layer = Blob(f"pushed under load {number}".encode())
             made = image(ARM, [SHARED, layer])
@@ -88,9 +90,20 @@ class Load:
         return answer.status == 201
 
 
-@pytest.mark.parametrize("layout", ["per-repository", "distribution"])
-def test_under_load_there_and_back_and_there(layout: str, store: S3Server, config: Config, tmp_path: Path) -> None:
-    content = many(12, 8)
+@pytest.mark.parametrize(
+    ("layout", "database"),
+    [
+        ("per-repository", "config"),
+        pytest.param("distribution", "shared_config", marks=pytest.mark.tools("initdb", "pg_ctl", "postgres")),
+    ],
+    ids=["per-repository", "distribution-postgresql-two-replicas"],
+)
+def test_under_load_there_and_back_and_there(
+    layout: str, database: str, store: S3Server, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    config: Config = request.getfixturevalue(database)
+    replicas = 2 if database == "shared_config" else 1
+    content = many(8, 5)
     bucket = store.new_bucket()
     client = store.client()
     tree = (per_repository if layout == "per-repository" else distribution)(content)
@@ -100,9 +113,10 @@ def test_under_load_there_and_back_and_there(layout: str, store: S3Server, confi
     config["storage"] = store.storage(bucket) | {"root_directory": "/"}
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config))
-    with RegistryProcess(tmp_path / "stowage", config) as server:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(RegistryProcess(tmp_path / f"stowage-{n}", config)) for n in range(replicas)]
         assert command(file, "--adopt-only")[1]["state"] == "adopted"
-        load = Load(server.address, content)
+        load = Load([server.address for server in servers], content)
         with load.running():
             until(lambda: load.writes[201] > 8 and load.reads[200] > 100, "clients are at work")
             code, document = command(file, "--adopt-only")
