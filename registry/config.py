@@ -281,6 +281,8 @@ class MigrationSettings(Section):
 
     parallel: Count = 16
     """Requests that are under way at the same time."""
+    rate: Annotated[float, Field(gt=0)] | None = None
+    """Requests per second that a run makes at most, so that there is room for clients; null for no limit."""
     prices: PricesSettings = PricesSettings()
     """What a store bills, in US dollars or any other currency; the defaults are Amazon's for S3 Standard."""
 

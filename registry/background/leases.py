@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import threading
 import time
 import uuid
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.database import leases as lease_rows
 from registry.database.errors import DatabaseError
+from registry.database.leases import LeaseRow as Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from registry.database.engine import Database
+    from registry.database.transaction import Transaction
+
+__all__ = ["Held", "Leases"]
+
+_PROCESS = re.compile(r".*:(?P<machine>[^:]+):(?P<process>\d+):[0-9a-f]{32}")
+"""How the names of holders end."""
 
 
 class Leases:
@@ -26,16 +37,21 @@ class Leases:
         self._clock = clock
 
     @contextlib.contextmanager
-    def hold(self, name: str, seconds: float, on_loss: Callable[[], None] | None = None) -> Iterator[bool]:
+    def hold(
+        self, name: str, seconds: float, on_loss: Callable[[], None] | None = None, *, succeeds_dead: bool = False
+    ) -> Iterator[bool]:
         """Hold the lease for the block. Yields whether it was free; it never waits.
 
         It is renewed while the block runs, and ends ``seconds`` after its holder was killed. ``on_loss`` is called when
-        it could not be renewed in time, and may be another's.
+        it could not be renewed in time, and may be another's. With ``succeeds_dead`` it is free at once where its
+        holder is a dead process of this machine: for work that a request of the dead, still on its way, cannot spoil.
         """
-        holder = f"{self._holder}:{uuid.uuid4().hex}"
+        holder = f"{self._holder}:{_machine()}:{os.getpid()}:{uuid.uuid4().hex}"
         now = self._clock()
         with self._database.write() as connection:
             held = lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
+            if not held and succeeds_dead:
+                held = _succeed(connection, name, holder, deadline=now + seconds)
         ended = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(name, holder, seconds, ended, on_loss), daemon=True)
         if held:
@@ -48,6 +64,11 @@ class Leases:
                 renewing.join()
                 with contextlib.suppress(DatabaseError), self._database.write() as connection:  # it ends by itself
                     lease_rows.free(connection, name, holder)
+
+    def held(self, name: str) -> Held | None:
+        """Who holds a lease, or held it last and did not give it back."""
+        with self._database.look() as connection:
+            return lease_rows.find(connection, name)
 
     def _renew(
         self, name: str, holder: str, seconds: float, ended: threading.Event, on_loss: Callable[[], None] | None
@@ -62,3 +83,38 @@ class Leases:
             if deadline < self._clock() and on_loss is not None:
                 on_loss()
                 return
+
+
+def _succeed(connection: Transaction, name: str, holder: str, *, deadline: float) -> bool:
+    """Take a lease from its holder, if that is dead. False: nobody knows that."""
+    found = lease_rows.find(connection, name)
+    if found is None or not _is_dead(found.holder):
+        return False
+    return lease_rows.take_from(connection, name, holder, other=found.holder, deadline=deadline)
+
+
+def _is_dead(holder: str) -> bool:
+    """Whether a holder was a process of this machine, and there is no such process any more."""
+    named = _PROCESS.fullmatch(holder)
+    if named is None or named["machine"] != _machine():
+        return False
+    try:
+        os.kill(int(named["process"]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@cache
+def _machine() -> str:
+    """Where numbers of processes mean the same: since this start of this kernel, and in no container beside.
+
+    Names of machines do not tell that: replicas in containers may share one.
+    """
+    try:
+        booted = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{booted}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return uuid.uuid4().hex  # nobody knows, so no other process is of this one

@@ -1,8 +1,9 @@
-"""The review of a migration as tables for a person."""
+"""A review and a run of a migration, for a person."""
 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from registry.migration.estimate import Phase
+    from registry.migration.finalization import Finalization
     from registry.migration.plan import Plan
+    from registry.migration.problem import Problem
+    from registry.migration.report import Report
     from registry.migration.requests import Requests
+    from registry.migration.rollback_plan import RollbackPlan
 
 SHOWN = 10
 """Problems of one kind that are listed; ``--json`` and ``--plan`` have all."""
 _WIDTH = 200
+_MOVING = (
+    "The original was written to meanwhile, which the next pass takes; for the last one it has to be read-only, with "
+    "its garbage collection off"
+)
 _KINDS = ("list", "head", "get", "put", "copy", "delete")
 _STAYS = {
     "unreferenced": "blobs that no manifest names",
@@ -36,7 +45,7 @@ def review_lines(plan: Plan, *, kept: Path | None) -> list[str]:
     lines += _render(_contents(plan)) + _render(_phases(plan)) + _render(_rollback(plan))
     lines += _sentences(plan)
     lines += [f"note, {note.kind}: {note.count:,}: {note.detail}" for note in plan.notes]
-    lines += _problems(plan)
+    lines += _problems(plan.problems, "Everything else would be served", "--json and --plan have all")
     return [*lines, f"The plan is in {kept}."] if kept else lines
 
 
@@ -98,17 +107,60 @@ def _asked(requests: Requests) -> str:
     return ", ".join(f"{getattr(requests, kind)} {kind.upper()}" for kind in _KINDS if getattr(requests, kind))
 
 
-def _problems(plan: Plan) -> Iterator[str]:
-    if not plan.problems:
+def report_lines(report: Report, changed: list[str]) -> list[str]:
+    """Everything that a run says."""
+    lines = [f"state: {report.state or 'none'}"]
+    lines += [f"{name.replace('_', ' ')}: {count:,}" for name, count in report.counts.items()]
+    lines += [f"note, {note.kind}: {note.count:,}: {note.detail}" for note in report.notes]
+    lines += _problems(report.problems, "Everything else is served", "--json has all")
+    return [*lines, *_named(_MOVING, changed)]
+
+
+def rollback_lines(plan: RollbackPlan) -> list[str]:
+    """Everything that a rollback would do."""
+    lines = [
+        f"state: {plan.state}",
+        f"repositories that change: {plan.repositories:,}",
+        f"copied inside the store: {plan.copied:,} blobs, {plan.copied_bytes:,} bytes",
+        f"read and hashed first: {plan.hashed:,} blobs, {plan.hashed_bytes:,} bytes",
+        f"indexes and links written: {plan.written:,}, links deleted: {plan.deleted:,}",
+        f"requests: {_asked(plan.requests) or 'none'}; price {plan.price:,.4f}; time {_time(plan.seconds)}",
+    ]
+    lines += [f"stays: {stay.reason}: {stay.objects:,} objects, {stay.bytes:,} bytes" for stay in plan.stays]
+    lines += _named("The original has changed since it was taken, which has to be taken first", plan.changed)
+    losses = [f"{loss.repository} {loss.digest}: {loss.detail}" for loss in plan.losses]
+    lines += _named("The original cannot have, and --accept-loss leaves out", losses)
+    return [*lines, *_problems(plan.problems, "Everything else is given back", "--json has all")]
+
+
+def finalize_lines(going: Finalization) -> list[str]:
+    """Everything that finalize would do."""
+    lines = [f"deleted: {going.objects:,} objects, {going.bytes:,} bytes, {going.requests:,} requests"]
+    until = going.waits_until(time.time())
+    lines += [] if until is None else [f"not before {until}: clients may hold addresses of originals"]
+    stays = going.stays
+    return lines + [f"stays: {s.reason}: {s.objects:,} objects, {s.bytes:,} bytes, as {s.example}" for s in stays]
+
+
+def _named(title: str, names: list[str]) -> Iterator[str]:
+    if names:
+        yield f"{title} ({len(names):,}):"
+        yield from (f"  {name}" for name in names[:SHOWN])
+    if len(names) > SHOWN:
+        yield f"  and {len(names) - SHOWN:,} more: --json has all"
+
+
+def _problems(problems: list[Problem], rest: str, all_of_them: str) -> Iterator[str]:
+    if not problems:
         yield "No problems."
         return
     kinds: dict[str, int] = {}
-    for problem in plan.problems:
+    for problem in problems:
         kinds[problem.kind] = kinds.get(problem.kind, 0) + 1
-    yield f"Problems: {len(plan.problems):,}. Everything else would be served; see docs/migration.md for each kind."
+    yield f"Problems: {len(problems):,}. {rest}; see docs/migration.md for each kind."
     for kind, count in kinds.items():
         yield f"{kind}: {count:,}"
-        named = [problem for problem in plan.problems if problem.kind == kind]
+        named = [problem for problem in problems if problem.kind == kind]
         for problem in named[:SHOWN]:
             words = (
                 problem.repository,
@@ -117,7 +169,7 @@ def _problems(plan: Plan) -> Iterator[str]:
             )
             yield f"  {' '.join(word for word in words if word)}: {problem.detail}"
         if count > SHOWN:
-            yield f"  and {count - SHOWN:,} more: --json and --plan have all"
+            yield f"  and {count - SHOWN:,} more: {all_of_them}"
 
 
 def _phase_table(title: str) -> Table:

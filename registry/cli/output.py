@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,10 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="JSON file of settings; without one, the defaults.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+
+
+SHOWN = 20
+"""Names that a message for a person is followed by."""
 
 
 class ExitCode(enum.IntEnum):
@@ -43,6 +47,8 @@ class Failure:
     error: str
     """One word for programs: usage, configuration, refused, unfinished."""
     message: str
+    names: list[str] = field(default_factory=list)
+    """What the message is about, one to a line."""
 
 
 class Output:
@@ -116,11 +122,19 @@ def describe(report: object) -> list[str]:
 def _explain(error: Exception) -> Failure | None:
     """What an error of the layers below means for the caller; None for what nobody foresaw."""
     from registry.database.errors import DatabaseError, SchemaTooNew
+    from registry.images.location_journal import UnknownJournal
     from registry.maintenance.single_replica import AnotherReplica
     from registry.migration.detection import BothLayouts
+    from registry.migration.report import Refused, Unfinished
     from registry.oci.errors import RegistryError
     from registry.storage.errors import StorageError
 
+    if isinstance(error, Refused):
+        return Failure(ExitCode.REFUSED, "refused", str(error), error.names)
+    if isinstance(error, Unfinished):
+        return Failure(ExitCode.UNFINISHED, "unfinished", str(error))
+    if isinstance(error, UnknownJournal):
+        return Failure(ExitCode.REFUSED, "refused", f"the journal {error}; use the release that wrote it")
     if isinstance(error, (SchemaTooNew, AnotherReplica, BothLayouts)):
         return Failure(ExitCode.REFUSED, "refused", str(error))
     if isinstance(error, (DatabaseError, StorageError, RegistryError, OSError)):
@@ -130,9 +144,12 @@ def _explain(error: Exception) -> Failure | None:
 
 def _fail(failure: Failure, *, as_json: bool) -> None:
     if as_json:
-        print_json({"error": failure.error, "message": failure.message})
+        named = {"names": failure.names} if failure.names else {}
+        print_json({"error": failure.error, "message": failure.message} | named)
     else:
-        print(f"registry: {failure.message}", file=sys.stderr)
+        more = len(failure.names) - SHOWN
+        names = [*failure.names[:SHOWN], *([f"and {more:,} more: --json has all"] if more > 0 else [])]
+        print(f"registry: {failure.message}", *names, sep="\n  ", file=sys.stderr)
     raise typer.Exit(failure.code)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database.statement import Statement
 
@@ -14,13 +14,35 @@ _TAKE = Statement(
     " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, deadline = excluded.deadline"
     " WHERE lease.holder = excluded.holder OR lease.deadline < :now"
 )
+_TAKE_FROM = Statement("UPDATE lease SET holder = :holder, deadline = :deadline WHERE name = :name AND holder = :other")
+_FIND = Statement("SELECT holder, deadline FROM lease WHERE name = :name")
 _FREE = Statement("DELETE FROM lease WHERE name = :name AND holder = :holder")
+
+
+class LeaseRow(NamedTuple):
+    """Who has a lease."""
+
+    holder: str
+    deadline: float
+    """Seconds since the epoch."""
 
 
 def take(connection: Transaction, name: str, holder: str, *, now: float, deadline: float) -> bool:
     """Take or renew a lease until ``deadline``. False: another holds it."""
     values = {"name": name, "holder": holder, "now": now, "deadline": deadline}
     return bool(connection.execute(_TAKE, values).rowcount)
+
+
+def take_from(connection: Transaction, name: str, holder: str, *, other: str, deadline: float) -> bool:
+    """Take a lease that ``other`` holds, whatever its deadline. False: it is not its holder any more."""
+    values = {"name": name, "holder": holder, "other": other, "deadline": deadline}
+    return bool(connection.execute(_TAKE_FROM, values).rowcount)
+
+
+def find(connection: Transaction, name: str) -> LeaseRow | None:
+    """Who holds a lease, or held it last; None where it was given back."""
+    row = connection.execute(_FIND, {"name": name}).first()
+    return LeaseRow(*row) if row else None
 
 
 def free(connection: Transaction, name: str, holder: str) -> None:

@@ -16,6 +16,10 @@ _KEEP = Statement(
     "INSERT INTO manifest_body (blob_id, body) SELECT b.id, :body FROM blob b WHERE b.digest = :digest"  # noqa: S608
     f" AND EXISTS (SELECT 1 FROM manifest m WHERE m.blob_id = b.id) {_REPLACE}"
 )
+_BRING = Statement(
+    "INSERT INTO manifest_body (blob_id, body) SELECT b.id, :body FROM blob b WHERE b.digest = :digest"  # noqa: S608
+    f" {_REPLACE}"
+)
 _REMOVE_UNUSED = Statement(
     "DELETE FROM manifest_body WHERE blob_id = :blob"
     " AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.blob_id = manifest_body.blob_id)"
@@ -45,6 +49,11 @@ def put(connection: Transaction, blob_id: int, body: bytes) -> None:
 def keep(connection: Transaction, digest: str, body: bytes) -> None:
     """Keep bytes that were read from storage, while any repository has the manifest."""
     connection.execute(_KEEP, {"digest": digest, "body": body})
+
+
+def bring(connection: Transaction, digest: str, body: bytes) -> None:
+    """Keep the bytes of a manifest that a repository is about to have; the caller has hashed them."""
+    connection.execute(_BRING, {"digest": digest, "body": body})
 
 
 def remove_unused(connection: Transaction, blob_id: int) -> None:

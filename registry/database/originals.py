@@ -91,13 +91,18 @@ _COPIES_AGAIN = Statement(
     "UPDATE blob_location SET state = 'current' WHERE blob_id = :blob AND store = :store AND state = 'copy'"
 )
 _SET_PRESENT = Statement("UPDATE blob SET state = 'present' WHERE id = :id AND state IN ('missing', 'quarantined')")
-_UNCOPIED = Statement(
-    "SELECT b.id, b.digest, b.size FROM blob b WHERE b.digest > :after"
-    " AND EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id AND l.store = :store AND l.state = 'original')"
+_IS_UNCOPIED = (
+    "EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id AND l.store = :store AND l.state = 'original')"
     " AND EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = b.id)"
     " AND NOT EXISTS (SELECT 1 FROM blob_location c WHERE c.blob_id = b.id AND c.store = :store"
     " AND c.state = 'current' AND c.verified_at IS NOT NULL)"
+)
+_UNCOPIED = Statement(
+    f"SELECT b.id, b.digest, b.size FROM blob b WHERE b.digest > :after AND {_IS_UNCOPIED}"  # noqa: S608 - constant
     " ORDER BY b.digest LIMIT :count"
+)
+_UNCOPIED_TOTAL = Statement(
+    f"SELECT count(*), CAST(coalesce(sum(b.size), 0) AS BIGINT) FROM blob b WHERE {_IS_UNCOPIED}"  # noqa: S608 - constant
 )
 _SET_VERIFIED = Statement("UPDATE blob_location SET verified_at = :now WHERE id = :id AND signature = :signature")
 _SET_COPIED = Statement(
@@ -133,6 +138,7 @@ _SET_COPY = Statement(
     " AND blob_id IN (SELECT o.blob_id FROM blob_location o WHERE o.migration = :migration AND o.id > :after"
     " AND o.id <= :last AND o.store = :store AND o.state = 'current')"
 )
+_FORGET_ALL = Statement("DELETE FROM blob_location WHERE store = :store AND migration IS NOT NULL")
 _FORGET = Statement("DELETE FROM blob_location WHERE store = :store AND key IN :keys", expanding="keys")
 
 
@@ -157,6 +163,12 @@ def uncopied(connection: Transaction, *, store: str, after: str, count: int) -> 
     """
     values = {"store": store, "after": after, "count": count}
     return [UncopiedRow(*row) for row in connection.execute(_UNCOPIED, values)]
+
+
+def uncopied_total(connection: Transaction, *, store: str) -> tuple[int, int]:
+    """How many blobs ``uncopied`` would tell of, and their bytes."""
+    blobs, size = connection.execute(_UNCOPIED_TOTAL, {"store": store}).one()
+    return int(blobs), int(size)
 
 
 def set_verified(connection: Transaction, location_id: int, *, signature: str, now: float) -> None:
@@ -211,6 +223,14 @@ def forget(connection: Transaction, keys: Sequence[str], *, store: str) -> None:
     """Forget places, before their objects are deleted: nobody chooses them any more. Any number."""
     for start in range(0, len(keys), BATCH):
         connection.execute(_FORGET, {"store": store, "keys": keys[start : start + BATCH]})
+
+
+def forget_all(connection: Transaction, *, store: str) -> None:
+    """Forget every place that a migration brought, in a transaction of ``Database.exclusive``: the originals are gone.
+
+    Whoever chose one has ended, and nobody can choose one any more.
+    """
+    connection.execute(_FORGET_ALL, {"store": store})
 
 
 class _Blob(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from registry.migration.checks import EMPTY
-from registry.migration.fingerprint import fingerprint
+from registry.migration.fingerprint import fingerprint, repository_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ class RepositoryLine:
 
     repository: str
     fingerprint: str
-    """Of its keys, without those of its index, uploads and records."""
+    """Of its keys, without those of its index, marker, uploads and records."""
     index: str
     """The signature of its index; empty where the layout has none."""
     tags: int
@@ -202,11 +202,6 @@ class Counting:
             " AND NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = w.digest)"
         )
         for path, name, _prefix, _key, signature in self._snapshot.rows("SELECT * FROM repository ORDER BY name"):
-            objects = self._snapshot.each(
-                "SELECT key, size, signature FROM object WHERE repository = ?"
-                " AND kind NOT IN ('index', 'upload', 'our-record') ORDER BY key",
-                path,
-            )
             tags = self._snapshot.value(
                 f"SELECT count(*) FROM tag t WHERE repository = ? AND {_READABLE.format('t')}",
                 name,
@@ -222,7 +217,13 @@ class Counting:
                 name,
             )[0]
             yield RepositoryLine(
-                name, fingerprint(objects), signature, tags, manifests, blobs, manifest_bytes + blob_bytes
+                name,
+                repository_fingerprint(self._snapshot, path),
+                signature,
+                tags,
+                manifests,
+                blobs,
+                manifest_bytes + blob_bytes,
             )
 
     def shards(self) -> Iterator[ShardLine]:

@@ -55,13 +55,20 @@ def detect(
             f"distribution ({', '.join(tree)}); move one of them below another root first"
         )
     if tree:
-        snapshot.do("INSERT OR IGNORE INTO ours SELECT repository FROM object WHERE kind IN ('index', 'marker')")
-        return Distribution()
+        return known_layout(snapshot, Distribution.kind, ())
     if own:
-        return PerRepository((root,) if root and not single_prefix else ())
+        return known_layout(snapshot, PerRepository.kind, (root,) if root and not single_prefix else ())
     if snapshot.value("SELECT 1 FROM object WHERE kind IN ('our-blob', 'our-record', 'index') LIMIT 1"):
         return None
     raise ConfigError([Problem("storage.root_directory", _neither(snapshot, root), "")])
+
+
+def known_layout(snapshot: Snapshot, kind: str, prefixes: tuple[str, ...]) -> OriginalLayout:
+    """The layout of that kind, and prefixes, where it was detected before."""
+    if kind != Distribution.kind:
+        return PerRepository(prefixes)
+    snapshot.do("INSERT OR IGNORE INTO ours SELECT repository FROM object WHERE kind IN ('index', 'marker')")
+    return Distribution()
 
 
 def _keys(snapshot: Snapshot, condition: str, *parameters: object) -> list[str]:

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 from registry.migration.original_layout import Entry, Located, ObjectKind, OriginalLayout, OriginalRepository
 from registry.migration.problem import Problem, ProblemKind
+from registry.migration.steps import Delete, Write
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid
 from registry.oci.tag import is_tag
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from registry.migration.snapshot import Snapshot
+    from registry.migration.steps import Step, Wanted, WantedManifest
     from registry.storage.driver import StorageDriver
 
 ROOT = "docker/registry/v2"
@@ -43,6 +47,7 @@ class Distribution(OriginalLayout):
     bytes_kind = ObjectKind.DATA
     member_kinds = (ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK)
     has_stubs = False
+    keeps_media_types = False
     link_requests = 1
 
     def __init__(self) -> None:
@@ -97,6 +102,62 @@ class Distribution(OriginalLayout):
                 self._read_tag(driver, key, repository)
         return repository
 
+    def steps(self, wanted: Wanted, snapshot: Snapshot) -> Iterator[Step]:
+        """See OriginalLayout. What a tag says is not in a listing: a tag that moved is written each time."""
+        lost = {loss.digest for loss in self.losses(wanted, snapshot)}
+        yield from self._copies(wanted, lost, snapshot)
+        base = _directory(wanted.located)
+        for digest, size in wanted.blobs.items():
+            served = digest in wanted.sources or self.has_bytes(wanted.located, digest, size, snapshot, wanted.lost)
+            if served and digest not in lost:
+                yield from _link(f"{base}/_layers/{_path(digest)}/link", digest, snapshot)
+        for digest in wanted.manifests:
+            if digest not in lost:
+                yield from _link(_revision(wanted.located, digest), digest, snapshot)
+        for tag, digest in sorted(wanted.tags.items()):
+            if digest not in lost:
+                at = f"{base}/_manifests/tags/{tag}"
+                yield from _link(f"{at}/index/{_path(digest)}/link", digest, snapshot)
+                yield from _link(f"{at}/current/link", digest, snapshot, moved=wanted.said.get(tag, digest) != digest)
+        yield from self._deletions(wanted, snapshot)
+
+    def _deletions(self, wanted: Wanted, snapshot: Snapshot) -> Iterator[Delete]:
+        """Links of what went. Of a tag what it says now goes last: until then it is what it was."""
+        base = _directory(wanted.located)
+        for tag in sorted(wanted.gone_tags):
+            at = f"{base}/_manifests/tags/{tag}/"
+            found = snapshot.rows("SELECT key FROM object WHERE key > ? AND key < ? ORDER BY key DESC", at, f"{at}~")
+            if found:
+                yield Delete(tuple(key for (key,) in found))
+        revisions = [_revision(wanted.located, digest) for digest in wanted.gone_manifests]
+        layers = [f"{base}/_layers/{_path(digest)}/link" for digest in wanted.gone_blobs]
+        for key in (*sorted(revisions), *sorted(layers)):
+            if snapshot.value("SELECT 1 FROM object WHERE key = ?", key):
+                yield Delete((key,))
+
+    def waste(self, located: Located, snapshot: Snapshot) -> Iterator[str]:
+        """See OriginalLayout."""
+        kinds = (ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK, ObjectKind.OLD_TAG_LINK)
+        statement = "SELECT key FROM object WHERE repository = ? AND kind IN (?, ?, ?, ?) ORDER BY key"
+        return (key for (key,) in snapshot.each(statement, located.path, *kinds))
+
+    def has_manifest(self, located: Located, digest: Digest, snapshot: Snapshot) -> bool:
+        """See OriginalLayout."""
+        return bool(snapshot.value("SELECT 1 FROM object WHERE key = ?", _revision(located, digest)))
+
+    def has_bytes(self, located: Located, digest: Digest, size: int, snapshot: Snapshot, lost: Collection[str]) -> bool:
+        """See OriginalLayout."""
+        key = self.home(located, digest)
+        return key not in lost and snapshot.value("SELECT size FROM object WHERE key = ?", key) == size
+
+    def refuses(self, digest: Digest, manifest: WantedManifest | None = None) -> str:
+        """See OriginalLayout."""
+        if digest.algorithm != "sha256":
+            return f"docker distribution has no {digest.algorithm}"
+        if manifest is not None and manifest.taken_for not in {"", manifest.media_type}:
+            return f"docker distribution keeps no media types: it would be {manifest.taken_for} there"
+        return ""
+
     def _read_tag(self, driver: StorageDriver, key: str, repository: OriginalRepository) -> None:
         found = _TAG.fullmatch(key)
         tag = found[1] if found else ""
@@ -108,8 +169,7 @@ class Distribution(OriginalLayout):
         if digest is None:
             return
         if digest not in repository.manifests:
-            revision = f"{ROOT}/repositories/{repository.path}/_manifests/revisions/{digest.replace(':', '/')}/link"
-            if not _is_there(driver, revision):
+            if not _is_there(driver, _revision(repository, digest)):
                 detail = f"the tag {tag} leads to a manifest that the repository has not"
                 repository.problems.append(Problem(ProblemKind.DANGLING_LINK, repository.name, key, digest, detail))
                 return
@@ -133,6 +193,26 @@ class Distribution(OriginalLayout):
         if found is None:
             repository.problems.append(Problem(ProblemKind.UNREADABLE_LINK, repository.name, key, "", detail))
         return found
+
+
+def _path(digest: str) -> str:
+    return digest.replace(":", "/")
+
+
+def _directory(repository: Located | OriginalRepository) -> str:
+    return f"{ROOT}/repositories/{repository.path}"
+
+
+def _revision(repository: Located | OriginalRepository, digest: Digest) -> str:
+    return f"{_directory(repository)}/_manifests/revisions/{_path(digest)}/link"
+
+
+def _link(key: str, digest: Digest, snapshot: Snapshot, *, moved: bool = False) -> Iterator[Write]:
+    """A link, unless the listing shows it; ``moved``: it may be there and say something else."""
+    found = snapshot.rows("SELECT size, signature FROM object WHERE key = ?", key)
+    size, signature = found[0] if found else (None, "")
+    if size != len(digest) or moved:
+        yield Write(key, digest.encode(), signature)
 
 
 def _digest(text: str) -> Digest | None:

@@ -101,7 +101,8 @@ class Estimating:
         adopt = self._phase(
             Requests(
                 list=2 * self._listings + counts.repositories,
-                get=work.indexes + counts.manifests + counts.repositories,
+                # A shard twice before it is written; of a repository its bases, and our index before and after.
+                get=work.indexes + counts.manifests + 2 * work.shards + 5 * counts.repositories,
                 put=work.shards + 3 * counts.repositories + work.overwritten + _STATE_WRITES,
             ),
             counts.manifest_bytes,

@@ -10,6 +10,8 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from registry.migration.snapshot import Snapshot
+
 
 def fingerprint(objects: Iterable[tuple[str, int, str]]) -> str:
     """The sha256 over (key, size, signature) of objects that are sorted by key, as ``sha256:{hex}``.
@@ -20,3 +22,14 @@ def fingerprint(objects: Iterable[tuple[str, int, str]]) -> str:
     for key, size, signature in objects:
         hasher.update(orjson.dumps((key, size, signature), option=orjson.OPT_APPEND_NEWLINE))
     return f"sha256:{hasher.hexdigest()}"
+
+
+def repository_fingerprint(snapshot: Snapshot, path: str) -> str:
+    """Of the keys of a repository, without those of its index, marker, uploads and records."""
+    return fingerprint(
+        snapshot.each(
+            "SELECT key, size, signature FROM object WHERE repository = ?"
+            " AND kind NOT IN ('index', 'marker', 'upload', 'our-record') ORDER BY key",
+            path,
+        )
+    )

@@ -18,7 +18,7 @@ from registry.oci.manifest import parse_manifest
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.progress import OnProgress
@@ -39,6 +39,8 @@ class _Wanted:
     keys: tuple[str, ...]
     """Where it may be, best first."""
     repository: str
+    is_listed: bool
+    """The listing has an object with its bytes, as far as the key tells."""
 
 
 @dataclass(slots=True)
@@ -47,24 +49,33 @@ class _Found:
     manifest: Manifest | None = None
     size: int = 0
     problem: str = ""
-    key: str = ""
-    """Of the object that has its bytes."""
+    body: bytes = b""
+    at: tuple[str, str] | None = None
+    """Key and signature of the object that has its bytes; None where nobody read it now."""
     bad: list[str] = field(default_factory=list)
     """Keys of objects with other bytes than they should have."""
     problems: list[Problem] = field(default_factory=list)
 
 
 class ManifestReading:
-    """Fills the tables ``manifest``, ``reference`` and, with the children of indexes, ``member``."""
+    """Fills the tables ``manifest``, ``reference``, ``body`` and, with the children of indexes, ``member``."""
 
     def __init__(
-        self, snapshot: Snapshot, driver: StorageDriver, layout: OriginalLayout, workers: Workers, *, max_bytes: int
+        self,
+        snapshot: Snapshot,
+        driver: StorageDriver,
+        layout: OriginalLayout,
+        workers: Workers,
+        known: Callable[[str], bytes | None],
+        *,
+        max_bytes: int,
     ) -> None:
-        """``max_bytes``: of the largest manifest that will be served."""
+        """``max_bytes``: of the largest manifest that will be served. ``known``: see Known.manifest."""
         self._snapshot = snapshot
         self._driver = driver
         self._layout = layout
         self._workers = workers
+        self._known = known
         self._max_bytes = max_bytes
 
     def run(self, on_progress: OnProgress) -> list[Problem]:
@@ -98,19 +109,24 @@ class ManifestReading:
             ]  # fmt: skip
             path = self._snapshot.value("SELECT path FROM repository WHERE name = ?", repository) or repository
             home = self._layout.home(Located(repository, path, ""), digest)  # it may have come since the listing
-            yield _Wanted(digest, media_type, size, tuple(keys or [home]), repository)
+            yield _Wanted(digest, media_type, size, tuple(keys or [home]), repository, is_listed=bool(keys))
 
     def _read(self, wanted: _Wanted) -> _Found:
         found = _Found(wanted.digest, problem=MISSING)
+        known = self._known(wanted.digest) if wanted.is_listed else None
+        if known is not None and Digest.of(known, wanted.digest.algorithm) == wanted.digest:
+            self._understand(found, wanted, wanted.keys[0], known)
+            return found
         for key in wanted.keys:
             try:
-                body, _ = self._driver.read(key, max_bytes=self._max_bytes)
+                body, stat = self._driver.read(key, max_bytes=self._max_bytes)
             except PathNotFound:
                 continue
             except ObjectTooLarge as error:
                 self._refuse(found, wanted, ProblemKind.UNREADABLE_MANIFEST, key, error.reason)
                 return found
             if Digest.of(body, wanted.digest.algorithm) == wanted.digest:
+                found.at, found.body = (key, stat.signature), body
                 self._understand(found, wanted, key, body)
                 return found
             found.bad.append(key)
@@ -121,7 +137,7 @@ class ManifestReading:
         return found
 
     def _understand(self, found: _Found, wanted: _Wanted, key: str, body: bytes) -> None:
-        found.problem, found.size, found.key = "", len(body), key
+        found.problem, found.size = "", len(body)
         try:
             found.manifest = parse_manifest(body, wanted.media_type)
         except ManifestInvalid as error:
@@ -133,8 +149,10 @@ class ManifestReading:
 
     def _note(self, found: _Found) -> None:
         self._snapshot.put("bad", [(key,) for key in found.bad])
-        self._snapshot.put("hashed", [(found.key,)])
         manifest = found.manifest
+        if found.at is not None:
+            self._snapshot.put("hashed", [found.at])
+            self._snapshot.put("body", [(found.digest, found.body)])
         media_type = manifest.media_type if manifest else ""
         self._snapshot.put("manifest", [(found.digest, media_type, found.size if manifest else None, found.problem)])
         if manifest is not None:

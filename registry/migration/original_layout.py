@@ -7,9 +7,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from registry.migration.steps import Copy, Loss
+
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from registry.migration.problem import Problem
     from registry.migration.snapshot import Snapshot
+    from registry.migration.steps import Step, Wanted, WantedManifest
     from registry.oci.descriptor import Descriptor
     from registry.oci.digest import Digest
     from registry.storage.driver import StorageDriver
@@ -82,7 +87,7 @@ class OriginalRepository:
 
 
 class OriginalLayout(ABC):
-    """One of the layouts that can be migrated. Reads only."""
+    """One of the layouts that can be migrated. Reads only; how it is written is told as values."""
 
     kind: ClassVar[str]
     """``per-repository`` or ``distribution``."""
@@ -92,6 +97,8 @@ class OriginalLayout(ABC):
     """Objects by which a repository has a digest."""
     has_stubs: ClassVar[bool]
     """An object of 0 bytes stands for bytes that are elsewhere."""
+    keeps_media_types: ClassVar[bool]
+    """Of manifests, beside their bytes."""
     link_requests: ClassVar[int]
     """PUTs for a tag, or for a manifest or blob beside its bytes, that a rollback would write."""
 
@@ -122,3 +129,64 @@ class OriginalLayout(ABC):
     def overwrites_index(self, located: Located) -> bool:
         """Whether the key of our index of that repository is one of the original's."""
         return self.bytes_kind is ObjectKind.BLOB and not located.prefix
+
+    @abstractmethod
+    def steps(self, wanted: Wanted, snapshot: Snapshot) -> Iterator[Step]:
+        """What makes a repository of the original what is wanted, in order; nothing that the listing shows already.
+
+        Whenever it stops, between any two of them or for ever, the original serves no image that lacks something, and
+        what it served before and is still wanted. Going on is asking again, with a new listing.
+        """
+
+    @abstractmethod
+    def waste(self, located: Located, snapshot: Snapshot) -> Iterator[str]:
+        """Keys of what a repository has beside blobs, of no use once nobody asks the original any more."""
+
+    @abstractmethod
+    def has_manifest(self, located: Located, digest: Digest, snapshot: Snapshot) -> bool:
+        """Whether the listing shows that the original has a manifest in a repository."""
+
+    @abstractmethod
+    def has_bytes(self, located: Located, digest: Digest, size: int, snapshot: Snapshot, lost: Collection[str]) -> bool:
+        """Whether the listing shows that the original finds the bytes of a digest of a repository.
+
+        ``lost``: keys of objects with other bytes.
+        """
+
+    def refuses(self, digest: Digest, manifest: WantedManifest | None = None) -> str:  # noqa: ARG002 - a layout may
+        """Why the layout cannot represent a blob or a manifest; empty where it can."""
+        return ""
+
+    def losses(self, wanted: Wanted, snapshot: Snapshot) -> Iterator[Loss]:
+        """What was pushed since and cannot be given to the original, and the manifests that name such a thing.
+
+        Nothing that the original has already is a loss, whatever it lacks itself.
+        """
+        old = {digest for digest in wanted.manifests if self.has_manifest(wanted.located, digest, snapshot)}
+        lacking = {blob for digest in old for blob in wanted.manifests[digest].blobs}
+        lost: dict[Digest, str] = {}
+
+        def find(digest: Digest, size: int, reason: str) -> None:
+            if not reason and digest not in wanted.sources:
+                has_bytes = self.has_bytes(wanted.located, digest, size, snapshot, wanted.lost)
+                reason = "" if has_bytes else "nobody has its bytes"
+            if reason:
+                lost[digest] = reason
+
+        for digest, size in wanted.blobs.items():
+            if digest not in lacking:
+                find(digest, size, self.refuses(digest))
+        for digest, manifest in wanted.manifests.items():
+            if digest not in old:
+                named = next((named for named in (*manifest.blobs, *manifest.children) if named in lost), None)
+                find(digest, manifest.size, self.refuses(digest, manifest) or (f"it names {named}" if named else ""))
+        return (Loss(wanted.located.name, digest, reason) for digest, reason in lost.items())
+
+    def _copies(self, wanted: Wanted, lost: Collection[Digest], snapshot: Snapshot) -> Iterator[Copy]:
+        """Of everything that the original lacks and somebody has."""
+        for digest, size in wanted.sizes():
+            source = wanted.sources.get(digest)
+            if source is None or digest in lost:
+                continue
+            if not self.has_bytes(wanted.located, digest, size, snapshot, wanted.lost):
+                yield Copy(digest, source.key, source.signature, self.home(wanted.located, digest), size)

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 from registry.images.storage_view import MAX_INDEX
 from registry.migration.original_layout import Entry, Located, ObjectKind, OriginalLayout, OriginalRepository
 from registry.migration.problem import Problem, ProblemKind
+from registry.migration.steps import Write
+from registry.oci.descriptor import Descriptor
 from registry.oci.errors import ManifestInvalid
-from registry.oci.index import FOLDED, Index
+from registry.oci.index import FOLDED, LAYOUT_FILE, Index
 from registry.oci.record import Record
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from registry.migration.snapshot import Snapshot
+    from registry.migration.steps import Document, Step, Wanted
     from registry.oci.digest import Digest
     from registry.storage.driver import StorageDriver
 
@@ -22,14 +27,30 @@ _BLOB = re.compile(r"(?:(.+)/)?blobs/(sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128})"
 _NAMED = re.compile(r"(.+)/(index\.json|oci-layout)")
 _RECORD = re.compile(r"(.+)/\.journal/([0-9]{16})\.json")
 _UPLOAD = re.compile(r"(.+)/\.(?:uploads|sync)/.+")
-_LEFT = re.compile(r"(?:.+/)?_(?:trivy|cosign|notation|sessions)/.+|scheduler-state\.json")
+_LEFT = re.compile(r"(?:.+/)?_(?:trivy|cosign|notation|sessions)/.+|(?:.+/)?_restore_complete|scheduler-state\.json")
 _OURS = "storage"
 _MAX_RECORD = 1 << 20
+_NEW_INDEX = b'{"schemaVersion":2,"manifests":[]}'
+"""What zot makes of a repository before anything is pushed to it."""
 
 
 def is_ours(data: bytes) -> bool:
     """Whether an ``index.json`` is one that Stowage wrote. Raises ManifestInvalid where it is none at all."""
     return data == Index.empty().serialise() or (FOLDED.encode() in data and Index.parse(data).has_folded)
+
+
+def left_out(repository: str, key: str, index: Index) -> list[Problem]:
+    """What of an index cannot be read; it stays in it."""
+    return [
+        Problem(
+            ProblemKind.INVALID_TAG if name else ProblemKind.UNREADABLE_INDEX,
+            repository,
+            key,
+            "",
+            f"{name}: {reason}" if name else reason,
+        )
+        for name, reason in index.left_out()
+    ]
 
 
 class PerRepository(OriginalLayout):
@@ -39,6 +60,7 @@ class PerRepository(OriginalLayout):
     bytes_kind = ObjectKind.BLOB
     member_kinds = (ObjectKind.BLOB,)
     has_stubs = True
+    keeps_media_types = True
     link_requests = 0
 
     @staticmethod
@@ -98,12 +120,42 @@ class PerRepository(OriginalLayout):
         repository.index_signature = stat.signature
         if index.has_folded:
             self._apply_records(located, index, snapshot, driver, repository)
-        for name, reason in index.left_out():
-            kind = ProblemKind.INVALID_TAG if name else ProblemKind.UNREADABLE_INDEX
-            report(kind, key, f"{name}: {reason}" if name else reason)
+        repository.problems += left_out(located.name, key, index)
         repository.tags = {tag: descriptor.digest for tag, descriptor in index.tags().items()}
         repository.manifests = dict(index.manifests())
         return repository
+
+    def steps(self, wanted: Wanted, snapshot: Snapshot) -> Iterator[Step]:
+        """See OriginalLayout. Blobs are copied whole: which stubs the original understands, nobody can tell."""
+        lost = {loss.digest for loss in self.losses(wanted, snapshot)}
+        yield from self._copies(wanted, lost, snapshot)
+        document = wanted.document
+        if document is None:
+            return
+        marker = f"{wanted.located.path}/oci-layout"
+        if not snapshot.value("SELECT 1 FROM object WHERE key = ?", marker):
+            yield Write(marker, LAYOUT_FILE, "")
+        data = _changed(document, wanted, lost)
+        if data != document.present:
+            yield Write(document.key, data, document.signature)
+
+    def waste(self, located: Located, snapshot: Snapshot) -> Iterator[str]:
+        """See OriginalLayout. Where the keys are those of our index and marker, there is nothing."""
+        if not located.prefix:
+            return iter(())
+        statement = "SELECT key FROM object WHERE repository = ? AND kind IN (?, ?) ORDER BY key"
+        return (key for (key,) in snapshot.each(statement, located.path, ObjectKind.INDEX, ObjectKind.MARKER))
+
+    def has_manifest(self, located: Located, digest: Digest, snapshot: Snapshot) -> bool:
+        """See OriginalLayout."""
+        return bool(snapshot.value("SELECT 1 FROM object WHERE key = ?", self.home(located, digest)))
+
+    def has_bytes(self, located: Located, digest: Digest, size: int, snapshot: Snapshot, lost: Collection[str]) -> bool:
+        """See OriginalLayout. A stub has those of another object, wherever that is."""
+        found = snapshot.rows("SELECT key, size FROM object WHERE digest = ? AND kind = ?", digest, ObjectKind.BLOB)
+        right = {key for key, length in found if length == size and key not in lost}
+        home = self.home(located, digest)
+        return home in right or (bool(right) and (home, 0) in found)
 
     def _apply_records(
         self,
@@ -130,3 +182,47 @@ class PerRepository(OriginalLayout):
             records[record.sequence] = record
         for _, record in sorted(records.items()):
             record.apply(index)
+
+
+def _changed(document: Document, wanted: Wanted, lost: Collection[Digest]) -> bytes:
+    """The original's index with what is wanted in it; the same bytes where it says that already."""
+    index = Index.parse(document.data or _NEW_INDEX)
+    before = index.serialise()
+    _remove(index, wanted)
+    _add(index, wanted, lost)
+    if index.serialise() == before:
+        return document.data or _NEW_INDEX
+    if index.has_folded:
+        index.folded = max(index.folded, document.sequence)
+    return index.serialise()
+
+
+def _remove(index: Index, wanted: Wanted) -> None:
+    for tag in wanted.gone_tags:
+        index.remove_tag(tag)
+    for digest in wanted.gone_manifests:
+        index.remove_manifest(digest)
+
+
+def _add(index: Index, wanted: Wanted, lost: Collection[Digest]) -> None:
+    implied = _below(index.manifests(), wanted)
+    for digest, manifest in wanted.manifests.items():
+        if digest not in implied and digest not in lost:
+            index.add_manifest(Descriptor(manifest.media_type, digest, manifest.size))
+    tags = index.tags()
+    for tag, digest in sorted(wanted.tags.items()):
+        manifest = wanted.manifests[digest]
+        if digest not in lost and (tag not in tags or tags[tag].digest != digest):
+            index.set_tag(tag, Descriptor(manifest.media_type, digest, manifest.size))
+
+
+def _below(manifests: Collection[Digest], wanted: Wanted) -> set[Digest]:
+    """What an index.json need not list, because a manifest in it does: other tools leave children out."""
+    found: set[Digest] = set()
+    waiting = [digest for digest in manifests if digest in wanted.manifests]
+    while waiting:
+        for child in wanted.manifests[waiting.pop()].children:
+            if child not in found and child in wanted.manifests:
+                found.add(child)
+                waiting.append(child)
+    return found

@@ -103,7 +103,7 @@ class Plan:
         yield from map(asdict, self.repositories)
         yield from map(asdict, self.shards)
         for problem in self.problems:
-            yield {"problem": problem.kind, **{name: v for name, v in asdict(problem).items() if name != "kind"}}
+            yield problem.document()
 
 
 def check_target(path: Path) -> None:

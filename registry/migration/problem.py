@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 class ProblemKind(enum.StrEnum):
@@ -38,6 +39,19 @@ class Problem:
     """Of the content that is concerned; empty where none is."""
     detail: str
     """What was found, for a person."""
+
+    def document(self) -> dict[str, str]:
+        """As a line of a plan, and of a migration's journal, has it."""
+        return {"problem": self.kind, **{name: value for name, value in asdict(self).items() if name != "kind"}}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Problem:
+        """The problem of such a line. Raises ValueError."""
+        try:
+            values = {name: str(document[name]) for name in ("repository", "key", "digest", "detail")}
+            return cls(ProblemKind(document["problem"]), **values)
+        except KeyError as error:
+            raise ValueError(f"a problem without {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,16 @@
-"""How far a phase has come."""
+"""How far a phase has come, and how fast."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+WINDOW_SECONDS: Final = 30.0
+"""Of the rate that is told: what was done before says little of what comes."""
+_SAMPLE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +24,12 @@ class Progress:
     """None while nobody knows."""
     bytes: int = 0
     of_bytes: int = 0
+    per_second: float = 0.0
+    """Objects, lately; 0 while nobody knows."""
+    bytes_per_second: float = 0.0
+    """As ``per_second``."""
+    seconds_left: float | None = None
+    """None while nobody knows."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -25,3 +38,70 @@ OnProgress = Callable[[Progress], None]
 
 def silent(_progress: Progress) -> None:
     """Nobody is told."""
+
+
+class _Sample(NamedTuple):
+    at: float
+    objects: int
+    bytes: int
+
+
+class Meter:
+    """Measures a phase whose objects and bytes are known, and tells of each step. One thread."""
+
+    def __init__(
+        self,
+        phase: str,
+        of: int,
+        of_bytes: int,
+        on_progress: OnProgress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._phase = phase
+        self._of = of
+        self._of_bytes = of_bytes
+        self._on_progress = on_progress
+        self._clock = clock
+        self._objects = 0
+        self._bytes = 0
+        self._samples = deque([_Sample(clock(), 0, 0)])
+
+    def add(self, objects: int, size: int) -> None:
+        """So many more are done, of ``size`` bytes."""
+        self._objects += objects
+        self._bytes += size
+        self._on_progress(self._moment())
+
+    def _moment(self) -> Progress:
+        now = self._clock()
+        samples = self._samples
+        while len(samples) > 1 and samples[1].at <= now - WINDOW_SECONDS:
+            samples.popleft()
+        first = samples[0]
+        passed = now - first.at
+        if now - samples[-1].at >= _SAMPLE_SECONDS:
+            samples.append(_Sample(now, self._objects, self._bytes))
+        per_second = (self._objects - first.objects) / passed if passed > 0 else 0.0
+        bytes_per_second = (self._bytes - first.bytes) / passed if passed > 0 else 0.0
+        # What is left takes as long as its objects at their rate, or its bytes at theirs: whichever is slower.
+        left = [
+            _seconds(self._of - self._objects, per_second),
+            _seconds(self._of_bytes - self._bytes, bytes_per_second),
+        ]
+        known = [seconds for seconds in left if seconds is not None]
+        return Progress(
+            self._phase,
+            self._objects,
+            max(self._of, self._objects),
+            self._bytes,
+            max(self._of_bytes, self._bytes),
+            per_second,
+            bytes_per_second,
+            max(known) if len(known) == len(left) else None,
+        )
+
+
+def _seconds(left: int, rate: float) -> float | None:
+    if left <= 0:
+        return 0.0
+    return left / rate if rate > 0 else None

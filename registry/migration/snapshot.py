@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,8 @@ CREATE TABLE manifest (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size I
                        problem TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE reference (manifest TEXT, digest TEXT, size INTEGER NOT NULL, kind TEXT, media_type TEXT NOT NULL,
                         PRIMARY KEY (manifest, kind, digest)) WITHOUT ROWID;
-CREATE TABLE hashed (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE hashed (key TEXT PRIMARY KEY, signature TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE body (digest TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE bad (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE wanted (repository TEXT, digest TEXT, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
 CREATE INDEX wanted_digest ON wanted (digest);
@@ -43,6 +44,16 @@ CREATE TABLE named (digest TEXT PRIMARY KEY, low INTEGER, high INTEGER) WITHOUT 
 CREATE TABLE uncopied (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, manifest INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE place (digest TEXT, key TEXT, size INTEGER NOT NULL, PRIMARY KEY (digest, key)) WITHOUT ROWID;
 """
+
+
+class Change(NamedTuple):
+    """A key that is not as it was: it came, went, or has other bytes."""
+
+    key: str
+    entry: Entry
+    before: tuple[int, str] | None
+    """Size and signature; None where it was not there."""
+    now: tuple[int, str] | None
 
 
 class Snapshot:
@@ -79,6 +90,30 @@ class Snapshot:
             seen += len(page)
             on_listed(seen)
         return seen
+
+    def changes(
+        self, driver: StorageDriver, classify: Callable[[str], Entry | None], on_listed: Callable[[int], None]
+    ) -> Iterator[Change]:
+        """List the whole root again and compare it, as it comes, with what ``fill`` saw. Raises StorageError.
+
+        By key. Left out is what ``classify`` knows nothing of. Nobody may change the table ``object`` meanwhile.
+        """
+        before = self.each("SELECT key, size, signature FROM object ORDER BY key")
+        known = next(before, None)
+        for seen, (key, stat) in enumerate(driver.list(""), 1):
+            if seen % BATCH == 0:
+                on_listed(seen)
+            while known is not None and known[0] < key:
+                yield _change(classify, known[0], known[1:], None)
+                known = next(before, None)
+            noted = known[1:] if known is not None and known[0] == key else None
+            if noted is not None:
+                known = next(before, None)
+            if noted != (stat.size, stat.signature) and classify(key) is not None:
+                yield _change(classify, key, noted, (stat.size, stat.signature))
+        while known is not None:
+            yield _change(classify, known[0], known[1:], None)
+            known = next(before, None)
 
     def put(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Add rows; one that is there already stays as it is."""
@@ -135,3 +170,15 @@ class Snapshot:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _change(
+    classify: Callable[[str], Entry | None],
+    key: str,
+    before: tuple[int, str] | None,
+    now: tuple[int, str] | None,
+) -> Change:
+    entry = classify(key)
+    if entry is None:
+        raise ValueError(f"what is left out of a listing cannot have changed: {key}")
+    return Change(key, entry, before, now)

@@ -27,6 +27,8 @@ REF_NAME: Final = "org.opencontainers.image.ref.name"
 """The annotation of an entry that names its tag."""
 FOLDED: Final = "io.stowage.folded"
 """The annotation of the index with the sequence number of the last record that was folded into it (I11)."""
+MIGRATION: Final = "io.stowage.migration"
+"""The annotation of the index with the migration that has taken the original's content into it."""
 
 Key = TypeVar("Key")
 
@@ -122,9 +124,23 @@ class Index:
 
     @folded.setter
     def folded(self, sequence: int) -> None:
+        self._annotate(FOLDED, str(sequence))
+
+    @property
+    def migration(self) -> str | None:
+        """The migration that has taken the original's content into this index; None for none."""
+        annotations = self._document.get("annotations")
+        value = annotations.get(MIGRATION) if isinstance(annotations, dict) else None
+        return value if isinstance(value, str) else None
+
+    @migration.setter
+    def migration(self, migration: str) -> None:
+        self._annotate(MIGRATION, migration)
+
+    def _annotate(self, name: str, value: str) -> None:
         annotations = self._document.get("annotations")
         kept = annotations if isinstance(annotations, dict) else {}
-        self._document["annotations"] = kept | {FOLDED: str(sequence)}
+        self._document["annotations"] = kept | {name: value}
 
     def tags(self) -> dict[str, Descriptor]:
         """Every tag and what it points at, without the reference name. Of a name that appears twice the last wins."""

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PAGE = 256
-"""Entries of a listing that are fetched at a time; each page is an operation, as it is a request to an object store."""
-
 
 class DriverDecorator(StorageDriver):
     """A driver around another one, with its name and capabilities."""
+
+    page = 256
+    """Entries of a listing that are fetched at a time; each page is an operation, as it is a request to a store."""
 
     def __init__(self, inner: StorageDriver) -> None:
         self.inner = inner
@@ -75,6 +75,12 @@ class DriverDecorator(StorageDriver):
         """See StorageDriver."""
         return self.around("link", target, lambda: self.inner.link(source, target))
 
+    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+        """See StorageDriver. One operation on the target."""
+        return self.around(
+            "copy", target, lambda: self.inner.copy(source, target, size=size, if_signature=if_signature)
+        )
+
     def presign(self, key: str, *, seconds: int) -> str:
         """See StorageDriver. No operation: the store is not asked."""
         return self.inner.presign(key, seconds=seconds)
@@ -106,7 +112,7 @@ class DriverDecorator(StorageDriver):
         self.inner.close()
 
     def _pages(self, operation: str, prefix: str, entries: Iterator[T]) -> Iterator[T]:
-        while page := self.around(operation, prefix, lambda: tuple(islice(entries, _PAGE))):
+        while page := self.around(operation, prefix, lambda: tuple(islice(entries, self.page))):
             yield from page
 
 

@@ -53,6 +53,8 @@ class Capabilities:
     """``write`` honours ``if_signature`` and ``if_absent`` against every other writer."""
     outside_writers: bool
     """Other tools may write into the layout while the registry runs; signatures are compared to notice it."""
+    copies: bool = False
+    """``copy`` works: the store copies an object by itself."""
     presigned: bool = False
     """``presign`` makes addresses at which clients read without the registry."""
     part_bytes: int = 0
@@ -266,6 +268,17 @@ class StorageDriver(ABC):
         ``capabilities.links``.
         """
         raise UnsupportedOperation(target, f"{self.name} cannot link it to {source}")
+
+    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+        """Make ``target``, another key, an object with the bytes of ``source``, replacing atomically and durably.
+
+        Inside the store: no byte passes through this process. Of that version of the source alone, which has ``size``
+        bytes, however many: PreconditionFailed when it is another, PathNotFound when it is gone. What is at ``target``
+        is replaced whatever it is: stores have no condition on it. The bytes are not hashed: whoever relies on them
+        reads them. Parts that a killed copy to the same target left are dropped, so one copy at a time is made to a
+        target. Raises UnsupportedOperation unless ``capabilities.copies``.
+        """
+        raise UnsupportedOperation(target, f"{self.name} cannot copy {size} bytes of {source} at {if_signature}")
 
     def presign(self, key: str, *, seconds: int) -> str:
         """An address where anybody can GET the object for so long; nothing is asked of the store.

@@ -41,6 +41,7 @@ class GcsDriver(StorageDriver):
             cheap_stat=False,
             appends=False,
             links=False,
+            copies=True,
             upload_rights=False,
             conditional_writes=True,
             outside_writers=False,
@@ -92,6 +93,12 @@ class GcsDriver(StorageDriver):
             check_key(key)
             checked.append(key)
         self._objects.delete(checked)
+
+    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+        """See StorageDriver."""
+        check_key(source)
+        check_key(target)
+        return self._objects.copy(source, target, size, if_signature)
 
     def presign(self, key: str, *, seconds: int) -> str:
         """See StorageDriver."""

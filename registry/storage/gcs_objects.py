@@ -134,6 +134,26 @@ class GcsObjects:
         except PreconditionFailed:
             return self.same(key, size) or self.compose(sources, key, size)
 
+    def copy(self, source: str, key: str, size: int, generation: str) -> ObjectStat:
+        """Make ``key`` the bytes of that generation of another. Raises PathNotFound, PreconditionFailed.
+
+        A rewrite, and no composition of one object: it keeps the MD5 that the store knows. Where bytes have to move, to
+        another class of storage, it takes several requests.
+        """
+        query = {"ifSourceGenerationMatch": generation, "fields": f"done,rewriteToken,resource({_STAT})"}
+        path = f"{self._bucket.object(source)}/rewriteTo{self._bucket.object(key).removeprefix('/storage/v1')}"
+        while True:
+            answer = self._bucket.ask(source, Call("objects.rewrite", "POST", path, query))
+            if answer.get("done"):
+                break
+            if not answer.get("rewriteToken"):
+                raise StorageUnavailable(source, "the answer does not say how its copy goes on")
+            query["rewriteToken"] = answer["rewriteToken"]
+        copied = stat_of(key, answer.get("resource", {}))
+        if copied.size != size:  # the store has ignored the condition
+            raise PreconditionFailed(source, f"it has {copied.size} bytes, not {size}")
+        return copied._replace(modified=time.time())
+
     def keys(self, prefix: str, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """Every object whose key begins with ``prefix``, sorted, 1,000 to a request."""
         query = {"prefix": self._bucket.path(prefix), "fields": f"kind,items(name,{_STAT}),nextPageToken"}

@@ -51,6 +51,7 @@ class MemoryDriver(StorageDriver):
         cheap_stat=False,
         appends=False,
         links=False,
+        copies=True,
         upload_rights=True,
         conditional_writes=True,
         outside_writers=False,
@@ -106,6 +107,18 @@ class MemoryDriver(StorageDriver):
             name, slash, _ = key[start:].partition("/")
             names[name] = names.get(name, False) or bool(slash)
         return iter([Child(name, names[name]) for name in sorted(names)])
+
+    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:  # noqa: ARG002 - the version says it
+        """See StorageDriver."""
+        check_key(source)
+        check_key(target)
+        with self._lock:
+            present = self._objects.get(source)
+            if present is None:
+                raise PathNotFound(source)
+            if present[1].signature != if_signature:
+                raise PreconditionFailed(source)
+            return self._put(target, present[0])
 
     def delete(self, keys: Iterable[str]) -> None:
         """See StorageDriver."""

@@ -42,6 +42,7 @@ class S3Driver(StorageDriver):
             cheap_stat=False,
             appends=False,
             links=False,
+            copies=True,
             upload_rights=False,
             conditional_writes=True,
             outside_writers=False,
@@ -102,6 +103,12 @@ class S3Driver(StorageDriver):
             checked.append(key)
         self._objects.delete(checked)
 
+    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+        """See StorageDriver."""
+        check_key(source)
+        check_key(target)
+        return self._multiparts.copy_version(source, target, size, if_signature)
+
     def presign(self, key: str, *, seconds: int) -> str:
         """See StorageDriver."""
         check_key(key)
@@ -125,6 +132,7 @@ class S3Driver(StorageDriver):
         if state is not None:
             abort(self._objects, self._multiparts, upload_id, Plan.parse(state.note))
             return
+        self._multiparts.drop_copy(upload_id)
         for pending in self._multiparts.pending():
             if _entry_of(pending) == upload_id:
                 self._multiparts.abort(pending.target, pending.multipart)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 from registry.storage.driver import ObjectStat
-from registry.storage.errors import PathNotFound, PreconditionFailed
+from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUnavailable
 from registry.storage.part_checksum import crc32c_of
 from registry.storage.s3_answers import tag_of
 from registry.storage.s3_checks import HEADER
@@ -18,7 +22,7 @@ from registry.storage.s3_signature import UNSIGNED
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from registry.storage.s3_checks import S3Checks
     from registry.storage.s3_objects import S3Objects
 
-OURS = (".uploads/", "storage/")
+OURS = (".uploads/", "storage/blobs/")
 """What the keys begin with that large objects are gathered at."""
 COPY_BYTES = 256 << 20
 """Bytes that one request copies. Amazon's store takes seconds for them."""
@@ -36,6 +40,12 @@ COPIES_AT_ONCE = 8
 """Parts that a process lets be copied at the same time."""
 MOST_PARTS = 10_000
 """Of one multipart upload."""
+_COPY = "copy-"
+"""What the uploads begin with that are copies in parts."""
+_MOST_NOTED = 16 << 10
+"""Bytes of a key, which has 1,024 at most, and of the store's name of a multipart upload."""
+_ALWAYS: Mapping[str, str] = {}
+"""No condition."""
 
 
 class Pending(NamedTuple):
@@ -137,16 +147,64 @@ class S3Multiparts:
 
     def copy(self, source: str, target: str, size: int) -> ObjectStat:
         """Copy an object of ``size`` bytes inside the store. Raises PathNotFound."""
-        origin = {"Bucket": self._bucket.name, "Key": self._bucket.path(source)}
         if size <= COPY_BYTES:
-            copied = self._bucket.call(target, self._client.copy_object, CopySource=origin)
-            return ObjectStat(size, copied["CopyObjectResult"]["ETag"], time.time())
-        multipart = self._bucket.call(target, self._client.create_multipart_upload)["UploadId"]
+            return self._copy_whole(source, target, size, _ALWAYS)
+        return self._copy_parts(source, target, self._begin_copy(target), size, _ALWAYS)
+
+    def copy_version(self, source: str, target: str, size: int, tag: str) -> ObjectStat:
+        """As ``copy``, of that version alone; at most one at a time to a target. Raises PreconditionFailed too.
+
+        The store does not tell the parts of a killed copy from those of an upload that somebody sends to the same key
+        now, nor from those of another registry, so what a copy gathers is noted until it has ended.
+        """
+        if size <= COPY_BYTES:
+            return self._copy_whole(source, target, size, {"CopySourceIfMatch": tag})
+        upload_id = _COPY + hashlib.sha256(target.encode()).hexdigest()[:32]
+        self.drop_copy(upload_id)
+        multipart = self._begin_copy(target)
+        self._objects.put(_note(upload_id), orjson.dumps([target, multipart]))
+        try:
+            copied = self._copy_parts(source, target, multipart, size, {"CopySourceIfMatch": tag})
+        except PathNotFound:
+            copied = self._put_together(source, target, size, tag)
+        self._objects.delete([_note(upload_id)])
+        return copied
+
+    def drop_copy(self, upload_id: str) -> None:
+        """Drop the parts that a killed copy left, where ``upload_id`` is what they are noted under; no error if not."""
+        if not upload_id.startswith(_COPY):
+            return
+        with suppress(PathNotFound):
+            noted, _ = self._objects.read(_note(upload_id), max_bytes=_MOST_NOTED)
+            self.abort(*orjson.loads(noted))
+
+    def _put_together(self, source: str, target: str, size: int, tag: str) -> ObjectStat:
+        """What became of a copy whose source, or whose parts, the store does not know any more."""
+        if self._objects.stat(source).signature != tag:
+            raise PreconditionFailed(source)
+        copied = self._objects.same(target, size)
+        if copied is None:
+            raise StorageUnavailable(target, "the parts of its copy have gone")
+        return copied  # the parts were put together, and the answer to that was lost
+
+    def _copy_whole(self, source: str, target: str, size: int, condition: Mapping[str, str]) -> ObjectStat:
+        copied = self._bucket.call(target, self._client.copy_object, CopySource=self._origin(source), **condition)
+        return ObjectStat(size, copied["CopyObjectResult"]["ETag"], time.time())
+
+    def _begin_copy(self, target: str) -> str:
+        return self._bucket.call(target, self._client.create_multipart_upload)["UploadId"]
+
+    def _origin(self, source: str) -> dict[str, str]:
+        return {"Bucket": self._bucket.name, "Key": self._bucket.path(source)}
+
+    def _copy_parts(
+        self, source: str, target: str, multipart: str, size: int, condition: Mapping[str, str]
+    ) -> ObjectStat:
         length = max(COPY_PART, -(-size // MOST_PARTS))
-        begins = range(0, size, length)
+        copy = partial(self._copy_part, self._origin(source), target, multipart, condition)
         copying = [
-            self._copying.submit(self._copy_part, origin, target, multipart, number, begin, min(size, begin + length))
-            for number, begin in enumerate(begins, start=1)
+            self._copying.submit(copy, number, begin, min(size, begin + length))
+            for number, begin in enumerate(range(0, size, length), start=1)
         ]
         try:
             with waiting:
@@ -160,7 +218,14 @@ class S3Multiparts:
             raise
 
     def _copy_part(
-        self, origin: dict[str, str], target: str, multipart: str, number: int, begin: int, end: int
+        self,
+        origin: dict[str, str],
+        target: str,
+        multipart: str,
+        condition: Mapping[str, str],
+        number: int,
+        begin: int,
+        end: int,
     ) -> Part:
         part = self._bucket.call(
             target,
@@ -169,6 +234,7 @@ class S3Multiparts:
             CopySourceRange=f"bytes={begin}-{end - 1}",
             UploadId=multipart,
             PartNumber=number,
+            **condition,
         )
         return Part(part["CopyPartResult"]["ETag"])
 
@@ -182,6 +248,11 @@ class S3Multiparts:
             **condition,
         )
         return ObjectStat(size, done["ETag"], time.time())
+
+
+def _note(upload_id: str) -> str:
+    """The key of what says which parts a copy gathers."""
+    return f".uploads/{upload_id}/note"
 
 
 def _described(number: int, part: Part) -> CompletedPartTypeDef:

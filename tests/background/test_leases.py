@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
+import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
-from registry.background.leases import Leases
+from registry.background.leases import Leases, _machine
+from registry.database import leases as lease_rows
 from registry.database.engine import Database
 from registry.database.migrate import upgrade_database
 
@@ -67,3 +73,57 @@ def test_the_lease_of_a_killed_holder_ends_at_its_deadline_and_is_not_given_back
         slow.close()
         with third.hold("rescan", 60) as other:
             assert not other
+
+
+def holding(path: str, out: Connection) -> None:
+    """In a process of its own: holds a lease until it is killed."""
+    with Leases(Database(f"sqlite:///{path}"), "killed").hold("migration", 3600) as held:
+        out.send(held)
+        time.sleep(3600)
+
+
+@pytest.fixture
+def other(database: Database) -> Iterator[BaseProcess]:
+    """Another process, which has the lease ``migration`` for an hour."""
+    context = multiprocessing.get_context("spawn")
+    heard, out = context.Pipe(duplex=False)
+    process = context.Process(target=holding, args=(str(database.path), out))
+    process.start()
+    assert heard.poll(60)
+    assert heard.recv()
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_a_dead_holder_of_this_machine_is_succeeded_at_once_by_who_may(database: Database, other: BaseProcess) -> None:
+    leases = Leases(database, "next")
+    with leases.hold("migration", 60, succeeds_dead=True) as held:
+        assert not held, "it is alive"
+    other.kill()
+    other.join()
+    with leases.hold("migration", 60) as held:
+        assert not held, "a request of the dead may be on its way"
+    with leases.hold("migration", 60, succeeds_dead=True) as held:
+        assert held
+        with Leases(database, "third").hold("migration", 60, succeeds_dead=True) as third:
+            assert not third
+    assert leases.held("migration") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["other", "other:1", f"other:{'0' * 8}-{'0' * 4}:{{dead}}:{'a' * 32}", "x:{machine}:{own}:" + "a" * 32]
+)
+def test_a_holder_of_whom_nobody_knows_that_it_is_dead_keeps_its_lease(database: Database, name: str) -> None:
+    """Of a release before, of another machine (or of a container with the same name), or alive."""
+    dead = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    dead.start()
+    dead.join()
+    filled = name.format(dead=dead.pid, machine=_machine(), own=os.getpid())
+    with database.write() as connection:
+        assert lease_rows.take(connection, "migration", filled, now=0, deadline=time.time() + 60)
+    with Leases(database, "next").hold("migration", 60, succeeds_dead=True) as held:
+        assert not held
+    found = Leases(database, "next").held("migration")
+    assert found is not None
+    assert found.holder == filled

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog.testing
 
 from registry.cli.main import run
 from registry.cli.output import ExitCode
@@ -16,7 +18,18 @@ from registry.storage.errors import StorageUnavailable, StoreRefused
 from registry.storage.faulty import Fault, FaultyDriver
 from registry.storage.measured import MeasuredDriver, Observe
 from registry.storage.memory import MemoryDriver
-from tests.migration.world import FIRST, Tree, distribution, fill, ours, path, per_repository, repositories
+from tests.migration.world import (
+    BLOBS,
+    FIRST,
+    MANIFESTS,
+    Tree,
+    distribution,
+    fill,
+    ours,
+    path,
+    per_repository,
+    repositories,
+)
 
 COMMAND = ["migrate-s3-storage", "--config", "config.json"]
 Bucket = Callable[..., StorageDriver]
@@ -43,7 +56,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
                 raise error
             return MeasuredDriver(FaultyDriver(driver, faults), observe)
 
-        monkeypatch.setattr("registry.migration.review.open_driver", open_it)
+        monkeypatch.setattr("registry.migration.bucket.open_driver", open_it)
         return driver
 
     return place
@@ -96,16 +109,154 @@ def test_only_the_first_problems_of_a_kind_are_shown(bucket: Bucket, capsys: pyt
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 14
 
 
-@pytest.mark.parametrize("options", [[], ["--json"], ["--plan", "plan"], ["--verify", "full"]], ids=" ".join)
-def test_without_dry_run_it_says_that_it_can_only_review(
-    options: list[str], bucket: Bucket, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def honest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The store honours conditions; nobody asks the one that the configuration names. Logs do not go to stdout."""
+    monkeypatch.setattr("registry.cli.migrate.probe_store", lambda _settings: True)
+    with structlog.testing.capture_logs():
+        yield
+
+
+def outcome(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any]]:
+    """Of a command with ``--json``."""
+    capsys.readouterr()
+    code = run([*COMMAND, *options, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("honest")
+def test_a_run_adopts_and_its_status_is_told(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    driver = bucket(per_repository(repositories(), prefix="zot/"))
+    assert outcome(capsys, "--status")[1]["state"] == "none"
+    assert run([*COMMAND, "--adopt-only", "--rate", "100000", "--parallel", "2"]) == ExitCode.DONE
+    out = capsys.readouterr().out
+    assert out.splitlines() == ["state: adopted", "taken: 3", "No problems."]
+    code, document = outcome(capsys, "--adopt-only")
+    assert (code, document["state"], document["problems"], document["changed"]) == (0, "adopted", [], [])
+    code, document = outcome(capsys, "--status")
+    assert (code, document["migration"], document["passes"], document["taken"]) == (0, "0001", 2, 3)
+    assert run([*COMMAND, "--status"]) == ExitCode.DONE
+    assert "state: adopted" in capsys.readouterr().out
+    assert driver.read("app/index.json", max_bytes=9999)
+
+
+@pytest.mark.usefixtures("honest")
+def test_a_run_with_problems_is_exit_code_one_and_the_rest_is_done(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = per_repository(repositories())
+    del tree[f"app/blobs/{path(FIRST.digest)}"]
+    bucket(tree)
+    assert run([*COMMAND, "--adopt-only"]) == ExitCode.PROBLEMS
+    out = capsys.readouterr().out
+    assert "state: adopted" in out
+    assert "missing-blob: 1" in out
+
+
+@pytest.mark.usefixtures("honest")
+def test_a_pass_that_was_not_quiet_is_exit_code_three_with_the_names(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[StorageDriver] = []
+    pushing = Fault("list", "", first=3, effect=lambda: fill(opened[-1], {"team/web/blobs/sha256/" + "ab" * 32: b"x"}))
+    opened.append(bucket(per_repository(repositories()), pushing))
+    code, document = outcome(capsys, "--adopt-only")
+    assert (code, document["changed"], document["state"]) == (3, ["team/web"], "adopting")
+    opened.append(bucket(per_repository(repositories()), pushing))
+    assert run([*COMMAND, "--adopt-only"]) == ExitCode.REFUSED
+    out = capsys.readouterr().out
+    assert "has to be read-only" in out
+    assert "  team/web" in out.splitlines()
+
+
+@pytest.mark.usefixtures("honest")
+def test_a_run_keeps_to_its_plan(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    driver = bucket(per_repository(repositories()))
+    assert run([*COMMAND, "--dry-run", "--plan", "plan"]) == ExitCode.DONE
+    driver.delete([key for key, _ in driver.list("team/web/nested")])
+    code, document = outcome(capsys, "--plan", "plan", "--adopt-only")
+    assert (code, document["error"], document["names"][0]) == (3, "refused", "team/web/nested: gone since")
+    assert run([*COMMAND, "--plan", "plan", "--adopt-only"]) == ExitCode.REFUSED
+    assert "\n  team/web/nested: gone since\n" in capsys.readouterr().err
+    Path("plan").write_bytes(Path("plan").read_bytes()[:-20])
+    code, document = outcome(capsys, "--plan", "plan", "--adopt-only")
+    assert (code, document["problems"][0]["key"]) == (2, "--plan")
+
+
+@pytest.mark.usefixtures("honest")
+def test_there_and_back(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = per_repository(repositories(), prefix="zot/")
+    driver = bucket(tree)
+    assert outcome(capsys, "--rollback")[0] == ExitCode.REFUSED
+    code, document = outcome(capsys)
+    assert (code, document["state"], document["counts"]["copied"]) == (0, "consolidated", len(BLOBS) + len(MANIFESTS))
+    code, document = outcome(capsys, "--rollback", "--dry-run")
+    assert (code, document["copied"], document["written"], document["losses"]) == (0, 0, 0, [])
+    assert run([*COMMAND, "--rollback", "--dry-run"]) == ExitCode.DONE
+    assert "copied inside the store: 0 blobs, 0 bytes" in capsys.readouterr().out
+    assert outcome(capsys, "--rollback")[1]["state"] == "rolled-back"
+    assert outcome(capsys, "--rollback")[0] == outcome(capsys, "--rollback", "--dry-run")[0] == ExitCode.DONE
+    assert outcome(capsys, "--status")[1]["read_only"]
+    assert {key: driver.read(key, max_bytes=1 << 20)[0] for key in tree} == tree
+    assert outcome(capsys, "--finalize")[0] == ExitCode.REFUSED
+
+
+@pytest.mark.usefixtures("honest")
+def test_there_and_no_way_back(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = per_repository(repositories(), prefix="zot/")
+    driver = bucket(tree)
+    assert outcome(capsys, "--adopt-only")[0] == ExitCode.DONE
+    assert outcome(capsys, "--finalize")[0] == ExitCode.REFUSED
+    assert outcome(capsys)[1]["state"] == "consolidated"
+    code, document = outcome(capsys, "--finalize", "--dry-run")
+    assert (code, document["objects"], document["stays"]) == (0, len(tree), [])
+    assert run([*COMMAND, "--finalize", "--dry-run"]) == ExitCode.DONE
+    assert f"deleted: {len(tree)} objects" in capsys.readouterr().out
+    assert outcome(capsys, "--finalize")[1]["state"] == "finalized"
+    assert [key for key, _ in driver.list("zot")] == []
+    assert outcome(capsys)[1]["state"] == outcome(capsys, "--finalize")[1]["state"] == "finalized"
+    assert outcome(capsys, "--rollback")[0] == ExitCode.REFUSED
+
+
+@pytest.mark.usefixtures("honest")
+def test_a_store_that_fails_is_exit_code_four_and_the_same_command_goes_on(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = iter([StorageUnavailable("", "away")])
+
+    def fail() -> None:
+        for error in failures:
+            raise error
+
+    bucket(per_repository(repositories()), Fault("write", "*", first=3, effect=fail))
+    code, document = outcome(capsys, "--adopt-only")
+    assert (code, document["error"]) == (4, "unfinished")
+    assert outcome(capsys, "--adopt-only")[1]["state"] == "adopted"
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        (["--status", "--dry-run"], "--status"),
+        (["--status", "--plan", "plan"], "--plan"),
+        (["--status", "--rollback"], "--finalize"),
+        (["--rollback", "--finalize"], "--finalize"),
+        (["--rollback", "--plan", "plan"], "--plan"),
+        (["--rollback", "--adopt-only"], "--adopt-only"),
+        (["--finalize", "--accept-loss"], "--accept-loss"),
+        (["--finalize", "--dry-run", "--verify", "full"], "--verify"),
+        (["--rollback", "--single-prefix"], "--single-prefix"),
+        (["--adopt-only", "--dry-run"], "--adopt-only"),
+        (["--verify", "full"], "--verify"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_exclude_each_other_are_a_mistake_of_usage(
+    options: list[str], flag: str, bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bucket(per_repository(repositories()))
-    assert run([*COMMAND, *options]) == ExitCode.USAGE
-    printed = capsys.readouterr()
-    assert "can only review" in printed.out + printed.err
-    assert "add --dry-run" in printed.out + printed.err
-    assert not Path("plan").exists()
+    code, document = outcome(capsys, *options)
+    assert (code, document["problems"][0]["key"]) == (2, flag)
 
 
 def test_a_local_directory_is_refused_with_a_reason(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,13 @@ def test_a_blob_that_stowage_has_already_is_not_copied_again(reviewing: Reviewin
     assert before.extra_bytes - after.extra_bytes == len(SHARED.data)
 
 
+@pytest.mark.parametrize("key", ["zot/_restore_complete", "zot/_trivy/db/metadata.json", "scheduler-state.json"])
+def test_what_zot_leaves_beside_images_is_no_problem(key: str, reviewing: Reviewing) -> None:
+    plan = reviewing(per_repository(repositories(), prefix="zot/") | {key: b"{}"})
+    assert plan.problems == []
+    assert [stay.reason for stay in plan.stays] == ["left"]
+
+
 def test_a_repository_without_images_counts(reviewing: Reviewing) -> None:
     tree = per_repository([*repositories(), Repository("empty")])
     assert reviewing(tree).counts.repositories == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -13,17 +12,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks.s3.servers import S3_SERVERS
-from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT, Running
-from tests.clients.wire import Wire, until
+from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT
+from tests.clients.wire import until
+from tests.migration.filling import WITHOUT, filled_by, listing, push
 from tests.migration.world import (
-    AMD,
     ARM,
     ATTACHED,
     BLOBS,
     BYTES,
     MANIFESTS,
-    NOTHING,
     ON_AMD,
     OTHER,
     PLAIN,
@@ -37,8 +34,7 @@ from tests.migration.world import (
 from tests.payloads import Blob, image
 from tests.servers import RegistryProcess
 from tests.stores.gcs_server import GcsServer
-from tests.stores.s3_server import REGION, S3Server
-from tests.tools import tool
+from tests.stores.s3_server import S3Server
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 
@@ -52,14 +48,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-def listing(store: S3Server, bucket: str) -> dict[str, tuple[int, str]]:
-    client = store.client()
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    found = {entry["Key"]: (entry["Size"], entry["ETag"]) for page in pages for entry in page.get("Contents", ())}
-    client.close()
-    return found
-
-
 def review(directory: Path, storage: dict[str, Any], *options: str) -> tuple[int, dict[str, Any], int]:
     """The exit code, the document, and the most memory that the command had, in bytes."""
     (directory / "config.json").write_text(json.dumps({"storage": storage}))
@@ -70,46 +58,6 @@ def review(directory: Path, storage: dict[str, Any], *options: str) -> tuple[int
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout), int(peak.read_text())
-
-
-def push(address: str, content: list[Repository]) -> None:
-    """Everything, children before their indexes, tags last."""
-    wire = Wire(address)
-    for repository in content:
-        for blob in repository.blobs:
-            wire.push_blob(repository.name, blob.data, "application/octet-stream")
-        for manifest in sorted(repository.manifests, key=lambda made: (len(made.children), made.subject is not None)):
-            wire.push_manifest(repository.name, manifest.digest, manifest.data, manifest.media_type)
-        for tag, manifest in repository.tags.items():
-            wire.push_manifest(repository.name, tag, manifest.data, manifest.media_type)
-
-
-def filled_by(name: str, store: S3Server, directory: Path) -> str:
-    """A bucket that a registry of that name filled, by pushes and by a copy that crane made."""
-    bucket = store.new_bucket()
-    values = {
-        "bucket": bucket, "region": REGION, "endpoint": store.endpoint, "access": store.access,
-        "secret": store.secret, "redirect": "false", "streamed": "true",
-    }  # fmt: skip
-    server = S3_SERVERS[name]
-    with Running(dataclasses.replace(server, settings=(*server.settings, *values.items())), directory) as running:
-        address = f"127.0.0.1:{running.port}"
-        push(address, content(name))
-        crane = [str(tool("crane")), "copy", "--insecure", f"{address}/app:v1", f"{address}/copied/app:v1"]
-        subprocess.run(crane, check=True, capture_output=True, timeout=60)
-    return bucket
-
-
-def content(name: str) -> list[Repository]:
-    """What is pushed to a registry: all but the empty layer where the driver of that registry cannot store it."""
-    found = repositories()
-    if name == DOCKER_REGISTRY:  # 2.8.2 answers 500
-        found[1].blobs.remove(NOTHING)
-        found[1].tags = {"v1": WITHOUT, "stable": WITHOUT}
-    return found
-
-
-WITHOUT = image(AMD, [SHARED])
 
 
 @pytest.mark.tools("crane")

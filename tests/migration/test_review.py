@@ -173,7 +173,7 @@ def test_requests_and_bytes_of_each_phase_follow_from_what_is_there(reviewing: R
     estimate = plan.estimate
     assert estimate.review.requests.get == 3 + 6
     assert estimate.adopt.requests.list == 2 + 3
-    assert estimate.adopt.requests.get == 3 + 6 + 3
+    assert estimate.adopt.requests.get == 3 + 6 + 2 * 13 + 5 * 3
     assert estimate.adopt.requests.put == len(plan.shards) + 3 * 3 + 3 + 2
     assert estimate.consolidate.requests.copy == 8 + 6
     assert estimate.consolidate.requests.get == 2 * 8 + 6

@@ -97,3 +97,22 @@ def test_a_listing_that_fails_in_its_middle_fails_as_a_whole() -> None:
     driver = FaultyDriver(inner, [Fault("list", first=2)])
     with Snapshot() as snapshot, pytest.raises(StorageUnavailable):
         snapshot.fill(driver, classify, lambda _count: None)
+
+
+def test_a_second_listing_tells_what_came_went_and_changed() -> None:
+    driver, snapshot = MemoryDriver(), Snapshot()
+    fill(driver, {"app/index.json": b"1", "b/index.json": b"1", "c/oci-layout": b"1", "z": b"1"})
+    snapshot.fill(driver, classify, lambda _: None)
+    assert list(snapshot.changes(driver, classify, lambda _: None)) == []
+    fill(driver, {"a/index.json": b"new", "app/index.json": b"other", "storage/migrations/0001/x": b"", "zz": b""})
+    driver.delete(["b/index.json", "z"])
+    found = list(snapshot.changes(driver, classify, lambda _: None))
+    assert [(change.key, change.before is None, change.now is None) for change in found] == [
+        ("a/index.json", True, False),
+        ("app/index.json", False, False),
+        ("b/index.json", False, True),
+        ("z", False, True),
+        ("zz", True, False),
+    ]
+    assert found[1].before != found[1].now
+    assert found[1].entry == Entry(ObjectKind.INDEX, "app")

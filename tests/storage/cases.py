@@ -22,6 +22,7 @@ from registry.storage.faulty import FaultyDriver
 from registry.storage.local import LocalDriver
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.paced import PacedDriver
 from registry.storage.s3 import S3Driver
 from tests.servers import HOST
 from tests.storage import gcs_store
@@ -49,6 +50,8 @@ class DriverCase:
     """Processes that open it on one directory see one store."""
     concurrent: bool = True
     """False: a mock whose writes are not atomic."""
+    copy_conditions: bool = True
+    """False: a mock that copies whatever version is there."""
     tools: tuple[str, ...] = ()
     """Programs that it needs."""
 
@@ -129,15 +132,25 @@ S3_CAPABILITIES = replace(
 GCS_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, part_bytes=gcs_store.PART, delete_batch=100)
 
 CASES = (
-    DriverCase("s3-moto", lambda _: _MotoDriver(), S3_CAPABILITIES, shared=False, concurrent=False),
+    DriverCase(
+        "s3-moto", lambda _: _MotoDriver(), S3_CAPABILITIES, shared=False, concurrent=False, copy_conditions=False
+    ),
     DriverCase("s3", _s3, S3_CAPABILITIES, shared=True, tools=("versitygw",)),
-    DriverCase("gcs", gcs_store.open_store, GCS_CAPABILITIES, shared=True, tools=(gcs_store.PROGRAM,)),
+    DriverCase(
+        "gcs",
+        gcs_store.open_store,
+        GCS_CAPABILITIES,
+        shared=True,
+        copy_conditions=False,
+        tools=(gcs_store.PROGRAM,),
+    ),
     DriverCase("memory", lambda _: MemoryDriver(), MemoryDriver.capabilities, shared=False),
     DriverCase("local", LocalDriver, LocalDriver.capabilities, shared=True),
     DriverCase("local-nosync", lambda root: LocalDriver(root, fsync=False), LocalDriver.capabilities, shared=True),
     DriverCase(
         "measured-memory", lambda _: MeasuredDriver(MemoryDriver(), _ignore), MemoryDriver.capabilities, shared=False
     ),
+    DriverCase("paced-memory", lambda _: PacedDriver(MemoryDriver(), 1e6), MemoryDriver.capabilities, shared=False),
     DriverCase("faulty-local", lambda root: FaultyDriver(LocalDriver(root)), LocalDriver.capabilities, shared=True),
 )
 

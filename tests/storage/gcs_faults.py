@@ -1,6 +1,7 @@
 """A server between the driver and fake-gcs-server that answers wrongly when a test asks for it.
 
-It also gives what fake-gcs-server lacks: conditions on compositions, and tokens for the key of a service account.
+It also gives what fake-gcs-server lacks: conditions on compositions and copies, and tokens for the key of a service
+account.
 """
 
 from __future__ import annotations
@@ -135,15 +136,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def _is_held_back(self, connection: http.client.HTTPConnection) -> bool:
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
-        if not path.endswith("/compose") or query.get("ifGenerationMatch") != ["0"]:
-            return False
-        connection.request("GET", path.removesuffix("/compose"))
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status == 200
+        if path.endswith("/compose") and query.get("ifGenerationMatch") == ["0"]:
+            return _there(connection, path.removesuffix("/compose")) is not None
+        if "ifSourceGenerationMatch" in query:
+            there = _there(connection, path.partition("/rewriteTo/")[0])
+            return there is not None and [there] != query["ifSourceGenerationMatch"]
+        return False
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server calls it
         """Nothing."""
+
+
+def _there(connection: http.client.HTTPConnection, path: str) -> str | None:
+    """The generation of an object; None where there is none."""
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    return str(json.loads(body)["generation"]) if answer.status == 200 else None
 
 
 def forward(handler: Handler) -> None:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -234,6 +235,9 @@ def test_what_each_method_asks_for(faults: Faults) -> None:
     assert asked(lambda: driver.open(KEY).close()) == ["objects.get"]
     assert asked(lambda: list(driver.list(""))) == ["objects.list"]
     assert asked(lambda: list(driver.children(""))) == ["objects.list"]
+    there = driver.stat(KEY)
+    copy = partial(driver.copy, KEY, "copy", size=1, if_signature=there.signature)
+    assert asked(copy) == ["objects.rewrite"]
     assert asked(lambda: driver.delete([])) == []
     assert asked(lambda: driver.delete([KEY])) == ["objects.delete"]
     assert asked(lambda: driver.delete([KEY, "new"])) == ["batch"]

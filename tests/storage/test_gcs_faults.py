@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -89,6 +90,7 @@ OPERATIONS: dict[str, Callable[[StorageDriver], object]] = {
     "delete many": lambda driver: driver.delete(["there", "a", "b"]),
     "uploads": lambda driver: list(driver.uploads()),
     "discard": lambda driver: driver.discard_upload("u1"),
+    "copy": lambda driver: driver.copy("there", BLOB, size=50, if_signature=driver.stat("there").signature),
     "check": lambda driver: driver.check(),
     "upload": publish_parts,
 }
@@ -333,6 +335,44 @@ def test_a_publication_whose_answer_was_lost_is_repeated(
         published = writer.publish(BLOB, replace=replace)
     assert driver.stat(BLOB).is_same(published)
     assert driver.read(BLOB, max_bytes=size)[0] == data
+
+
+# ---- copies
+
+
+def test_another_generation_is_not_copied(driver: GcsDriver) -> None:
+    old = driver.write("there", b"source")
+    driver.write("there", b"SOURCE")
+    with pytest.raises(PreconditionFailed):
+        driver.copy("there", BLOB, size=6, if_signature=old.signature)
+    with pytest.raises(PathNotFound):
+        driver.stat(BLOB)
+
+
+def test_a_store_that_ignores_the_condition_is_found_out_by_the_size(driver: GcsDriver, faults: Faults) -> None:
+    there = driver.write("there", b"source")
+    copied = {"done": True, "resource": {"size": "7", "generation": "9", "updated": "2026-01-01T00:00:00Z"}}
+    faults.rules.append(Rule(text(200, json.dumps(copied).encode()), part="rewriteTo", times=1))
+    with pytest.raises(PreconditionFailed):
+        driver.copy("there", BLOB, size=6, if_signature=there.signature)
+
+
+def test_a_copy_that_takes_several_requests_goes_on_where_it_was(driver: GcsDriver, faults: Faults) -> None:
+    there = driver.write("there", b"source")
+    for token in ("one", "two"):
+        part = "rewriteToken=one" if token == "two" else "rewriteTo"
+        faults.rules.insert(0, Rule(text(200, b'{"rewriteToken": "%s"}' % token.encode()), part=part, times=1))
+    driver.copy("there", BLOB, size=6, if_signature=there.signature)
+    assert driver.read(BLOB, max_bytes=6)[0] == b"source"
+    asked = [seen.target for seen in faults.seen if "rewriteTo" in seen.target]
+    assert ["rewriteToken=one" in asked[1], "rewriteToken=two" in asked[2], len(asked)] == [True, True, 3]
+
+
+def test_a_copy_that_is_not_done_and_does_not_go_on_has_failed(driver: GcsDriver, faults: Faults) -> None:
+    there = driver.write("there", b"source")
+    faults.rules.append(Rule(text(200, b"{}"), part="rewriteTo", times=1))
+    with pytest.raises(StorageUnavailable):
+        driver.copy("there", BLOB, size=6, if_signature=there.signature)
 
 
 # ---- deletions

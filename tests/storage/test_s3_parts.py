@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.storage import s3_multiparts
-from registry.storage.errors import PathNotFound, StorageUnavailable
+from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUnavailable
 from registry.storage.resuming_reader import REOPENED
 from registry.storage.s3 import S3Driver
 from registry.storage.s3_answers import BytesDamaged
@@ -238,6 +238,101 @@ def test_a_copy_that_was_killed_is_found_by_expiry(replica: Open, proxy: FaultPr
     (abandoned,) = [entry for entry in driver.uploads() if entry.upload_id.startswith("part-")]
     driver.discard_upload(abandoned.upload_id)
     publish(driver, state, len(DATA))
+    assert content(driver) == DATA
+
+
+# How a version is copied.
+
+SOURCE = "storage/zot/blobs/sha256/00"
+TAG = '"other"'
+
+
+def copies(driver: S3Driver, size: int = len(DATA), tag: str | None = None) -> None:
+    there = driver.stat(SOURCE)
+    driver.copy(SOURCE, KEY, size=size, if_signature=tag or there.signature)
+
+
+@pytest.mark.usefixtures("small_copies")
+@pytest.mark.parametrize("size", [6 * MIB, 6 * MIB + 1, len(DATA)])
+def test_a_version_of_any_size_is_copied_inside_the_store(replica: Open, calls: Counter[str], size: int) -> None:
+    driver = replica()
+    driver.write(SOURCE, DATA[:size])
+    calls.clear()
+    copies(driver, size)
+    assert calls["get_object"] == (size > 6 * MIB)  # the note of parts that a killed copy left
+    assert calls["upload_part"] == 0
+    assert content(driver) == DATA[:size]
+
+
+@pytest.mark.usefixtures("small_copies")
+def test_parts_of_another_version_are_not_copied_and_leave_nothing(replica: Open) -> None:
+    driver = replica()
+    driver.write(SOURCE, DATA)
+    with pytest.raises(PreconditionFailed):
+        copies(driver, tag=TAG)
+    assert list(driver._multiparts.pending()) == []
+    driver.delete([SOURCE])
+    with pytest.raises(PathNotFound):
+        driver.copy(SOURCE, KEY, size=len(DATA), if_signature=TAG)
+    with pytest.raises(PathNotFound):
+        driver.stat(KEY)
+    (noted,) = driver.uploads()
+    driver.discard_upload(noted.upload_id)
+
+
+@pytest.mark.usefixtures("small_copies")
+def test_a_copy_drops_the_parts_of_a_killed_one_and_no_others(replica: Open, proxy: FaultProxy) -> None:
+    driver = replica(endpoint_url=proxy.url, attempts=1)
+    driver.write(SOURCE, DATA)
+    pushed, checked = driver._multiparts.create(KEY)  # by somebody who pushes the same blob at this moment
+    proxy.fail("UploadPartCopy", query_contains="partNumber=2", status=500)
+    proxy.fail("AbortMultipartUpload", status=500)  # as far as the store can tell, this process was killed
+    with pytest.raises(StorageUnavailable):
+        copies(driver)
+    assert len(list(driver._multiparts.pending())) == 2
+    copies(replica())
+    assert content(driver) == DATA
+    assert [pending.multipart for pending in driver._multiparts.pending()] == [pushed]
+    assert driver._multiparts.send(KEY, pushed, 1, b"theirs", checked=checked).tag
+    driver._multiparts.abort(KEY, pushed)
+
+
+@pytest.mark.usefixtures("small_copies")
+def test_a_killed_copy_to_a_key_that_is_not_ours_is_found_by_expiry(replica: Open, proxy: FaultProxy) -> None:
+    driver = replica(endpoint_url=proxy.url, attempts=1)
+    source = driver.write(KEY, DATA)
+    proxy.fail("UploadPartCopy", query_contains="partNumber=2", status=500)
+    proxy.fail("AbortMultipartUpload", status=500)
+    target = "storage/app/blobs/sha256/00"
+    with pytest.raises(StorageUnavailable):
+        driver.copy(KEY, target, size=len(DATA), if_signature=source.signature)
+    multipart = f"{driver._bucket.root}{target}"
+    listed = driver._bucket.client.list_multipart_uploads
+    assert [entry["Key"] for entry in listed(Bucket=driver._bucket.name, Prefix=multipart)["Uploads"]] == [multipart]
+    (abandoned,) = driver.uploads()
+    driver.discard_upload(abandoned.upload_id)
+    assert listed(Bucket=driver._bucket.name, Prefix=multipart).get("Uploads", []) == []
+
+
+@pytest.mark.usefixtures("small_copies")
+def test_parts_that_were_put_together_and_whose_answer_was_lost_are_a_copy(replica: Open, proxy: FaultProxy) -> None:
+    """Else the source, which is there, would be taken for lost."""
+    driver = replica(endpoint_url=proxy.url)
+    driver.write(SOURCE, DATA)
+    rule = proxy.fail("CompleteMultipartUpload", status=None, after=True)
+    copies(driver)
+    assert rule.hits == 1
+    assert content(driver) == DATA
+
+
+@pytest.mark.usefixtures("small_copies")
+def test_parts_that_the_store_has_lost_are_no_lost_source(replica: Open, proxy: FaultProxy) -> None:
+    driver = replica(endpoint_url=proxy.url)
+    driver.write(SOURCE, DATA)
+    proxy.fail("CompleteMultipartUpload", status=404)
+    with pytest.raises(StorageUnavailable):
+        copies(driver)
+    copies(driver)
     assert content(driver) == DATA
 
 

@@ -13,7 +13,7 @@ from tests.storage.cases import S3, cases
 pytestmark = pytest.mark.parametrize("case", cases(lambda case: case.name in {"s3", "s3-moto"}), indirect=True)
 
 KEY = "storage/blobs/sha256/" + "ab" * 32
-THEIRS = "docker/registry/v2/repositories/app/_uploads/one/data"
+THEIRS = ("docker/registry/v2/repositories/app/_uploads/one/data", "storage/app/blobs/sha256/" + "cd" * 32)
 PART = bytes(S3.part_size)
 TICK = 1.1
 """Stores tell times in seconds."""
@@ -37,12 +37,15 @@ def test_an_upload_at_its_final_key_is_as_old_as_its_last_part(driver: StorageDr
     assert list(driver.uploads()) == []
 
 
-def test_what_another_registry_gathers_below_the_same_root_is_no_upload_of_ours(driver: StorageDriver) -> None:
+@pytest.mark.parametrize("key", THEIRS)
+def test_what_another_registry_gathers_below_the_same_root_is_no_upload_of_ours(
+    driver: StorageDriver, key: str
+) -> None:
     assert isinstance(driver, S3Driver)
-    theirs, checked = driver._multiparts.create(THEIRS)
+    theirs, checked = driver._multiparts.create(key)
     assert list(driver.uploads()) == []
     driver.discard_upload("one")
-    assert driver._multiparts.send(THEIRS, theirs, 1, b"theirs", checked=checked).tag, "their upload was aborted"
+    assert driver._multiparts.send(key, theirs, 1, b"theirs", checked=checked).tag, "their upload was aborted"
 
 
 def _only(driver: StorageDriver) -> float:

@@ -1,0 +1,46 @@
+"""The bucket that the settings name."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from registry.config_file import ConfigError, Problem
+from registry.storage.drivers import open_driver
+from registry.storage.errors import StoreRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.config import Settings
+    from registry.storage.driver import StorageDriver
+    from registry.storage.measured import Observe
+
+
+@contextmanager
+def opened(settings: Settings, observe: Observe) -> Iterator[StorageDriver]:
+    """Its driver, for the block. Raises ConfigError for a driver that has no bucket, or one that cannot be used."""
+    name = settings.storage.driver
+    if name == "local":
+        message = "a local directory already has the layout that Stowage serves: registry serve takes it as it is"
+        raise ConfigError([Problem("storage.driver", message, "")])
+    try:
+        driver = open_driver(settings, observe)
+        try:
+            yield driver
+        finally:
+            driver.close()
+    except StoreRefused as error:
+        raise ConfigError([Problem(f"storage.{name}", error.reason, "")]) from error
+
+
+def bucket_of(settings: Settings) -> str:
+    """Its name; empty for a driver that has none."""
+    found = getattr(settings.storage, settings.storage.driver, None)
+    return str(found.bucket) if found else ""
+
+
+def root_of(settings: Settings) -> str:
+    """What our keys begin with in the store; empty for nothing."""
+    root = settings.storage.root_directory.as_posix()
+    return "" if root == "." else root.strip("/")

@@ -1,0 +1,57 @@
+"""What every phase of a migration works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from registry.config import Settings
+    from registry.images.core import Core
+    from registry.migration.coverage import Reviewed
+    from registry.migration.journal import Journal
+    from registry.migration.original_layout import OriginalLayout
+    from registry.migration.problem import Note, Problem
+    from registry.migration.progress import OnProgress
+    from registry.migration.requests import Tally
+    from registry.migration.snapshot import Snapshot
+    from registry.migration.workers import Workers
+    from registry.storage.driver import StorageDriver
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a run is asked for."""
+
+    plan: Reviewed | None = None
+    """What was reviewed: whatever differs and is not covered by it is not touched."""
+    single_prefix: bool = False
+    """See registry.migration.review.Options."""
+    adopt_only: bool = False
+    accept_loss: bool = False
+    """What the original cannot represent may be left out of a rollback."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One run: the open registry, and the original as it was listed and read when the run began."""
+
+    core: Core
+    settings: Settings
+    layout: OriginalLayout
+    snapshot: Snapshot
+    """Listed and read: its tables ``object``, ``repository``, ``tag``, ``member``, ``manifest``, ``reference``,
+    ``wanted``, ``named`` and ``place`` are full."""
+    journal: Journal
+    options: RunOptions
+    on_progress: OnProgress
+    tally: Tally
+    workers: Workers
+    problems: list[Problem] = field(default_factory=list)
+    """Of the original, as it was read."""
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def driver(self) -> StorageDriver:
+        """The store, with its pace."""
+        return self.core.stores.driver

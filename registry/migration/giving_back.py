@@ -1,0 +1,172 @@
+"""Giving one repository back to the original: the steps are done, and what it has then is its base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from registry.database.blobs import QUARANTINED
+from registry.images.keyed_locks import KeyedLocks
+from registry.images.location_journal import Base, IndexAt, Named
+from registry.images.locations import Locations
+from registry.migration.detection import classify
+from registry.migration.distribution import ROOT
+from registry.migration.fingerprint import repository_fingerprint
+from registry.migration.original_layout import ObjectKind
+from registry.migration.problem import Problem, ProblemKind
+from registry.migration.report import Unfinished
+from registry.migration.steps import Copy, Delete, Source, Write
+from registry.oci.digest import Digest, new_hasher
+from registry.storage.driver import CHUNK_SIZE
+from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
+
+if TYPE_CHECKING:
+    from registry.images.locations import Location
+    from registry.migration.context import Context
+    from registry.migration.steps import Step, Wanted
+    from registry.migration.wanting import Asked
+    from registry.storage.driver import ObjectStat
+
+
+@dataclass(slots=True)
+class Given:
+    """What was done for one repository."""
+
+    name: str
+    copied: int = 0
+    copied_bytes: int = 0
+    written: int = 0
+    """Indexes and links."""
+    deleted: int = 0
+    """Links."""
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything was done."""
+        return bool(self.copied or self.written or self.deleted)
+
+
+class GivingBack:
+    """Gives repositories back. Any thread; one twice is the same as once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._driver = context.driver
+        self._snapshot = context.snapshot
+        self._locations = Locations(context.core.stores)
+        self._copying = KeyedLocks()
+        self._snapshot.do("CREATE TABLE IF NOT EXISTS given (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def give(self, asked: Asked) -> Given:
+        """Make the original have what is asked. Raises StorageError; Unfinished where somebody else writes there."""
+        given = Given(asked.wanted.located.name)
+        wanted = self._hashed(asked, given)
+        layout = self._context.layout
+        lost = {loss.digest for loss in layout.losses(wanted, self._snapshot)}
+        try:
+            for step in layout.steps(wanted, self._snapshot):
+                if asked.ours is not None and isinstance(step, Write) and step.key == _index_of(wanted):
+                    self._context.journal.save_ours(given.name, asked.ours)
+                self._do(step, given)
+        except (AlreadyExists, PreconditionFailed) as error:
+            raise Unfinished(f"{error.key} was written by somebody else meanwhile; run it again") from error
+        if given.is_changed or asked.base is None or asked.base.overwritten:
+            self._context.journal.write_base(self._base(wanted, lost))
+        return given
+
+    def _do(self, step: Step, given: Given) -> None:
+        if isinstance(step, Copy):
+            with self._copying.hold(step.target):
+                if self._snapshot.value("SELECT 1 FROM given WHERE key = ?", step.target):
+                    return  # another repository has brought it since the steps were thought of
+                stat = self._driver.copy(step.source, step.target, size=step.size, if_signature=step.signature)
+                self._note(step.target, stat)
+                self._snapshot.put("given", [(step.target,)])
+            given.copied += 1
+            given.copied_bytes += step.size
+        elif isinstance(step, Delete):
+            self._driver.delete(step.keys)
+            given.deleted += len(step.keys)
+            for key in step.keys:
+                self._snapshot.do("DELETE FROM object WHERE key = ?", key)
+        else:
+            if step.if_signature:
+                stat = self._driver.write(step.key, step.data, if_signature=step.if_signature)
+            else:
+                stat = self._driver.write(step.key, step.data, if_absent=True)
+            self._note(step.key, stat)
+            given.written += 1
+
+    def _note(self, key: str, stat: ObjectStat) -> None:
+        """As another listing would show it."""
+        entry = classify(key)
+        if entry is not None:
+            self._snapshot.do(
+                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
+                key, entry.kind, entry.repository, entry.digest, stat.size, stat.signature,
+            )  # fmt: skip
+
+    # ---- sources
+
+    def _hashed(self, asked: Asked, given: Given) -> Wanted:
+        """With sources whose bytes somebody has hashed; what has none any more is a problem (M2)."""
+        sources: dict[Digest, Source] = dict(asked.wanted.sources)
+        sizes = dict(asked.wanted.sizes())
+        for digest in sorted(asked.unhashed):
+            place = self._good_place(digest, sizes[digest])
+            if place is not None:
+                sources[digest] = Source(place.key, place.signature)
+                continue
+            bad = sources.pop(digest)
+            detail = "its bytes are not those of its digest, and nobody else has them: it was not given back"
+            given.problems.append(Problem(ProblemKind.WRONG_DIGEST, given.name, bad.key, digest, detail))
+        return replace(asked.wanted, sources=sources)
+
+    def _good_place(self, digest: Digest, size: int) -> Location | None:
+        place = self._locations.best(digest)
+        while place is not None and not place.is_verified:
+            signature = self._hash(place, digest)
+            if signature is not None:
+                self._locations.note_verified(place, signature)
+                return place._replace(signature=signature, is_verified=True)
+            place = self._locations.lost(digest, size, place, QUARANTINED)
+        return place
+
+    def _hash(self, place: Location, digest: Digest) -> str | None:
+        """The signature of the object; None where it has other bytes, or is not there."""
+        hasher = new_hasher(digest.algorithm)
+        try:
+            with self._driver.open(place.key) as reader:
+                while data := reader.read(CHUNK_SIZE):
+                    hasher.update(data)
+                return reader.stat.signature if Digest.from_hasher(hasher) == digest else None
+        except PathNotFound:
+            return None
+
+    # ---- the base
+
+    def _base(self, wanted: Wanted, lost: set[Digest]) -> Base:
+        located = wanted.located
+        index = None
+        if wanted.document is not None:
+            statement = "SELECT signature FROM object WHERE key = ?"
+            index = IndexAt(wanted.document.key, self._snapshot.value(statement, wanted.document.key) or "")
+        is_tree = self._context.layout.bytes_kind is ObjectKind.DATA
+        return Base(
+            name=located.name,
+            prefix=ROOT if is_tree else located.prefix,
+            index=index,
+            fingerprint=repository_fingerprint(self._snapshot, located.path),
+            overwritten=False,
+            tags={tag: digest for tag, digest in wanted.tags.items() if digest not in lost},
+            manifests={
+                digest: Named(manifest.media_type, manifest.size)
+                for digest, manifest in wanted.manifests.items()
+                if digest not in lost
+            },
+        )
+
+
+def _index_of(wanted: Wanted) -> str:
+    return "" if wanted.document is None else wanted.document.key

@@ -1,0 +1,91 @@
+"""Where a migration is, from its journal alone: nothing is written, and no database is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from registry.images.location_journal import LocationJournal, Phase
+from registry.migration.bucket import opened
+from registry.migration.journal import Journal
+from registry.migration.requests import Tally
+
+if TYPE_CHECKING:
+    from registry.config import Settings
+    from registry.images.location_journal import MigrationState
+    from registry.storage.driver import StorageDriver
+
+_COMMAND: Final = "registry migrate-s3-storage"
+_NEXT: Final = {
+    Phase.ADOPTING: f"{_COMMAND}, once nobody writes to the original any more",
+    Phase.ADOPTED: f"{_COMMAND} copies the blobs; --rollback goes back",
+    Phase.CONSOLIDATED: f"{_COMMAND} --finalize --dry-run, then --finalize; --rollback goes back",
+    Phase.ROLLING_BACK: f"{_COMMAND} --rollback",
+    Phase.ROLLED_BACK: f"start the original; {_COMMAND} begins again",
+    Phase.FINALIZING: f"{_COMMAND} --finalize",
+    Phase.FINALIZED: "nothing is left to do",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a migration is."""
+
+    migration: str | None
+    """None: there is none."""
+    state: str
+    passes: int
+    """That came to an end."""
+    began: str | None
+    changed: str | None
+    """When the state was written last; RFC 3339 in UTC, as ``began``."""
+    repositories: int
+    """That the original had in the last pass."""
+    taken: int
+    """Of these."""
+    blobs: int
+    """Manifests too, each once."""
+    copied: int
+    """Of these, as far as the journal knows."""
+    problems: int
+    read_only: str | None
+    """Why nothing can be pushed; None while it can."""
+    next: str
+    """What goes on."""
+
+
+def bucket_status(settings: Settings) -> Status:
+    """Look into the bucket that the settings name. Raises ConfigError, StorageError, UnknownJournal."""
+    with opened(settings, Tally().observe) as driver:
+        return status(driver)
+
+
+def status(driver: StorageDriver) -> Status:
+    """Look. Raises StorageError, UnknownJournal."""
+    found = LocationJournal(driver).newest()
+    if found is None:
+        return Status(None, "none", 0, None, None, 0, 0, 0, 0, 0, None, f"{_COMMAND} --dry-run")
+    return _status(driver, found[0])
+
+
+def _status(driver: StorageDriver, state: MigrationState) -> Status:
+    journal = Journal(driver)
+    journal.resume()
+    blobs = copied = 0
+    for _, lines in journal.locations.shards(state.id):
+        blobs += len(lines)
+        copied += sum(line.copy is not None for line in lines)
+    return Status(
+        migration=state.id,
+        state=state.state,
+        passes=state.passes,
+        began=state.began,
+        changed=state.changed,
+        repositories=state.counts.get("repositories", 0),
+        taken=sum(1 for _ in journal.locations.bases(state.id)),
+        blobs=blobs,
+        copied=copied,
+        problems=len(journal.problems()),
+        read_only=None if state.read_only is None else state.read_only.reason,
+        next=_NEXT[state.state],
+    )

@@ -1,0 +1,107 @@
+"""A bucket in memory that another registry filled, a database beside it, and runs over both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from registry.config import Settings
+from registry.images.core import Core
+from registry.migration.adopt import Pass
+from registry.migration.context import RunOptions
+from registry.migration.report import Report
+from registry.migration.requests import Tally
+from registry.migration.run import Run
+from registry.oci.digest import Digest
+from registry.storage.driver import StorageDriver
+from registry.storage.memory import MemoryDriver
+from tests.images.world import World
+from tests.migration.world import Repository, Tree, distribution, fill, per_repository, repositories
+
+Make = Callable[[list[Repository]], Tree]
+MAKE: dict[str, Make] = {
+    "zot": lambda content: per_repository(content, prefix="zot/"),
+    "zot-without-prefix": per_repository,
+    "distribution": distribution,
+}
+"""By name: what makes a tree of the content of repositories."""
+
+
+class Bucket:
+    """What outlives a process: objects and a database."""
+
+    def __init__(self, directory: Path, layout: str, tree: Tree | None = None) -> None:
+        """``tree``: of that layout, or what the layout makes of ``repositories``."""
+        self.world = World(directory, "memory")
+        self.layout = layout
+        self.root = "zot" if layout == "zot" else "/"
+        self.original = MAKE[layout](repositories()) if tree is None else dict(tree)
+        fill(self.driver, self.original)
+
+    @property
+    def driver(self) -> MemoryDriver:
+        """The store itself."""
+        driver = self.world.driver()
+        assert isinstance(driver, MemoryDriver)
+        return driver
+
+    def core(self, **more: Any) -> Core:
+        """A new process."""
+        return self.world.core(**more)
+
+    def settings(self, *, parallel: int = 1) -> Settings:
+        """Of a run."""
+        storage = {"driver": "s3", "root_directory": self.root, "s3": {"bucket": "b"}}
+        return Settings(storage=storage, migration={"parallel": parallel})  # type: ignore[arg-type]
+
+    def process(self, core: Core | None = None, options: RunOptions | None = None) -> Run:
+        """The command in a process of its own, unless ``core`` is one."""
+        return Run(core or self.core(), self.settings(), options or RunOptions(), Tally())
+
+    def run(self, core: Core | None = None, options: RunOptions | None = None, *, parallel: int = 1) -> Report:
+        """A run of the command, in a process of its own unless ``core`` is one."""
+        settings = self.settings(parallel=parallel)
+        return Run(core or self.core(), settings, options or RunOptions(), Tally()).run()
+
+    def adopt(self, core: Core | None = None) -> Pass:
+        """One pass, whether it is quiet or not."""
+        found = self.run(core, RunOptions(adopt_only=True))
+        assert isinstance(found, Pass)
+        return found
+
+    def become(self, content: list[Repository]) -> None:
+        """Write and delete as the original does, which has ``content`` from now on."""
+        tree = MAKE[self.layout](content)
+        for key, data in tree.items():
+            if self.original.get(key) != data:
+                self.driver.write(key, data)
+        self.driver.delete(self.original.keys() - tree.keys())
+        self.original = dict(tree)
+
+    def objects(self, *prefixes: str) -> dict[str, bytes]:
+        """Every object, or those below some directories."""
+        return contents(self.driver, *prefixes)
+
+
+def contents(driver: StorageDriver, *prefixes: str) -> dict[str, bytes]:
+    """Every object of a small store."""
+    keys = [key for prefix in prefixes or ("",) for key, _ in driver.list(prefix)]
+    return {key: driver.read(key, max_bytes=1 << 20)[0] for key in keys}
+
+
+def check_served(core: Core, content: list[Repository]) -> None:
+    """Everything that is described is there, by tags and digests, with its bytes."""
+    for repository in content:
+        assert core.manifests.tags(repository.name, last="", count=100)[0] == sorted(repository.tags)
+        for tag, manifest in repository.tags.items():
+            assert core.manifests.find(repository.name, tag).digest == manifest.digest
+        for manifest in repository.manifests:
+            found = core.manifests.find(repository.name, Digest.parse(manifest.digest))
+            assert core.manifests.read(found) == manifest.data
+            assert found.media_type == manifest.media_type
+        for blob in repository.blobs:
+            digest = Digest.parse(blob.digest)
+            held = core.blobs.open(repository.name, digest)
+            with core.blobs.read(held) as reader:
+                assert reader.read(1 << 20) == blob.data
