@@ -87,8 +87,16 @@ class _Log:
 
 
 def _said(phase: Phase) -> str:
-    count = f"{phase.objects:,}" if phase.of is None else f"{phase.objects:,}/{phase.of:,}"
-    return f"{count}, {phase.bytes / (1 << 20):,.0f}/{phase.of_bytes / (1 << 20):,.0f} MiB" if phase.of_bytes else count
+    said = [f"{phase.objects:,}" if phase.of is None else f"{phase.objects:,}/{phase.of:,}"]
+    if phase.of_bytes:
+        said.append(f"{phase.bytes / (1 << 20):,.0f}/{phase.of_bytes / (1 << 20):,.0f} MiB")
+    if phase.per_second:
+        said.append(f"{phase.per_second:,.0f} objects/s")
+    if phase.bytes_per_second:
+        said.append(f"{phase.bytes_per_second / (1 << 20):,.1f} MiB/s")
+    if phase.seconds_left is not None:
+        said.append(f"{phase.seconds_left:,.0f} s left")
+    return ", ".join(said)
 
 
 def _ignore(_done: int, _total: int) -> None:

@@ -102,7 +102,7 @@ _UNCOPIED = Statement(
     " ORDER BY b.digest LIMIT :count"
 )
 _UNCOPIED_TOTAL = Statement(
-    f"SELECT count(*), coalesce(sum(b.size), 0) FROM blob b WHERE {_IS_UNCOPIED}"  # noqa: S608 - constant
+    f"SELECT count(*), CAST(coalesce(sum(b.size), 0) AS BIGINT) FROM blob b WHERE {_IS_UNCOPIED}"  # noqa: S608 - constant
 )
 _SET_VERIFIED = Statement("UPDATE blob_location SET verified_at = :now WHERE id = :id AND signature = :signature")
 _SET_COPIED = Statement(

@@ -155,7 +155,6 @@ class Blobs:
         repository = self._repositories.require(name)
         self._held(repository, digest)
         with self._stores.database.write() as connection:
-            self._originals.require_open(connection)
             claim = self._leave(connection, repository, digest)
         if claim is not None:
             self._removal.delete(claim)
@@ -163,7 +162,9 @@ class Blobs:
     # ----
 
     def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
+        is_open = self._originals.require_open_later(connection)
         present(repository_rows.lock(connection, repository.id))
+        is_open.get()
         member = blob_rows.member(connection, repository.id, digest)
         if member is None:
             raise BlobUnknown

@@ -10,7 +10,7 @@ from registry.database import repositories as repository_rows
 from registry.images.storage_view import MAX_INDEX
 from registry.migration.fingerprint import repository_fingerprint
 from registry.migration.original_layout import Located, ObjectKind, OriginalRepository
-from registry.migration.per_repository import is_ours
+from registry.migration.per_repository import is_ours, left_out
 from registry.oci.descriptor import Descriptor
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import Index
@@ -82,8 +82,8 @@ class Bases:
     def shared(self, located: Located, base: Base, snapshot: Snapshot) -> OriginalRepository | None:
         """What the original says where its index and ours are one object, as long as that is ours.
 
-        What the base says, and beyond it what the original has put there since: entries of which Stowage knows nothing
-        and whose bytes are the original's.
+        What the base says, and beyond it entries of which Stowage knows nothing: those that could not be taken, and
+        those that the original has put there since, whose bytes are the original's.
         """
         index = self._index(located)
         if index is None:
@@ -92,14 +92,26 @@ class Bases:
         with self._core.stores.database.read() as connection:
             row = repository_rows.find(connection, located.name)
             known = manifest_rows.of_repository(connection, row.id) if row else {}
-        for digest, descriptor in index.manifests().items():
+        key = f"{located.path}/index.json"
+        strange = {
+            digest: descriptor
+            for digest, descriptor in index.manifests().items()
+            if digest not in known and digest not in base.manifests
+        }
+        original = self._saved(located.name).manifests() if strange else {}
+        for digest, descriptor in strange.items():
             home = self._layout.home(located, digest)
-            is_new = digest not in known and digest not in base.manifests
-            if is_new and snapshot.value("SELECT 1 FROM object WHERE key = ?", home):
+            if digest in original or snapshot.value("SELECT 1 FROM object WHERE key = ?", home):
                 repository.manifests[digest] = descriptor
-        new = {digest for digest in repository.manifests if digest not in base.manifests}
+        new = repository.manifests.keys() - base.manifests.keys()
         repository.tags |= {tag: named.digest for tag, named in index.tags().items() if named.digest in new}
+        repository.problems = left_out(located.name, key, index)
         return repository
+
+    def _saved(self, name: str) -> Index:
+        """The index of the original as it was when ours took its key."""
+        saved = self._journal.saved_index(name)
+        return Index.empty() if saved is None else Index.parse(saved)
 
     def _index(self, located: Located) -> Index | None:
         """The index at the key that both have, where it is ours; empty where it is gone: None where it is not ours."""

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Final
 from registry.database import blobs as blob_rows
 from registry.database import originals
 from registry.database.errors import DatabaseError
-from registry.database.originals import LOST
-from registry.database.places import READABLE
 from registry.images.location_journal import Phase, shard_of
 from registry.migration.copying import Copying
-from registry.migration.problem import Problem, ProblemKind
 from registry.migration.progress import Meter
 from registry.migration.report import Refused, Report, Unfinished
-from registry.oci.digest import Digest
+from registry.migration.unreadable import placed, unreadable
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from registry.images.location_journal import BlobLine
     from registry.migration.context import Context
     from registry.migration.copying import Copy
+    from registry.migration.problem import Problem
 
 MOST_BLOBS: Final = 500
 MOST_BYTES: Final = 1 << 30
@@ -148,17 +146,11 @@ class _Consolidating:
 
     def _end_shard(self, shard: str) -> None:
         """Write what the database knows of the places of a shard's blobs."""
-        algorithm, _, begin = shard.partition("-")
-        with self._stores.database.read() as connection:
-            rows = originals.placed(
-                connection, store=self._stores.driver.name, low=f"{algorithm}:{begin}", high=f"{algorithm}:{begin}g"
-            )
-        placed = {digest: list(found) for digest, found in groupby(rows, key=lambda row: row.digest)}
-        lines = [self._line(line, placed.get(line.digest, [])) for line in self._journal.shard(shard)]
+        rows = placed(self._context.core, shard)
+        known = {digest: list(own) for digest, own in groupby(rows, key=lambda row: row.digest)}
+        lines = [self._line(line, known.get(line.digest, [])) for line in self._journal.shard(shard)]
         self._journal.write_shard(shard, lines)
-        self._problems[shard] = [
-            problem for digest, found in placed.items() if (problem := self._problem(digest, found)) is not None
-        ]
+        self._problems[shard] = unreadable(self._context.core, rows)
 
     def _line(self, line: BlobLine, rows: Sequence[PlacedRow]) -> BlobLine:
         hashed = {(row.key, row.signature) for row in rows if row.verified_at is not None}
@@ -168,18 +160,3 @@ class _Consolidating:
             places=tuple(place._replace(verified=(place.key, place.signature) in hashed) for place in line.places),
             copy=next((signature for signature in copies if (own, signature) in hashed), None),
         )
-
-    def _problem(self, digest: str, rows: Sequence[PlacedRow]) -> Problem | None:
-        """What is wrong with a blob: rows tell, so that it is known after a kill too."""
-        lost = [row.key for row in rows if row.state == LOST]
-        if not lost or any(row.state in READABLE for row in rows):
-            return None
-        with self._stores.database.read() as connection:
-            blob = blob_rows.find(connection, digest)
-            holders = blob_rows.holders(connection, blob.id) if blob is not None else []
-        if blob is None or not holders:
-            return None
-        is_gone = blob.state == blob_rows.MISSING
-        kind = ProblemKind.MISSING_BLOB if is_gone else ProblemKind.WRONG_DIGEST
-        detail = "it was there, and has gone" if is_gone else "no place has the bytes of this digest"
-        return Problem(kind, min(holders), min(lost), Digest(digest), detail)

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from registry.database import originals
 from registry.database.blobs import CURRENT
+from registry.images.locations import Location
 from registry.migration.original_layout import ObjectKind
+from registry.migration.unreadable import placed
+from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +28,13 @@ _TABLES: Final = {
     "copied": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, verified_at REAL NOT NULL",
     "taken": "path TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL",
     "kept": "digest TEXT PRIMARY KEY",
+    "absent": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, key TEXT NOT NULL, id INTEGER NOT NULL,"
+    " signature TEXT NOT NULL",
 }
 _BEGINNINGS: Final = (
     "SELECT DISTINCT substr(digest, 1, instr(digest, ':') + 2) FROM object WHERE kind IN (?, 'our-blob') ORDER BY 1"
 )
-_NOT_LISTED: Final = (
-    "DELETE FROM copied WHERE NOT EXISTS (SELECT 1 FROM object o"
-    " WHERE o.kind = 'our-blob' AND o.digest = copied.digest AND o.size = copied.size)"
-)
-"""A row says that our object is there, and the listing does not: the original is all that there is."""
+_LISTED: Final = "SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = {0}.digest AND o.size = {0}.size"
 _BLOBS_GO: Final = (
     "INSERT OR IGNORE INTO going SELECT ?1, o.key, o.size FROM object o JOIN copied c ON c.digest = o.digest"
     " WHERE o.kind = ?2 AND (o.size = c.size OR (o.size = 0 AND ?3))"
@@ -118,6 +118,7 @@ class Finalizing:
         for located in taken:
             if self._is_complete(located):
                 self._snapshot.put("going", [(LINKS, key, 0) for key in self._layout.waste(located, self._snapshot)])
+        self._snapshot.do("UPDATE going SET size = (SELECT o.size FROM object o WHERE o.key = going.key)")
         self._snapshot.do(_BLOBS_GO, BLOBS, self._layout.bytes_kind, self._layout.has_stubs)
         objects, size = self._snapshot.rows("SELECT count(*), coalesce(sum(size), 0) FROM going")[0]
         stays = self._snapshot.rows(
@@ -135,24 +136,31 @@ class Finalizing:
         statement = "SELECT g.key, o.digest FROM going g JOIN object o ON o.key = g.key WHERE g.step = ? ORDER BY g.key"
         return ((key, digest) for key, digest in self._snapshot.each(statement, BLOBS))
 
+    def absent(self) -> list[tuple[Digest, int, Location]]:
+        """Copies that rows tell of and the listing does not: the original may be all that there is."""
+        rows = self._snapshot.rows("SELECT digest, size, key, id, signature FROM absent ORDER BY digest")
+        return [
+            (Digest(digest), size, Location(key, row_id, signature, is_verified=True))
+            for digest, size, key, row_id, signature in rows
+        ]
+
     def _note_copies(self) -> None:
         """The blobs of which a row says, and the listing shows, that we have an object which was hashed."""
-        layout, store = self._stores.layout, self._stores.driver.name
+        layout = self._stores.layout
         for (low,) in self._snapshot.rows(_BEGINNINGS, self._layout.bytes_kind):
-            with self._stores.database.read() as connection:
-                rows = originals.placed(connection, store=store, low=low, high=f"{low}g")
-            self._snapshot.put(
-                "copied",
-                [
-                    (row.digest, row.size, row.verified_at)
-                    for row in rows
-                    if row.state == CURRENT
-                    and row.migration is None
-                    and row.verified_at is not None
-                    and row.key == layout.blob("", row.digest)
-                ],
-            )
-        self._snapshot.do(_NOT_LISTED)
+            rows = placed(self._context.core, low.replace(":", "-"))
+            copies = [
+                row
+                for row in rows
+                if row.state == CURRENT
+                and row.migration is None
+                and row.verified_at is not None
+                and row.key == layout.blob("", Digest(row.digest))
+            ]
+            self._snapshot.put("copied", [(row.digest, row.size, row.verified_at) for row in copies])
+            self._snapshot.put("absent", [(row.digest, row.size, row.key, row.id, row.signature) for row in copies])
+        self._snapshot.do(f"DELETE FROM absent WHERE EXISTS ({_LISTED.format('absent')})")
+        self._snapshot.do(f"DELETE FROM copied WHERE NOT EXISTS ({_LISTED.format('copied')})")
 
     def _note_taken(self) -> list[Located]:
         """The repositories that Stowage has."""

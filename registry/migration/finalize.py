@@ -6,18 +6,22 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from registry.database import originals
+from registry.database.blobs import MISSING
 from registry.images.location_journal import MIGRATIONS, Phase, state_key
 from registry.migration.consolidate import ROUNDS, copy_uncopied, plan_consolidation
 from registry.migration.finalization import Finalizing
 from registry.migration.problem import Note
 from registry.migration.progress import Meter
 from registry.migration.report import Refused, Report, Unfinished
+from registry.migration.unreadable import placed, unreadable
+from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from registry.migration.context import Context
     from registry.migration.finalization import Finalization
+    from registry.migration.problem import Problem
 
 _BATCH: Final = 1000
 """Objects whose rows go in one transaction."""
@@ -63,6 +67,7 @@ class _Finalize:
     def run(self) -> Report:
         finalizing = Finalizing(self._context)
         plan = finalizing.plan()
+        self._make_again(finalizing)
         until = plan.waits_until(self._context.core.stores.clock())
         if until is not None:
             raise Unfinished(f"clients may hold addresses of originals: run it again after {until}")
@@ -71,13 +76,30 @@ class _Finalize:
             self._move(Phase.FINALIZING)
         meter = Meter("deleting", plan.objects, 0, self._context.on_progress)
         deleted = self._delete(finalizing.links(), meter) + self._delete(finalizing.blobs(), meter)
-        self._end()
+        report.problems = sorted({*report.problems, *self._end()})
         report.counts = {"deleted": deleted, "deleted_bytes": plan.bytes}
         report.notes = [
             Note("stays", stay.objects, f"{stay.reason}: {stay.bytes} bytes, as {stay.example}") for stay in plan.stays
         ]
         report.state = self._journal.state.state
         return report
+
+    def _make_again(self, finalizing: Finalizing) -> None:
+        """Raises Unfinished where copies have gone from storage: the original is all that there was of these."""
+        core, gone = self._context.core, 0
+        for digest, size, place in finalizing.absent():
+            if not self._is_there(place.key, size):
+                core.locations.lost(digest, size, place, MISSING)
+                gone += 1
+        if gone:
+            copy_uncopied(self._context)
+            raise Unfinished(f"{gone} copies had gone from storage, and were made again: run it again")
+
+    def _is_there(self, key: str, size: int) -> bool:
+        try:
+            return self._driver.stat(key).size == size
+        except PathNotFound:
+            return False
 
     def _move(self, phase: Phase) -> None:
         state = self._journal.move(phase, read_only=self._journal.state.read_only)
@@ -107,10 +129,16 @@ class _Finalize:
             originals.forget(connection, keys, store=store)
         return keys
 
-    def _end(self) -> None:
-        """Nothing of what is left is served: the journal goes, and the last word is that it was finalized."""
+    def _end(self) -> list[Problem]:
+        """Nothing of what is left is served: the journal goes, and the last word is that it was finalized.
+
+        Returns what no copy could be made of.
+        """
+        core = self._context.core
         for _ in range(ROUNDS):
             copy_uncopied(self._context)
+            shards = self._journal.shard_names()
+            found = [problem for shard in shards for problem in unreadable(core, placed(core, shard))]
             if self._forget_all():
                 break
         else:
@@ -120,6 +148,7 @@ class _Finalize:
         while batch := list(islice(listing, _BATCH)):
             self._driver.delete(batch)
         self._move(Phase.FINALIZED)
+        return found
 
     def _forget_all(self) -> bool:
         """False: somebody has pushed a blob again, and was given an original for it."""

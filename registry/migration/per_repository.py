@@ -39,6 +39,20 @@ def is_ours(data: bytes) -> bool:
     return data == Index.empty().serialise() or (FOLDED.encode() in data and Index.parse(data).has_folded)
 
 
+def left_out(repository: str, key: str, index: Index) -> list[Problem]:
+    """What of an index cannot be read; it stays in it."""
+    return [
+        Problem(
+            ProblemKind.INVALID_TAG if name else ProblemKind.UNREADABLE_INDEX,
+            repository,
+            key,
+            "",
+            f"{name}: {reason}" if name else reason,
+        )
+        for name, reason in index.left_out()
+    ]
+
+
 class PerRepository(OriginalLayout):
     """``{prefix}{repository}/blobs/{algorithm}/{hex}``, where ``prefix`` may be the root directory once more."""
 
@@ -106,9 +120,7 @@ class PerRepository(OriginalLayout):
         repository.index_signature = stat.signature
         if index.has_folded:
             self._apply_records(located, index, snapshot, driver, repository)
-        for name, reason in index.left_out():
-            kind = ProblemKind.INVALID_TAG if name else ProblemKind.UNREADABLE_INDEX
-            report(kind, key, f"{name}: {reason}" if name else reason)
+        repository.problems += left_out(located.name, key, index)
         repository.tags = {tag: descriptor.digest for tag, descriptor in index.tags().items()}
         repository.manifests = dict(index.manifests())
         return repository

@@ -48,3 +48,12 @@ def test_a_document_alone_is_printed_where_that_was_asked(monkeypatch: pytest.Mo
     with phases(quiet=True) as report:
         report(Progress("listing", 1000))
     assert terminal.getvalue() == ""
+
+
+def test_a_line_has_what_is_known_of_bytes_rate_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with capture_logs() as logged, phases(quiet=False) as report:
+        now += LOG_SECONDS
+        report(Progress("copying", 1200, 4000, 3 << 20, 10 << 20, 250.0, 1 << 20, 7.4))
+    assert [line["progress"] for line in logged] == ["1,200/4,000, 3/10 MiB, 250 objects/s, 1.0 MiB/s, 7 s left"]

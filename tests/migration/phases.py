@@ -9,7 +9,6 @@ from typing import Any
 from registry.images.core import Core
 from registry.migration.consolidate import consolidate
 from registry.migration.context import Context, RunOptions
-from registry.migration.finalize import finalize
 from registry.migration.progress import OnProgress, silent
 from registry.migration.report import Report
 from registry.migration.requests import Tally
@@ -19,13 +18,18 @@ from tests.migration.adopting import Bucket
 
 @contextmanager
 def reading(
-    bucket: Bucket, core: Core | None = None, *, parallel: int = 1, on_progress: OnProgress = silent, **settings: Any
+    bucket: Bucket,
+    core: Core | None = None,
+    *,
+    parallel: int = 1,
+    on_progress: OnProgress = silent,
+    storage: dict[str, Any] | None = None,
 ) -> Iterator[Context]:
     """A context in a process of its own unless ``core`` is one, after the listing."""
     core = core or bucket.core()
     chosen = bucket.settings(parallel=parallel)
-    if settings:
-        chosen = chosen.model_copy(update={"storage": chosen.storage.model_copy(update=settings)})
+    if storage is not None:
+        chosen = chosen.model_copy(update={"storage": chosen.storage.model_copy(update=storage)})
     run = Run(core, chosen, RunOptions(), Tally(), on_progress)
     core.originals.ensure(again=True)
     with run._reading(run._journal.resume()) as context:
@@ -39,7 +43,6 @@ def consolidated(bucket: Bucket, core: Core | None = None, **more: Any) -> Repor
         return consolidate(context)
 
 
-def finalized(bucket: Bucket, core: Core | None = None, **more: Any) -> Report:
-    """Delete what is copied."""
-    with reading(bucket, core, **more) as context:
-        return finalize(context)
+def finalizing(bucket: Bucket, core: Core | None = None) -> Report:
+    """Delete what is copied, as the command does."""
+    return Run(core or bucket.core(), bucket.settings(parallel=1), RunOptions(), Tally()).finalize()

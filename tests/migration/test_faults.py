@@ -13,7 +13,7 @@ from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.test_kills import objects, rows
 from tests.migration.world import repositories
 
-SAMPLED = 29
+SAMPLED = 73
 EVERY = pytest.param(1, id="every-call", marks=pytest.mark.stores)
 
 
@@ -53,4 +53,4 @@ def test_a_run_that_failed_is_ended_by_the_next(
         assert rows(bucket) == expected_rows, first
         check_served(bucket.core(), repositories())
         bucket.world.close()
-    assert failed > 3
+    assert failed > 1

@@ -20,7 +20,7 @@ from tests.migration.deaths import Doom, DyingDatabase, DyingDriver, Killed
 from tests.migration.world import AMD, Repository, repositories
 from tests.payloads import Blob, image
 
-SAMPLED = 23
+SAMPLED = 47
 """In the default run the process dies after each of so many steps; with ``-m stores`` after every one."""
 LOST = 3
 """Of so many deaths one takes the database with it."""
@@ -133,7 +133,7 @@ def test_a_run_ends_as_if_nobody_had_killed_it(
     check_served(whole.core(), content(prepare))
     whole.world.close()
     deaths = range(1 + len(layout) % step, life.steps + 1, step)
-    assert len(deaths) > 3
+    assert len(deaths) > 1
     for death in deaths:
         bucket = prepared(tmp_path / f"killed-{death}", layout, prepare)
         with pytest.raises(Killed):
@@ -146,6 +146,26 @@ def test_a_run_ends_as_if_nobody_had_killed_it(
         if death % LOST:
             assert rows(bucket) == expected_rows, death
         check_served(bucket.core(), content(prepare))
+        bucket.world.close()
+
+
+@pytest.mark.parametrize("layout", MAKE)
+@pytest.mark.parametrize("step", [pytest.param(3 * SAMPLED, id="sample"), pytest.param(7, marks=pytest.mark.stores)])
+def test_with_several_threads_it_ends_alike(step: int, layout: str, tmp_path: Path) -> None:
+    """Whichever of them was where when the process died."""
+    whole = prepared(tmp_path / "whole", layout, a_first_pass)
+    life = Doom()
+    whole.run(doomed(whole, life), COPY)
+    expected_objects, expected_rows = objects(whole), rows(whole)
+    whole.world.close()
+    for death in range(20 + len(layout), life.steps, step):
+        bucket = prepared(tmp_path / f"killed-{death}", layout, a_first_pass)
+        with pytest.raises(Killed):
+            bucket.run(doomed(bucket, Doom(death)), COPY, parallel=4)
+        found = bucket.run(bucket.core(), COPY, parallel=4)
+        assert (found.state, found.problems) == ("consolidated", []), death
+        assert objects(bucket) == expected_objects, death
+        assert rows(bucket) == expected_rows, death
         bucket.world.close()
 
 

@@ -359,3 +359,14 @@ def test_an_index_of_a_registry_of_ours_says_what_it_contains() -> None:
     assert not parse(annotations={"other": "1"}).has_folded
     assert not parse(annotations=5).has_folded
     assert not Index.empty().has_folded
+
+
+def test_the_migration_is_an_annotation_that_keeps_the_others() -> None:
+    index = Index.parse(b'{"manifests": [], "annotations": {"mine": "kept"}}')
+    assert index.migration is None
+    index.migration = "0001"
+    index.folded = 7
+    again = Index.parse(index.serialise())
+    assert (again.migration, again.folded, again.has_folded) == ("0001", 7, True)
+    assert b'"mine":"kept"' in index.serialise()
+    assert Index.parse(b'{"manifests": [], "annotations": {"io.stowage.migration": 1}}').migration is None

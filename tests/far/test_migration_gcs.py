@@ -1,0 +1,73 @@
+"""The story once on Google Cloud Storage: repositories without a prefix, whose indexes have the keys of ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from registry.config import GcsSettings
+from registry.storage.gcs import GcsDriver
+from tests.clients.wire import Wire, until
+from tests.far.conftest import Config
+from tests.far.test_migration import command
+from tests.migration.filling import push
+from tests.migration.world import ARM, ON_ARM, SHARED, Repository, fill, per_repository, repositories
+from tests.payloads import Blob, image
+from tests.servers import RegistryProcess
+from tests.stores.gcs_server import GcsServer
+
+pytestmark = [pytest.mark.stores, pytest.mark.tools("fake-gcs-server")]
+
+
+def check_pulled(address: str, content: list[Repository]) -> None:
+    """Every tag, manifest and blob has its bytes."""
+    wire = Wire(address)
+    for repository in content:
+        assert wire.tags(repository.name) == sorted(repository.tags)
+        for tag, manifest in repository.tags.items():
+            assert wire.manifest(repository.name, tag).body == manifest.data
+        for blob in repository.blobs:
+            answer = wire.request("GET", f"/v2/{repository.name}/blobs/{blob.digest}")
+            assert (answer.status, answer.body) == (200, blob.data), (repository.name, blob.digest)
+
+
+def test_there_and_back_on_google(tmp_path: Path) -> None:
+    with GcsServer(tmp_path / "gcs") as store:
+        storage = store.storage(store.new_bucket())
+        driver = GcsDriver(TypeAdapter(GcsSettings).validate_python(storage["gcs"]), str(storage["root_directory"]))
+        content = repositories()
+        tree = per_repository(content)
+        fill(driver, tree)
+        config: Config = {"storage": storage, "database": {"url": f"sqlite:///{tmp_path / 'cache.db'}"}}
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(config))
+        with RegistryProcess(tmp_path / "stowage", config) as server:
+            code, document = command(file, "--adopt-only")
+            assert (code, document.get("state"), document.get("problems")) == (0, "adopted", []), document
+            check_pulled(server.address, content)
+            saved = driver.read("storage/migrations/0001/repositories/app/.index", max_bytes=1 << 20)[0]
+            assert saved == tree["app/index.json"]
+            code, document = command(file)
+            assert (code, document.get("state")) == (0, "consolidated"), document
+            mine = image(ARM, [SHARED, Blob(b"pushed since")])
+            pushed = Repository("app", {"since": mine}, [], [Blob(b"pushed since"), ARM, SHARED])
+            push(server.address, [pushed])
+            content[0].tags["since"] = mine
+            content[0].blobs.append(Blob(b"pushed since"))
+            until(lambda: b"since" in driver.read("app/index.json", max_bytes=1 << 20)[0], "the index has the tag")
+            check_pulled(server.address, content)
+            code, document = command(file, "--rollback")
+            assert (code, document.get("state")) == (0, "rolled-back"), document
+            check_pulled(server.address, content)
+        back = {key: driver.read(key, max_bytes=1 << 20)[0] for key in per_repository(content, stubs=False)}
+        index = json.loads(back["app/index.json"])
+        assert mine.digest in {entry["digest"] for entry in index["manifests"]}
+        assert "annotations" not in index
+        assert back[f"app/blobs/{mine.digest.replace(':', '/')}"] == mine.data
+        changed = {key for key in tree if tree[key] != driver.read(key, max_bytes=1 << 20)[0]}
+        assert changed == {"app/index.json"}
+        assert ON_ARM.digest in {entry["digest"] for entry in index["manifests"]}
+        driver.close()

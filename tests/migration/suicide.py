@@ -1,0 +1,48 @@
+"""``python -m tests.migration.suicide STEP ARGUMENT...``: ``registry``, ended by SIGKILL after a step of its store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from registry.config import Settings
+from registry.migration import bucket
+from registry.storage.decorator import DriverDecorator
+from registry.storage.driver import StorageDriver
+from registry.storage.drivers import open_driver
+from registry.storage.measured import Observe
+
+T = TypeVar("T")
+
+
+class Suicide(DriverDecorator):
+    """Kills this process once the store has done so many operations."""
+
+    def __init__(self, inner: StorageDriver, step: int) -> None:
+        super().__init__(inner)
+        self._left = step
+
+    def around(self, operation: str, key: str, call: Callable[[], T]) -> T:
+        """See DriverDecorator."""
+        result = call()
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
+if __name__ == "__main__":
+    from registry.cli.main import main
+
+    step = int(sys.argv[1])
+
+    def open_doomed(settings: Settings, observe: Observe | None = None) -> StorageDriver:
+        """As ``open_driver``."""
+        return Suicide(open_driver(settings, observe), step)
+
+    bucket.open_driver = open_doomed  # type: ignore[attr-defined]
+    sys.argv = ["registry", *sys.argv[2:]]
+    main()

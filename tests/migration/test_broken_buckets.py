@@ -1,0 +1,61 @@
+"""A bucket with something broken in it: what a review said is what a run says, and everything else is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from registry.database import manifests as manifest_rows
+from registry.database import repositories as repository_rows
+from registry.images.core import Core
+from registry.migration.plan import Plan
+from registry.migration.requests import Tally
+from registry.migration.review import Options, Review
+from registry.oci.digest import Digest
+from registry.storage.measured import MeasuredDriver
+from tests.migration.adopting import MAKE, Bucket
+from tests.migration.breakages import TREES, ZOT, Break
+from tests.migration.world import repositories
+
+ROWS = [("zot-without-prefix", *row[:2]) for row in ZOT] + [("distribution", *row[:2]) for row in TREES]
+
+
+def reviewed(bucket: Bucket) -> Plan:
+    tally = Tally()
+    return Review(MeasuredDriver(bucket.driver, tally.observe), bucket.settings(), Options(), tally, bucket="b").run()
+
+
+def served(core: Core) -> tuple[int, int, int]:
+    """Repositories, tags, and distinct manifests; each is read."""
+    with core.stores.database.read() as connection:
+        names = repository_rows.names(connection)
+        rows = [found for name in names if (found := repository_rows.find(connection, name)) is not None]
+        tags = sum(len(manifest_rows.all_tags(connection, row.id)) for row in rows)
+        known = {(row.name, digest) for row in rows for digest in manifest_rows.of_repository(connection, row.id)}
+    for name, digest in known:
+        body = core.manifests.read(core.manifests.find(name, Digest(digest)))
+        assert Digest.of(body, Digest(digest).algorithm) == digest
+    return len(names), tags, len({digest for _, digest in known})
+
+
+@pytest.mark.parametrize(("layout", "name", "breakage"), ROWS, ids=[f"{row[0]}: {row[1]}" for row in ROWS])
+def test_what_is_broken_is_named_and_the_rest_is_served(
+    layout: str, name: str, breakage: Break, tmp_path: Path
+) -> None:
+    tree = MAKE[layout](repositories())
+    breakage(tree)
+    bucket = Bucket(tmp_path, layout, tree)
+    plan = reviewed(bucket)
+    found = bucket.adopt()
+    assert found.is_quiet
+    assert found.problems == plan.problems
+    counts = plan.counts
+    core = bucket.core()
+    assert served(core) == (counts.repositories, counts.tags, counts.manifests), name
+    assert {key: data for key, data in bucket.objects().items() if key in tree and not key.endswith("index.json")} == {
+        key: data for key, data in tree.items() if not key.endswith("index.json")
+    }
+    again = bucket.adopt()
+    assert (again.is_quiet, again.problems) == (True, plan.problems)
+    assert served(bucket.core()) == (counts.repositories, counts.tags, counts.manifests)

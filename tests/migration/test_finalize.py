@@ -1,0 +1,304 @@
+"""Finalizing: originals with a verified copy go, and nothing that Stowage serves goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from registry.database import blobs as blob_rows
+from registry.images.location_journal import Phase
+from registry.maintenance.rebuild import rebuild_core
+from registry.migration.context import RunOptions
+from registry.migration.finalization import Finalization
+from registry.migration.finalize import finalize, plan_finalize
+from registry.migration.report import Refused, Report, Unfinished
+from registry.oci.digest import Digest
+from registry.storage.decorator import DriverDecorator
+from registry.storage.driver import StorageDriver
+from registry.storage.errors import StorageUnavailable
+from registry.storage.faulty import Fault, FaultyDriver
+from tests.migration.adopting import MAKE, Bucket, check_served
+from tests.migration.deaths import Doom, Killed
+from tests.migration.phases import finalizing, reading
+from tests.migration.test_kills import LOST, doomed, objects, prepared, rows
+from tests.migration.world import ARM, OTHER, SHARED, Repository, path, repositories
+from tests.payloads import Blob, image
+
+T = TypeVar("T")
+
+STATE = "storage/migrations/0001/state.json"
+COPY_OF_SHARED = f"storage/blobs/{path(SHARED.digest)}"
+
+
+@pytest.fixture(params=MAKE)
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
+    made = Bucket(tmp_path, request.param)
+    made.run()
+    yield made
+    made.world.close()
+
+
+@pytest.fixture
+def zot(tmp_path: Path) -> Iterator[Bucket]:
+    """One of them is enough where the layout makes no difference."""
+    made = Bucket(tmp_path, "zot")
+    made.run()
+    yield made
+    made.world.close()
+
+
+def planned(bucket: Bucket) -> Finalization:
+    with reading(bucket) as context:
+        return plan_finalize(context)
+
+
+def of_ours(bucket: Bucket) -> set[str]:
+    """The keys of which the original has none."""
+    served = {f"{repository.name}/{name}" for repository in repositories() for name in ("index.json", "oci-layout")}
+    return {key for key in bucket.objects() if key.startswith("storage/blobs/")} | served
+
+
+def test_originals_go_and_everything_is_served_from_the_copies(bucket: Bucket) -> None:
+    ours = of_ours(bucket)
+    plan = planned(bucket)
+    found = finalizing(bucket)
+    assert (found.state, found.problems, found.notes) == (Phase.FINALIZED, [], [])
+    assert found.counts["deleted"] == plan.objects == len(bucket.original.keys() - ours)
+    assert set(bucket.objects()) == ours | {STATE}
+    check_served(bucket.core(), repositories())
+    assert {row[-1] for row in rows(bucket)["places"]} == {""}
+    assert finalizing(bucket).state == Phase.FINALIZED
+
+
+def test_a_new_database_serves_what_is_left(bucket: Bucket) -> None:
+    finalizing(bucket)
+    bucket.world.url = bucket.world.url.replace("cache.db", "new.db")
+    core = bucket.core()
+    rebuild_core(core)
+    check_served(core, repositories())
+    assert bucket.run(core).state == Phase.FINALIZED
+
+
+def test_the_plan_says_what_goes_and_writes_nothing(bucket: Bucket) -> None:
+    before = bucket.objects()
+    plan = planned(bucket)
+    gone = bucket.original.keys() - of_ours(bucket)
+    assert (plan.objects, plan.stays, plan.not_before) == (len(gone), [], None)
+    assert plan.bytes == sum(len(bucket.original[key]) for key in gone)
+    assert bucket.objects() == before
+
+
+def test_nothing_goes_before_everything_is_copied(tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path, "zot")
+    bucket.adopt()
+    before = bucket.objects("zot")
+    for attempt in (planned, finalizing):
+        with pytest.raises(Refused, match="adopted"):
+            attempt(bucket)
+    assert bucket.objects("zot") == before
+    bucket.world.close()
+
+
+def test_what_the_original_took_since_has_to_be_copied_first(zot: Bucket) -> None:
+    changed = repositories()
+    changed[0].tags["new"] = image(ARM, [Blob(b"pushed to the original")])
+    changed[0].blobs.append(Blob(b"pushed to the original"))
+    zot.become(changed)
+    with pytest.raises(Refused):
+        finalizing(zot)
+    assert set(zot.original) <= set(zot.objects())
+    zot.run()
+    finalizing(zot)
+    check_served(zot.core(), changed)
+
+
+def test_unknown_objects_and_uploads_stay_and_are_told(bucket: Bucket) -> None:
+    prefix = {"zot": "zot/", "zot-without-prefix": "", "distribution": "docker/registry/v2/repositories/"}[
+        bucket.layout
+    ]
+    upload = "app/_uploads/1/data" if bucket.layout == "distribution" else "app/.uploads/1"
+    unreferenced = Digest.of(b"nobody names it")
+    hexadecimal = unreferenced.encoded
+    blob = (
+        f"docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
+        if bucket.layout == "distribution"
+        else f"{prefix}app/blobs/sha256/{hexadecimal}"
+    )
+    extra = {f"{prefix}{upload}": b"half", f"{prefix}notes.txt": b"mine", blob: b"nobody names it"}
+    for key, data in extra.items():
+        bucket.driver.write(key, data)
+    assert {stay.reason for stay in planned(bucket).stays} >= {"upload", "unknown", "not-copied"}
+    found = finalizing(bucket)
+    assert {note.detail.partition(":")[0] for note in found.notes} >= {"upload", "unknown", "not-copied"}
+    assert [problem.kind for problem in found.problems] == ["unknown-object"]
+    there = bucket.objects()
+    assert {key: there.get(key) for key in extra} == extra
+    assert not {key for key in bucket.original if key in there} - of_ours(bucket)
+    check_served(bucket.core(), repositories())
+
+
+def test_wrong_bytes_stay_with_the_repositories_that_name_them(tmp_path: Path) -> None:
+    for layout in MAKE:
+        directory = tmp_path / layout
+        directory.mkdir()
+        tree = MAKE[layout](repositories())
+        key = min(key for key, data in tree.items() if data == SHARED.data)
+        tree[key] = b"?" * len(SHARED.data)
+        bucket = Bucket(directory, layout, tree)
+        assert len(bucket.run().problems) == 1
+        stubs = {at for at in tree if SHARED.digest.partition(":")[2] in at}
+        found = finalizing(bucket)
+        assert [problem.digest for problem in found.problems] == [SHARED.digest], layout
+        there = bucket.objects()
+        assert stubs <= set(there), layout
+        links = {at for at in tree if at.endswith(("/link", "/index.json"))}
+        assert links <= set(there), layout
+        blobs = {at for at in tree if "/blobs/" in at} - stubs
+        assert not blobs & set(there), layout
+        bucket.world.close()
+
+
+def test_what_a_repository_that_was_not_taken_lives_from_stays(tmp_path: Path) -> None:
+    """Its name is none that Stowage could serve; its stub stands for bytes that another repository has."""
+    tree = MAKE["zot"]([*repositories(), Repository("storage/app", {"v1": OTHER}, [], [ARM, SHARED])])
+    bucket = Bucket(tmp_path, "zot", tree)
+    bucket.run()
+    shared = {key for key, data in tree.items() if SHARED.digest.partition(":")[2] in key}
+    assert any(key.startswith("zot/storage/app/") for key in shared)
+    stays = {stay.reason: stay.objects for stay in planned(bucket).stays}
+    assert stays["not-taken"] == len([key for key in tree if key.startswith("zot/storage/app/")])
+    found = finalizing(bucket)
+    assert [problem.kind for problem in found.problems] == ["invalid-name"]
+    there = set(bucket.objects())
+    assert shared <= there
+    assert {key for key in tree if key.startswith("zot/storage/app/")} <= there
+    check_served(bucket.core(), repositories())
+    bucket.world.close()
+
+
+@pytest.mark.parametrize("layout", MAKE)
+def test_what_stowage_had_deleted_before_it_was_copied_stays(layout: str, tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path, layout)
+    bucket.adopt()
+    core = bucket.core()
+    core.manifests.delete("team/web/nested", Digest.parse(OTHER.digest), actor="client")
+    core.fold_waiting()
+    bucket.run(core)
+    found = finalizing(bucket)
+    assert found.state == Phase.FINALIZED
+    there = bucket.objects()
+    assert {key for key, data in bucket.original.items() if data == OTHER.data} <= set(there)
+    assert "not-copied" in {note.detail.partition(":")[0] for note in found.notes}
+    assert not {key for key, data in bucket.original.items() if data == SHARED.data} & set(there)
+    check_served(bucket.core(), repositories()[:2])
+    bucket.world.close()
+
+
+def test_while_clients_may_hold_addresses_of_originals_nothing_goes(zot: Bucket) -> None:
+    before = zot.objects()
+    redirects = {"redirect": "on", "redirect_expiry": 600}
+    with reading(zot, storage=redirects) as context, pytest.raises(Unfinished, match="run it again after"):
+        finalize(context)
+    assert zot.objects() == before
+    zot.world.clock.now += 601
+    with reading(zot, storage=redirects) as context:
+        assert finalize(context).state == Phase.FINALIZED
+
+
+def test_a_copy_that_has_gone_is_made_again_before_its_original_goes(bucket: Bucket) -> None:
+    bucket.driver.delete([COPY_OF_SHARED])
+    with pytest.raises(Unfinished, match="made again"):
+        finalizing(bucket)
+    assert bucket.objects("storage/blobs")[COPY_OF_SHARED] == SHARED.data
+    assert finalizing(bucket).state == Phase.FINALIZED
+    check_served(bucket.core(), repositories())
+
+
+class AtTheLastMoment(DriverDecorator):
+    """Does something before the state says that there is no way back."""
+
+    def __init__(self, inner: StorageDriver, work: Callable[[], object]) -> None:
+        super().__init__(inner)
+        self._work = work
+
+    def around(self, operation: str, key: str, call: Callable[[], T]) -> T:
+        result = call()
+        if (operation, key) == ("write", STATE) and b'"finalizing"' in self.inner.read(key, max_bytes=1 << 20)[0]:
+            self._work()
+        return result
+
+
+def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_original(bucket: Bucket) -> None:
+    """It was pushed again, and that joined the original: what was planned does not count any more."""
+    other = bucket.core()
+    done: list[bool] = []
+
+    def delete_and_push_again() -> None:
+        if done:
+            return
+        with other.stores.database.write() as connection:
+            blob = blob_rows.lock(connection, SHARED.digest)
+            assert blob is not None
+            claim = other.removal.claim(connection, blob.id, COPY_OF_SHARED)
+        assert claim is not None
+        other.removal.delete(claim)
+        done.append(True)
+
+    core = bucket.core(driver=AtTheLastMoment(bucket.driver, delete_and_push_again))
+    found = finalizing(bucket, core)
+    assert done
+    assert found.state == Phase.FINALIZED
+    assert bucket.objects("storage/blobs")[COPY_OF_SHARED] == SHARED.data
+    check_served(bucket.core(), repositories())
+
+
+@pytest.mark.parametrize("operation", ["delete", "list", "write"])
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_store_that_fails_is_told_and_the_next_run_goes_on(zot: Bucket, operation: str, first: int) -> None:
+    driver = FaultyDriver(zot.driver, [Fault(operation, first=first, times=None)])
+    with pytest.raises(StorageUnavailable):
+        finalizing(zot, zot.core(driver=driver))
+    check_served(zot.core(), repositories())
+    assert finalizing(zot).state == Phase.FINALIZED
+    check_served(zot.core(), repositories())
+
+
+def copied(bucket: Bucket) -> None:
+    bucket.run(bucket.core(), RunOptions())
+
+
+def report(found: Report) -> tuple[str, int]:
+    return found.state, len(found.problems)
+
+
+@pytest.mark.parametrize(
+    ("layout", "step"), [("zot", 13), *(pytest.param(layout, 1, marks=pytest.mark.stores) for layout in MAKE)]
+)
+def test_a_finalization_ends_as_if_nobody_had_killed_it(
+    step: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.migration.finalize._BATCH", 3)
+    whole = prepared(tmp_path / "whole", layout, copied)
+    life = Doom()
+    finalizing(whole, doomed(whole, life))
+    expected_objects, expected_rows = objects(whole), rows(whole)
+    whole.world.close()
+    deaths = range(1 + len(layout) % step, life.steps + 1, step)
+    assert len(deaths) > 3
+    for death in deaths:
+        bucket = prepared(tmp_path / f"killed-{death}", layout, copied)
+        with pytest.raises(Killed):
+            finalizing(bucket, doomed(bucket, Doom(death)))
+        check_served(bucket.core(), repositories())
+        if death % LOST == 0:
+            bucket.world.url = f"sqlite:///{tmp_path / f'new-{death}.db'}"
+            rebuild_core(bucket.core())
+        assert report(finalizing(bucket)) == (Phase.FINALIZED, 0), death
+        assert objects(bucket) == expected_objects, death
+        if death % LOST:
+            assert rows(bucket) == expected_rows, death
+        check_served(bucket.core(), repositories())
+        bucket.world.close()

@@ -1,0 +1,444 @@
+"""The way back over the memory driver: the original serves what Stowage did, whatever was pushed and deleted since."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from registry.images.core import Core
+from registry.images.folding import ABANDONED_SECONDS
+from registry.images.location_journal import Phase
+from registry.migration.context import Context, RunOptions
+from registry.migration.report import Refused, Report
+from registry.migration.requests import Tally
+from registry.migration.rollback import REASON, rollback
+from registry.migration.rollback_plan import RollbackPlan, plan_rollback
+from registry.migration.run import Run
+from registry.oci.digest import Digest
+from registry.oci.errors import Unavailable
+from registry.storage.errors import StorageError
+from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.measured import MeasuredDriver
+from tests.images.world import push_blob, push_manifest
+from tests.migration.adopting import MAKE, Bucket, check_served
+from tests.migration.test_steps import served_by_distribution, served_by_zot
+from tests.migration.world import (
+    AMD,
+    ATTACHED,
+    EMPTY_JSON,
+    NOTHING,
+    ON_AMD,
+    OTHER,
+    SBOM,
+    SHARED,
+    TREE,
+    Repository,
+    data_key,
+    path,
+    repositories,
+)
+from tests.payloads import Blob, Manifest, image
+
+LAYER, NEW_CONFIG = Blob(b"pushed since " * 300), Blob(b'{"architecture": "riscv64"}')
+PUSHED = image(NEW_CONFIG, [SHARED, LAYER])
+
+
+@pytest.fixture(params=MAKE)
+def layout(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def bucket(layout: str, tmp_path: Path) -> Iterator[Bucket]:
+    bucket = Bucket(tmp_path, layout)
+    yield bucket
+    bucket.world.close()
+
+
+@contextmanager
+def reading(
+    bucket: Bucket,
+    core: Core | None = None,
+    *,
+    accept_loss: bool = False,
+    parallel: int = 1,
+    tally: Tally | None = None,
+) -> Iterator[Context]:
+    """What a run has, in a process of its own unless ``core`` is one."""
+    core = core or bucket.core()
+    run = Run(core, bucket.settings(parallel=parallel), RunOptions(accept_loss=accept_loss), tally or Tally())
+    state = run._journal.resume()
+    core.originals.ensure(again=True)
+    with run._reading(state) as context:
+        assert context is not None
+        yield context
+
+
+def back(bucket: Bucket, core: Core | None = None, *, accept_loss: bool = False, parallel: int = 1) -> Report:
+    with reading(bucket, core, accept_loss=accept_loss, parallel=parallel) as context:
+        return rollback(context)
+
+
+def planned(bucket: Bucket, core: Core | None = None) -> RollbackPlan:
+    with reading(bucket, core) as context:
+        return plan_rollback(context)
+
+
+def push(core: Core, name: str, made: Manifest, blobs: list[Blob], *tags: str) -> None:
+    for blob in blobs:
+        push_blob(core, blob.data, name, blob.algorithm)
+    push_manifest(core, made, *tags, name=name)
+
+
+def change(core: Core) -> list[Repository]:
+    """Pushes, to what was there and to a new repository, a moved tag, deletions; what there is then."""
+    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new", "amd")
+    push(core, "brand/new", PUSHED, [NEW_CONFIG, SHARED, LAYER], "v1")
+    core.manifests.untag("team/web", "stable", actor="client")
+    core.manifests.delete("app", Digest(ATTACHED.digest), actor="client")
+    for blob in (SBOM, EMPTY_JSON):
+        core.blobs.delete("app", Digest(blob.digest))
+    core.fold_waiting()
+    content = repositories()
+    app, web, _ = content
+    app.tags |= {"new": PUSHED, "amd": PUSHED}
+    app.untagged = [made for made in (*app.untagged, ON_AMD) if made != ATTACHED]
+    app.blobs = [blob for blob in app.blobs if blob not in {SBOM, EMPTY_JSON}] + [NEW_CONFIG, LAYER]
+    del web.tags["stable"]
+    return [*content, Repository("brand/new", {"v1": PUSHED}, [], [NEW_CONFIG, SHARED, LAYER])]
+
+
+def original(bucket: Bucket) -> dict[str, bytes]:
+    """What the original sees: objects that Stowage has for itself left out."""
+    found = bucket.objects()
+    prefix = {"zot": "zot/", "zot-without-prefix": "", "distribution": f"{TREE}/"}[bucket.layout]
+    return {key: data for key, data in found.items() if key.startswith(prefix) and not _is_own(key)}
+
+
+def _is_own(key: str) -> bool:
+    return key.startswith("storage/") or "/.journal/" in key
+
+
+def check_original(bucket: Bucket, content: list[Repository]) -> None:
+    """Every tag, with everything below it, and no tag more."""
+    tree = original(bucket)
+    prefix = "zot/" if bucket.layout == "zot" else ""
+    for repository in content:
+        if bucket.layout == "distribution":
+            tags = served_by_distribution(tree, repository.name)
+        else:
+            tags = served_by_zot(tree, f"{prefix}{repository.name}")
+        assert tags == {tag: made.digest for tag, made in repository.tags.items()}, repository.name
+
+
+# ---- nothing pushed since
+
+
+def test_where_nothing_was_pushed_the_original_is_as_it_was_and_no_blob_was_asked_for(
+    layout: str, bucket: Bucket
+) -> None:
+    bucket.adopt()
+    driver = FaultyDriver(bucket.driver)
+    found = back(bucket, bucket.core(driver=driver))
+    assert (found.state, found.problems) == (Phase.ROLLED_BACK, [])
+    assert original(bucket) == bucket.original
+    assert (found.counts["copied"], found.counts["deleted"]) == (0, 0)
+    assert found.counts["written"] == (3 if layout == "zot-without-prefix" else 0)
+    assert driver.calls["copy"] == driver.calls["open"] == driver.calls["delete"] == 0
+    check_served(bucket.core(), repositories())
+
+
+def test_after_it_was_consolidated_too(layout: str, bucket: Bucket) -> None:
+    consolidate = pytest.importorskip("registry.migration.consolidate").consolidate
+    bucket.adopt()
+    with reading(bucket) as context:
+        consolidate(context)
+    driver = FaultyDriver(bucket.driver)
+    back(bucket, bucket.core(driver=driver))
+    assert original(bucket) == bucket.original
+    assert driver.calls["copy"] == driver.calls["open"] == 0
+    check_served(bucket.core(), repositories())
+
+
+def test_a_second_rollback_does_nothing(bucket: Bucket) -> None:
+    bucket.adopt()
+    change(bucket.core())
+    back(bucket)
+    before = bucket.objects()
+    driver = FaultyDriver(bucket.driver)
+    assert back(bucket, bucket.core(driver=driver)).state == Phase.ROLLED_BACK
+    assert driver.calls["write"] == 0
+    assert bucket.objects() == before
+
+
+# ---- what was done since
+
+
+def test_what_was_pushed_moved_and_deleted_since_is_what_the_original_serves(layout: str, bucket: Bucket) -> None:
+    bucket.adopt()
+    content = change(bucket.core())
+    found = back(bucket)
+    assert (found.state, found.problems) == (Phase.ROLLED_BACK, [])
+    check_original(bucket, content)
+    check_served(bucket.core(), content)
+    now, links = bucket.objects(), f"{TREE}/repositories"
+    kept = {key for key in bucket.original if "/blobs/" in key}
+    assert {key: now[key] for key in kept} == {key: bucket.original[key] for key in kept}
+    if layout == "distribution":
+        for gone in (
+            f"{links}/team/web/_manifests/tags/stable/current/link",
+            f"{links}/app/_manifests/revisions/{path(ATTACHED.digest)}/link",
+            f"{links}/app/_layers/{path(SBOM.digest)}/link",
+        ):
+            assert gone in bucket.original
+            assert gone not in now
+        assert now[data_key(SBOM.digest)] == SBOM.data
+        assert found.counts["copied"] == 3
+    else:
+        assert found.counts["copied"] == 3 + 4
+
+
+def test_it_goes_on_through_several_threads(bucket: Bucket) -> None:
+    bucket.adopt()
+    content = change(bucket.core())
+    assert back(bucket, parallel=4).problems == []
+    check_original(bucket, content)
+
+
+def test_our_index_is_kept_where_its_key_is_given_back(layout: str, bucket: Bucket) -> None:
+    bucket.adopt()
+    change(bucket.core())
+    before = bucket.objects()
+    back(bucket)
+    now = bucket.objects()
+    for name in ("app", "team/web", "brand/new"):
+        kept = now.get(f"storage/migrations/0001/repositories/{name}/.ours")
+        if layout == "zot-without-prefix":
+            assert kept == before[f"{name}/index.json"]
+            assert b"io.stowage" not in now[f"{name}/index.json"]
+        else:
+            assert kept is None
+            assert now[f"{name}/index.json"] == before[f"{name}/index.json"]
+
+
+def test_without_a_database_what_was_given_back_is_read_again_and_stays_read_only(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    from registry.maintenance.rebuild import rebuild_core
+
+    bucket.adopt()
+    content = change(bucket.core())
+    back(bucket)
+    bucket.world.url = f"sqlite:///{tmp_path / 'new.db'}"
+    core = bucket.core()
+    assert rebuild_core(core).problems == []
+    check_served(core, content)
+    with pytest.raises(Unavailable, match="given back"):
+        push_blob(core, b"too late", "app")
+
+
+def test_a_second_migration_begins_with_what_the_rollback_gave_back_and_ends_the_read_only_time(
+    layout: str, bucket: Bucket
+) -> None:
+    bucket.adopt()
+    content = change(bucket.core())
+    back(bucket)
+    driver = FaultyDriver(bucket.driver)
+    found = bucket.adopt(bucket.core(driver=driver))
+    assert (found.state, found.problems, found.changed) == (Phase.ADOPTED, [], [])
+    assert driver.calls["copy"] == driver.calls["open"] == 0
+    core = bucket.core()
+    check_served(core, content)
+    push(core, "app", OTHER, [SHARED, AMD, Blob(b'{"architecture": "arm64"}')], "again")
+    core.fold_waiting()
+    content[0].tags["again"] = OTHER
+    assert back(bucket).problems == []
+    check_original(bucket, content)
+
+
+def test_what_only_stowage_had_beside_an_original_that_was_not_taken_yet_is_added_and_nothing_removed(
+    layout: str, bucket: Bucket
+) -> None:
+    core = bucket.core()
+    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
+    core.fold_waiting()
+    pushing = Fault("list", "", first=3, effect=lambda: bucket.driver.write(_layer_key(layout), b"pushed"))
+    found = bucket.run(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])), RunOptions(adopt_only=True))
+    assert found.state == Phase.ADOPTING
+    back(bucket)
+    content = repositories()
+    content[0].tags["new"] = PUSHED
+    check_original(bucket, content)
+
+
+def _layer_key(layout: str) -> str:
+    if layout == "distribution":
+        return data_key(str(Digest.of(b"pushed")))
+    return f"{'zot/' if layout == 'zot' else ''}app/blobs/{path(str(Digest.of(b'pushed')))}"
+
+
+# ---- refusals
+
+
+def test_from_the_cut_on_nothing_is_taken_and_the_reason_is_told(bucket: Bucket) -> None:
+    bucket.adopt()
+    running = bucket.core()
+    push_blob(running, b"in time", "app")
+    back(bucket)
+    with pytest.raises(Unavailable, match="given back"):
+        push_blob(running, b"too late", "app")
+    with pytest.raises(Unavailable, match="given back"):
+        running.manifests.untag("app", "v1", actor="client")
+    state = json.loads(bucket.objects("storage/migrations")["storage/migrations/0001/state.json"])
+    assert (state["state"], state["read_only"]["reason"]) == ("rolled-back", REASON)
+
+
+@pytest.mark.parametrize("phase", [Phase.FINALIZING, Phase.FINALIZED])
+def test_once_originals_are_deleted_there_is_no_way_back(phase: Phase, bucket: Bucket) -> None:
+    bucket.adopt()
+    with reading(bucket) as context:
+        context.journal.move(phase)
+        with pytest.raises(Refused, match="no way back"):
+            rollback(context)
+        with pytest.raises(Refused, match="no way back"):
+            plan_rollback(context)
+
+
+@pytest.mark.parametrize("layout", ["zot", "distribution"])
+def test_what_the_original_changed_since_it_was_taken_has_to_be_taken_first(layout: str, bucket: Bucket) -> None:
+    bucket.adopt()
+    content = repositories()
+    content[0].tags["v3"] = ON_AMD
+    del content[1].tags["stable"]
+    bucket.become(content)
+    before = bucket.objects()
+    with pytest.raises(Refused) as refused:
+        back(bucket)
+    assert refused.value.names == ["app", "team/web"]
+    assert planned(bucket).changed == ["app", "team/web"]
+    assert bucket.objects() == before
+    bucket.adopt()
+    bucket.world.clock.now += ABANDONED_SECONDS + 1  # the pass has ended, and nobody folds what it removed
+    back(bucket)
+    check_original(bucket, content)
+
+
+def test_losses_are_listed_and_refused_and_left_out_once_they_are_accepted(layout: str, bucket: Bucket) -> None:
+    bucket.adopt()
+    core = bucket.core()
+    strange = Blob(b"by another name", "sha512")
+    made = image(AMD, [strange])
+    push(core, "app", made, [strange, AMD], "odd")
+    push(core, "app", PUSHED, [NEW_CONFIG, LAYER], "new")
+    core.fold_waiting()
+    content = repositories()
+    content[0].tags |= {"odd": made, "new": PUSHED}
+    if layout != "distribution":
+        assert planned(bucket).losses == []
+        back(bucket)
+        check_original(bucket, content)
+        return
+    assert [loss.digest for loss in planned(bucket).losses] == [strange.digest, made.digest]
+    before = bucket.objects()
+    with pytest.raises(Refused, match="accept-loss") as refused:
+        back(bucket)
+    assert len(refused.value.names) == 2
+    assert bucket.objects() == before
+    push_blob(bucket.core(), b"nothing was shut", "app")
+    assert back(bucket, accept_loss=True).problems == []
+    del content[0].tags["odd"]
+    check_original(bucket, content)
+
+
+@pytest.mark.parametrize("layout", ["distribution"])
+def test_a_loss_that_is_pushed_between_the_look_and_the_cut_takes_the_cut_back(bucket: Bucket) -> None:
+    bucket.adopt()
+    running = bucket.core()
+    strange = Blob(b"by another name", "sha512")
+
+    def pushing() -> None:
+        push(running, "app", image(AMD, [strange]), [strange, AMD], "odd")
+        running.fold_waiting()
+
+    cutting = Fault("write", "storage/migrations/0001/state.json", first=1, effect=pushing)
+    with pytest.raises(Refused, match="accept-loss"):
+        back(bucket, bucket.core(driver=FaultyDriver(bucket.driver, [cutting])))
+    push_blob(running, b"nothing is shut", "app")
+    state = json.loads(bucket.objects("storage/migrations")["storage/migrations/0001/state.json"])
+    assert (state["state"], state["read_only"]) == ("adopted", None)
+    running.fold_waiting()
+    assert back(bucket, accept_loss=True).state == Phase.ROLLED_BACK
+
+
+# ---- what it costs
+
+
+def test_a_dry_run_writes_nothing_and_says_what_the_rollback_then_does(layout: str, bucket: Bucket) -> None:
+    bucket.adopt()
+    change(bucket.core())
+    before = bucket.objects()
+    tally = Tally()
+    with reading(bucket, bucket.core(driver=MeasuredDriver(bucket.driver, tally.observe)), tally=tally) as context:
+        plan = plan_rollback(context)
+    assert bucket.objects() == before
+    driver = FaultyDriver(bucket.driver)
+    found = back(bucket, bucket.core(driver=driver))
+    told = (plan.repositories, plan.copied, plan.copied_bytes, plan.written, plan.deleted)
+    assert told == tuple(
+        found.counts[name] for name in ("repositories", "copied", "copied_bytes", "written", "deleted")
+    )
+    assert plan.requests.copy == driver.calls["copy"]
+    assert plan.requests.put == driver.calls["write"]
+    assert plan.requests.delete >= driver.calls["delete"]
+    assert plan.price > 0
+    assert plan.seconds is not None
+    assert {stay.reason for stay in plan.stays} == {"deleted", "ours"}
+    deleted = next(stay for stay in plan.stays if stay.reason == "deleted")
+    assert (deleted.objects, deleted.bytes) == (3, len(ATTACHED.data) + len(SBOM.data) + len(EMPTY_JSON.data))
+    json.dumps(plan.document(), default=str)
+
+
+# ---- bytes that are wrong
+
+
+@pytest.mark.parametrize("layout", ["zot", "zot-without-prefix"])
+def test_a_source_that_nobody_has_hashed_is_read_first_and_one_with_other_bytes_is_a_problem(
+    layout: str, bucket: Bucket
+) -> None:
+    bucket.adopt()
+    core = bucket.core()
+    core.blobs.mount("brand/new", Digest(SHARED.digest), "app")
+    core.blobs.mount("brand/new", Digest(AMD.digest), "app")
+    core.blobs.mount("other/new", Digest(NOTHING.digest), "team/web")
+    push(core, "brand/new", image(AMD, [SHARED]), [AMD], "v1")
+    core.fold_waiting()
+    plan = planned(bucket)
+    assert (plan.hashed, plan.hashed_bytes) == (2, len(SHARED.data))
+    driver = FaultyDriver(bucket.driver)
+    assert back(bucket, bucket.core(driver=driver)).problems == []
+    assert driver.calls["open"] == 2
+    prefix = "zot/" if layout == "zot" else ""
+    assert served_by_zot(original(bucket), f"{prefix}brand/new") == {"v1": image(AMD, [SHARED]).digest}
+
+
+def test_an_object_that_was_found_wrong_and_pushed_again_is_mended(layout: str, bucket: Bucket) -> None:
+    prefix = "zot/" if layout == "zot" else ""
+    key = data_key(SHARED.digest) if layout == "distribution" else f"{prefix}app/blobs/{path(SHARED.digest)}"
+    bucket.driver.write(key, bytes(len(SHARED.data)))
+    bucket.adopt()
+    core = bucket.core()
+    digest = Digest(SHARED.digest)
+    with core.blobs.read(core.blobs.open("app", digest)) as reader, pytest.raises(StorageError):
+        deque(iter(partial(reader.read, 1 << 20), b""), maxlen=0)
+    push_blob(core, SHARED.data, "app")
+    core.fold_waiting()
+    found = back(bucket)
+    assert (found.problems, found.counts["copied"]) == ([], 1)
+    assert bucket.objects()[key] == SHARED.data
+    check_original(bucket, repositories())
