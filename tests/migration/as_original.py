@@ -19,7 +19,11 @@ def zot_tags(tree: Tree, prefix: str = "") -> Tags:
 
     A repository has a blob as its bytes, or as a stub whose bytes another one has.
     """
-    bytes_of = {key.rpartition("/blobs/")[2]: data for key, data in tree.items() if "/blobs/" in key and data}
+    bytes_of = {}
+    for key, data in tree.items():
+        base, _, name = key.rpartition("/blobs/")
+        if data and f"{base}/oci-layout" in tree:
+            bytes_of[name] = data
     found: Tags = {}
     for key, data in tree.items():
         base = key.removesuffix("/index.json")
