@@ -1,4 +1,4 @@
-"""The database is lost between two commands, and nobody rebuilds it: what clients pushed is known from storage alone."""
+"""The database is lost between two commands, and nobody rebuilds it: storage says what clients pushed."""
 
 from __future__ import annotations
 
