@@ -13,7 +13,7 @@ from tests.soak.client import Client, Reply
 
 OWN = ("own/one", "own/two")
 """Repositories that only Stowage has."""
-PAUSE = 0.01
+PAUSE = 0.04
 """Seconds between the requests of a client: on few processors the command is to come to something, too."""
 
 
