@@ -261,6 +261,7 @@ class Folding:
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
             repository_rows.set_folded(connection, row.id, folded=changes[-1].sequence, signature=signature)
         with self._lock:
+            self._foreign.pop(row.name, None)
             for change in changes:
                 self._recorded.pop((row.name, change.sequence), None)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blobs as blob_rows
@@ -17,11 +18,15 @@ from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUna
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from registry.database.blobs import BlobRow, LocationRow
+    from registry.database.blobs import BlobRow
     from registry.database.originals import UncopiedRow
     from registry.database.places import PlaceRow
     from registry.images.core import Core
 
+POLL = 0.05
+"""Seconds between two looks at a deletion in progress."""
+LOOKS = 100
+"""Of them."""
 ATTEMPTS = 5
 """How often an original may be replaced between our look at it and the copy."""
 
@@ -70,11 +75,13 @@ class Copying:
 
         Nothing counts before ``commit``.
         """
-        digest = Digest(row.digest)
-        with self._database.read() as connection:
-            blob = blob_rows.find(connection, row.digest)
+        copy = Copy(Digest(row.digest), row.size, -1)
+        blob = self._wait_for_deleters(copy.digest)
+        if blob is None:
+            return copy
+        copy = replace(copy, generation=blob.generation)
+        with self._database.look() as connection:
             found = place_rows.of_blob(connection, row.blob_id, store=self._driver.name)
-        copy = Copy(digest, row.size, blob.generation if blob is not None else -1)
         for place in found:
             if place.state != ORIGINAL:
                 continue
@@ -96,13 +103,27 @@ class Copying:
                 for copy in sorted(copies, key=lambda copy: copy.digest)
                 if copy.copied is not None
             ]
-            right = [copied for copy, look, copied in looks if self._is_unmoved(copy, *look.get())]
+            right = [copied for copy, look, copied in looks if _is_unmoved(copy, look.get()[0])]
             refused = originals.set_copied(connection, right, store=store, now=now)
             for copy in copies:
                 if copy.hashed is not None:
                     place, signature = copy.hashed
                     place_rows.set_verified(connection, place.id, was=place.signature, signature=signature, now=now)
         return len(right) - len(refused)
+
+    def _wait_for_deleters(self, digest: Digest) -> BlobRow | None:
+        """The blob, once nobody is about to delete what we would put there; None where that takes long, or it is gone.
+
+        Who begins to delete it later raises its generation.
+        """
+        key = self._core.stores.layout.blob("", digest)
+        for _ in range(LOOKS):
+            with self._database.look() as connection:
+                blob, there = blob_rows.at_later(connection, digest, store=self._driver.name, key=key).get()
+            if not self._core.removal.in_progress(blob, there):
+                return blob
+            time.sleep(POLL)
+        return None
 
     def _from(self, place: PlaceRow, copy: Copy) -> Copy:
         """Raises PathNotFound or _WrongBytes where this original is not what it should be."""
@@ -136,12 +157,11 @@ class Copying:
                 raise _WrongBytes
             return reader.stat.signature, reader.stat.size
 
-    def _is_unmoved(self, copy: Copy, blob: BlobRow | None, there: LocationRow | None) -> bool:
-        """Whether nobody has deleted our object, or is about to, since the copy began."""
-        if blob is None or blob.generation != copy.generation:
-            return False
-        return not self._core.removal.in_progress(blob, there)
-
     def _lose(self, copy: Copy, place: PlaceRow, state: str) -> None:
         noted = Location(place.key, place.id, place.signature, place.verified_at is not None)
         self._core.locations.lost(copy.digest, copy.size, noted, state)
+
+
+def _is_unmoved(copy: Copy, blob: BlobRow | None) -> bool:
+    """Whether nobody has begun to delete our object since the copy began."""
+    return blob is not None and blob.generation == copy.generation

@@ -128,8 +128,12 @@ class Finalizing:
         return Finalization(objects, size, ceil(objects / batch), self._not_before(), [Staying(*row) for row in stays])
 
     def links(self) -> Iterator[tuple[str, str]]:
-        """(key, empty) of what goes beside blobs, sorted."""
-        return ((key, "") for (key,) in self._snapshot.each("SELECT key FROM going WHERE step = ? ORDER BY key", LINKS))
+        """(key, empty) of what goes beside blobs: an index after its marker, tags before revisions before layers.
+
+        So what a kill leaves of a repository is still known as one, of which nothing is wrong.
+        """
+        statement = "SELECT key FROM going WHERE step = ? ORDER BY key DESC"
+        return ((key, "") for (key,) in self._snapshot.each(statement, LINKS))
 
     def blobs(self) -> Iterator[tuple[str, str]]:
         """(key, digest) of the objects of blobs that go, sorted."""

@@ -120,10 +120,6 @@ class _Rollback:
         report.state = state.state
         return report
 
-    def _names(self) -> list[str]:
-        with self._core.stores.database.read() as connection:
-            return repository_rows.names(connection)
-
     # ---- the cut
 
     def _check(self, checked: dict[str, int]) -> dict[str, int]:
@@ -140,7 +136,7 @@ class _Rollback:
                 return None
             return name, asked.version, list(self._context.layout.losses(asked.wanted, self._context.snapshot))
 
-        for looked in self._context.workers.each(look, self._names()):
+        for looked in self._context.workers.each(look, self._wanting.names()):
             if looked is not None:
                 found[looked[0]] = looked[1]
                 losses += looked[2]
@@ -190,7 +186,7 @@ class _Rollback:
 
     def _give(self) -> Report:
         giving = GivingBack(self._context)
-        names = self._names()
+        names = self._wanting.names()
 
         def give(name: str) -> Given | None:
             asked = self._asked(name)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from registry.database import repositories as repository_rows
 from registry.migration.bases import Bases
 from registry.migration.counts import Stay
 from registry.migration.prices import Prices
@@ -86,8 +85,7 @@ class _Planning:
         listed, began = context.tally.requests, time.perf_counter()
         plan.changed = changed_since(context, self._bases)
         wanting = Wanting(context, self._bases)
-        with context.core.stores.database.read() as connection:
-            names = repository_rows.names(connection)
+        names = wanting.names()
         for done, name in enumerate(names, 1):
             context.on_progress(Progress("planning", done, len(names)))
             try:

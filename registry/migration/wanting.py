@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,9 +17,10 @@ from registry.migration.original_layout import Located, ObjectKind
 from registry.migration.per_repository import is_ours
 from registry.migration.steps import Document, Source, Wanted, WantedManifest
 from registry.oci.digest import Digest
-from registry.oci.errors import ManifestInvalid
+from registry.oci.errors import ManifestInvalid, NameInvalid
 from registry.oci.index import Index
 from registry.oci.manifest import parse_manifest
+from registry.oci.name import parse_name
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -68,6 +70,19 @@ class Wanting:
         self._bases = bases
         self._prefix = self._usual_prefix()
 
+    def names(self) -> list[str]:
+        """Every repository of Stowage, by the database and, where that was lost or is old, by the listing."""
+        with self._context.core.stores.database.read() as connection:
+            found = set(repository_rows.names(connection))
+        kinds = (ObjectKind.INDEX, ObjectKind.OUR_RECORD)
+        for (path,) in self._context.snapshot.each(
+            "SELECT DISTINCT repository FROM object WHERE kind IN (?, ?)", *kinds
+        ):
+            if not any(path.startswith(f"{prefix}/") for prefix in self._context.layout.prefixes if prefix):
+                with contextlib.suppress(NameInvalid):
+                    found.add(parse_name(path))
+        return sorted(found)
+
     def of(self, name: str) -> Asked | None:
         """What is wanted of a repository; None where Stowage has none of that name, or has nothing in it.
 
@@ -111,7 +126,8 @@ class Wanting:
         core = self._context.core
         with core.stores.database.read() as connection:
             row = repository_rows.find(connection, name)
-        if row is None or row.is_unread:
+        listed = self._signature(core.stores.layout.index(name)) or ""
+        if row is None or row.is_unread or row.signature != listed:
             row = core.reconciliation.reconcile(name)
         if row is None:
             return None

@@ -161,6 +161,20 @@ def test_wrong_bytes_stay_with_the_repositories_that_name_them(tmp_path: Path) -
         bucket.world.close()
 
 
+def test_an_object_that_was_cut_short_stays(tmp_path: Path) -> None:
+    """It is none that was copied, and what is wrong with it is for its owner to see."""
+    tree = MAKE["zot"](repositories())
+    key = next(key for key, data in tree.items() if not data and SHARED.digest.partition(":")[2] in key)
+    bucket = Bucket(tmp_path, "zot", tree | {key: SHARED.data[:100]})
+    bucket.run()
+    found = finalizing(bucket)
+    assert [(problem.kind, problem.key) for problem in found.problems] == [("truncated-blob", key)]
+    left = {at for at, data in bucket.objects("zot").items() if "/blobs/" in at}
+    assert left == {key}
+    check_served(bucket.core(), repositories())
+    bucket.world.close()
+
+
 def test_what_a_repository_that_was_not_taken_lives_from_stays(tmp_path: Path) -> None:
     """Its name is none that Stowage could serve; its stub stands for bytes that another repository has."""
     tree = MAKE["zot"]([*repositories(), Repository("storage/app", {"v1": OTHER}, [], [ARM, SHARED])])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +13,12 @@ import pytest
 from registry.images.core import Core
 from registry.images.folding import ABANDONED_SECONDS
 from registry.images.location_journal import Phase
-from registry.migration.context import Context, RunOptions
+from registry.migration.context import RunOptions
+from registry.migration.journal import Journal
 from registry.migration.report import Refused, Report
 from registry.migration.requests import Tally
-from registry.migration.rollback import REASON, rollback
-from registry.migration.rollback_plan import RollbackPlan, plan_rollback
+from registry.migration.rollback import REASON
+from registry.migration.rollback_plan import RollbackPlan
 from registry.migration.run import Run
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
@@ -61,33 +61,25 @@ def bucket(layout: str, tmp_path: Path) -> Iterator[Bucket]:
     bucket.world.close()
 
 
-@contextmanager
-def reading(
+def running(
     bucket: Bucket,
     core: Core | None = None,
     *,
     accept_loss: bool = False,
     parallel: int = 1,
     tally: Tally | None = None,
-) -> Iterator[Context]:
-    """What a run has, in a process of its own unless ``core`` is one."""
-    core = core or bucket.core()
-    run = Run(core, bucket.settings(parallel=parallel), RunOptions(accept_loss=accept_loss), tally or Tally())
-    state = run._journal.resume()
-    core.originals.ensure(again=True)
-    with run._reading(state) as context:
-        assert context is not None
-        yield context
+) -> Run:
+    """The command, in a process of its own unless ``core`` is one."""
+    options = RunOptions(accept_loss=accept_loss)
+    return Run(core or bucket.core(), bucket.settings(parallel=parallel), options, tally or Tally())
 
 
 def back(bucket: Bucket, core: Core | None = None, *, accept_loss: bool = False, parallel: int = 1) -> Report:
-    with reading(bucket, core, accept_loss=accept_loss, parallel=parallel) as context:
-        return rollback(context)
+    return running(bucket, core, accept_loss=accept_loss, parallel=parallel).rollback()
 
 
 def planned(bucket: Bucket, core: Core | None = None) -> RollbackPlan:
-    with reading(bucket, core) as context:
-        return plan_rollback(context)
+    return running(bucket, core).plan_rollback()
 
 
 def push(core: Core, name: str, made: Manifest, blobs: list[Blob], *tags: str) -> None:
@@ -155,10 +147,7 @@ def test_where_nothing_was_pushed_the_original_is_as_it_was_and_no_blob_was_aske
 
 
 def test_after_it_was_consolidated_too(layout: str, bucket: Bucket) -> None:
-    consolidate = pytest.importorskip("registry.migration.consolidate").consolidate
-    bucket.adopt()
-    with reading(bucket) as context:
-        consolidate(context)
+    assert bucket.run().state == Phase.CONSOLIDATED
     driver = FaultyDriver(bucket.driver)
     back(bucket, bucket.core(driver=driver))
     assert original(bucket) == bucket.original
@@ -268,7 +257,11 @@ def test_what_only_stowage_had_beside_an_original_that_was_not_taken_yet_is_adde
     core = bucket.core()
     push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
     core.fold_waiting()
-    pushing = Fault("list", "", first=3, effect=lambda: bucket.driver.write(_layer_key(layout), b"pushed"))
+
+    def push_theirs() -> None:
+        bucket.driver.write(_layer_key(layout), b"pushed")
+
+    pushing = Fault("list", "", first=3, effect=push_theirs)
     found = bucket.run(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])), RunOptions(adopt_only=True))
     assert found.state == Phase.ADOPTING
     back(bucket)
@@ -302,12 +295,13 @@ def test_from_the_cut_on_nothing_is_taken_and_the_reason_is_told(bucket: Bucket)
 @pytest.mark.parametrize("phase", [Phase.FINALIZING, Phase.FINALIZED])
 def test_once_originals_are_deleted_there_is_no_way_back(phase: Phase, bucket: Bucket) -> None:
     bucket.adopt()
-    with reading(bucket) as context:
-        context.journal.move(phase)
-        with pytest.raises(Refused, match="no way back"):
-            rollback(context)
-        with pytest.raises(Refused, match="no way back"):
-            plan_rollback(context)
+    journal = Journal(bucket.driver)
+    journal.resume()
+    journal.move(phase)
+    with pytest.raises(Refused, match="no way back"):
+        back(bucket)
+    with pytest.raises(Refused, match="no way back"):
+        planned(bucket)
 
 
 @pytest.mark.parametrize("layout", ["zot", "distribution"])
@@ -384,8 +378,9 @@ def test_a_dry_run_writes_nothing_and_says_what_the_rollback_then_does(layout: s
     change(bucket.core())
     before = bucket.objects()
     tally = Tally()
-    with reading(bucket, bucket.core(driver=MeasuredDriver(bucket.driver, tally.observe)), tally=tally) as context:
-        plan = plan_rollback(context)
+    plan = running(
+        bucket, bucket.core(driver=MeasuredDriver(bucket.driver, tally.observe)), tally=tally
+    ).plan_rollback()
     assert bucket.objects() == before
     driver = FaultyDriver(bucket.driver)
     found = back(bucket, bucket.core(driver=driver))

@@ -1,0 +1,236 @@
+"""Rows of what another registry brought, over SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from registry.database import blobs, originals, places, repositories
+from registry.database.engine import Database
+from registry.database.originals import Copied, Original
+
+NOW = 1_750_000_000.25
+STORE = "s3"
+MIGRATION = "0001"
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def line(number: int, key: str = "", *, signature: str = "s", verified: bool = False, size: int = 3) -> Original:
+    return Original(digest(number), size, key or f"zot/{number}", signature, verified)
+
+
+def put(database: Database, *lines: Original, migration: str = MIGRATION, now: float = NOW) -> list[str]:
+    with database.write() as connection:
+        return originals.put(connection, migration, lines, store=STORE, now=now)
+
+
+def hold(database: Database, *numbers: int) -> int:
+    """A repository with these blobs. Its id."""
+    with database.write() as connection:
+        row = repositories.create(connection, "app", signature="", now=NOW)
+        for number in numbers:
+            blob = blobs.find(connection, digest(number))
+            assert blob is not None
+            blobs.join(connection, row.id, blob.id, now=NOW)
+    return row.id
+
+
+def rows(database: Database, number: int) -> list[tuple[Any, ...]]:
+    """(key, signature, state, verified at, migration) of all places of a blob."""
+    with database.look() as connection:
+        found = originals.placed(connection, store=STORE, low=digest(number), high=digest(number + 1))
+    return [(row.key, row.signature, row.state, row.verified_at, row.migration) for row in found]
+
+
+def lose(database: Database, number: int) -> None:
+    with database.write() as connection:
+        for place in places.of_digest(connection, digest(number), store=STORE):
+            assert places.set_lost(connection, place.id, signature=place.signature)
+
+
+def test_putting_twice_is_the_same_as_once(database: Database) -> None:
+    lines = [line(2), line(1, verified=True), line(1, "zot/b")]
+    assert put(database, *lines) == []
+    once = [rows(database, number) for number in (1, 2)]
+    assert once == [
+        [("zot/1", "s", "original", NOW, MIGRATION), ("zot/b", "s", "original", None, MIGRATION)],
+        [("zot/2", "s", "original", None, MIGRATION)],
+    ]
+    assert put(database, *lines, now=NOW + 9) == []
+    assert [rows(database, number) for number in (1, 2)] == once
+
+
+def test_any_number_of_lines_is_put(database: Database) -> None:
+    put(database, *(line(number) for number in range(1, 1201)))
+    put(database, *(line(number, verified=number % 2 == 0) for number in range(1, 1201)), now=NOW + 1)
+    assert rows(database, 1200) == [("zot/1200", "s", "original", NOW + 1, MIGRATION)]
+    assert rows(database, 1199) == [("zot/1199", "s", "original", None, MIGRATION)]
+
+
+def test_what_was_hashed_stays_so_at_its_signature_alone(database: Database) -> None:
+    put(database, line(1, verified=True))
+    put(database, line(1), now=NOW + 1)
+    assert rows(database, 1) == [("zot/1", "s", "original", NOW, MIGRATION)]
+    put(database, line(1, signature="t"))
+    assert rows(database, 1) == [("zot/1", "t", "original", None, MIGRATION)]
+
+
+def test_a_lost_place_stays_lost_until_it_is_another_or_was_hashed(database: Database) -> None:
+    put(database, line(1), line(2))
+    for number in (1, 2):
+        lose(database, number)
+    put(database, line(1), line(2, verified=True))
+    assert rows(database, 1) == [("zot/1", "s", "lost", None, MIGRATION)]
+    assert rows(database, 2) == [("zot/2", "s", "original", NOW, MIGRATION)]
+    put(database, line(1, signature="t"))
+    assert rows(database, 1) == [("zot/1", "t", "original", None, MIGRATION)]
+
+
+@pytest.mark.parametrize("state", [blobs.MISSING, blobs.QUARANTINED])
+def test_bytes_that_were_missing_are_present_again_with_a_new_place(database: Database, state: str) -> None:
+    put(database, line(1))
+    hold(database, 1)
+    with database.write() as connection:
+        blob = blobs.find(connection, digest(1))
+        assert blob is not None
+        blobs.set_state(connection, blob.id, state)
+        before = repositories.find(connection, "app")
+    put(database, line(1, "zot/b"))
+    with database.look() as connection:
+        after, healed = repositories.find(connection, "app"), blobs.find(connection, digest(1))
+    assert before is not None
+    assert after is not None
+    assert healed is not None
+    assert (after.version > before.version, healed.state) == (True, blobs.PRESENT)
+
+
+def test_a_blob_that_is_known_with_another_size_is_left_out(database: Database) -> None:
+    put(database, line(1))
+    assert put(database, line(1, "zot/b", size=4), line(2)) == [digest(1)]
+    assert [row[0] for row in rows(database, 1)] == ["zot/1"]
+    assert rows(database, 2)
+
+
+def test_nothing_but_a_migration_ever_deletes_an_original(database: Database) -> None:
+    put(database, line(1, verified=True))
+    row = hold(database)
+    with database.write() as connection:
+        place = blobs.location_at(connection, STORE, "zot/1")
+        assert place is not None
+        claim: dict[str, Any] = {"store": STORE, "key": "zot/1", "token": "t", "now": NOW, "deadline": NOW + 60}
+        for after in range(2):  # as it is, and once a rollback has made it current
+            assert not blobs.claim_location(connection, place.blob_id, **claim)
+            assert not blobs.claim_orphan(connection, row, place.blob_id, **claim)
+            originals.swap(connection, MIGRATION, store=STORE, after=0, count=10)
+            assert after in {0, 1}
+
+
+def test_what_has_no_verified_object_of_ours_is_uncopied(database: Database) -> None:
+    put(database, *(line(number) for number in range(1, 6)))
+    hold(database, 1, 2, 3, 4)
+    copies = [Copied(digest(1), 3, "ours/1", "c"), Copied(digest(4), 3, "ours/4", "c")]
+    with database.write() as connection:
+        assert originals.set_copied(connection, copies, store=STORE, now=NOW) == []
+        blob = blobs.find(connection, digest(2))
+        assert blob is not None
+        blobs.adopt_location(connection, blob.id, store=STORE, key="ours/2", size=3, signature="x")
+    with database.look() as connection:
+        assert [row.digest for row in originals.uncopied(connection, store=STORE, after="", count=9)] == [
+            digest(2),
+            digest(3),
+        ]
+        assert [row[1:] for row in originals.uncopied(connection, store=STORE, after=digest(2), count=9)] == [
+            (digest(3), 3)
+        ]
+        assert len(originals.uncopied(connection, store=STORE, after="", count=1)) == 1
+        asked = [digest(number) for number in range(1, 2000)]
+        assert originals.copied(connection, asked, store=STORE) == {digest(1), digest(4)}
+
+
+def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Database) -> None:
+    put(database, line(1), line(2), line(3))
+    row = hold(database)
+    with database.write() as connection:
+        ids = {number: blobs.find(connection, digest(number)) for number in (1, 2, 3)}
+        for number, verified_at in ((1, NOW), (2, None), (3, NOW)):
+            blob = ids[number]
+            assert blob is not None
+            blobs.put_location(
+                connection, blob.id, store=STORE, key=f"ours/{number}", size=3, signature="p", verified_at=verified_at
+            )
+        third = ids[3]
+        assert third is not None
+        claim: dict[str, Any] = {"store": STORE, "key": "ours/3", "token": "t", "now": NOW, "deadline": NOW + 60}
+        assert blobs.claim_orphan(connection, row, third.id, **claim)
+        copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 2, 3)]
+        assert originals.set_copied(connection, copies, store=STORE, now=NOW + 1) == [digest(1), digest(3)]
+    assert rows(database, 1)[0] == ("ours/1", "p", "current", NOW, None)
+    assert rows(database, 2)[0] == ("ours/2", "c", "current", NOW + 1, None)
+    assert rows(database, 3)[0][2] == "deleting"
+
+
+def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_them_back(database: Database) -> None:
+    put(database, *(line(number) for number in range(1, 6)))
+    with database.write() as connection:
+        copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 5)]
+        originals.set_copied(connection, copies, store=STORE, now=NOW)
+        blob = blobs.put(connection, digest(9), size=3, leased_until=0)
+        blobs.put_location(connection, blob, store=STORE, key="ours/9", size=3, signature="p", verified_at=NOW)
+    for _ in range(2):
+        after: int | None = 0
+        while after is not None:
+            with database.write() as connection:
+                after = originals.swap(connection, MIGRATION, store=STORE, after=after, count=2)
+        assert [[row[2] for row in rows(database, number)] for number in (1, 2, 5, 9)] == [
+            ["copy", "current"],
+            ["current"],
+            ["copy", "current"],
+            ["current"],
+        ]
+    put(database, line(1), line(5), migration="0002")
+    assert [row[2:] for row in rows(database, 1)] == [("current", NOW, None), ("original", None, "0002")]
+
+
+def test_a_place_is_verified_in_the_version_that_was_hashed(database: Database) -> None:
+    put(database, line(1))
+    with database.write() as connection:
+        [place] = places.of_digest(connection, digest(1), store=STORE)
+        originals.set_verified(connection, place.id, signature="another", now=NOW)
+        places.set_verified(connection, place.id, was="another", signature="t", now=NOW)
+        assert places.of_digest(connection, digest(1), store=STORE) == [place]
+        assert not places.set_lost(connection, place.id, signature="another")
+        originals.set_verified(connection, place.id, signature="s", now=NOW)
+        assert rows_of(connection) == [("s", NOW)]
+        places.set_verified(connection, place.id, was="s", signature="t", now=NOW + 1)
+        assert rows_of(connection) == [("t", NOW + 1)]
+
+
+def rows_of(connection: Any) -> list[tuple[str, float | None]]:
+    found = places.of_digest(connection, digest(1), store=STORE)
+    return [(row.signature, row.verified_at) for row in found]
+
+
+def test_the_best_place_is_held_and_what_is_forgotten_or_lost_is_not(database: Database) -> None:
+    put(database, line(1), line(1, "zot/b", verified=True))
+    repository = hold(database, 1)
+    with database.write() as connection:
+        held = places.held(connection, repository, digest(1), store=STORE)
+        assert held is not None
+        assert (held.key, held.signature, held.verified_at) == ("zot/b", "s", NOW)
+        assert places.held(connection, repository, digest(1), store="gcs") is not None
+        assert places.held(connection, repository, digest(2), store=STORE) is None
+        assert set(places.known(connection, [digest(1), digest(2)], store=STORE)) == {digest(1)}
+        originals.forget(connection, ["zot/b", *(f"zot/x{number}" for number in range(1500))], store=STORE)
+        held = places.held(connection, repository, digest(1), store=STORE)
+        assert held is not None
+        assert (held.key, held.verified_at) == ("zot/1", None)
+    lose(database, 1)
+    with database.look() as connection:
+        held = places.held(connection, repository, digest(1), store=STORE)
+        assert held is not None
+        assert (held.key, held.location_id, held.state) == (None, None, blobs.PRESENT)
+        assert places.known(connection, [digest(1)], store=STORE) == {}

@@ -1,0 +1,263 @@
+"""From the cut of a rollback on no change commits, in any process, with any database; reads go on (M7)."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.database.engine import Database
+from registry.database.transaction import Transaction
+from registry.images.core import Core
+from registry.images.location_journal import MigrationState, Phase, ReadOnly
+from registry.images.stores import Stores
+from registry.maintenance.rebuild import rebuild_core
+from registry.oci.digest import Digest
+from registry.oci.errors import Unavailable
+from registry.oci.index import Index
+from tests.images import originals
+from tests.images.world import (
+    ACTOR,
+    NAME,
+    Pushed,
+    World,
+    make_image,
+    pull,
+    pull_blob,
+    push_blob,
+    push_image,
+    push_manifest,
+    tags,
+    write_index,
+)
+from tests.stores.postgresql import Cluster
+
+REASON = "it was given back to the registry that it came from"
+LOOSE = b"a blob that no manifest names"
+SHUT = ReadOnly("2026-11-25T04:00:00Z", REASON)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    url = None
+    if request.param == "postgresql":
+        running = request.getfixturevalue("cluster")
+        assert isinstance(running, Cluster)
+        url = running.create()
+    made = World(tmp_path, "memory", url)
+    yield made
+    made.close()
+
+
+def cut(core: Core) -> MigrationState:
+    """As a rollback does it: the bucket first, then the database."""
+    state = originals.write_state(core.stores.driver, revision=5, state=Phase.ROLLING_BACK, prefixes=(), read_only=SHUT)
+    core.originals.note(state)
+    return state
+
+
+def reopen(core: Core) -> None:
+    core.originals.note(
+        originals.write_state(core.stores.driver, id="0002", state=Phase.ADOPTED, prefixes=(), read_only=None)
+    )
+
+
+def content(core: Core) -> dict[str, bytes]:
+    """All of storage but blobs: of what is refused when it is to commit, bytes may be there, as of a killed push."""
+    found = originals.content(core.stores.driver)
+    return {key: data for key, data in found.items() if not key.startswith("storage/blobs/")}
+
+
+def changes(core: Core, made: Pushed, other: Pushed) -> dict[str, Callable[[], object]]:
+    """What a client may ask for that changes anything."""
+    layer = Digest.parse(made.layer.digest)
+    return {
+        "POST of an upload": lambda: core.uploads.start(NAME),
+        "POST to a new repository": lambda: core.uploads.start("team/new"),
+        "mount": lambda: core.blobs.mount("team/other", layer, NAME),
+        "mount into a new repository": lambda: core.blobs.mount("team/new", layer, NAME),
+        "PUT of a manifest": lambda: push_manifest(core, other.manifest, "v2"),
+        "PUT of a tag": lambda: push_manifest(core, made.manifest, "v3"),
+        "DELETE of a tag": lambda: core.manifests.untag(NAME, "v1", actor=ACTOR),
+        "DELETE of a manifest": lambda: core.manifests.delete(NAME, made.digest, actor=ACTOR),
+        "DELETE of a blob": lambda: core.blobs.delete(NAME, Digest.of(LOOSE)),
+    }
+
+
+def test_every_change_gets_the_reason_and_every_read_goes_on(world: World) -> None:
+    core = world.core()
+    made, other = push_image(core, "one", "v1"), make_image("two")
+    for data in (other.config.data, other.layer.data, LOOSE):
+        push_blob(core, data)
+    push_blob(core, b"other", "team/other")
+    uploads = [core.uploads.start(NAME) for _ in range(3)]
+    core.fold_waiting()
+    another = world.core()
+    assert pull(another, "v1") == made.digest
+    cut(core)
+    before = content(core)
+    for each in (core, another, world.core()):
+        for what, change in changes(each, made, other).items():
+            with pytest.raises(Unavailable) as raised:
+                change()
+            assert (str(raised.value), "Retry-After" in (raised.value.headers or {})) == (REASON, True), what
+        with each.uploads.add(NAME, uploads.pop(), None) as addition:
+            addition.add(b"late")
+            with pytest.raises(Unavailable, match=REASON):
+                each.uploads.finish(addition, Digest.of(b"late"))
+        assert pull(each, "v1") == made.digest
+        assert tags(each) == ["v1"]
+        each.fold_waiting()
+    assert content(core) == before
+    reopen(core)
+    for what, change in changes(another, made, other).items():
+        assert [what, change()]
+
+
+def test_a_migrations_own_changes_go_through_while_others_do_not(world: World) -> None:
+    core = world.core(delete=False)
+    made = push_image(core, "one", "v1", "v2")
+    cut(core)
+    elsewhere = Digest.of(b"elsewhere")
+    assert not core.manifests.untag(NAME, "v1", actor="migration 0001", only=elsewhere, forced=True)
+    assert core.manifests.untag(NAME, "v1", actor="migration 0001", only=made.digest, forced=True)
+    assert not core.manifests.delete(NAME, made.digest, actor="migration 0001", only=["v1"], forced=True)
+    assert tags(core) == ["v2"]
+    assert core.manifests.delete(NAME, made.digest, actor="migration 0001", only=["v1", "v2"], forced=True)
+    assert tags(core) == []
+
+
+def test_what_another_tool_has_dropped_is_not_put_back_meanwhile(world: World) -> None:
+    core = world.core()
+    push_image(core, "one", "v1")
+    core.fold_waiting()
+    cut(core)
+    empty = Index.empty()
+    empty.folded = 1
+    write_index(core, empty)
+    another = world.core()
+    another.reconciliation.reconcile(NAME)
+    world.clock.now += 10
+    another.fold_waiting()
+    assert Index.parse(core.stores.driver.read(f"{NAME}/index.json", max_bytes=1000)[0]).tags() == {}
+
+
+def test_a_rebuilt_database_is_shut_too(world: World, tmp_path: Path) -> None:
+    core = world.core()
+    made = push_image(core, "one", "v1")
+    core.fold_waiting()
+    cut(core)
+    again = world.core(url=f"sqlite:///{tmp_path / 'again.db'}")
+    rebuild_core(again)
+    assert pull(again, "v1") == made.digest
+    with pytest.raises(Unavailable, match=REASON):
+        push_blob(again, b"new")
+
+
+def test_a_database_that_nobody_has_looked_into_takes_no_change(world: World) -> None:
+    core = world.core()
+    made = push_image(core, "one", "v1")
+    with core.stores.database.schema() as connection:
+        connection.exec_driver_sql("DELETE FROM store")
+    with pytest.raises(Unavailable, match="looked at for migrations"):
+        push_manifest(core, made.manifest, "v2")
+    assert tags(core) == ["v1"]
+    push_manifest(core, made.manifest, "v2")
+    assert tags(core) == ["v1", "v2"]
+
+
+def test_what_commits_at_the_cut_is_before_it_or_refused(world: World) -> None:
+    """Pushers, and a cut among them: what it finds is all that was ever acknowledged, and nothing comes after it."""
+    cores = [world.core() for _ in range(4)]
+    push_image(cores[0], "first", "first")
+    acknowledged: list[str] = []
+    refused: list[str] = []
+    begun = threading.Barrier(5)
+
+    def push(number: int) -> None:
+        begun.wait()
+        for attempt in range(40):
+            tag = f"{number}-{attempt}"
+            try:
+                push_image(cores[number], tag, tag)
+            except Unavailable as error:
+                refused.append(str(error))
+                return
+            acknowledged.append(tag)
+
+    with ThreadPoolExecutor(5) as pool:
+        pushing = [pool.submit(push, number) for number in range(4)]
+        begun.wait()
+        while len(acknowledged) < 8:
+            threading.Event().wait(0.001)
+        cut(cores[0])
+        at_the_cut = set(tags(cores[0]))
+        for each in pushing:
+            each.result()
+    assert refused == [REASON] * 4
+    assert set(acknowledged) <= at_the_cut
+    assert set(tags(cores[0])) == at_the_cut
+
+
+class Strict(Database):
+    """Refuses a write transaction within another: it would wait for itself as soon as somebody wants to be alone."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._open = threading.local()
+
+    def write(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
+        return self._alone(super().write(durable=durable))
+
+    def exclusive(self) -> contextlib.AbstractContextManager[Transaction]:
+        return self._alone(super().exclusive())
+
+    @contextlib.contextmanager
+    def _alone(self, inner: contextlib.AbstractContextManager[Transaction]) -> Iterator[Transaction]:
+        assert not getattr(self._open, "now", False)
+        self._open.now = True
+        try:
+            with inner as connection:
+                yield connection
+        finally:
+            self._open.now = False
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_no_write_transaction_is_within_another(tmp_path: Path, kind: str) -> None:
+    world = World(tmp_path, kind)
+    made, other, third = make_image("one"), make_image("two"), make_image("three")
+    if kind == "memory":
+        originals.adopt_image(world.driver(), third)
+
+    def strict(**rules: Any) -> Core:
+        base = world.core(**rules).stores
+        return Core(Stores(base.driver, Strict(world.url), base.rules, clock=world.clock))
+
+    core = strict()
+    push_image(core, "one", "v1")
+    for data in (other.config.data, other.layer.data, LOOSE):
+        push_blob(core, data)
+    core.fold_waiting()
+    for change in changes(core, made, other).values():
+        change()
+    core.fold_waiting()
+    rebuild_core(core)
+    world.clock.now += 100_000
+    core.uploads.expire()
+    core.removal.finish_abandoned()
+    again = strict()
+    for digest in map(Digest.parse, (other.layer.digest, other.config.digest)):
+        assert pull_blob(again, digest)
+    core.stores.driver.delete([core.stores.layout.blob(NAME, Digest.parse(other.layer.digest))])
+    with contextlib.suppress(Exception):
+        pull_blob(again, Digest.parse(other.layer.digest))
+    cut(core)
+    for each in (core, again):
+        each.stores.database.close()
+    world.close()
