@@ -23,7 +23,7 @@ from tests.migration.placing import place
 from tests.migration.world import AMD, ON_AMD, SHARED, Repository, repositories
 from tests.payloads import Blob, image
 from tests.servers import program
-from tests.soak.budget import SEED, announce, budget
+from tests.soak.budget import FULL, SEED, announce, budget
 from tests.stores.fault_proxy import FaultProxy
 from tests.stores.s3_server import S3Server
 
@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.tools("ve
 
 DEATHS = budget(sample=2, full=25)
 """Of each phase, in each way to the end, over each layout."""
+LAYOUTS = list(MAKE) if FULL else ["zot-without-prefix", "distribution"]
 LAYER = Blob(b"pushed since")
 PUSHED = image(AMD, [SHARED, LAYER])
 ENDS = {"rollback": "rolled-back", "finalize": "finalized"}
@@ -48,6 +49,7 @@ class Migration:
     proxy: FaultProxy
     bucket: str = field(init=False)
     databases: int = 0
+    deaths: int = 0
 
     def __post_init__(self) -> None:
         self.directory.mkdir()
@@ -99,7 +101,7 @@ class Migration:
             process.communicate(timeout=60)
         finally:
             self.proxy.notice(None)
-        assert process.returncode in {0, -signal.SIGKILL}
+        self._died(process)
 
     def killed_at(self, seconds: float, *options: str) -> None:
         """The command, killed after so many seconds, unless it has ended before."""
@@ -108,7 +110,11 @@ class Migration:
             process.communicate(timeout=seconds)
         process.kill()
         process.communicate()
+        self._died(process)
+
+    def _died(self, process: subprocess.Popen[bytes]) -> None:
         assert process.returncode in {0, -signal.SIGKILL}
+        self.deaths += process.returncode != 0
 
     def change(self) -> None:
         """What clients do: they push to what was there, and to what was not, and delete."""
@@ -150,6 +156,21 @@ class _Opened:
         self._core.close()
 
 
+def unhashed(objects: dict[str, Any]) -> dict[str, Any]:
+    """But for which originals were hashed.
+
+    What clients pushed is ours without a look at an original of the same bytes. A new database does not know that it
+    was hashed, so it is copied once more, and its original is hashed for that.
+    """
+    found = dict(objects)
+    for key, data in objects.items():
+        if key.endswith(".jsonl") and "/blobs/" in key:
+            lines = [json.loads(line) for line in data.splitlines()]
+            places = [[place | {"verified": None} for place in line["at"]] for line in lines]
+            found[key] = [line | {"at": at} for line, at in zip(lines, places, strict=True)]
+    return found
+
+
 def ended(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     """What the command says, which ends well."""
     output, log = process.communicate(timeout=60)
@@ -176,13 +197,7 @@ def proxy(store: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize(
-    "layout",
-    [
-        name if name != "zot" else pytest.param(name, marks=pytest.mark.skipif(DEATHS == 2, reason="SOAK=full"))
-        for name in MAKE
-    ],
-)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_killed_at_any_instant_it_ends_as_if_nobody_had(
     layout: str, end: str, store: S3Server, proxy: FaultProxy, tmp_path: Path
 ) -> None:
@@ -199,7 +214,7 @@ def test_killed_at_any_instant_it_ends_as_if_nobody_had(
         if phase == ("--adopt-only",):
             whole.change()
     assert state == ENDS[end]
-    expected = whole.objects()
+    expected, killed = whole.objects(), 0
     for death in range(DEATHS):
         one = Migration(tmp_path / f"killed-{death}", layout, store, proxy)
         for phase in phases:
@@ -215,9 +230,12 @@ def test_killed_at_any_instant_it_ends_as_if_nobody_had(
             assert one.run(*phase)["problems"] == []
             if phase == ("--adopt-only",):
                 one.change()
-        assert one.objects() == expected
+        found = unhashed(one.objects()) if one.databases > 1 else one.objects()
+        assert found == (unhashed(expected) if one.databases > 1 else expected)
         with one.core() as core:
             check_served(core, content())
+        killed += one.deaths
+    assert killed > DEATHS * len(phases) // 2
 
 
 def test_a_second_instance_is_refused_while_one_runs(store: S3Server, proxy: FaultProxy, tmp_path: Path) -> None:
