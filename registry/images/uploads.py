@@ -25,6 +25,7 @@ from registry.oci.errors import (
     RangeInvalid,
     RegistryError,
     SizeInvalid,
+    Unavailable,
 )
 from registry.storage.driver import UploadState
 from registry.storage.errors import (
@@ -251,7 +252,13 @@ class Uploads:
                 note=state.note,
                 now=self._stores.clock(),
             )
-            is_open.get()
+        try:
+            is_open.get()  # after the commit, for which it would be waited otherwise
+        except Unavailable:
+            with self._stores.database.write() as connection:
+                session_rows.remove(connection, upload_id)
+            self._stores.driver.discard_upload(upload_id, state)
+            raise
         return upload_id
 
     def find(self, name: str, upload_id: str) -> SessionRow:

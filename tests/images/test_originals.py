@@ -226,7 +226,7 @@ def test_places_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database(wo
     core = world.core()
     core.originals.ensure()
     with core.stores.database.schema() as connection:
-        states = dict(connection.exec_driver_sql("SELECT key, state FROM blob_location").fetchall())
+        states: dict[str, str] = dict(connection.exec_driver_sql("SELECT key, state FROM blob_location").fetchall())
     assert states == {
         **{each.places[0].key: "current" for each in [line, *rest]},
         core.stores.layout.blob("", line.digest): "copy",

@@ -100,7 +100,7 @@ def test_every_change_gets_the_reason_and_every_read_goes_on(world: World) -> No
     another = world.core()
     assert pull(another, "v1") == made.digest
     cut(core)
-    before = content(core)
+    before, before_uploads = content(core), list(uploads)
     for each in (core, another, world.core()):
         for what, change in changes(each, made, other).items():
             with pytest.raises(Unavailable) as raised:
@@ -114,6 +114,7 @@ def test_every_change_gets_the_reason_and_every_read_goes_on(world: World) -> No
         assert tags(each) == ["v1"]
         each.fold_waiting()
     assert content(core) == before
+    assert core.uploads.count() == len(before_uploads)
     reopen(core)
     for what, change in changes(another, made, other).items():
         assert [what, change()]
