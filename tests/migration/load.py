@@ -13,6 +13,7 @@ from tests.soak.client import Client, Reply
 
 OWN = ("own/one", "own/two")
 """Repositories that only Stowage has."""
+Work = Callable[[Client, random.Random, int], None]
 PAUSE = 0.04
 """Seconds between the requests of a client: on few processors the command is to come to something, too."""
 
@@ -33,7 +34,7 @@ class Load:
         self._cut = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        work: list[Callable[[Client, random.Random, int], None]] = [self._read] * 3 + [self._write] * 3
+        work: list[Work] = [*[self._read] * 3, *[self._write] * 3]
         self._threads = [
             threading.Thread(
                 target=self._loop, args=(one, Client(ports[number % len(ports)]), random.Random(seed + number), number)
@@ -59,9 +60,7 @@ class Load:
             assert not thread.is_alive()
         assert not self.failures, self.failures[:5]
 
-    def _loop(
-        self, work: Callable[[Client, random.Random, int], None], client: Client, chance: random.Random, number: int
-    ) -> None:
+    def _loop(self, work: Work, client: Client, chance: random.Random, number: int) -> None:
         with client:
             while not self._ended.wait(PAUSE):
                 try:
