@@ -44,8 +44,10 @@ _NAMED = Statement(
     "SELECT b.digest, r.digest, r.kind FROM reference r JOIN blob b ON b.id = r.manifest_id"
     " WHERE r.repository_id = :repository ORDER BY b.digest, r.digest"
 )
+# Nearly every place is of one store, which is no way to look for it: an expression keeps a database from trying.
 _LOST = Statement(
-    "SELECT l.key, l.signature FROM membership m JOIN blob_location l ON l.blob_id = m.blob_id AND l.store = :store"
+    "SELECT l.key, l.signature FROM membership m"
+    " JOIN blob_location l ON l.blob_id = m.blob_id AND l.store || '' = :store"
     " WHERE m.repository_id = :repository AND l.state = 'lost' ORDER BY l.key"
 )
 

@@ -119,9 +119,10 @@ _COPIED = Statement(
     " AND l.migration IS NULL AND l.verified_at IS NOT NULL)",
     expanding="digests",
 )
+# Nearly every place is of one store, which is no way to look for it: an expression keeps a database from trying.
 _PLACED = Statement(
     "SELECT b.digest, b.size, l.id, l.key, l.size, l.signature, l.state, l.verified_at, l.migration FROM blob b"
-    " JOIN blob_location l ON l.blob_id = b.id AND l.store = :store"
+    " JOIN blob_location l ON l.blob_id = b.id AND l.store || '' = :store"
     " WHERE b.digest >= :low AND b.digest < :high ORDER BY b.digest, l.key"
 )
 _NEXT_ORIGINALS = Statement(

@@ -152,10 +152,15 @@ class PerRepository(OriginalLayout):
 
     def has_bytes(self, located: Located, digest: Digest, size: int, snapshot: Snapshot, lost: Collection[str]) -> bool:
         """See OriginalLayout. A stub has those of another object, wherever that is."""
-        found = snapshot.rows("SELECT key, size FROM object WHERE digest = ? AND kind = ?", digest, ObjectKind.BLOB)
-        right = {key for key, length in found if length == size and key not in lost}
         home = self.home(located, digest)
-        return home in right or (bool(right) and (home, 0) in found)
+        found = snapshot.value("SELECT size FROM object WHERE key = ? AND kind = ?", home, ObjectKind.BLOB)
+        if found == size and home not in lost:
+            return True
+        if found != 0:
+            return False
+        statement = "SELECT key FROM object WHERE digest = ? AND kind = ? AND size = ? LIMIT ?"
+        others = snapshot.rows(statement, digest, ObjectKind.BLOB, size, len(lost) + 1)
+        return any(key not in lost for (key,) in others)
 
     def _apply_records(
         self,

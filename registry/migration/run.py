@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from registry.images.core import Core
 from registry.images.location_journal import Phase
+from registry.maintenance.rescan import Rescan
 from registry.migration.adopt import Pass, adopt
 from registry.migration.bases import Bases
 from registry.migration.bucket import opened
@@ -143,6 +144,8 @@ class Run:
         """The original as it is now; None where there is none."""
         core, driver = self._core, self._core.stores.driver
         core.originals.ensure(again=True)
+        if state is not None:
+            _fill(core)
         with Snapshot() as snapshot, Workers(self._settings.migration.parallel) as workers:
             reading = Reading(snapshot, driver, workers, self._settings, self._on_progress)
             reading.list()
@@ -179,6 +182,13 @@ class Run:
         found = list(uncovered(reviewed, context))
         if found:
             raise Refused("the bucket is not as it was reviewed; look at it again with --dry-run --plan", found)
+
+
+def _fill(core: Core) -> None:
+    """Have in a new database the repositories that storage has: what clients pushed is given back, and copied, too."""
+    rescan = Rescan(core)
+    if not rescan.is_done:
+        rescan.run_once()
 
 
 def _present(context: Context | None) -> Context:

@@ -10,6 +10,7 @@ import pytest
 from registry.database import (
     blobs,
     changes,
+    contents,
     leases,
     manifests,
     originals,
@@ -36,7 +37,7 @@ def key(number: int) -> str:
 
 STATEMENTS = [
     pytest.param(statement, id=f"{module.__name__.rpartition('.')[2]}.{name}")
-    for module in (blobs, changes, leases, manifests, originals, places, repositories, sessions, stores)
+    for module in (blobs, changes, contents, leases, manifests, originals, places, repositories, sessions, stores)
     for name, statement in sorted(vars(module).items())
     if isinstance(statement, Statement)
 ]

@@ -13,6 +13,8 @@ from registry.storage.gcs import GcsDriver
 from tests.clients.wire import Wire, until
 from tests.far.conftest import Config
 from tests.far.test_migration import command
+from tests.migration.adopting import contents
+from tests.migration.as_original import zot_tags
 from tests.migration.filling import push
 from tests.migration.world import ARM, ON_ARM, SHARED, Repository, fill, per_repository, repositories
 from tests.payloads import Blob, image
@@ -45,6 +47,8 @@ def test_there_and_back_on_google(tmp_path: Path) -> None:
         file = tmp_path / "config.json"
         file.write_text(json.dumps(config))
         with RegistryProcess(tmp_path / "stowage", config) as server:
+            code, document = command(file, "--dry-run")
+            assert (code, document["layout"], document["problems"]) == (0, "per-repository", []), document
             code, document = command(file, "--adopt-only")
             assert (code, document.get("state"), document.get("problems")) == (0, "adopted", []), document
             check_pulled(server.address, content)
@@ -57,6 +61,8 @@ def test_there_and_back_on_google(tmp_path: Path) -> None:
             push(server.address, [pushed])
             content[0].tags["since"] = mine
             content[0].blobs.append(Blob(b"pushed since"))
+            assert Wire(server.address).request("DELETE", "/v2/team/web/manifests/stable").status == 202
+            del content[1].tags["stable"]
             until(lambda: b"since" in driver.read("app/index.json", max_bytes=1 << 20)[0], "the index has the tag")
             check_pulled(server.address, content)
             code, document = command(file, "--rollback")
@@ -68,6 +74,35 @@ def test_there_and_back_on_google(tmp_path: Path) -> None:
         assert "annotations" not in index
         assert back[f"app/blobs/{mine.digest.replace(':', '/')}"] == mine.data
         changed = {key for key in tree if tree[key] != driver.read(key, max_bytes=1 << 20)[0]}
-        assert changed == {"app/index.json"}
+        assert changed == {"app/index.json", "team/web/index.json"}
+        served = {made.name: {tag: manifest.digest for tag, manifest in made.tags.items()} for made in content}
+        assert zot_tags(contents(driver)) == served
         assert ON_ARM.digest in {entry["digest"] for entry in index["manifests"]}
+        driver.close()
+
+
+def test_finalized_on_google(tmp_path: Path) -> None:
+    with GcsServer(tmp_path / "gcs") as store:
+        storage = store.storage(store.new_bucket())
+        driver = GcsDriver(TypeAdapter(GcsSettings).validate_python(storage["gcs"]), str(storage["root_directory"]))
+        content = repositories()
+        tree = per_repository(content)
+        fill(driver, tree)
+        config: Config = {"storage": storage, "database": {"url": f"sqlite:///{tmp_path / 'cache.db'}"}}
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(config))
+        with RegistryProcess(tmp_path / "stowage", config) as server:
+            assert command(file)[1].get("state") == "consolidated"
+            mine = image(ARM, [SHARED, Blob(b"pushed since")])
+            push(server.address, [Repository("own/app", {"v1": mine}, [], [Blob(b"pushed since"), ARM, SHARED])])
+            content.append(Repository("own/app", {"v1": mine}, [], [Blob(b"pushed since"), ARM, SHARED]))
+            code, going = command(file, "--finalize", "--dry-run")
+            assert code == 0, going
+            code, document = command(file, "--finalize")
+            assert (code, document.get("state"), document.get("problems")) == (0, "finalized", []), document
+            assert document["counts"]["deleted"] == going["objects"]
+            check_pulled(server.address, content)
+        left = {key for key, _ in driver.list("")}
+        assert not [key for key in tree if "/blobs/" in key and key in left]
+        assert {key for key in tree if key.endswith("/index.json")} <= left
         driver.close()

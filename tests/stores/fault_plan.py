@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.stores.access_log import Call
 
 
@@ -77,6 +79,8 @@ class Plan:
 
     rules: list[Rule] = field(default_factory=list)
     seen: list[Call] = field(default_factory=list)
+    noticed: Callable[[int], None] | None = None
+    """Told, before the client has the answer, how many requests were seen."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, rule: Rule) -> Rule:
@@ -107,6 +111,9 @@ class Plan:
         """Remember a request."""
         with self._lock:
             self.seen.append(call)
+            count, noticed = len(self.seen), self.noticed
+        if noticed is not None:
+            noticed(count)
 
     def calls(self) -> list[Call]:
         """Return the requests since the last ``forget``, in the order in which they were answered."""

@@ -23,7 +23,7 @@ from tests.stores.exchange import LIMIT, Exchange, Settings
 from tests.stores.fault_plan import Cut, Fail, Hang, Match, Plan, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from tests.stores.access_log import Call
@@ -153,6 +153,13 @@ class FaultProxy:
     def reset_calls(self) -> None:
         """Forget the requests until now."""
         self._plan.forget()
+
+    def notice(self, told: Callable[[int], None] | None) -> None:
+        """Have somebody told, in the thread of the proxy, of each request since ``reset_calls``: how many these are.
+
+        The store has done it, and the client does not have its answer yet.
+        """
+        self._plan.noticed = told
 
     # Its life.
 

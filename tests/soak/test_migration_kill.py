@@ -1,0 +1,255 @@
+"""Real SIGKILLs of a migration, in every phase: the same command again ends as if nobody had killed it."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.config import Settings
+from registry.images.core import Core
+from tests.images.world import push_blob, push_manifest
+from tests.migration.adopting import MAKE, check_served
+from tests.migration.placing import place
+from tests.migration.world import AMD, ON_AMD, SHARED, Repository, repositories
+from tests.payloads import Blob, image
+from tests.servers import program
+from tests.soak.budget import FULL, SEED, announce, budget
+from tests.stores.fault_proxy import FaultProxy
+from tests.stores.s3_server import S3Server
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.tools("versitygw")]
+
+DEATHS = budget(sample=2, full=25)
+"""Of each phase, in each way to the end, over each layout."""
+LAYOUTS = list(MAKE) if FULL else ["zot-without-prefix", "distribution"]
+LAYER = Blob(b"pushed since")
+PUSHED = image(AMD, [SHARED, LAYER])
+ENDS = {"rollback": "rolled-back", "finalize": "finalized"}
+OF_A_RUN = {"revision", "passes", "writer", "began", "changed"}
+"""What the state tells of commands and times, and not of the bucket."""
+
+
+@dataclass
+class Migration:
+    """A bucket that is migrated by commands over a proxy, with a database of its own."""
+
+    directory: Path
+    layout: str
+    store: S3Server
+    proxy: FaultProxy
+    bucket: str = field(init=False)
+    databases: int = 0
+    deaths: int = 0
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir()
+        self.bucket = self.store.new_bucket()
+        root = "zot/" if self.layout == "zot" else ""
+        place(self.store, self.bucket, [{root + key: data for key, data in MAKE[self.layout](repositories()).items()}])
+        self.lose_database()
+
+    def lose_database(self) -> None:
+        """From now on there is a new one."""
+        self.databases += 1
+        self._write("config.json", self.proxy.url)
+        self._write("direct.json", self.store.endpoint)
+
+    def _write(self, name: str, endpoint: str) -> None:
+        root = "zot" if self.layout == "zot" else "/"
+        config = {
+            "storage": self.store.storage(self.bucket, endpoint) | {"root_directory": root},
+            "database": {"url": f"sqlite:///{self.directory / f'cache-{self.databases}.db'}"},
+            "migration": {"parallel": 4},
+        }
+        (self.directory / name).write_text(json.dumps(config))
+
+    def started(self, *options: str) -> subprocess.Popen[bytes]:
+        """The command, running."""
+        command = [*program(), "migrate-s3-storage", "--json", "--config", str(self.directory / "config.json")]
+        return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run(self, *options: str) -> dict[str, Any]:
+        """What the command says, which ends well."""
+        return ended(self.started(*options))
+
+    def rebuild(self) -> None:
+        """``registry rebuild``."""
+        command = [*program(), "rebuild", "--config", str(self.directory / "config.json")]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    def killed_after(self, request: int, *options: str) -> None:
+        """The command, killed when the store has answered so many requests, unless it has ended before."""
+        self.proxy.reset_calls()
+        process = self.started(*options)
+
+        def kill(count: int) -> None:
+            if count == request:
+                process.send_signal(signal.SIGKILL)
+
+        self.proxy.notice(kill)
+        try:
+            process.communicate(timeout=60)
+        finally:
+            self.proxy.notice(None)
+        self._died(process)
+
+    def killed_at(self, seconds: float, *options: str) -> None:
+        """The command, killed after so many seconds, unless it has ended before."""
+        process = self.started(*options)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=seconds)
+        process.kill()
+        process.communicate()
+        self._died(process)
+
+    def _died(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.returncode in {0, -signal.SIGKILL}
+        self.deaths += process.returncode != 0
+
+    def change(self) -> None:
+        """What clients do: they push to what was there, and to what was not, and delete."""
+        with self.core() as core:
+            for name in ("app", "brand/new"):
+                for blob in (AMD, SHARED, LAYER):
+                    push_blob(core, blob.data, name)
+                push_manifest(core, PUSHED, "since", name=name)
+            core.manifests.untag("team/web", "stable", actor="client")
+            core.fold_waiting()
+
+    def core(self) -> _Opened:
+        """A registry on it, for a block, past the proxy."""
+        return _Opened(Settings(**json.loads((self.directory / "direct.json").read_text())))
+
+    def objects(self) -> dict[str, Any]:
+        """The bucket, but for times, and what tells how often the command was run."""
+        top = self.store.data / self.bucket
+        found: dict[str, Any] = {}
+        for path in top.rglob("*"):
+            key = str(path.relative_to(top))
+            if not path.is_file() or "/.journal/" in key or key.rpartition("/")[0].endswith(".probe"):
+                continue
+            found[key] = path.read_bytes()
+            if key.endswith("/state.json"):
+                state = {name: value for name, value in json.loads(found[key]).items() if name not in OF_A_RUN}
+                found[key] = state | {"read_only": state["read_only"] and state["read_only"]["reason"]}
+        return found
+
+
+class _Opened:
+    def __init__(self, settings: Settings) -> None:
+        self._core = Core.open(settings)
+
+    def __enter__(self) -> Core:
+        return self._core
+
+    def __exit__(self, *exc: object) -> None:
+        self._core.close()
+
+
+def unhashed(objects: dict[str, Any]) -> dict[str, Any]:
+    """But for which originals were hashed.
+
+    What clients pushed is ours without a look at an original of the same bytes. A new database does not know that it
+    was hashed, so it is copied once more, and its original is hashed for that.
+    """
+    found = dict(objects)
+    for key, data in objects.items():
+        if key.endswith(".jsonl") and "/blobs/" in key:
+            lines = [json.loads(line) for line in data.splitlines()]
+            places = [[place | {"verified": None} for place in line["at"]] for line in lines]
+            found[key] = [line | {"at": at} for line, at in zip(lines, places, strict=True)]
+    return found
+
+
+def ended(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """What the command says, which ends well."""
+    output, log = process.communicate(timeout=60)
+    assert process.returncode == 0, (output.decode(), log.decode()[-2000:])
+    document: dict[str, Any] = json.loads(output)
+    return document
+
+
+def content() -> list[Repository]:
+    """What is there in the end."""
+    found = repositories()
+    found[0].tags["since"] = PUSHED
+    found[0].blobs.append(LAYER)
+    del found[1].tags["stable"]
+    found.append(Repository("brand/new", {"since": PUSHED}, [], [AMD, SHARED, LAYER]))
+    assert found[0].tags["amd"] is ON_AMD
+    return found
+
+
+@pytest.fixture
+def proxy(store: S3Server) -> Iterator[FaultProxy]:
+    with FaultProxy(store.port, secret=store.secret) as between:
+        yield between
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_killed_at_any_instant_it_ends_as_if_nobody_had(
+    layout: str, end: str, store: S3Server, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    announce()
+    chance = random.Random(f"{SEED} {layout} {end}")
+    phases = ("--adopt-only",), (), (f"--{end}",)
+    whole = Migration(tmp_path / "whole", layout, store, proxy)
+    requests, seconds = {}, {}
+    for phase in phases:
+        proxy.reset_calls()
+        began = time.monotonic()
+        state = whole.run(*phase)["state"]
+        requests[phase], seconds[phase] = len(proxy.calls()), time.monotonic() - began
+        if phase == ("--adopt-only",):
+            whole.change()
+    assert state == ENDS[end]
+    expected, killed = whole.objects(), 0
+    for death in range(DEATHS):
+        one = Migration(tmp_path / f"killed-{death}", layout, store, proxy)
+        for phase in phases:
+            if death % 2:
+                one.killed_at(chance.uniform(0.3, seconds[phase]), *phase)
+            else:
+                one.killed_after(chance.randrange(1, requests[phase]), *phase)
+            if lost := chance.random() < 0.4:
+                one.lose_database()
+                if chance.random() < 0.5:
+                    one.rebuild()
+            print(f"death {death} in {phase}, database lost: {lost}")  # noqa: T201 - shown with a failure
+            assert one.run(*phase)["problems"] == []
+            if phase == ("--adopt-only",):
+                one.change()
+        found = unhashed(one.objects()) if one.databases > 1 else one.objects()
+        assert found == (unhashed(expected) if one.databases > 1 else expected)
+        with one.core() as core:
+            check_served(core, content())
+        killed += one.deaths
+    assert killed > DEATHS * len(phases) // 2
+
+
+def test_a_second_instance_is_refused_while_one_runs(store: S3Server, proxy: FaultProxy, tmp_path: Path) -> None:
+    one = Migration(tmp_path / "bucket", "distribution", store, proxy)
+    proxy.delay = 0.4
+    first = one.started("--adopt-only")
+    while len(proxy.calls()) < 3:
+        assert first.poll() is None
+        time.sleep(0.02)
+    second = one.started("--adopt-only")
+    output, _ = second.communicate(timeout=60)
+    assert first.poll() is None, "it has ended too early to be in the way"
+    assert second.returncode == 3, output
+    assert json.loads(output)["error"]
+    proxy.clear()
+    assert ended(first)["state"] == "adopted"
+    assert one.run()["state"] == "consolidated"
