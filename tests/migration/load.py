@@ -14,6 +14,7 @@ from tests.soak.client import Client, Reply
 OWN = ("own/one", "own/two")
 """Repositories that only Stowage has."""
 Work = Callable[[Client, random.Random, int], None]
+
 PAUSE = 0.04
 """Seconds between the requests of a client: on few processors the command is to come to something, too."""
 
