@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.far.conftest import Config
 from tests.far.test_faults import WAYS
 from tests.migration.adopting import check_served
 from tests.migration.filling import listing
-from tests.migration.world import distribution, per_repository, repositories
+from tests.migration.world import Repository, distribution, per_repository, repositories
 from tests.stores.fault_proxy import FaultProxy
 from tests.stores.s3_server import S3Server
 
@@ -26,7 +25,7 @@ pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 KINDS = ("ListObjectsV2", "GetObject", "PutObject", "CopyObject", "HeadObject")
 SKIPS = (0, 5)
 """How many requests of a kind pass before the one that fails."""
-TRIES = 1 + len(KINDS) * len(SKIPS)
+TRIES = 1 + (1 + len(KINDS)) * len(SKIPS)
 STRUCK = ("503", "reset", "answer lost", "response cut")
 Work = Callable[[Run], Report]
 
@@ -42,20 +41,40 @@ def ended(settings: Settings, options: RunOptions, work: Work) -> tuple[Report, 
     raise AssertionError("it never worked")
 
 
-@pytest.mark.parametrize("way", STRUCK)
-def test_each_phase_ends_when_it_is_run_again(
-    way: str, store: S3Server, proxy: FaultProxy, config: Config, tmp_path: Path
-) -> None:
+def strike(way: str, proxy: FaultProxy, kinds: tuple[str, ...] = KINDS) -> None:
+    """Have requests of every kind fail in that way, once each, early and later."""
+    for kind in kinds:
+        for skip in SKIPS:
+            WAYS[way](proxy, kind, skip)
+
+
+def migrating(
+    way: str, store: S3Server, proxy: FaultProxy, config: Config
+) -> tuple[Settings, str, list[Repository]]:
+    """Settings of a bucket that another registry filled, behind the proxy; the bucket, and its content."""
     make = per_repository if STRUCK.index(way) % 2 else distribution
     bucket, content = store.new_bucket(), repositories()
     client = store.client()
     for key, data in make(content).items():
         client.put_object(Bucket=bucket, Key=key, Body=data)
     client.close()
-    original = listing(store, bucket)
     config["storage"] = store.storage(bucket, proxy.url) | {"root_directory": "/"}
     config["storage"]["s3"] |= {"read_timeout": 0.5, "connect_timeout": 0.5, "attempts": 1}
     settings = Settings(**config, migration={"parallel": 4})  # type: ignore[arg-type]
+    return settings, bucket, content
+
+
+def check(settings: Settings, content: list[Repository]) -> None:
+    """All that the original had is served."""
+    core = Core.open(settings)
+    check_served(core, content)
+    core.close()
+
+
+@pytest.mark.parametrize("way", STRUCK)
+def test_each_phase_ends_when_it_is_run_again(way: str, store: S3Server, proxy: FaultProxy, config: Config) -> None:
+    settings, bucket, content = migrating(way, store, proxy, config)
+    original = listing(store, bucket)
     failures = 0
     phases: tuple[tuple[str, RunOptions, Work], ...] = (
         ("adopted", RunOptions(adopt_only=True), Run.run),
@@ -63,16 +82,29 @@ def test_each_phase_ends_when_it_is_run_again(
         ("rolled-back", RunOptions(), Run.rollback),
     )
     for state, options, work in phases:
-        for kind in KINDS:
-            for skip in SKIPS:
-                WAYS[way](proxy, kind, skip)
+        strike(way, proxy)
         report, failed = ended(settings, options, work)
         failures += failed
         proxy.clear()
         assert (report.state, report.problems) == (state, [])
-        core = Core.open(settings)
-        check_served(core, content)
-        core.close()
+        check(settings, content)
     assert failures > 2
     now = listing(store, bucket)
     assert {key: now.get(key) for key in original} == original
+
+
+@pytest.mark.parametrize("way", STRUCK)
+def test_finalize_ends_when_it_is_run_again(way: str, store: S3Server, proxy: FaultProxy, config: Config) -> None:
+    settings, bucket, content = migrating(way, store, proxy, config)
+    original = set(listing(store, bucket))
+    with running(settings, RunOptions()) as run:
+        assert run.run().state == "consolidated"
+    strike(way, proxy, (*KINDS, "DeleteObjects"))
+    report, failed = ended(settings, RunOptions(), Run.finalize)
+    proxy.clear()
+    assert (report.state, report.problems) == ("finalized", [])
+    assert failed > 2
+    check(settings, content)
+    left = original & set(listing(store, bucket))
+    indexes = {key for key in left if key.endswith(("/index.json", "/oci-layout"))}
+    assert left == indexes, "originals are gone; ours have some of their names"
