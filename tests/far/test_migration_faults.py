@@ -48,9 +48,7 @@ def strike(way: str, proxy: FaultProxy, kinds: tuple[str, ...] = KINDS) -> None:
             WAYS[way](proxy, kind, skip)
 
 
-def migrating(
-    way: str, store: S3Server, proxy: FaultProxy, config: Config
-) -> tuple[Settings, str, list[Repository]]:
+def migrating(way: str, store: S3Server, proxy: FaultProxy, config: Config) -> tuple[Settings, str, list[Repository]]:
     """Settings of a bucket that another registry filled, behind the proxy; the bucket, and its content."""
     make = per_repository if STRUCK.index(way) % 2 else distribution
     bucket, content = store.new_bucket(), repositories()

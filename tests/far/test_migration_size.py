@@ -20,7 +20,11 @@ from tests.payloads import Blob, image
 from tests.soak.budget import FULL, budget
 from tests.stores.s3_server import S3Server
 
-pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw"), pytest.mark.timeout(3600 if FULL else 120)]
+pytestmark = [
+    pytest.mark.soak if FULL else pytest.mark.stores,
+    pytest.mark.tools("versitygw"),
+    pytest.mark.timeout(3600 if FULL else 120),
+]
 
 REPOSITORIES = budget(sample=100, full=2000)
 LAYERS = budget(sample=20, full=50)
