@@ -11,7 +11,8 @@ import pytest
 
 from registry.database import blobs as blob_rows
 from registry.database import originals
-from registry.images.location_journal import LocationJournal, Phase
+from registry.images.location_journal import LocationJournal
+from registry.images.migration_state import Phase
 from registry.migration.consolidate import consolidate, plan_consolidation
 from registry.migration.copying import Copying
 from registry.migration.problem import ProblemKind
@@ -24,9 +25,8 @@ from registry.storage.errors import StorageError, StorageUnavailable, Throttled
 from registry.storage.faulty import Fault, FaultyDriver, Moment
 from tests.images.world import push_blob
 from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.deaths import Doom, Killed
+from tests.migration.killing import kill_after_steps, rows
 from tests.migration.phases import consolidated, reading
-from tests.migration.test_kills import LOST, doomed, objects, prepared, rows
 from tests.migration.world import BLOBS, MANIFESTS, SHARED, path, repositories
 
 T = TypeVar("T")
@@ -417,28 +417,22 @@ def test_a_consolidation_ends_as_if_nobody_had_killed_it(
     step: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("registry.migration.consolidate.MOST_BLOBS", 3)
-    whole = prepared(tmp_path / "whole", layout, adopted)
-    life = Doom()
-    consolidated(whole, doomed(whole, life))
-    expected_objects, expected_rows = objects(whole), rows(whole)
-    whole.world.close()
-    deaths = range(1 + len(layout) % step, life.steps + 1, step)
-    assert len(deaths) > 3
-    for death in deaths:
-        bucket = prepared(tmp_path / f"killed-{death}", layout, adopted)
-        with pytest.raises(Killed):
-            consolidated(bucket, doomed(bucket, Doom(death)))
-        if death % LOST == 0:
-            bucket.world.url = f"sqlite:///{tmp_path / f'new-{death}.db'}"
-            bucket.adopt()
-        found = consolidated(bucket)
-        assert (found.state, found.problems) == (Phase.CONSOLIDATED, []), death
-        assert objects(bucket) == expected_objects, death
-        if death % LOST:
-            assert rows(bucket) == expected_rows, death
-        check_served(bucket.core(), repositories())
-        bucket.world.close()
+    kill_after_steps(
+        tmp_path,
+        layout,
+        adopted,
+        consolidated,
+        step=step,
+        state=Phase.CONSOLIDATED,
+        check=served,
+        when_lost=Bucket.adopt,
+        at_least=4,
+    )
 
 
 def adopted(bucket: Bucket) -> None:
     bucket.adopt()
+
+
+def served(bucket: Bucket) -> None:
+    check_served(bucket.core(), repositories())

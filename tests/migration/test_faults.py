@@ -10,7 +10,7 @@ import pytest
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled
 from registry.storage.faulty import Fault, FaultyDriver, Moment
 from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.test_kills import objects, rows
+from tests.migration.killing import objects, rows
 from tests.migration.world import repositories
 
 SAMPLED = 73

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from registry.database import blobs as blob_rows
-from registry.images.location_journal import Phase
+from registry.images.migration_state import Phase
 from registry.maintenance.rebuild import rebuild_core
 from registry.migration.context import RunOptions
 from registry.migration.finalization import Finalization
@@ -21,9 +21,8 @@ from registry.storage.driver import StorageDriver
 from registry.storage.errors import StorageUnavailable
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.deaths import Doom, Killed
+from tests.migration.killing import kill_after_steps, rows
 from tests.migration.phases import finalizing, reading
-from tests.migration.test_kills import LOST, doomed, objects, prepared, rows
 from tests.migration.world import ARM, OTHER, SHARED, Repository, path, repositories
 from tests.payloads import Blob, image
 
@@ -284,8 +283,6 @@ def copied(bucket: Bucket) -> None:
     bucket.run(bucket.core(), RunOptions())
 
 
-def report(found: Report) -> tuple[str, int]:
-    return found.state, len(found.problems)
 
 
 @pytest.mark.parametrize(
@@ -295,24 +292,19 @@ def test_a_finalization_ends_as_if_nobody_had_killed_it(
     step: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("registry.migration.finalize._BATCH", 3)
-    whole = prepared(tmp_path / "whole", layout, copied)
-    life = Doom()
-    finalizing(whole, doomed(whole, life))
-    expected_objects, expected_rows = objects(whole), rows(whole)
-    whole.world.close()
-    deaths = range(1 + len(layout) % step, life.steps + 1, step)
-    assert len(deaths) > 3
-    for death in deaths:
-        bucket = prepared(tmp_path / f"killed-{death}", layout, copied)
-        with pytest.raises(Killed):
-            finalizing(bucket, doomed(bucket, Doom(death)))
-        check_served(bucket.core(), repositories())
-        if death % LOST == 0:
-            bucket.world.url = f"sqlite:///{tmp_path / f'new-{death}.db'}"
-            rebuild_core(bucket.core())
-        assert report(finalizing(bucket)) == (Phase.FINALIZED, 0), death
-        assert objects(bucket) == expected_objects, death
-        if death % LOST:
-            assert rows(bucket) == expected_rows, death
-        check_served(bucket.core(), repositories())
-        bucket.world.close()
+    kill_after_steps(
+        tmp_path,
+        layout,
+        copied,
+        finalizing,
+        step=step,
+        state=Phase.FINALIZED,
+        check=served,
+        when_killed=served,
+        when_lost=lambda bucket: rebuild_core(bucket.core()),
+        at_least=4,
+    )
+
+
+def served(bucket: Bucket) -> None:
+    check_served(bucket.core(), repositories())

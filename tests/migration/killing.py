@@ -1,0 +1,121 @@
+"""A phase of a migration, killed after each of its steps, and run again: it ends as one that nobody killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.images.core import Core
+from registry.images.stores import Stores
+from registry.migration.report import Report
+from tests.migration.adopting import Bucket
+from tests.migration.deaths import Doom, DyingDatabase, DyingDriver, Killed
+
+LOST = 3
+"""Of so many deaths one takes the database with it."""
+EVERY = pytest.param(1, id="every-step", marks=pytest.mark.stores)
+Prepare = Callable[[Bucket], None]
+Check = Callable[[Bucket], object]
+
+
+def doomed(bucket: Bucket, doom: Doom) -> Core:
+    """A process that dies."""
+    world = bucket.world
+    world.core().close()  # makes the database
+    stores = Stores(DyingDriver(bucket.driver, doom), DyingDatabase(world.url, doom), world.rules, clock=world.clock)
+    return Core(stores)
+
+
+def rows(bucket: Bucket) -> dict[str, list[Any]]:
+    """What the database says, but for the numbers of rows and for times."""
+    queries = {
+        "tags": "SELECT r.name, t.name, b.digest FROM tag t JOIN repository r ON r.id = t.repository_id"
+        " JOIN blob b ON b.id = t.blob_id",
+        "members": "SELECT r.name, b.digest FROM membership m JOIN repository r ON r.id = m.repository_id"
+        " JOIN blob b ON b.id = m.blob_id",
+        "manifests": "SELECT r.name, b.digest, m.media_type FROM manifest m JOIN repository r"
+        " ON r.id = m.repository_id JOIN blob b ON b.id = m.blob_id",
+        "places": "SELECT b.digest, b.size, b.state, l.key, l.state, l.verified_at IS NULL, coalesce(l.migration, ''),"
+        " CASE WHEN l.migration IS NULL THEN '' ELSE l.signature END"
+        " FROM blob b JOIN blob_location l ON l.blob_id = b.id",
+        "store": "SELECT name, migration, mode, reason, prefixes FROM store",
+        "pending": "SELECT r.name, c.sequence FROM change c JOIN repository r ON r.id = c.repository_id",
+    }
+    path = bucket.world.url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return {name: sorted(connection.execute(query).fetchall()) for name, query in queries.items()}
+
+
+def objects(bucket: Bucket) -> dict[str, Any]:
+    """The bucket, but for what tells how often the command was run, and by whom."""
+    found: dict[str, Any] = dict(bucket.objects())
+    for key, data in bucket.objects("storage/migrations").items():
+        if key.endswith("/state.json"):
+            told = {"revision", "passes", "writer"}
+            found[key] = {name: value for name, value in json.loads(data).items() if name not in told}
+        elif "/blobs/" in key:  # a copy that is made again has another signature
+            lines = [json.loads(line) for line in data.splitlines()]
+            found[key] = [line | {"copy": line["copy"] is not None} for line in lines]
+    return found
+
+
+def prepared(directory: Path, layout: str, prepare: Prepare) -> Bucket:
+    directory.mkdir()
+    bucket = Bucket(directory, layout)
+    bucket.world.clock.now = 1_800_000_000.0
+    prepare(bucket)
+    return bucket
+
+
+def nothing(_: Bucket) -> None:
+    """Where there is nothing to be done."""
+
+
+def kill_after_steps(
+    directory: Path,
+    layout: str,
+    prepare: Prepare,
+    work: Callable[[Bucket, Core], Report],
+    *,
+    step: int,
+    state: str,
+    check: Check,
+    seen: Callable[[Bucket], dict[str, Any]] = objects,
+    when_killed: Check = nothing,
+    when_lost: Check = nothing,
+    at_least: int = 2,
+) -> None:
+    """Do ``work`` whole, then kill it after every ``step``-th of its steps, each time with a bucket of its own.
+
+    Each time it is done again then, and has to end in ``state`` without problems, with the same objects and rows.
+    ``when_killed`` is called after each death, ``when_lost`` where the database has gone with the process.
+    """
+    whole = prepared(directory / "whole", layout, prepare)
+    life = Doom()
+    assert work(whole, doomed(whole, life)).state == state
+    expected_objects, expected_rows = seen(whole), rows(whole)
+    check(whole)
+    whole.world.close()
+    deaths = range(1 + len(layout) % step, life.steps + 1, step)
+    assert len(deaths) >= at_least
+    for death in deaths:
+        bucket = prepared(directory / f"killed-{death}", layout, prepare)
+        with pytest.raises(Killed):
+            work(bucket, doomed(bucket, Doom(death)))
+        when_killed(bucket)
+        if death % LOST == 0:
+            bucket.world.url = f"sqlite:///{directory / f'new-{death}.db'}"
+            when_lost(bucket)
+        found = work(bucket, bucket.core())
+        assert (found.state, found.problems) == (state, []), death
+        assert seen(bucket) == expected_objects, death
+        if death % LOST:
+            assert rows(bucket) == expected_rows, death
+        check(bucket)
+        bucket.world.close()
