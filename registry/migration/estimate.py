@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LISTED_AT_ONCE: Final = 1000
 _STATE_WRITES: Final = 2
 """Of the migration's own state, in each phase."""
+_GIVEN_BACK: Final = 3
+"""Writes for an index whose key is given back: ours, kept; the original's; its base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,11 @@ class Estimating:
         consolidate = self._phase(
             Requests(
                 list=self._listings,
-                get=work.uncopied_manifests + 2 * blobs,  # a manifest was hashed before; a blob before and after
+                # A manifest was hashed before, a blob is before and after; what goes in parts is noted meanwhile.
+                get=work.uncopied_manifests + 2 * blobs + len(in_parts),
                 copy=copies,
-                put=work.shards + _STATE_WRITES,
+                put=work.shards + len(in_parts) + _STATE_WRITES,
+                delete=len(in_parts),
             ),
             manifests + 2 * max(0, work.uncopied_bytes - manifests),
         )
@@ -126,7 +130,7 @@ class Estimating:
         return Estimate(review, adopt, consolidate, finalize, self._rollback(link_requests))
 
     def _rollback(self, links: int) -> Rollback:
-        back = self._phase(Requests(list=self._listings, put=2 * self._work.overwritten + _STATE_WRITES), 0)
+        back = self._phase(Requests(list=self._listings, put=_GIVEN_BACK * self._work.overwritten + _STATE_WRITES), 0)
         # In a layout without links a tag or a manifest is an entry of the index of its repository, one PUT for all.
         return Rollback(
             adopted=back,

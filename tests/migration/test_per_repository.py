@@ -58,7 +58,7 @@ def test_an_earlier_layout_of_ours_is_read_with_the_records_that_its_indexes_lac
     plan = reviewing(earlier_layout(repositories()), Options("full"), root="registry-data")
     assert counted(plan) == WHOLE
     assert plan.problems == []
-    assert plan.estimate.rollback.adopted.requests.put == 2 + 2 * 3
+    assert plan.estimate.rollback.adopted.requests.put == 2 + 3 * 3
 
 
 def test_a_record_that_cannot_be_read_is_told(reviewing: Reviewing) -> None:
