@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.edge import Edge
-    from registry.images.uploads import Addition
+    from registry.images.addition import Addition
 STRAY = 64 << 10
 """Bytes of a body that nobody asked for, which are read and dropped."""
 

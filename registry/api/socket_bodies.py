@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from registry.api.edge import Edge
-    from registry.images.uploads import Addition
+    from registry.images.addition import Addition
 
 SOCKET_BODY = "registry.socket_body"
 """The extension of a scope that makes what reads the rest of the body of a request."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.edge import Edge
-    from registry.images.uploads import Addition
+    from registry.images.addition import Addition
 
 
 async def start(edge: Edge, request: Request) -> Response:

@@ -27,9 +27,10 @@ class PlaceRow(NamedTuple):
     migration: str | None
 
 
-READABLE = frozenset({"current", "original", "copy"})
+READABLE = ("current", "original", "copy")
 """States of places that are read."""
-_READABLE = "('current', 'original', 'copy')"
+_READABLE = f"{READABLE!r}"
+"""As SQL writes them."""
 _PREFIXED = "l.id, l.key, l.size, l.signature, l.state, l.verified_at, l.migration"
 _COLUMNS = "id, key, size, signature, state, verified_at, migration"
 _ORDER = "verified_at IS NULL, state <> 'current', id"

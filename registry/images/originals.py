@@ -15,7 +15,8 @@ from registry.database import stores as store_rows
 from registry.database.originals import Copied, Original
 from registry.database.stores import OPEN, READ_ONLY, StoreRow
 from registry.database.transaction import Later
-from registry.images.location_journal import LocationJournal, Phase
+from registry.images.location_journal import LocationJournal
+from registry.images.migration_state import Phase
 from registry.oci.digest import Digest
 from registry.oci.errors import NameInvalid, Unavailable
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from registry.database.transaction import Transaction
-    from registry.images.location_journal import BlobLine, MigrationState
+    from registry.images.blob_line import BlobLine
+    from registry.images.migration_state import MigrationState
     from registry.images.stores import Stores
 
 ATTEMPTS = 20
@@ -82,14 +84,10 @@ class Originals:
         with self._stores.database.exclusive() as connection:
             store_rows.put(connection, self._row_of(state))
 
-    def require_open(self, connection: Transaction) -> None:
-        """Raises Unavailable, with the reason, where no change may commit. In the transaction of the change."""
-        self.require_open_later(connection).get()
-
     def require_open_later(self, connection: Transaction, *, looked: bool = True) -> Later[None]:
-        """As ``require_open``, not waited for: getting it raises.
+        """In the transaction of a change: getting it raises Unavailable, with the reason, where none may commit.
 
-        Without ``looked`` also where nobody knows yet: what is begun in this transaction is asked about again.
+        Without ``looked`` not where nobody knows yet: what is begun in this transaction is asked about again.
         """
         if self._stores.layout.per_repository:
             return _NOTHING
@@ -97,15 +95,25 @@ class Originals:
 
         def get() -> None:
             row = found.get()
-            if row is None:
+            if row is not None or looked:
+                self._require_open(row)
+            else:
                 self._known = False
-                if not looked:
-                    return
-                raise Unavailable(UNLOOKED, headers={"Retry-After": "1"})
-            if row.mode == READ_ONLY:
-                raise Unavailable(row.reason, headers={"Retry-After": READ_ONLY_SECONDS})
 
         return Later(get)
+
+    def require_room(self, connection: Transaction, name: str) -> None:
+        """In the transaction that makes a repository.
+
+        Raises Unavailable where no change may commit, NameInvalid where its keys would lie in the original's trees.
+        """
+        if self._stores.layout.per_repository:
+            return
+        row = self._require_open(store_rows.find(connection, self._stores.driver.name))
+        for prefix in row.prefixes:
+            if name == prefix or name.startswith(f"{prefix}/"):
+                message = f"below {prefix} is what another registry left, which is being migrated: choose another name"
+                raise NameInvalid(message)
 
     def is_read_only(self, connection: Transaction) -> bool:
         """Whether no change may commit, or nobody knows yet."""
@@ -114,22 +122,20 @@ class Originals:
         row = store_rows.find(connection, self._stores.driver.name)
         return row is None or row.mode == READ_ONLY
 
-    def check_name(self, connection: Transaction, name: str) -> None:
-        """Raises NameInvalid where the keys of a repository of that name would lie in the original's trees."""
-        if self._stores.layout.per_repository:
-            return
-        row = store_rows.find(connection, self._stores.driver.name)
-        for prefix in row.prefixes if row is not None else ():
-            if name == prefix or name.startswith(f"{prefix}/"):
-                message = f"below {prefix} is what another registry left, which is being migrated: choose another name"
-                raise NameInvalid(message)
-
     def prefixes(self) -> tuple[str, ...]:
         """Below which there is no repository of ours."""
         row = None if self._stores.layout.per_repository else self._row()
         return row.prefixes if row is not None else ()
 
     # ----
+
+    def _require_open(self, row: StoreRow | None) -> StoreRow:
+        if row is None:
+            self._known = False
+            raise Unavailable(UNLOOKED, headers={"Retry-After": "1"})
+        if row.mode == READ_ONLY:
+            raise Unavailable(row.reason, headers={"Retry-After": READ_ONLY_SECONDS})
+        return row
 
     def _row(self) -> StoreRow | None:
         with self._stores.database.look() as connection:

@@ -156,9 +156,7 @@ class Repositories:
             with contextlib.suppress(AlreadyExists):  # another worker made it: the next look compares
                 signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
         with self._stores.database.write() as connection:
-            is_open = self._originals.require_open_later(connection)
-            self._originals.check_name(connection, name)
-            is_open.get()
+            self._originals.require_room(connection, name)
             return repository_rows.create(connection, name, signature=signature, now=self._stores.clock())
 
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:

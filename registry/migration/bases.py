@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from registry.images.core import Core
-    from registry.images.location_journal import Base
+    from registry.images.original_base import Base
     from registry.migration.journal import Journal
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.snapshot import Snapshot

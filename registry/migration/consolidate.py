@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from registry.database import blobs as blob_rows
 from registry.database import originals
 from registry.database.errors import DatabaseError
-from registry.images.location_journal import Phase, shard_of
+from registry.images.blob_line import shard_of
+from registry.images.migration_state import Phase
 from registry.migration.copying import Copying
 from registry.migration.progress import Meter
 from registry.migration.report import Refused, Report, Unfinished
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from registry.database.originals import PlacedRow, UncopiedRow
-    from registry.images.location_journal import BlobLine
+    from registry.images.blob_line import BlobLine
     from registry.migration.context import Context
     from registry.migration.copying import Copy
     from registry.migration.problem import Problem

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from registry.migration.checks import EMPTY
 from registry.migration.fingerprint import fingerprint, repository_fingerprint
+from registry.migration.snapshot import SERVABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.snapshot import Snapshot
 
-_READABLE = "EXISTS (SELECT 1 FROM manifest f WHERE f.digest = {0}.digest AND f.problem = '')"
 _USED = "EXISTS (SELECT 1 FROM wanted w WHERE w.digest = o.digest)"
 _GONE = "kind IN ('layer-link', 'revision-link', 'tag-link', 'old-tag-link')"
 
@@ -132,7 +132,7 @@ class Counting:
         )[0]
         return Counts(
             repositories=value("SELECT count(*) FROM repository"),
-            tags=value(f"SELECT count(*) FROM tag t WHERE {_READABLE.format('t')}"),
+            tags=value(f"SELECT count(*) FROM tag t WHERE {SERVABLE.format('t')}"),
             manifests=manifests[0],
             manifest_bytes=manifests[1],
             blobs=blobs[0],
@@ -167,7 +167,7 @@ class Counting:
         """See Work. ``copy_bytes``: the most that one request copies; 0 for any size."""
         rows = self._snapshot.rows
         self._snapshot.do(
-            f"INSERT OR IGNORE INTO uncopied SELECT digest, min(size), {_READABLE.format('l')} FROM place l"
+            f"INSERT OR IGNORE INTO uncopied SELECT digest, min(size), {SERVABLE.format('l')} FROM place l"
             " WHERE NOT EXISTS (SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = l.digest"
             " AND o.size = l.size) GROUP BY digest"
         )
@@ -203,7 +203,7 @@ class Counting:
         )
         for path, name, _prefix, _key, signature in self._snapshot.rows("SELECT * FROM repository ORDER BY name"):
             tags = self._snapshot.value(
-                f"SELECT count(*) FROM tag t WHERE repository = ? AND {_READABLE.format('t')}",
+                f"SELECT count(*) FROM tag t WHERE repository = ? AND {SERVABLE.format('t')}",
                 name,
             )
             manifests, manifest_bytes = self._snapshot.rows(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from registry.images.location_journal import Named
+    from registry.images.original_base import Named
     from registry.oci.digest import Digest
 
 

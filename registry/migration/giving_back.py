@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from registry.database.blobs import QUARANTINED
 from registry.images.keyed_locks import KeyedLocks
-from registry.images.location_journal import Base, IndexAt, Named
 from registry.images.locations import Locations
+from registry.images.original_base import Base, IndexAt, Named
 from registry.migration.detection import classify
 from registry.migration.distribution import ROOT
 from registry.migration.fingerprint import repository_fingerprint

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from registry.images import location_journal as keys
-from registry.images.location_journal import LocationJournal, MigrationState, Phase
+from registry.images.blob_line import serialise_shard
+from registry.images.location_journal import LocationJournal
+from registry.images.migration_state import MigrationState, Phase
 from registry.images.storage_view import MAX_INDEX
 from registry.migration.problem import Problem
 from registry.migration.report import Refused
@@ -21,7 +23,9 @@ from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFai
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from registry.images.location_journal import Base, BlobLine, ReadOnly
+    from registry.images.blob_line import BlobLine
+    from registry.images.migration_state import ReadOnly
+    from registry.images.original_base import Base
     from registry.storage.driver import StorageDriver
 
 _MAX_PROBLEMS = 256 << 20
@@ -158,7 +162,7 @@ class Journal:
 
     def write_shard(self, shard: str, lines: Iterable[BlobLine]) -> bool:
         """Make these the lines of a shard; returns whether they were others."""
-        return self._write(keys.shard_key(self.id, shard), keys.serialise_shard(lines))
+        return self._write(keys.shard_key(self.id, shard), serialise_shard(lines))
 
     def write_base(self, base: Base) -> bool:
         """Make this the base of its repository in this migration; returns whether it was another."""

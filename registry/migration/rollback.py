@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from registry.database import originals
 from registry.database import repositories as repository_rows
-from registry.images.location_journal import Phase, ReadOnly
+from registry.images.migration_state import Phase, ReadOnly
 from registry.images.originals import SWAPPED
 from registry.images.storage_view import MAX_INDEX
 from registry.migration.bases import Bases
@@ -16,6 +16,7 @@ from registry.migration.giving_back import GivingBack
 from registry.migration.problem import Problem, ProblemKind
 from registry.migration.progress import Progress
 from registry.migration.report import Refused, Report, Unfinished
+from registry.migration.snapshot import SERVABLE
 from registry.migration.wanting import Wanting
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
@@ -23,7 +24,7 @@ from registry.oci.index import Index
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from registry.images.location_journal import Base
+    from registry.images.original_base import Base
     from registry.migration.context import Context
     from registry.migration.giving_back import Given
     from registry.migration.snapshot import Snapshot
@@ -37,7 +38,6 @@ REASON: Final = (
 FOLD_SECONDS: Final = 30.0
 """How long changes of other processes that were committed before the cut may take to be folded."""
 _TOO_LATE = {Phase.FINALIZING, Phase.FINALIZED}
-_READABLE = "EXISTS (SELECT 1 FROM manifest f WHERE f.digest = {0}.digest AND f.problem = '')"
 
 
 def rollback(context: Context) -> Report:
@@ -77,9 +77,9 @@ def changed_since(context: Context, bases: Bases) -> list[str]:
 
 def _said(snapshot: Snapshot, name: str, base: Base) -> tuple[dict[str, Digest], set[Digest]]:
     """Tags and manifests that the original has now; what cannot be served says what it said before."""
-    rows = snapshot.rows(f"SELECT name, digest, {_READABLE.format('t')} FROM tag t WHERE repository = ?", name)
+    rows = snapshot.rows(f"SELECT name, digest, {SERVABLE.format('t')} FROM tag t WHERE repository = ?", name)
     tags = {tag: Digest(digest) if is_readable else base.tags.get(tag) for tag, digest, is_readable in rows}
-    members = snapshot.rows(f"SELECT digest, {_READABLE.format('m')} FROM member m WHERE repository = ?", name)
+    members = snapshot.rows(f"SELECT digest, {SERVABLE.format('m')} FROM member m WHERE repository = ?", name)
     manifests = {Digest(digest) for digest, is_readable in members if is_readable or digest in base.manifests}
     return {tag: digest for tag, digest in tags.items() if digest is not None}, manifests
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from registry.images.core import Core
-from registry.images.location_journal import Phase
+from registry.images.migration_state import Phase
 from registry.maintenance.rescan import Rescan
 from registry.migration.adopt import Pass, adopt
 from registry.migration.bases import Bases
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from registry.config import Settings
-    from registry.images.location_journal import MigrationState
+    from registry.images.migration_state import MigrationState
     from registry.migration.context import RunOptions
     from registry.migration.finalization import Finalization
     from registry.migration.original_layout import OriginalLayout

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from registry.database import originals
-from registry.images.location_journal import PLACES, BlobLine, Place
+from registry.images.blob_line import PLACES, BlobLine, Place
 from registry.migration.problem import Problem, ProblemKind
 from registry.migration.progress import Progress
 from registry.oci.digest import Digest

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 """Rows that are put in at once: a page of a listing."""
+SERVABLE = "EXISTS (SELECT 1 FROM manifest f WHERE f.digest = {0}.digest AND f.problem = '')"
+"""A condition on a row with the digest of a manifest: that could be read, and understood."""
 _CACHE_KIB = 32 << 10
 _SCHEMA = """
 CREATE TABLE object (key TEXT PRIMARY KEY, kind TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL,

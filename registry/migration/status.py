@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from registry.images.location_journal import LocationJournal, Phase
+from registry.images.location_journal import LocationJournal
+from registry.images.migration_state import Phase
 from registry.migration.bucket import opened
 from registry.migration.journal import Journal
 from registry.migration.requests import Tally
 
 if TYPE_CHECKING:
     from registry.config import Settings
-    from registry.images.location_journal import MigrationState
+    from registry.images.migration_state import MigrationState
     from registry.storage.driver import StorageDriver
 
 _COMMAND: Final = "registry migrate-s3-storage"

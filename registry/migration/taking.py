@@ -13,7 +13,7 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.journal import Journal as Records
 from registry.images.journal import NumberTaken
-from registry.images.location_journal import Base, IndexAt, Named
+from registry.images.original_base import Base, IndexAt, Named
 from registry.images.storage_view import MAX_INDEX
 from registry.migration.difference import Content, difference
 from registry.migration.fingerprint import repository_fingerprint

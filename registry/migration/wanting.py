@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry.database.contents import HeldRow, LostRow, NamedRow
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
-    from registry.images.location_journal import Base
+    from registry.images.original_base import Base
     from registry.migration.bases import Bases
     from registry.migration.context import Context
 

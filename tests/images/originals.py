@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from registry.images import location_journal as journal
-from registry.images.location_journal import BlobLine, MigrationState, Phase, Place
+from registry.images.blob_line import BlobLine, Place, serialise_shard, shard_of
+from registry.images.migration_state import MigrationState, Phase
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.index import LAYOUT_FILE, Index
@@ -51,9 +52,9 @@ def write_shards(driver: StorageDriver, lines: list[BlobLine], migration: str = 
     """All shards anew."""
     shards: dict[str, list[BlobLine]] = {}
     for line in lines:
-        shards.setdefault(journal.shard_of(line.digest), []).append(line)
+        shards.setdefault(shard_of(line.digest), []).append(line)
     for shard, of_shard in shards.items():
-        driver.write(journal.shard_key(migration, shard), journal.serialise_shard(of_shard))
+        driver.write(journal.shard_key(migration, shard), serialise_shard(of_shard))
 
 
 def write_state(driver: StorageDriver, **changes: Any) -> MigrationState:

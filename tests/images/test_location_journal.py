@@ -8,18 +8,11 @@ import orjson
 import pytest
 
 from registry.images import location_journal as journal
-from registry.images.location_journal import (
-    Base,
-    BlobLine,
-    IndexAt,
-    LocationJournal,
-    MigrationState,
-    Named,
-    Phase,
-    Place,
-    ReadOnly,
-    UnknownJournal,
-)
+from registry.images.blob_line import BlobLine, Place, serialise_shard, shard_of
+from registry.images.journal_document import UnknownJournal
+from registry.images.location_journal import LocationJournal
+from registry.images.migration_state import MigrationState, Phase, ReadOnly
+from registry.images.original_base import Base, IndexAt, Named
 from registry.oci.digest import Digest
 from registry.storage.memory import MemoryDriver
 
@@ -66,9 +59,7 @@ def test_a_base_is_read_as_it_was_written(base: Base) -> None:
 def test_the_same_content_gives_the_same_bytes() -> None:
     again = replace(BASE, tags=dict(reversed(BASE.tags.items())))
     assert again.serialise() == BASE.serialise()
-    assert journal.serialise_shard([LINE, LINE._replace(digest=TWO)]) == journal.serialise_shard(
-        [LINE._replace(digest=TWO), LINE]
-    )
+    assert serialise_shard([LINE, LINE._replace(digest=TWO)]) == serialise_shard([LINE._replace(digest=TWO), LINE])
 
 
 def test_the_formats_are_those_of_the_proposal() -> None:
@@ -133,10 +124,10 @@ def test_shards_come_one_by_one_with_their_lines() -> None:
     driver = MemoryDriver()
     lines = [BlobLine(digest, 3, ()) for digest in (ONE, TWO)]
     for line in lines:
-        driver.write(journal.shard_key("0001", journal.shard_of(line.digest)), journal.serialise_shard([line]))
+        driver.write(journal.shard_key("0001", shard_of(line.digest)), serialise_shard([line]))
     driver.write(f"{journal.shards_prefix('0001')}/note.txt", b"of somebody else")
     read = LocationJournal(driver)
-    assert list(read.shards("0001")) == [(journal.shard_of(line.digest), [line]) for line in sorted(lines)]
+    assert list(read.shards("0001")) == [(shard_of(line.digest), [line]) for line in sorted(lines)]
     assert list(read.shards("0002")) == []
 
 

@@ -14,7 +14,7 @@ from registry.database import stores as store_rows
 from registry.database.stores import OPEN, READ_ONLY
 from registry.images import location_journal as journal
 from registry.images.core import Core
-from registry.images.location_journal import Phase, ReadOnly
+from registry.images.migration_state import Phase, ReadOnly
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameInvalid, Unavailable

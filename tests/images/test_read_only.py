@@ -14,7 +14,7 @@ import pytest
 from registry.database.engine import Database
 from registry.database.transaction import Transaction
 from registry.images.core import Core
-from registry.images.location_journal import MigrationState, Phase, ReadOnly
+from registry.images.migration_state import MigrationState, Phase, ReadOnly
 from registry.images.stores import Stores
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.images import uploads
+from registry.images import addition as additions
 from registry.images.core import Core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
@@ -191,7 +191,7 @@ def test_uploads_that_nobody_continued_go_with_their_bytes(world: World, core: C
 def test_a_long_upload_does_not_expire_while_bytes_come(
     world: World, core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "LOOK_SECONDS", -1)
+    monkeypatch.setattr(additions, "LOOK_SECONDS", -1)
     upload = core.uploads.start(NAME)
     with core.uploads.add(NAME, upload, 0) as addition:
         for _ in range(3):

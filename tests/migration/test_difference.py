@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from registry.images.location_journal import Named
+from registry.images.original_base import Named
 from registry.migration.difference import Content, Difference, Kept, difference
 from registry.oci.digest import Digest
 from registry.oci.media_types import OCI_MANIFEST

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from registry.images.location_journal import BlobLine, Phase, Place, ReadOnly
+from registry.images.blob_line import BlobLine, Place
+from registry.images.migration_state import Phase, ReadOnly
 from registry.migration.journal import Journal
 from registry.migration.problem import Problem, ProblemKind
 from registry.migration.report import Refused

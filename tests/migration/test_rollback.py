@@ -12,7 +12,7 @@ import pytest
 
 from registry.images.core import Core
 from registry.images.folding import ABANDONED_SECONDS
-from registry.images.location_journal import Phase
+from registry.images.migration_state import Phase
 from registry.migration.context import RunOptions
 from registry.migration.journal import Journal
 from registry.migration.report import Refused, Report

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.location_journal import UnknownJournal
+from registry.images.journal_document import UnknownJournal
 from registry.migration.status import status
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket

@@ -1,0 +1,203 @@
+"""The right to add bytes to one upload: they are hashed once, as they arrive, and committed to the session's row."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import structlog
+
+from registry.database import sessions as session_rows
+from registry.images.verification import hash_reader
+from registry.oci.digest import Digest, new_hasher
+from registry.oci.errors import BlobUploadUnknown, RangeInvalid, RegistryError, SizeInvalid
+from registry.storage.driver import UploadState
+from registry.storage.errors import ObjectTooLarge, PathNotFound, UploadNotKept
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+    from registry.database.blobs import Found
+    from registry.database.repositories import RepositoryRow
+    from registry.database.sessions import SessionRow
+    from registry.images.running_hashes import RunningHashes
+    from registry.images.stores import Stores
+    from registry.storage.driver import ObjectStat, UploadWriter
+
+LOOK_SECONDS = 1.0
+"""How long a writer may go on without a look at whether another has taken the upload over."""
+
+log = structlog.get_logger(__name__)
+
+
+class Ahead(NamedTuple):
+    """What ``finish`` looks at first, where it was looked at with the session."""
+
+    repository: RepositoryRow | None
+    blob: Found
+
+
+class Addition:
+    """The exclusive right to add bytes to one session. For one thread at a time; close it, it is a context manager.
+
+    ``hash`` and ``store`` of the same bytes may run side by side in two threads.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        hashes: RunningHashes,
+        row: SessionRow,
+        writer: UploadWriter,
+        digest: Digest | None,
+        ahead: Ahead | None = None,
+    ) -> None:
+        """Goes on where ``row`` ends; ``digest`` of the whole, where it is known. Raises UploadOffsetMismatch."""
+        self._stores = stores
+        self._hashes = hashes
+        self._row = row
+        self._writer = writer
+        self._algorithm = digest.algorithm if digest is not None and not row.offset else row.algorithm
+        self._hasher = self._running_hash()
+        self._added = 0
+        self.ahead = ahead
+        """None unless the upload is finished at once."""
+        self._looked = monotonic()
+        # Where the store gathers bytes at their key, nobody can read them again to hash them.
+        gathered = digest is not None and self._hasher is not None and digest.algorithm == self._algorithm
+        key = stores.layout.blob(row.repository, digest) if digest is not None and gathered else None
+        writer.resume(upload_state(row), offset=row.offset, key=key)
+
+    @property
+    def offset(self) -> int:
+        """Bytes received and kept, in all."""
+        return self._row.offset + self._added
+
+    def hash(self, data: bytes | memoryview) -> None:
+        """Let the running hash see ``data``."""
+        hasher = self._hasher  # ``store`` may give it up meanwhile
+        if hasher is not None:
+            hasher.update(data)
+
+    def store(self, data: bytes | memoryview) -> None:
+        """Write ``data``, which may be used again afterwards, at the end.
+
+        Raises StorageFull, StorageError; and as ``commit`` where another has been faster.
+        """
+        self._go_on()
+        try:
+            self._writer.write(data)
+        except ObjectTooLarge as error:
+            raise SizeInvalid(f"the blob is larger than this store takes: {error.reason}") from error
+        except BaseException:
+            self._hasher = None  # it may have seen these bytes; what is kept is hashed again
+            raise
+        self._added += len(data)
+
+    def add(self, data: bytes | memoryview) -> None:
+        """``hash`` and ``store``."""
+        self.hash(data)
+        self.store(data)
+
+    def digest(self, algorithm: str) -> Digest:
+        """Of all bytes. They are read once more where nobody has seen them all, or not with this algorithm."""
+        if algorithm == self._algorithm and self._hasher is not None:
+            return Digest.from_hasher(self._hasher)
+        if algorithm == self._row.algorithm and not self._added and self._row.digest is not None:
+            return Digest(self._row.digest)
+        with self._writer.read() as reader:
+            return hash_reader(reader, algorithm)
+
+    def publish(self, key: str, *, replace: bool) -> ObjectStat:
+        """Make all bytes the object ``key``. Raises StorageError, BlobUploadUnknown."""
+        try:
+            return self._writer.publish(key, replace=replace)
+        except PathNotFound as error:
+            raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error
+
+    def commit(self) -> None:
+        """Make what was added part of the session, for every worker.
+
+        Raises BlobUploadUnknown when it has ended, RangeInvalid when another has added bytes meanwhile (where the store
+        gives no right to one writer, the first to commit wins).
+        Where the store cannot keep it the session stays as it was, and the client sends it again.
+        """
+        if not self._added:
+            return
+        try:
+            state = self._writer.flush()
+        except UploadNotKept as error:
+            log.info("what was received of an upload is dropped", upload=self._row.id, reason=str(error))
+            return
+        known = self._hasher is not None and self._algorithm == self._row.algorithm
+        digest = Digest.from_hasher(self._hasher) if self._hasher is not None and known else None
+        offset = self.offset
+        with self._stores.database.write(durable=False) as connection:
+            advanced = session_rows.advance(
+                connection,
+                self._row.id,
+                before=self._row.offset,
+                offset=offset,
+                digest=digest,
+                note=state.note,
+                tail=state.tail,
+                now=self._stores.clock(),
+            )
+        if not advanced.get():
+            raise self._overtaken()
+        self._row = self._row._replace(offset=offset, digest=digest, note=state.note, tail=state.tail)
+        self._added = 0
+
+    def _go_on(self) -> None:
+        """Keep the session from expiring, and see that nobody else has gone on with it: his parts would be ours."""
+        if self._stores.driver.capabilities.upload_rights or monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = monotonic()
+        with self._stores.database.write(durable=False) as connection:
+            ours = session_rows.touch(connection, self._row.id, offset=self._row.offset, now=self._stores.clock())
+        if not ours:
+            self._hasher = None
+            raise self._overtaken()
+
+    def _overtaken(self) -> RegistryError:
+        with self._stores.database.look() as connection:
+            row = session_rows.find(connection, self._row.id)
+        return BlobUploadUnknown() if row is None else out_of_order(self._row.offset, row.offset)
+
+    @property
+    def row(self) -> SessionRow:
+        """The session as it was last committed."""
+        return self._row
+
+    def forget(self) -> None:
+        """The session has ended: there is no next addition to keep the running hash for."""
+        self._hasher = None
+
+    def close(self) -> None:
+        """Give the right back, keeping the running hash for the next addition."""
+        if self._hasher is not None and not self._added and self._algorithm == self._row.algorithm:
+            self._hashes.keep(self._row.id, self._row.offset, self._hasher)
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _running_hash(self) -> _Hash | None:
+        if self._row.offset == 0:
+            return new_hasher(self._algorithm)
+        return self._hashes.take(self._row.id, self._row.offset)
+
+
+def upload_state(row: SessionRow) -> UploadState:
+    """What the store has to know of the upload."""
+    return UploadState(row.note, row.tail or b"")
+
+
+def out_of_order(start: int, offset: int) -> RangeInvalid:
+    """For bytes that begin elsewhere than where their upload ends."""
+    return RangeInvalid(
+        f"the chunk starts at {start}, the upload is at {offset}; continue there", detail={"offset": offset}
+    )
