@@ -1,12 +1,10 @@
-"""Clients pull and push while a bucket is migrated there and back: no read fails, and no write but by the cut's 503."""
+"""Two replicas are pulled from and pushed to while the command adopts, copies, and gives back or deletes below them."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,127 +12,126 @@ import pytest
 from tests.clients.wire import Wire, until
 from tests.far.conftest import Config
 from tests.far.test_migration import command
-from tests.migration.test_registries import many
-from tests.migration.world import ARM, SHARED, Repository, distribution, per_repository
+from tests.migration.adopting import MAKE
+from tests.migration.as_original import Tags, distribution_tags, zot_tags
+from tests.migration.load import Load
+from tests.migration.placing import place
+from tests.migration.world import ARM, BOTH, FIRST, ON_AMD, OTHER, SECOND, SHARED, Repository, Tree, repositories
 from tests.payloads import Blob, image
 from tests.servers import RegistryProcess
+from tests.soak.budget import SEED, announce
 from tests.stores.s3_server import S3Server
 
-pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
+pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "initdb", "pg_ctl", "postgres")]
+
+BETWEEN = 1.0
+"""Seconds of load between the phases, and after the last."""
 
 
-class Load:
-    """Threads that pull every image there is, and push new ones, until they are told to stop."""
-
-    def __init__(self, addresses: list[str], repositories: list[Repository]) -> None:
-        """Of replicas; pushes go to the first one."""
-        self._addresses = addresses
-        self._repositories = repositories
-        self._stop = threading.Event()
-        self.reads: Counter[int] = Counter()
-        self.writes: Counter[int] = Counter()
-        self.wrong: list[str] = []
-        self.pushed: list[Repository] = []
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        pulling = [threading.Thread(target=self._pull, args=(address,)) for address in 2 * self._addresses]
-        threads = [*pulling, threading.Thread(target=self._push)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
-
-    def _pull(self, address: str) -> None:
-        wire = Wire(address)
-        while not self._stop.is_set():
-            for repository in [*self._repositories, *self.pushed]:
-                for tag, manifest in repository.tags.items():
-                    self._read(wire, f"/v2/{repository.name}/manifests/{tag}", manifest.data)
-                for blob in repository.blobs:
-                    self._read(wire, f"/v2/{repository.name}/blobs/{blob.digest}", blob.data)
-                if self._stop.is_set():
-                    return
-
-    def _read(self, wire: Wire, path: str, data: bytes) -> None:
-        answer = wire.request("GET", path, headers={"Accept": "*/*"})
-        self.reads[answer.status] += 1
-        if answer.body != data:
-            self.wrong.append(f"{path}: {answer.status} {answer.body[:200]!r}")
-
-    def _push(self) -> None:
-        wire, number = Wire(self._addresses[0]), 0
-        while not self._stop.is_set():
-            layer = Blob(f"pushed under load {number}".encode())
-            made = image(ARM, [SHARED, layer])
-            name, number = f"load/app-{number % 5}", number + 1
-            pushed = all(self._upload(wire, name, blob) for blob in (ARM, SHARED, layer))
-            if pushed:
-                headers = {"Content-Type": made.media_type}
-                answer = wire.request("PUT", f"/v2/{name}/manifests/v{number}", made.data, headers)
-                self.writes[answer.status] += 1
-                if answer.status == 201:
-                    self.pushed = [*self.pushed[-20:], Repository(name, {f"v{number}": made}, [], [layer])]
-
-    def _upload(self, wire: Wire, name: str, blob: Blob) -> bool:
-        answer = wire.request("POST", f"/v2/{name}/blobs/uploads/?digest={blob.digest}", blob.data)
-        if answer.status == 202:
-            location = answer.headers["location"]
-            mark = "&" if "?" in location else "?"
-            answer = wire.request("PUT", f"{location}{mark}digest={blob.digest}", blob.data)
-        self.writes[answer.status] += 1
-        return answer.status == 201
+def content() -> list[Repository]:
+    """The world, and more repositories: each has a tag to be deleted."""
+    found = repositories()
+    for number in range(12):
+        layers = [SHARED, *(Blob(f"layer {layer} of {number} ".encode() * 400) for layer in range(6))]
+        own = image(ARM, layers)
+        found.append(Repository(f"more/app-{number}", {"v1": own, "gone": OTHER}, [], [ARM, *layers]))
+    found[0].tags["gone"] = ON_AMD
+    assert found[0].tags["v1"] is BOTH
+    assert {FIRST, SECOND} <= set(found[0].blobs)
+    return found
 
 
-@pytest.mark.parametrize(
-    ("layout", "database"),
-    [
-        ("per-repository", "config"),
-        pytest.param("distribution", "shared_config", marks=pytest.mark.tools("initdb", "pg_ctl", "postgres")),
-    ],
-    ids=["per-repository", "distribution-postgresql-two-replicas"],
-)
-def test_under_load_there_and_back_and_there(
-    layout: str, database: str, store: S3Server, request: pytest.FixtureRequest, tmp_path: Path
+ENDS = {
+    "rollback": (("--rollback", "rolled-back"),),
+    "finalize": (("--finalize", "finalized"),),
+    "there-again": (("--rollback", "rolled-back"), ("", "consolidated"), ("--finalize", "finalized")),
+}
+"""The commands after all was copied, and the states in which they end."""
+WAYS = [(layout, end) for layout in MAKE for end in ("rollback", "finalize")]
+WAYS += [("zot-without-prefix", "there-again"), ("distribution", "there-again")]
+
+
+@pytest.mark.parametrize(("layout", "end"), WAYS)
+def test_no_read_fails_and_no_write_but_by_the_cut(
+    layout: str,
+    end: str,
+    store: S3Server,
+    shared_config: Config,
+    replica: Callable[[Config], RegistryProcess],
+    tmp_path: Path,
 ) -> None:
-    config: Config = request.getfixturevalue(database)
-    replicas = 2 if database == "shared_config" else 1
-    content = many(8, 5)
-    bucket = store.new_bucket()
-    client = store.client()
-    tree = (per_repository if layout == "per-repository" else distribution)(content)
-    for key, data in tree.items():
-        client.put_object(Bucket=bucket, Key=key, Body=data)
-    client.close()
-    config["storage"] = store.storage(bucket) | {"root_directory": "/"}
+    announce()
+    bucket, root = store.new_bucket(), "zot" if layout == "zot" else ""
+    shared_config["storage"] = store.storage(bucket) | {"root_directory": root or "/"}
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(config))
-    with ExitStack() as stack:
-        servers = [stack.enter_context(RegistryProcess(tmp_path / f"stowage-{n}", config)) for n in range(replicas)]
-        assert command(file, "--adopt-only")[1]["state"] == "adopted"
-        load = Load([server.address for server in servers], content)
-        with load.running():
-            until(lambda: load.writes[201] > 8 and load.reads[200] > 100, "clients are at work")
-            code, document = command(file, "--adopt-only")
-            assert (code, document["problems"]) == (0, [])
-            code, document = command(file)
-            assert (code, document.get("state")) == (0, "consolidated"), document
-            assert set(load.writes) == {201}
-            code, document = command(file, "--rollback")
-            assert (code, document.get("state")) == (0, "rolled-back"), document
-            before = load.writes[503]
-            until(lambda: load.writes[503] > before + 3, "pushes are refused")
-            code, document = command(file)
-            assert (code, document.get("state")) == (0, "consolidated"), document
-            pushed = load.writes[201]
-            until(lambda: load.writes[201] > pushed + 3, "pushes are taken again")
-            code, document = command(file, "--finalize")
-            assert (code, document.get("state")) == (0, "finalized"), document
-        assert load.wrong == []
-        assert set(load.reads) == {200}
-        assert set(load.writes) == {201, 503}
-        assert len(load.pushed) > 5
+    file.write_text(json.dumps(shared_config))
+    original = MAKE[layout](content())
+    place(store, bucket, [{f"{root}/{key}".lstrip("/"): data for key, data in original.items()}])
+    servers = [replica(shared_config) for _ in range(2)]
+    load = Load([server.port for server in servers], content(), SEED)
+    try:
+        time.sleep(BETWEEN)
+        code, document = command(file, "--adopt-only")
+        assert (code, document.get("state"), document.get("problems")) == (0, "adopted", []), document
+        load.adopted()
+        time.sleep(BETWEEN)
+        code, document = command(file)
+        assert (code, document.get("state"), document.get("problems")) == (0, "consolidated", []), document
+        time.sleep(BETWEEN)
+        for option, state in ENDS[end]:
+            if option == "--rollback":
+                load.cut()
+            code, document = command(file, *([option] if option else []))
+            assert (code, document.get("state"), document.get("problems")) == (0, state, []), document
+            if state == "rolled-back":
+                more(lambda: load.refused, "pushes are refused")
+            else:
+                more(lambda: len(load.pushed), "pushes are taken")
+            time.sleep(BETWEEN)
+    finally:
+        load.end()
+    print(f"{load.reads} reads, {len(load.pushed)} pushes, {load.refused} refused")  # noqa: T201
+    assert load.reads > 100
+    assert len(load.pushed) > 10
+    assert load.deleted
+    assert bool(load.refused) == (end != "finalize")
+    for server in servers:
+        assert tags_of(Wire(server.address)) == load.tags
+    check_pulled(Wire(servers[0].address), load.tags)
+    if end == "rollback":
+        assert as_original(layout, store, bucket) == load.tags
+    else:
+        assert not [key for key in tree_of(store, bucket) if key.startswith(("docker/registry/v2/blobs", "zot/zot/"))]
+
+
+def more(count: Callable[[], int], what: str) -> None:
+    before = count()
+    until(lambda: count() > before + 3, what)
+
+
+def tags_of(wire: Wire) -> Tags:
+    names = wire.request("GET", "/v2/_catalog?n=1000").json()["repositories"]
+    return {
+        name: {tag: wire.manifest(name, tag).headers["docker-content-digest"] for tag in wire.tags(name)}
+        for name in names
+    }
+
+
+def check_pulled(wire: Wire, tags: Tags) -> None:
+    """Everything, with all that it reaches."""
+    for name, found in tags.items():
+        for digest in set(found.values()):
+            wire.content(name, digest)
+
+
+def as_original(layout: str, store: S3Server, bucket: str) -> Tags:
+    tree = tree_of(store, bucket)
+    if layout == "distribution":
+        return distribution_tags(tree)
+    return zot_tags(tree, "zot/zot/" if layout == "zot" else "")
+
+
+def tree_of(store: S3Server, bucket: str) -> Tree:
+    """Every object."""
+    top = store.data / bucket
+    return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}

@@ -14,7 +14,7 @@ from registry.maintenance.rebuild import rebuild_core
 from registry.migration.context import RunOptions
 from registry.migration.finalization import Finalization
 from registry.migration.finalize import finalize, plan_finalize
-from registry.migration.report import Refused, Report, Unfinished
+from registry.migration.report import Refused, Unfinished
 from registry.oci.digest import Digest
 from registry.storage.decorator import DriverDecorator
 from registry.storage.driver import StorageDriver
@@ -281,8 +281,6 @@ def test_a_store_that_fails_is_told_and_the_next_run_goes_on(zot: Bucket, operat
 
 def copied(bucket: Bucket) -> None:
     bucket.run(bucket.core(), RunOptions())
-
-
 
 
 @pytest.mark.parametrize(
