@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from registry.database.errors import DatabaseUnavailable
 from registry.database.group_commit import GroupCommit
 from registry.database.transaction import Transaction
 from registry.database.write_lock import WriteLock
+from registry.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
 
 CONNECTIONS = 40
-"""At most; at least as many as there are threads that serve requests."""
+"""Transactions at once, at most; at least as many as there are threads that serve requests."""
+SPARE = 3
+"""Connections beside these: SQLite's writer, its checkpoints, and changes of the schema."""
 CONNECT_TIMEOUT = 5
 """Seconds that a PostgreSQL server may take to accept a connection."""
 BUSY_TIMEOUT = 30.0
@@ -82,6 +86,8 @@ class Database:
         self._lock: WriteLock | None = None
         self._group: GroupCommit | None = None
         self._idle: deque[PoolProxiedConnection] = deque()
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
+        """Who has one finds a connection, idle or new: the pool, to which none is given back, is never empty then."""
         if self.is_sqlite:
             self._lock = WriteLock(self.path)
             self.engine = _sqlite_engine(url)
@@ -184,28 +190,47 @@ class Database:
     @contextlib.contextmanager
     def _transaction(self, begin: Sequence[str]) -> Iterator[Transaction]:
         """Begun by these commands, and committed; without any it is what its statement does by itself."""
-        with self._mapped_errors():
-            connection = self._take()
-            transaction = self._on(connection)
-            try:
-                for command in begin:
-                    transaction.run(command)
-                yield transaction
-                if begin:
-                    transaction.commit()
-                else:
-                    transaction.settle()
-            except BaseException as error:
-                self._roll_back(connection, transaction, begun=bool(begin), error=error)
-                raise
-            transaction.close()
-            self._idle.append(connection)
+        self._wait_for_one()
+        try:
+            with self._mapped_errors():
+                connection = self._take()
+                transaction = self._on(connection)
+                try:
+                    for command in begin:
+                        transaction.run(command)
+                    yield transaction
+                    if begin:
+                        transaction.commit()
+                    else:
+                        transaction.settle()
+                except BaseException as error:
+                    self._roll_back(connection, transaction, begun=bool(begin), error=error)
+                    raise
+                transaction.close()
+                self._idle.append(connection)
+        finally:
+            self._free.release()
+
+    def _wait_for_one(self) -> None:
+        """Raises DatabaseUnavailable where others keep all connections."""
+        if self._free.acquire(blocking=False):
+            return
+        with waiting:
+            if not self._free.acquire(timeout=BUSY_TIMEOUT):
+                message = f"all {CONNECTIONS} connections to the database were in use for {BUSY_TIMEOUT} seconds"
+                raise DatabaseUnavailable(message)
 
     def _on(self, connection: PoolProxiedConnection) -> Transaction:
         if self.is_sqlite:
             return Transaction(connection.driver_connection, self.engine.dialect)
         known: Transaction | None = connection.info.get("transaction")
-        return known or self._on_postgresql(connection)
+        if known is not None:
+            return known
+        try:
+            return self._on_postgresql(connection)
+        except BaseException:
+            connection.invalidate()
+            raise
 
     def _on_postgresql(self, connection: PoolProxiedConnection) -> Transaction:
         """The one of a connection, for all that are ever made on it: it knows what the server has prepared."""
@@ -270,7 +295,7 @@ def _postgresql_engine(url: URL) -> Engine:
     """Without transactions of the driver's own: ours begin with a word that says which kind they are."""
     return create_engine(
         url,
-        pool_size=CONNECTIONS,
+        pool_size=CONNECTIONS + SPARE,
         max_overflow=0,
         pool_pre_ping=True,
         pool_timeout=BUSY_TIMEOUT,
@@ -284,7 +309,7 @@ def _sqlite_engine(url: str) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
-        pool_size=CONNECTIONS,
+        pool_size=CONNECTIONS + SPARE,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT,
         pool_use_lifo=True,

@@ -77,7 +77,12 @@ def of_blob_later(connection: Transaction, blob_id: int, *, store: str) -> Later
 
 def of_digest(connection: Transaction, digest: str, *, store: str) -> list[PlaceRow]:
     """As ``of_blob``, by digest."""
-    return _places(connection.execute(_OF_DIGEST, {"digest": digest, "store": store}))
+    return of_digest_later(connection, digest, store=store).get()
+
+
+def of_digest_later(connection: Transaction, digest: str, *, store: str) -> Later[list[PlaceRow]]:
+    """As ``of_digest``, not waited for."""
+    return connection.execute(_OF_DIGEST, {"digest": digest, "store": store}).later(_places)
 
 
 def held(connection: Transaction, repository_id: int, digest: str, *, store: str) -> HeldRow | None:

@@ -13,7 +13,7 @@ from registry.database import manifest_bodies as body_rows
 from registry.database import places as place_rows
 from registry.images.location_journal import LocationJournal
 from registry.images.locations import Location
-from registry.images.several import map_several
+from registry.images.several import AT_ONCE, map_several
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import Index
@@ -22,8 +22,9 @@ from registry.oci.record import Record
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator, Sequence
 
+    from registry.database.places import PlaceRow
     from registry.images.journal import Journal
     from registry.images.stores import Stores
     from registry.oci.descriptor import Descriptor
@@ -47,6 +48,16 @@ class Loaded(NamedTuple):
     """Whose bytes were hashed; None: those that the database keeps."""
     signature: str = ""
     """Of the object that was hashed."""
+
+
+class _Known(NamedTuple):
+    """What the database knows of a manifest that is to be read."""
+
+    descriptor: Descriptor
+    body: bytes | None
+    """As it keeps it; nobody has compared it with its digest."""
+    places: list[Location]
+    """Where the bytes may be, the best first."""
 
 
 @dataclass(slots=True)
@@ -107,8 +118,7 @@ class StorageReader:
         while waiting:
             seen.update(waiting)
             level, waiting = list(waiting.values()), {}
-            found = map_several(self._stores.driver.capabilities, partial(self._load, name), level)
-            for descriptor, loaded in zip(level, found, strict=True):
+            for descriptor, loaded in self._load_all(name, level):
                 if loaded is None:
                     continue
                 view.manifests[descriptor.digest] = loaded
@@ -116,13 +126,20 @@ class StorageReader:
                     if child.digest not in seen and child.digest not in known:
                         waiting[child.digest] = child
 
-    def _load(self, name: str, descriptor: Descriptor) -> Loaded | None:
+    def _load_all(self, name: str, descriptors: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, Loaded | None]]:
+        """Several at once: the database is asked for them together, and storage side by side."""
+        for start in range(0, len(descriptors), AT_ONCE):
+            several = descriptors[start : start + AT_ONCE]
+            found = map_several(self._stores.driver.capabilities, partial(self._load, name), self._look(name, several))
+            yield from zip(several, found, strict=True)
+
+    def _load(self, name: str, known: _Known) -> Loaded | None:
         """From the database, else from the first place that has it."""
-        body, places = self._look(name, descriptor.digest)
+        descriptor, body = known.descriptor, known.body
         if body is not None:
             with contextlib.suppress(ManifestInvalid):
                 return Loaded(_verified_manifest(body, descriptor), len(body), None)
-        for place in places:
+        for place in known.places:
             try:
                 body, stat = self._stores.driver.read(
                     place.key, max_bytes=max(self._stores.rules.manifest_bytes, LARGE)
@@ -134,16 +151,27 @@ class StorageReader:
                 log.warning("a manifest was left out", repository=name, digest=descriptor.digest, reason=str(error))
         return None
 
-    def _look(self, name: str, digest: Digest) -> tuple[bytes | None, list[Location]]:
-        """What the database keeps of a manifest, and where its bytes may be."""
-        own = Location(self._stores.layout.blob(name, digest))
-        if self._stores.layout.per_repository:
-            return None, [own]
+    def _look(self, name: str, descriptors: Sequence[Descriptor]) -> list[_Known]:
+        """What the database keeps of manifests, and where their bytes may be."""
+        layout, store = self._stores.layout, self._stores.driver.name
+        own = [Location(layout.blob(name, descriptor.digest)) for descriptor in descriptors]
+        if layout.per_repository:
+            return [_Known(descriptor, None, [place]) for descriptor, place in zip(descriptors, own, strict=True)]
         with self._stores.database.look() as connection:
-            body = body_rows.find_later(connection, digest)
-            rows = place_rows.of_digest(connection, digest, store=self._stores.driver.name)
-        noted = [Location(row.key, row.id, row.signature, row.verified_at is not None) for row in rows]
-        return body.get(), noted if any(place.key == own.key for place in noted) else [*noted, own]
+            bodies = [body_rows.find_later(connection, descriptor.digest) for descriptor in descriptors]
+            rows = [
+                place_rows.of_digest_later(connection, descriptor.digest, store=store) for descriptor in descriptors
+            ]
+            return [
+                _Known(descriptor, body.get(), _places(noted.get(), place))
+                for descriptor, body, noted, place in zip(descriptors, bodies, rows, own, strict=True)
+            ]
+
+
+def _places(rows: list[PlaceRow], own: Location) -> list[Location]:
+    """Those that are noted, and our own place where it is none of these."""
+    noted = [Location(row.key, row.id, row.signature, row.verified_at is not None) for row in rows]
+    return noted if any(place.key == own.key for place in noted) else [*noted, own]
 
 
 def _verified_manifest(body: bytes, descriptor: Descriptor) -> Manifest:

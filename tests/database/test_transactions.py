@@ -15,7 +15,7 @@ import pytest
 from psycopg import pq
 
 from registry.database import blobs, changes, repositories
-from registry.database.engine import BUSY_TIMEOUT, Database
+from registry.database.engine import BUSY_TIMEOUT, CONNECTIONS, SPARE, Database
 from registry.database.errors import DatabaseUnavailable
 from registry.database.migrate import upgrade
 from registry.database.statement import Statement
@@ -53,6 +53,36 @@ def test_processes_that_change_a_repository_never_get_one_number_twice(database:
         assert after is not None
         assert (after.sequence, after.version) == (4 * ROUNDS, row.version + 4 * ROUNDS)
         assert len(changes.of_repository(connection, row.id)) == 4 * ROUNDS
+
+
+def test_more_threads_than_connections_wait_for_each_other(database: Database) -> None:
+    """What one gives back the next one has at once: it does not wait for the pool, which hears of nothing."""
+    together = threading.Barrier(CONNECTIONS)
+
+    def look(number: int) -> None:
+        with database.read():
+            if number < CONNECTIONS:
+                together.wait(timeout=20)  # all connections are in use now
+            time.sleep(0.01)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(3 * CONNECTIONS) as pool:
+        list(pool.map(look, range(3 * CONNECTIONS)))
+    assert time.monotonic() - began < BUSY_TIMEOUT / 2
+
+
+def test_a_connection_that_cannot_be_made_ready_is_not_kept_from_others(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(cluster.create())
+    monkeypatch.setattr("registry.database.engine.PLANS", ("no command",))
+    for _ in range(CONNECTIONS + SPARE + 1):
+        with pytest.raises(DatabaseUnavailable, match="syntax error"), database.look():
+            pytest.fail("it was made ready")
+    monkeypatch.undo()
+    with database.look():
+        pass
+    database.close()
 
 
 def test_postgresql_is_asked_once_for_a_look_and_no_more_than_begins_and_ends_for_a_transaction(
