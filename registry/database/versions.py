@@ -6,6 +6,7 @@ So nothing that other threads do delays it, and it needs none of its own: half t
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -42,6 +43,8 @@ class Versions:
             raise DatabaseUnavailable(str(error)) from error
         self._connection: psycopg.Connection[Any] = connection
         self._server: PGconn = self._connection.pgconn
+        self._watched = os.dup(self._server.socket)
+        """The same socket under a number that libpq, which closes its own once it is lost, leaves alone."""
         self._result: PGresult | None = None
         try:
             self._prepare()
@@ -50,9 +53,8 @@ class Versions:
             raise DatabaseUnavailable(str(error)) from error
 
     def fileno(self) -> int:
-        """The socket, readable when something of an answer has arrived."""
-        socket: int = self._server.socket
-        return socket
+        """The socket, readable when something of an answer has arrived; the same until ``close``."""
+        return self._watched
 
     def send(self, names: Collection[str]) -> None:
         """Ask for the versions of repositories, whose names must fit into the buffer of a socket.
@@ -85,8 +87,9 @@ class Versions:
         return None
 
     def close(self) -> None:
-        """Free the connection; what is under way is given up."""
+        """Free the connection, which nobody may watch any more; what is under way is given up."""
         self._connection.close()
+        os.close(self._watched)
 
     def _prepare(self) -> None:
         for done in (self._server.exec_(_SETTINGS), self._server.prepare(_NAME, _SQL)):

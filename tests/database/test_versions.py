@@ -1,0 +1,76 @@
+"""The connection on which versions are asked for, with a real server: also when it is cut without a word."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+import uvloop
+
+from registry.api.version_query import VersionQuery
+from registry.database import repositories
+from registry.database.engine import Database
+from registry.database.errors import DatabaseUnavailable
+from registry.database.migrate import upgrade_database
+from registry.database.versions import Versions
+from tests.stores.postgresql import Cluster
+
+NAME = "team/app"
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    opened = Database(cluster.create())
+    upgrade_database(opened)
+    with opened.write() as connection:
+        repositories.create(connection, NAME, signature="", now=1.0)
+    yield opened
+    opened.close()
+
+
+def cut(connection: Versions) -> None:
+    """As if the server had died: no farewell."""
+    with socket.socket(fileno=connection.fileno()) as wire:
+        wire.shutdown(socket.SHUT_RDWR)
+        wire.detach()
+
+
+def test_a_connection_that_was_cut_can_still_be_taken_from_whoever_watches_it(database: Database) -> None:
+    connection = Versions(database)
+    watched = connection.fileno()
+    cut(connection)
+    with pytest.raises(DatabaseUnavailable):
+        connection.receive()
+    assert connection.fileno() == watched
+    connection.close()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_cut_costs_no_answer_and_leaves_nothing_that_is_watched(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], database: Database
+) -> None:
+    made: list[Versions] = []
+    unexpected: list[object] = []
+
+    def connect() -> Versions:
+        made.append(Versions(database))
+        return made[-1]
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: unexpected.append(context))
+        with contextlib.closing(VersionQuery(connect)) as query:
+            for _ in range(5):
+                told: asyncio.Future[int | None] = loop.create_future()
+                query.ask(NAME, told.set_result)
+                assert await asyncio.wait_for(told, 10) is not None
+                cut(made[-1])
+                await asyncio.sleep(0.05)  # the loop hears of it
+
+    with contextlib.closing(asyncio.Runner(loop_factory=new_loop)) as runner:
+        runner.run(story())
+    assert unexpected == []
+    assert len(made) == 5
