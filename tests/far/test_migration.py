@@ -41,6 +41,14 @@ def command(config: Path, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
+def configured(config: Config, store: S3Server, bucket: str, name: str, directory: Path) -> Path:
+    """The configuration of a Stowage where that registry was, as a file; ``config`` is completed."""
+    config["storage"] = store.storage(bucket) | {"root_directory": "zot" if name == ZOT else "/"}
+    file = directory / "config.json"
+    file.write_text(json.dumps(config))
+    return file
+
+
 def check_pulled(address: str, repositories: list[Repository], directory: Path) -> None:
     """Every tag, manifest and blob has the bytes that were pushed; crane pulls each tag, and checks it too."""
     wire = Wire(address)
@@ -75,9 +83,7 @@ def test_a_bucket_is_adopted_beside_a_running_stowage_and_not_a_byte_is_copied(
 ) -> None:
     bucket = filled_by(name, store, tmp_path)
     original = listing(store, bucket)
-    config["storage"] = store.storage(bucket) | {"root_directory": "zot" if name == ZOT else "/"}
-    file = tmp_path / "config.json"
-    file.write_text(json.dumps(config))
+    file = configured(config, store, bucket, name, tmp_path)
     own = Repository("own/app", {"v1": OTHER}, [], [ARM, SHARED])
     later = Repository("team/web", {"pushed": OTHER}, [], [ARM])
     theirs = Repository("brand/new", {"v1": OTHER}, [], [ARM, SHARED])
@@ -136,9 +142,7 @@ def test_there_and_back_the_original_serves_what_was_pushed_to_either(
     name: str, store: S3Server, config: Config, tmp_path: Path
 ) -> None:
     bucket = filled_by(name, store, tmp_path)
-    config["storage"] = store.storage(bucket) | {"root_directory": "zot" if name == ZOT else "/"}
-    file = tmp_path / "config.json"
-    file.write_text(json.dumps(config))
+    file = configured(config, store, bucket, name, tmp_path)
     mine = image(ARM, [SHARED, Blob(b"pushed since")])
     pushed = Repository("since/app", {"v1": mine, "latest": mine}, [], [ARM, SHARED, Blob(b"pushed since")])
     images = [*content(name), Repository("copied/app", {"v1": BOTH})]
@@ -173,9 +177,7 @@ def test_a_way_back_after_which_nothing_was_pushed_moves_no_blob(
 ) -> None:
     bucket = filled_by(name, store, tmp_path)
     original = listing(store, bucket)
-    config["storage"] = store.storage(bucket) | {"root_directory": "zot" if name == ZOT else "/"}
-    file = tmp_path / "config.json"
-    file.write_text(json.dumps(config))
+    file = configured(config, store, bucket, name, tmp_path)
     assert command(file, "--adopt-only")[1]["state"] == "adopted"
     of(store, bucket)
     assert command(file, "--rollback")[1]["state"] == "rolled-back"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,26 @@ from tests.far.test_migration import command
 from tests.migration.adopting import contents
 from tests.migration.as_original import zot_tags
 from tests.migration.filling import push
-from tests.migration.world import ARM, ON_ARM, SHARED, Repository, fill, per_repository, repositories
+from tests.migration.world import ARM, ON_ARM, SHARED, Repository, Tree, fill, per_repository, repositories
 from tests.payloads import Blob, image
 from tests.servers import RegistryProcess
 from tests.stores.gcs_server import GcsServer
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("fake-gcs-server")]
+
+
+@contextmanager
+def filled(directory: Path, tree: Tree) -> Iterator[tuple[GcsDriver, Config, Path]]:
+    """A bucket with that tree; and a configuration for it, also as a file."""
+    with GcsServer(directory / "gcs") as store:
+        storage = store.storage(store.new_bucket())
+        driver = GcsDriver(TypeAdapter(GcsSettings).validate_python(storage["gcs"]), str(storage["root_directory"]))
+        fill(driver, tree)
+        config: Config = {"storage": storage, "database": {"url": f"sqlite:///{directory / 'cache.db'}"}}
+        file = directory / "config.json"
+        file.write_text(json.dumps(config))
+        yield driver, config, file
+        driver.close()
 
 
 def check_pulled(address: str, content: list[Repository]) -> None:
@@ -37,15 +53,9 @@ def check_pulled(address: str, content: list[Repository]) -> None:
 
 
 def test_there_and_back_on_google(tmp_path: Path) -> None:
-    with GcsServer(tmp_path / "gcs") as store:
-        storage = store.storage(store.new_bucket())
-        driver = GcsDriver(TypeAdapter(GcsSettings).validate_python(storage["gcs"]), str(storage["root_directory"]))
-        content = repositories()
-        tree = per_repository(content)
-        fill(driver, tree)
-        config: Config = {"storage": storage, "database": {"url": f"sqlite:///{tmp_path / 'cache.db'}"}}
-        file = tmp_path / "config.json"
-        file.write_text(json.dumps(config))
+    content = repositories()
+    tree = per_repository(content)
+    with filled(tmp_path, tree) as (driver, config, file):
         with RegistryProcess(tmp_path / "stowage", config) as server:
             code, document = command(file, "--dry-run")
             assert (code, document["layout"], document["problems"]) == (0, "per-repository", []), document
@@ -78,19 +88,12 @@ def test_there_and_back_on_google(tmp_path: Path) -> None:
         served = {made.name: {tag: manifest.digest for tag, manifest in made.tags.items()} for made in content}
         assert zot_tags(contents(driver)) == served
         assert ON_ARM.digest in {entry["digest"] for entry in index["manifests"]}
-        driver.close()
 
 
 def test_finalized_on_google(tmp_path: Path) -> None:
-    with GcsServer(tmp_path / "gcs") as store:
-        storage = store.storage(store.new_bucket())
-        driver = GcsDriver(TypeAdapter(GcsSettings).validate_python(storage["gcs"]), str(storage["root_directory"]))
-        content = repositories()
-        tree = per_repository(content)
-        fill(driver, tree)
-        config: Config = {"storage": storage, "database": {"url": f"sqlite:///{tmp_path / 'cache.db'}"}}
-        file = tmp_path / "config.json"
-        file.write_text(json.dumps(config))
+    content = repositories()
+    tree = per_repository(content)
+    with filled(tmp_path, tree) as (driver, config, file):
         with RegistryProcess(tmp_path / "stowage", config) as server:
             assert command(file)[1].get("state") == "consolidated"
             mine = image(ARM, [SHARED, Blob(b"pushed since")])
@@ -105,4 +108,3 @@ def test_finalized_on_google(tmp_path: Path) -> None:
         left = {key for key, _ in driver.list("")}
         assert not [key for key in tree if "/blobs/" in key and key in left]
         assert {key for key in tree if key.endswith("/index.json")} <= left
-        driver.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,12 @@ def check_served(core: Core, content: list[Repository]) -> None:
             held = core.blobs.open(repository.name, digest)
             with core.blobs.read(held) as reader:
                 assert reader.read(1 << 20) == blob.data
+
+
+@contextmanager
+def opened(directory: Path, layout: str, prepare: Callable[[Bucket], object]) -> Iterator[Bucket]:
+    """A bucket of that layout, prepared, for a block."""
+    made = Bucket(directory, layout)
+    prepare(made)
+    yield made
+    made.world.close()

@@ -24,7 +24,7 @@ from registry.storage.driver import ObjectStat, StorageDriver
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled
 from registry.storage.faulty import Fault, FaultyDriver, Moment
 from tests.images.world import push_blob
-from tests.migration.adopting import MAKE, Bucket, check_served
+from tests.migration.adopting import MAKE, Bucket, check_served, opened
 from tests.migration.killing import kill_after_steps, rows
 from tests.migration.phases import consolidated, reading
 from tests.migration.world import BLOBS, MANIFESTS, SHARED, path, repositories
@@ -37,19 +37,15 @@ COPIES = {f"storage/blobs/{path(digest)}": data for digest, data in CONTENT.item
 
 @pytest.fixture(params=MAKE)
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
-    made = Bucket(tmp_path, request.param)
-    made.adopt()
-    yield made
-    made.world.close()
+    with opened(tmp_path, request.param, Bucket.adopt) as made:
+        yield made
 
 
 @pytest.fixture
 def zot(tmp_path: Path) -> Iterator[Bucket]:
     """One of them is enough where the layout makes no difference."""
-    made = Bucket(tmp_path, "zot")
-    made.adopt()
-    yield made
-    made.world.close()
+    with opened(tmp_path, "zot", Bucket.adopt) as made:
+        yield made
 
 
 class Meanwhile(DriverDecorator):

@@ -20,7 +20,7 @@ from registry.storage.decorator import DriverDecorator
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import StorageUnavailable
 from registry.storage.faulty import Fault, FaultyDriver
-from tests.migration.adopting import MAKE, Bucket, check_served
+from tests.migration.adopting import MAKE, Bucket, check_served, opened
 from tests.migration.killing import kill_after_steps, rows
 from tests.migration.phases import finalizing, reading
 from tests.migration.world import ARM, OTHER, SHARED, Repository, path, repositories
@@ -34,19 +34,15 @@ COPY_OF_SHARED = f"storage/blobs/{path(SHARED.digest)}"
 
 @pytest.fixture(params=MAKE)
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
-    made = Bucket(tmp_path, request.param)
-    made.run()
-    yield made
-    made.world.close()
+    with opened(tmp_path, request.param, Bucket.run) as made:
+        yield made
 
 
 @pytest.fixture
 def zot(tmp_path: Path) -> Iterator[Bucket]:
     """One of them is enough where the layout makes no difference."""
-    made = Bucket(tmp_path, "zot")
-    made.run()
-    yield made
-    made.world.close()
+    with opened(tmp_path, "zot", Bucket.run) as made:
+        yield made
 
 
 def planned(bucket: Bucket) -> Finalization:
