@@ -92,7 +92,7 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
             _review(output, settings, verify, plan, single_prefix=single_prefix)
         else:
             from registry.migration.context import RunOptions
-            from registry.migration.coverage import Reviewed
+            from registry.migration.reviewed import Reviewed
 
             reviewed = None if plan is None else Reviewed.read(plan)
             options = RunOptions(reviewed, single_prefix, adopt_only, accept_loss)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from registry.config import Settings
     from registry.images.core import Core
-    from registry.migration.coverage import Reviewed
     from registry.migration.journal import Journal
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.problem import Note, Problem
     from registry.migration.progress import OnProgress
     from registry.migration.requests import Tally
+    from registry.migration.reviewed import Reviewed
     from registry.migration.snapshot import Snapshot
     from registry.migration.workers import Workers
     from registry.storage.driver import StorageDriver

@@ -9,10 +9,10 @@ import pytest
 
 from registry.config_file import ConfigError
 from registry.migration.context import RunOptions
-from registry.migration.coverage import Reviewed
 from registry.migration.report import Refused
 from registry.migration.requests import Tally
 from registry.migration.review import Options, Review
+from registry.migration.reviewed import Reviewed
 from registry.oci.errors import Unavailable
 from registry.storage.measured import MeasuredDriver
 from tests.images.world import push_blob, push_manifest
