@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from registry.database import repositories as repository_rows
 from registry.database.blobs import QUARANTINED
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.locations import Locations
@@ -68,7 +69,10 @@ class GivingBack:
             for step in layout.steps(wanted, self._snapshot):
                 if asked.ours is not None and isinstance(step, Write) and step.key == _index_of(wanted):
                     self._context.journal.save_ours(given.name, asked.ours)
-                self._do(step, given)
+                    self._do(step, given)
+                    self._note_known(given.name, step.key)
+                else:
+                    self._do(step, given)
         except (AlreadyExists, PreconditionFailed) as error:
             raise Unfinished(f"{error.key} was written by somebody else meanwhile; run it again") from error
         base = self._base(wanted, lost)
@@ -107,6 +111,18 @@ class GivingBack:
                 "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
                 key, entry.kind, entry.repository, entry.digest, stat.size, stat.signature,
             )  # fmt: skip
+
+    def _note_known(self, name: str, key: str) -> None:
+        """Whoever looks at the repository need not read an index that was made of its rows."""
+        signature = self._signature(key)
+        with self._context.core.stores.database.write() as connection:
+            row = repository_rows.find(connection, name)
+            if row is not None:
+                repository_rows.set_signature(connection, row.id, signature)
+
+    def _signature(self, key: str) -> str:
+        """Of an object, as the snapshot has it; "" for none."""
+        return self._snapshot.value("SELECT signature FROM object WHERE key = ?", key) or ""
 
     # ---- sources
 
@@ -151,8 +167,7 @@ class GivingBack:
         located = wanted.located
         index = None
         if wanted.document is not None:
-            statement = "SELECT signature FROM object WHERE key = ?"
-            index = IndexAt(wanted.document.key, self._snapshot.value(statement, wanted.document.key) or "")
+            index = IndexAt(wanted.document.key, self._signature(wanted.document.key))
         is_tree = self._context.layout.bytes_kind is ObjectKind.DATA
         return Base(
             name=located.name,

@@ -136,7 +136,7 @@ def test_a_bucket_of_google_is_reviewed_alike(tmp_path: Path) -> None:
         assert (code, document["problems"]) == (0, []), document["problems"]
         assert document["counts"]["objects"] == len(tree)
         assert document["counts"]["manifest_bytes"] + document["counts"]["blob_bytes"] == BYTES
-        assert document["estimate"]["rollback"]["adopted"]["requests"]["put"] == 2 + 2 * 3
+        assert document["estimate"]["rollback"]["adopted"]["requests"]["put"] == 2 + 3 * 3
         assert dict(driver.list("")) == before
         assert {call.method for call in calls} == {"GET"}
         driver.close()

@@ -216,6 +216,15 @@ def test_our_index_is_kept_where_its_key_is_given_back(layout: str, bucket: Buck
             assert now[f"{name}/index.json"] == before[f"{name}/index.json"]
 
 
+def test_what_was_given_back_is_known_and_not_read_again_by_whoever_looks_first(bucket: Bucket) -> None:
+    bucket.adopt()
+    content = change(bucket.core())
+    back(bucket)
+    core = bucket.core(driver=FaultyDriver(bucket.driver, [Fault("read", "*/index.json", times=None)]))
+    for repository in content:
+        assert core.manifests.tags(repository.name, last="", count=100)[0] == sorted(repository.tags)
+
+
 def test_without_a_database_what_was_given_back_is_read_again_and_stays_read_only(
     bucket: Bucket, tmp_path: Path
 ) -> None:
