@@ -45,7 +45,7 @@ _PARALLEL = (OURS, THREE_WORKERS, UNSYNCED, *PEERS, CEILING)
 SCENARIOS = (
     Scenario(
         small_reads,
-        frozenset({"manifest by tag", "manifest by digest", "head blob", "get blob", "tags list"}),
+        frozenset({"manifest by tag", "manifest by digest", "head blob", "head blob us", "get blob", "tags list"}),
         _ALL,
     ),
     Scenario(disk_alone, frozenset({"disk alone"}), (CEILING,)),

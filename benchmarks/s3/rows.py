@@ -43,6 +43,7 @@ S3_ROWS: tuple[Row, ...] = (
     _read("manifest-digest", "GET manifest by digest", "manifest by digest", 5.0),
     _read("head-blob", "HEAD blob", "head blob", 5.0),
     _read("head-blob-asked", "HEAD blob, of registries that ask the store", "head blob", 5.0, (ASKING, ZOT)),
+    _compared("head-blob-us", "HEAD blob: processor time for one", "µs", "head blob us", 5.0, EVERY_PEER, fewer=True),
     _read("tags-list", "tags/list of 200", "tags list", 5.0),
     _read("get-blob", "GET 4 KiB blob", "get blob", 2.0),
     _row("push-one", "push of a 1 GiB blob", "MB/s", "push one", 1.5),

@@ -18,7 +18,7 @@ _FAR = Setting(delay_seconds=0.03)
 S3_SCENARIOS = (
     Scenario(
         small_reads,
-        frozenset({"manifest by tag", "manifest by digest", "head blob", "get blob", "tags list"}),
+        frozenset({"manifest by tag", "manifest by digest", "head blob", "head blob us", "get blob", "tags list"}),
         _READERS,
     ),
     Scenario(one_blob, frozenset({"push one", "pull one"}), _ALL, blobs=1),
