@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from registry.database import originals
 from registry.database.blobs import MISSING
-from registry.images.location_journal import MIGRATIONS, state_key
+from registry.images.location_journal import MIGRATIONS, problems_key, state_key
 from registry.images.migration_state import Phase
 from registry.migration.consolidate import ROUNDS, copy_uncopied, plan_consolidation
 from registry.migration.finalization import Finalizing
@@ -77,7 +77,7 @@ class _Finalize:
             self._move(Phase.FINALIZING)
         meter = Meter("deleting", plan.objects, 0, self._context.on_progress)
         deleted = self._delete(finalizing.links(), meter) + self._delete(finalizing.blobs(), meter)
-        report.problems = sorted({*report.problems, *self._end()})
+        report.problems = self._end(report.problems)
         report.counts = {"deleted": deleted, "deleted_bytes": plan.bytes}
         report.notes = [
             Note("stays", stay.objects, f"{stay.reason}: {stay.bytes} bytes, as {stay.example}") for stay in plan.stays
@@ -130,10 +130,10 @@ class _Finalize:
             originals.forget(connection, keys, store=store)
         return keys
 
-    def _end(self) -> list[Problem]:
+    def _end(self, problems: list[Problem]) -> list[Problem]:
         """Nothing of what is left is served: the journal goes, and the last word is that it was finalized.
 
-        Returns what no copy could be made of.
+        Returns, and keeps for whoever runs it again, ``problems`` and what no copy could be made of.
         """
         core = self._context.core
         for _ in range(ROUNDS):
@@ -145,11 +145,15 @@ class _Finalize:
         else:
             raise Unfinished("blobs are deleted and pushed again faster than they are copied; run it again")
         kept = {state_key(migration) for migration in self._journal.locations.ids()}
+        told = sorted({*problems, *found})
+        if told:
+            self._journal.write_problems(told)
+            kept.add(problems_key(self._journal.id))
         listing = (key for key, _ in self._driver.list(MIGRATIONS) if key not in kept)
         while batch := list(islice(listing, _BATCH)):
             self._driver.delete(batch)
         self._move(Phase.FINALIZED)
-        return found
+        return told
 
     def _forget_all(self) -> bool:
         """False: somebody has pushed a blob again, and was given an original for it."""

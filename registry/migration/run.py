@@ -88,7 +88,7 @@ class Run:
         state = self._journal.resume()
         self._refuse(state, _BEGUN_OTHERWISE)
         if state is not None and state.state is Phase.FINALIZED:
-            return Report(state.state)
+            return self._finalized(state)
         with self._reading(state) as context:
             if context is None:
                 return Report()
@@ -117,7 +117,7 @@ class Run:
         """Delete the originals, once a pass has seen that nobody changes them. See registry.migration.finalize."""
         state = self._begun()
         if state.state is Phase.FINALIZED:
-            return Report(state.state)
+            return self._finalized(state)
         with self._reading(state) as found:
             context = _present(found)
             if state.state is Phase.CONSOLIDATED and not (moving := adopt(context)).is_quiet:
@@ -128,6 +128,10 @@ class Run:
         """What would go and what would stay; nothing is written."""
         with self._reading(self._begun()) as context:
             return plan_finalize(_present(context))
+
+    def _finalized(self, state: MigrationState) -> Report:
+        """What could not be migrated is still there, untouched."""
+        return Report(state.state, problems=self._journal.problems())
 
     def _begun(self) -> MigrationState:
         state = self._journal.resume()

@@ -29,6 +29,7 @@ from tests.payloads import Blob, image
 T = TypeVar("T")
 
 STATE = "storage/migrations/0001/state.json"
+PROBLEMS = "storage/migrations/0001/problems.jsonl"
 COPY_OF_SHARED = f"storage/blobs/{path(SHARED.digest)}"
 
 
@@ -153,7 +154,26 @@ def test_wrong_bytes_stay_with_the_repositories_that_name_them(tmp_path: Path) -
         assert links <= set(there), layout
         blobs = {at for at in tree if "/blobs/" in at} - stubs
         assert not blobs & set(there), layout
+        assert finalizing(bucket).problems == bucket.run().problems == found.problems
         bucket.world.close()
+
+
+def test_killed_as_the_last_word_is_written_it_tells_again_what_could_not_be_migrated(tmp_path: Path) -> None:
+    tree = MAKE["zot"](repositories())
+    key = min(key for key, data in tree.items() if data == SHARED.data)
+    bucket = Bucket(tmp_path, "zot", tree | {key: b"?" * len(SHARED.data)})
+    bucket.run()
+
+    def die_once_the_journal_is_gone() -> None:
+        if set(bucket.objects("storage/migrations")) == {STATE, PROBLEMS}:
+            raise StorageUnavailable(STATE)
+
+    dying = FaultyDriver(bucket.driver, [Fault("write", STATE, times=None, effect=die_once_the_journal_is_gone)])
+    with pytest.raises(StorageUnavailable):
+        finalizing(bucket, bucket.core(driver=dying))
+    found = finalizing(bucket)
+    assert (found.state, [problem.digest for problem in found.problems]) == (Phase.FINALIZED, [SHARED.digest])
+    bucket.world.close()
 
 
 def test_an_object_that_was_cut_short_stays(tmp_path: Path) -> None:
