@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 
 from registry.api.parameters import digest_of, name_of
-from registry.api.reads import Answer, Head
+from registry.api.reads import Answer, Elsewhere, Head
 from registry.api.route import Route
 from registry.api.sending import BlobResponse, MultipartResponse
 from registry.api.validators import is_not_modified, ranges_apply, unmodified
@@ -47,10 +48,10 @@ async def get(edge: Edge, request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
     name, digest = name_of(request), digest_of(request)
     mark = edge.memory.mark()
-    redirected = edge.redirects.wanted(request, name)
-    blob, body = await edge.run(_open_and_read_small, edge, name, digest, redirected=redirected)
-    if redirected and blob.is_verified:
-        return _redirect(edge, blob)
+    redirected = edge.redirects.wanted(name, edge.locations.client_of(request.scope), request.headers.get("user-agent"))
+    blob, body, address = await edge.run(_open, edge, name, digest, redirected=redirected)
+    if address is not None:
+        return _redirect(edge, request, name, blob, address, mark)
     headers = _headers(blob)
     if body is not None:
         _remember(edge, request, name, blob, body, mark)
@@ -84,34 +85,54 @@ async def _prove(edge: Edge, name: str, blob: HeldBlob, body: bytes | None) -> N
         await edge.run(edge.core.blobs.find, name, blob.digest)
 
 
-def _redirect(edge: Edge, blob: HeldBlob) -> Response:
+def _redirect(edge: Edge, request: Request, name: str, blob: HeldBlob, address: str, mark: int | None) -> Response:
     """Send the client to the store, which knows about ranges too."""
     headers = {
-        "Location": edge.redirects.address(blob.key),
+        "Location": address,
         "Docker-Content-Digest": blob.digest,
         "Cache-Control": "no-store",  # the address is valid for a while only
+        "Content-Length": "0",
     }
+    elsewhere = Elsewhere(Head(headers), time.monotonic() + edge.redirects.again_seconds)
+    _remember(edge, request, name, blob, None, mark, elsewhere)
     return Response(status_code=307, headers=headers)
 
 
-def _open_and_read_small(edge: Edge, name: str, digest: Digest, *, redirected: bool) -> tuple[HeldBlob, bytes | None]:
-    """The blob and, when it is small, its bytes, which nobody needs who is sent to the store. In a thread.
+class _Opened(NamedTuple):
+    """A blob for GET."""
 
-    What nobody has hashed yet is hashed on its way: its client is not sent away (I6).
-    """
+    blob: HeldBlob
+    body: bytes | None = None
+    """Its bytes, where they are few and its client is not sent away."""
+    address: str | None = None
+    """Where its client is sent for them."""
+
+
+def _open(edge: Edge, name: str, digest: Digest, *, redirected: bool) -> _Opened:
+    """In a thread. What nobody has hashed yet is hashed on its way: its client is not sent away (I6)."""
     for _ in range(PLACES):
         blob = edge.core.blobs.open(name, digest)
-        if blob.size > SMALL or (redirected and blob.is_verified):
-            return blob, None
+        if redirected and blob.is_verified:
+            return _Opened(blob, address=edge.redirects.address(blob.key))
+        if blob.size > SMALL:
+            return _Opened(blob)
         with contextlib.suppress(WrongBytes), edge.core.blobs.read(blob) as reader:
             body = reader.read(SMALL + 1)
             if len(body) != blob.size:
                 raise BlobUnknown
-            return blob, body
+            return _Opened(blob, body)
     raise Unavailable(headers={"Retry-After": "1"})
 
 
-def _remember(edge: Edge, request: Request, name: str, blob: HeldBlob, body: bytes | None, mark: int | None) -> None:
+def _remember(
+    edge: Edge,
+    request: Request,
+    name: str,
+    blob: HeldBlob,
+    body: bytes | None,
+    mark: int | None,
+    elsewhere: Elsewhere | None = None,
+) -> None:
     answer = Answer(
         name,
         blob.version,
@@ -122,6 +143,7 @@ def _remember(edge: Edge, request: Request, name: str, blob: HeldBlob, body: byt
         key=blob.key,
         size=blob.size,
         leased_until=blob.leased_until,
+        elsewhere=elsewhere,
     )
     edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
 

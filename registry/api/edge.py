@@ -38,7 +38,7 @@ class Edge:
         self.memory = ReadMemory(core, currency_of(database), versions, settings.limits.read_memory)
         self.buffers = asyncio.Semaphore(max(2, settings.limits.upload_buffers // (2 * CHUNK_SIZE)))
         """One permit is the right to receive a chunk of an upload while another is written."""
-        self.redirects = Redirects(settings.storage, core.stores.driver, self.locations)
+        self.redirects = Redirects(settings.storage, core.stores.driver)
         self.long_bodies = _long_bodies(settings.limits.upload_buffers, core.stores.driver.capabilities.part_bytes)
         """The right to receive more than a chunk of an upload, where its store keeps a part of it in memory."""
         self._calls = ThreadPool(settings.limits.threads, "core")

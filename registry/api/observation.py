@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from registry.api.locations import Locations
     from registry.api.reads import ReadMemory
+    from registry.api.redirects import Redirects
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
@@ -31,6 +32,7 @@ class Observation:
         application: ASGIApp,
         memory: ReadMemory,
         locations: Locations,
+        redirects: Redirects,
         tally: RequestTally,
         log: RequestLog | None,
     ) -> None:
@@ -39,7 +41,7 @@ class Observation:
         self._tally = tally
         self._log = log
         self._request_ids = RequestIds()
-        self.recall = Recall(memory, locations, tally, log, self._request_ids)
+        self.recall = Recall(memory, locations, redirects, tally, log, self._request_ids)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from memory or through the routes; what is not HTTP is passed on untouched."""

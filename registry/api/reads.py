@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
@@ -53,6 +53,15 @@ class Head:
         return Head(unmodified(self._given))
 
 
+class Elsewhere(NamedTuple):
+    """Where the store itself gives the bytes of a blob."""
+
+    head: Head
+    """Of the answer that sends a client there."""
+    until: float
+    """When it is told no more (monotonic)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A successful answer to GET and HEAD of one path."""
@@ -62,7 +71,7 @@ class Answer:
     """Of the repository when the rows were read."""
     head: Head
     body: bytes | None
-    """None: only HEAD is answered (blobs)."""
+    """None: only HEAD is answered, and GET with ``elsewhere`` (blobs)."""
     route: str
     """The template, for metrics."""
     digest: str | None
@@ -73,6 +82,13 @@ class Answer:
     """Of the object at ``key``."""
     leased_until: float | None = None
     """A blob's lease: with less than half of it left the core answers, and renews it (I7)."""
+    elsewhere: Elsewhere | None = None
+    """For a GET of whom the rules send to the store."""
+
+    def sending_away(self) -> Head | None:
+        """The headers that send a GET to the store; None where there are none, or none any more."""
+        elsewhere = self.elsewhere
+        return elsewhere.head if elsewhere is not None and time.monotonic() < elsewhere.until else None
 
 
 @dataclass(slots=True)
@@ -115,8 +131,9 @@ class ReadMemory:
         if known is None or known.version is None or known.version <= answer.version:
             self._known[answer.repository] = _Repository(answer.version, mark, looked)
         kept = self._answers.get((path, query))
-        if answer.body is None and kept is not None and kept.body is not None:
-            answer = replace(answer, body=kept.body)
+        if kept is not None:
+            body = kept.body if answer.body is None else answer.body
+            answer = replace(answer, body=body, elsewhere=answer.elsewhere or kept.elsewhere)
         self._answers[path, query] = answer
 
     @property
@@ -130,9 +147,9 @@ class ReadMemory:
             answer = self._answers[path, query]
         except KeyError:
             return None
-        if method != "HEAD" and (method != "GET" or answer.body is None):
-            return None
-        return answer
+        if method == "HEAD" or (method == "GET" and (answer.body is not None or answer.sending_away())):
+            return answer
+        return None
 
     def ask(self, answer: Answer, method: str, tell: Callable[[bool], object], *, waited: bool) -> None:
         """Call ``tell`` with whether a kept answer is known to be current by a look that began after this call.
@@ -196,4 +213,4 @@ class ReadMemory:
 
 
 def _size(answer: Answer) -> int:
-    return OVERHEAD + len(answer.body or b"")
+    return OVERHEAD + len(answer.body or b"") + (2 * len(answer.elsewhere.head.lines) if answer.elsewhere else 0)

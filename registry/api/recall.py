@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from registry.api.locations import Locations
     from registry.api.reads import Answer, Head, RawHeaders, ReadMemory
+    from registry.api.redirects import Redirects
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
@@ -38,6 +39,8 @@ class Found(NamedTuple):
     condition: str | None
     """All of If-None-Match."""
     client: str | None
+    elsewhere: Head | None
+    """In place of the bytes: the client is sent to the store."""
     began: float
     """When the request's head was there (``perf_counter``)."""
 
@@ -46,7 +49,7 @@ class Recalled(NamedTuple):
     """A whole answer."""
 
     status: int
-    """200 or 304."""
+    """200, 304 or 307."""
     head: Head
     request_id: bytes
     body: bytes
@@ -79,12 +82,14 @@ class Recall:
         self,
         memory: ReadMemory,
         locations: Locations,
+        redirects: Redirects,
         tally: RequestTally,
         log: RequestLog | None,
         request_ids: RequestIds,
     ) -> None:
         self._memory = memory
         self._locations = locations
+        self._redirects = redirects
         self._tally = tally
         self._log = log
         self._request_ids = request_ids
@@ -110,7 +115,11 @@ class Recall:
                 condition = value.decode("latin-1") if condition is None else f"{condition}, {value.decode('latin-1')}"
             elif name in _FOR_ROUTES and _is_for_routes(name, value, method):
                 return None
-        return Found(answer, method, path, agent, condition, self._locations.address(peer, headers), perf_counter())
+        client = self._locations.address(peer, headers)
+        elsewhere = self._elsewhere(answer, client, agent) if method == "GET" else None
+        if method == "GET" and answer.body is None and elsewhere is None:
+            return None
+        return Found(answer, method, path, agent, condition, client, elsewhere, perf_counter())
 
     def ask(self, found: Found, tell: Callable[[bool], object], *, waited: bool = False) -> None:
         """Call ``tell`` with whether it is what the routes would say now: before this returns, or later (ReadMemory).
@@ -123,7 +132,9 @@ class Recall:
         """The answer, counted and logged as sent."""
         answer, method = found.answer, found.method
         status, head, body = 200, answer.head, (answer.body or b"") if method == "GET" else b""
-        if found.condition is not None and answer.digest is not None and matches(found.condition, answer.digest):
+        if found.elsewhere is not None:
+            status, head, body = 307, found.elsewhere, b""
+        elif found.condition is not None and answer.digest is not None and matches(found.condition, answer.digest):
             status, head, body = 304, head.unmodified(), b""
         request_id = next(self._request_ids)
         seconds = perf_counter() - found.began
@@ -144,6 +155,11 @@ class Recall:
                 None,
             )
         return Recalled(status, head, request_id.encode(), body)
+
+    def _elsewhere(self, answer: Answer, client: str | None, agent: str | None) -> Head | None:
+        """Where this client is sent for the bytes, if it is."""
+        head = answer.sending_away()
+        return head if head is not None and self._redirects.wanted(answer.repository, client, agent) else None
 
     async def answer(
         self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None

@@ -7,33 +7,35 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from registry.api.locations import Locations
     from registry.config import RedirectRule, StorageSettings
     from registry.storage.driver import StorageDriver
+
+AGAIN = 0.1
+"""Of the time for which an address is valid: for so long it is told again, and valid for the rest at least."""
 
 
 class Redirects:
     """Decides by client and repository. For GET of a blob alone: never for HEAD, never for manifests."""
 
-    def __init__(self, settings: StorageSettings, driver: StorageDriver, locations: Locations) -> None:
+    def __init__(self, settings: StorageSettings, driver: StorageDriver) -> None:
         self._settings = settings
         self._driver = driver
-        self._locations = locations
+        self.again_seconds = AGAIN * settings.redirect_expiry
+        """How long an address may be told to other clients, too."""
         self._possible = driver.capabilities.presigned and settings.redirect != "off"
 
-    def wanted(self, request: Request, repository: str) -> bool:
-        """Whether this client is sent to the store."""
+    def wanted(self, repository: str, client: str | None, agent: str | None) -> bool:
+        """Whether a client with this address and name is sent to the store."""
         redirect = self._settings.redirect
         if not self._possible or isinstance(redirect, str):
             return self._possible
-        client = self._locations.client_of(request.scope)
-        agent = request.headers.get("user-agent", "")
-        return next((rule.redirect for rule in redirect if _fits(rule, client, agent, repository)), False)
+        return next((rule.redirect for rule in redirect if _fits(rule, client, agent or "", repository)), False)
 
     def address(self, key: str) -> str:
-        """Where the object can be read for a while. Raises StorageError."""
+        """Where the object can be read for a while. In a thread: credentials may have to be fetched anew.
+
+        Raises StorageError.
+        """
         return self._driver.presign(key, seconds=self._settings.redirect_expiry)
 
 

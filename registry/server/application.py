@@ -66,7 +66,12 @@ def create_application(core: Core, settings: Settings, watch: Watch | None = Non
     errors.install(application)
     routes = [route for chapter in CHAPTERS for route in chapter.routes]
     return Observation(
-        Dispatcher(edge, routes, application), edge.memory, edge.locations, watch.tally, watch.request_log
+        Dispatcher(edge, routes, application),
+        edge.memory,
+        edge.locations,
+        edge.redirects,
+        watch.tally,
+        watch.request_log,
     )
 
 
