@@ -85,6 +85,11 @@ class Answer:
     elsewhere: Elsewhere | None = None
     """For a GET of whom the rules send to the store."""
 
+    @property
+    def is_of_a_blob(self) -> bool:
+        """Whether the rules of redirects are for it."""
+        return self.leased_until is not None
+
     def sending_away(self) -> Head | None:
         """The headers that send a GET to the store; None where there are none, or none any more."""
         elsewhere = self.elsewhere
@@ -132,8 +137,9 @@ class ReadMemory:
             self._known[answer.repository] = _Repository(answer.version, mark, looked)
         kept = self._answers.get((path, query))
         if kept is not None:
-            body = kept.body if answer.body is None else answer.body
-            answer = replace(answer, body=body, elsewhere=answer.elsewhere or kept.elsewhere)
+            is_same = (kept.version, kept.key) == (answer.version, answer.key)  # its object may be another by now
+            elsewhere = answer.elsewhere or (kept.elsewhere if is_same else None)
+            answer = replace(answer, body=kept.body if answer.body is None else answer.body, elsewhere=elsewhere)
         self._answers[path, query] = answer
 
     @property

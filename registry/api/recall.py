@@ -110,14 +110,18 @@ class Recall:
         agent = condition = None
         for name, value in headers:
             if name == b"user-agent":
-                agent = value.decode("latin-1")
+                agent = value.decode("latin-1") if agent is None else agent  # of several the first, as the routes say
             elif name == b"if-none-match":
                 condition = value.decode("latin-1") if condition is None else f"{condition}, {value.decode('latin-1')}"
             elif name in _FOR_ROUTES and _is_for_routes(name, value, method):
                 return None
         client = self._locations.address(peer, headers)
-        elsewhere = self._elsewhere(answer, client, agent) if method == "GET" else None
-        if method == "GET" and answer.body is None and elsewhere is None:
+        elsewhere = None
+        if method == "GET" and answer.is_of_a_blob and self._redirects.wanted(answer.repository, client, agent):
+            elsewhere = answer.sending_away()
+            if elsewhere is None:
+                return None
+        elif method == "GET" and answer.body is None:
             return None
         return Found(answer, method, path, agent, condition, client, elsewhere, perf_counter())
 
@@ -155,11 +159,6 @@ class Recall:
                 None,
             )
         return Recalled(status, head, request_id.encode(), body)
-
-    def _elsewhere(self, answer: Answer, client: str | None, agent: str | None) -> Head | None:
-        """Where this client is sent for the bytes, if it is."""
-        head = answer.sending_away()
-        return head if head is not None and self._redirects.wanted(answer.repository, client, agent) else None
 
     async def answer(
         self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None

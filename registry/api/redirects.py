@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 AGAIN = 0.1
 """Of the time for which an address is valid: for so long it is told again, and valid for the rest at least."""
+MOST_SECONDS = 120.0
+"""For which it is told again: borrowed credentials, with which it ends, are renewed ten minutes before they end."""
 
 
 class Redirects:
@@ -20,7 +22,7 @@ class Redirects:
     def __init__(self, settings: StorageSettings, driver: StorageDriver) -> None:
         self._settings = settings
         self._driver = driver
-        self.again_seconds = AGAIN * settings.redirect_expiry
+        self.again_seconds = min(AGAIN * settings.redirect_expiry, MOST_SECONDS)
         """How long an address may be told to other clients, too."""
         self._possible = driver.capabilities.presigned and settings.redirect != "off"
 

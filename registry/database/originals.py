@@ -244,8 +244,10 @@ def _put_batch(connection: Transaction, migration: str, lines: Sequence[Original
     keys = [line.key for line in lines]
     noted = {row[0]: tuple(row[1:]) for row in connection.execute(_NOTED, {"store": store, "keys": keys})}
     blobs = _blobs(connection, list(dict.fromkeys(line.digest for line in lines)))
+    replaced = {line.digest for line in lines if line.key in noted and noted[line.key][2] != line.signature}
     for digest, blob in blobs.items():
-        if blob.state in {MISSING, QUARANTINED}:  # repositories are locked before blobs, also before new ones
+        # Where the bytes are read is remembered. Repositories are locked before blobs, also before new ones.
+        if blob.state in {MISSING, QUARANTINED} or digest in replaced:
             repository_rows.raise_versions_of_holders(connection, digest)
     blobs |= _adopt(connection, {line.digest: line.size for line in lines if line.digest not in blobs})
     for line in lines:

@@ -43,7 +43,11 @@ class Versions:
             raise DatabaseUnavailable(str(error)) from error
         self._connection: psycopg.Connection[Any] = connection
         self._server: PGconn = self._connection.pgconn
-        self._watched = os.dup(self._server.socket)
+        try:
+            self._watched = os.dup(self._server.socket)
+        except (psycopg.Error, OSError) as error:
+            connection.close()
+            raise DatabaseUnavailable(str(error)) from error
         """The same socket under a number that libpq, which closes its own once it is lost, leaves alone."""
         self._result: PGresult | None = None
         try:

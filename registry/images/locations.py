@@ -57,6 +57,7 @@ class Locations:
             return None
         if place.id is not None:
             with self._stores.database.write() as connection:
+                repository_rows.raise_versions_of_holders(connection, digest)  # where the bytes are read is remembered
                 place_rows.set_lost(connection, place.id, signature=place.signature)
         return self.best(digest) or self._unlisted(digest, size, place) or self._give_up(digest, state)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -46,6 +48,24 @@ def test_a_connection_that_was_cut_can_still_be_taken_from_whoever_watches_it(da
         connection.receive()
     assert connection.fileno() == watched
     connection.close()
+
+
+def test_where_no_descriptor_is_left_for_the_watch_whoever_asks_is_told_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def story() -> float:
+        with contextlib.closing(VersionQuery(lambda: Versions(database))) as query:
+            told: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+            began = time.monotonic()
+            monkeypatch.setattr("registry.database.versions.os.dup", none_left)
+            query.ask(NAME, told.set_result)
+            assert await asyncio.wait_for(told, 20) is None
+            return time.monotonic() - began
+
+    assert asyncio.run(story()) < 5, "it waited for its limit of ten seconds"
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

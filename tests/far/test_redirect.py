@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from registry.images.blobs import Blobs, HeldBlob
-from registry.oci.digest import Digest
 from tests.api.service import Reply, serving
 from tests.far.conftest import Config
 from tests.payloads import Blob, image
@@ -105,63 +102,3 @@ def test_the_first_rule_that_fits_decides(
     config: Config, tmp_path: Path, peer: str, agent: str, rules: object, status: int
 ) -> None:
     assert get(config, tmp_path, rules, {"User-Agent": agent}, peer).status == status
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The blobs that the core was asked for."""
-    asked: list[str] = []
-    whole = Blobs.open
-
-    def noting(blobs: Blobs, name: str, digest: Digest) -> HeldBlob:
-        asked.append(digest)
-        return whole(blobs, name, digest)
-
-    monkeypatch.setattr(Blobs, "open", noting)
-    return asked
-
-
-def test_the_same_address_is_told_from_memory_for_a_tenth_of_its_time(
-    config: Config, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config["storage"] |= {"redirect": "on", "redirect_expiry": 600}
-    target = f"/v2/{REPO}/blobs/{BLOB.digest}"
-    with serving(tmp_path, config) as service:
-        service.push_blob(REPO, BLOB)
-        first = service.call("GET", target)
-        again = service.call("GET", target, headers={"If-None-Match": f'"{BLOB.digest}"'})
-        assert (first.status, again.status, opened) == (307, 307, [BLOB.digest])
-        volatile = {"x-request-id"}
-        assert first.headers.keys() == again.headers.keys()
-        assert all(again.headers[name] == value for name, value in first.headers.items() if name not in volatile)
-        assert fetch(again.location) == (200, BLOB.data)
-        assert service.call("HEAD", target).headers["content-length"] == str(len(BLOB.data))
-        assert service.call("GET", target, headers={"Range": "bytes=0-1"}).status == 307
-        assert len(opened) == 2
-        later = time.monotonic() + 61
-        monkeypatch.setattr(time, "monotonic", lambda: later)
-        assert service.call("GET", target).status == 307
-        assert len(opened) == 3
-
-
-def test_what_is_remembered_for_one_client_is_not_told_to_one_who_is_not_sent_away(
-    config: Config, tmp_path: Path, opened: list[str]
-) -> None:
-    config["storage"]["redirect"] = RULES[1:]
-    target, docker, curl = f"/v2/{REPO}/blobs/{BLOB.digest}", {"User-Agent": "docker/27.1"}, {"User-Agent": "curl/8"}
-    with serving(tmp_path, config) as service:
-        service.push_blob(REPO, BLOB)
-        for _ in range(2):
-            assert service.call("GET", target, headers=docker).status == 307
-            assert service.call("GET", target, headers=curl).body == BLOB.data
-        assert len(opened) == 2, "one for each, then both are remembered"
-
-
-def test_a_blob_that_was_deleted_is_not_told_from_memory(config: Config, tmp_path: Path) -> None:
-    config["storage"]["redirect"] = "on"
-    target = f"/v2/{REPO}/blobs/{BLOB.digest}"
-    with serving(tmp_path, config) as service:
-        service.push_blob(REPO, BLOB)
-        assert service.call("GET", target).status == 307
-        assert service.call("DELETE", target).status == 202
-        assert service.call("GET", target).status == 404

@@ -112,7 +112,7 @@ def test_a_read_goes_on_where_the_bytes_are(core: Core, made: Pushed, wrong: byt
     before = version(core)
     assert pull_blob(core, digest) == made.layer.data
     assert places(core, digest) == {"zot/b": "lost", originals.original_key(digest): "original"}
-    assert version(core) == before  # nothing that a client could see has changed
+    assert version(core) > before  # whoever remembers an address of the lost place asks again
 
 
 def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(core: Core, made: Pushed) -> None:
