@@ -14,7 +14,15 @@ from registry.api.route import Route
 from registry.api.socket_bodies import receive_from_socket
 from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
-from registry.oci.errors import DigestInvalid, RangeInvalid, RegistryError, SizeInvalid
+from registry.oci.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    DigestInvalid,
+    NameUnknown,
+    RangeInvalid,
+    RegistryError,
+    SizeInvalid,
+)
 from registry.oci.ranges import parse_content_range
 from registry.storage.driver import CHUNK_SIZE
 
@@ -62,10 +70,16 @@ async def add(edge: Edge, request: Request) -> Response:
 
 
 async def finish(edge: Edge, request: Request) -> Response:
-    """Add what the body has, if anything, and publish the whole under the digest of the query."""
+    """Add what the body has, if anything, and publish the whole under the digest of the query.
+
+    Once more is as good as once: a proxy in front of replicas asks the next where one was lost before it answered.
+    """
     name, upload_id = name_of(request), upload_of(request)
     digest = query_digest(request)
-    await _receive(edge, request, name, upload_id, _start_of(request), digest)
+    try:
+        await _receive(edge, request, name, upload_id, _start_of(request), digest)
+    except BlobUploadUnknown as error:
+        await edge.run(_require, edge, name, digest, error)
     return _created(edge, request, name, digest)
 
 
@@ -137,6 +151,14 @@ def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: b
         else:
             edge.core.uploads.finish(addition, digest)
         return addition.offset
+
+
+def _require(edge: Edge, name: str, digest: Digest, error: RegistryError) -> None:
+    """Raises ``error`` unless the repository has the blob, which is then leased (I7). In a thread."""
+    try:
+        edge.core.blobs.find(name, digest)
+    except (BlobUnknown, NameUnknown):
+        raise error from None
 
 
 @contextlib.asynccontextmanager

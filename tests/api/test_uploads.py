@@ -142,6 +142,23 @@ def test_a_session_says_where_it_is_until_it_ends(service: Service, repository: 
         assert service.call(method, location).code == "BLOB_UPLOAD_UNKNOWN"
 
 
+def test_closing_once_more_is_acknowledged_where_the_blob_is(service: Service, repository: str) -> None:
+    """As a proxy does which lost the answer of one replica, and asks the next."""
+    location = _patch(service, service.begin(repository), DATA)
+    first = service.call("PUT", closing(location, DATA, "sha256"))
+    again = service.call("PUT", closing(location, DATA, "sha256"))
+    assert (first.status, again.status) == (201, 201)
+    assert (again.location, again.headers["docker-content-digest"]) == (
+        first.location,
+        first.headers["docker-content-digest"],
+    )
+    assert service.call("PUT", closing(location, b"other bytes", "sha256")).code == "BLOB_UPLOAD_UNKNOWN"
+    elsewhere = location.replace(repository, f"{repository}-other")
+    assert service.call("PUT", closing(elsewhere, DATA, "sha256")).code == "BLOB_UPLOAD_UNKNOWN"
+    assert service.call("DELETE", first.location).status == 202
+    assert service.call("PUT", closing(location, DATA, "sha256")).code == "BLOB_UPLOAD_UNKNOWN"
+
+
 def test_a_cancelled_session_is_gone(service: Service, repository: str) -> None:
     location = _patch(service, service.begin(repository), DATA)
     assert service.call("DELETE", location).status == 204
