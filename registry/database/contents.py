@@ -36,6 +36,12 @@ class LostRow(NamedTuple):
     """At which it was."""
 
 
+_NEEDING = Statement(
+    "SELECT r.name FROM repository r JOIN membership m ON m.repository_id = r.id WHERE m.blob_id = :blob AND"
+    " (EXISTS (SELECT 1 FROM reference f WHERE f.repository_id = r.id AND f.digest = :digest)"
+    " OR EXISTS (SELECT 1 FROM manifest f WHERE f.repository_id = r.id AND f.blob_id = m.blob_id))"
+    " ORDER BY r.name LIMIT 1"
+)
 _HELD = Statement(
     "SELECT b.digest, b.size, b.state FROM membership m JOIN blob b ON b.id = m.blob_id"
     " WHERE m.repository_id = :repository ORDER BY b.digest"
@@ -65,3 +71,8 @@ def named(connection: Transaction, repository_id: int) -> list[NamedRow]:
 def lost(connection: Transaction, repository_id: int, *, store: str) -> list[LostRow]:
     """The places of a repository's blobs that are not read any more, by key."""
     return [LostRow(*row) for row in connection.execute(_LOST, {"repository": repository_id, "store": store})]
+
+
+def needing(connection: Transaction, blob_id: int, digest: str) -> str | None:
+    """The first repository that has the blob as a manifest, or in a manifest that names it; None: nobody needs it."""
+    return next(iter(connection.execute(_NEEDING, {"blob": blob_id, "digest": digest}).scalars()), None)

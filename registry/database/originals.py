@@ -92,10 +92,11 @@ _COPIES_AGAIN = Statement(
 )
 _SET_PRESENT = Statement("UPDATE blob SET state = 'present' WHERE id = :id AND state IN ('missing', 'quarantined')")
 _IS_UNCOPIED = (
-    "EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id AND l.store = :store AND l.state = 'original')"
+    "EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id AND l.store = :store AND l.migration IS NOT NULL"
+    " AND l.state IN ('original', 'current'))"
     " AND EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = b.id)"
     " AND NOT EXISTS (SELECT 1 FROM blob_location c WHERE c.blob_id = b.id AND c.store = :store"
-    " AND c.state = 'current' AND c.verified_at IS NOT NULL)"
+    " AND c.state = 'current' AND c.migration IS NULL AND c.verified_at IS NOT NULL)"
 )
 _UNCOPIED = Statement(
     f"SELECT b.id, b.digest, b.size FROM blob b WHERE b.digest > :after AND {_IS_UNCOPIED}"  # noqa: S608 - constant

@@ -87,8 +87,8 @@ def _take(context: Context, bases: Bases, moving: set[str]) -> Iterator[Taken]:
 
 def _gone(context: Context, bases: Bases, others: set[str]) -> Iterator[Located]:
     """Repositories that were taken, and of which the listing has nothing of the original any more."""
-    for name in context.journal.locations.bases(context.journal.id):
-        base = None if name in others else bases.current(name)
+    for name in sorted(bases.names()):
+        base = None if name in others else bases.current(name) or bases.earlier(name)
         if base is None or not (base.tags or base.manifests):
             continue
         located = bases.located(base)

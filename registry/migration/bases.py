@@ -50,6 +50,10 @@ class Bases:
                 return found
         return None
 
+    def names(self) -> set[str]:
+        """Of the repositories that were taken, in this migration or before it."""
+        return {name for migration in self._ids for name in self._journal.locations.bases(migration)}
+
     def located(self, base: Base) -> Located:
         """Where the repository of a base was."""
         has_prefix = self._layout.bytes_kind is ObjectKind.BLOB and base.prefix

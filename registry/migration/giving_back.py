@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from registry.storage.driver import ObjectStat
 
 
+class _Stale(Exception):
+    """The source of a copy is gone, or is another object than was noted."""
+
+    def __init__(self, digest: Digest, key: str) -> None:
+        super().__init__(key)
+        self.digest = digest
+        self.key = key
+
+
 @dataclass(slots=True)
 class Given:
     """What was done for one repository."""
@@ -62,11 +71,26 @@ class GivingBack:
     def give(self, asked: Asked) -> Given:
         """Make the original have what is asked. Raises StorageError; Unfinished where somebody else writes there."""
         given = Given(asked.wanted.located.name)
-        wanted = self._hashed(asked, given)
-        layout = self._context.layout
-        lost = {loss.digest for loss in layout.losses(wanted, self._snapshot)}
+        stale: set[Digest] = set()
+        while True:
+            wanted = self._hashed(asked, stale, given)
+            try:
+                self._do_all(wanted, asked, given)
+                break
+            except _Stale as found:  # what was noted of its source is no longer so
+                if found.digest in stale:
+                    raise Unfinished(f"{found.key} is written by somebody else: run it again") from found
+                stale.add(found.digest)
+        lost = {loss.digest for loss in self._context.layout.losses(wanted, self._snapshot)}
+        base = self._base(wanted, lost)
+        if base != asked.base:  # also where whoever did the steps was killed before it
+            self._context.journal.write_base(base)
+        return given
+
+    def _do_all(self, wanted: Wanted, asked: Asked, given: Given) -> None:
+        """What was done is no step any more. Raises _Stale, and Unfinished as ``give`` does."""
         try:
-            for step in layout.steps(wanted, self._snapshot):
+            for step in self._context.layout.steps(wanted, self._snapshot):
                 if asked.ours is not None and isinstance(step, Write) and step.key == _index_of(wanted):
                     self._context.journal.save_ours(given.name, asked.ours)
                     self._do(step, given)
@@ -75,17 +99,16 @@ class GivingBack:
                     self._do(step, given)
         except (AlreadyExists, PreconditionFailed) as error:
             raise Unfinished(f"{error.key} was written by somebody else meanwhile; run it again") from error
-        base = self._base(wanted, lost)
-        if base != asked.base:  # also where whoever did the steps was killed before it
-            self._context.journal.write_base(base)
-        return given
 
     def _do(self, step: Step, given: Given) -> None:
         if isinstance(step, Copy):
             with self._copying.hold(step.target):
                 if self._snapshot.value("SELECT 1 FROM given WHERE key = ?", step.target):
                     return  # another repository has brought it since the steps were thought of
-                stat = self._driver.copy(step.source, step.target, size=step.size, if_signature=step.signature)
+                try:
+                    stat = self._driver.copy(step.source, step.target, size=step.size, if_signature=step.signature)
+                except (PathNotFound, PreconditionFailed) as error:
+                    raise _Stale(step.digest, step.source) from error
                 self._note(step.target, stat)
                 self._snapshot.put("given", [(step.target,)])
             given.copied += 1
@@ -126,29 +149,44 @@ class GivingBack:
 
     # ---- sources
 
-    def _hashed(self, asked: Asked, given: Given) -> Wanted:
-        """With sources whose bytes somebody has hashed; what has none any more is a problem (M2)."""
+    def _hashed(self, asked: Asked, stale: set[Digest], given: Given) -> Wanted:
+        """With sources whose bytes somebody has hashed; what has none any more is a problem (M2), where it is named.
+
+        Of the ``stale`` what was noted is not believed.
+        """
         sources: dict[Digest, Source] = dict(asked.wanted.sources)
         sizes = dict(asked.wanted.sizes())
-        for digest in sorted(asked.unhashed):
+        named = {
+            digest for manifest in asked.wanted.manifests.values() for digest in (*manifest.blobs, *manifest.children)
+        }
+        given.problems = []
+        for digest in sorted(asked.unhashed | stale):
             place = self._good_place(digest, sizes[digest])
             if place is not None:
                 sources[digest] = Source(place.key, place.signature)
                 continue
             bad = sources.pop(digest)
+            if digest not in named and digest not in asked.wanted.manifests:
+                continue  # the original has deleted it, and what named it
             detail = "its bytes are not those of its digest, and nobody else has them: it was not given back"
             given.problems.append(Problem(ProblemKind.WRONG_DIGEST, given.name, bad.key, digest, detail))
         return replace(asked.wanted, sources=sources)
 
     def _good_place(self, digest: Digest, size: int) -> Location | None:
         place = self._locations.best(digest)
-        while place is not None and not place.is_verified:
+        while place is not None and not (place.is_verified and self._is_as_noted(place)):
             signature = self._hash(place, digest)
             if signature is not None:
                 self._locations.note_verified(place, signature)
                 return place._replace(signature=signature, is_verified=True)
             place = self._locations.lost(digest, size, place, QUARANTINED)
         return place
+
+    def _is_as_noted(self, place: Location) -> bool:
+        try:
+            return self._driver.stat(place.key).signature == place.signature
+        except PathNotFound:
+            return False
 
     def _hash(self, place: Location, digest: Digest) -> str | None:
         """The signature of the object; None where it has other bytes, or is not there."""

@@ -66,9 +66,8 @@ def changed_since(context: Context, bases: Bases) -> list[str]:
     """Repositories of the original that are not as they were when they were taken; what was never taken is none."""
     snapshot = context.snapshot
     found = {name for (name,) in snapshot.rows("SELECT name FROM repository")}
-    taken = (name for name in context.journal.locations.bases(context.journal.id) if name not in found)
     names = []
-    for name in sorted({*found, *taken}):
+    for name in sorted(found | bases.names()):
         base = bases.current(name) or bases.earlier(name)
         if base is not None and _said(snapshot, name, base) != (base.tags, set(base.manifests)):
             names.append(name)

@@ -171,9 +171,13 @@ class Run:
         """The one that is found; while originals come or go, the one that was found when the migration began."""
         if state is not None and state.state in _BEGUN_OTHERWISE:
             return reading.known_layout(state.layout, state.prefixes)
+        is_begun = state is not None and state.state is not Phase.ROLLED_BACK
+        if state is not None and is_begun and state.prefixes and self._options.single_prefix:
+            message = f"migration {state.id} began without --single-prefix: run it so, or roll it back first"
+            raise Refused(message)
         is_single = state is not None and state.layout == PerRepository.kind and not state.prefixes
         found = reading.detect(single_prefix=self._options.single_prefix or is_single)
-        if state is not None and state.state is not Phase.ROLLED_BACK and found and found.kind != state.layout:
+        if state is not None and is_begun and found and found.kind != state.layout:
             message = f"migration {state.id} began with the layout {state.layout}, and there is {found.kind} now"
             raise Refused(message)
         return found

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from registry.database import blobs as blob_rows
-from registry.database import originals
+from registry.database import contents, originals
 from registry.database.originals import LOST
 from registry.database.places import READABLE
 from registry.migration.problem import Problem, ProblemKind
@@ -28,7 +28,10 @@ def placed(core: Core, shard: str) -> list[PlacedRow]:
 
 
 def unreadable(core: Core, rows: Iterable[PlacedRow]) -> list[Problem]:
-    """A problem for each blob that a repository has, and of which ``rows`` know no place but lost ones."""
+    """A problem for each blob that a repository needs, and of which ``rows`` know no place but lost ones.
+
+    What the original deleted, and collected since it was taken, nobody needs.
+    """
     found = (_problem(core, digest, list(own)) for digest, own in groupby(rows, key=lambda row: row.digest))
     return [problem for problem in found if problem is not None]
 
@@ -39,10 +42,10 @@ def _problem(core: Core, digest: str, rows: Sequence[PlacedRow]) -> Problem | No
         return None
     with core.stores.database.read() as connection:
         blob = blob_rows.find(connection, digest)
-        holders = blob_rows.holders(connection, blob.id) if blob is not None else []
-    if blob is None or not holders:
+        name = contents.needing(connection, blob.id, digest) if blob is not None else None
+    if blob is None or name is None:
         return None
     is_gone = blob.state == blob_rows.MISSING
     kind = ProblemKind.MISSING_BLOB if is_gone else ProblemKind.WRONG_DIGEST
     detail = "it was there, and has gone" if is_gone else "no place has the bytes of this digest"
-    return Problem(kind, min(holders), min(lost), Digest(digest), detail)
+    return Problem(kind, name, min(lost), Digest(digest), detail)

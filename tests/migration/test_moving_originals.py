@@ -1,0 +1,202 @@
+"""What the original moves, deletes and collects between passes, and between one migration and the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.images.migration_state import Phase
+from registry.migration.context import RunOptions
+from registry.migration.problem import ProblemKind
+from registry.migration.report import Refused
+from registry.oci.digest import Digest
+from registry.oci.errors import NameUnknown
+from tests.migration.adopting import MAKE, Bucket, check_served
+from tests.migration.phases import finalizing
+from tests.migration.test_rollback import NEW_CONFIG, back, check_original, push
+from tests.migration.world import (
+    AMD,
+    ARM,
+    EMPTY_JSON,
+    FIRST,
+    NOTHING,
+    ON_ARM,
+    OTHER,
+    PLAIN,
+    SBOM,
+    SHARED,
+    Repository,
+    path,
+    repositories,
+)
+from tests.payloads import Blob, image
+
+MOVED = Repository("e", {"v1": OTHER}, [], [ARM, SHARED])
+BEFORE = Repository("d", {"v1": OTHER}, [], [ARM, SHARED])
+"""The same, before the original moved it."""
+
+
+@pytest.fixture(params=MAKE)
+def layout(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def bucket(layout: str, tmp_path: Path) -> Iterator[Bucket]:
+    made = Bucket(tmp_path, layout)
+    yield made
+    made.world.close()
+
+
+def later(bucket: Bucket) -> None:
+    """Time passes, and what waits to be folded is."""
+    bucket.world.clock.now += 10
+    bucket.core().fold_waiting()
+    bucket.world.clock.now += 10
+
+
+def pull(bucket: Bucket, name: str, blob: Blob) -> None:
+    """A client reads a blob whole, by which it is hashed."""
+    core = bucket.core()
+    with core.blobs.read(core.blobs.open(name, Digest(blob.digest))) as reader:
+        while reader.read(1 << 20):
+            pass
+
+
+def collected() -> list[Repository]:
+    """The original has deleted what was attached to an image, and collected the blobs of that."""
+    content = repositories()
+    content[0].untagged = [ON_ARM]
+    content[0].blobs = [blob for blob in content[0].blobs if blob not in {SBOM, EMPTY_JSON}]
+    return content
+
+
+# ---- a second migration
+
+
+def test_what_moved_before_a_rollback_is_copied_before_the_next_migration_is_finalized(tmp_path: Path) -> None:
+    other = Repository("f", {"v1": PLAIN}, [], [AMD, SHARED, NOTHING])
+    bucket = Bucket(tmp_path, "zot", MAKE["zot"]([BEFORE, other]))
+    bucket.adopt()
+    bucket.become([MOVED, other])
+    bucket.adopt()
+    later(bucket)
+    back(bucket, accept_loss=True)
+    assert bucket.run().state == Phase.CONSOLIDATED
+    assert f"storage/blobs/{path(OTHER.digest)}" in bucket.objects()
+    later(bucket)
+    assert finalizing(bucket).state == Phase.FINALIZED
+    bucket.world.url = f"sqlite:///{tmp_path / 'new.db'}"
+    check_served(bucket.core(), [MOVED, other])
+    bucket.world.close()
+
+
+def test_what_was_hashed_where_it_no_longer_is_is_copied_too(tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path, "zot", MAKE["zot"]([BEFORE]))
+    bucket.adopt()
+    pull(bucket, "d", SHARED)
+    moved = Repository("a", {"v1": OTHER}, [], [ARM, SHARED])
+    bucket.become([moved, BEFORE])
+    bucket.adopt()
+    bucket.become([moved])
+    bucket.adopt()
+    later(bucket)
+    for blob in (ARM, SHARED):  # what nobody names any more
+        bucket.core().blobs.delete("d", Digest(blob.digest))
+    back(bucket, accept_loss=True)
+    assert bucket.run().state == Phase.CONSOLIDATED
+    later(bucket)
+    assert finalizing(bucket).state == Phase.FINALIZED
+    check_served(bucket.core(), [moved])
+    bucket.world.close()
+
+
+def test_consolidated_means_copied_also_where_an_earlier_migration_has_hashed_it(tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path, "zot", MAKE["zot"]([BEFORE]))
+    bucket.adopt()
+    back(bucket)
+    bucket.become([Repository(name, {"v1": OTHER}, [], [ARM, SHARED]) for name in "abcd"])
+    assert bucket.run().state == Phase.CONSOLIDATED
+    for digest in (OTHER.digest, ARM.digest, SHARED.digest):
+        assert f"storage/blobs/{path(digest)}" in bucket.objects()
+    bucket.world.close()
+
+
+@pytest.mark.parametrize("layout", ["zot", "distribution"], indirect=True)
+def test_a_repository_that_was_deleted_after_a_rollback_is_gone_after_the_next_migration(bucket: Bucket) -> None:
+    bucket.run()
+    back(bucket)
+    bucket.become(repositories()[:2])
+    bucket.run()
+    core = bucket.core()
+    try:
+        tags = core.manifests.tags("team/web/nested", last="", count=100)[0]
+    except NameUnknown:
+        tags = []
+    assert tags == []
+    check_served(core, repositories()[:2])
+
+
+# ---- between passes
+
+
+@pytest.mark.parametrize("layout", ["zot", "distribution"], indirect=True)
+def test_what_the_original_deleted_and_collected_is_no_problem(layout: str, bucket: Bucket) -> None:
+    bucket.adopt()
+    bucket.become(collected())
+    bucket.adopt()
+    later(bucket)
+    assert bucket.run().problems == []
+    assert finalizing(bucket).problems == []
+    assert not [key for key in bucket.objects() if key.startswith(("zot/", "docker/"))], layout
+    check_served(bucket.core(), collected())
+
+
+@pytest.mark.parametrize("layout", ["zot", "distribution"], indirect=True)
+def test_a_source_that_was_collected_does_not_stop_a_rollback(bucket: Bucket) -> None:
+    bucket.adopt()
+    pull(bucket, "app", SBOM)
+    bucket.become(collected())
+    bucket.adopt()
+    later(bucket)
+    found = back(bucket)
+    assert (found.state, found.problems) == (Phase.ROLLED_BACK, [])
+    check_original(bucket, collected())
+
+
+def test_a_source_that_is_gone_is_a_problem_where_something_names_it(bucket: Bucket) -> None:
+    bucket.adopt()
+    pull(bucket, "app", FIRST)
+    core = bucket.core()
+    push(core, "brand/new", image(NEW_CONFIG, [FIRST]), [NEW_CONFIG, FIRST], "v1")
+    core.fold_waiting()
+    bucket.driver.delete([key for key, data in bucket.original.items() if data == FIRST.data])
+    found = back(bucket, accept_loss=True)
+    assert found.state == Phase.ROLLED_BACK
+    assert {(problem.kind, problem.digest) for problem in found.problems} == {(ProblemKind.WRONG_DIGEST, FIRST.digest)}
+
+
+def test_a_source_that_was_written_again_with_the_same_bytes_is_given_back(layout: str, bucket: Bucket) -> None:
+    bucket.adopt()
+    pull(bucket, "app", FIRST)
+    made = image(NEW_CONFIG, [FIRST])
+    core = bucket.core()
+    push(core, "brand/new", made, [NEW_CONFIG, FIRST], "v1")
+    core.fold_waiting()
+    bucket.driver.write(min(key for key, data in bucket.original.items() if data == FIRST.data), FIRST.data)
+    found = back(bucket)
+    assert (found.state, found.problems) == (Phase.ROLLED_BACK, []), layout
+    check_original(bucket, [*repositories(), Repository("brand/new", {"v1": made}, [], [NEW_CONFIG, FIRST])])
+
+
+def test_a_migration_that_began_with_both_prefixes_goes_on_so(tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path, "zot")
+    bucket.adopt()
+    before = bucket.objects("zot")
+    with pytest.raises(Refused, match="without --single-prefix"):
+        bucket.run(options=RunOptions(adopt_only=True, single_prefix=True))
+    assert bucket.objects("zot") == before
+    assert back(bucket).state == Phase.ROLLED_BACK
+    bucket.world.close()
