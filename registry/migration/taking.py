@@ -111,13 +111,16 @@ class Taking:
                 return taken
         base = _content(current if is_taken else earlier)
         theirs = repository.content(base)
-        found = difference(base, theirs, self._ours(taken.name, there.signature))
+        ours = self._ours(taken.name, there.signature)
+        found = difference(base, theirs, ours.content)
         taken.kept = found.kept
         self._remove(taken.name, found, base)
         new = repository.base(theirs)
         if not is_taken:
             self._journal.write_base(new)
-        signature = self._write(repository, there, found, theirs, is_taken=is_taken)
+        is_foreign = bool(there.data) and not is_ours(there.data)
+        merged = self._merged(taken.name, there, found, theirs, ours if is_foreign and earlier is not None else None)
+        signature = self._write(repository, there, merged, is_taken=is_taken)
         self._follow(repository, signature)
         if is_taken:
             self._journal.write_base(new)
@@ -136,21 +139,23 @@ class Taking:
             return _There(b"", Index.empty(), "")
         return _There(data, Index.parse(data), stat.signature)
 
-    def _ours(self, name: str, signature: str) -> Content:
+    def _ours(self, name: str, signature: str) -> _Ours:
         """What Stowage has, once the database knows the index with this signature, and storage each change."""
         row = self._row(name)
         if row is None or row.is_unread or row.signature != signature:
             row = self._core.reconciliation.reconcile(name)
         if row is None:
-            return Content()
+            return _Ours(Content(), 0)
         self._record(row)
         with self._core.stores.database.read() as connection:
+            current = repository_rows.find(connection, name)
             tags = manifest_rows.all_tags(connection, row.id)
             manifests = manifest_rows.of_repository(connection, row.id)
-        return Content(
+        content = Content(
             {tag: Digest(named.digest) for tag, named in tags.items()},
             {Digest(digest): Named(named.media_type, named.size) for digest, named in manifests.items()},
         )
+        return _Ours(content, 0 if current is None else current.sequence)
 
     def _record(self, row: RepositoryRow) -> None:
         """Make durable what is committed: a base that was noted after a change of ours must not outlive it."""
@@ -187,13 +192,17 @@ class Taking:
             return False
         return True
 
-    def _write(
-        self, repository: _Repository, there: _There, found: Difference, theirs: Content, *, is_taken: bool
-    ) -> str:
-        """Returns the signature of the index as it is then. Raises PreconditionFailed, AlreadyExists."""
-        driver, layout, name = self._context.driver, self._core.stores.layout, repository.located.name
-        index = there.parsed
-        index.folded = index.folded if is_ours(there.data) or not there.data else self._folded_before(name)
+    def _merged(self, name: str, there: _There, found: Difference, theirs: Content, given: _Ours | None) -> bytes:
+        """The index with what the original changed.
+
+        ``given``, where an earlier migration gave this key back: what Stowage has, and the original has of it what it
+        can have. It is in the index from now on, and in no record that is still to be folded: the original may have
+        moved on since.
+        """
+        index, folded = there.parsed, there.parsed.folded
+        if there.data and not is_ours(there.data):
+            folded = max(self._folded_before(name), given.sequence if given is not None else 0)
+        index.folded = folded  # which says that it is ours
         index.migration = self._journal.id
         named = theirs.manifests | found.manifests
         tags = index.tags()
@@ -202,7 +211,13 @@ class Taking:
                 index.set_tag(tag, Descriptor(named[digest].media_type, digest, named[digest].size))
         for digest, said in found.manifests.items():
             index.add_manifest(Descriptor(said.media_type, digest, said.size))
-        data = index.serialise()
+        if given is not None:
+            _keep(index, given.content, found)
+        return index.serialise()
+
+    def _write(self, repository: _Repository, there: _There, data: bytes, *, is_taken: bool) -> str:
+        """Returns the signature of the index as it is then. Raises PreconditionFailed, AlreadyExists."""
+        driver, layout, name = self._context.driver, self._core.stores.layout, repository.located.name
         if data == there.data:
             return there.signature
         if repository.is_overwritten and there.signature and not is_taken:
@@ -229,6 +244,24 @@ class Taking:
             for digest, body in bodies:
                 manifest_bodies.bring(connection, digest, body)
         self._core.reconciliation.reconcile(repository.located.name)
+
+
+def _keep(index: Index, ours: Content, found: Difference) -> None:
+    """What Stowage has and the original did not change."""
+    kept = {digest: said for digest, said in ours.manifests.items() if digest not in found.gone_manifests}
+    for digest, said in kept.items():
+        index.add_manifest(Descriptor(said.media_type, digest, said.size))
+    for tag, digest in ours.tags.items():
+        if digest in kept and tag not in found.gone_tags and tag not in found.tags:
+            index.set_tag(tag, Descriptor(kept[digest].media_type, digest, kept[digest].size))
+
+
+class _Ours(NamedTuple):
+    """What Stowage has, at one moment."""
+
+    content: Content
+    sequence: int
+    """Of the last change that is in it."""
 
 
 class _There(NamedTuple):

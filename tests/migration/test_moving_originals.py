@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,22 +12,27 @@ from registry.images.migration_state import Phase
 from registry.migration.context import RunOptions
 from registry.migration.problem import ProblemKind
 from registry.migration.report import Refused
+from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
-from registry.oci.errors import NameUnknown
+from registry.oci.errors import BlobUnknown, NameUnknown
+from registry.oci.index import Index
+from registry.storage.faulty import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.phases import finalizing
-from tests.migration.test_rollback import NEW_CONFIG, back, check_original, push
+from tests.migration.test_rollback import LAYER, NEW_CONFIG, PUSHED, _layer_key, back, check_original, push
 from tests.migration.world import (
     AMD,
     ARM,
     EMPTY_JSON,
     FIRST,
     NOTHING,
+    ON_AMD,
     ON_ARM,
     OTHER,
     PLAIN,
     SBOM,
     SHARED,
+    TREE,
     Repository,
     path,
     repositories,
@@ -200,3 +206,69 @@ def test_a_migration_that_began_with_both_prefixes_goes_on_so(tmp_path: Path) ->
     assert bucket.objects("zot") == before
     assert back(bucket).state == Phase.ROLLED_BACK
     bucket.world.close()
+
+
+# ---- records of Stowage beside an index that is the original's again
+
+
+def tags_of(bucket: Bucket, name: str) -> dict[str, str]:
+    core = bucket.core()
+    names = core.manifests.tags(name, last="", count=100)[0]
+    return {tag: core.manifests.find(name, tag).digest for tag in names}
+
+
+def test_records_that_were_given_back_are_not_made_again_over_what_the_original_did_since(
+    layout: str, bucket: Bucket
+) -> None:
+    """Pushed before the first pass, which was not quiet: the key of our index was never ours where it is theirs."""
+    core = bucket.core()
+    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
+    core.fold_waiting()
+
+    def push_beside() -> None:
+        bucket.driver.write(_layer_key(layout), b"pushed")
+
+    pushing = Fault("list", "", first=3, effect=push_beside)
+    found = bucket.run(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])), RunOptions(adopt_only=True))
+    assert found.state == Phase.ADOPTING
+    back(bucket)
+    content = repositories()
+    content[0].tags["new"] = PUSHED
+    check_original(bucket, content)
+    if layout == "distribution":
+        tag = f"{TREE}/repositories/app/_manifests/tags/new"
+        bucket.driver.write(f"{tag}/current/link", ON_AMD.digest.encode())
+        bucket.driver.write(f"{tag}/index/{path(ON_AMD.digest)}/link", ON_AMD.digest.encode())
+    else:
+        key = ("zot/" if layout == "zot" else "") + "app/index.json"
+        index = Index.parse(bucket.objects()[key])
+        index.set_tag("new", Descriptor(ON_AMD.media_type, Digest(ON_AMD.digest), len(ON_AMD.data)))
+        document = json.loads(index.serialise())
+        document.pop("annotations", None)
+        bucket.driver.write(key, json.dumps(document).encode())
+    assert bucket.run().state == Phase.CONSOLIDATED
+    bucket.core().fold_waiting()
+    assert tags_of(bucket, "app")["new"] == ON_AMD.digest
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["database-kept", "database-lost"])
+def test_what_the_original_could_not_have_is_there_after_the_next_migration(
+    layout: str, bucket: Bucket, tmp_path: Path, is_lost: bool
+) -> None:
+    bucket.adopt()
+    core = bucket.core()
+    layer = Blob(b"the original cannot have it", "sha512" if layout == "distribution" else "sha256")
+    made = image(NEW_CONFIG, [layer])
+    push(core, "app", made, [NEW_CONFIG, layer], "v1", "mine")
+    core.fold_waiting()
+    if layout != "distribution":
+        bucket.driver.delete([f"storage/blobs/{path(layer.digest)}"])
+        with pytest.raises(BlobUnknown):
+            pull(bucket, "app", layer)
+    back(bucket, accept_loss=True)
+    bucket.run()
+    later(bucket)
+    if is_lost:
+        bucket.world.url = f"sqlite:///{tmp_path / 'new.db'}"
+    tags = tags_of(bucket, "app")
+    assert (tags["v1"], tags["mine"]) == (made.digest, made.digest)
