@@ -38,7 +38,7 @@ async def head(edge: Edge, request: Request) -> Response:
     mark = edge.memory.mark()
     blob = await edge.run(edge.core.blobs.find, name, digest)
     headers = _headers(blob)
-    _remember(edge, request, name, blob, None, mark)
+    _remember(edge, request, name, blob, mark)
     if is_not_modified(request, digest):
         return Response(status_code=304, headers=unmodified(headers))
     return Response(headers=headers)
@@ -54,7 +54,7 @@ async def get(edge: Edge, request: Request) -> Response:
         return _redirect(edge, request, name, blob, address, mark)
     headers = _headers(blob)
     if body is not None:
-        _remember(edge, request, name, blob, body, mark)
+        _remember(edge, request, name, blob, mark, body=body)
     if is_not_modified(request, digest):
         await _prove(edge, name, blob, body)
         return Response(status_code=304, headers=unmodified(headers))
@@ -94,7 +94,7 @@ def _redirect(edge: Edge, request: Request, name: str, blob: HeldBlob, address: 
         "Content-Length": "0",
     }
     elsewhere = Elsewhere(Head(headers), time.monotonic() + edge.redirects.again_seconds)
-    _remember(edge, request, name, blob, None, mark, elsewhere)
+    _remember(edge, request, name, blob, mark, elsewhere=elsewhere)
     return Response(status_code=307, headers=headers)
 
 
@@ -129,8 +129,9 @@ def _remember(
     request: Request,
     name: str,
     blob: HeldBlob,
-    body: bytes | None,
     mark: int | None,
+    *,
+    body: bytes | None = None,
     elsewhere: Elsewhere | None = None,
 ) -> None:
     answer = Answer(

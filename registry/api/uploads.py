@@ -79,7 +79,7 @@ async def finish(edge: Edge, request: Request) -> Response:
     try:
         await _receive(edge, request, name, upload_id, _start_of(request), digest)
     except BlobUploadUnknown as error:
-        await edge.run(_require, edge, name, digest, error)
+        await edge.run(_require_blob, edge, name, digest, error)
     return _created(edge, request, name, digest)
 
 
@@ -153,7 +153,7 @@ def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: b
         return addition.offset
 
 
-def _require(edge: Edge, name: str, digest: Digest, error: RegistryError) -> None:
+def _require_blob(edge: Edge, name: str, digest: Digest, error: RegistryError) -> None:
     """Raises ``error`` unless the repository has the blob, which is then leased (I7). In a thread."""
     try:
         edge.core.blobs.find(name, digest)

@@ -28,7 +28,8 @@ _NAMED = re.compile(r"(.+)/(index\.json|oci-layout)")
 _RECORD = re.compile(r"(.+)/\.journal/([0-9]{16})\.json")
 _UPLOAD = re.compile(r"(.+)/\.(?:uploads|sync)/.+")
 _LEFT = re.compile(r"(?:.+/)?_(?:trivy|cosign|notation|sessions)/.+|(?:.+/)?_restore_complete|scheduler-state\.json")
-_OURS = "storage"
+OURS = "storage"
+"""Below it Stowage keeps blobs and migrations."""
 _MAX_RECORD = 1 << 20
 _NEW_INDEX = b'{"schemaVersion":2,"manifests":[]}'
 """What zot makes of a repository before anything is pushed to it."""
@@ -66,11 +67,11 @@ class PerRepository(OriginalLayout):
     @staticmethod
     def classify(key: str) -> Entry | None:
         """See OriginalLayout. Every key that is not ours is something here."""
-        if key.startswith(f"{_OURS}/migrations/"):
+        if key.startswith(f"{OURS}/migrations/"):
             return None
         if found := _BLOB.fullmatch(key):
             path, digest = found[1] or "", found[2].replace("/", ":")
-            if path == _OURS:
+            if path == OURS:
                 return Entry(ObjectKind.OUR_BLOB, digest=digest)
             return Entry(ObjectKind.BLOB, path, digest) if path else Entry(ObjectKind.UNKNOWN)
         if found := _NAMED.fullmatch(key):

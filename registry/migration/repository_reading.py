@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from registry.migration.distribution import ROOT
+from registry.migration.per_repository import OURS
 from registry.migration.problem import Note, Problem, ProblemKind
 from registry.migration.progress import Progress
 from registry.oci.errors import NameInvalid
@@ -109,7 +110,8 @@ def _name_problem(located: Located, layout: OriginalLayout) -> Problem | None:
     try:
         parse_name(located.name)
     except NameInvalid as error:
-        return Problem(ProblemKind.INVALID_NAME, located.name, where, "", error.message)
+        beside = " (and its blobs lie where Stowage keeps its own: no run begins)" if located.path == OURS else ""
+        return Problem(ProblemKind.INVALID_NAME, located.name, where, "", error.message + beside)
     return None
 
 

@@ -17,7 +17,7 @@ from registry.migration.coverage import uncovered
 from registry.migration.finalize import finalize, plan_finalize
 from registry.migration.instance import alone
 from registry.migration.journal import Journal
-from registry.migration.per_repository import PerRepository
+from registry.migration.per_repository import OURS, PerRepository
 from registry.migration.progress import silent
 from registry.migration.reading import Reading
 from registry.migration.report import Refused, Report
@@ -83,7 +83,7 @@ class Run:
     def run(self) -> Report:
         """Make a pass and, if it was quiet and more than that is asked for, copy what has no copy.
 
-        Raises Refused where the plan does not cover the bucket, too.
+        Raises Refused where the plan does not cover the bucket, and where there is no room for our blobs, too.
         """
         state = self._journal.resume()
         self._refuse(state, _BEGUN_OTHERWISE)
@@ -93,6 +93,7 @@ class Run:
             if context is None:
                 return Report()
             self._check_plan(context)
+            _check_room(context)
             found = adopt(context)
             if found.is_quiet and not self._options.adopt_only:
                 _add(found, consolidate(context))
@@ -173,7 +174,7 @@ class Run:
             return reading.known_layout(state.layout, state.prefixes)
         is_begun = state is not None and state.state is not Phase.ROLLED_BACK
         if state is not None and is_begun and state.prefixes and self._options.single_prefix:
-            message = f"migration {state.id} began without --single-prefix: run it so, or roll it back first"
+            message = f"migration {state.id} began without --single-prefix: leave the option out, or roll back first"
             raise Refused(message)
         is_single = state is not None and state.layout == PerRepository.kind and not state.prefixes
         found = reading.detect(single_prefix=self._options.single_prefix or is_single)
@@ -190,6 +191,13 @@ class Run:
         found = list(uncovered(reviewed, context))
         if found:
             raise Refused("the bucket is not as it was reviewed; look at it again with --dry-run --plan", found)
+
+
+def _check_room(context: Context) -> None:
+    """Raises Refused where the original keeps blobs at the keys of ours: copies would come over its stubs (M1)."""
+    if context.snapshot.value("SELECT 1 FROM object WHERE key = ?", f"{OURS}/index.json"):
+        message = f"the original has a repository called {OURS}, whose blobs lie where Stowage keeps its own"
+        raise Refused(f"{message}: copy it to another name there, and delete it")
 
 
 def _fill(core: Core) -> None:

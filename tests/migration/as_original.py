@@ -67,13 +67,18 @@ def distribution_tags(tree: Tree) -> Tags:
 
 def _check(digest: str, body: Callable[[str], bytes]) -> None:
     """Everything that a manifest reaches has its bytes."""
-    data = body(digest)
-    assert digest_of(data) == digest
+    data = _bytes(digest, body)
     for child, is_manifest in _reached(json.loads(data)):
         if is_manifest:
             _check(child, body)
         else:
-            assert digest_of(body(child)) == child
+            _bytes(child, body)
+
+
+def _bytes(digest: str, body: Callable[[str], bytes]) -> bytes:
+    data = body(digest)
+    assert digest_of(data, digest.partition(":")[0]) == digest
+    return data
 
 
 def _reached(document: dict[str, Any]) -> Iterator[tuple[str, bool]]:

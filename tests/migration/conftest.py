@@ -1,8 +1,9 @@
-"""A review of a tree, on the memory driver."""
+"""Buckets of each layout, and a review of a tree, on the memory driver."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,22 @@ from registry.migration.requests import Tally
 from registry.migration.review import Options, Review
 from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from tests.migration.adopting import MAKE, Bucket
 from tests.migration.world import Tree, fill
 
 Reviewing = Callable[..., Plan]
+
+
+@pytest.fixture(params=MAKE)
+def layout(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def bucket(layout: str, tmp_path: Path) -> Iterator[Bucket]:
+    bucket = Bucket(tmp_path, layout)
+    yield bucket
+    bucket.world.close()
 
 
 @pytest.fixture

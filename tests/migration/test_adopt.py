@@ -19,7 +19,7 @@ from registry.oci.index import FOLDED, MIGRATION
 from registry.storage.driver import StorageDriver
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.images.world import push_blob, push_manifest
-from tests.migration.adopting import MAKE, Bucket, check_served
+from tests.migration.adopting import Bucket, check_served
 from tests.migration.world import (
     AMD,
     ARM,
@@ -50,16 +50,6 @@ class Reads(FaultyDriver):
     def around(self, operation: str, key: str, call: Callable[[], T]) -> T:
         self.keys += [key] if operation == "read" else []
         return super().around(operation, key, call)
-
-
-@pytest.fixture(params=MAKE)
-def layout(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def bucket(layout: str, tmp_path: Path) -> Bucket:
-    return Bucket(tmp_path, layout)
 
 
 def with_new(content: list[Repository], tag: str = "v2") -> list[Repository]:

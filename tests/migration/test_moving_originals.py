@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,9 @@ from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, NameUnknown
 from registry.oci.index import Index
-from registry.storage.faulty import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket, check_served
+from tests.migration.giving_back import NEW_CONFIG, PUSHED, back, check_original, give_back_untaken, push
 from tests.migration.phases import finalizing
-from tests.migration.test_rollback import LAYER, NEW_CONFIG, PUSHED, _layer_key, back, check_original, push
 from tests.migration.world import (
     AMD,
     ARM,
@@ -42,18 +40,6 @@ from tests.payloads import Blob, image
 MOVED = Repository("e", {"v1": OTHER}, [], [ARM, SHARED])
 BEFORE = Repository("d", {"v1": OTHER}, [], [ARM, SHARED])
 """The same, before the original moved it."""
-
-
-@pytest.fixture(params=MAKE)
-def layout(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def bucket(layout: str, tmp_path: Path) -> Iterator[Bucket]:
-    made = Bucket(tmp_path, layout)
-    yield made
-    made.world.close()
 
 
 def later(bucket: Bucket) -> None:
@@ -220,18 +206,8 @@ def tags_of(bucket: Bucket, name: str) -> dict[str, str]:
 def test_records_that_were_given_back_are_not_made_again_over_what_the_original_did_since(
     layout: str, bucket: Bucket
 ) -> None:
-    """Pushed before the first pass, which was not quiet: the key of our index was never ours where it is theirs."""
-    core = bucket.core()
-    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
-    core.fold_waiting()
-
-    def push_beside() -> None:
-        bucket.driver.write(_layer_key(layout), b"pushed")
-
-    pushing = Fault("list", "", first=3, effect=push_beside)
-    found = bucket.run(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])), RunOptions(adopt_only=True))
-    assert found.state == Phase.ADOPTING
-    back(bucket)
+    """The key of our index was never ours where it is theirs."""
+    give_back_untaken(bucket)
     content = repositories()
     content[0].tags["new"] = PUSHED
     check_original(bucket, content)
@@ -272,3 +248,12 @@ def test_what_the_original_could_not_have_is_there_after_the_next_migration(
         bucket.world.url = f"sqlite:///{tmp_path / 'new.db'}"
     tags = tags_of(bucket, "app")
     assert (tags["v1"], tags["mine"]) == (made.digest, made.digest)
+
+
+def test_a_repository_whose_blobs_lie_at_the_keys_of_ours_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    content = [Repository("storage", {"v1": OTHER}, [], [ARM, SHARED]), *repositories()]
+    bucket = Bucket(tmp_path, "zot-without-prefix", MAKE["zot-without-prefix"](content))
+    with pytest.raises(Refused, match="repository called storage"):
+        bucket.run()
+    assert bucket.objects() == bucket.original
+    bucket.world.close()

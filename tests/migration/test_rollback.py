@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from registry.images.core import Core
 from registry.images.folding import ABANDONED_SECONDS
 from registry.images.migration_state import Phase
-from registry.migration.context import RunOptions
 from registry.migration.journal import Journal
-from registry.migration.report import Refused, Report
+from registry.migration.report import Refused
 from registry.migration.requests import Tally
 from registry.migration.rollback import REASON
-from registry.migration.rollback_plan import RollbackPlan
-from registry.migration.run import Run
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageError
 from registry.storage.faulty import Fault, FaultyDriver
 from registry.storage.measured import MeasuredDriver
-from tests.images.world import push_blob, push_manifest
-from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.test_steps import served_by_distribution, served_by_zot
+from tests.images.world import push_blob
+from tests.migration.adopting import Bucket, check_served
+from tests.migration.giving_back import (
+    LAYER,
+    NEW_CONFIG,
+    PUSHED,
+    back,
+    change,
+    check_original,
+    give_back_untaken,
+    original,
+    planned,
+    push,
+    running,
+    tags_of_original,
+)
 from tests.migration.world import (
     AMD,
     ATTACHED,
@@ -38,96 +46,11 @@ from tests.migration.world import (
     SBOM,
     SHARED,
     TREE,
-    Repository,
     data_key,
     path,
     repositories,
 )
-from tests.payloads import Blob, Manifest, image
-
-LAYER, NEW_CONFIG = Blob(b"pushed since " * 300), Blob(b'{"architecture": "riscv64"}')
-PUSHED = image(NEW_CONFIG, [SHARED, LAYER])
-
-
-@pytest.fixture(params=MAKE)
-def layout(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def bucket(layout: str, tmp_path: Path) -> Iterator[Bucket]:
-    bucket = Bucket(tmp_path, layout)
-    yield bucket
-    bucket.world.close()
-
-
-def running(
-    bucket: Bucket,
-    core: Core | None = None,
-    *,
-    accept_loss: bool = False,
-    parallel: int = 1,
-    tally: Tally | None = None,
-) -> Run:
-    """The command, in a process of its own unless ``core`` is one."""
-    options = RunOptions(accept_loss=accept_loss)
-    return Run(core or bucket.core(), bucket.settings(parallel=parallel), options, tally or Tally())
-
-
-def back(bucket: Bucket, core: Core | None = None, *, accept_loss: bool = False, parallel: int = 1) -> Report:
-    return running(bucket, core, accept_loss=accept_loss, parallel=parallel).rollback()
-
-
-def planned(bucket: Bucket, core: Core | None = None) -> RollbackPlan:
-    return running(bucket, core).plan_rollback()
-
-
-def push(core: Core, name: str, made: Manifest, blobs: list[Blob], *tags: str) -> None:
-    for blob in blobs:
-        push_blob(core, blob.data, name, blob.algorithm)
-    push_manifest(core, made, *tags, name=name)
-
-
-def change(core: Core) -> list[Repository]:
-    """Pushes, to what was there and to a new repository, a moved tag, deletions; what there is then."""
-    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new", "amd")
-    push(core, "brand/new", PUSHED, [NEW_CONFIG, SHARED, LAYER], "v1")
-    core.manifests.untag("team/web", "stable", actor="client")
-    core.manifests.delete("app", Digest(ATTACHED.digest), actor="client")
-    for blob in (SBOM, EMPTY_JSON):
-        core.blobs.delete("app", Digest(blob.digest))
-    core.fold_waiting()
-    content = repositories()
-    app, web, _ = content
-    app.tags |= {"new": PUSHED, "amd": PUSHED}
-    app.untagged = [made for made in (*app.untagged, ON_AMD) if made != ATTACHED]
-    app.blobs = [blob for blob in app.blobs if blob not in {SBOM, EMPTY_JSON}] + [NEW_CONFIG, LAYER]
-    del web.tags["stable"]
-    return [*content, Repository("brand/new", {"v1": PUSHED}, [], [NEW_CONFIG, SHARED, LAYER])]
-
-
-def original(bucket: Bucket) -> dict[str, bytes]:
-    """What the original sees: objects that Stowage has for itself left out."""
-    found = bucket.objects()
-    prefix = {"zot": "zot/", "zot-without-prefix": "", "distribution": f"{TREE}/"}[bucket.layout]
-    return {key: data for key, data in found.items() if key.startswith(prefix) and not _is_own(key)}
-
-
-def _is_own(key: str) -> bool:
-    return key.startswith("storage/") or "/.journal/" in key
-
-
-def check_original(bucket: Bucket, content: list[Repository]) -> None:
-    """Every tag, with everything below it, and no tag more."""
-    tree = original(bucket)
-    prefix = "zot/" if bucket.layout == "zot" else ""
-    for repository in content:
-        if bucket.layout == "distribution":
-            tags = served_by_distribution(tree, repository.name)
-        else:
-            tags = served_by_zot(tree, f"{prefix}{repository.name}")
-        assert tags == {tag: made.digest for tag, made in repository.tags.items()}, repository.name
-
+from tests.payloads import Blob, image
 
 # ---- nothing pushed since
 
@@ -261,28 +184,12 @@ def test_a_second_migration_begins_with_what_the_rollback_gave_back_and_ends_the
 
 
 def test_what_only_stowage_had_beside_an_original_that_was_not_taken_yet_is_added_and_nothing_removed(
-    layout: str, bucket: Bucket
+    bucket: Bucket,
 ) -> None:
-    core = bucket.core()
-    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
-    core.fold_waiting()
-
-    def push_theirs() -> None:
-        bucket.driver.write(_layer_key(layout), b"pushed")
-
-    pushing = Fault("list", "", first=3, effect=push_theirs)
-    found = bucket.run(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])), RunOptions(adopt_only=True))
-    assert found.state == Phase.ADOPTING
-    back(bucket)
+    give_back_untaken(bucket)
     content = repositories()
     content[0].tags["new"] = PUSHED
     check_original(bucket, content)
-
-
-def _layer_key(layout: str) -> str:
-    if layout == "distribution":
-        return data_key(str(Digest.of(b"pushed")))
-    return f"{'zot/' if layout == 'zot' else ''}app/blobs/{path(str(Digest.of(b'pushed')))}"
 
 
 # ---- refusals
@@ -427,8 +334,7 @@ def test_a_source_that_nobody_has_hashed_is_read_first_and_one_with_other_bytes_
     driver = FaultyDriver(bucket.driver)
     assert back(bucket, bucket.core(driver=driver)).problems == []
     assert driver.calls["open"] == 2
-    prefix = "zot/" if layout == "zot" else ""
-    assert served_by_zot(original(bucket), f"{prefix}brand/new") == {"v1": image(AMD, [SHARED]).digest}
+    assert tags_of_original(bucket)["brand/new"] == {"v1": image(AMD, [SHARED]).digest}
 
 
 def test_an_object_that_was_found_wrong_and_pushed_again_is_mended(layout: str, bucket: Bucket) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,6 +14,7 @@ from registry.migration.steps import Copy, Delete, Document, Step, Write
 from registry.oci.digest import Digest
 from registry.oci.index import FOLDED
 from registry.storage.memory import MemoryDriver
+from tests.migration.as_original import distribution_tags, zot_tags
 from tests.migration.way_back import apply, listed, put_ours, tree_of, wanted, whole
 from tests.migration.world import (
     AMD,
@@ -298,52 +298,6 @@ def test_an_earlier_layout_of_ours_does_not_make_changes_again_that_its_index_ha
 # ---- wherever it stops
 
 
-def served_by_zot(tree: Tree, base: str) -> dict[str, str]:
-    """Tags of an index.json whose manifests, and all that these name, have an object with bytes."""
-    document = json.loads(tree[f"{base}/index.json"])
-    found = {}
-    for entry in document["manifests"]:
-        name = entry.get("annotations", {}).get("org.opencontainers.image.ref.name")
-        assert _is_whole(entry["digest"], lambda digest: _zot_bytes(tree, base, digest)), entry
-        if name:
-            found[name] = entry["digest"]
-    return found
-
-
-def _zot_bytes(tree: Tree, base: str, digest: str) -> bytes | None:
-    own = tree.get(f"{base}/blobs/{path(digest)}")
-    if own == b"" and digest != NOTHING.digest:
-        return next((data for key, data in tree.items() if key.endswith(path(digest)) and data), None)
-    return own
-
-
-def served_by_distribution(tree: Tree, name: str) -> dict[str, str]:
-    """Tags whose links lead to manifests that are whole."""
-    base = f"{TREE}/repositories/{name}"
-
-    def find(digest: str) -> bytes | None:
-        places = (f"{base}/_layers/{path(digest)}/link", f"{base}/_manifests/revisions/{path(digest)}/link")
-        return tree.get(data_key(digest)) if any(tree.get(at) == digest.encode() for at in places) else None
-
-    found = {}
-    for key, data in tree.items():
-        if key.startswith(f"{base}/_manifests/tags/") and key.endswith("/current/link"):
-            assert _is_whole(data.decode(), find), key
-            found[key.split("/")[-3]] = data.decode()
-    return found
-
-
-def _is_whole(digest: str, find: Callable[[str], bytes | None]) -> bool:
-    data = find(digest)
-    if data is None or str(Digest.of(data)) != digest:
-        return False
-    document = json.loads(data)
-    blobs = [document["config"], *document["layers"]] if "config" in document else []
-    return all(find(named["digest"]) is not None for named in blobs) and all(
-        _is_whole(named["digest"], find) for named in document.get("manifests", [])
-    )
-
-
 def _run(layout: OriginalLayout, located: Located, driver: MemoryDriver, limit: int) -> list[Step]:
     with listed(driver) as snapshot:
         key = f"{located.path}/index.json"
@@ -371,7 +325,7 @@ def test_killed_between_any_two_steps_every_tag_is_whole_and_going_on_ends_alike
 
     def served(driver: MemoryDriver) -> dict[str, str]:
         tree = tree_of(driver)
-        return served_by_zot(tree, "zot/app") if kind == "zot" else served_by_distribution(tree, "app")
+        return (zot_tags(tree, "zot/") if kind == "zot" else distribution_tags(tree))["app"]
 
     whole_run = filled()
     steps = _run(layout, located, whole_run, 1000)

@@ -1,0 +1,125 @@
+"""The way back of a bucket in memory, what clients do before it, and what the original serves then."""
+
+from __future__ import annotations
+
+from registry.images.core import Core
+from registry.images.migration_state import Phase
+from registry.migration.context import RunOptions
+from registry.migration.report import Report
+from registry.migration.requests import Tally
+from registry.migration.rollback_plan import RollbackPlan
+from registry.migration.run import Run
+from registry.oci.digest import Digest
+from registry.storage.faulty import Fault, FaultyDriver
+from tests.images.world import push_blob, push_manifest
+from tests.migration.adopting import Bucket
+from tests.migration.as_original import Tags, distribution_tags, zot_tags
+from tests.migration.world import (
+    ATTACHED,
+    EMPTY_JSON,
+    ON_AMD,
+    SBOM,
+    SHARED,
+    TREE,
+    Repository,
+    data_key,
+    path,
+    repositories,
+)
+from tests.payloads import Blob, Manifest, image
+
+LAYER, NEW_CONFIG = Blob(b"pushed since " * 300), Blob(b'{"architecture": "riscv64"}')
+PUSHED = image(NEW_CONFIG, [SHARED, LAYER])
+
+
+def running(
+    bucket: Bucket,
+    core: Core | None = None,
+    *,
+    accept_loss: bool = False,
+    parallel: int = 1,
+    tally: Tally | None = None,
+) -> Run:
+    """The command, in a process of its own unless ``core`` is one."""
+    options = RunOptions(accept_loss=accept_loss)
+    return Run(core or bucket.core(), bucket.settings(parallel=parallel), options, tally or Tally())
+
+
+def back(bucket: Bucket, core: Core | None = None, *, accept_loss: bool = False, parallel: int = 1) -> Report:
+    return running(bucket, core, accept_loss=accept_loss, parallel=parallel).rollback()
+
+
+def planned(bucket: Bucket, core: Core | None = None) -> RollbackPlan:
+    return running(bucket, core).plan_rollback()
+
+
+def push(core: Core, name: str, made: Manifest, blobs: list[Blob], *tags: str) -> None:
+    for blob in blobs:
+        push_blob(core, blob.data, name, blob.algorithm)
+    push_manifest(core, made, *tags, name=name)
+
+
+def change(core: Core) -> list[Repository]:
+    """Pushes, to what was there and to a new repository, a moved tag, deletions; what there is then."""
+    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new", "amd")
+    push(core, "brand/new", PUSHED, [NEW_CONFIG, SHARED, LAYER], "v1")
+    core.manifests.untag("team/web", "stable", actor="client")
+    core.manifests.delete("app", Digest(ATTACHED.digest), actor="client")
+    for blob in (SBOM, EMPTY_JSON):
+        core.blobs.delete("app", Digest(blob.digest))
+    core.fold_waiting()
+    content = repositories()
+    app, web, _ = content
+    app.tags |= {"new": PUSHED, "amd": PUSHED}
+    app.untagged = [made for made in (*app.untagged, ON_AMD) if made != ATTACHED]
+    app.blobs = [blob for blob in app.blobs if blob not in {SBOM, EMPTY_JSON}] + [NEW_CONFIG, LAYER]
+    del web.tags["stable"]
+    return [*content, Repository("brand/new", {"v1": PUSHED}, [], [NEW_CONFIG, SHARED, LAYER])]
+
+
+def original(bucket: Bucket) -> dict[str, bytes]:
+    """What the original sees: objects that Stowage has for itself left out."""
+    found = bucket.objects()
+    prefix = {"zot": "zot/", "zot-without-prefix": "", "distribution": f"{TREE}/"}[bucket.layout]
+    return {key: data for key, data in found.items() if key.startswith(prefix) and not _is_own(key)}
+
+
+def _is_own(key: str) -> bool:
+    return key.startswith("storage/") or "/.journal/" in key
+
+
+def check_original(bucket: Bucket, content: list[Repository]) -> None:
+    """Every tag, with everything below it, and no tag more."""
+    served = tags_of_original(bucket)
+    for repository in content:
+        tags = {tag: made.digest for tag, made in repository.tags.items()}
+        assert served.get(repository.name, {}) == tags, repository.name
+
+
+def tags_of_original(bucket: Bucket) -> Tags:
+    """What the original serves of the bucket, everything that they point at being whole."""
+    tree = original(bucket)
+    if bucket.layout == "distribution":
+        return distribution_tags(tree)
+    return zot_tags(tree, "zot/" if bucket.layout == "zot" else "")
+
+
+def give_back_untaken(bucket: Bucket) -> None:
+    """A client pushes ``app:new`` before the first pass, which is not quiet because the original is pushed to."""
+    core = bucket.core()
+    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
+    core.fold_waiting()
+
+    def push_theirs() -> None:
+        bucket.driver.write(_layer_key(bucket.layout), b"pushed")
+
+    pushing = Fault("list", "", first=3, effect=push_theirs)
+    found = bucket.run(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])), RunOptions(adopt_only=True))
+    assert found.state == Phase.ADOPTING
+    back(bucket)
+
+
+def _layer_key(layout: str) -> str:
+    if layout == "distribution":
+        return data_key(str(Digest.of(b"pushed")))
+    return f"{'zot/' if layout == 'zot' else ''}app/blobs/{path(str(Digest.of(b'pushed')))}"
