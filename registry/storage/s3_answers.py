@@ -70,6 +70,7 @@ _REFUSALS = {
 _CREDENTIALS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError)
 _STATUSES: dict[int, type[StorageError]] = {
     http.HTTPStatus.NOT_FOUND: PathNotFound,
+    http.HTTPStatus.CONFLICT: StorageUnavailable,  # with another request: versitygw says so of a race over a directory
     http.HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
     http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: InvalidRange,
     http.HTTPStatus.TOO_MANY_REQUESTS: Throttled,

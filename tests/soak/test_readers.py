@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -97,14 +98,15 @@ def test_the_directory_is_readable_at_every_instant(server: RegistryProcess, tmp
 
 
 def _delete_until(port: int, deadline: float) -> None:
-    chance = random.Random(SEED)
+    """Push and delete images that nobody else deletes, by tag and by digest in turn."""
     with Client(port) as client:
-        while time.monotonic() < deadline:
-            tags = [tag for tag in client.tags(REPOSITORY) if tag.startswith("client")]
-            if tags:
-                tag = chance.choice(tags)
-                digest = client.digest_of_tag(REPOSITORY, tag)
-                client.call("DELETE", f"/v2/{REPOSITORY}/manifests/{chance.choice([tag, digest or tag])}")
+        for number in itertools.count():
+            if time.monotonic() >= deadline:
+                return
+            digest = push(client, f"deleted{number}")
+            reference = digest if number % 2 else f"deleted{number}"
+            reply = client.call("DELETE", f"/v2/{REPOSITORY}/manifests/{reference}")
+            assert reply.status == 202, reply
             time.sleep(0.05)
 
 

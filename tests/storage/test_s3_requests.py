@@ -204,6 +204,8 @@ ERRORS: list[tuple[int, str, type[StorageError], int]] = [
     (503, "SlowDown", Throttled, 2),
     (500, "InternalError", StorageUnavailable, 2),
     (502, "", StorageUnavailable, 2),
+    (409, "OperationAborted", StorageUnavailable, 2),
+    (409, "ExistingObjectIsDirectory", StorageUnavailable, 2),
     (400, "RequestTimeout", StorageUnavailable, 2),
     (400, "BadDigest", BytesDamaged, 2),
     (400, "XAmzContentSHA256Mismatch", BytesDamaged, 2),
