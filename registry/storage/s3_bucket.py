@@ -85,6 +85,14 @@ class S3Bucket:
         """Do one request on the bucket, again where it was throttled or not answered. Raises StorageError."""
         return self._retry(partial(self._request, prefix, method, **parameters))
 
+    def ask_once(self, prefix: str, method: Callable[..., T], /, **parameters: object) -> T:
+        """Do one request on the bucket. Raises StorageError."""
+        return self._request(prefix, method, **parameters)
+
+    def repeat(self, work: Callable[[], T]) -> T:
+        """Do it, again where it raises that the store throttles or does not answer. Raises StorageError."""
+        return self._retry(work)
+
     def send(self, key: str, request: ObjectRequest) -> BaseHTTPResponse:
         """The answer to a request for an object, sent again where it was throttled or not answered.
 

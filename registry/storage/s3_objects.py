@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from registry.storage.errors import (
     Throttled,
 )
 from registry.storage.keys import sha256_of
-from registry.storage.s3_answers import InvalidRange, stat_of, tag_of
+from registry.storage.s3_answers import InvalidRange, said, stat_of, tag_of
 from registry.storage.s3_reader import S3Reader
 from registry.storage.s3_requests import ObjectRequest
 
@@ -164,11 +166,17 @@ class S3Objects:
             with suppress(PathNotFound):
                 self._bucket.call(keys[0], self._client.delete_object)
             return
+        self._bucket.repeat(partial(self._delete_once, keys))
+
+    def _delete_once(self, keys: list[str]) -> None:
+        """One answer for all of them, in which each may have failed by itself."""
         objects = [{"Key": self._bucket.path(key)} for key in keys]
-        done = self._bucket.ask(keys[0], self._client.delete_objects, Delete={"Objects": objects, "Quiet": True})
+        done = self._bucket.ask_once(keys[0], self._client.delete_objects, Delete={"Objects": objects, "Quiet": True})
         for failed in done.get("Errors", ()):
-            if failed.get("Code") != "NoSuchKey":
-                raise StorageUnavailable(failed.get("Key", "").removeprefix(self._bucket.root), failed.get("Code", ""))
+            key = failed.get("Key", "").removeprefix(self._bucket.root)
+            error = said(key, http.HTTPStatus.INTERNAL_SERVER_ERROR, failed.get("Code", ""))
+            if not isinstance(error, PathNotFound):
+                raise error
 
     def _with_bytes(self, key: str, data: bytes) -> ObjectStat | None:
         """The object, if it has just these bytes."""

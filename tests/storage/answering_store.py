@@ -81,7 +81,7 @@ def _handler(store: AnsweringStore) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(given.body)
             self.close_connection = given.closes
 
-        do_GET = do_HEAD = do_PUT = do_DELETE = answer  # noqa: N815 - names of the library
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - names of the library
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -234,6 +234,32 @@ def test_an_error_without_a_body_is_known_by_its_status(
         S3Objects(bucket()).stat("key")
 
 
+def _deletion(**failed: str) -> Answer:
+    """Of many objects, of which some were not deleted, each for its reason."""
+    errors = "".join(f"<Error><Key>{key}</Key><Code>{code}</Code></Error>" for key, code in failed.items())
+    return Answer(200, f"<?xml version='1.0'?>\n<DeleteResult>{errors}</DeleteResult>".encode())
+
+
+def test_objects_that_were_not_deleted_with_the_others_are_asked_for_again(store: AnsweringStore, bucket: Open) -> None:
+    store.answers.extend([_deletion(one="NoSuchKey", two="SlowDown"), _deletion()])
+    S3Objects(bucket()).delete(["one", "two", "three"])
+    assert [asked.body.count(b"<Key>") for asked in store.asked] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "times"),
+    [("InternalError", StorageUnavailable, 2), ("SlowDown", Throttled, 2), ("AccessDenied", StoreRefused, 1)],
+)
+def test_an_object_that_cannot_be_deleted_with_others_is_named(
+    store: AnsweringStore, bucket: Open, code: str, expected: type[StorageError], times: int
+) -> None:
+    store.answers.extend([_deletion(two=code)] * 2)
+    with pytest.raises(expected) as raised:
+        S3Objects(bucket()).delete(["one", "two"])
+    assert raised.value.key == "two"
+    assert len(store.asked) == times
+
+
 def test_a_connection_is_used_again_and_made_anew_when_the_store_has_closed_it(
     store: AnsweringStore, bucket: Open
 ) -> None:
