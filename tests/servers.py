@@ -86,17 +86,28 @@ def program() -> list[str]:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on.
+    """Return a loopback port that nobody listens on, and that no test of this run was given before.
 
     Taken from below the kernel's ephemeral range, so that no client connection of a test beside this one gets it
     between now and the moment the server binds it.
     """
-    for _ in range(100):
-        port = random.randint(20_000, 32_000)
+    for port in _ports:
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
             return port
-    raise ServerError("no free loopback port in 20000-32000")
+    raise ServerError("no free loopback port is left in 20000-32000")
+
+
+def _own_ports() -> list[int]:
+    """Those of this process, in a random order: each worker of a run has a share of its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = list(range(20_000 + worker, 32_000, workers))
+    random.shuffle(ports)
+    return ports
+
+
+_ports = iter(_own_ports())
 
 
 class RegistryProcess:

@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 REPOSITORY = "readers/one"
 SECONDS = budget(sample=12, full=300)
 """How long tools read while the registry writes."""
-PICKED_UP = 6.0
-"""Seconds in which what another tool wrote must be served: 5 s between two looks, and the look."""
+PICKED_UP = 15.0
+"""Seconds in which what another tool wrote must be served: 5 s between two looks, and the look on a busy machine."""
 
 
 @pytest.fixture

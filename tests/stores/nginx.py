@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+ASKED = "X-Asked"
+"""A header of each answer: the servers that got the request, in their order, with commas between."""
 _READY = "/.nginx"
 """Answered by nginx itself; a path that no registry has."""
 
@@ -56,6 +58,7 @@ http {{
             proxy_read_timeout 300s;
             proxy_send_timeout 300s;
             proxy_next_upstream {next_upstream};
+            add_header {asked} $upstream_addr always;
         }}
     }}
 }}
@@ -95,6 +98,7 @@ class Nginx(Program):
             directory=self.directory,
             address=self.address,
             ready=_READY,
+            asked=ASKED,
             servers="\n        ".join(f"server {HOST}:{port}{rest};" for port in self._ports),
             # The workers of a master that is root would be another user, whom the directory does not let in.
             user="user root;" if os.geteuid() == 0 else "",
