@@ -31,6 +31,8 @@ class RepositoryRow(NamedTuple):
     """Of ``index.json`` as this registry last wrote or read it."""
     looked_at: float
     """When a process last compared it with storage, where that costs a request (seconds since the epoch)."""
+    missing: int
+    """Manifests that storage named and did not have when it was read; a tool may still be writing them."""
 
     @property
     def is_unread(self) -> bool:
@@ -38,7 +40,7 @@ class RepositoryRow(NamedTuple):
         return self.sequence == UNREAD
 
 
-_COLUMNS = "id, name, version, sequence, folded, signature, looked_at"
+_COLUMNS = "id, name, version, sequence, folded, signature, looked_at, missing"
 _FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
 _GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
 _LOCK = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", locking="repository")  # noqa: S608 - constant columns
@@ -61,8 +63,8 @@ _SET_FOLDED = Statement(
     "UPDATE repository SET folded = :folded, signature = :signature WHERE id = :id AND folded <= :folded"
 )
 _SET_RECONCILED = Statement(
-    "UPDATE repository SET sequence = :sequence, folded = :folded, signature = :signature, version = version + 1"
-    " WHERE id = :id"
+    "UPDATE repository SET sequence = :sequence, folded = :folded, signature = :signature, missing = :missing,"
+    " version = version + 1 WHERE id = :id"
 )
 _SET_LOOKED = Statement("UPDATE repository SET looked_at = :now WHERE id = :id AND looked_at < :now")
 _SET_SIGNATURE = Statement("UPDATE repository SET signature = :signature WHERE id = :id")
@@ -154,10 +156,12 @@ def set_folded(connection: Transaction, repository_id: int, *, folded: int, sign
     connection.execute(_SET_FOLDED, {"id": repository_id, "folded": folded, "signature": signature})
 
 
-def set_reconciled(connection: Transaction, repository_id: int, *, sequence: int, folded: int, signature: str) -> None:
+def set_reconciled(
+    connection: Transaction, repository_id: int, *, sequence: int, folded: int, signature: str, missing: int
+) -> None:
     """Note what a reconciliation found, and raise the version."""
-    values = {"id": repository_id, "sequence": sequence, "folded": folded, "signature": signature}
-    connection.execute(_SET_RECONCILED, values)
+    values = {"sequence": sequence, "folded": folded, "signature": signature, "missing": missing}
+    connection.execute(_SET_RECONCILED, {"id": repository_id, **values})
 
 
 def set_looked(connection: Transaction, repository_id: int, *, now: float) -> None:

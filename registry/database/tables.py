@@ -47,6 +47,7 @@ repository = Table(
     Column("signature", Text, nullable=False, server_default=""),  # of index.json, as we last wrote or read it
     Column("created_at", Double, nullable=False),
     Column("looked_at", Double, nullable=False, server_default="0"),  # when it was last compared with a far storage
+    Column("missing", BigInteger, nullable=False, server_default="0"),  # manifests that index.json names without them
     UniqueConstraint("name"),
 )
 

@@ -85,6 +85,7 @@ class Blobs:
         self._repositories = repositories
         self._publication = publication
         self._removal = removal
+        self._may_be_of_a_tool = stores.driver.capabilities.outside_writers and stores.layout.per_repository
         self._verifying = KeyedLocks()
         self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
 
@@ -183,7 +184,8 @@ class Blobs:
 
     def _held(self, repository: RepositoryRow, digest: Digest) -> HeldRow:
         held = self._look(repository, digest)
-        if held is None and self._adopt(repository, digest, self._stores.layout.blob(repository.name, digest)):
+        key = self._stores.layout.blob(repository.name, digest)
+        if (held is None or self._has_grown(held, key)) and self._adopt(repository, digest, key, held):
             held = self._look(repository, digest)
         if held is None and not self._stores.driver.capabilities.cheap_stat:
             with self._stores.database.look() as connection:
@@ -213,15 +215,26 @@ class Blobs:
             return reader
         return VerifyingReader(reader, blob.digest, partial(self._note_hashed, blob, place, reader.stat.signature))
 
-    def _adopt(self, repository: RepositoryRow, digest: Digest, key: str) -> bool:
-        """Take a blob that is in the repository's directory but in no row: from a tool, or before a power cut."""
+    def _has_grown(self, held: HeldRow, key: str) -> bool:
+        """Whether the file is not the one that was adopted: a tool was writing it then, and perhaps still is."""
+        if held.key != key or held.verified_at is not None or not self._may_be_of_a_tool:
+            return False
+        with contextlib.suppress(PathNotFound):
+            return self._stores.driver.stat(key).size != held.size
+        return False
+
+    def _adopt(self, repository: RepositoryRow, digest: Digest, key: str, held: HeldRow | None) -> bool:
+        """Take a blob that is in the repository's directory but in no row, or in one that is not of this file.
+
+        It is from a tool, or from before a power cut.
+        """
         driver, stores = self._stores.driver, self._stores
-        if not (driver.capabilities.outside_writers and stores.layout.per_repository):
+        if not self._may_be_of_a_tool:
             return False
         with contextlib.suppress(PathNotFound):  # absent, or deleted meanwhile
             stat = driver.stat(key)
             with stores.database.look() as connection:
-                leaving = blob_rows.location_at(connection, driver.name, key) is not None
+                leaving = held is None and blob_rows.location_at(connection, driver.name, key) is not None
             if not leaving and self._is_right(repository, digest, key, stat):
                 self._publication.publish(repository, digest, stat.size, self._unchanged(stat))
                 return True

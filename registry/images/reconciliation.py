@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.images.journal import Journal
     from registry.images.originals import Originals
-    from registry.images.storage_view import View
+    from registry.images.storage_view import Loaded, View
     from registry.images.stores import Stores
 
 ATTEMPTS = 10
@@ -107,7 +107,9 @@ class Reconciliation:
                 driver.write(key, data, if_absent=True)
 
     def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: View) -> RepositoryRow:
-        self._reader.load_manifests(name, known, view)
+        self._reader.load_manifests(name, known, view, below=row is not None and row.missing > 0)
+        if row is not None and self._is_as_it_was(row, view):
+            return row
         repository = row or self._create(name)
         self._adoption.adopt(repository, view)
         stores = self._stores
@@ -127,7 +129,12 @@ class Reconciliation:
             self._write_tags(connection, current, view)
             sequence = max(current.sequence, view.last)
             repository_rows.set_reconciled(
-                connection, current.id, sequence=sequence, folded=view.folded, signature=view.signature
+                connection,
+                current.id,
+                sequence=sequence,
+                folded=view.folded,
+                signature=view.signature,
+                missing=view.missing if stores.driver.capabilities.outside_writers else 0,
             )
             for number, line in view.records.items():
                 change_rows.add(connection, current.id, number, line, state=change_rows.RECORDED, now=stores.clock())
@@ -136,6 +143,11 @@ class Reconciliation:
             result = repository_rows.get(connection, current.id)
         log.info("repository reconciled with storage", repository=name, sequence=sequence, behind=behind)
         return result or repository
+
+    def _is_as_it_was(self, row: RepositoryRow, view: View) -> bool:
+        """Whether what was missing still is, and nothing else has changed."""
+        same = (row.signature, row.missing) == (view.signature, view.missing)
+        return same and row.missing > 0 and not view.manifests and view.last <= row.sequence
 
     def _apply_records(self, connection: Transaction, repository: RepositoryRow, view: View, *, behind: bool) -> None:
         """Make the view's index what it will be when everything is folded.
@@ -172,8 +184,23 @@ class Reconciliation:
             if loaded.place is None:
                 continue
             place = blob_rows.location_at(connection, store, loaded.place.key)
-            if place is not None and (self._stores.layout.per_repository or place.signature == loaded.signature):
+            if place is None:
+                continue
+            if place.size != loaded.size and place.claim_token is None:  # adopted while a tool was writing it
+                self._correct(connection, digest, loaded, loaded.place.key)
+            elif self._stores.layout.per_repository or place.signature == loaded.signature:
                 blob_rows.set_verified(connection, place.id, now=now)
+
+    def _correct(self, connection: Transaction, digest: Digest, loaded: Loaded, key: str) -> None:
+        blob_rows.put_location(
+            connection,
+            blob_rows.put(connection, digest, size=loaded.size, leased_until=0.0),
+            store=self._stores.driver.name,
+            key=key,
+            size=loaded.size,
+            signature=loaded.signature,
+            verified_at=self._stores.clock(),
+        )
 
     def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         """Take the tags of the index, in which the records of ours are applied."""

@@ -28,6 +28,8 @@ LOOK_SECONDS = 5.0
 """After this long an index that other tools can write is compared again (design, "Outside writers")."""
 FOLD_SECONDS = 0.25
 """How long a signature that differs may be that of a fold whose row is about to be written."""
+MISSING_SECONDS = 300.0
+"""How long at most until manifests that an index names, and that were not there, are looked for again."""
 NESTED = 500
 """Keys of repositories below a repository that may come before its index in a listing that is still worth it."""
 REMEMBERED = 100_000
@@ -56,6 +58,7 @@ class Repositories:
         self._reconciliation = reconciliation
         self._looked: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._absent: LRUCache[str, float] = LRUCache(REMEMBERED)
+        self._missing: LRUCache[str, tuple[float, float]] = LRUCache(REMEMBERED)  # since when, and when last looked for
         self._foreign: LRUCache[str, str] = LRUCache(REMEMBERED)  # signatures of indexes that are not ours
         self._lock = threading.Lock()
         self._began = stores.clock()
@@ -197,7 +200,7 @@ class Repositories:
             row = None if signature == "" and not last else self._reconciliation.reconcile(name)
             self._note_foreign(name, signature if row is None else "")
             return row
-        if row.is_unread:
+        if row.is_unread or (row.missing and self._is_time_to_read_again(name)):
             return self._reconciliation.reconcile(name)
         if first:
             row = self._find(name) or row  # read after the journal, so that only an older copy is behind it
@@ -206,6 +209,7 @@ class Repositories:
         deadline = time.monotonic() + FOLD_SECONDS
         while signature != row.signature:
             if time.monotonic() > deadline:
+                self._forget_missing(name)
                 return self._reconciliation.reconcile(name)
             time.sleep(FOLD_SECONDS / 10)
             row = self._find(name)
@@ -213,6 +217,20 @@ class Repositories:
                 return None
             signature = self._signature(name)
         return row
+
+    def _is_time_to_read_again(self, name: str) -> bool:
+        """Whether what was missing may have come: soon at first, then after as long as it has been missing already."""
+        now = time.monotonic()
+        with self._lock:
+            since, read = self._missing.get(name, (now, now))
+            if now - read < min(read - since, MISSING_SECONDS):
+                return False
+            self._missing[name] = since, now
+        return True
+
+    def _forget_missing(self, name: str) -> None:
+        with self._lock:
+            self._missing.pop(name, None)
 
     def _note_foreign(self, name: str, signature: str) -> None:
         """An index is there that no reconciliation has made a repository of: who makes one knows of it."""

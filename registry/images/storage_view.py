@@ -18,12 +18,14 @@ from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import Index
 from registry.oci.manifest import parse_manifest
+from registry.oci.media_types import INDEXES
 from registry.oci.record import Record
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from registry.database.manifests import ManifestRow
     from registry.database.places import PlaceRow
     from registry.images.journal import Journal
     from registry.images.stores import Stores
@@ -72,6 +74,9 @@ class View:
     records: dict[int, bytes]
     """Those after ``folded``."""
     manifests: dict[Digest, Loaded] = field(default_factory=dict)
+    """Those that the database does not know."""
+    missing: int = 0
+    """How many are named, and not there, or not as they should be."""
     is_nothing: bool = False
     """The index on storage is another registry's, and nothing of ours is beside it."""
 
@@ -104,8 +109,11 @@ class StorageReader:
         records = self._journal.after(name, index.folded)
         return View(index, stat.signature, index.folded, records, is_nothing=ours is None and not records)
 
-    def load_manifests(self, name: str, known: Container[str], view: View) -> None:
-        """Read, hash and parse every manifest that the database does not know, and the children of indexes."""
+    def load_manifests(self, name: str, known: Mapping[str, ManifestRow], view: View, *, below: bool) -> None:
+        """Read, hash and parse every manifest that the database does not know, and the children of indexes.
+
+        ``below``: also the children of indexes that the database knows.
+        """
         named = view.index.manifests()
         for line in view.records.values():
             record = Record.parse(line)
@@ -113,17 +121,20 @@ class StorageReader:
                 named[record.descriptor.digest] = record.descriptor
             elif record.digest is not None:
                 named.pop(record.digest, None)
-        waiting = {digest: descriptor for digest, descriptor in named.items() if digest not in known}
+        read = {digest for digest, row in known.items() if not (below and row.media_type in INDEXES)}
+        waiting = {digest: descriptor for digest, descriptor in named.items() if digest not in read}
         seen: set[Digest] = set()
         while waiting:
             seen.update(waiting)
             level, waiting = list(waiting.values()), {}
             for descriptor, loaded in self._load_all(name, level):
                 if loaded is None:
+                    view.missing += 1
                     continue
-                view.manifests[descriptor.digest] = loaded
+                if descriptor.digest not in known:
+                    view.manifests[descriptor.digest] = loaded
                 for child in loaded.manifest.children():
-                    if child.digest not in seen and child.digest not in known:
+                    if child.digest not in seen and child.digest not in read:
                         waiting[child.digest] = child
 
     def _load_all(self, name: str, descriptors: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, Loaded | None]]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import time
 
+import orjson
 import pytest
 
+from registry.database import repositories as repository_rows
 from registry.images import repositories
 from registry.images.core import Core
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
-from registry.oci.errors import ManifestUnknown, NameUnknown
+from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from registry.oci.index import Index
+from registry.oci.media_types import OCI_INDEX
 from tests.images.world import ACTOR, NAME, Pushed, World, make_image, pull, push_image, read_index, tags, write_index
 
 pytestmark = pytest.mark.parametrize("kind", ["local"])
@@ -21,6 +26,7 @@ pytestmark = pytest.mark.parametrize("kind", ["local"])
 def every_request_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repositories, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(repositories, "FOLD_SECONDS", 0.01)
+    monkeypatch.setattr(repositories, "MISSING_SECONDS", 0.0)
 
 
 def place(core: Core, made: Pushed, name: str = NAME) -> Descriptor:
@@ -157,6 +163,82 @@ def test_an_entry_whose_manifest_is_not_there_yet_is_taken_when_it_is(core: Core
     place(core, made)
     write_index(core, index)
     assert pull(core, "early") == made.digest
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_a_tool_writes_after_the_index_that_names_it_is_taken_when_it_is_there(
+    world: World, core: Core, half: bool
+) -> None:
+    """As ``cp -r`` does: the index may come first, and a file grows while it is read."""
+    made, index = make_image("outside"), Index.empty()
+    key = core.stores.layout.blob(NAME, made.digest)
+    index.set_tag("early", Descriptor(made.manifest.media_type, made.digest, len(made.manifest.data)))
+    write_index(core, index)
+    if half:
+        core.stores.driver.write(key, made.manifest.data[:50])
+    other = world.core()
+    for process in (core, other):
+        assert tags(process) == []
+    with core.stores.database.look() as connection:
+        before = repository_rows.find(connection, NAME)
+    assert tags(core) == []
+    with core.stores.database.look() as connection:
+        assert repository_rows.find(connection, NAME) == before, "nothing was found, and yet something was written"
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    place(core, made)
+    for process in (other, core):
+        assert pull(process, "early") == made.digest
+        assert tags(process) == ["early", "v1"]
+    with core.stores.database.look() as connection:
+        row = repository_rows.find(connection, NAME)
+    assert row is not None
+    assert row.missing == 0
+
+
+def test_a_layer_that_a_tool_was_writing_is_served_when_it_is_whole(core: Core) -> None:
+    made, index = make_image("outside"), Index.empty()
+    index.set_tag("early", place(core, made))
+    layer = Digest.parse(made.layer.digest)
+    key = core.stores.layout.blob(NAME, layer)
+    core.stores.driver.write(key, made.layer.data[:5])
+    write_index(core, index)
+    assert core.manifests.find(NAME, "early").digest == made.digest
+    for length in (6, 7):
+        core.stores.driver.write(key, made.layer.data[:length])
+        with pytest.raises(BlobUnknown):
+            core.blobs.find(NAME, layer)
+    core.stores.driver.write(key, made.layer.data)
+    assert core.blobs.find(NAME, layer).size == len(made.layer.data)
+    assert pull(core, "early") == made.digest
+
+
+def test_a_child_that_a_tool_writes_after_its_index_is_taken_when_it_is_there(core: Core) -> None:
+    child = make_image("child")
+    descriptor = place(core, child)
+    core.stores.driver.delete([core.stores.layout.blob(NAME, child.digest)])
+    parent = orjson.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor.to_json()]})
+    digest = Digest.of(parent)
+    core.stores.driver.write(core.stores.layout.blob(NAME, digest), parent)
+    index = Index.empty()
+    index.set_tag("many", Descriptor(OCI_INDEX, digest, len(parent)))
+    write_index(core, index)
+    assert tags(core) == ["many"]
+    with pytest.raises(ManifestUnknown):
+        core.manifests.find(NAME, child.digest)
+    place(core, child)
+    assert core.manifests.find(NAME, child.digest).digest == child.digest
+
+
+def test_what_is_missing_for_long_is_looked_for_less_and_less(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repositories, "MISSING_SECONDS", 300.0)
+    looks = range(1000, 3000, 5)
+    now = iter(looks)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    times = [look - looks[0] for look in looks if core.repositories._is_time_to_read_again(NAME)]
+    monkeypatch.undo()
+    assert times[:7] == [0, 5, 10, 20, 40, 80, 160]
+    assert {later - earlier for earlier, later in itertools.pairwise(times[8:])} == {300}
 
 
 def test_what_a_tool_writes_while_we_fold_is_not_lost(world: World, core: Core) -> None:

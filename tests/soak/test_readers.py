@@ -199,6 +199,31 @@ def test_a_layout_that_is_put_on_disk_is_a_repository(server: RegistryProcess, t
             assert client.digest_of_tag("readers/placed", tag) == digest
 
 
+def test_a_layout_that_arrives_slowly_is_a_repository_when_it_is_there(server: RegistryProcess, tmp_path: Path) -> None:
+    """As ``cp -r`` may put it there: the index before what it names, and each file growing in its place."""
+    wanted = make_layout(tmp_path / "source", "one", "two")
+    place = server.root / "readers" / "arriving"
+    (place / "blobs" / "sha256").mkdir(parents=True)
+    for name in ("index.json", "oci-layout"):
+        shutil.copy(tmp_path / "source" / name, place / name)
+    with Client(server.port) as client:
+        assert client.tags("readers/arriving") == []
+        for source in sorted((tmp_path / "source" / "blobs" / "sha256").iterdir()):
+            data = source.read_bytes()
+            with (place / "blobs" / "sha256" / source.name).open("wb") as growing:
+                growing.write(data[:9])
+                growing.flush()
+                client.call("GET", f"/v2/readers/arriving/blobs/sha256:{source.name}")
+                time.sleep(1)
+                growing.write(data[9:])
+        wait_for(lambda: set(client.tags("readers/arriving")) == set(wanted), 2 * PICKED_UP)
+        for tag, digest in wanted.items():
+            assert client.digest_of_tag("readers/arriving", tag) == digest
+        for source in (tmp_path / "source" / "blobs" / "sha256").iterdir():
+            reply = client.call("GET", f"/v2/readers/arriving/blobs/sha256:{source.name}")
+            assert (reply.status, reply.body) == (200, source.read_bytes())
+
+
 def test_a_blob_that_a_tool_wrote_wrongly_is_never_served(server: RegistryProcess) -> None:
     blob = Blob(b"the bytes that the name promises")
     path = server.root / REPOSITORY / "blobs" / "sha256" / blob.digest.split(":")[1]
