@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -65,6 +65,8 @@ class Place:
     """Contains ``root`` and the files beside it."""
     ignored: frozenset[Path] = frozenset()
     """Files that may change, such as the log."""
+    made: set[str] = field(default_factory=set)
+    """Repositories that requests which happened to be right have made; they stay, without any blob."""
 
     def send(self, message: Request) -> Reply:
         """The answer to one request, checked for what no answer may ever have: see ``inspect``."""
@@ -148,6 +150,10 @@ class Place:
         for scratch in (SCRATCH, OTHER_SCRATCH, NEW_SCRATCH):
             directory = self.root / scratch
             if path.is_relative_to(directory) and not path.is_relative_to(directory / "blobs"):
+                return True
+        for repository in self.made:
+            directory = self.root / repository
+            if path in {directory / "index.json", directory / "oci-layout"} or directory / ".journal" in path.parents:
                 return True
         inside = path.relative_to(self.root).parts if path.is_relative_to(self.root) else ()
         # The database with its log, and lock files; uploads are what is looked at.

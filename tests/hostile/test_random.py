@@ -11,6 +11,7 @@ import random
 import secrets
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from tests.hostile.place import (
     ABSENT,
@@ -37,20 +38,8 @@ SECONDS = 50
 """After so long the run ends with fewer requests rather than late; a slow machine is no failure."""
 
 SEEDED = ((SCRATCH, IMAGE, LAYER), (OTHER_SCRATCH, OTHER_IMAGE, OTHER_LAYER))
-NAMES = [
-    SCRATCH,
-    OTHER_SCRATCH,
-    NEW_SCRATCH,
-    "UPPER",
-    "..",
-    "a/../b",
-    "storage",
-    ".uploads",
-    "a" * 300,
-    "%2e%2e",
-    "%00",
-]
-NAMES += ["é", ""]
+WRONG_NAMES = ["UPPER", "..", "a/../b", "storage", ".uploads", "a" * 300, "%2e%2e", "%00", "é", ""]
+NAMES = [SCRATCH, OTHER_SCRATCH, NEW_SCRATCH, *WRONG_NAMES]
 TAGS = ["one", "none", ".x", "x" * 129, "%00", "..", "a%2fb", "é", "", "one?tag=two", "%0d%0aX-Injected:%20yes"]
 DIGESTS = [IMAGE.digest, LAYER.digest, OTHER_IMAGE.digest, OTHER_LAYER.digest, CONFIG.digest, ABSENT]
 DIGESTS += [digest_of(LAYER.data, "sha512"), "sha256:", "sha256:zz", "md5:" + "0" * 32, "sha256:../../secret", ":", ""]
@@ -183,10 +172,14 @@ def test_random_requests_are_answered_in_order_and_change_nothing(place: Place) 
             refused += reply.status >= 400
             _check(place, message, reply, note)
             if reply.status == 201:
-                created.append((place.path_of(reply).rsplit("/", 1)[0], reply.header("docker-content-digest") or ""))
+                path = place.path_of(reply)
+                created.append((path.rsplit("/", 1)[0], reply.header("docker-content-digest") or ""))
+                place.made.add(path.removeprefix("/v2/").rsplit("/", 2)[0])
         if time.monotonic() > deadline:
             break
     _cancel_unanswered(place, unanswered)
+    place.made.update(_made_unanswered(place, unanswered))
+    assert place.made.isdisjoint(WRONG_NAMES)
     created += [(f"{path}/blobs", digest) for path in unanswered for digest in DIGESTS if len(digest) > 70]
     assert answered > 100, f"only {answered} answers with seed {SEED}"
     assert refused > answered // 4, "the generator no longer generates what is wrong"
@@ -211,6 +204,15 @@ def _cancel_unanswered(place: Place, repositories: set[str]) -> None:
     for path in (place.root / ".uploads").iterdir():
         for repository in repositories:
             place.send(request("DELETE", f"{repository}/blobs/uploads/{path.name}"))
+
+
+def _made_unanswered(place: Place, repositories: set[str]) -> set[str]:
+    """Which of these the registry has now: a mount is done before its client turns out to be gone."""
+    return {
+        unquote(path.removeprefix("/v2/"))
+        for path in repositories
+        if place.send(request("GET", f"{path}/tags/list")).status == 200
+    }
 
 
 def _take_back(place: Place, created: list[tuple[str, str]]) -> None:
