@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from registry.images.repositories import LOOK_SECONDS
 from tests.server.remembered import BLOB, IMAGE, MANIFEST, REPO, TAGS, TIMEOUT, push, request
-from tests.server.sending import Client
+from tests.server.sending import Client, Config
 from tests.server.test_drain import exit_code, wait_until_refused
 from tests.servers import HOST, RegistryProcess
 from tests.stores.postgresql import Cluster
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+FRESH = LOOK_SECONDS - 2
+"""Seconds: a look at storage that is older may be too old before a request is sent, and then the routes answer it."""
 AGENT = "User-Agent: who-waits"
 ASKED = """SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%string_to_array%'"""
@@ -35,6 +38,7 @@ class Held:
     def __init__(self, process: RegistryProcess, url: str) -> None:
         self.process = process
         self._address = url.replace("+psycopg", "")
+        self._looked = time.monotonic()  # it looks after this, at the first request
         with Client(process.port) as client:
             push(client)
             for method, target in (("GET", MANIFEST), ("HEAD", BLOB), ("GET", TAGS)) * 2:
@@ -44,8 +48,18 @@ class Held:
     def back(self) -> Iterator[psycopg.Connection]:
         """Hold versions back; what is done on the connection is committed, and versions let go, at the end."""
         with psycopg.connect(self._address) as connection:
+            self._look_again()
             connection.execute("LOCK TABLE repository IN ACCESS EXCLUSIVE MODE")
             yield connection
+
+    def _look_again(self) -> None:
+        """Let the registry compare the repository with storage, unless it has done so lately."""
+        if time.monotonic() - self._looked < FRESH:
+            return
+        time.sleep(LOOK_SECONDS)
+        self._looked = time.monotonic()
+        with Client(self.process.port) as client:
+            assert client.call("GET", MANIFEST).status == 200
 
     def connection(self) -> socket.socket:
         """A new connection to the registry."""
@@ -73,7 +87,8 @@ def _until(condition: Callable[[], bool]) -> None:
 @contextlib.contextmanager
 def _holding(directory: Path, cluster: Cluster) -> Iterator[Held]:
     url = cluster.create()
-    with RegistryProcess(directory, {"database": {"url": url}, "log": {"format": "json"}}) as process:
+    config: Config = {"database": {"url": url}, "log": {"format": "json"}, "storage": {"fsync": False}}
+    with RegistryProcess(directory, config) as process:
         yield Held(process, url)
 
 
