@@ -289,15 +289,15 @@ def test_a_connection_that_says_nothing_more_is_closed_and_no_other(service: Ser
     service.call("GET", MANIFEST)
 
     async def story() -> None:
-        protocol, wire = _connect(service, timeout_keep_alive=1)
-        for _ in range(4):  # in one piece with another, so that a timer might be forgotten
+        protocol, wire = _connect(service, timeout_keep_alive=2)
+        for _ in range(6):  # in one piece with another, so that a timer might be forgotten
             protocol.data_received(request("GET", MANIFEST) * 2)
             await asyncio.sleep(0.25)
             protocol.data_received(request("GET", MANIFEST))
             await asyncio.sleep(0.25)
             assert not wire.closed
         protocol.data_received(request("GET", MANIFEST) + request("PUT", MANIFEST, "Content-Length: 9"))
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.5)
         assert not wire.closed, "a body is on its way"
         protocol.data_received(b"no json..")
         await _until(lambda: b"HTTP/1.1 400" in wire.written)
