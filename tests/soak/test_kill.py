@@ -179,7 +179,7 @@ def _check_everything(server: RegistryProcess, history: History) -> None:
 
 
 def _index_is_current(root: Path, client: Client, repository: str) -> bool:
-    tags, _ = disk.read_index(root / repository)
+    tags = disk.tags_at_rest(root / repository)
     return tags == {tag: client.digest_of_tag(repository, tag) for tag in client.tags(repository)}
 
 
