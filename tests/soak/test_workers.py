@@ -305,4 +305,4 @@ def test_a_manifest_deleted_and_pushed_again_stays(server: RegistryProcess) -> N
             assert client.call("GET", f"/v2/{repository}/manifests/tag").body == manifest.data
         time.sleep(1.5)
         assert client.call("GET", f"/v2/{repository}/manifests/{manifest.digest}").body == manifest.data
-        assert disk.read_index(server.root / repository)[0] == {"tag": manifest.digest}
+        wait_for(lambda: disk.tags_at_rest(server.root / repository) == {"tag": manifest.digest})
