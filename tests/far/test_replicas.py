@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from registry.server.application import EXPIRY_LEASE
 from tests.clients.wire import Answer, Wire, until
 from tests.far.conftest import Config
 from tests.far.slow_body import SlowBody
@@ -78,10 +78,10 @@ class Pair:
             assert (answer.status, answer.body == blob.data) == (200, True)
 
 
-def settings(store: S3Server, cluster: Cluster, **storage: Any) -> Config:
+def settings(store: S3Server, cluster: Cluster) -> Config:
     shared = store.storage(store.new_bucket())
     shared["s3"] |= {"part_size": PART}  # type: ignore[operator]
-    return {"storage": {**shared, **storage}, "database": {"url": cluster.create()}}
+    return {"storage": shared, "database": {"url": cluster.create()}}
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +93,12 @@ def pair(store: S3Server, cluster: Cluster, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def mortal(store: S3Server, cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Pair]]:
-    """Makes pairs that a test may kill or configure."""
+def mortal(store: S3Server, cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[], Pair]]:
+    """Makes pairs that a test may kill or start anew."""
     started: list[Pair] = []
 
-    def start(**storage: Any) -> Pair:
-        started.append(Pair(store, settings(store, cluster, **storage), tmp_path / f"{len(started)}"))
+    def start() -> Pair:
+        started.append(Pair(store, settings(store, cluster), tmp_path / f"{len(started)}"))
         started[-1].start()
         return started[-1]
 
@@ -203,7 +203,7 @@ def test_a_body_that_is_cut_is_sent_again_to_the_other(pair: Pair) -> None:
 
 @pytest.mark.parametrize("held", [0, 2 * PART + 1000], ids=["of-nothing", "of-two-parts-and-a-tail"])
 def test_what_a_killed_replica_was_receiving_is_continued_on_the_other_at_once(
-    mortal: Callable[..., Pair], held: int
+    mortal: Callable[[], Pair], held: int
 ) -> None:
     pair = mortal()
     blob = Blob(os.urandom(5 * PART))
@@ -245,8 +245,8 @@ def test_who_was_overtaken_is_told_so_and_harms_nothing(pair: Pair, held: int) -
     pair.read_by_both(REPO, blob)
 
 
-def test_what_nobody_continued_is_freed_also_what_no_session_knows(mortal: Callable[..., Pair]) -> None:
-    pair = mortal(upload_expiry=2)
+def test_what_nobody_continued_is_freed_also_what_no_session_knows(mortal: Callable[[], Pair]) -> None:
+    pair = mortal()
     staged, pieces = begin(pair.one), begin(pair.one)
     assert patch(pair.one, staged, os.urandom(PART + 600_000), 0).status == 202
     assert patch(pair.one, pieces, os.urandom(600_000), 0).status == 202
@@ -256,7 +256,10 @@ def test_what_nobody_continued_is_freed_also_what_no_session_knows(mortal: Calla
         until(lambda: len(pair.multiparts()) == 2, "parts at a final key")
         pair.processes[0].kill()  # nobody else knows of that multipart upload
     pair.s3.create_multipart_upload(Bucket=pair.bucket, Key="stowage/.uploads/00000000-of-a-lost-database/data")
-    until(lambda: pair.multiparts() == [], "multipart uploads are aborted", 25)
+    survivor = pair.processes[1]
+    survivor.config["storage"]["upload_expiry"] = 2
+    survivor.restart()
+    until(lambda: pair.multiparts() == [], "multipart uploads are aborted", EXPIRY_LEASE + 25)  # the killed may hold it
     until(lambda: pair.keys(".uploads/") == [], "objects of uploads are deleted", 20)
     for location in (staged, pieces):
         assert pair.other.request("GET", location).status == 404
@@ -312,7 +315,7 @@ def test_tags_pushed_through_both_at_once_are_all_in_the_index(pair: Pair) -> No
 
 
 def test_an_empty_database_is_filled_from_the_bucket_while_both_serve(
-    mortal: Callable[..., Pair], cluster: Cluster
+    mortal: Callable[[], Pair], cluster: Cluster
 ) -> None:
     pair = mortal()
     blobs = [CONFIG, Blob(b"small"), Blob(os.urandom(PART + 10))]
