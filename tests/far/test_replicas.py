@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.images.addition import LOOK_SECONDS
 from registry.server.application import EXPIRY_LEASE
 from tests.clients.wire import Answer, Wire, until
 from tests.far.conftest import Config
@@ -59,6 +60,14 @@ class Pair:
     def multiparts(self) -> list[str]:
         """The keys of multipart uploads that nobody has ended."""
         return [entry["Key"] for entry in self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())]
+
+    def parts(self) -> int:
+        """How many parts those have."""
+        open_ones = self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())
+        listed = [
+            self.s3.list_parts(Bucket=self.bucket, Key=each["Key"], UploadId=each["UploadId"]) for each in open_ones
+        ]
+        return sum(len(answer.get("Parts", ())) for answer in listed)
 
     def index_tags(self, repository: str) -> dict[str, str]:
         """The tags in ``index.json``, as another tool reads them."""
@@ -231,8 +240,9 @@ def test_who_was_overtaken_is_told_so_and_harms_nothing(pair: Pair, held: int) -
     with SlowBody(pair.one.address, "PATCH", location, len(blob.data) - held) as slow:
         slow.send(blob.data[held : held + PART + PART // 2])
         more = blob.data[held : held + 3 * PART]
-        time.sleep(1.1)
+        until(lambda: pair.parts() == (held + PART) // PART, "all parts are sent that are full")
         assert patch(pair.other, location, more, held).status == 202
+        time.sleep(LOOK_SECONDS + 0.1)  # whether he has looked before that or not, he looks before he sends more
         with suppress(OSError):  # the answer may come before the end of the body
             slow.send(os.urandom(len(blob.data) - held - PART - PART // 2))
         answer = slow.answer()
