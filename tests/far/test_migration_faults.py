@@ -30,11 +30,18 @@ STRUCK = ("503", "reset", "answer lost", "response cut")
 Work = Callable[[Run], Report]
 
 
+def impatient(settings: Settings) -> Settings:
+    """The same, where a request is sent once and soon given up."""
+    assert settings.storage.s3 is not None
+    s3 = settings.storage.s3.model_copy(update={"read_timeout": 0.5, "connect_timeout": 0.5, "attempts": 1})
+    return settings.model_copy(update={"storage": settings.storage.model_copy(update={"s3": s3})})
+
+
 def ended(settings: Settings, options: RunOptions, work: Work) -> tuple[Report, int]:
     """The report of the first try that did not fail, and how many did."""
     for failed in range(TRIES):
         try:
-            with running(settings, options) as run:
+            with running(impatient(settings), options) as run:
                 return work(run), failed
         except StorageError:
             continue
@@ -57,7 +64,6 @@ def migrating(way: str, store: S3Server, proxy: FaultProxy, config: Config) -> t
         client.put_object(Bucket=bucket, Key=key, Body=data)
     client.close()
     config["storage"] = store.storage(bucket, proxy.url) | {"root_directory": "/"}
-    config["storage"]["s3"] |= {"read_timeout": 0.5, "connect_timeout": 0.5, "attempts": 1}
     settings = Settings(**config, migration={"parallel": 4})  # type: ignore[arg-type]
     return settings, bucket, content
 
