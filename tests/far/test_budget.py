@@ -16,6 +16,7 @@ from tests.payloads import Blob, Manifest, image
 
 if TYPE_CHECKING:
     from tests.servers import RegistryProcess
+    from tests.stores.access_log import Call
     from tests.stores.s3_server import S3Server
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "initdb", "pg_ctl", "postgres")]
@@ -29,7 +30,9 @@ IMAGE_CALLS = 9
 FIRST_IMAGE_CALLS = 8
 """One look at a new repository, three blobs, manifest and record, ``oci-layout`` and ``index.json``."""
 FOLDED = 1.5
-"""Seconds after which a push has caused everything that it causes."""
+"""Seconds without a call after which a push has caused everything that it causes."""
+PATIENCE = 20.0
+"""Seconds after which the store must be as quiet as that, at the latest."""
 READS = [
     (method, f"/v2/{path}")
     for method in ("GET", "HEAD")
@@ -60,10 +63,14 @@ def push_image(begin: Wire, rest: Wire, made: Manifest, blobs: list[Blob], repos
 
 def calls(store: S3Server) -> list[str]:
     """What the store was asked for since the last time, when nothing is under way any more."""
-    time.sleep(FOLDED)
-    kinds = [f"{call.kind} {call.target}" for call in store.calls()]
+    deadline = time.monotonic() + PATIENCE
+    found: list[Call] | None = None
+    while found != (now := store.calls()):
+        assert time.monotonic() < deadline, f"the store is asked on and on: {now}"
+        found = now
+        time.sleep(FOLDED)
     store.reset_calls()
-    return kinds
+    return [f"{call.kind} {call.target}" for call in now]
 
 
 def counted(server: RegistryProcess) -> Counter[str]:
@@ -145,9 +152,8 @@ def test_the_metrics_count_what_the_store_counts(
     store: S3Server, shared_config: Config, replica: Callable[[Config], RegistryProcess]
 ) -> None:
     server = replica(shared_config)
-    time.sleep(FOLDED)
-    before = counted(server)
     calls(store)
+    before = counted(server)
     wire = Wire(server.address)
     push_image(wire, wire, IMAGE, [CONFIG, *LAYERS])
     made = calls(store)
