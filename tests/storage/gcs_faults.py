@@ -19,6 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, urlsplit
 
+SILENCE = 2.5
+"""Seconds, more than any client here waits for an answer."""
+
 
 class Seen(NamedTuple):
     """A request that came."""
@@ -180,7 +183,7 @@ def reset(handler: Handler) -> None:
 
 def silence(handler: Handler) -> None:
     """No answer within the timeout."""
-    time.sleep(0.6)
+    time.sleep(SILENCE)
     reset(handler)
 
 
@@ -210,6 +213,6 @@ def stall_after(size: int) -> Fault:
 
     def fault(handler: Handler) -> None:
         code, headers, body = handler.ask()
-        handler.answer(code, headers, body, cut=size, stall=0.6)
+        handler.answer(code, headers, body, cut=size, stall=SILENCE)
 
     return fault

@@ -57,7 +57,7 @@ def faults() -> Iterator[Faults]:
 
 @pytest.fixture
 def driver(faults: Faults) -> Iterator[GcsDriver]:
-    changed = {"endpoint_url": faults.address, "attempts": ATTEMPTS, "read_timeout": 0.3}
+    changed = {"endpoint_url": faults.address, "attempts": ATTEMPTS, "read_timeout": 1.0}
     opened = GcsDriver(gcs_store.new_bucket().model_copy(update=changed), gcs_store.ROOT)
     opened._buffers = PartBuffers(1000, 2)
     yield opened
