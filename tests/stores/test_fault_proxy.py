@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
+from tests.clients.wire import until
 from tests.stores.fault_proxy import FaultProxy
 from tests.stores.s3_server import S3Server
 
@@ -196,9 +196,16 @@ def test_a_client_gives_up_on_what_hangs(
 def test_what_hangs_is_dropped(proxy: FaultProxy, store: S3Server, bucket: str) -> None:
     client = store.client(proxy.url, retries=ONCE)
     proxy.hang("HeadBucket")
-    threading.Timer(0.3, proxy.drop).start()
-    with pytest.raises(ConnectionClosedError):
-        client.head_bucket(Bucket=bucket)
+
+    def drop() -> None:
+        until(lambda: len(proxy.calls()) == 1, "a request that hangs")
+        proxy.drop()
+
+    with ThreadPoolExecutor(1) as pool:
+        dropping = pool.submit(drop)
+        with pytest.raises(ConnectionClosedError):
+            client.head_bucket(Bucket=bucket)
+        dropping.result()
     client.head_bucket(Bucket=bucket)
 
 
