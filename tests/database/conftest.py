@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from registry.database.engine import Database
 from registry.database.migrate import upgrade_database
+from registry.database.statement import Statement
 from tests.stores.postgresql import Cluster
 
 
@@ -43,3 +45,20 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     upgrade_database(opened)
     yield opened
     opened.close()
+
+
+def wait_for_a_lock(url: str) -> None:
+    """Until somebody waits for another's lock in this database."""
+    waiting = Statement(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    database = Database(url)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with database.look() as connection:
+            if connection.execute(waiting, {}).one()[0]:
+                break
+        time.sleep(0.01)
+    else:
+        pytest.fail("nobody waits")
+    database.close()

@@ -11,6 +11,7 @@ import pytest
 from registry.database import stores
 from registry.database.engine import Database
 from registry.database.stores import OPEN, READ_ONLY, StoreRow
+from tests.database.conftest import wait_for_a_lock
 
 ROW = StoreRow("s3", "0001", 3, OPEN, None, ("a", "b/c"), 5.5)
 SOON = 0.2
@@ -43,7 +44,7 @@ def test_a_store_is_noted_and_shut(database: Database) -> None:
 
 
 def test_it_waits_for_those_that_have_begun_and_those_that_come_wait_for_it(
-    database: Database, other: Database
+    url: str, database: Database, other: Database
 ) -> None:
     with database.exclusive() as connection:
         stores.put(connection, ROW)
@@ -76,6 +77,8 @@ def test_it_waits_for_those_that_have_begun_and_those_that_come_wait_for_it(
         running = [pool.submit(first)]
         begun.wait()
         running.append(pool.submit(alone))
+        if not database.is_sqlite:
+            wait_for_a_lock(url)
         assert not shut.wait(SOON)
         running.append(pool.submit(last))
         assert not shut.wait(SOON)

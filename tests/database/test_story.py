@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from registry.database import blobs as blob_rows
-from registry.database.engine import Database
-from registry.database.statement import Statement
 from registry.database.transaction import Transaction
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, Unsupported
+from tests.database.conftest import wait_for_a_lock
 from tests.images.world import (
     ACTOR,
     KINDS,
@@ -178,7 +176,7 @@ def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
     def leave_and_let_the_push_come(connection: Transaction, repository: int, blob: int) -> bool:
         done = leave(connection, repository, blob)
         left.set()
-        _wait_for_a_lock(world.url)
+        wait_for_a_lock(world.url)
         return done
 
     monkeypatch.setattr(blob_rows, "leave", leave_and_let_the_push_come)
@@ -188,20 +186,3 @@ def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
         assert push_blob(pushing, b"contested") == digest
         deletion.result(10)
     assert pull_blob(pushing, digest) == b"contested"
-
-
-def _wait_for_a_lock(url: str) -> None:
-    """Until somebody waits for another's lock in this database."""
-    waiting = Statement(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    database = Database(url)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with database.look() as connection:
-            if connection.execute(waiting, {}).one()[0]:
-                break
-        time.sleep(0.01)
-    else:
-        pytest.fail("nobody waits")
-    database.close()
