@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from tests.stores.postgresql import Cluster
 
 REASON = "it was given back to the registry that it came from"
 LOOSE = b"a blob that no manifest names"
+PATIENCE = 20.0
+"""Seconds in which every pusher has met the cut."""
 SHUT = ReadOnly("2026-11-25T04:00:00Z", REASON)
 
 
@@ -178,11 +181,13 @@ def test_what_commits_at_the_cut_is_before_it_or_refused(world: World) -> None:
     push_image(cores[0], "first", "first")
     acknowledged: list[str] = []
     refused: list[str] = []
-    begun = threading.Barrier(5)
+    begun, over = threading.Barrier(5), threading.Event()
 
     def push(number: int) -> None:
         begun.wait()
-        for attempt in range(40):
+        for attempt in itertools.count():
+            if over.is_set():
+                return
             tag = f"{number}-{attempt}"
             try:
                 push_image(cores[number], tag, tag)
@@ -198,6 +203,8 @@ def test_what_commits_at_the_cut_is_before_it_or_refused(world: World) -> None:
             threading.Event().wait(0.001)
         cut(cores[0])
         at_the_cut = set(tags(cores[0]))
+        wait(pushing, PATIENCE)
+        over.set()
         for each in pushing:
             each.result()
     assert refused == [REASON] * 4
