@@ -13,6 +13,7 @@ from benchmarks.servers import DOCKER_REGISTRY, Running
 from tests.clients.wire import Wire
 from tests.migration.world import AMD, NOTHING, SHARED, Repository, repositories
 from tests.payloads import image
+from tests.servers import free_port
 from tests.stores.s3_server import REGION, S3Server
 from tests.tools import tool
 
@@ -53,7 +54,9 @@ def running(name: str, store: S3Server, bucket: str, directory: Path, *, dedupe:
     server = S3_SERVERS[name]
     config = server.config if dedupe else server.config.replace('"dedupe": true', '"dedupe": false')
     made = dataclasses.replace(server, config=config, settings=(*server.settings, *values.items()))
-    with Running(made, directory) as process:
+    process = Running(made, directory)
+    process.port = free_port()
+    with process:
         yield f"127.0.0.1:{process.port}"
 
 
