@@ -29,6 +29,7 @@ def killed(config: Path, step: int, *options: str) -> bool:
     return done.returncode != 0
 
 
+@pytest.mark.timeout(400)
 def test_twenty_kills(store: S3Server, config: Config, tmp_path: Path) -> None:
     bucket = store.new_bucket()
     client = store.client()

@@ -23,7 +23,7 @@ from tests.stores.s3_server import S3Server
 pytestmark = [
     pytest.mark.soak if FULL else pytest.mark.stores,
     pytest.mark.tools("versitygw"),
-    pytest.mark.timeout(3600 if FULL else 120),
+    pytest.mark.timeout(3600 if FULL else 400),
 ]
 
 REPOSITORIES = budget(sample=100, full=2000)

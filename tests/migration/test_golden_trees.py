@@ -20,6 +20,7 @@ from tests.migration.filling import content, push
 from tests.migration.test_steps import in_no_order
 from tests.migration.way_back import tree_of, whole
 from tests.migration.world import TREE, Tree
+from tests.servers import free_port
 from tests.stores.s3_server import REGION, S3Server
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
@@ -47,7 +48,9 @@ def running(name: str, store: S3Server, bucket: str, directory: Path) -> Running
     }  # fmt: skip
     server = S3_SERVERS[name]
     config = server.config.replace('"dedupe": true', '"dedupe": false')
-    return Running(dataclasses.replace(server, config=config, settings=(*server.settings, *values.items())), directory)
+    made = Running(dataclasses.replace(server, config=config, settings=(*server.settings, *values.items())), directory)
+    made.port = free_port()
+    return made
 
 
 def tree_in(store: S3Server, bucket: str, root: str) -> Tree:
