@@ -186,9 +186,10 @@ class Reconciliation:
             place = blob_rows.location_at(connection, store, loaded.place.key)
             if place is None:
                 continue
-            if place.size != loaded.size and place.claim_token is None:  # adopted while a tool was writing it
-                self._correct(connection, digest, loaded, loaded.place.key)
-            elif self._stores.layout.per_repository or place.signature == loaded.signature:
+            own = self._stores.layout.per_repository
+            if own and place.size != loaded.size and place.claim_token is None:  # adopted while a tool was writing it
+                self._correct(connection, digest, loaded, place.key)
+            elif own or place.signature == loaded.signature:
                 blob_rows.set_verified(connection, place.id, now=now)
 
     def _correct(self, connection: Transaction, digest: Digest, loaded: Loaded, key: str) -> None:

@@ -121,8 +121,8 @@ class StorageReader:
                 named[record.descriptor.digest] = record.descriptor
             elif record.digest is not None:
                 named.pop(record.digest, None)
-        read = {digest for digest, row in known.items() if not (below and row.media_type in INDEXES)}
-        waiting = {digest: descriptor for digest, descriptor in named.items() if digest not in read}
+        settled = {digest for digest, row in known.items() if not (below and row.media_type in INDEXES)}
+        waiting = {digest: descriptor for digest, descriptor in named.items() if digest not in settled}
         seen: set[Digest] = set()
         while waiting:
             seen.update(waiting)
@@ -134,7 +134,7 @@ class StorageReader:
                 if descriptor.digest not in known:
                     view.manifests[descriptor.digest] = loaded
                 for child in loaded.manifest.children():
-                    if child.digest not in seen and child.digest not in read:
+                    if child.digest not in seen and child.digest not in settled:
                         waiting[child.digest] = child
 
     def _load_all(self, name: str, descriptors: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, Loaded | None]]:
