@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 
+from registry.database import revision
 from registry.database.engine import Database
 from registry.database.errors import SchemaTooNew
 
@@ -32,10 +33,14 @@ class UpgradeReport:
     before: str | None
     """The schema that was found; None for an empty database."""
     after: str
+    """The schema now: HEAD, or a later one that only adds to it."""
 
 
 def upgrade(database_url: str) -> UpgradeReport:
-    """Bring the schema to HEAD. Raises SchemaTooNew when a later release has been here, DatabaseUnavailable."""
+    """Bring the schema to HEAD, unless it is a later one that this release can work with.
+
+    Raises SchemaTooNew when a later release has been here that did more than add, DatabaseUnavailable.
+    """
     database = Database(database_url)
     try:
         return upgrade_database(database)
@@ -46,18 +51,16 @@ def upgrade(database_url: str) -> UpgradeReport:
 def upgrade_database(database: Database) -> UpgradeReport:
     """As ``upgrade``, on an open database."""
     with database.schema() as connection:
-        before = _revision(connection)
-    if before == HEAD:
+        before = _usable(connection)
+    if before is not None and before >= HEAD:
         return UpgradeReport(before, before)
     with database.schema() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        before = _revision(connection)
-        if before is not None and before > HEAD:
-            message = f"the database has schema {before}, this release knows {HEAD}; start the later release"
-            raise SchemaTooNew(message)
-        _run(connection)
-    return UpgradeReport(before, HEAD)
+        before = _usable(connection)
+        if before is None or before < HEAD:
+            _run(connection)
+    return UpgradeReport(before, HEAD if before is None else max(before, HEAD))
 
 
 def configuration() -> Config:
@@ -77,11 +80,13 @@ def _run(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    return revision
+def _usable(connection: Connection) -> str | None:
+    """Return the revision of the database, None for an empty one. Raises SchemaTooNew."""
+    found = revision.read(connection)
+    if found.floor is not None and found.floor > HEAD:
+        message = f"the database has schema {found.floor}, this release knows {HEAD}; start the later release"
+        raise SchemaTooNew(message)
+    return found.current
 
 
 def _scripts() -> Path:

@@ -12,11 +12,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from registry.database import blobs, manifest_bodies
+from registry.database import blobs, manifest_bodies, revision
 from registry.database.engine import Database
 from registry.database.errors import SchemaTooNew
 from registry.database.migrate import HEAD, UpgradeReport, configuration, upgrade, upgrade_database
 from registry.database.tables import metadata
+
+REVISIONS = {"alembic_version", revision.TABLE}
+"""The tables that say which schema there is."""
 
 
 @pytest.fixture
@@ -43,8 +46,13 @@ def test_a_second_upgrade_changes_nothing(url: str) -> None:
 def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
     with database.schema() as connection:
         # Alembic reads the default of SQLite's empty text as another one than it writes.
-        context = MigrationContext.configure(connection, opts={"compare_server_default": not database.is_sqlite})
+        options = {"compare_server_default": not database.is_sqlite, "include_name": _is_no_revision}
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+def _is_no_revision(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "table" or name not in REVISIONS
 
 
 def test_text_that_the_protocol_sorts_compares_by_byte(database: Database) -> None:
@@ -67,7 +75,8 @@ def test_a_downgrade_leaves_nothing_and_the_way_up_is_open_again(database: Datab
         config.attributes["connection"] = connection
         command.downgrade(config, "base")
     with database.schema() as connection:
-        assert inspect(connection).get_table_names() == ["alembic_version"]
+        assert set(inspect(connection).get_table_names()) == REVISIONS
+        assert revision.read(connection) == (None, None)
     assert upgrade_database(database).after == HEAD
     with database.schema() as connection:
         assert set(metadata.tables) <= set(inspect(connection).get_table_names())
@@ -94,6 +103,32 @@ def test_a_schema_of_a_later_release_is_refused(database: Database) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaTooNew, match="9999"):
         upgrade_database(database)
+
+
+def test_a_schema_of_a_later_release_that_only_adds_is_worked_with(database: Database) -> None:
+    with database.schema() as connection:
+        connection.execute(text(f"UPDATE {revision.TABLE} SET version_num = '9999'"))  # noqa: S608 - a constant
+    assert upgrade_database(database) == UpgradeReport("9999", "9999")
+
+
+def test_the_release_before_is_told_a_schema_that_it_knows(database: Database) -> None:
+    """Releases up to 0004 read one number, and refuse what they do not know; theirs is kept where we only add."""
+    with database.schema() as connection:
+        told = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        assert revision.read(connection) == (HEAD, told)
+    assert told == revision.FLOOR <= HEAD
+
+
+@pytest.mark.parametrize("former", ["0001", "0004"])
+def test_a_database_of_a_release_with_one_number_is_brought_up_to_date(database: Database, former: str) -> None:
+    config = configuration()
+    with database.schema() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, former)
+        assert revision.read(connection) == (former, former)
+        connection.execute(text(f"DROP TABLE {revision.TABLE}"))
+        assert revision.read(connection) == (former, former)
+    assert upgrade_database(database) == UpgradeReport(former, HEAD)
 
 
 def test_processes_that_start_together_migrate_once(url: str) -> None:
