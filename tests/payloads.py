@@ -69,13 +69,17 @@ def image(
     artifact_type: str | None = None,
     annotations: dict[str, str] | None = None,
     algorithm: str = "sha256",
+    elsewhere: Sequence[dict[str, object]] = (),
 ) -> Manifest:
-    """An OCI image manifest over a configuration and layers."""
+    """An OCI image manifest over a configuration and layers.
+
+    ``elsewhere``: descriptors of further layers, which clients fetch from another place.
+    """
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": config.descriptor(CONFIG),
-        "layers": [layer.descriptor() for layer in layers],
+        "layers": [*(layer.descriptor() for layer in layers), *elsewhere],
     }
     if artifact_type is not None:
         document["artifactType"] = artifact_type

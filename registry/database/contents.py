@@ -25,7 +25,7 @@ class NamedRow(NamedTuple):
     manifest: str
     digest: str
     kind: str
-    """``blob`` or ``manifest``."""
+    """One of ``manifests.BLOB``, ``OPTIONAL`` and ``MANIFEST``."""
 
 
 class LostRow(NamedTuple):

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from registry.database.transaction import Later, Rows, Transaction
 
 
+MANIFEST = "manifest"
+"""The kind of what a manifest names: a manifest."""
+BLOB = "blob"
+"""A blob that must be there for the manifest to be accepted."""
+OPTIONAL = "optional"
+"""A blob that need not be there, and is kept where it is (I13)."""
+
+
 class ManifestRow(NamedTuple):
     """A manifest of one repository."""
 
@@ -146,7 +154,7 @@ def put(
 
 
 def refer(connection: Transaction, repository_id: int, manifest_id: int, references: Iterable[tuple[str, str]]) -> None:
-    """Note what a manifest names: pairs of (digest, "blob" or "manifest")."""
+    """Note what a manifest names: pairs of a digest and its kind, the first of each digest counts."""
     rows = [
         {"repository": repository_id, "manifest": manifest_id, "digest": digest, "kind": kind}
         for digest, kind in references

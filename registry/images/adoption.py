@@ -100,7 +100,7 @@ class Adoption:
         wanted: dict[Digest, None] = {}
         for digest, loaded in view.manifests.items():
             wanted[digest] = None
-            wanted.update(dict.fromkeys(blob.digest for blob in loaded.manifest.blobs()))
+            wanted.update(dict.fromkeys(blob.digest for blob in loaded.manifest.named_blobs()))
         with self._stores.database.read() as connection:
             members = blob_rows.members(connection, repository.id, wanted)
         return [digest for digest in wanted if digest not in members]

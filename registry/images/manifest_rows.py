@@ -25,6 +25,8 @@ def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Ma
         annotations=orjson.dumps(manifest.annotations).decode(),
         now=now,
     )
-    references = [(blob.digest, "blob") for blob in manifest.blobs()]
-    references += [(child.digest, "manifest") for child in manifest.children()]
+    # Of a digest that is named twice, the first counts.
+    references = [(child.digest, manifest_rows.MANIFEST) for child in manifest.children()]
+    references += [(blob.digest, manifest_rows.BLOB) for blob in manifest.needed_blobs()]
+    references += [(blob.digest, manifest_rows.OPTIONAL) for blob in manifest.named_blobs()]
     manifest_rows.refer(connection, repository_id, blob_id, references)

@@ -55,7 +55,7 @@ class _Asked(NamedTuple):
     """What a push must know of a repository that it has locked."""
 
     members: Later[dict[str, MemberRow]]
-    """Of what the manifest names."""
+    """Of what the manifest needs."""
     children: dict[Digest, Later[ManifestRow | None]]
     """The manifests that it names."""
     tags: Later[list[TagRow]]
@@ -256,7 +256,7 @@ class Manifests:
     def _ask(self, connection: Transaction, repository: RepositoryRow, manifest: Manifest, change: Change) -> _Asked:
         """The repository is locked. Nothing is waited for."""
         return _Asked(
-            blob_rows.members_later(connection, repository.id, _references(manifest)),
+            blob_rows.members_later(connection, repository.id, _needed(manifest)),
             {
                 child.digest: manifest_rows.by_digest_later(connection, repository.id, child.digest)
                 for child in manifest.children()
@@ -284,7 +284,7 @@ class Manifests:
 
     def _check_members(self, members: dict[str, blob_rows.MemberRow], manifest: Manifest) -> None:
         rules = self._stores.rules
-        blobs = [blob.digest for blob in manifest.blobs() if blob.digest not in members]
+        blobs = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
         self._refuse_missing(blobs, accept=rules.accept_missing_blobs)
         children = [child.digest for child in manifest.children() if child.digest not in members]
         self._refuse_missing(children, accept=rules.accept_missing_manifests)
@@ -296,7 +296,7 @@ class Manifests:
             self._check_members({}, manifest)
             return self._repositories.ensure(name), None
         with self._stores.database.look() as connection:
-            members = blob_rows.members_later(connection, repository.id, _references(manifest))
+            members = blob_rows.members_later(connection, repository.id, _needed(manifest))
             found = self._publication.look_later(connection, name, digest)
             self._check_members(members.get(), manifest)
         self._check_on_storage(repository, manifest)
@@ -308,7 +308,7 @@ class Manifests:
         if not driver.capabilities.cheap_stat or rules.accept_missing_blobs:
             return
         missing = []
-        for blob in manifest.blobs():
+        for blob in manifest.needed_blobs():
             try:
                 driver.stat(self._stores.layout.blob(repository.name, blob.digest))
             except PathNotFound:
@@ -326,5 +326,5 @@ class Manifests:
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD, PUT"})
 
 
-def _references(manifest: Manifest) -> list[Digest]:
-    return [descriptor.digest for descriptor in (*manifest.blobs(), *manifest.children())]
+def _needed(manifest: Manifest) -> list[Digest]:
+    return [descriptor.digest for descriptor in (*manifest.needed_blobs(), *manifest.children())]

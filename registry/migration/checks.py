@@ -23,14 +23,20 @@ EMPTY = tuple(str(Digest.of(b"", algorithm)) for algorithm in SUPPORTED_ALGORITH
 """Digests whose bytes are none: their objects of 0 bytes are no stubs."""
 _EXAMPLES = 3
 
-_WANTED = """
-INSERT OR IGNORE INTO wanted SELECT repository, digest FROM member;
-INSERT OR IGNORE INTO wanted SELECT m.repository, r.digest FROM member m
-    JOIN manifest f ON f.digest = m.digest AND f.problem = '' JOIN reference r ON r.manifest = m.digest
-    WHERE r.kind = 'blob';
+_NAMED_BY = (
+    "INSERT OR IGNORE INTO wanted SELECT m.repository, r.digest FROM member m"
+    " JOIN manifest f ON f.digest = m.digest AND f.problem = '' JOIN reference r ON r.manifest = m.digest"
+)
+# That a manifest names a layer which need not be there gives its repository no right to it: it has to have it too.
+_HAS = (
+    "EXISTS (SELECT 1 FROM repository p JOIN object o ON o.repository = p.path"
+    " WHERE p.name = m.repository AND o.digest = r.digest AND o.kind IN ({}))"
+)
+_NAMED = """
 INSERT OR IGNORE INTO named SELECT digest, min(size), max(size) FROM (
-    SELECT digest, size FROM reference UNION ALL SELECT digest, size FROM manifest WHERE size IS NOT NULL
-    UNION ALL SELECT digest, size FROM member WHERE size IS NOT NULL) GROUP BY digest;
+    SELECT digest, size FROM reference WHERE kind <> 'optional' OR digest IN (SELECT digest FROM wanted)
+    UNION ALL SELECT digest, size FROM manifest WHERE size IS NOT NULL
+    UNION ALL SELECT digest, size FROM member WHERE size IS NOT NULL) GROUP BY digest
 """
 
 
@@ -45,8 +51,13 @@ class Checks:
 
     def gather(self) -> None:
         """What every repository wants, and where it is."""
-        for statement in _WANTED.split(";")[:-1]:
-            self._snapshot.do(statement)
+        kinds = self._layout.member_kinds
+        self._snapshot.do("INSERT OR IGNORE INTO wanted SELECT repository, digest FROM member")
+        self._snapshot.do(f"{_NAMED_BY} WHERE r.kind = 'blob'")
+        self._snapshot.do(
+            f"{_NAMED_BY} WHERE r.kind = 'optional' AND {_HAS.format(', '.join('?' * len(kinds)))}", *kinds
+        )
+        self._snapshot.do(_NAMED)
         self._snapshot.do(
             "INSERT OR IGNORE INTO place SELECT o.digest, o.key, o.size FROM object o"
             " JOIN named n ON n.digest = o.digest"

@@ -157,7 +157,9 @@ class GivingBack:
         sources: dict[Digest, Source] = dict(asked.wanted.sources)
         sizes = dict(asked.wanted.sizes())
         named = {
-            digest for manifest in asked.wanted.manifests.values() for digest in (*manifest.blobs, *manifest.children)
+            digest
+            for manifest in asked.wanted.manifests.values()
+            for digest in (*manifest.named_blobs, *manifest.children)
         }
         given.problems = []
         for digest in sorted(asked.unhashed | stale):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from registry.migration.progress import OnProgress
     from registry.migration.snapshot import Snapshot
     from registry.migration.workers import Workers
+    from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
     from registry.storage.driver import StorageDriver
 
@@ -160,7 +161,7 @@ class ManifestReading:
                 "reference",
                 [
                     (found.digest, named.digest, named.size, kind, named.media_type)
-                    for kind, all_named in (("blob", manifest.blobs()), ("child", manifest.children()))
+                    for kind, all_named in _references(manifest)
                     for named in all_named
                 ],
             )
@@ -171,6 +172,15 @@ class ManifestReading:
             "INSERT OR IGNORE INTO member SELECT m.repository, r.digest, r.media_type, r.size FROM member m"
             " JOIN reference r ON r.manifest = m.digest WHERE r.kind = 'child'"
         )
+
+
+def _references(manifest: Manifest) -> Iterator[tuple[str, tuple[Descriptor, ...]]]:
+    """What a manifest names, by kind: ``child``, ``blob``, or ``optional`` for a blob that need not be there (I13)."""
+    needed = manifest.needed_blobs()
+    yield "child", manifest.children()
+    yield "blob", needed
+    required = {blob.digest for blob in needed}
+    yield "optional", tuple(blob for blob in manifest.named_blobs() if blob.digest not in required)
 
 
 def _kind_of(body: bytes, media_type: str | None) -> ProblemKind:

@@ -163,7 +163,7 @@ class OriginalLayout(ABC):
         Nothing that the original has already is a loss, whatever it lacks itself.
         """
         old = {digest for digest in wanted.manifests if self.has_manifest(wanted.located, digest, snapshot)}
-        lacking = {blob for digest in old for blob in wanted.manifests[digest].blobs}
+        lacking = {blob for digest in old for blob in wanted.manifests[digest].named_blobs}
         lost: dict[Digest, str] = {}
 
         def find(digest: Digest, size: int, reason: str) -> None:

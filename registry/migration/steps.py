@@ -66,9 +66,17 @@ class WantedManifest:
     size: int
     """Bytes."""
     blobs: tuple[Digest, ...] = ()
+    """Those that it cannot be without."""
+    optional: tuple[Digest, ...] = ()
+    """Those that it names, and that need not be there."""
     children: tuple[Digest, ...] = ()
     taken_for: str = ""
     """The media type that its bytes alone say; empty: they were not asked, because the original has it already."""
+
+    @property
+    def named_blobs(self) -> tuple[Digest, ...]:
+        """Every blob that it names (I13)."""
+        return (*self.blobs, *self.optional)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Wanting:
         base = self._bases.current(name) or self._bases.earlier(name)
         located = self._locate(name, base)
         manifests = self._manifests(rows, located)
-        named = {digest for manifest in manifests.values() for digest in manifest.blobs}
+        named = {digest for manifest in manifests.values() for digest in manifest.named_blobs}
         blobs = {
             Digest(row.digest): row.size
             for row in rows.held
@@ -181,8 +181,9 @@ class Wanting:
             found[digest] = WantedManifest(
                 row.media_type,
                 row.size,
-                tuple(Digest(line.digest) for line in named[text] if line.kind == "blob"),
-                tuple(Digest(line.digest) for line in named[text] if line.kind == "manifest"),
+                _of_kind(manifest_rows.BLOB, named[text]),
+                _of_kind(manifest_rows.OPTIONAL, named[text]),
+                _of_kind(manifest_rows.MANIFEST, named[text]),
                 self._taken_for(located, digest),
             )
         return found
@@ -280,10 +281,14 @@ class Wanting:
             key = self._context.layout.home(located, digest)
             try:
                 body, _ = self._context.driver.read(key, max_bytes=_MANIFEST_BYTES)
-                found.update(named.digest for named in parse_manifest(body, None).blobs())
+                found.update(named.digest for named in parse_manifest(body, None).named_blobs())
             except (PathNotFound, ManifestInvalid):
                 continue
         return found
+
+
+def _of_kind(kind: str, named: Iterable[NamedRow]) -> tuple[Digest, ...]:
+    return tuple(Digest(line.digest) for line in named if line.kind == kind)
 
 
 def _children_first(named: Mapping[str, list[NamedRow]]) -> Iterable[str]:

@@ -7,13 +7,16 @@ are built on. A document that two readers could understand differently is refuse
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from registry.oci import media_types
 from registry.oci.descriptor import Descriptor, parse_annotations, parse_media_type
 from registry.oci.errors import ManifestInvalid
 from registry.oci.quotation import quoted
 from registry.oci.strict_json import StrictJSONError, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What clients send that know of no better type, or whose HTTP library adds one.
 _UNTYPED: Final = frozenset({"", "application/json", "application/octet-stream"})
@@ -46,24 +49,32 @@ class Manifest:
         """Whether it lists manifests rather than layers."""
         return self.media_type in media_types.INDEXES
 
-    def blobs(self) -> tuple[Descriptor, ...]:
-        """Every blob that must be present (I2), each digest once.
+    def named_blobs(self) -> tuple[Descriptor, ...]:
+        """Every blob that it names, each digest once.
 
-        They are the config, the distributable layers, and the entries of an index whose type is no manifest's: BuildKit
-        exports its cache as an index of layers.
+        Where they are there, they are kept, rebuilt, migrated and copied (I13). They are the config, all layers, and
+        the entries of an index whose type is no manifest's: BuildKit exports its cache as an index of layers.
         """
-        needed = () if self.config is None else (self.config,)
-        layers = (layer for layer in self.layers if not media_types.is_nondistributable(layer.media_type))
-        entries = (
-            entry
-            for entry in self.manifests
-            if entry.media_type not in media_types.MANIFESTS and not media_types.is_nondistributable(entry.media_type)
-        )
-        return _each_once(*needed, *layers, *entries)
+        config = () if self.config is None else (self.config,)
+        return _each_once(*config, *self._content())
+
+    def needed_blobs(self) -> tuple[Descriptor, ...]:
+        """Those of ``named_blobs`` that must be present for it to be accepted (I2).
+
+        Layers that clients fetch from elsewhere need not be: foreign and non-distributable ones, and those with
+        ``urls``, which skopeo does not push.
+        """
+        config = () if self.config is None else (self.config,)
+        return _each_once(*config, *(content for content in self._content() if not _is_elsewhere(content)))
 
     def children(self) -> tuple[Descriptor, ...]:
         """Every manifest that must be present (I2), each digest once: the entries of an index that are manifests."""
         return _each_once(*(entry for entry in self.manifests if entry.media_type in media_types.MANIFESTS))
+
+    def _content(self) -> Iterator[Descriptor]:
+        """The layers, and what an index lists in their place."""
+        yield from self.layers
+        yield from (entry for entry in self.manifests if entry.media_type not in media_types.MANIFESTS)
 
 
 def parse_manifest(body: bytes, content_type: str | None) -> Manifest:
@@ -181,6 +192,11 @@ def _subject(document: dict[str, Any]) -> Descriptor | None:
 
 def _artifact_type(document: dict[str, Any]) -> str | None:
     return parse_media_type(document.get("artifactType"), "artifactType")
+
+
+def _is_elsewhere(content: Descriptor) -> bool:
+    """Whether clients may fetch it from another place than the registry."""
+    return bool(content.urls) or media_types.is_nondistributable(content.media_type)
 
 
 def _each_once(*descriptors: Descriptor) -> tuple[Descriptor, ...]:

@@ -85,7 +85,8 @@ def _reached(document: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     for child in document.get("manifests", ()):
         yield child["digest"], True
     for blob in (*document.get("layers", ()), *([document["config"]] if "config" in document else ())):
-        yield blob["digest"], False
+        if "foreign" not in blob["mediaType"]:  # its clients fetch it from elsewhere
+            yield blob["digest"], False
 
 
 def _notes(entry: dict[str, Any]) -> dict[str, str]:

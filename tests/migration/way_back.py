@@ -51,7 +51,11 @@ def wanted(
         {tag: Digest(made.digest) for tag, made in repository.tags.items()},
         {
             Digest(made.digest): WantedManifest(
-                made.media_type, len(made.data), _digests(made.blobs), _digests(made.children), made.media_type
+                made.media_type,
+                len(made.data),
+                _digests(made.blobs),
+                children=_digests(made.children),
+                taken_for=made.media_type,
             )
             for made in ordered
         },

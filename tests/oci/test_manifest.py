@@ -217,38 +217,65 @@ class TestWhatClientsPush:
     def test_an_image_without_layers(self, layers: object) -> None:
         manifest = parse_manifest(body(image(layers=layers)), OCI_MANIFEST)
         assert manifest.layers == ()
-        assert [blob.digest for blob in manifest.blobs()] == digests("config")
+        assert [blob.digest for blob in manifest.needed_blobs()] == digests("config")
 
     @pytest.mark.parametrize("manifests", [[], None])
     def test_an_empty_index(self, manifests: object) -> None:
         manifest = parse_manifest(body(index(manifests=manifests)), OCI_INDEX)
         assert manifest.is_index
-        assert manifest.blobs() == manifest.children() == ()
+        assert manifest.named_blobs() == manifest.needed_blobs() == manifest.children() == ()
 
     def test_an_artifact_without_layers_has_the_empty_blob_twice_and_needs_it_once(self) -> None:
         empty = entry("{}", EMPTY_JSON)
         document = image(artifactType="application/vnd.example", config=empty, layers=[empty])
         manifest = parse_manifest(body(document), OCI_MANIFEST)
-        assert [blob.digest for blob in manifest.blobs()] == digests("{}")
+        assert [blob.digest for blob in manifest.needed_blobs()] == digests("{}")
         assert manifest.artifact_type == "application/vnd.example"
 
     def test_data_and_custom_fields(self) -> None:
         document = image(layers=[entry("one", data="b25l", custom={"x": [1]})])
         document["org.example.custom"] = {"deep": [{"x": None}]}
-        assert [blob.digest for blob in parse_manifest(body(document), None).blobs()] == digests("config", "one")
+        assert [blob.digest for blob in parse_manifest(body(document), None).needed_blobs()] == digests("config", "one")
 
     def test_layers_that_are_not_distributed_need_not_be_here(self) -> None:
         layers = [entry("foreign", FOREIGN, urls=["https://example.com/layer"]), entry("one")]
         manifest = parse_manifest(body(image(layers=layers)), OCI_MANIFEST)
         assert [layer.digest for layer in manifest.layers] == digests("foreign", "one")
         assert manifest.layers[0].urls == ("https://example.com/layer",)
-        assert [blob.digest for blob in manifest.blobs()] == digests("config", "one")
+        assert [blob.digest for blob in manifest.needed_blobs()] == digests("config", "one")
+        assert [blob.digest for blob in manifest.named_blobs()] == digests("config", "foreign", "one")
+
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            entry("elsewhere", FOREIGN),
+            entry("elsewhere", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"),
+            entry("elsewhere", urls=["https://example.com/layer"]),
+        ],
+    )
+    def test_a_layer_that_clients_fetch_from_elsewhere_is_named_and_not_needed(self, layer: dict[str, Any]) -> None:
+        for document in (image(layers=[layer]), index(manifests=[layer])):
+            manifest = parse_manifest(body(document), None)
+            assert Digest.of(b"elsewhere") in [blob.digest for blob in manifest.named_blobs()]
+            assert Digest.of(b"elsewhere") not in [blob.digest for blob in manifest.needed_blobs()]
+
+    def test_a_layer_that_is_named_twice_is_needed_where_one_of_its_names_needs_it(self) -> None:
+        layers = [entry("one", FOREIGN), entry("one")]
+        manifest = parse_manifest(body(image(layers=layers)), None)
+        assert [blob.digest for blob in manifest.needed_blobs()] == digests("config", "one")
+
+    def test_what_clients_fetch_from_elsewhere_is_no_config_and_no_manifest(self) -> None:
+        urls = {"urls": ["https://example.com/it"]}
+        manifest = parse_manifest(body(image(config=entry("config", CONFIG, **urls), layers=[])), None)
+        assert [blob.digest for blob in manifest.needed_blobs()] == digests("config")
+        manifest = parse_manifest(body(index(manifests=[entry("amd64", OCI_MANIFEST, **urls)])), None)
+        assert [child.digest for child in manifest.children()] == digests("amd64")
 
     def test_an_index_of_layers_as_buildkit_exports_its_cache(self) -> None:
         cache = entry("cache", "application/vnd.buildkit.cacheconfig.v0")
         entries = [entry("one"), entry("amd64", OCI_MANIFEST), entry("one"), cache, entry("list", DOCKER_LIST)]
         manifest = parse_manifest(body(index(manifests=entries)), OCI_INDEX)
-        assert [blob.digest for blob in manifest.blobs()] == digests("one", "cache")
+        assert [blob.digest for blob in manifest.needed_blobs()] == digests("one", "cache")
         assert [child.digest for child in manifest.children()] == digests("amd64", "list")
 
     def test_children_are_listed_once(self) -> None:
@@ -261,7 +288,7 @@ class TestWhatClientsPush:
         manifest = parse_manifest(body(image(subject=entry("subject", OCI_MANIFEST))), OCI_MANIFEST)
         assert manifest.subject is not None
         assert manifest.subject.digest == Digest.of(b"subject")
-        assert [blob.digest for blob in manifest.blobs()] == digests("config", "one", "two")
+        assert [blob.digest for blob in manifest.needed_blobs()] == digests("config", "one", "two")
         assert manifest.children() == ()
 
     @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""Layers that clients may fetch from elsewhere: a migration takes and gives back those that a repository has (I13)."""
+
+from __future__ import annotations
+
+from registry.images.migration_state import Phase
+from registry.oci.digest import Digest
+from tests.migration.adopting import Bucket, check_served
+from tests.migration.giving_back import back, check_original, original, push
+from tests.migration.world import Repository
+from tests.payloads import Blob, image
+
+CONFIG, PUSHED, ABSENT = Blob(b"config"), Blob(b"layer of a base " * 100), Blob(b"layer that is only elsewhere")
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+MADE = image(CONFIG, [], elsewhere=[PUSHED.descriptor(FOREIGN), ABSENT.descriptor(FOREIGN)])
+CONTENT = [Repository("app", {"v1": MADE}, [], [CONFIG, PUSHED])]
+
+
+def become(bucket: Bucket) -> None:
+    """The original has these layers, and nothing else."""
+    bucket.become(CONTENT)
+
+
+def test_a_migration_takes_those_that_are_there_and_misses_no_other(bucket: Bucket) -> None:
+    become(bucket)
+    found = bucket.run()
+    assert (found.state, found.problems) == (Phase.CONSOLIDATED, [])
+    check_served(bucket.core(), CONTENT)
+    assert f"storage/blobs/{PUSHED.digest.replace(':', '/')}" in bucket.objects()
+
+
+def test_a_rollback_gives_back_those_that_were_pushed_since(bucket: Bucket) -> None:
+    become(bucket)
+    bucket.adopt()
+    layer = Blob(b"pushed since " * 50)
+    made = image(CONFIG, [], elsewhere=[layer.descriptor(FOREIGN), ABSENT.descriptor(FOREIGN)])
+    core = bucket.core()
+    push(core, "app", made, [layer], "v2")
+    core.fold_waiting()
+    assert back(bucket).problems == []
+    content = [Repository("app", {"v1": MADE, "v2": made}, [], [CONFIG, PUSHED, layer])]
+    check_original(bucket, content)
+    given = [key for key, data in original(bucket).items() if data in {layer.data, layer.digest.encode()}]
+    assert len(given) == (2 if bucket.layout == "distribution" else 1)
+
+
+def test_a_manifest_whose_layer_was_lost_and_can_be_fetched_elsewhere_is_given_back(bucket: Bucket) -> None:
+    become(bucket)
+    bucket.adopt()
+    layer = Blob(b"pushed since " * 50)
+    made = image(CONFIG, [], elsewhere=[layer.descriptor(FOREIGN)])
+    core = bucket.core()
+    push(core, "app", made, [layer], "v2")
+    core.fold_waiting()
+    core.stores.driver.delete([core.stores.layout.blob("app", Digest.parse(layer.digest))])
+    found = back(bucket, accept_loss=True)
+    assert found.state == Phase.ROLLED_BACK
+    check_original(bucket, [Repository("app", {"v1": MADE, "v2": made}, [], [CONFIG, PUSHED])])
