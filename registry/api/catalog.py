@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from registry.api.listing import page_link
+from registry.api.listing import entries_of, page_link
 from registry.api.parameters import page_of
 from registry.api.route import Route
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def catalog(edge: Edge, request: Request) -> Response:
     """List the repositories."""
     page = page_of(request, edge.settings.limits.page_size)
-    found = await edge.run(edge.core.repositories.page, last=page.last, count=page.size + 1)
+    found = await edge.run(edge.core.repositories.page, last=page.last, count=entries_of(page.size) + 1)
     shown, link = page_link(edge, request, "/v2/_catalog", found, page.size)
     body = orjson.dumps({"repositories": shown})
     return Response(body, headers=link, media_type="application/json")

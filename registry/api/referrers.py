@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import orjson
 from starlette.responses import Response
 
-from registry.api.listing import next_link
+from registry.api.listing import PAGE_BYTES, next_link
 from registry.api.parameters import digest_of, name_of, page_of
 from registry.api.reads import Answer, Head
 from registry.api.route import Route
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.edge import Edge
-    from registry.database.manifests import ReferrerRow
+    from registry.api.parameters import Page
+    from registry.oci.digest import Digest
 
 ROUTE = "/v2/{name:path}/referrers/{digest}"
 
@@ -28,49 +28,41 @@ async def referrers(edge: Edge, request: Request) -> Response:
     page = page_of(request, edge.settings.limits.page_size)
     artifact_type = request.query_params.get("artifactType") or None
     mark = edge.memory.mark()
-    found, version = await edge.run(
-        edge.core.manifests.referrers,
-        name,
-        subject,
-        artifact_type=artifact_type,
-        last=page.last,
-        count=page.size + 1,
-    )
-    shown = found[: page.size]
-    headers = {"Content-Type": OCI_INDEX}
+    listed = await edge.run(_list, edge, name, subject, artifact_type, page)
+    headers = {"Content-Type": OCI_INDEX, "Content-Length": str(len(listed.body))}
     if artifact_type is not None:
         headers["OCI-Filters-Applied"] = "artifactType"
-    if shown and len(found) > page.size:
-        parameters: dict[str, str | int] = {"n": page.size, "last": shown[-1].digest}
+    if listed.after is not None:
+        parameters: dict[str, str | int] = {"n": page.size, "last": listed.after}
         if artifact_type is not None:
             parameters["artifactType"] = artifact_type
         headers |= next_link(edge, request, f"/v2/{name}/referrers/{subject}", parameters)
-    body = _index(shown)
-    headers["Content-Length"] = str(len(body))
-    if version is not None and "Link" not in headers:
-        answer = Answer(name, version, Head(headers), body, ROUTE, None)
+    elif listed.version is not None:
+        answer = Answer(name, listed.version, Head(headers), listed.body, ROUTE, None)
         edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
-    return Response(body if request.method == "GET" else b"", headers=headers)
+    return Response(listed.body if request.method == "GET" else b"", headers=headers)
 
 
-def _index(found: list[ReferrerRow]) -> bytes:
-    return orjson.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_INDEX,
-            "manifests": [_descriptor(row) for row in found],
-        }
+class _Listed(NamedTuple):
+    """A page as it is sent."""
+
+    body: bytes
+    after: str | None
+    """Where the next page begins; None if there is none."""
+    version: int | None
+    """Of the repository; None where it does not exist."""
+
+
+def _list(edge: Edge, name: str, subject: Digest, artifact_type: str | None, page: Page) -> _Listed:
+    """In a thread: the body is put together here too."""
+    found, version = edge.core.manifests.referrers(
+        name, subject, artifact_type=artifact_type, last=page.last, count=page.size, max_bytes=PAGE_BYTES
     )
-
-
-def _descriptor(row: ReferrerRow) -> dict[str, object]:
-    descriptor: dict[str, object] = {"mediaType": row.media_type, "digest": row.digest, "size": row.size}
-    if row.artifact_type is not None:
-        descriptor["artifactType"] = row.artifact_type
-    annotations = orjson.loads(row.annotations)
-    if annotations:
-        descriptor["annotations"] = annotations
-    return descriptor
+    body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (
+        OCI_INDEX.encode(),
+        b",".join(found.descriptors),
+    )
+    return _Listed(body, found.last if found.more and found.descriptors else None, version)
 
 
 routes = [

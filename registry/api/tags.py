@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from registry.api.listing import page_link
+from registry.api.listing import entries_of, page_link
 from registry.api.parameters import name_of, page_of
 from registry.api.reads import Answer, Head
 from registry.api.route import Route
@@ -25,7 +25,7 @@ async def tags(edge: Edge, request: Request) -> Response:
     name = name_of(request)
     page = page_of(request, edge.settings.limits.page_size)
     mark = edge.memory.mark()
-    found, version = await edge.run(edge.core.manifests.tags, name, last=page.last, count=page.size + 1)
+    found, version = await edge.run(edge.core.manifests.tags, name, last=page.last, count=entries_of(page.size) + 1)
     shown, link = page_link(edge, request, f"/v2/{name}/tags/list", found, page.size)
     body = orjson.dumps({"name": name, "tags": shown})
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **link}

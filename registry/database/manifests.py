@@ -19,6 +19,8 @@ BLOB = "blob"
 """A blob that must be there for the manifest to be accepted."""
 OPTIONAL = "optional"
 """A blob that need not be there, and is kept where it is (I13)."""
+MOST_ANNOTATIONS = 64 << 10
+"""Bytes of a manifest's annotations that its row has."""
 
 
 class ManifestRow(NamedTuple):
@@ -40,8 +42,8 @@ class ReferrerRow(NamedTuple):
     size: int
     media_type: str
     artifact_type: str | None
-    annotations: str
-    """A JSON object."""
+    annotations: str | None
+    """A JSON object; None where it is longer than MOST_ANNOTATIONS, which only earlier releases wrote."""
 
 
 class TagRow(NamedTuple):
@@ -86,7 +88,8 @@ _CHILDREN_OF = Statement(
     " WHERE r.repository_id = :repository AND b.digest = :digest AND r.kind = 'manifest'"
 )
 _REFERRERS = Statement(
-    "SELECT b.id, b.digest, b.size, m.media_type, m.artifact_type, m.annotations FROM manifest m"
+    "SELECT b.id, b.digest, b.size, m.media_type, m.artifact_type,"  # noqa: S608 - a constant
+    f" CASE WHEN length(m.annotations) <= {MOST_ANNOTATIONS} THEN m.annotations END FROM manifest m"
     " JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository AND m.subject = :subject"
     " AND b.state = 'present' AND b.digest > :last AND (:any = 1 OR m.artifact_type = :artifact_type)"
     " ORDER BY b.digest LIMIT :count"
@@ -148,7 +151,7 @@ def put(
     annotations: str,
     now: float,
 ) -> None:
-    """Make or replace the row of a manifest whose blob row exists."""
+    """Make or replace the row of a manifest whose blob row exists; ``annotations`` of at most MOST_ANNOTATIONS."""
     values = {"repository": repository_id, "blob": blob_id, "media_type": media_type, "artifact_type": artifact_type}
     connection.execute(_PUT, {**values, "subject": subject, "annotations": annotations, "now": now})
 

@@ -22,7 +22,7 @@ def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Ma
         media_type=manifest.media_type,
         artifact_type=manifest.artifact_type,
         subject=manifest.subject.digest if manifest.subject else None,
-        annotations=orjson.dumps(manifest.annotations).decode(),
+        annotations=_bounded(manifest.annotations),
         now=now,
     )
     # Of a digest that is named twice, the first counts.
@@ -30,3 +30,15 @@ def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Ma
     references += [(blob.digest, manifest_rows.BLOB) for blob in manifest.needed_blobs()]
     references += [(blob.digest, manifest_rows.OPTIONAL) for blob in manifest.named_blobs()]
     manifest_rows.refer(connection, repository_id, blob_id, references)
+
+
+def _bounded(annotations: dict[str, str]) -> str:
+    """A JSON object with those that fit into MOST_ANNOTATIONS, in their order; one that does not fit is left out."""
+    room = manifest_rows.MOST_ANNOTATIONS - len("{}")
+    kept = {}
+    for name, value in annotations.items():
+        size = len(orjson.dumps({name: value})) - 1  # its comma in place of two braces
+        if size <= room:
+            room -= size
+            kept[name] = value
+    return orjson.dumps(kept).decode()

@@ -8,6 +8,7 @@ from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images import manifest_rows as rows
+from registry.images import referrers
 from registry.images.changing import Allotted, Change
 from registry.images.manifest_bytes import ManifestBytes
 from registry.images.repositories import present
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from registry.database.blobs import Found, MemberRow
-    from registry.database.manifests import ManifestRow, ReferrerRow, TagRow
+    from registry.database.manifests import ManifestRow, TagRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
     from registry.images.folding import Folding
     from registry.images.locations import Locations
     from registry.images.originals import Originals
     from registry.images.publication import Publication, Write
+    from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
     from registry.storage.driver import ObjectStat
@@ -117,19 +119,25 @@ class Manifests:
             return manifest_rows.tag_page(connection, repository.id, last=last, count=count), current.version
 
     def referrers(
-        self, name: str, subject: Digest, *, artifact_type: str | None, last: str, count: int
-    ) -> tuple[list[ReferrerRow], int | None]:
-        """At most ``count`` manifests with this subject after the digest ``last``, and the repository's version.
+        self, name: str, subject: Digest, *, artifact_type: str | None, last: str, count: int, max_bytes: int
+    ) -> tuple[Referrers, int | None]:
+        """A page of the manifests with this subject after the digest ``last``, and the repository's version.
 
         An unknown repository has none: never an error (spec, "Listing Referrers").
         """
         repository = self._repositories.touch(name)
         if repository is None:
-            return [], None
+            return referrers.NONE, None
         with self._stores.database.read() as connection:
             current = present(repository_rows.get(connection, repository.id))
-            found = manifest_rows.referrers(
-                connection, repository.id, subject, artifact_type=artifact_type, last=last, count=count
+            found = referrers.page(
+                connection,
+                repository.id,
+                subject,
+                artifact_type=artifact_type,
+                last=last,
+                count=count,
+                max_bytes=max_bytes,
             )
         return found, current.version
 

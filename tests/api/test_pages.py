@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from registry.api.listing import PAGE_BYTES
+from registry.database.manifests import MOST_ANNOTATIONS
+from registry.database.statement import Statement
 from tests.api.service import Reply, Service, serving
 from tests.payloads import INDEX, MANIFEST, Blob, Manifest, image, index
 
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+MIB = 1 << 20
 REPO = "pages/of"
 CONFIG = Blob(b"{}")
 IMAGE = image(CONFIG, [])
@@ -127,6 +132,74 @@ def test_all_referrers_come_filtered_and_described(
         assert (page.json["schemaVersion"], page.json["mediaType"]) == (2, INDEX)
         assert page.headers["content-type"] == INDEX
         assert page.headers.get("oci-filters-applied") == ("artifactType" if kind else None)
+
+
+LONG = "x" * 1000
+"""An annotation's value."""
+
+
+def attached(service: Service, repository: str, count: int, annotations: dict[str, str]) -> list[Manifest]:
+    """Manifests that refer to IMAGE, by digest."""
+    service.push_blob(repository, CONFIG)
+    found = [image(CONFIG, [], subject=IMAGE, annotations={"n": str(n), **annotations}) for n in range(count)]
+    for manifest in found:
+        service.push(repository, manifest.digest, manifest)
+    return sorted(found, key=lambda manifest: manifest.digest)
+
+
+def test_a_page_of_referrers_ends_at_a_number_of_bytes_and_its_link_leads_to_the_rest(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        pushed = attached(service, REPO, 40, {str(number): LONG for number in range(60)})
+        found = pages(service, f"/v2/{REPO}/referrers/{IMAGE.digest}")
+        assert [one for page in found for one in page.json["manifests"]] == [descriptor(one) for one in pushed]
+        assert len(found) == 3
+        assert all(len(page.body) < PAGE_BYTES + 1000 for page in found)
+        assert all(len(page.body) > PAGE_BYTES - 70_000 for page in found[:-1])
+
+
+def test_annotations_that_do_not_fit_into_a_list_of_referrers_are_in_the_manifest_alone(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        [pushed] = attached(service, REPO, 1, {"long": "x" * MOST_ANNOTATIONS, "created": "2026-01-01T00:00:00Z"})
+        [listed] = service.call("GET", f"/v2/{REPO}/referrers/{IMAGE.digest}").json["manifests"]
+        assert listed["annotations"] == {"n": "0", "created": "2026-01-01T00:00:00Z"}
+        assert service.call("GET", f"/v2/{REPO}/manifests/{pushed.digest}").body == pushed.data
+
+
+def test_referrers_with_annotations_without_bound_take_no_memory_without_bound(tmp_path: Path) -> None:
+    """As rows are that an earlier release wrote: their list was as large as all of their annotations."""
+    with serving(tmp_path) as service:
+        pushed = attached(service, REPO, 30, {})
+        with service.core.stores.database.write() as connection:
+            connection.execute(Statement("UPDATE manifest SET annotations = :text"), {"text": f'{{"a":"{"x" * MIB}"}}'})
+        tracemalloc.start()
+        try:
+            reply = service.call("GET", f"/v2/{REPO}/referrers/{IMAGE.digest}")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert [one["digest"] for one in reply.json["manifests"]] == [one.digest for one in pushed]
+        assert peak < 8 * MIB
+
+
+@pytest.mark.parametrize(("path", "key"), [("/v2/_catalog", "repositories"), (f"/v2/{REPO}/tags/list", "tags")])
+def test_a_page_of_names_ends_at_a_number_of_bytes(
+    filled: Service, monkeypatch: pytest.MonkeyPatch, path: str, key: str
+) -> None:
+    whole = [name for page in pages(filled, path) for name in page.json[key]]
+    monkeypatch.setattr("registry.api.listing.PAGE_BYTES", 14)
+    found = pages(filled, f"{path}?n=4")
+    assert [name for page in found for name in page.json[key]] == whole
+    assert max(sum(len(name) + 3 for name in page.json[key]) for page in found) <= 14
+    assert len(found) > len(whole) // 4 + 1
+
+
+def test_a_page_has_a_number_of_names_whatever_the_configuration_says(
+    filled: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.api.listing.MOST_ENTRIES", 3)
+    found = pages(filled, f"/v2/{REPO}/tags/list?n=4")
+    assert [len(page.json["tags"]) for page in found] == [3, 3, 3, 1]
+    assert [tag for page in found for tag in page.json["tags"]] == TAGS
 
 
 def test_referrers_without_a_filter_that_says_anything(filled: Service, referrers: list[Manifest]) -> None:

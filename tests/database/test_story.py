@@ -49,8 +49,10 @@ def test_push_pull_tag_attach_delete_and_collect(world: World) -> None:
     signature = push_image(core, "signature", subject=first.manifest, artifact_type="application/sig")
     assert tags(core) == ["latest", "multi", "v1", "v2"]
     assert pull(core, "latest") == first.digest
-    found, _ = core.manifests.referrers(NAME, first.digest, artifact_type="application/sig", last="", count=10)
-    assert [row.digest for row in found] == [signature.manifest.digest]
+    found, _ = core.manifests.referrers(
+        NAME, first.digest, artifact_type="application/sig", last="", count=10, max_bytes=1 << 20
+    )
+    assert (len(found.descriptors), found.last) == (1, signature.manifest.digest)
 
     with pytest.raises(Unsupported, match="needed by"):
         core.blobs.delete(NAME, Digest.parse(first.layer.digest))
@@ -98,8 +100,8 @@ def test_everything_comes_back_from_storage_alone(world: World, tmp_path: Path) 
     assert (report.repositories, report.problems) == (1, [])
     assert pull(other, "v1") == moved.digest
     assert pull(other, pushed.manifest.digest) == pushed.digest
-    found, _ = other.manifests.referrers(NAME, pushed.digest, artifact_type=None, last="", count=10)
-    assert [row.digest for row in found] == [attached.manifest.digest]
+    found, _ = other.manifests.referrers(NAME, pushed.digest, artifact_type=None, last="", count=10, max_bytes=1 << 20)
+    assert (len(found.descriptors), found.last) == (1, attached.manifest.digest)
 
 
 def test_two_cores_that_push_at_once_lose_nothing(world: World) -> None:

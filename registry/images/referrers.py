@@ -1,0 +1,71 @@
+"""Referrers: a page of the manifests that name a subject, bounded in entries and in bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
+
+from registry.database import manifests as manifest_rows
+
+if TYPE_CHECKING:
+    from registry.database.manifests import ReferrerRow
+    from registry.database.transaction import Transaction
+    from registry.oci.digest import Digest
+
+_BATCH: Final = 64
+"""Rows that are read at once: with the annotations of each at most 4 MiB of ASCII, whatever the size of a page."""
+
+
+class Referrers(NamedTuple):
+    """A page."""
+
+    descriptors: list[bytes]
+    """JSON objects, by digest."""
+    last: str
+    """The digest of the last one; empty when there is none."""
+    more: bool
+    """Whether another page follows."""
+
+
+NONE: Final = Referrers([], "", more=False)
+
+
+def page(
+    connection: Transaction,
+    repository_id: int,
+    subject: Digest,
+    *,
+    artifact_type: str | None,
+    last: str,
+    count: int,
+    max_bytes: int,
+) -> Referrers:
+    """At most ``count`` descriptors after the digest ``last``, of ``max_bytes`` together unless the first is larger."""
+    found: list[bytes] = []
+    size, shown = 0, last
+    while True:
+        wanted = min(_BATCH, count + 1 - len(found))
+        rows = manifest_rows.referrers(
+            connection, repository_id, subject, artifact_type=artifact_type, last=shown, count=wanted
+        )
+        for row in rows:
+            descriptor = _descriptor(row)
+            size += len(descriptor)
+            if len(found) == count or (found and size > max_bytes):
+                return Referrers(found, shown, more=True)
+            found.append(descriptor)
+            shown = row.digest
+        if len(rows) < wanted:
+            return Referrers(found, shown, more=False)
+
+
+def _descriptor(row: ReferrerRow) -> bytes:
+    """As the list has it. Annotations that the row does not have are in the manifest alone."""
+    descriptor: dict[str, object] = {"mediaType": row.media_type, "digest": row.digest, "size": row.size}
+    if row.artifact_type is not None:
+        descriptor["artifactType"] = row.artifact_type
+    annotations = orjson.loads(row.annotations or "{}")
+    if annotations:
+        descriptor["annotations"] = annotations
+    return orjson.dumps(descriptor)
