@@ -117,5 +117,4 @@ def test_every_event_that_is_named_is_logged_somewhere() -> None:
     events = [event for row in rows for event in re.findall(r"`([^`]+)`", row)]
     assert len(events) > 10
     for event in events:
-        if not event.startswith("Invalid HTTP"):  # uvicorn's
-            assert event.removesuffix(" ...") in source, event
+        assert event.removesuffix(" ...") in source, event

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
     from registry.migration.progress import OnProgress as OnPhase
     from registry.migration.progress import Progress as Phase
 
@@ -25,11 +27,9 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[OnProgress]:
     if quiet or not sys.stderr.isatty():
         yield _ignore
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _drawn(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as progress:
         task = progress.add_task(title, total=None)
 
         def report(done: int, total: int) -> None:
@@ -44,13 +44,10 @@ def phases(*, quiet: bool) -> Iterator[OnPhase]:
     if quiet or not sys.stderr.isatty():
         yield _Log()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as progress:
+    with _drawn(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         task = progress.add_task("", total=None, said="")
         shown = ""
 
@@ -68,6 +65,19 @@ def phases(*, quiet: bool) -> Iterator[OnPhase]:
             )
 
         yield report
+
+
+@contextmanager
+def _drawn(*columns: ProgressColumn) -> Iterator[Progress]:
+    """A bar, removed at its end. Meanwhile the log has warnings alone, which are written above it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from registry.observability.logs import only_warnings
+
+    # While it is drawn sys.stderr is rich's own, which writes whole lines above the bar.
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress, only_warnings(sys.stderr):
+        yield progress
 
 
 class _Log:

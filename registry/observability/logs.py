@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Literal
 
 import orjson
 import structlog
 
 from registry.observability.escape import escape_controls
+from registry.observability.request_line import render_json, render_terminal, render_text
 from registry.observability.request_log import LineWriter, RequestLog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from structlog.typing import EventDict, Processor
+
+    from registry.observability.request_line import Render
 
 Form = Literal["auto", "text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
 _NOISY = ("alembic", "asyncio", "httpx", "sqlalchemy")
 """Libraries whose informational lines tell an operator nothing."""
+_FIRST = ("timestamp", "level", "event", "logger")
+"""What every line of JSON begins with, in this order; lines of requests have no logger."""
+_HANDSHAKE = "Invalid HTTP request received."
+"""What uvicorn says of TLS on the HTTP port, which crane and skopeo try at each first contact."""
 
 
 def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -> None:
@@ -30,11 +41,14 @@ def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -
     """
     target = stream or sys.stderr
     chosen = resolve_form(form, target)
+    on_terminal = target.isatty()
+    short_times = chosen == "text" and on_terminal
     ours: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if short_times else "iso", utc=not short_times),
     ]
     theirs: list[Processor] = [*ours, structlog.stdlib.ExtraAdder(), _drop_color]
     structlog.configure(
@@ -44,7 +58,7 @@ def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(target)
-    render = _text_processors(colors=target.isatty()) if chosen == "text" else _json_processors()
+    render = _text_processors(colors=on_terminal and _colors_wanted()) if chosen == "text" else _json_processors()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=theirs, processors=render))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -53,6 +67,7 @@ def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+        logger.addFilter(_lower_handshakes)  # adding it again changes nothing
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()  # with any handler, even one that drops everything, uvicorn makes a record of each request
     access.setLevel(logging.CRITICAL + 1)
@@ -74,7 +89,45 @@ def open_request_log(form: Form, level: Level, stream: IO[str] | None = None) ->
     if _number(level) > logging.INFO:
         return None
     target = stream or sys.stderr
-    return RequestLog(LineWriter(target.fileno()), resolve_form(form, target))
+    return RequestLog(LineWriter(target.fileno()), _request_renderer(form, target))
+
+
+@contextmanager
+def only_warnings(stream: IO[str]) -> Iterator[None]:
+    """Inside the block the log goes to ``stream`` and has warnings and errors alone: a progress bar is being drawn."""
+    before = [(handler, handler.level) for handler in logging.getLogger().handlers]
+    streams = [
+        (handler, handler.setStream(stream)) for handler, _level in before if isinstance(handler, logging.StreamHandler)
+    ]
+    for handler, level in before:
+        handler.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for handler, level in before:
+            handler.setLevel(level)
+        for handler, former in streams:
+            if former is not None:
+                handler.setStream(former)
+
+
+def _request_renderer(form: Form, target: IO[str]) -> Render:
+    if resolve_form(form, target) == "json":
+        return render_json
+    return render_terminal(colors=_colors_wanted()) if target.isatty() else render_text
+
+
+def _colors_wanted() -> bool:
+    """See no-color.org."""
+    return not os.environ.get("NO_COLOR")
+
+
+def _lower_handshakes(record: logging.LogRecord) -> bool:
+    """Make a line about TLS on the HTTP port one of the level debug, and say whether that is logged."""
+    if record.msg == _HANDSHAKE:
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger().isEnabledFor(logging.DEBUG)
+    return True
 
 
 def _number(level: Level) -> int:
@@ -85,8 +138,14 @@ def _json_processors() -> list[Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
+        _order,
         structlog.processors.JSONRenderer(serializer=_dumps),
     ]
+
+
+def _order(_logger: object, _name: str, event: EventDict) -> EventDict:
+    first = [name for name in _FIRST if name in event]
+    return {name: event[name] for name in (*first, *event)}
 
 
 def _dumps(value: object, **_options: object) -> str:
@@ -100,6 +159,7 @@ def _text_processors(*, colors: bool) -> list[Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         _escape_values,
+        _drop_own_name,
         structlog.dev.ConsoleRenderer(
             colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0, pad_level=False
         ),
@@ -109,6 +169,13 @@ def _text_processors(*, colors: bool) -> list[Processor]:
 def _escape_values(_logger: object, _name: str, event: EventDict) -> EventDict:
     """Text that came from outside must not begin a line of its own."""
     return {key: escape_controls(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _drop_own_name(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """Drop the name of the logger from lines of ours; which library said something is of use to a person."""
+    if str(event.get("logger")).startswith("registry."):
+        del event["logger"]
+    return event
 
 
 def _drop_color(_logger: object, _name: str, event: EventDict) -> EventDict:

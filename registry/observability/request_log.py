@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
-
-import orjson
-
-from registry.observability.escape import escape_controls
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from registry.observability.request_line import Render
 
 BATCH_BYTES = 64 << 10
 """Bytes of lines that are kept before they are written."""
@@ -24,8 +22,6 @@ _PIPE_ATOMIC = 4096
 """Bytes that one write to a pipe moves without those of another process in between (PIPE_BUF of Linux)."""
 
 _now = datetime.now
-_dumps = orjson.dumps
-_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
 
 class RequestLog:
@@ -37,10 +33,10 @@ class RequestLog:
 
     __slots__ = ("_lines", "_render", "_size", "_write")
 
-    def __init__(self, write: Callable[[bytes], None], form: Literal["text", "json"]) -> None:
-        """``write`` takes whole lines and must not raise; see ``LineWriter``."""
+    def __init__(self, write: Callable[[bytes], None], render: Render) -> None:
+        """``write`` takes whole lines and must not raise; see ``LineWriter``. ``render`` makes one of its fields."""
         self._write = write
-        self._render = _json_line if form == "json" else _text_line
+        self._render = render
         self._lines: list[bytes] = []
         self._size = 0
 
@@ -92,24 +88,6 @@ class RequestLog:
         if self._lines:
             lines, self._lines, self._size = self._lines, [], 0
             self._write(b"".join(lines))
-
-
-def _json_line(fields: dict[str, object]) -> bytes:
-    try:
-        return _dumps(fields, option=_OPTIONS)
-    except TypeError:  # a lone surrogate, which no UTF-8 can hold
-        printable = {
-            key: value.encode(errors="replace").decode() if isinstance(value, str) else value
-            for key, value in fields.items()
-        }
-        return _dumps(printable, option=_OPTIONS)
-
-
-def _text_line(fields: dict[str, object]) -> bytes:
-    head = "{timestamp:%Y-%m-%dT%H:%M:%S.%fZ} [info] {method} {path} {status} in={bytes_in} out={bytes_out}"
-    shown = ("duration", "repository", "digest", "error_code", "client", "user_agent", "request_id")
-    rest = [f"{name}={fields[name]!r}" for name in shown if fields.get(name) is not None]
-    return escape_controls(" ".join([head.format_map(fields), *rest])).encode(errors="replace") + b"\n"
 
 
 class LineWriter:

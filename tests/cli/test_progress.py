@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import pytest
 from structlog.testing import capture_logs
 
-from registry.cli.progress import LOG_SECONDS, phases
+from registry.cli.progress import LOG_SECONDS, phases, progress_bar
 from registry.migration.progress import Progress
 
 
@@ -29,6 +30,28 @@ def test_each_phase_is_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
         report(Progress("hashing", 7, 9, 3 << 20, 5 << 20))
     assert "Hashing" in terminal.getvalue()
     assert "7/9, 3/5 MiB" in terminal.getvalue()
+
+
+def test_the_log_does_not_tear_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    handler = logging.StreamHandler(terminal)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [handler])
+    monkeypatch.setattr(root, "level", logging.INFO)
+    with progress_bar("Rebuilding", quiet=False) as report:
+        report(1, 2)
+        logging.getLogger("registry").info("a repository is as it should be")
+        logging.getLogger("registry").warning("a manifest was left out")
+    assert "Rebuilding" in terminal.getvalue()
+    assert "as it should be" not in terminal.getvalue()
+    before, _, _ = terminal.getvalue().partition("WARNING a manifest was left out\n")
+    assert before.endswith(("\x1b[2K", "\r"))  # the line of the bar was cleared, and is drawn anew below
+    assert handler.stream is terminal
+    assert handler.level == logging.NOTSET
 
 
 def test_elsewhere_the_log_says_it_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

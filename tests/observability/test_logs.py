@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
+import re
 import subprocess
 import sys
+from io import StringIO
+
+import pytest
+
+from registry.observability.logs import only_warnings
 
 SCRIPT = """
 import logging, warnings, structlog, sys
@@ -17,6 +24,7 @@ log.debug("hidden")
 log.info("hello", repository="team/app", agent="a\\nb\\x1b[1m")
 logging.getLogger("uvicorn.error").warning("from %s", "uvicorn", extra={"color_message": "colour"})
 logging.getLogger("uvicorn.access").error("never")
+logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
 logging.getLogger("sqlalchemy.engine").info("never")
 warnings.warn("careful")
 try:
@@ -50,6 +58,20 @@ def test_json_is_one_object_per_line_with_utc_times() -> None:
     assert events[4]["event"] == "request"
 
 
+def test_every_line_of_json_begins_with_the_same_fields() -> None:
+    events = [json.loads(line) for line in logged("json").splitlines()]
+    assert [list(event)[:3] for event in events] == [["timestamp", "level", "event"]] * 5
+    named = [event["logger"] for event in events[:4]]
+    assert named == ["registry.test", "uvicorn.error", "py.warnings", "registry.test"]
+    assert all(list(event)[3] == "logger" for event in events[:4])
+
+
+def test_a_client_that_speaks_tls_to_a_plain_port_is_worth_no_warning() -> None:
+    assert "Invalid HTTP" not in logged("json")
+    (event,) = [json.loads(line) for line in logged("json", "debug").splitlines() if "Invalid HTTP" in line]
+    assert event["level"] == "debug"
+
+
 def test_not_a_terminal_means_json() -> None:
     assert json.loads(logged("auto").splitlines()[0])["event"] == "hello"
 
@@ -57,7 +79,7 @@ def test_not_a_terminal_means_json() -> None:
 def test_text_escapes_what_would_begin_a_line() -> None:
     first, second, *_rest = logged("text").splitlines()
     assert first.endswith(r"[info] hello agent=a\nb\x1b[1m repository=team/app")
-    assert second.endswith("[warning] from uvicorn")
+    assert second.endswith("[warning] from uvicorn [uvicorn.error]")
 
 
 def test_a_level_hides_what_is_below_it_and_the_requests() -> None:
@@ -65,9 +87,10 @@ def test_a_level_hides_what_is_below_it_and_the_requests() -> None:
     assert [event["event"] for event in events] == ["failed"]
 
 
-def test_a_terminal_means_text() -> None:
+def on_terminal(**environment: str) -> list[str]:
     master, terminal = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", SCRIPT, "auto", "info"], stderr=terminal) as process:
+    command = [sys.executable, "-c", SCRIPT, "auto", "info"]
+    with subprocess.Popen(command, stderr=terminal, env=os.environ | environment) as process:
         os.close(terminal)
         output = b""
         try:
@@ -77,5 +100,32 @@ def test_a_terminal_means_text() -> None:
             pass
         assert process.wait(60) == 0
     os.close(master)
-    assert b"hello" in output.splitlines()[0]
-    assert b"{" not in output.splitlines()[0]
+    return output.decode().splitlines()
+
+
+def test_a_terminal_means_short_text_with_colors() -> None:
+    lines = on_terminal(NO_COLOR="")
+    assert re.match(r"\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m \[.*info.*\].*hello", lines[0])
+    assert re.fullmatch(r"\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m \x1b\[32m200\x1b\[0m GET /v2/ 100\.0 ms out 2 B", lines[-1])
+
+
+def test_a_terminal_without_colors_has_none() -> None:
+    lines = on_terminal(NO_COLOR="1")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \[info\] hello agent=a\\nb\\x1b\[1m repository=team/app", lines[0])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d 200 GET /v2/ 100\.0 ms out 2 B", lines[-1])
+
+
+def test_under_a_progress_bar_there_are_warnings_alone_and_where_the_bar_wants_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual, above_bar = StringIO(), StringIO()
+    handler = logging.StreamHandler(usual)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [handler])
+    monkeypatch.setattr(root, "level", logging.INFO)
+    log = logging.getLogger("registry.test")
+    with only_warnings(above_bar):
+        log.info("hidden")
+        log.warning("shown")
+    log.info("again")
+    assert (above_bar.getvalue(), usual.getvalue()) == ("shown\n", "again\n")

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from registry.observability.request_line import render_json, render_terminal, render_text
 from registry.observability.request_log import BATCH_BYTES, LineWriter, RequestLog
 
-FORMS: list[Literal["text", "json"]] = ["text", "json"]
+if TYPE_CHECKING:
+    from registry.observability.request_line import Render
+
+RENDERERS: dict[str, Render] = {
+    "json": render_json,
+    "text": render_text,
+    "terminal": render_terminal(colors=False),
+}
+FORMS = list(RENDERERS)
 BUDGET_SECONDS = 2e-6
 NOISE = 4
 """What a busy machine may add to the fastest of several rounds."""
@@ -38,9 +48,9 @@ def add(log: RequestLog, **changes: Any) -> None:
     log.add(**{**fields, **changes})
 
 
-def written(form: Literal["text", "json"], **changes: Any) -> bytes:
+def written(form: str, **changes: Any) -> bytes:
     batches: list[bytes] = []
-    log = RequestLog(batches.append, form)
+    log = RequestLog(batches.append, RENDERERS[form])
     add(log, **changes)
     log.flush()
     return b"".join(batches)
@@ -78,6 +88,48 @@ def test_a_text_line_can_be_read_by_a_person() -> None:
     assert " [info] GET /v2/team/app/manifests/latest 200 in=0 out=1234 duration=0.00234 repository='team/app'" in line
 
 
+MISSING = f"/v2/team/app/blobs/sha256:{'87d4b8658e32'.ljust(64, '0')}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "200 GET team/app manifest latest 2.3 ms out 1.2 KiB docker/24.0.7"),
+        (
+            {"method": "HEAD", "path": MISSING, "status": 404, "bytes_out": 0, "error_code": "BLOB_UNKNOWN"},
+            "404 HEAD team/app blob 87d4b8658e32 2.3 ms docker/24.0.7",
+        ),
+        (
+            {"path": MISSING, "status": 404, "bytes_out": 99, "error_code": "BLOB_UNKNOWN", "client": "10.0.0.7"},
+            "404 GET team/app blob 87d4b8658e32 2.3 ms out 99 B BLOB_UNKNOWN 10.0.0.7 docker/24.0.7",
+        ),
+        (
+            {"method": "PATCH", "path": "/v2/a/blobs/uploads/7c", "bytes_in": 5 << 30, "bytes_out": 0, "status": 202},
+            "202 PATCH /v2/a/blobs/uploads/7c 2.3 ms in 5.0 GiB docker/24.0.7",
+        ),
+        (
+            {"status": 503, "error_code": "UNAVAILABLE", "bytes_out": 0, "user_agent": "skopeo/1.9.3 (linux)"},
+            "503 GET team/app manifest latest 2.3 ms UNAVAILABLE skopeo/1.9.3 request_id=0123456789abcdef",
+        ),
+        ({"path": "/readyz", "bytes_out": 33, "user_agent": None}, "200 GET /readyz 2.3 ms out 33 B"),
+        ({"path": "/v2/blobs/x", "bytes_out": 0, "user_agent": ""}, "200 GET /v2/blobs/x 2.3 ms"),
+    ],
+)
+def test_a_line_on_a_terminal_is_short_and_says_what_is_not_as_usual(changes: dict[str, Any], expected: str) -> None:
+    time_of_day, _, rest = written("terminal", **changes).decode().partition(" ")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", time_of_day)
+    assert rest == expected + "\n"
+
+
+@pytest.mark.parametrize(("status", "color"), [(201, "32"), (307, "32"), (404, "33"), (503, "31")])
+def test_the_status_has_a_color_where_colors_are_wanted(status: int, color: str) -> None:
+    batches: list[bytes] = []
+    log = RequestLog(batches.append, render_terminal(colors=True))
+    add(log, status=status)
+    log.flush()
+    assert f" \x1b[{color}m{status}\x1b[0m GET ".encode() in batches[0]
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "hostile",
@@ -94,12 +146,12 @@ def test_a_text_line_can_be_read_by_a_person() -> None:
         "é",
     ],
 )
-def test_no_client_can_forge_a_line(form: Literal["text", "json"], hostile: str) -> None:
+def test_no_client_can_forge_a_line(form: str, hostile: str) -> None:
     line = written(form, path=hostile, user_agent=hostile, method=hostile, repository=hostile)
     assert line.endswith(b"\n")
     text = line[:-1].decode()
     assert len(text.splitlines()) == 1 or form == "json"  # JSON keeps U+2028 as itself: no line ends there for a parser
-    assert not any(character < " " or "\x7f" <= character <= "\x9f" for character in text if form == "text")
+    assert not any(character < " " or "\x7f" <= character <= "\x9f" for character in text if form != "json")
     assert b"\n" not in line[:-1]
     if form == "json":
         assert json.loads(line)["status"] == 200
@@ -111,7 +163,7 @@ def test_long_values_are_cut() -> None:
 
 def test_lines_wait_for_the_flush_or_for_a_full_batch() -> None:
     batches: list[bytes] = []
-    log = RequestLog(batches.append, "json")
+    log = RequestLog(batches.append, render_json)
     add(log)
     assert batches == []
     log.flush()
@@ -123,7 +175,7 @@ def test_lines_wait_for_the_flush_or_for_a_full_batch() -> None:
 
 
 def test_a_line_costs_two_microseconds() -> None:
-    log = RequestLog(lambda _data: None, "json")
+    log = RequestLog(lambda _data: None, render_json)
 
     def cost() -> float:
         started = time.process_time()
