@@ -18,15 +18,16 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 30.0  # seconds until /livez must answer; generous because two test workers may share one core
 STOP_TIMEOUT = 40.0  # seconds for a clean exit after SIGTERM; longer than the default http.drain_timeout
+COMMAND_TIMEOUT = 120.0  # seconds that a command may take
 LINGER = 2.0  # seconds until no process of the group may be left after its parent ended
 LOG_TAIL = 6000  # bytes of the log that a failing test shows
 
@@ -85,6 +86,11 @@ def program() -> list[str]:
     return named.split() if named else [str(Path(sys.executable).with_name("registry"))]
 
 
+def _environment() -> dict[str, str]:
+    """Return what a server finds in its environment: nothing that configures it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+
+
 def free_port() -> int:
     """Return a loopback port that nobody listens on, and that no test of this run was given before.
 
@@ -114,11 +120,17 @@ class RegistryProcess:
     """One ``registry serve`` with its own root directory, configuration file, log and process group.
 
     ``config`` overrides sections of the default test configuration, key by key. The storage outlives ``stop``,
-    ``kill`` and ``restart``; the log is appended to. Not safe for use from
-    several threads, except for the read-only attributes.
+    ``kill`` and ``restart``; the log is appended to. ``command`` is the program of another release, which may
+    change between two starts. Not safe for use from several threads, except for the read-only attributes.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Mapping[str, object]] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, Mapping[str, object]] | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self.command = list(command or program())
         self.directory = directory
         self.root = directory / "storage"
         self.log_path = directory / "server.log"
@@ -176,12 +188,10 @@ class RegistryProcess:
 
     def start(self, timeout: float = START_TIMEOUT) -> None:
         """Return once ``/livez`` answers 200; ``ServerError`` after ``timeout`` seconds or if the server exits."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.config_path.write_text(json.dumps(self.config, indent=2), encoding="utf-8")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+        command, environment = self._configured("serve"), _environment()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*program(), "serve", "--config", str(self.config_path)],
+                command,
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -198,6 +208,28 @@ class RegistryProcess:
                 self.kill()
                 raise self._error(f"/livez did not answer within {timeout} s")
             time.sleep(0.02)
+
+    def run(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> dict[str, Any]:
+        """Run a command of the same program and configuration, beside the server or without it; what it reports."""
+        done = subprocess.run(
+            [*self._configured(*arguments), "--json"],
+            cwd=self.directory,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise self._error(f"{arguments} exited with {done.returncode}: {done.stdout!r} {done.stderr[-3000:]!r}")
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+
+    def _configured(self, *arguments: str) -> list[str]:
+        """Write the configuration; return the command that uses it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config_path.write_text(json.dumps(self.config, indent=2), encoding="utf-8")
+        return [*self.command, *arguments, "--config", str(self.config_path)]
 
     def answers(self, path: str) -> bool:
         """Tell whether GET ``path`` is 200 now."""

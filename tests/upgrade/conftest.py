@@ -1,0 +1,36 @@
+"""A place of each kind, and each former release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stores.s3_server import S3Server
+from tests.tools import require_tools
+from tests.upgrade import releases
+from tests.upgrade.places import Bucket, Directory, Place, Tenancy
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    require_tools("versitygw")
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(params=releases.FORMER, ids=str)
+def former(request: pytest.FixtureRequest) -> list[str]:
+    """The command of a former release."""
+    return releases.command(request.param)
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def tenancy(request: pytest.FixtureRequest, tmp_path: Path) -> Tenancy:
+    place: Place
+    if request.param == "directory":
+        place = Directory(tmp_path)
+    else:
+        place = Bucket(request.getfixturevalue("store"), request.getfixturevalue("cluster"))
+    return Tenancy(place, tmp_path)

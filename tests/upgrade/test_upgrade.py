@@ -1,0 +1,108 @@
+"""A store and a database that a former release wrote go on working, and go back to it (design, "From one release")."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.soak.client import Client
+from tests.upgrade.content import Content
+from tests.upgrade.filling import APP, change, fill, numbered
+from tests.upgrade.places import Tenancy
+from tests.upgrade.writer import Writer
+
+pytestmark = [pytest.mark.upgrade, pytest.mark.timeout(900)]
+
+KILLS = 20
+"""Kills, at most, until one comes before a fold."""
+AT_ONCE = 5
+
+
+def filled(tenancy: Tenancy, former: list[str]) -> Content:
+    """Fill a place by a former release, which is killed with records that no index has yet."""
+    content = Content()
+    process = tenancy.registry(former)
+    for kill in range(KILLS):
+        process.start()
+        with Client(process.port) as client:
+            writer = Writer(client, content)
+            if kill == 0:
+                fill(writer)
+            for number in range(AT_ONCE):
+                made, blobs = numbered(number, f"kill {kill}")
+                writer.put(APP, made, f"kill{kill}-{number}", "latest", blobs=blobs)
+            process.kill()
+        if tenancy.tags_in_index(APP) != content.repositories[APP].tags:
+            return content
+    raise AssertionError("each kill came after the fold")
+
+
+def forget_database(tenancy: Tenancy, content: Content) -> None:
+    """Lose it, and expect what storage alone can tell."""
+    tenancy.place.lose_database()
+    content.forget_what_only_a_database_knows(shared=tenancy.place.shared)
+
+
+def test_what_a_former_release_wrote_is_served_and_changed_and_goes_back(tenancy: Tenancy, former: list[str]) -> None:
+    content = filled(tenancy, former)
+    for note, command in (("present", None), ("former", former), ("again", None)):
+        with tenancy.served(command) as client:
+            content.check(client)
+            writer = Writer(client, content)
+            writer.finish_uploads()
+            change(writer, note)
+            content.check(client)
+
+
+def test_a_lost_database_of_a_former_release_is_filled_again(tenancy: Tenancy, former: list[str]) -> None:
+    content = filled(tenancy, former)
+    assert tenancy.rebuild()["repositories"] == len(content.repositories)
+    content.forget_what_only_a_database_knows(shared=tenancy.place.shared)
+    with tenancy.served() as client:
+        content.check(client)
+        change(Writer(client, content), "rebuilt")
+    forget_database(tenancy, content)
+    with tenancy.served() as client:
+        content.check(client)
+        change(Writer(client, content), "found")
+    forget_database(tenancy, content)
+    assert tenancy.rebuild()["repositories"] == len(content.repositories)
+    with tenancy.served() as client:
+        content.check(client)
+
+
+def test_a_former_release_fills_its_database_from_what_this_one_wrote(tenancy: Tenancy, former: list[str]) -> None:
+    content = filled(tenancy, former)
+    with tenancy.served() as client:
+        change(Writer(client, content), "present")
+    forget_database(tenancy, content)
+    tenancy.rebuild(former)
+    with tenancy.served(former) as client:
+        content.check(client)
+        change(Writer(client, content), "former")
+    forget_database(tenancy, content)
+    with tenancy.served(former) as client:
+        content.check(client)
+    tenancy.rebuild()
+    with tenancy.served() as client:
+        content.check(client)
+
+
+def test_a_former_release_starts_where_a_later_one_has_added_to_the_schema(tenancy: Tenancy, former: list[str]) -> None:
+    """What comes after this release may add as well: a table, and a column with a default."""
+    content = filled(tenancy, former)
+    process = tenancy.registry()
+    process.run("db", "upgrade")
+    url = process.config.get("database", {}).get("url") or f"sqlite:///{next(tenancy.place.root.rglob('*.db'))}"
+    engine = create_engine(str(url))
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS schema_revision (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text("DELETE FROM schema_revision"))
+        connection.execute(text("INSERT INTO schema_revision VALUES ('9999')"))
+        connection.execute(text("ALTER TABLE manifest ADD COLUMN later INTEGER NOT NULL DEFAULT 0"))
+        connection.execute(text("CREATE TABLE later (id INTEGER PRIMARY KEY)"))
+    engine.dispose()
+    for note, command in (("former", former), ("present", None)):
+        with tenancy.served(command) as client:
+            content.check(client)
+            change(Writer(client, content), note)
