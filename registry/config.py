@@ -89,9 +89,9 @@ class HttpSettings(Section):
     workers: Count = 1
     """Processes that serve, all on one port, one storage and one database."""
     external_url: Annotated[str, AfterValidator(_check_external_url)] | None = None
-    """Address under which clients reach the registry, for absolute URLs where a proxy in front does not say it."""
+    """Address under which clients reach the registry: absolute URLs begin with it, others with its path."""
     relative_locations: bool = True
-    """Answer with relative Location headers; false makes them absolute for the few clients that need it."""
+    """Answer with paths in Location and Link; false makes them absolute, where the address is known as a whole."""
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_split_commas)] = (
         ip_network("127.0.0.1"),
         ip_network("::1"),

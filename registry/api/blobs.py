@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 
+from registry.api.fields import field
 from registry.api.parameters import digest_of, name_of
 from registry.api.reads import Answer, Elsewhere, Head
 from registry.api.route import Route
@@ -59,7 +60,7 @@ async def get(edge: Edge, request: Request) -> Response:
         await _prove(edge, name, blob, body)
         return Response(status_code=304, headers=unmodified(headers))
     try:
-        wanted = parse_range(request.headers.get("range"), blob.size) if ranges_apply(request, digest) else None
+        wanted = parse_range(field(request, "range"), blob.size) if ranges_apply(request, digest) else None
     except RangeInvalid:
         await _prove(edge, name, blob, body)
         raise

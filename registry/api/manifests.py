@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from registry.api.bodies import Body, declared_length
+from registry.api.fields import field
 from registry.api.parameters import name_of, reference_of
 from registry.api.reads import Answer, Head
 from registry.api.route import Route
@@ -64,7 +65,7 @@ async def put(edge: Edge, request: Request) -> Response:
         edge.core.manifests.put,
         name,
         body,
-        request.headers.get("content-type"),
+        field(request, "content-type"),
         digest=digest,
         tags=tags,
         actor=edge.locations.client_of(request.scope) or "unknown",

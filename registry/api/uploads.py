@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from registry.api.bodies import Body, Interrupted, declared_length, receive_into
 from registry.api.edge import ended
+from registry.api.fields import field
 from registry.api.parameters import name_of, query_digest, source_of, upload_of
 from registry.api.route import Route
 from registry.api.socket_bodies import receive_from_socket
@@ -175,7 +176,7 @@ async def _status_on_conflict(edge: Edge, request: Request, name: str, upload_id
 
 def _start_of(request: Request) -> int | None:
     """Where the client says that its chunk begins. Raises RangeInvalid, SizeInvalid."""
-    text = request.headers.get("content-range")
+    text = field(request, "content-range")
     if text is None:
         return None
     start, end = parse_content_range(text)

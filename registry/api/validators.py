@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.api.fields import field
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,13 +16,12 @@ if TYPE_CHECKING:
 
 def is_not_modified(request: Request, digest: Digest) -> bool:
     """Whether If-None-Match names what the client would get."""
-    values = request.headers.getlist("if-none-match")
-    return matches(", ".join(values) if values else None, digest)
+    return matches(field(request, "if-none-match"), digest)
 
 
 def ranges_apply(request: Request, digest: Digest) -> bool:
     """Whether a Range header counts: without If-Range, or with one that names this very content."""
-    condition = request.headers.get("if-range")
+    condition = field(request, "if-range")
     return condition is None or condition.strip() == f'"{digest}"'
 
 
