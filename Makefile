@@ -1,7 +1,7 @@
 # make run    virtual environment, install, serve on 127.0.0.1:5000        make lint   ruff, mypy, layers
 # make test   all tests but the long ones, at most five minutes            make bench  the table of docs/performance.md
 # make bench-s3   the same registries over one S3 store
-# make clients, make conformance, make stores, make upgrade, make soak: the long ones; they need the programs that .ci/run installs
+# make clients, make conformance, make stores, make upgrade, make wheel, make soak: the long ones; they need the programs that .ci/run installs
 # make clients ARGS='--backend s3-postgresql': the same over two replicas, S3 and PostgreSQL; or gcs-sqlite
 # make dev-s3   two replicas behind nginx over an S3 store and PostgreSQL of their own, until Ctrl-C
 
@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: run test lint format bench bench-s3 conformance clients stores upgrade soak dev-s3 clean
+.PHONY: run test lint format bench bench-s3 conformance clients stores upgrade wheel soak dev-s3 clean
 
 run: $(VENV)/.installed
 	$(BIN)/registry serve $(if $(CONFIG),--config $(CONFIG))
@@ -46,6 +46,9 @@ stores: $(VENV)/.developed
 
 upgrade: $(VENV)/.developed
 	$(BIN)/pytest -n $(JOBS) -m upgrade $(ARGS)
+
+wheel: $(VENV)/.developed
+	$(BIN)/pytest -m wheel $(ARGS)
 
 soak: $(VENV)/.developed
 	SOAK=$(or $(SOAK),full) $(BIN)/pytest -m soak $(ARGS)

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 def check_settings(settings: Settings) -> list[Problem]:
     """Each setting that would keep the registry from starting here, and what would be right."""
+    tls = settings.http.tls
+    return check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
+
+
+def check_stores(settings: Settings) -> list[Problem]:
+    """Those that keep a command from using storage and database."""
     storage = settings.storage
     on_disk = storage.driver == "local" or settings.database.url is None
     problems = list(_check_root(storage.root_directory)) if on_disk else []
@@ -28,8 +34,6 @@ def check_settings(settings: Settings) -> list[Problem]:
         problems.append(Problem(f"storage.{storage.driver}", message, ""))
     if settings.database.url is not None:
         problems += _check_database(settings.database.url)
-    if settings.http.tls is not None:
-        problems += _check_tls(settings.http.tls)
     return problems
 
 
@@ -59,7 +63,7 @@ def _check_root(root: Path) -> Iterator[Problem]:
 
 def _check_database(url: str) -> Iterator[Problem]:
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
-        yield Problem("database.url", "PostgreSQL needs another package; install stowage[postgresql]", "")
+        yield Problem("database.url", "PostgreSQL needs another package: pip install 'psycopg[binary]'", "")
 
 
 def _check_tls(tls: TlsSettings) -> Iterator[Problem]:

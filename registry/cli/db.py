@@ -18,7 +18,7 @@ def _group() -> None:
 def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Bring the schema of the cache database to that of this release; ``serve`` does it too when it starts."""
     with command(as_json=as_json) as output:
-        settings = output.settings(config)
+        settings = output.usable_settings(config)
         from registry.database.migrate import upgrade as run
 
         report = run(settings.database_url)

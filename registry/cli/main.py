@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from registry import DISTRIBUTION
 from registry.cli import config, db, migrate, rebuild, serve
 from registry.cli.output import ExitCode, print_json
 
@@ -32,7 +33,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        print(f"registry {version('stowage')}")
+        print(f"registry {version(DISTRIBUTION)}")
         raise typer.Exit
 
 

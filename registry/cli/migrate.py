@@ -112,7 +112,7 @@ def _check(*mistakes: tuple[str, bool, str]) -> None:
 
 def _settings(output: Output, config: Path | None, rate: float | None, parallel: int | None) -> Settings:
     """Those of the configuration, with what the command line says instead."""
-    settings = output.settings(config)
+    settings = output.usable_settings(config)
     said = {name: value for name, value in (("rate", rate), ("parallel", parallel)) if value is not None}
     return settings.model_copy(update={"migration": settings.migration.model_copy(update=said)})
 

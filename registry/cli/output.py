@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from registry.config import ConfigError, Settings, load_settings
+from registry.config_check import check_stores
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="JSON file of settings; without one, the defaults.")
@@ -71,6 +72,14 @@ class Output:
 
         settings = load_settings(path)
         configure_logging(settings.log.format, settings.log.level)
+        return settings
+
+    def usable_settings(self, path: Path | None) -> Settings:
+        """As ``settings``, where storage and database can be used. Raises ConfigError where they cannot."""
+        settings = self.settings(path)
+        problems = check_stores(settings)
+        if problems:
+            raise ConfigError(problems)
         return settings
 
 

@@ -12,7 +12,7 @@ from registry.cli.store_check import probe_store
 def rebuild(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Fill the cache database from storage, in place, also beside a running server."""
     with command(as_json=as_json) as output:
-        settings = output.settings(config)
+        settings = output.usable_settings(config)
         from registry.maintenance.rebuild import rebuild as run
         from registry.maintenance.single_replica import writing
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+from registry import DISTRIBUTION
 from registry.observability.metrics_directory import VARIABLE
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Metrics:
             ["version", "python"],
             registry=self._registry,
             multiprocess_mode="livemax",
-        ).labels(metadata.version("stowage"), platform.python_version()).set(1)
+        ).labels(metadata.version(DISTRIBUTION), platform.python_version()).set(1)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self._registry)

@@ -1,0 +1,1 @@
+"""What users install: the wheel, in an environment of its own."""
