@@ -28,6 +28,14 @@ class Page(NamedTuple):
     """The page begins after this value, which need not exist."""
 
 
+class Mount(NamedTuple):
+    """What a client would rather have mounted than upload (spec, "Mounting a blob from another repository")."""
+
+    digest: Digest
+    source: str | None
+    """The repository that has it; None if any may."""
+
+
 def name_of(request: Request) -> str:
     """The repository. Raises NameInvalid."""
     return parse_name(request.path_params["name"])
@@ -70,11 +78,15 @@ def page_of(request: Request, limit: int) -> Page:
     return Page(min(int(text), limit), last)
 
 
-def source_of(request: Request) -> str | None:
-    """The ``from`` parameter of a mount. Raises NameInvalid."""
-    text = request.query_params.get("from")
-    if text is None:
+def mount_of(request: Request) -> Mount | None:
+    """What ``mount`` and ``from`` name; None if there is nothing here that they could mean.
+
+    They are a hint, which a client is free to give wrongly: the path of another registry, a digest that is none.
+    """
+    digests, sources = request.query_params.getlist("mount"), request.query_params.getlist("from")
+    if len(digests) != 1 or len(sources) > 1:
         return None
-    if not text:
-        raise NameInvalid("the from parameter is empty")
-    return parse_name(text)
+    try:
+        return Mount(Digest.parse(digests[0]), parse_name(sources[0]) if sources else None)
+    except (DigestInvalid, NameInvalid):
+        return None

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+import structlog
 from starlette.responses import Response
 
 from registry.api.bodies import Body, Interrupted, declared_length, receive_into
 from registry.api.edge import ended
 from registry.api.fields import field
-from registry.api.parameters import name_of, query_digest, source_of, upload_of
+from registry.api.parameters import mount_of, name_of, query_digest, upload_of
 from registry.api.route import Route
 from registry.api.socket_bodies import receive_from_socket
 from registry.images.uploads import DEFAULT_ALGORITHM
-from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
+from registry.oci.digest import SUPPORTED_ALGORITHMS
 from registry.oci.errors import (
     BlobUnknown,
     BlobUploadUnknown,
@@ -26,6 +27,7 @@ from registry.oci.errors import (
 )
 from registry.oci.ranges import parse_content_range
 from registry.storage.driver import CHUNK_SIZE
+from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,18 +35,21 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.edge import Edge
+    from registry.api.parameters import Mount
     from registry.images.addition import Addition
+    from registry.oci.digest import Digest
+
+log = structlog.get_logger(__name__)
 
 
 async def start(edge: Edge, request: Request) -> Response:
-    """Mount a blob, push one in this request, or begin a session."""
+    """Mount a blob, push one in this request, or begin a session: also where what is to be mounted cannot be."""
     name = name_of(request)
     query = request.query_params
-    if "mount" in query:
-        digest = Digest.parse(query["mount"])
-        if await edge.run(edge.core.blobs.mount, name, digest, source_of(request)):
-            return _created(edge, request, name, digest)
-    elif "digest" in query:
+    mount = mount_of(request)
+    if mount is not None and await edge.run(_has_mounted, edge, name, mount):
+        return _created(edge, request, name, mount.digest)
+    if "digest" in query:
         digest = query_digest(request)
         await _receive_at_once(edge, request, name, digest)
         return _created(edge, request, name, digest)
@@ -89,6 +94,18 @@ async def cancel(edge: Edge, request: Request) -> Response:
     name, upload_id = name_of(request), upload_of(request)
     await edge.run(edge.core.uploads.cancel, name, upload_id)
     return Response(status_code=204)
+
+
+def _has_mounted(edge: Edge, name: str, mount: Mount) -> bool:
+    """Whether the blob was mounted. In a thread.
+
+    False whatever is wrong with it or its bytes: the client has them too, and its upload is what mends them.
+    """
+    try:
+        return edge.core.blobs.mount(name, mount.digest, mount.source)
+    except (RegistryError, StorageError) as error:
+        log.warning("a blob could not be mounted and is uploaded", repository=name, reason=str(error))
+        return False
 
 
 async def _receive_at_once(edge: Edge, request: Request, name: str, digest: Digest) -> None:

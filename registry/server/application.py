@@ -60,9 +60,7 @@ def create_application(core: Core, settings: Settings, watch: Watch | None = Non
     )
     application.state.edge = edge
     application.state.watch = watch
-    application.include_router(operations.router)
-    if not settings.metrics.enabled:
-        application.router.routes[:] = [route for route in application.routes if route.path != "/metrics"]  # type: ignore[attr-defined]
+    operations.install(application, with_metrics=settings.metrics.enabled)
     errors.install(application)
     routes = [route for chapter in CHAPTERS for route in chapter.routes]
     return Observation(

@@ -1,11 +1,10 @@
-"""What an operator's machines ask: is the process up, does it work, what has it done."""
+"""*Operations*: what an operator's machines ask: is the process up, does it work, what has it done; by HEAD too."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
-from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import JSONResponse, Response
@@ -15,10 +14,13 @@ from registry.observability.metrics import CONTENT_TYPE
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fastapi import FastAPI
+
     from registry.api.edge import Edge
     from registry.images.core import Core
 
-router = APIRouter(tags=["operations"])
 log = structlog.get_logger(__name__)
 
 
@@ -30,13 +32,25 @@ class Health(BaseModel):
     """What does not answer: ``storage``, ``database``."""
 
 
-@router.get("/livez", response_model=Health)
+def install(application: FastAPI, *, with_metrics: bool) -> None:
+    """Add the routes, each for GET and HEAD."""
+    routes: list[tuple[str, Callable[..., Awaitable[object]], dict[str, Any]]] = [
+        ("/livez", livez, {"response_model": Health}),
+        ("/readyz", readyz, {"response_model": Health, "responses": {503: {"model": Health}}}),
+    ]
+    if with_metrics:
+        text: dict[int, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
+        routes.append(("/metrics", metrics, {"response_class": Response, "responses": text}))
+    for path, answer, documented in routes:
+        application.add_api_route(path, answer, methods=["GET"], tags=["operations"], **documented)
+        application.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False, **documented)
+
+
 async def livez() -> Health:
     """Answer as long as the process runs; asks nothing of storage or database."""
     return Health(status="ok")
 
 
-@router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
 async def readyz(request: Request) -> Response:
     """Answer 200 when storage and database do, else 503 naming which does not. Needs no administrator's right."""
     edge: Edge = request.app.state.edge
@@ -45,7 +59,6 @@ async def readyz(request: Request) -> Response:
     return JSONResponse(health.model_dump(), 503 if problems else 200)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
     """Prometheus metrics, the sum of all workers."""
     edge: Edge = request.app.state.edge

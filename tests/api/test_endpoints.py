@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.api.service import Headers, Service
+from tests.api.service import Headers, Service, serving
 from tests.payloads import INDEX, MANIFEST, Blob, digest_of, image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REPO = "table/manifests/blobs-and-uploads"
 CONFIG = Blob(b'{"table": 1}')
@@ -65,6 +68,15 @@ CASES = [
     Case("the catalog", "GET", "/v2/_catalog", 200, answer={"content-type": JSON}),
     Case("a path that is none", "GET", "/v2/nothing", 404, "NOT_FOUND", {"content-type": JSON}),
     Case("a path outside the API", "GET", "/nothing", 404, "NOT_FOUND", {"content-type": JSON}),
+    Case("the process is up", "GET", "/livez", 200, answer={"content-type": JSON}),
+    Case("to HEAD too", "HEAD", "/livez", 200, answer={"content-type": JSON}),
+    Case("it works", "HEAD", "/readyz", 200, answer={"content-type": JSON}),
+    Case("it counts", "HEAD", "/metrics", 200),
+    Case("a probe takes nothing", "POST", "/livez", 405, "UNSUPPORTED", {"allow": "GET, HEAD"}),
+    Case("nor does the other", "PUT", "/readyz", 405, "UNSUPPORTED", {"allow": "GET, HEAD"}),
+    Case("metrics are not deleted", "DELETE", "/metrics", 405, "UNSUPPORTED", {"allow": "GET, HEAD"}),
+    Case("nor asked for their options", "OPTIONS", "/metrics", 405, "UNSUPPORTED", {"allow": "GET, HEAD"}),
+    Case("a document of the API has no other methods", "POST", "/api/openapi.json", 405, "UNSUPPORTED"),
     Case("a segment that is none", "GET", f"{V2}/tags/lists", 404, "NOT_FOUND"),
     Case("a slash too many", "GET", f"{V2}/tags/list/", 404, "NOT_FOUND"),
     # ---- methods
@@ -212,8 +224,6 @@ CASES = [
     Case("an algorithm that is none", "POST", f"{V2}/blobs/uploads/?digest-algorithm=md5", 400, "DIGEST_INVALID"),
     Case("a digest that is none", "POST", f"{V2}/blobs/uploads/?digest=sha256:x", 400, "DIGEST_INVALID", body=b"x"),
     Case("a digest of other bytes", "POST", f"{V2}/blobs/uploads/?digest={ABSENT}", 400, "DIGEST_INVALID", body=b"x"),
-    Case("a mount of no digest", "POST", f"{V2}/blobs/uploads/?mount=x&from=a", 400, "DIGEST_INVALID"),
-    Case("a mount from no name", "POST", f"{V2}/blobs/uploads/?mount={ABSENT}&from=A", 400, "NAME_INVALID"),
     *(
         Case(f"{method} of an unknown session", method, f"{V2}/blobs/uploads/{session}{query}", 404, code)
         for session in (UNKNOWN_SESSION, "none")
@@ -317,3 +327,9 @@ def test_what_is_deleted_is_gone_with_every_name_of_it(seeded: Service, reposito
         assert seeded.call("DELETE", f"{v2}/blobs/{blob.digest}").status == 202
         assert seeded.call("HEAD", f"{v2}/blobs/{blob.digest}").status == 404
         assert seeded.call("HEAD", f"{V2}/blobs/{blob.digest}").status == 200, "another repository has it still"
+
+
+def test_metrics_that_are_left_out_are_no_path(tmp_path: Path) -> None:
+    with serving(tmp_path, {"metrics": {"enabled": False}}) as service:
+        assert [service.call(method, "/metrics").status for method in ("GET", "HEAD", "POST")] == [404] * 3
+        assert service.call("HEAD", "/livez").status == 200

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.storage.driver import CHUNK_SIZE
-from tests.api.service import Reply, Service
+from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.local import LocalDriver
+from tests.api.service import Reply, Service, serving
 from tests.payloads import Blob, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     Push = Callable[[Service, str, bytes, str], Reply]
 
@@ -236,3 +239,53 @@ def test_what_cannot_be_mounted_is_uploaded(service: Service, repository: str, s
     opened = service.call("POST", target)
     assert (opened.status, opened.headers["range"]) == (202, "0-0")
     assert service.call("PUT", closing(opened.location, blob.data, "sha256"), blob.data).status == 201
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "mount={digest}&from=storage/reserved",
+        "mount={digest}&from=a/blobs/b",
+        "mount={digest}&from=Library/Capitals",
+        "mount={digest}&from=hub.example.org:5000/team/app",
+        "mount={digest}&from=" + "a" * 256,
+        "mount={digest}&from=",
+        "mount={digest}&from=..%2F..%2Fsecret",
+        "mount={digest}&from=a%00b",
+        "mount={digest}&from=a&from=b",
+        "mount={digest}&mount={digest}",
+        "mount=sha256:beef&from={repository}",
+        "mount=blake3:" + "0" * 64,
+        "mount=md5:" + "0" * 32,
+        "mount=&from={repository}",
+        "mount",
+        "from={repository}",
+        "mount={digest}&from=none&origin=hub.example.org&ns=%00&no=such%ff&digest-algorithm=sha512",
+    ],
+)
+def test_a_mount_is_a_hint_whatever_is_wrong_with_it(service: Service, repository: str, query: str) -> None:
+    """A refused mount is the end of a whole push by containerd."""
+    blob = Blob(f"hinted {repository}".encode())
+    service.push_blob(repository, Blob(b"makes the repository"))
+    target = f"/v2/{repository}/into/blobs/uploads/?{query.format(digest=blob.digest, repository=repository)}"
+    opened = service.call("POST", target)
+    assert (opened.status, opened.headers["range"]) == (202, "0-0")
+    assert service.call("PUT", closing(opened.location, blob.data, "sha256"), blob.data).status == 201
+
+
+def test_a_blob_that_cannot_be_mounted_is_pushed_in_the_same_request(service: Service, repository: str) -> None:
+    blob = Blob(f"in one {repository}".encode())
+    target = f"/v2/{repository}/blobs/uploads/?mount={blob.digest}&from=NONE&digest={blob.digest}"
+    assert service.call("POST", target, blob.data).status == 201
+    assert service.call("GET", f"/v2/{repository}/blobs/{blob.digest}").body == blob.data
+
+
+def test_a_mount_that_the_store_cannot_do_is_an_upload(tmp_path: Path) -> None:
+    blob = Blob(b"shared by a link")
+    broken = [Fault("link", times=None), Fault("stat", "a/target/*", times=None)]
+    driver = FaultyDriver(LocalDriver(tmp_path / "root", fsync=False), broken)
+    with serving(tmp_path, driver=driver) as service:
+        service.push_blob("a/source", blob)
+        opened = service.call("POST", f"/v2/a/target/blobs/uploads/?mount={blob.digest}&from=a/source")
+        assert (opened.status, opened.headers["range"]) == (202, "0-0")
+        assert driver.struck

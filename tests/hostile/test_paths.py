@@ -277,33 +277,28 @@ def test_referrers_show_nothing_of_another_repository(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "digest", "statuses"),
+    ("source", "digest"),
     [
-        ("hostile/none", LAYER.digest, {202, 404}),
-        ("hostile/none", ABSENT, {202, 404}),
-        (REPO, ABSENT, {202, 404}),
-        (REPO, OTHER_LAYER.digest, {202, 404}),
-        ("..", LAYER.digest, {202, 400}),
-        ("../../secret", LAYER.digest, {202, 400}),
-        ("hostile/a/..", LAYER.digest, {202, 400}),
-        ("UPPER", LAYER.digest, {202, 400}),
-        ("%00", LAYER.digest, {202, 400}),
-        (".uploads", LAYER.digest, {202, 400}),
-        ("", ABSENT, {202, 400, 404}),
-        (REPO, "sha256:zz", {202, 400}),
-        (REPO, "../../index.json", {202, 400}),
-        (REPO, "", {202, 400}),
+        ("hostile/none", LAYER.digest),
+        ("hostile/none", ABSENT),
+        (REPO, ABSENT),
+        (REPO, OTHER_LAYER.digest),
+        ("..", LAYER.digest),
+        ("../../secret", LAYER.digest),
+        ("hostile/a/..", LAYER.digest),
+        ("UPPER", LAYER.digest),
+        ("%00", LAYER.digest),
+        (".uploads", LAYER.digest),
+        ("", ABSENT),
+        (REPO, "sha256:zz"),
+        (REPO, "../../index.json"),
+        (REPO, ""),
     ],
 )
-def test_a_mount_that_cannot_be_done_opens_a_session_or_is_refused(
-    place: Place, source: str, digest: str, statuses: set[int]
-) -> None:
+def test_a_mount_that_cannot_be_done_opens_a_session(place: Place, source: str, digest: str) -> None:
     reply = place.send(request("POST", f"/v2/hostile/c/blobs/uploads/?mount={digest}&from={source}", body=b""))
-    assert reply.status in statuses, reply
-    if reply.status == 202:
-        place.cancel(place.path_of(reply))
-    else:
-        assert set(reply.codes()) <= {"NAME_INVALID", "NAME_UNKNOWN", "DIGEST_INVALID", "BLOB_UNKNOWN"}
+    assert reply.status == 202, reply
+    place.cancel(place.path_of(reply))
 
 
 UNKNOWN_PATHS = [
