@@ -87,7 +87,7 @@ class Adoption:
             with self._stores.database.read() as connection:
                 noted = blob_rows.keys_below(connection, self._stores.driver.name, prefix)
             for child in self._stores.driver.children(prefix):
-                if child.is_prefix or f"{prefix}/{child.name}" in noted:
+                if child.is_prefix or child.is_link or f"{prefix}/{child.name}" in noted:
                     continue
                 try:
                     found.append(Digest.parse(f"{algorithm}:{child.name}"))

@@ -72,7 +72,7 @@ class Journal:
     def _names(self, repository: str, *, after: int = 0) -> list[str]:
         prefix = self._layout.journal(repository)
         if self._driver.capabilities.appends:
-            names = [child.name for child in self._driver.children(prefix) if not child.is_prefix]
+            names = [child.name for child in self._driver.children(prefix) if not (child.is_prefix or child.is_link)]
         else:
             found = self._driver.list(prefix, after=self._layout.record(repository, after))
             names = [key.removeprefix(f"{prefix}/") for key, _ in found]

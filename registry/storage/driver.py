@@ -89,6 +89,8 @@ class Child:
     name: str
     is_prefix: bool
     """More keys lie below it."""
+    is_link: bool = False
+    """It is a symbolic link: no object and no prefix, because it is not followed."""
 
 
 class UploadState(NamedTuple):

@@ -56,5 +56,9 @@ class StorageUnavailable(StorageError):
     """The store failed, timed out or refused; whether that took effect is not known, and repeating it is safe."""
 
 
+class PathRefused(StorageUnavailable):
+    """This path cannot be read or written (rights, a symbolic link, damage); nothing is said of any other."""
+
+
 class UnsupportedOperation(StorageError):
     """The driver's capabilities say that it cannot do this; a caller that looked at them would not have asked."""

@@ -12,6 +12,7 @@ from registry.storage.keys import check_key, check_prefix
 from registry.storage.local_files import LocalFiles
 from registry.storage.local_journal import LocalJournals
 from registry.storage.local_link import write_all
+from registry.storage.local_opening import DirectoryEntry, entry_at, stat_unlinked
 from registry.storage.local_reader import LocalReader, read_whole
 from registry.storage.local_root import LocalRoot, is_object, object_stat
 from registry.storage.local_upload import LocalUploads
@@ -61,7 +62,7 @@ class LocalDriver(StorageDriver):
         """See StorageDriver. One system call: every HEAD of a blob comes through here."""
         check_key(key)
         try:
-            found = os.lstat(self._below + key)
+            found = stat_unlinked(self._below + key)
         except OSError as error:
             raise self._root.read_error(key, error) from error
         if not is_object(found):
@@ -80,8 +81,9 @@ class LocalDriver(StorageDriver):
         """See StorageDriver."""
         check_key(key)
 
-        def fill(temporary: str) -> None:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        def fill(temporary: DirectoryEntry) -> None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(temporary.name, flags, 0o666, dir_fd=temporary.directory)
             try:
                 write_all(descriptor, data)
                 # The kernel's clock ticks in milliseconds and inodes are used again: without this, two of three
@@ -127,7 +129,8 @@ class LocalDriver(StorageDriver):
         # Opened first: what is linked has to be a regular file, and durable, also where another tool wrote it.
         with LocalReader(self._root, source, path) as reader, self._root.writing(target):
             self._files.sync(reader.fileno())
-            return self._files.publish_link(target, path, source_key=source, hard=self._hard_links)
+            with entry_at(path) as entry:
+                return self._files.publish_link(target, entry, source_key=source, hard=self._hard_links)
 
     # ---- uploads
 
@@ -172,8 +175,8 @@ class LocalDriver(StorageDriver):
         """Remove one name if it is there; returns its directory, to be synced also where an earlier call removed it."""
         path = self._root.locate(key)
         try:
-            with self._files.locks.hold(key):
-                os.unlink(path)
+            with self._files.locks.hold(key), entry_at(path) as entry:
+                os.unlink(entry.name, dir_fd=entry.directory)
         except OSError as error:
             meaning = self._root.read_error(key, error)
             if not isinstance(meaning, PathNotFound):
@@ -187,13 +190,13 @@ class LocalDriver(StorageDriver):
         directories.clear()
 
 
-def _condition(key: str, if_signature: str | None, *, if_absent: bool) -> Callable[[str], None]:
+def _condition(key: str, if_signature: str | None, *, if_absent: bool) -> Callable[[DirectoryEntry], None]:
     """What a conditional write looks at while it holds the lock of its key."""
 
-    def check(path: str) -> None:
+    def check(entry: DirectoryEntry) -> None:
         try:
-            present = object_stat(os.lstat(path)).signature
-        except (FileNotFoundError, NotADirectoryError):
+            present = object_stat(entry.stat()).signature
+        except FileNotFoundError:
             present = None
         if if_absent and present is not None:
             raise AlreadyExists(key)

@@ -11,8 +11,9 @@ from os.path import dirname
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.storage.keys import TEMPORARY_SEGMENT
-from registry.storage.local_link import UNLINKABLE, LocalLinks
+from registry.storage.local_link import UNLINKABLE, LocalLinks, link_entry
 from registry.storage.local_locks import KeyLocks
+from registry.storage.local_opening import DirectoryEntry, entry_at, open_unlinked, stat_unlinked
 from registry.storage.local_root import object_stat
 from registry.waiting import waiting
 
@@ -33,8 +34,8 @@ _SETTLED_NAMES = 65536
 
 T = TypeVar("T")
 
-Fill = Callable[[str], None]
-"""Makes the whole, durable file at a temporary path that does not exist yet. May be called a second time."""
+Fill = Callable[[DirectoryEntry], None]
+"""Makes the whole, durable file of a temporary name that does not exist yet. May be called a second time."""
 
 
 class LocalFiles:
@@ -57,15 +58,15 @@ class LocalFiles:
 
     # ---- publishing
 
-    def publish(self, key: str, fill: Fill, *, check: Callable[[str], None] | None = None) -> ObjectStat:
+    def publish(self, key: str, fill: Fill, *, check: Callable[[DirectoryEntry], None] | None = None) -> ObjectStat:
         """Replace or create the file of ``key`` by what ``fill`` makes.
 
-        ``check`` is called with the path while no other writer can change it, right before the replacement.
+        ``check`` is called with its name while no other writer can change it, right before the replacement.
         """
         path = self.root.locate(key)
         if not self._is_foreign(dirname(path)):
             try:
-                return self._replace(key, path, self.temporary(), fill, check)
+                return self._replace(key, path, DirectoryEntry(self.temporary()), fill, check)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -75,7 +76,7 @@ class LocalFiles:
         with self._beside(dirname(path)) as temporary:
             return self._replace(key, path, temporary, fill, check)
 
-    def publish_link(self, key: str, source: str, *, source_key: str, hard: bool = True) -> ObjectStat:
+    def publish_link(self, key: str, source: DirectoryEntry, *, source_key: str, hard: bool = True) -> ObjectStat:
         """Replace or create the file of ``key`` by a further name of the durable file ``source``, or a copy of it.
 
         With ``hard`` by a hard link where that is possible. Raises PathNotFound(``source_key``) when that is gone.
@@ -84,7 +85,7 @@ class LocalFiles:
             linked = self._link_absent(key, source) if hard else None
             return linked or self.publish(key, lambda temporary: self.links.share(source, temporary, hard=hard))
         except FileNotFoundError as error:
-            if os.path.lexists(source):
+            if source.exists():
                 raise
             raise self.root.missing(source_key) from error
 
@@ -92,13 +93,14 @@ class LocalFiles:
         """A new path in ``.uploads`` that ``uploads()`` reports if it is left behind."""
         return f"{self.root.uploads}/{TEMPORARY_UPLOAD}{uuid.uuid4().hex}"
 
-    def _link_absent(self, key: str, source: str) -> ObjectStat | None:
+    def _link_absent(self, key: str, source: DirectoryEntry) -> ObjectStat | None:
         """Link straight to a name where nothing is; None where something is, or where linking is impossible."""
         path = self.root.locate(key)
 
         def link() -> ObjectStat:
-            os.link(source, path, follow_symlinks=False)
-            return object_stat(os.lstat(path))
+            with entry_at(path) as target:
+                link_entry(source, target)
+                return object_stat(target.stat())
 
         try:
             stat = self.locked(key, link)
@@ -110,13 +112,19 @@ class LocalFiles:
         return stat
 
     def _replace(
-        self, key: str, path: str, temporary: str, fill: Fill, check: Callable[[str], None] | None
+        self,
+        key: str,
+        path: str,
+        temporary: DirectoryEntry,
+        fill: Fill,
+        check: Callable[[DirectoryEntry], None] | None,
     ) -> ObjectStat:
         def rename() -> ObjectStat:
-            if check is not None:
-                check(path)
-            os.rename(temporary, path)
-            return object_stat(os.lstat(path))
+            with entry_at(path) as target:
+                if check is not None:
+                    check(target)
+                os.rename(temporary.name, target.name, src_dir_fd=temporary.directory, dst_dir_fd=target.directory)
+                return object_stat(target.stat())
 
         try:
             fill(temporary)
@@ -124,7 +132,7 @@ class LocalFiles:
         finally:
             # Also after a success: a rename between two names of one inode does nothing and leaves both.
             with suppress(FileNotFoundError):
-                os.unlink(temporary)
+                os.unlink(temporary.name, dir_fd=temporary.directory)
         self.settle(dirname(path))
         return stat
 
@@ -142,13 +150,14 @@ class LocalFiles:
             return action()
 
     @contextmanager
-    def _beside(self, directory: str) -> Iterator[str]:
+    def _beside(self, directory: str) -> Iterator[DirectoryEntry]:
         """A temporary name in a directory on another file system; a link in ``.uploads`` tells where it is."""
         marker = self.temporary()
         temporary = f"{directory}/{TEMPORARY_SEGMENT}{uuid.uuid4().hex}"
         os.symlink(temporary, marker)
         try:
-            yield temporary
+            with entry_at(temporary) as entry:
+                yield entry
         finally:
             self.remove_temporary(marker)
 
@@ -156,8 +165,7 @@ class LocalFiles:
         """Remove a file of ``.uploads``, and the temporary file elsewhere that it tells of, where they are there."""
         place = os.path.normpath(os.readlink(path)) if os.path.islink(path) else ""
         if place.startswith(f"{self.root.path}/") and os.path.basename(place).startswith(TEMPORARY_SEGMENT):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                os.unlink(place)
+            _unlink_if_there(place)
         with suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -166,7 +174,7 @@ class LocalFiles:
         if directory in self._foreign:
             return True
         try:
-            return os.stat(directory).st_dev != self.root.device
+            return stat_unlinked(directory).st_dev != self.root.device
         except FileNotFoundError:
             return False
 
@@ -181,7 +189,7 @@ class LocalFiles:
         if directory == self.root.path:
             return
         try:
-            os.mkdir(directory)
+            _make_directory(directory)
         except FileExistsError:
             return
         except FileNotFoundError:
@@ -189,7 +197,7 @@ class LocalFiles:
                 raise
             self._make(dirname(directory))
             with suppress(FileExistsError, FileNotFoundError):  # whoever is racing: the caller tries again
-                os.mkdir(directory)
+                _make_directory(directory)
 
     # ---- durability
 
@@ -230,9 +238,24 @@ class LocalFiles:
         self._settled[path] = inode
 
 
+def _unlink_if_there(path: str) -> None:
+    """Remove a name; nothing where its directory has gone, or became a link."""
+    try:
+        with entry_at(path) as entry:
+            os.unlink(entry.name, dir_fd=entry.directory)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            raise
+
+
+def _make_directory(directory: str) -> None:
+    with entry_at(directory) as entry:
+        os.mkdir(entry.name, dir_fd=entry.directory)
+
+
 def _sync_directory(directory: str) -> int:
     """Put the names in a directory on stable storage; returns its inode."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = open_unlinked(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with waiting:
             os.fsync(descriptor)

@@ -7,6 +7,7 @@ from os.path import dirname
 from typing import TYPE_CHECKING
 
 from registry.storage.local_link import write_all
+from registry.storage.local_opening import open_unlinked
 
 if TYPE_CHECKING:
     from registry.storage.local_files import LocalFiles
@@ -36,7 +37,7 @@ class LocalJournals:
 
 
 def _add(path: str, data: bytes) -> int:
-    descriptor = os.open(path, _FLAGS, 0o666)
+    descriptor = open_unlinked(path, _FLAGS, 0o666)
     try:
         size = os.fstat(descriptor).st_size
         # A writer that was killed may have left a line without its end; ours must not become a part of it.

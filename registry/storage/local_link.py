@@ -6,8 +6,12 @@ import errno
 import fcntl
 import logging
 import os
+from typing import TYPE_CHECKING
 
 from registry.storage.driver import CHUNK_SIZE
+
+if TYPE_CHECKING:
+    from registry.storage.local_opening import DirectoryEntry
 
 _log = logging.getLogger(__name__)
 
@@ -29,32 +33,33 @@ class LocalLinks:
         self._fsync = fsync
         self._told: set[int] = set()
 
-    def share(self, source: str, target: str, *, hard: bool = True) -> None:
+    def share(self, source: DirectoryEntry, target: DirectoryEntry, *, hard: bool = True) -> None:
         """Make the new name ``target`` a file with the bytes of ``source``; durable, if the bytes of ``source`` are.
 
         With ``hard`` by a hard link where that is possible. Raises OSError; then ``target`` may hold a part.
         """
         if hard:
             try:
-                os.link(source, target, follow_symlinks=False)
+                link_entry(source, target)
             except OSError as error:
                 if error.errno not in UNLINKABLE:
                     raise
                 self._tell(error, target)
             else:
                 return
-        origin = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        origin = os.open(source.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source.directory)
         try:
             os.close(self.copy(origin, target, length=os.fstat(origin).st_size))
         finally:
             os.close(origin)
 
-    def copy(self, origin: int, target: str, *, length: int) -> int:
+    def copy(self, origin: int, target: DirectoryEntry, *, length: int) -> int:
         """Make the new file ``target`` of the first ``length`` bytes of the descriptor ``origin``, durably.
 
         Returns a descriptor of it to read and write, which the caller closes. Raises OSError.
         """
-        copy = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        copy = os.open(target.name, flags, 0o666, dir_fd=target.directory)
         try:
             if _clone(origin, copy):
                 os.ftruncate(copy, length)
@@ -67,13 +72,18 @@ class LocalLinks:
             raise
         return copy
 
-    def _tell(self, error: OSError, target: str) -> None:
+    def _tell(self, error: OSError, target: DirectoryEntry) -> None:
         """Say once for each reason that bytes are stored twice."""
         if error.errno in self._told:
             return
         self._told.add(error.errno or 0)
         reason = os.strerror(error.errno or 0)
-        _log.warning("cannot hard-link %s (%s): such blobs are cloned or copied, said once", target, reason)
+        _log.warning("cannot hard-link %s (%s): such blobs are cloned or copied, said once", target.name, reason)
+
+
+def link_entry(source: DirectoryEntry, target: DirectoryEntry) -> None:
+    """Make ``target``, which does not exist, a further name of the file ``source``. Raises OSError."""
+    os.link(source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory, follow_symlinks=False)
 
 
 def _clone(origin: int, copy: int) -> bool:

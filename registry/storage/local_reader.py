@@ -7,13 +7,14 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from registry.storage.errors import ObjectTooLarge, StorageUnavailable
+from registry.storage.local_opening import open_unlinked
 from registry.storage.local_root import is_object, object_stat
 
 if TYPE_CHECKING:
     from registry.storage.driver import ObjectStat
     from registry.storage.local_root import LocalRoot
 
-# A pipe that someone placed must not block the open, and a link must not lead out of the root.
+# A pipe that someone placed must not block the open.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -72,7 +73,7 @@ def read_whole(root: LocalRoot, key: str, path: str, *, max_bytes: int) -> tuple
 
 def _open(root: LocalRoot, key: str, path: str) -> tuple[int, ObjectStat]:
     with root.reading(key):
-        descriptor = os.open(path, _FLAGS)
+        descriptor = open_unlinked(path, _FLAGS)
         found = os.fstat(descriptor)
         if not is_object(found):
             os.close(descriptor)

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from registry.storage.driver import ObjectStat
-from registry.storage.errors import PathNotFound, StorageError, StorageFull, StorageUnavailable
+from registry.storage.errors import PathNotFound, PathRefused, StorageError, StorageFull, StorageUnavailable
 from registry.storage.keys import check_key
+from registry.storage.local_opening import first_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,20 +19,22 @@ if TYPE_CHECKING:
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+"""What concerns one path: its rights, or the sectors that hold it."""
+
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR})
 """What a look at a key may meet where there is no object. ELOOP is the answer of O_NOFOLLOW to a symbolic link."""
 
 
 class LocalRoot:
-    """The root directory; it is created, durably, when this is constructed. Raises StorageError where that fails."""
+    """The root directory; it is created, durably, when this is constructed. Raises StorageError where that fails.
+
+    It may be reached through symbolic links, which are followed once; none is followed below it.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.path = os.path.abspath(root)
-        self.uploads = f"{self.path}/.uploads"
-        self.locks = f"{self.path}/.locks"
         with self.writing(""):
-            for directory in (self.path, self.uploads, self.locks):
-                _create(directory)
+            self.path, self.uploads, self.locks = map(_made, (f"{root}", f"{root}/.uploads", f"{root}/.locks"))
             self.device = os.stat(self.path).st_dev
 
     def locate(self, key: str) -> str:
@@ -51,7 +54,7 @@ class LocalRoot:
     def read_error(self, key: str, error: OSError) -> StorageError:
         """What ``error`` says of a look at ``key``: PathNotFound only where that is proven."""
         if error.errno in _MISSING:
-            return self.missing(key)
+            return self._link_error(key, os.path.dirname(key), error) or self.missing(key)
         return self.write_error(key, error)
 
     def missing(self, key: str) -> StorageError:
@@ -65,7 +68,20 @@ class LocalRoot:
     def write_error(self, key: str, error: OSError) -> StorageError:
         """What ``error`` says of a change of ``key``."""
         reason = error.strerror or str(error)
-        return StorageFull(key, reason) if error.errno in _FULL else StorageUnavailable(key, reason)
+        if error.errno in _FULL:
+            return StorageFull(key, reason)
+        if key and error.errno in _REFUSED:
+            return PathRefused(key, reason)
+        return self._link_error(key, os.path.dirname(key), error) or StorageUnavailable(key, reason)
+
+    def _link_error(self, key: str, directory: str, error: OSError) -> StorageError | None:
+        """None unless it was a symbolic link on the way to ``directory`` that was not followed."""
+        if error.errno != errno.ELOOP:
+            return None
+        link = first_link(self.path, directory)
+        if link is None:
+            return None
+        return PathRefused(key, f"{link} is a symbolic link, which is not followed; mount the directory there instead")
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
@@ -74,6 +90,14 @@ class LocalRoot:
             yield
         except OSError as error:
             raise self.read_error(key, error) from error
+
+    @contextmanager
+    def listing(self, prefix: str) -> Iterator[None]:
+        """Raises what an OSError means to who opens the directory ``prefix``, which may be a link itself."""
+        try:
+            yield
+        except OSError as error:
+            raise self._link_error(prefix, prefix, error) or self.read_error(prefix, error) from error
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:
@@ -92,6 +116,12 @@ def object_stat(found: os.stat_result) -> ObjectStat:
 def is_object(found: os.stat_result) -> bool:
     """Whether this is a regular file; a directory, a symbolic link or a pipe is no object."""
     return modes.S_ISREG(found.st_mode)
+
+
+def _made(directory: str) -> str:
+    """The path, without symbolic links, of a directory that is created where it is missing. Raises OSError."""
+    _create(os.path.abspath(directory))
+    return os.path.realpath(directory)
 
 
 def _create(directory: str) -> None:

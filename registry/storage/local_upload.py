@@ -12,6 +12,7 @@ from registry.storage.errors import StorageUnavailable, UploadBusy, UploadOffset
 from registry.storage.keys import check_upload_id
 from registry.storage.local_files import TEMPORARY_UPLOAD
 from registry.storage.local_link import write_all
+from registry.storage.local_opening import DirectoryEntry
 from registry.storage.local_reader import LocalReader
 from registry.storage.local_writeback import WriteBack
 
@@ -169,7 +170,7 @@ class LocalUploadWriter:
         self._shared = True
         with self._files.root.writing(key):
             self._sync()
-            return self._files.publish_link(key, self._path, source_key=self._upload_id)
+            return self._files.publish_link(key, DirectoryEntry(self._path), source_key=self._upload_id)
 
     def close(self) -> None:
         """See UploadWriter."""
@@ -214,7 +215,7 @@ class LocalUploadWriter:
             return
         temporary = self._files.temporary()
         try:
-            copy = self._files.links.copy(self._descriptor, temporary, length=length)
+            copy = self._files.links.copy(self._descriptor, DirectoryEntry(temporary), length=length)
             try:
                 fcntl.flock(copy, fcntl.LOCK_EX)
                 os.lseek(copy, length, os.SEEK_SET)

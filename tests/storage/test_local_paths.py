@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
@@ -10,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from registry.storage import local_files, local_journal, local_opening, local_reader, local_walk
 from registry.storage.driver import Child
-from registry.storage.errors import PathNotFound, StorageUnavailable, UploadBusy
+from registry.storage.errors import PathNotFound, PathRefused, StorageError, StorageUnavailable, UploadBusy
 from registry.storage.local import LocalDriver
 from tests.storage.uploads import publish
 
@@ -57,7 +60,7 @@ def test_a_symbolic_link_to_a_file_is_no_object(driver: LocalDriver, root: Path,
     with pytest.raises(StorageUnavailable):
         driver.append("a/link", b"line\n")
     assert [key for key, _ in driver.list("")] == ["a/real"]
-    assert list(driver.children("a")) == [Child("real", is_prefix=False)]
+    assert list(driver.children("a")) == [Child("link", is_prefix=False, is_link=True), Child("real", is_prefix=False)]
     assert secret.read_bytes() == b"secret"
 
 
@@ -93,20 +96,106 @@ def test_freeing_a_temporary_name_removes_nothing_outside_of_the_root(
     assert list(driver.uploads()) == []
 
 
-def test_a_repository_behind_a_symbolic_link_is_listed(driver: LocalDriver, root: Path, tmp_path: Path) -> None:
-    (tmp_path / "big-disk").mkdir()
-    (root / "team").symlink_to(tmp_path / "big-disk")
-    driver.write("team/app/index.json", b"{}")
-    assert (tmp_path / "big-disk/app/index.json").exists()
-    assert [key for key, _ in driver.list("")] == ["team/app/index.json"]
-    assert list(driver.children("")) == [Child("team", is_prefix=True)]
+@pytest.mark.parametrize("target", ["outside", "store/real"])
+def test_a_symbolic_link_to_a_directory_is_followed_by_nothing(
+    driver: LocalDriver, root: Path, tmp_path: Path, target: str
+) -> None:
+    driver.write("real/app/index.json", b"{}")
+    shutil.copytree(root / "real", tmp_path / "outside")
+    (root / "team").symlink_to(tmp_path / target)
+    before = sorted((tmp_path / target).rglob("*"))
+    for key in ("team/app/index.json", "team/new/index.json"):
+        for call in (
+            lambda key=key: driver.stat(key),
+            lambda key=key: driver.read(key, max_bytes=10),
+            lambda key=key: driver.open(key),
+            lambda key=key: driver.write(key, b"ours"),
+            lambda key=key: driver.write(key, b"ours", if_absent=True),
+            lambda key=key: driver.append(key, b"line\n"),
+            lambda key=key: driver.delete([key]),
+            lambda key=key: driver.link("real/app/index.json", key),
+            lambda key=key: driver.link(key, "real/app/copy"),
+            lambda: list(driver.children("team/app")),
+            lambda: list(driver.list("team")),
+        ):
+            with pytest.raises(PathRefused, match="team is a symbolic link, which is not followed"):
+                call()
+    assert sorted((tmp_path / target).rglob("*")) == before
+    assert (tmp_path / target / "app/index.json").read_bytes() == b"{}"
+    assert [key for key, _ in driver.list("")] == ["real/app/index.json"]
+    assert list(driver.children("")) == [Child("real", is_prefix=True), Child("team", is_prefix=False, is_link=True)]
+    assert list(driver.uploads()) == []
 
 
-def test_a_circle_of_symbolic_links_ends(driver: LocalDriver, root: Path) -> None:
+def test_a_root_may_be_reached_through_a_link(root: Path, tmp_path: Path) -> None:
+    root.mkdir()
+    (tmp_path / "link").symlink_to(root)
+    driver = LocalDriver(tmp_path / "link")
+    driver.write("a/x", b"data")
+    assert (root / "a/x").read_bytes() == b"data"
+    assert driver.read("a/x", max_bytes=10)[0] == b"data"
+    driver.check()
+
+
+def test_links_that_lead_to_themselves_are_followed_by_nothing(driver: LocalDriver, root: Path) -> None:
     driver.write("a/b/x", b"data")
     (root / "a/b/up").symlink_to(root / "a")
     (root / "a/self").symlink_to("self")
+    (root / "one").symlink_to(root)
+    (root / "two").symlink_to(root)
     assert [key for key, _ in driver.list("")] == ["a/b/x"]
+    assert [child.name for child in driver.children("") if child.is_prefix] == ["a"]
+
+
+def test_without_openat2_it_is_the_same(driver: LocalDriver, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a kernel before 5.6, or a filter of system calls that does not know it."""
+    monkeypatch.setattr(local_opening, "open_unlinked", local_opening.open_by_component)
+    for module in (local_files, local_journal, local_reader, local_walk):
+        monkeypatch.setattr(module, "open_unlinked", local_opening.open_by_component)
+    driver.write("a/b/x", b"data")
+    driver.append("a/journal", b"line\n")
+    driver.link("a/b/x", "a/y")
+    assert [key for key, _ in driver.list("")] == ["a/b/x", "a/journal", "a/y"]
+    assert driver.stat("a/y").size == len(driver.read("a/b/x", max_bytes=10)[0])
+    (root / "link").symlink_to(root / "a")
+    (root / "a/file").symlink_to("y")
+    for key in ("link/y", "link/b/x"):
+        with pytest.raises(PathRefused, match="link is a symbolic link"):
+            driver.read(key, max_bytes=10)
+        with pytest.raises(PathRefused, match="link is a symbolic link"):
+            driver.write(key, b"ours")
+    for key in ("a/file", "a/none", "none/a", "a/y/below"):
+        with pytest.raises(PathNotFound):
+            driver.stat(key)
+
+
+def test_a_directory_that_becomes_a_link_at_any_instant_leads_no_write_out_of_the_root(
+    driver: LocalDriver, root: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "app").mkdir(parents=True)
+    driver.write("team/app/x", b"data")
+    (root / "link").symlink_to(outside)
+    names = os.fsencode(root / "team"), os.fsencode(root / "link")
+    exchange, at_path, stop = ctypes.CDLL(None).renameat2, -100, False
+
+    def swap() -> None:
+        while not stop:
+            assert exchange(at_path, names[0], at_path, names[1], 2) == 0
+
+    with ThreadPoolExecutor(1) as pool:
+        swapping = pool.submit(swap)
+        for number in range(300):
+            for call in (
+                lambda number=number: driver.write(f"team/app/{number}", b"data"),
+                lambda: driver.append("team/app/journal", b"line\n"),
+                lambda number=number: driver.link("team/app/x", f"team/app/link-{number}"),
+            ):
+                with contextlib.suppress(StorageError):
+                    call()
+        stop = True
+        swapping.result()
+    assert list((outside / "app").iterdir()) == []
 
 
 def test_a_pipe_blocks_nobody_and_is_no_object(driver: LocalDriver, root: Path) -> None:
@@ -150,19 +239,19 @@ def test_a_directory_that_cannot_be_listed_is_an_error_not_empty(
 ) -> None:
     driver.write("a/x", b"data")
     driver.write("b/x", b"data")
-    scandir = os.scandir
+    opened = local_opening.open_unlinked
 
-    def refuse(path: str) -> object:
+    def refuse(path: str, flags: int) -> int:
         if path.endswith("/b"):
             raise PermissionError(13, "Permission denied")
-        return scandir(path)
+        return opened(path, flags)
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(local_walk, "open_unlinked", refuse)
     listing = driver.list("")
     assert next(listing)[0] == "a/x"
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(PathRefused):
         next(listing)
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(PathRefused):
         driver.children("b")
 
 

@@ -91,10 +91,10 @@ def publish_and_die(root: Path, upload_id: str, key: str) -> None:
     """End, as if killed, with a whole temporary file beside ``key`` that only has to be renamed."""
     rename = os.rename
 
-    def die(source: str, target: str) -> None:
-        if os.path.dirname(source) == os.path.dirname(target):  # noqa: PTH120
+    def die(source: str, target: str, *, src_dir_fd: int | None, dst_dir_fd: int | None) -> None:
+        if src_dir_fd is not None:
             os._exit(9)
-        rename(source, target)
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     os.rename = die  # type: ignore[assignment]
     uploads.publish(LocalDriver(root), upload_id, key)
