@@ -14,15 +14,18 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     FilePath,
     IPvAnyNetwork,
     SecretStr,
+    Tag,
     ValidationError,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from registry.config_file import ConfigError, problems_of, read_environment, read_file
+from registry.config_file import ConfigError, Sources, read_environment, read_file
+from registry.config_mistakes import CHOICE, NO_CHOICE, problems_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -37,10 +40,17 @@ Count = Annotated[int, Field(ge=1)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def _check_external_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("is not an address such as https://registry.example.org")
+def _check_address(value: str) -> str:
+    """An address of HTTP without a slash at its end. Raises ValueError, which says what is missing."""
+    if "://" not in value:
+        raise ValueError("has no scheme; write http:// or https:// in front of it")
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment:
+        raise ValueError("is not an address such as https://registry.example.org or http://127.0.0.1:9000")
     return value.rstrip("/")
 
 
@@ -53,13 +63,6 @@ def _check_database_url(value: str) -> str:
     if not value.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
         raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE")
     return value
-
-
-def _check_endpoint(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("is not an address such as http://127.0.0.1:4443")
-    return value.rstrip("/")
 
 
 class Section(BaseModel):
@@ -88,7 +91,7 @@ class HttpSettings(Section):
     """Port to listen on; 0 takes a free one and logs it."""
     workers: Count = 1
     """Processes that serve, all on one port, one storage and one database."""
-    external_url: Annotated[str, AfterValidator(_check_external_url)] | None = None
+    external_url: Annotated[str, AfterValidator(_check_address)] | None = None
     """Address under which clients reach the registry: absolute URLs begin with it, others with its path."""
     relative_locations: bool = True
     """Answer with paths in Location and Link; false makes them absolute, where the address is known as a whole."""
@@ -112,7 +115,7 @@ class S3Settings(Section):
     """Name of the bucket, which has to exist."""
     region: str | None = None
     """Region of the bucket; null takes it from the environment or profile."""
-    endpoint_url: str | None = None
+    endpoint_url: Annotated[str, AfterValidator(_check_address)] | None = None
     """Address of the store; null is Amazon's."""
     access_key_id: str | None = None
     """Access key; null takes credentials from the environment, a profile, or the machine's role."""
@@ -132,7 +135,7 @@ class S3Settings(Section):
     """Seconds that the store may be silent."""
     connections: Count = 64
     """Connections that are kept open."""
-    redirect_endpoint_url: str | None = None
+    redirect_endpoint_url: Annotated[str, AfterValidator(_check_address)] | None = None
     """Address of the store for clients that are redirected to it; null: endpoint_url."""
 
 
@@ -149,12 +152,26 @@ class RedirectRule(Section):
     """Whether downloads that the rule is for are redirected."""
 
 
+def _choose_redirect(value: object) -> str | None:
+    if isinstance(value, list | tuple):
+        return f"{CHOICE}rules"
+    return f"{CHOICE}word" if value in ("off", "on") else None
+
+
+Redirect = Annotated[
+    Annotated[Literal["off", "on"], Tag(f"{CHOICE}word")] | Annotated[tuple[RedirectRule, ...], Tag(f"{CHOICE}rules")],
+    Discriminator(
+        _choose_redirect, custom_error_type=NO_CHOICE, custom_error_message="is neither off, on, nor a list of rules"
+    ),
+]
+
+
 class GcsSettings(Section):
     """A bucket of Google Cloud Storage or of a store that speaks its JSON protocol."""
 
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$")
     """Name of the bucket, which has to exist."""
-    endpoint_url: Annotated[str, AfterValidator(_check_endpoint)] | None = None
+    endpoint_url: Annotated[str, AfterValidator(_check_address)] | None = None
     """Address of the store; null is Google's."""
     credentials_file: FilePath | None = None
     """JSON key of a service account; null takes what the platform offers (GOOGLE_APPLICATION_CREDENTIALS, its role)."""
@@ -185,7 +202,7 @@ class StorageSettings(Section):
     """The bucket, where driver is s3."""
     gcs: GcsSettings | None = None
     """The bucket, where driver is gcs."""
-    redirect: Literal["off", "on"] | tuple[RedirectRule, ...] = "off"
+    redirect: Redirect = "off"
     """Send clients to the bucket for blobs: off, on, or rules, of which the first that fits decides (none: off)."""
     redirect_expiry: int = Field(default=1200, ge=1, le=604800)
     """Seconds for which the address that a client is sent to is valid."""
@@ -368,7 +385,7 @@ def load_settings(path: Path | None) -> Settings:
     try:
         return Settings(**document)
     except ValidationError as error:
-        raise ConfigError(problems_of(error, Settings, os.environ)) from None
+        raise ConfigError(problems_of(error, Settings, Sources(os.environ, path, document))) from None
 
 
 def _mask_password(url: str) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with settings that are well formed, found by looking at this machine without changing it."""
+"""What is wrong with settings that are well formed, found by looking at this machine; nothing stays changed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,36 @@ import importlib.util
 import os
 import socket
 import ssl
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.config_file import Problem
+from registry.config_foreign import foreign_variables
+from registry.config_mistakes import dotted_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from registry.config import HttpSettings, Settings, TlsSettings
+
+_SQLITE = "sqlite:///"
 
 
 def check_settings(settings: Settings) -> list[Problem]:
     """Each setting that would keep the registry from starting here, and what would be right."""
     tls = settings.http.tls
-    return check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
+    passwords = [problem for problem in _foreign(settings) if problem.key]
+    return passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
+
+
+def without_effect(settings: Settings) -> list[str]:
+    """What the environment says in names that are not ours, one line each, with the names that are."""
+    return [f"{problem.source} {problem.message}" for problem in _foreign(settings) if not problem.key]
+
+
+def _foreign(settings: Settings) -> Iterator[Problem]:
+    return foreign_variables(os.environ, dotted_keys(type(settings)))
 
 
 def check_stores(settings: Settings) -> list[Problem]:
@@ -39,29 +54,59 @@ def check_stores(settings: Settings) -> list[Problem]:
 
 def check_port(http: HttpSettings) -> list[Problem]:
     """Whether ``serve`` could listen now; a registry that is running already is a reason why not."""
+    return _cannot_listen(http)[0]
+
+
+def check_address(http: HttpSettings) -> tuple[list[Problem], list[str]]:
+    """Whether ``serve`` could ever listen, and what keeps it from that only now, in a line for a person."""
+    problems, in_use = _cannot_listen(http)
+    if in_use:
+        return [], [f"Something listens on {http.host} port {http.port} already, perhaps this registry."]
+    return problems, []
+
+
+def _cannot_listen(http: HttpSettings) -> tuple[list[Problem], bool]:
+    """Why not, and whether the reason is that the port is in use."""
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((http.host, http.port))
         except socket.gaierror as error:
-            return [Problem("http.host", f"{http.host} is not an address of this machine: {error.strerror}", "")]
+            message = f"{http.host} is not an address of this machine: {error.strerror}"
+            return [Problem("http.host", message, "")], False
         except OSError as error:
             key = "http.host" if error.errno == errno.EADDRNOTAVAIL else "http.port"
             message = f"cannot listen on {http.host} port {http.port}: {error.strerror}; choose another"
-            return [Problem(key, message, "")]
-    return []
+            return [Problem(key, message, "")], error.errno == errno.EADDRINUSE
+    return [], False
 
 
 def _check_root(root: Path) -> Iterator[Problem]:
-    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+    existing = next(path for path in (root, *root.absolute().parents) if os.path.exists(path))  # noqa: PTH110 - Path.exists raises where a parent may not be entered
     if not existing.is_dir():
         yield Problem("storage.root_directory", f"{existing} is not a directory", "")
     elif not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
         yield Problem("storage.root_directory", f"{existing} cannot be written by this user; change its owner", "")
+    elif existing != root:
+        yield from _check_room_for(root, existing)
+
+
+def _check_room_for(root: Path, existing: Path) -> Iterator[Problem]:
+    """Whether a directory can be made there: below /proc, say, rights alone do not tell."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".stowage-", dir=existing):
+            pass
+    except OSError as error:
+        yield Problem("storage.root_directory", f"{root} cannot be made: {existing}: {error.strerror}", "")
 
 
 def _check_database(url: str) -> Iterator[Problem]:
+    if url.startswith(_SQLITE):
+        directory = Path(url.removeprefix(_SQLITE).partition("?")[0]).parent
+        if not directory.is_dir() and not directory.parent.is_dir():
+            message = f"{directory} is not there, and neither is the directory around it; make it, or correct the path"
+            yield Problem("database.url", message, "")
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         yield Problem("database.url", "PostgreSQL needs another package: pip install 'psycopg[binary]'", "")
 

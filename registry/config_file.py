@@ -1,25 +1,21 @@
-"""Reading the configuration file and the environment, and saying in its own words what is wrong with them."""
+"""Configuration file: reading it and the environment, and where a setting was written."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, get_args
-
-from pydantic import BaseModel
+import re
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
-
 ENVIRONMENT_PREFIX = "REGISTRY_"
 DELIMITER = "__"
 COMMENT = "#"
-_CLOSE = 0.6
+MAX_BYTES = 16 << 20
+"""Of a file; none that a person wrote is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +34,68 @@ class ConfigError(Exception):
     """The configuration cannot be used. ``problems`` has every mistake that was found, not only the first."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(_line(problem) for problem in problems))
+        super().__init__("\n".join(_lines(problems)))
         self.problems = problems
+
+    def located(self, sources: Sources) -> ConfigError:
+        """The same, where a problem without a source has that of its key."""
+        return ConfigError(
+            [
+                problem if problem.source else replace(problem, source=sources.of(problem.key.split("."), inside=False))
+                for problem in self.problems
+            ]
+        )
 
     def document(self) -> dict[str, object]:
         """The same as a JSON value."""
         return {"error": "configuration", "problems": [asdict(problem) for problem in self.problems]}
 
 
-def _line(problem: Problem) -> str:
-    where = f"{problem.key} ({problem.source})" if problem.key and problem.source else problem.key or problem.source
-    return f"{where}: {problem.message}"
+def _lines(problems: list[Problem]) -> Iterator[str]:
+    """One for each; what follows on a mistake in a file is in the same file, unless it says something else."""
+    before = ""
+    for problem in problems:
+        source = (
+            "" if problem.source == before and not problem.source.startswith(ENVIRONMENT_PREFIX) else problem.source
+        )
+        before = problem.source
+        where = f"{problem.key} ({source})" if problem.key and source else problem.key or problem.source
+        yield f"{where}: {problem.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where settings were written: the environment, or the file with this document."""
+
+    environment: Mapping[str, str]
+    path: Path | None = None
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, parts: Sequence[str], *, inside: bool = True) -> str:
+        """The variable or the file that has this key; empty for a default.
+
+        With ``inside`` it may also be a variable for what lies in this key.
+        """
+        for name, path, _value in _variables(self.environment):
+            if _overlap(path, parts) and (inside or len(path) <= len(parts)):
+                return name
+        return str(self.path) if _has(self.document, parts) else ""
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether one of the two keys is the other or lies inside it."""
+    return all(left == right for left, right in zip(one, other, strict=False))
+
+
+def _has(value: object, parts: Sequence[str]) -> bool:
+    """Whether the document has the key, or a value in the place of a section that would have it."""
+    for part in parts:
+        if not isinstance(value, dict):
+            return True
+        if part not in value:
+            return False
+        value = value[part]
+    return True
 
 
 # ---- the file
@@ -56,19 +103,60 @@ def _line(problem: Problem) -> str:
 
 def read_file(path: Path) -> dict[str, Any]:
     """The JSON object in the file without its comments (keys that begin with ``#``). Raises ConfigError."""
+    text = _read_text(path)
     try:
-        document = json.loads(path.read_bytes().decode(), object_pairs_hook=_object)
-    except OSError as error:
-        raise _file_error(path, f"cannot be read: {error.strerror}; check the path that --config names") from None
-    except UnicodeDecodeError as error:
-        raise _file_error(path, f"is not UTF-8: byte {error.start} is not valid") from None
+        document = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        raise _file_error(path, f"is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise _file_error(path, _what_it_is(error) or _where_it_is_wrong(error)) from None
     except _DuplicateKeyError as error:
         raise _file_error(path, f"has the key {error.args[0]!r} twice in one object; remove one") from None
+    except (ValueError, RecursionError):
+        raise _file_error(path, "has objects inside each other, or digits of a number, without end") from None
     if not isinstance(document, dict):
         raise _file_error(path, 'must hold one JSON object, such as {"http": {"port": 5000}}')
     return document
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _file_error(path, f"cannot be read: {error.strerror}; check the path that --config names") from None
+    if len(content) > MAX_BYTES:
+        raise _file_error(path, f"is larger than {MAX_BYTES >> 20} MiB; check the path that --config names")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _file_error(path, f"is not UTF-8: byte {error.start} is not valid") from None
+
+
+def _what_it_is(error: json.JSONDecodeError) -> str | None:
+    """What a person may have written instead of JSON; None if it looks like JSON with a mistake in it."""
+    text = error.doc.strip()
+    if not text:
+        return "is empty; {} is the least"
+    first_lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")][:2]
+    if text.startswith("---") or any(re.match(r"[\w.-]+:(\s|$)", line) for line in first_lines):
+        return 'looks like YAML; the file is JSON, such as {"http": {"port": 5000}}'
+    if any(re.match(r"\[\w[\w.]*\]\s*$|\w[\w.]*\s*=", line) for line in first_lines):
+        return 'looks like TOML; the file is JSON, such as {"http": {"port": 5000}}'
+    return None
+
+
+def _where_it_is_wrong(error: json.JSONDecodeError) -> str:
+    before, rest = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
+    if rest.startswith(("#", "//", "/*")):
+        why = 'JSON has no comments; keys that begin with # are taken for such: "# why": "..."'
+    elif (before.endswith(",") and rest[:1] in ("}", "]")) or rest.startswith((",}", ",]")):
+        why = "a comma stands before the end of an object or a list; remove it"
+    elif rest.startswith("'"):
+        why = "text stands in double quotes"
+    elif rest[:5].lower() in ("true,", "false") or rest[:4] in ("None", "True"):
+        why = "the words are true, false and null"
+    else:
+        why = error.msg
+    return f"is not valid JSON: line {error.lineno}, column {error.colno}: {why}"
 
 
 class _DuplicateKeyError(Exception):
@@ -125,89 +213,3 @@ def _parsed(value: str) -> object:
         except (json.JSONDecodeError, _DuplicateKeyError):
             return value
     return value
-
-
-# ---- what is wrong
-
-
-def problems_of(error: ValidationError, model: type[BaseModel], environment: Mapping[str, str]) -> list[Problem]:
-    """Each mistake that the model found, with its key, where it was written, and what would be right."""
-    known = sorted(dotted_keys(model))
-    return [_problem(details, known, environment) for details in error.errors()]
-
-
-def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every key of the model and of the sections in it, dotted."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        for candidate in (field.annotation, *get_args(field.annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                yield from dotted_keys(candidate, f"{prefix}{name}.")
-
-
-def _problem(details: ErrorDetails, known: list[str], environment: Mapping[str, str]) -> Problem:
-    parts = [str(part) for part in details["loc"]]
-    key = ".".join(parts)
-    source = next((name for name, path, _value in _variables(environment) if _overlap(path, parts)), "")
-    if details["type"] == "extra_forbidden":
-        return Problem(key, f"there is no such key{_suggestion(key, known)}", source)
-    if details["type"] == "missing":
-        return Problem(key, "is missing; give it a value", source)
-    expected = _expected(details)
-    return Problem(key, f"{_shown(details['input'])} {expected}", source)
-
-
-def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether one of the two keys is the other or lies inside it."""
-    return all(left == right for left, right in zip(one, other, strict=False))
-
-
-def _suggestion(key: str, known: list[str]) -> str:
-    section, _dot, name = key.rpartition(".")
-    siblings = [other for other in known if other.rpartition(".")[0] == section]
-    close = difflib.get_close_matches(key, siblings, n=1, cutoff=_CLOSE)
-    elsewhere = [other for other in known if other.rpartition(".")[2] == name]
-    meant = close or elsewhere or difflib.get_close_matches(key, known, n=1, cutoff=_CLOSE)
-    if meant:
-        return f"; did you mean {meant[0]}?"
-    names = ", ".join(other.rpartition(".")[2] for other in siblings)
-    return f"; {section or 'the file'} has {names}" if names else ""
-
-
-def _expected(details: ErrorDetails) -> str:
-    """What would be right, by the kind of the error; where we know no better words, those of pydantic."""
-    context = details.get("ctx", {})
-    words = {
-        "bool_parsing": "is neither true nor false",
-        "bool_type": "is neither true nor false",
-        "int_parsing": "is not a whole number",
-        "int_type": "is not a whole number",
-        "int_from_float": "is not a whole number",
-        "float_parsing": "is not a number",
-        "float_type": "is not a number",
-        "string_type": "is not a text in quotes",
-        "tuple_type": "is not a list such as [...]",
-        "path_type": "is not a path in quotes",
-        "path_not_file": "is not the path of a file",
-        "model_type": "is not an object such as {...}",
-        "model_attributes_type": "is not an object such as {...}",
-        "ip_any_network": "is neither an address nor a network such as 10.0.0.0/8",
-        "finite_number": "is not a number",
-        "greater_than": f"is too small; it must be more than {context.get('gt')}",
-        "greater_than_equal": f"is too small; it must be at least {context.get('ge')}",
-        "less_than_equal": f"is too large; it must be at most {context.get('le')}",
-        "literal_error": f"is not one of {context.get('expected')}",
-        "value_error": str(context.get("error")),
-    }
-    return words.get(details["type"], f"is not valid: {details['msg']}")
-
-
-def _shown(value: object) -> str:
-    """The value as it was written, cut where long; one that may hold a password (``user:it@host``) is not shown."""
-    if isinstance(value, dict):
-        return "an object"
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    if "@" in text:
-        return "the value"
-    limit = 60
-    return text if len(text) <= limit else f"{text[:limit]}…"

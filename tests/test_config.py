@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from registry.config import (
     ConfigError,
+    DatabaseSettings,
     GcsSettings,
     HttpSettings,
     PricesSettings,
@@ -22,8 +26,10 @@ from registry.config import (
     TlsSettings,
     load_settings,
 )
-from registry.config_check import check_settings
-from registry.config_file import dotted_keys
+from registry.config_check import check_address, check_port, check_settings, without_effect
+from registry.config_file import Problem, Sources, read_file
+from registry.config_foreign import OURS
+from registry.config_mistakes import dotted_keys
 
 ROOT = Path(__file__).parent.parent
 OPTIONAL: dict[str, type[BaseModel]] = {"http.tls": TlsSettings, "storage.s3": S3Settings, "storage.gcs": GcsSettings}
@@ -137,7 +143,23 @@ def test_settings_cannot_be_changed() -> None:
         ({"http": {"port": "many"}}, "http.port", '"many" is not a whole number'),
         ({"http": {"port": 1.5}}, "http.port", "1.5 is not a whole number"),
         ({"http": {"workers": 0}}, "http.workers", "at least 1"),
-        ({"http": {"external_url": "registry.example"}}, "http.external_url", "https://registry.example.org"),
+        ({"http": {"external_url": "registry.example"}}, "http.external_url", "has no scheme"),
+        ({"http": {"external_url": "ftp://registry.example"}}, "http.external_url", "https://registry.example.org"),
+        (
+            {"storage": {"s3": {"bucket": "b", "endpoint_url": "localhost:9000"}}},
+            "storage.s3.endpoint_url",
+            "no scheme",
+        ),
+        ({"storage": {"s3": {"bucket": "b", "endpoint_url": "http://[::1"}}}, "storage.s3.endpoint_url", "an address"),
+        (
+            {"storage": {"gcs": {"bucket": "bbb", "endpoint_url": "http://h:x"}}},
+            "storage.gcs.endpoint_url",
+            "an address",
+        ),
+        ({"storage": {"redirect": "yes"}}, "storage.redirect", '"yes" is neither off, on, nor a list of rules'),
+        ({"storage": {"redirect": True}}, "storage.redirect", "true is neither off, on, nor a list of rules"),
+        ({"storage": {"redirect": [{"agents": "x"}]}}, "storage.redirect.0.agents", "there is no such key"),
+        ({"storage": {"redirect": ["on"]}}, "storage.redirect.0", '"on" is not an object such as {...}'),
         ({"http": {"trusted_proxies": ["1.2.3.4/8"]}}, "http.trusted_proxies.0", "10.0.0.0/8"),
         ({"http": {"trusted_proxies": 5}}, "http.trusted_proxies", "[...]"),
         ({"http": []}, "http", "{...}"),
@@ -191,7 +213,19 @@ def test_a_mistake_in_the_environment_names_the_key_and_the_variable(
     ("content", "message"),
     [
         ('{\n  "http": {\n    port: 1}}', "line 3, column 5"),
-        ("", "line 1, column 1"),
+        ("", "is empty; {} is the least"),
+        (" \n", "is empty"),
+        ("http:\n  port: 5000\n", "looks like YAML; the file is JSON"),
+        ("# ours\nversion: 0.1\n", "looks like YAML"),
+        ("---\nhttp: {}\n", "looks like YAML"),
+        ("[http]\nport = 5000\n", "looks like TOML"),
+        ('{\n// why\n"http": {}}', "line 2, column 1: JSON has no comments; keys that begin with #"),
+        ('{"http": {}, # why\n}', "JSON has no comments"),
+        ('{"http": {"port": 1,}}', "a comma stands before the end"),
+        ("{'http': {}}", "text stands in double quotes"),
+        ('{"storage": {"fsync": True}}', "the words are true, false and null"),
+        ('{"http": {"port": ' + "1" * 5000 + "}}", "without end"),
+        ("[" * 100_000, "without end"),
         ("[1]", "one JSON object"),
         ('{"http": {"port": 1, "port": 2}}', "'port' twice"),
         ('{"http": NaN}', "http"),
@@ -202,6 +236,105 @@ def test_a_file_that_is_no_json_object_says_where(write: Any, content: str, mess
     with pytest.raises(ConfigError) as caught:
         load_settings(path)
     assert message in str(caught.value)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(write: Any) -> None:
+    assert load_settings(write('\ufeff{"http": {"port": 1}}')).http.port == 1
+
+
+def test_a_file_without_end_is_not_read_into_memory() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero: is larger than 16 MiB"):
+        load_settings(Path("/dev/zero"))
+
+
+def test_a_mistake_says_in_which_file_it_is_and_several_say_it_once(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write({"http": {"port": 0.5, "tls": {"certificate": "/etc/hostname"}}, "storage": {"fsynk": 1}, "log": 3})
+    monkeypatch.setenv("REGISTRY_GC__LEASE", "never")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    sources = {problem.key: problem.source for problem in caught.value.problems}
+    assert sources == {
+        "http.port": str(path), "http.tls.key": str(path), "storage.fsynk": str(path), "log": str(path),
+        "gc.lease": "REGISTRY_GC__LEASE",
+    }  # fmt: skip
+    assert str(caught.value).count(str(path)) in {1, 2}  # twice where the variable stands between them
+
+
+def test_what_the_machine_lacks_has_the_source_of_its_key(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write({"storage": {"root_directory": "/x"}})
+    sources = Sources({"REGISTRY_STORAGE__S3__BUCKET": "b", "REGISTRY_HTTP__PORT": "5"}, path, read_file(path))
+    keys = ("storage.root_directory", "http.port", "storage.s3", "database.url")
+    error = ConfigError([Problem(key, "is wrong", "") for key in keys]).located(sources)
+    assert [problem.source for problem in error.problems] == [str(path), "REGISTRY_HTTP__PORT", "", ""]
+
+
+# ---- variables of other registries, and of ours with one underscore
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "ours"),
+    [
+        ("REGISTRY_HTTP_ADDR", ":5000", ["REGISTRY_HTTP__HOST", "REGISTRY_HTTP__PORT"]),
+        ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/var/lib/registry", ["REGISTRY_STORAGE__ROOT_DIRECTORY"]),
+        ("REGISTRY_STORAGE_DELETE_ENABLED", "true", ["REGISTRY_STORAGE__DELETE"]),
+        ("REGISTRY_STORAGE_S3_BUCKET", "images", ["REGISTRY_STORAGE__S3__BUCKET"]),
+        ("REGISTRY_HTTP_TLS_CERTIFICATE", "/c.pem", ["REGISTRY_HTTP__TLS__CERTIFICATE"]),
+        ("REGISTRY_PROXY_REMOTEURL", "https://example.org", ["nothing like it"]),
+        ("REGISTRY_STORAGE_MAINTENANCE_READONLY", "{}", ["nothing like it"]),
+        ("REGISTRY_HTTP_PORT", "5318", ["did you mean REGISTRY_HTTP__PORT?"]),
+        ("REGISTRY_STORAGE_FSYNC", "off", ["did you mean REGISTRY_STORAGE__FSYNC?"]),
+        ("REGISTRY_DATABASE_URL", "sqlite:///x", ["did you mean REGISTRY_DATABASE__URL?"]),
+    ],
+)
+def test_a_variable_without_effect_is_named_with_ours(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, ours: list[str]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    settings = load_settings(None)
+    assert settings == Settings()
+    assert check_settings(settings) == []
+    (line,) = without_effect(settings)
+    assert line.startswith(f"{variable} ")
+    assert all(name in line for name in ours), line
+
+
+def test_every_name_of_ours_that_stands_for_another_is_one() -> None:
+    assert {key for keys in OURS.values() for key in keys} <= set(dotted_keys(Settings))
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["REGISTRY_AUTH", "REGISTRY_AUTH_HTPASSWD_PATH", "REGISTRY_AUTH_HTPASSWD_REALM", "REGISTRY_AUTH_TOKEN_SERVICE"],
+)
+def test_a_variable_of_authentication_refuses_the_start(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "htpasswd")
+    (problem,) = check_settings(load_settings(None))
+    assert (problem.key, problem.source) == ("auth", variable)
+    assert "remove it" in problem.message
+
+
+def test_what_kubernetes_sets_for_services_is_nothing_to_speak_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in ("", "AUTH_", "AUTH_TOKEN_", "HTTP_", "REDIS_", "STORAGE_S3_", "PROXY_"):
+        address = f"REGISTRY_{service}PORT_5000_TCP"
+        values = {
+            f"REGISTRY_{service}SERVICE_HOST": "10.0.0.1",
+            f"REGISTRY_{service}SERVICE_PORT": "5000",
+            f"REGISTRY_{service}SERVICE_PORT_HTTP": "5000",
+            f"REGISTRY_{service}PORT": "tcp://10.0.0.1:5000",
+            address: "tcp://10.0.0.1:5000",
+            f"{address}_PROTO": "tcp",
+            f"{address}_PORT": "5000",
+            f"{address}_ADDR": "10.0.0.1",
+        }
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("REGISTRY_NAME", "x")
+    monkeypatch.setenv("REGISTRY_HTTP_ADDR", "")
+    settings = load_settings(None)
+    assert check_settings(settings) == []
+    assert without_effect(settings) == []
 
 
 def test_a_file_that_is_not_utf8_or_not_there_says_so(tmp_path: Path) -> None:
@@ -223,6 +356,53 @@ def test_a_root_that_is_no_directory_is_found_before_the_start(tmp_path: Path) -
     (problem,) = check_settings(Settings(storage=StorageSettings(root_directory=tmp_path / "file")))
     assert problem.key == "storage.root_directory"
     assert "not a directory" in problem.message
+
+
+def test_a_root_that_cannot_be_made_is_found_before_the_start() -> None:
+    root = Path("/proc/nowhere/data")  # where root itself has every right, and nothing can be made
+    (problem,) = check_settings(Settings(storage=StorageSettings(root_directory=root)))
+    assert problem.key == "storage.root_directory"
+    assert "/proc" in problem.message
+
+
+def test_a_root_in_a_directory_that_may_not_be_entered_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o600)
+    root = tmp_path / "closed" / "inner" / "data"
+    checked = f"""
+import os
+from pathlib import Path
+from registry.config import Settings, StorageSettings
+from registry.config_check import check_settings
+settings = Settings(storage=StorageSettings(root_directory=Path({str(root)!r})))
+os.geteuid() or os.setuid(65534)
+print([problem.key for problem in check_settings(settings)])
+"""
+    done = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "['storage.root_directory']\n", done.stderr
+
+
+def test_a_database_in_a_directory_far_from_any_that_is_there_is_a_mistake(tmp_path: Path) -> None:
+    for place, wrong in (("new/registry.db", 0), ("no/such/registry.db", 1)):
+        settings = Settings(
+            storage=StorageSettings(root_directory=tmp_path),
+            database=DatabaseSettings(url=f"sqlite:///{tmp_path}/{place}"),
+        )
+        found = check_settings(settings)
+        assert [problem.key for problem in found] == ["database.url"] * wrong
+
+
+def test_a_port_in_use_is_no_mistake_of_the_configuration_and_one_that_is_not_permitted_is() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        http = HttpSettings(port=other.getsockname()[1])
+        assert [problem.key for problem in check_port(http)] == ["http.port"]
+        problems, (note,) = check_address(http)
+        assert problems == []
+        assert str(http.port) in note
+    problems, notes = check_address(HttpSettings(host="192.0.2.1"))
+    assert [problem.key for problem in problems] == ["http.host"]
+    assert notes == []
 
 
 def test_a_certificate_that_is_none_is_found_before_the_start(write: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from registry.cli.output import ConfigOption, JsonOption, command, print_json
 from registry.cli.store_check import probe_database, probe_store
 from registry.config import ConfigError, Settings
-from registry.config_check import check_settings
+from registry.config_check import check_address, check_settings, without_effect
 
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 
@@ -19,15 +19,17 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the registry can start with this configuration; every mistake names its key."""
     with command(as_json=as_json) as output:
         settings = output.settings(config)
-        problems = check_settings(settings)
+        cannot_listen, notes = check_address(settings.http)
+        problems = check_settings(settings) + cannot_listen
         if problems:
             raise ConfigError(problems)
         probe_database(settings)
         conditional_writes = probe_store(settings)
-        lines = ["The configuration is valid."]
         if not conditional_writes:
-            lines.append("The store ignores conditional writes: only one process, with one worker, can serve from it.")
-        output.document({"problems": [], "conditional_writes": conditional_writes}, lines)
+            notes.append("The store ignores conditional writes: only one process, with one worker, can serve from it.")
+        notes += without_effect(settings)
+        lines = ["The configuration is valid.", *notes]
+        output.document({"problems": [], "conditional_writes": conditional_writes, "notes": notes}, lines)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import typer
 
 from registry.config import ConfigError, Settings, load_settings
 from registry.config_check import check_stores
+from registry.config_file import Sources, read_file
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="JSON file of settings; without one, the defaults.")
@@ -57,6 +59,7 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self.config: Path | None = None
 
     def document(self, value: object, lines: list[str]) -> None:
         """The result: ``value`` (a dataclass or a JSON value) for a program, ``lines`` for a person."""
@@ -70,6 +73,7 @@ class Output:
         """The settings of this command; logs go to stderr in their form from here on. Raises ConfigError."""
         from registry.observability.logs import configure_logging
 
+        self.config = path
         settings = load_settings(path)
         configure_logging(settings.log.format, settings.log.level)
         return settings
@@ -82,16 +86,25 @@ class Output:
             raise ConfigError(problems)
         return settings
 
+    def locate(self, error: ConfigError) -> ConfigError:
+        """The same mistakes with where each was written: an operator may have several files."""
+        try:
+            document = read_file(self.config) if self.config is not None else {}
+        except ConfigError:
+            return error
+        return error.located(Sources(os.environ, self.config, document))
+
 
 @contextmanager
 def command(*, as_json: bool) -> Iterator[Output]:
     """The frame of every command: whatever is raised inside becomes a message and the exit code that belongs to it."""
+    output = Output(as_json=as_json)
     try:
-        yield Output(as_json=as_json)
+        yield output
     except typer.Exit:
         raise
     except ConfigError as error:
-        _fail_configuration(error, as_json=as_json)
+        _fail_configuration(output.locate(error), as_json=as_json)
     except SystemExit as error:
         _fail(
             Failure(ExitCode.UNFINISHED, "unfinished", f"ended with {error.code!r}; its log says why"), as_json=as_json

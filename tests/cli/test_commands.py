@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,11 +40,36 @@ def test_check_finds_nothing_wrong_with_the_defaults(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "The configuration is valid.\n"
 
 
+def test_check_says_what_has_no_effect_and_what_is_in_use(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_STORAGE_DELETE_ENABLED", "false")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("REGISTRY_HTTP__PORT", str(other.getsockname()[1]))
+        assert run(["config", "check"]) == ExitCode.DONE
+        valid, in_use, ignored = capsys.readouterr().out.splitlines()
+        assert run(["config", "check", "--json"]) == ExitCode.DONE
+    assert valid == "The configuration is valid."
+    assert document(capsys)["notes"] == [in_use, ignored]
+    assert "REGISTRY_STORAGE__DELETE" in ignored
+
+
+@pytest.mark.parametrize("arguments", [["config", "check"], ["serve"]], ids=" ".join)
+def test_passwords_of_another_registry_refuse_the_start(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_AUTH_HTPASSWD_PATH", "/auth/htpasswd")
+    assert run(arguments) == ExitCode.USAGE
+    assert "REGISTRY_AUTH_HTPASSWD_PATH" in capsys.readouterr().err
+
+
 def test_check_names_a_database_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.json").write_text('{"database": {"url": "postgresql://nobody:secret@127.0.0.1:9/registry"}}')
     assert run(["config", "check", "--config", "config.json"]) == ExitCode.USAGE
     said = capsys.readouterr().err
-    assert said.startswith("registry: database.url: the database does not answer: ")
+    assert said.startswith("registry: database.url (config.json): the database does not answer: ")
     assert "127.0.0.1" in said
     assert "secret" not in said
 
@@ -67,12 +93,13 @@ def test_a_configuration_mistake_names_its_key_in_every_command(
     assert run([*arguments, "--config", "config.json"]) == ExitCode.USAGE
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "registry: storage.fsynk: there is no such key; did you mean storage.fsync?\n"
+    assert printed.err == "registry: storage.fsynk (config.json): there is no such key; did you mean storage.fsync?\n"
 
     assert run([*arguments, "--config", "config.json", "--json"]) == ExitCode.USAGE
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert json.loads(printed.out)["problems"][0]["key"] == "storage.fsynk"
+    (problem,) = json.loads(printed.out)["problems"]
+    assert (problem["key"], problem["source"]) == ("storage.fsynk", "config.json")
 
 
 @pytest.mark.parametrize("arguments", [["config", "check"], ["serve"]], ids=" ".join)
@@ -82,7 +109,7 @@ def test_what_only_this_machine_shows_is_found_by_check_and_before_serving(
     Path("file").touch()
     monkeypatch.setenv("REGISTRY_STORAGE__ROOT_DIRECTORY", "file")
     assert run(arguments) == ExitCode.USAGE
-    assert "storage.root_directory: " in capsys.readouterr().err
+    assert "storage.root_directory (REGISTRY_STORAGE__ROOT_DIRECTORY): " in capsys.readouterr().err
 
 
 def test_show_prints_every_value_and_no_password(

@@ -1,0 +1,104 @@
+"""Configuration mistakes: what the model of the settings found, said in words of ours."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, get_args
+
+from pydantic import BaseModel
+
+from registry.config_file import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+    from registry.config_file import Sources
+
+CHOICE = "["
+"""What tags of the members of a union begin with: pydantic puts them into keys, where no person wrote them."""
+NO_CHOICE = "no_choice"
+"""The type of the error of a union none of whose members is meant; its message is ours."""
+_CLOSE = 0.6
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], sources: Sources) -> list[Problem]:
+    """Each mistake that the model found, with its key, where it was written, and what would be right."""
+    known = sorted(dotted_keys(model))
+    return [_problem(details, known, sources) for details in error.errors()]
+
+
+def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key of the model and of the sections in it, dotted."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for candidate in (field.annotation, *get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                yield from dotted_keys(candidate, f"{prefix}{name}.")
+
+
+def _problem(details: ErrorDetails, known: list[str], sources: Sources) -> Problem:
+    parts = [str(part) for part in details["loc"] if not str(part).startswith(CHOICE)]
+    key = ".".join(parts)
+    if details["type"] == "missing":
+        return Problem(key, "is missing; give it a value", sources.of(parts[:-1]))
+    source = sources.of(parts)
+    if details["type"] == "extra_forbidden":
+        return Problem(key, f"there is no such key{_suggestion(key, known)}", source)
+    expected = _expected(details)
+    return Problem(key, f"{_shown(details['input'])} {expected}", source)
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    section, _dot, name = key.rpartition(".")
+    siblings = [other for other in known if other.rpartition(".")[0] == section]
+    close = difflib.get_close_matches(key, siblings, n=1, cutoff=_CLOSE)
+    elsewhere = [other for other in known if other.rpartition(".")[2] == name]
+    meant = close or elsewhere or difflib.get_close_matches(key, known, n=1, cutoff=_CLOSE)
+    if meant:
+        return f"; did you mean {meant[0]}?"
+    names = ", ".join(other.rpartition(".")[2] for other in siblings)
+    return f"; {section or 'the file'} has {names}" if names else ""
+
+
+def _expected(details: ErrorDetails) -> str:
+    """What would be right, by the kind of the error; where we know no better words, those of pydantic."""
+    context = details.get("ctx", {})
+    words = {
+        "bool_parsing": "is neither true nor false",
+        "bool_type": "is neither true nor false",
+        "int_parsing": "is not a whole number",
+        "int_type": "is not a whole number",
+        "int_from_float": "is not a whole number",
+        "float_parsing": "is not a number",
+        "float_type": "is not a number",
+        "string_type": "is not a text in quotes",
+        "tuple_type": "is not a list such as [...]",
+        "path_type": "is not a path in quotes",
+        "path_not_file": "is not the path of a file",
+        "model_type": "is not an object such as {...}",
+        "model_attributes_type": "is not an object such as {...}",
+        "ip_any_network": "is neither an address nor a network such as 10.0.0.0/8",
+        "finite_number": "is not a number",
+        "greater_than": f"is too small; it must be more than {context.get('gt')}",
+        "greater_than_equal": f"is too small; it must be at least {context.get('ge')}",
+        "less_than_equal": f"is too large; it must be at most {context.get('le')}",
+        "literal_error": f"is not one of {context.get('expected')}",
+        "value_error": str(context.get("error")),
+        NO_CHOICE: details["msg"],
+    }
+    return words.get(details["type"], f"is not valid: {details['msg']}")
+
+
+def _shown(value: object) -> str:
+    """The value as it was written, cut where long; one that may hold a password (``user:it@host``) is not shown."""
+    if isinstance(value, dict):
+        return "an object"
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    if "@" in text:
+        return "the value"
+    limit = 60
+    return text if len(text) <= limit else f"{text[:limit]}…"
