@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Literal
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import orjson
 import structlog
 
+from registry.observability.bounded import bound_values
 from registry.observability.escape import escape_controls
+from registry.observability.outlet import Outlet, OutletStream
 from registry.observability.request_line import render_json, render_terminal, render_text
 from registry.observability.request_log import LineWriter, RequestLog
 
@@ -29,17 +33,18 @@ _NOISY = ("alembic", "asyncio", "httpx", "sqlalchemy")
 """Libraries whose informational lines tell an operator nothing."""
 _FIRST = ("timestamp", "level", "event", "logger")
 """What every line of JSON begins with, in this order; lines of requests have no logger."""
+GAP = "lines of the log were dropped: nothing read them in time"
 _HANDSHAKE = "Invalid HTTP request received."
 """What uvicorn says of TLS on the HTTP port, which crane and skopeo try at each first contact."""
 
 
-def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -> None:
-    """Send every log of this process, ours and that of libraries, to ``stream`` (stderr) in one form.
+def configure_logging(form: Form, level: Level, outlet: Outlet | None = None) -> None:
+    """Send every log of this process, ours and that of libraries, to stderr in one form.
 
-    Timestamps are ISO 8601 in UTC. uvicorn's access log is off: ``RequestLog`` writes the requests.
-    May be called again.
+    Timestamps are ISO 8601 in UTC. uvicorn's access log is off: ``RequestLog`` writes the requests. With ``outlet`` no
+    thread that logs waits for stderr, nor does one that an error ends where nothing catches it. May be called again.
     """
-    target = stream or sys.stderr
+    target = sys.stderr
     chosen = resolve_form(form, target)
     on_terminal = target.isatty()
     short_times = chosen == "text" and on_terminal
@@ -57,7 +62,7 @@ def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(target)
+    handler: logging.StreamHandler[Any] = logging.StreamHandler(target if outlet is None else OutletStream(outlet))
     render = _text_processors(colors=on_terminal and _colors_wanted()) if chosen == "text" else _json_processors()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=theirs, processors=render))
     root = logging.getLogger()
@@ -75,6 +80,9 @@ def configure_logging(form: Form, level: Level, stream: IO[str] | None = None) -
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(_number(level), logging.WARNING))
     logging.captureWarnings(capture=True)
+    if outlet is not None:
+        outlet.gap = partial(_gap, handler)
+        sys.unraisablehook, threading.excepthook = _log_unraisable, _log_uncaught
 
 
 def resolve_form(form: Form, stream: IO[str]) -> Literal["text", "json"]:
@@ -84,12 +92,16 @@ def resolve_form(form: Form, stream: IO[str]) -> Literal["text", "json"]:
     return form
 
 
-def open_request_log(form: Form, level: Level, stream: IO[str] | None = None) -> RequestLog | None:
-    """The log of requests on the same stream as all else, or None where ``level`` leaves them out."""
+def open_outlet() -> Outlet:
+    """A way to stderr on which nothing waits, for a process that serves: one of them."""
+    return Outlet(LineWriter(sys.stderr.fileno()))
+
+
+def open_request_log(form: Form, level: Level, outlet: Outlet | None = None) -> RequestLog | None:
+    """The log of requests on the same way as all else, or None where ``level`` leaves them out."""
     if _number(level) > logging.INFO:
         return None
-    target = stream or sys.stderr
-    return RequestLog(LineWriter(target.fileno()), _request_renderer(form, target))
+    return RequestLog(outlet or LineWriter(sys.stderr.fileno()), _request_renderer(form, sys.stderr))
 
 
 @contextmanager
@@ -130,6 +142,24 @@ def _lower_handshakes(record: logging.LogRecord) -> bool:
     return True
 
 
+def _gap(handler: logging.Handler, lines: int) -> bytes:
+    """The line that says how many are missing."""
+    fields = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": GAP, "lines": lines}
+    return f"{handler.format(logging.makeLogRecord(fields))}\n".encode(errors="backslashreplace")
+
+
+def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Log what Python would print: it would wait for stderr, in the thread of the event loop perhaps."""
+    error = unraisable.exc_value
+    logging.getLogger(__name__).error("an exception was ignored", exc_info=error, extra={"where": unraisable.object})
+
+
+def _log_uncaught(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_type is not SystemExit:
+        name = arguments.thread.name if arguments.thread is not None else None
+        logging.getLogger(__name__).error("a thread has ended", exc_info=arguments.exc_value, extra={"where": name})
+
+
 def _number(level: Level) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
 
@@ -138,6 +168,7 @@ def _json_processors() -> list[Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
+        bound_values,
         _order,
         structlog.processors.JSONRenderer(serializer=_dumps),
     ]
@@ -158,6 +189,8 @@ def _dumps(value: object, **_options: object) -> str:
 def _text_processors(*, colors: bool) -> list[Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        bound_values,
         _escape_values,
         _drop_own_name,
         structlog.dev.ConsoleRenderer(

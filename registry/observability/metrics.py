@@ -84,6 +84,9 @@ class Metrics:
             buckets=_STORAGE_BOUNDS,
             registry=self._registry,
         )
+        self.log_lines_dropped = self._counter(
+            "registry_log_lines_dropped", "Lines of the log that found no room, as stderr was not read in time."
+        )
         self.uploads_open = Gauge(
             "registry_uploads_open",
             "Upload sessions that are neither finished nor cancelled.",

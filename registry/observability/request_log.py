@@ -18,6 +18,12 @@ BATCH_SECONDS = 0.05
 """Seconds after which the owner is to flush, so that a line is never older than that."""
 _PATH_LIMIT = 1024
 _AGENT_LIMIT = 256
+_NAME_LIMIT = 255
+_DIGEST_LIMIT = 135
+_CLIENT_LIMIT = 64
+_METHOD_LIMIT = 32
+_SHORT_LIMIT = 120
+"""Characters of each text that a client chose, where escapes make the line too long for one write."""
 _PIPE_ATOMIC = 4096
 """Bytes that one write to a pipe moves without those of another process in between (PIPE_BUF of Linux)."""
 
@@ -28,12 +34,12 @@ class RequestLog:
     """Renders lines as they come and hands them on in batches: at 64 KiB, and whenever the owner flushes.
 
     For one thread. Values may come from clients: a line never contains another (control characters are escaped), and
-    its length is bounded (paths are cut at 1024 characters, agents at 256).
+    each field is cut (a path at 1024 characters, an agent at 256), so that a line fits into one write to a pipe.
     """
 
     __slots__ = ("_lines", "_render", "_size", "_write")
 
-    def __init__(self, write: Callable[[bytes], None], render: Render) -> None:
+    def __init__(self, write: Callable[[bytes], object], render: Render) -> None:
         """``write`` takes whole lines and must not raise; see ``LineWriter``. ``render`` makes one of its fields."""
         self._write = write
         self._render = render
@@ -61,23 +67,25 @@ class RequestLog:
             "level": "info",
             "event": "request",
             "request_id": request_id,
-            "method": method,
+            "method": method[:_METHOD_LIMIT],
             "path": path[:_PATH_LIMIT],
             "status": status,
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
             "duration": round(duration_seconds, 6),
-            "client": client,
+            "client": client and client[:_CLIENT_LIMIT],
         }
         if repository is not None:
-            fields["repository"] = repository
+            fields["repository"] = repository[:_NAME_LIMIT]
         if digest is not None:
-            fields["digest"] = digest
+            fields["digest"] = digest[:_DIGEST_LIMIT]
         if user_agent is not None:
             fields["user_agent"] = user_agent[:_AGENT_LIMIT]
         if error_code is not None:
             fields["error_code"] = error_code
         line = self._render(fields)
+        if len(line) > _PIPE_ATOMIC:
+            line = self._render({name: _shortened(name, value) for name, value in fields.items()})
         self._lines.append(line)
         self._size += len(line)
         if self._size >= BATCH_BYTES:
@@ -88,6 +96,10 @@ class RequestLog:
         if self._lines:
             lines, self._lines, self._size = self._lines, [], 0
             self._write(b"".join(lines))
+
+
+def _shortened(name: str, value: object) -> object:
+    return value[:_SHORT_LIMIT] if isinstance(value, str) and name in {"path", "repository", "user_agent"} else value
 
 
 class LineWriter:
@@ -104,15 +116,18 @@ class LineWriter:
         mode = os.fstat(descriptor).st_mode
         self._piecewise = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
-    def __call__(self, data: bytes) -> None:
-        """Write ``data``, which ends with a newline; what cannot be written is dropped."""
+    def __call__(self, data: bytes) -> int:
+        """Write ``data``, which ends with a newline. Returns how many lines could not be written, and are dropped."""
+        written = 0
         try:
             for piece in _pieces(data) if self._piecewise else (data,):
                 rest = memoryview(piece)
                 while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
+                    count = os.write(self._descriptor, rest)
+                    rest, written = rest[count:], written + count
         except OSError:
-            return
+            return data.count(b"\n", written)
+        return 0
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from uvicorn.supervisors import Multiprocess
 
 from registry.images.core import Core
 from registry.maintenance.single_replica import writing
-from registry.observability.logs import configure_logging, open_request_log
+from registry.observability.logs import configure_logging, open_outlet, open_request_log
 from registry.observability.metrics import Metrics, forget_worker
 from registry.server.application import create_application
 from registry.server.protocol import RegistryProtocol
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from registry.config import Settings
+    from registry.observability.outlet import Outlet
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
@@ -45,7 +46,7 @@ def run(settings: Settings, *, conditional_writes: bool = True) -> int:
 
     ``conditional_writes``: whether the store honours them.
     """
-    configure_logging(settings.log.format, settings.log.level)
+    configure_logging(settings.log.format, settings.log.level, _outlet())
     Core.open(settings).close()  # problems show here, before the port opens; the schema is then up to date
     with writing(settings, conditional_writes=conditional_writes):
         _serve(settings)
@@ -67,12 +68,19 @@ def _serve(settings: Settings) -> None:
 
 def create_worker(settings: Settings) -> ASGIApp:
     """The application of one worker; uvicorn calls this in the process that serves."""
-    configure_logging(settings.log.format, settings.log.level)
+    outlet = _outlet()
+    configure_logging(settings.log.format, settings.log.level, outlet)
     if settings.http.workers > 1:
         _end_with_parent()
-    watch = Watch(Metrics(), open_request_log(settings.log.format, settings.log.level))
+    watch = Watch(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
     driver = open_driver(settings, watch.storage_tally.add)
     return create_application(Core.open(settings, driver), settings, watch)
+
+
+@functools.cache
+def _outlet() -> Outlet:
+    """That of this process: lines of its log stay in their order."""
+    return open_outlet()
 
 
 class _Server(uvicorn.Server):

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING
 from registry.observability.metrics import Metrics, RequestTally, StorageTally
 
 if TYPE_CHECKING:
+    from registry.observability.outlet import Outlet
     from registry.observability.request_log import RequestLog
 
 
 class Watch:
     """One per process."""
 
-    def __init__(self, metrics: Metrics | None, request_log: RequestLog | None) -> None:
+    def __init__(self, metrics: Metrics | None, request_log: RequestLog | None, outlet: Outlet | None = None) -> None:
+        """``outlet``, where there is one: its losses are counted."""
         self.metrics = metrics or Metrics()
         self.tally = RequestTally(self.metrics)
         self.storage_tally = StorageTally(self.metrics)
         self.request_log = request_log
+        self._outlet = outlet
+        self._dropped = 0
 
     def flush(self) -> None:
         """Write what is kept back."""
@@ -29,3 +33,7 @@ class Watch:
         """Move what was counted into the metrics: once a second, and before a scrape."""
         self.tally.flush()
         self.storage_tally.flush()
+        if self._outlet is not None:
+            dropped = self._outlet.dropped
+            self.metrics.log_lines_dropped.inc(dropped - self._dropped)
+            self._dropped = dropped

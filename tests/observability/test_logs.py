@@ -38,6 +38,21 @@ if requests is not None:
 """
 
 
+LONG = """
+import logging, structlog, sys
+from registry.observability.logs import configure_logging
+configure_logging(sys.argv[1], "info")
+long = "begin " + "x" * 5_000_000 + " end"
+log = structlog.get_logger("registry.test")
+log.info(long, text=long, listed=[long] * 3, deep={"key": {long: long}}, number=7 ** 1_000_000, **{long: 1})
+logging.getLogger("library").warning("it says %s", long, extra={"more": long})
+try:
+    raise ValueError(long)
+except ValueError:
+    log.exception("failed", short=[1, {"a": "b"}])
+"""
+
+
 def logged(form: str, level: str = "info") -> str:
     command = [sys.executable, "-W", "default", "-c", SCRIPT, form, level]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -70,6 +85,23 @@ def test_a_client_that_speaks_tls_to_a_plain_port_is_worth_no_warning() -> None:
     assert "Invalid HTTP" not in logged("json")
     (event,) = [json.loads(line) for line in logged("json", "debug").splitlines() if "Invalid HTTP" in line]
     assert event["level"] == "debug"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_every_field_of_a_line_is_bounded_and_says_so(form: str) -> None:
+    command = [sys.executable, "-c", LONG, form]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    events = [line for line in done.stderr.splitlines() if " [" in line or line.startswith("{")]
+    assert len(done.stderr) < 150_000
+    assert all("characters ..." in event for event in (events if form == "json" else events[:2]))
+    assert "ValueError: begin xxx" in done.stderr
+    if form == "json":
+        info, warning, error = map(json.loads, events)
+        assert info["text"].startswith("begin xxx")
+        assert info["text"].endswith("xxx end")
+        assert warning["event"].startswith("it says begin")
+        assert (error["event"], error["short"]) == ("failed", [1, {"a": "b"}])
+        assert error["exception"].startswith("Traceback")
 
 
 def test_not_a_terminal_means_json() -> None:

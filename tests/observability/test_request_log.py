@@ -161,6 +161,16 @@ def test_long_values_are_cut() -> None:
     assert len(written("json", path="/" * 60_000, user_agent="x" * 60_000)) < 2000
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("character", ["a", "\x00", "\\", '"', "é", "\u2028", "\U0001f600", "\ud800"])
+def test_a_line_fits_into_one_write_whatever_is_in_its_fields(form: str, character: str) -> None:
+    text = character * 100_000
+    fields = ("request_id", "method", "path", "repository", "digest", "client", "user_agent")
+    each = [written(form, **{name: text}) for name in fields if name != "request_id"]
+    together = written(form, **dict.fromkeys(fields[1:], text))
+    assert max(map(len, [*each, together])) <= 4096
+
+
 def test_lines_wait_for_the_flush_or_for_a_full_batch() -> None:
     batches: list[bytes] = []
     log = RequestLog(batches.append, render_json)

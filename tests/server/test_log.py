@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
+import socket
 import subprocess
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.payloads import Blob, image
-from tests.server.sending import Client
-from tests.servers import RegistryProcess, program
+from tests.server.sending import Client, Config
+from tests.servers import HOST, START_TIMEOUT, RegistryProcess, program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +74,74 @@ def test_each_request_has_one_line_of_json_with_what_was_asked_and_answered(tmp_
         assert (line["repository"], line["client"], line["user_agent"]) == (REPO, "127.0.0.1", "tests/1")
         assert 0 < line["duration"] < 60
         assert line["level"] == "info"
+
+
+class Unread(RegistryProcess):
+    """A server whose stderr is a pipe that nothing reads until a test does."""
+
+    def start(self, timeout: float = START_TIMEOUT) -> None:
+        """See RegistryProcess."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(self.log_path)
+        self.pipe = os.open(self.log_path, os.O_RDWR | os.O_NONBLOCK)
+        super().start(timeout)
+
+    def log_tail(self) -> str:
+        """See RegistryProcess."""
+        return "(nothing has read it)"
+
+    def read(self) -> bytes:
+        """What is in the pipe now."""
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self.pipe, 1 << 20)
+        return b""
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_a_stderr_that_is_not_read_stops_nothing(tmp_path: Path, workers: int) -> None:
+    config: Config = {"log": {"level": "debug"}, "http": {"workers": workers}, "storage": {"fsync": False}}
+    server = Unread(tmp_path, config)
+    with server:
+        flood(server.port, seconds=0)
+        deadline = time.monotonic() + 60
+        while not (lost := dropped(server.port)):
+            assert time.monotonic() < deadline, "the log has room for ever"
+            flood(server.port, seconds=1)
+        assert server.answers("/livez")
+        assert server.answers("/readyz")
+        # Once something reads again the log goes on, and says what is missing.
+        seen = b""
+        while b"lines of the log were dropped" not in seen:
+            assert time.monotonic() < deadline + 60
+            seen = seen[-500:] + server.read()
+            server.answers("/livez")
+        assert dropped(server.port) >= lost
+        flood(server.port, seconds=1)  # the process ends with the pipe full
+    os.close(server.pipe)
+
+
+def flood(port: int, *, seconds: float) -> None:
+    """Requests with long lines, and events of the other log between them, for about so long."""
+    target = f"/v2/{'x' * 900}/tags/list".encode()
+    requests = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % target * 200
+    last = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    until = time.monotonic() + seconds
+    while True:
+        for sent in (requests + last, b"no request\r\n\r\n"):  # the second is logged at debug
+            with socket.create_connection((HOST, port), timeout=60) as connection:
+                connection.sendall(sent)
+                while connection.recv(1 << 16):
+                    pass
+        if time.monotonic() >= until:
+            return
+
+
+def dropped(port: int) -> float:
+    """Lines that the registry counts as lost."""
+    with Client(port) as client:
+        text = client.call("GET", "/metrics").body.decode()
+    (line,) = re.findall(r"^registry_log_lines_dropped_total (\S+)$", text, re.MULTILINE)
+    return float(line)
 
 
 def test_on_a_terminal_the_log_is_text(tmp_path: Path) -> None:
