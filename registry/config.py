@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -26,13 +24,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from registry.config_file import ConfigError, Sources, read_environment, read_file
 from registry.config_mistakes import CHOICE, NO_CHOICE, problems_of
+from registry.config_urls import check_address, check_database, mask
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 __all__ = ["ConfigError", "Settings", "load_settings"]
 
-MASK = "********"
 MIB = 1 << 20
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -40,29 +38,9 @@ Count = Annotated[int, Field(ge=1)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def _check_address(value: str) -> str:
-    """An address of HTTP without a slash at its end. Raises ValueError, which says what is missing."""
-    if "://" not in value:
-        raise ValueError("has no scheme; write http:// or https:// in front of it")
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment:
-        raise ValueError("is not an address such as https://registry.example.org or http://127.0.0.1:9000")
-    return value.rstrip("/")
-
-
 def _split_commas(value: object) -> object:
     """A list in the environment need not be JSON: ``10.0.0.0/8, ::1``."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _check_database_url(value: str) -> str:
-    if not value.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
-        raise ValueError("must be sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE")
-    return value
 
 
 class Section(BaseModel):
@@ -91,7 +69,7 @@ class HttpSettings(Section):
     """Port to listen on; 0 takes a free one and logs it."""
     workers: Count = 1
     """Processes that serve, all on one port, one storage and one database."""
-    external_url: Annotated[str, AfterValidator(_check_address)] | None = None
+    external_url: Annotated[str, AfterValidator(check_address)] | None = None
     """Address under which clients reach the registry: absolute URLs begin with it, others with its path."""
     relative_locations: bool = True
     """Answer with paths in Location and Link; false makes them absolute, where the address is known as a whole."""
@@ -115,7 +93,7 @@ class S3Settings(Section):
     """Name of the bucket, which has to exist."""
     region: str | None = None
     """Region of the bucket; null takes it from the environment or profile."""
-    endpoint_url: Annotated[str, AfterValidator(_check_address)] | None = None
+    endpoint_url: Annotated[str, AfterValidator(check_address)] | None = None
     """Address of the store; null is Amazon's."""
     access_key_id: str | None = None
     """Access key; null takes credentials from the environment, a profile, or the machine's role."""
@@ -135,7 +113,7 @@ class S3Settings(Section):
     """Seconds that the store may be silent."""
     connections: Count = 64
     """Connections that are kept open."""
-    redirect_endpoint_url: Annotated[str, AfterValidator(_check_address)] | None = None
+    redirect_endpoint_url: Annotated[str, AfterValidator(check_address)] | None = None
     """Address of the store for clients that are redirected to it; null: endpoint_url."""
 
 
@@ -171,7 +149,7 @@ class GcsSettings(Section):
 
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$")
     """Name of the bucket, which has to exist."""
-    endpoint_url: Annotated[str, AfterValidator(_check_address)] | None = None
+    endpoint_url: Annotated[str, AfterValidator(check_address)] | None = None
     """Address of the store; null is Google's."""
     credentials_file: FilePath | None = None
     """JSON key of a service account; null takes what the platform offers (GOOGLE_APPLICATION_CREDENTIALS, its role)."""
@@ -221,8 +199,12 @@ class StorageSettings(Section):
 class DatabaseSettings(Section):
     """The cache database."""
 
-    url: Annotated[str, AfterValidator(_check_database_url)] | None = None
+    url: Annotated[str, AfterValidator(check_database)] | None = Field(default=None, repr=False)
     """SQLAlchemy URL, sqlite or postgresql+psycopg; null is SQLite in {root_directory}/.database/registry.db."""
+    timeout: Seconds = 10
+    """Seconds that a step of a transaction may wait for the database; then requests are answered 503."""
+    connect_timeout: Seconds = 5
+    """Seconds that PostgreSQL may take to accept a connection."""
 
 
 class ManifestsSettings(Section):
@@ -266,6 +248,8 @@ class LimitsSettings(Section):
     """Bytes of buffers for upload bodies in each worker; an upload that finds none waits."""
     threads: Count = 32
     """Threads in each worker that read, write and query."""
+    queue_timeout: Seconds = 15
+    """Seconds that a request waits for a thread; then it is answered 503."""
     read_memory: int = Field(default=64 * MIB, ge=0)
     """Bytes of manifests, tags and referrers that each worker keeps in memory."""
     page_size: Count = 1000
@@ -355,7 +339,7 @@ class Settings(BaseSettings):
         """Every value in use as JSON values, secrets replaced by asterisks."""
         document = self.model_dump(mode="json")
         if self.database.url is not None:
-            document["database"]["url"] = _mask_password(self.database.url)
+            document["database"]["url"] = mask(self.database.url)
         return document
 
     @classmethod
@@ -386,9 +370,3 @@ def load_settings(path: Path | None) -> Settings:
         return Settings(**document)
     except ValidationError as error:
         raise ConfigError(problems_of(error, Settings, Sources(os.environ, path, document))) from None
-
-
-def _mask_password(url: str) -> str:
-    """Both places where a URL of a database may hold one: ``user:password@`` and the query."""
-    masked = re.sub(r"^([^:]+://[^:/?@]*):.*@", rf"\1:{MASK}@", url)
-    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", rf"\1{MASK}", masked)

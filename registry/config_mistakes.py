@@ -22,6 +22,9 @@ CHOICE = "["
 """What tags of the members of a union begin with: pydantic puts them into keys, where no person wrote them."""
 NO_CHOICE = "no_choice"
 """The type of the error of a union none of whose members is meant; its message is ours."""
+_PRIVATE = {"url", "endpoint_url", "redirect_endpoint_url", "external_url", "access_key_id", "secret_access_key"}
+"""Keys whose values are or may hold secrets, whatever is wrong with them."""
+_NAMES_OF_SECRETS = ("password", "secret", "token")
 _CLOSE = 0.6
 
 
@@ -49,7 +52,8 @@ def _problem(details: ErrorDetails, known: list[str], sources: Sources) -> Probl
     if details["type"] == "extra_forbidden":
         return Problem(key, f"there is no such key{_suggestion(key, known)}", source)
     expected = _expected(details)
-    return Problem(key, f"{_shown(details['input'])} {expected}", source)
+    shown = "the value" if parts[-1:] and parts[-1] in _PRIVATE else _shown(details["input"])
+    return Problem(key, f"{shown} {expected}", source)
 
 
 def _suggestion(key: str, known: list[str]) -> str:
@@ -94,11 +98,11 @@ def _expected(details: ErrorDetails) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value as it was written, cut where long; one that may hold a password (``user:it@host``) is not shown."""
+    """The value as it was written, cut where long; an address, which may hold a password anywhere, is not shown."""
     if isinstance(value, dict):
         return "an object"
     text = json.dumps(value, default=str, ensure_ascii=False)
-    if "@" in text:
+    if "@" in text or "://" in text or any(name in text.lower() for name in _NAMES_OF_SECRETS):
         return "the value"
     limit = 60
     return text if len(text) <= limit else f"{text[:limit]}…"

@@ -428,17 +428,74 @@ def test_a_certificate_that_is_none_is_found_before_the_start(write: Any, tmp_pa
             "postgresql+psycopg://u:secret:x@h/db?password=secret",
             "postgresql+psycopg://u:********@h/db?password=********",
         ),
+        (
+            "postgresql://u:a/b@h/db?sslmode=require&SSLpassw%6Frd=x&oauth_client_secret=y",
+            "postgresql://u:********@h/db?sslmode=require&SSLpassw%6Frd=********&oauth_client_secret=********",
+        ),
     ],
 )
 def test_passwords_are_masked(write: Any, url: str, shown: str) -> None:
     assert load_settings(write({"database": {"url": url}})).masked()["database"]["url"] == shown
 
 
-def test_a_mistake_does_not_print_a_password(write: Any) -> None:
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("database", "url", "mysql://user:hunter2@host/db"),
+        ("database", "url", "mysql://host/db?password=hunter2"),
+        ("database", "url", "postgresql://user:p:hunter2@x@host/db"),
+        ("database", "url", "postgresql://user:hunter2@host:port/db"),
+        ("database", "url", "postgresql://user:hunter2@host:99999/db"),
+        ("database", "url", "postgresql://[::1:5432/hunter2"),
+        ("database", "url", "postgresql://u@host:hunter2/db"),
+        ("database", "url", {"password": "hunter2"}),
+        ("s3", "endpoint_url", "http://user:hunter2@127.0.0.1:9000"),
+        ("s3", "endpoint_url", "http://127.0.0.1:9000?token=hunter2"),
+        ("s3", "endpoint_url", "http://127.0.0.1:hunter2"),
+        ("s3", "redirect_endpoint_url", "ftp://hunter2@host"),
+        ("s3", "secret_access_key", ["hunter2"]),
+        ("s3", "access_key_id", ["hunter2"]),
+        ("gcs", "endpoint_url", "http://user:hunter2@127.0.0.1:4443"),
+        ("http", "external_url", "https://user:hunter2@registry.example.org"),
+        ("database", "timeout", "postgresql://host?password=hunter2"),
+    ],
+)
+def test_a_mistake_names_its_key_and_does_not_print_a_secret(write: Any, section: str, key: str, value: object) -> None:
+    given: dict[str, object] = {section: {key: value}}
+    if section in {"s3", "gcs"}:
+        given = {"storage": {section: {"bucket": "bucket", key: value}}}
     with pytest.raises(ConfigError) as caught:
-        load_settings(write({"database": {"url": "mysql://user:hunter2@host/db"}}))
-    assert "hunter2" not in str(caught.value)
-    assert "hunter2" not in json.dumps(caught.value.document())
+        load_settings(write(given))
+    (problem,) = caught.value.problems
+    assert problem.key.endswith(f"{section}.{key}")
+    assert SECRET not in str(caught.value)
+    assert SECRET not in json.dumps(caught.value.document())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql+psycopg://postgres@/test?host=/tmp/socket",
+        "postgresql+psycopg://u:a%40b/c:d@[::1]:5432/db?sslmode=require",
+        "postgresql://host.example.org:5432/registry",
+        "sqlite:///:memory:",
+    ],
+)
+def test_urls_that_a_database_has_are_taken(write: Any, url: str) -> None:
+    assert load_settings(write({"database": {"url": url}})).database_url == url
+
+
+def test_what_stands_for_the_settings_in_a_trace_has_no_password(write: Any) -> None:
+    url = "postgresql+psycopg://u:hunter2@h/db"
+    settings = load_settings(
+        write({"database": {"url": url}, "storage": {"s3": {"bucket": "b", "secret_access_key": SECRET}}})
+    )
+    assert SECRET not in repr(settings)
+    assert SECRET not in json.dumps(settings.masked())
 
 
 def test_every_key_has_a_description() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from registry.config import Settings
     from registry.images.core import Core
+
+CLOSE_SECONDS = 5.0
+"""How long calls may take to end when the process does; what hangs is left to the next start (I8)."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +45,7 @@ class Edge:
         self.redirects = Redirects(settings.storage, core.stores.driver)
         self.long_bodies = _long_bodies(settings.limits.upload_buffers, core.stores.driver.capabilities.part_bytes)
         """The right to receive more than a chunk of an upload, where its store keeps a part of it in memory."""
-        self._calls = ThreadPool(settings.limits.threads, "core")
+        self._calls = ThreadPool(settings.limits.threads, "core", settings.limits.queue_timeout)
         self._transfers = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="transfer")
         self.hasher = ThreadPoolExecutor(1, thread_name_prefix="hasher")
         """Hashes for an upload that has the machine for itself. Its calls wait for nothing."""
@@ -55,6 +59,10 @@ class Edge:
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run a call of the synchronous core in a thread; begins at once, also before it is awaited."""
         return self._calls.run(partial(function, *args, **kwargs))
+
+    def end(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """As ``run``, for what frees what a request holds: it is never given up, however many wait."""
+        return self._calls.end(partial(function, *args, **kwargs))
 
     def transfer(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """As ``run``, for what moves or hashes the bytes of large blobs, which all go on at once."""
@@ -72,10 +80,12 @@ class Edge:
             self.quiet.set()
 
     def close(self) -> None:
-        """Wait for what runs in threads, then free what the edge holds. The core stays open."""
-        self._calls.close()
-        self._transfers.shutdown(wait=True)
-        self.hasher.shutdown(wait=True)
+        """Wait for what runs in threads, for CLOSE_SECONDS, then free what the edge holds. The core stays open."""
+        self._calls.close(CLOSE_SECONDS)
+        for pool in (self._transfers, self.hasher):
+            ending = threading.Thread(target=partial(pool.shutdown, cancel_futures=True), daemon=True)
+            ending.start()
+            ending.join(CLOSE_SECONDS)
         self.memory.close()
 
 

@@ -68,7 +68,7 @@ class BlobResponse(Response):
             if sent == length:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            await self._edge.run(self._reader.close)
+            await self._edge.end(self._reader.close)
 
 
 class MultipartResponse(Response):
@@ -111,7 +111,7 @@ class MultipartResponse(Response):
             try:
                 await send_object(self._edge, reader, part.length, send, more=True)
             finally:
-                await self._edge.run(reader.close)
+                await self._edge.end(reader.close)
         await send({"type": "http.response.body", "body": self._end, "more_body": False})
 
 

@@ -11,10 +11,12 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
+from math import inf
 from queue import SimpleQueue
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from registry.oci.errors import Unavailable
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class _Call(NamedTuple):
     function: Callable[[], Any]
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    until: float
+    """When it is given up, if no thread has begun it (monotonic)."""
 
     def execute(self) -> None:
         try:
@@ -47,13 +51,16 @@ class _Call(NamedTuple):
 
 
 class ThreadPool:
-    """Runs calls in the order in which they come. ``run`` is for the thread of one event loop."""
+    """Runs calls in the order in which they come. ``run`` and ``end`` are for the thread of one event loop."""
 
-    def __init__(self, most: int, name: str) -> None:
-        """``most`` threads at once, however many of them wait."""
+    def __init__(self, most: int, name: str, patience: float) -> None:
+        """``most`` threads at once, however many of them wait; ``patience``: seconds that a call waits for one."""
         self._most = most
         self._name = name
+        self._patience = patience
         self._calls: deque[_Call] = deque()
+        self._ends: deque[_Call] = deque()
+        """Calls that give something back: they go first, and are never given up."""
         self._lock = threading.Lock()
         self._turns: set[_Turn] = set()
         self._given: SimpleQueue[_Turn | None] = SimpleQueue()
@@ -62,35 +69,49 @@ class ThreadPool:
         self._closed = False
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Begin a call; the future has what it returns or raises. Raises RuntimeError once the pool is closed."""
+        """Begin a call; the future has what it returns or raises, or Unavailable where no thread came in time.
+
+        Raises RuntimeError once the pool is closed.
+        """
+        return self._add(self._calls, function, monotonic() + self._patience)
+
+    def end(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """As ``run``, for what frees something: it is done before all that only begins, however long it has to wait."""
+        return self._add(self._ends, function, inf)
+
+    def close(self, seconds: float) -> None:
+        """Take no more calls, and wait until every call has ended, but not longer than this."""
+        self._closed = True
+        deadline = monotonic() + seconds
+        while (self._has_calls() or self._turns) and monotonic() < deadline:
+            self.give_turn()
+            sleep(POLL)
+        for _ in self._threads:
+            self._given.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - monotonic()))
+
+    def _add(self, calls: deque[_Call], function: Callable[[], T], until: float) -> asyncio.Future[T]:
         if self._closed:
             raise RuntimeError("the pool of threads is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._calls.append(_Call(function, future, loop))
+        calls.append(_Call(function, future, loop, until))
         self.give_turn()
         if not self._watching:
             self._watching = True
             loop.call_later(STALL, self._watch, loop)
         return future
 
-    def close(self) -> None:
-        """Take no more calls, and wait until every call has ended."""
-        self._closed = True
-        while self._calls or self._turns:
-            self.give_turn()
-            sleep(POLL)
-        for _ in self._threads:
-            self._given.put(None)
-        for thread in self._threads:
-            thread.join()
+    def _has_calls(self) -> bool:
+        return bool(self._calls or self._ends)
 
     def give_turn(self) -> None:
         """Let one more thread work, if there is something to do and nobody who does it."""
-        if not self._calls:
+        if not self._has_calls():
             return
         with self._lock:
-            if not self._calls or len(self._turns) >= self._most or self._is_going_on():
+            if not self._has_calls() or len(self._turns) >= self._most or self._is_going_on():
                 return
             turn = _Turn(self)
             self._turns.add(turn)
@@ -102,9 +123,21 @@ class ThreadPool:
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self.give_turn()
-        self._watching = bool(self._calls)
+        self._give_up()
+        self._watching = self._has_calls()
         if self._watching:
             loop.call_later(STALL, self._watch, loop)
+
+    def _give_up(self) -> None:
+        """Answer the callers that have waited for too long: all threads are with calls that hang."""
+        now = monotonic()
+        while self._calls and self._calls[0].until < now:
+            with self._lock:
+                if not self._calls or self._calls[0].until >= now:
+                    return
+                call = self._calls.popleft()
+            message = f"no thread was free for {self._patience:g} seconds; try again"
+            _fail(call.future, Unavailable(message, headers={"Retry-After": "2"}))
 
     def _is_going_on(self) -> bool:
         """Whether a thread at work does not wait, as far as is known."""
@@ -122,11 +155,11 @@ class ThreadPool:
         """The next call for the thread with this turn; None ends the turn: nothing to do, or another is doing it."""
         with self._lock:
             self._turns.remove(turn)
-            if not self._calls or self._is_going_on():
+            if not self._has_calls() or self._is_going_on():
                 return None
             turn.since = monotonic()
             self._turns.add(turn)
-            return self._calls.popleft()
+            return (self._ends or self._calls).popleft()
 
 
 class _Turn:

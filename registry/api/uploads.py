@@ -115,7 +115,7 @@ async def _receive_at_once(edge: Edge, request: Request, name: str, digest: Dige
         await _receive(edge, request, name, upload_id, None, digest)
     except BaseException:
         with contextlib.suppress(RegistryError):
-            await edge.run(edge.core.uploads.cancel, name, upload_id)
+            await edge.end(edge.core.uploads.cancel, name, upload_id)
         raise
 
 
@@ -131,7 +131,7 @@ async def _receive(
         try:
             first = await body.chunk(CHUNK_SIZE)
         except Interrupted as interrupted:
-            await edge.run(_add_whole, edge, name, upload_id, start, interrupted.rest, None)
+            await edge.end(_add_whole, edge, name, upload_id, start, interrupted.rest, None)
             raise
         if body.ended:
             return await edge.run(_add_whole, edge, name, upload_id, start, first, digest)
@@ -140,11 +140,11 @@ async def _receive(
             try:
                 await _receive_long(edge, request, body, first, addition)
                 if digest is not None:
-                    await ended(edge.run(edge.core.uploads.finish, addition, digest))
+                    await ended(edge.end(edge.core.uploads.finish, addition, digest))
                 else:
-                    await ended(edge.run(addition.commit))
+                    await ended(edge.end(addition.commit))
             finally:
-                await ended(edge.run(addition.close))
+                await ended(edge.end(addition.close))
             return addition.offset
 
 
@@ -155,7 +155,7 @@ async def _receive_long(edge: Edge, request: Request, body: Body, first: bytes, 
         if not await receive_from_socket(edge, request.scope, first, addition, timeout):
             await receive_into(edge, body, first, addition, CHUNK_SIZE)
     except BaseException:
-        await ended(edge.run(addition.commit))
+        await ended(edge.end(addition.commit))
         raise
 
 

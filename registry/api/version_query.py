@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MOST = 200
 """Repositories in one query: their names, of at most 255 bytes each, fit into the buffer of a socket."""
-SECONDS = 10.0
-"""After this long without an answer the database is taken to be lost."""
+SECONDS = 5.0
+"""After this long without an answer the database is taken to be lost: those that ask go on without one."""
 
 
 class Connection(Protocol):

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from registry.database.errors import DatabaseError
+from registry.oci.errors import Unavailable
+from registry.storage.errors import StorageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts at what fails again and again: the pauses before it grow, each to twice the last."""
+_FORESEEN = (DatabaseError, StorageError, Unavailable)
+"""What a store that is away causes: its reason says all, and a trace would hide it."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +40,7 @@ class Job:
 
 
 class Schedule:
-    """Runs jobs until it is stopped. A job that raises is logged and runs again."""
+    """Runs jobs until it is stopped. A job that raises is logged and runs again, after longer and longer pauses."""
 
     def __init__(self, jobs: list[Job]) -> None:
         self._stop = threading.Event()
@@ -54,14 +63,28 @@ class Schedule:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def _loop(self, job: Job) -> None:
+        failures = 0
         while not self._stop.is_set():
             if job.wake is not None:
                 job.wake.wait(job.idle)
             began = time.thread_time()
-            try:
-                job.run()
-            except Exception:
-                log.exception("background work failed and will be tried again", job=job.name)
+            failures = 0 if self._run(job) else failures + 1
             spent = time.thread_time() - began
-            if self._stop.wait(max(job.interval, spent * (1 / job.share - 1))):
+            pause = min(LONGEST_PAUSE, 2.0**failures / 2) if failures else 0.0
+            if self._stop.wait(max(job.interval, spent * (1 / job.share - 1), pause)):
                 return
+
+    def _run(self, job: Job) -> bool:
+        """Whether it did not fail."""
+        try:
+            job.run()
+        except _FORESEEN as error:
+            if not self._stop.is_set():
+                log.warning(
+                    "background work could not be done and will be tried again", job=job.name, reason=str(error).strip()
+                )
+        except Exception:
+            log.exception("background work failed and will be tried again", job=job.name)
+        else:
+            return True
+        return False

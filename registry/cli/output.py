@@ -16,7 +16,7 @@ import typer
 
 from registry.config import ConfigError, Settings, load_settings
 from registry.config_check import check_stores
-from registry.config_file import Sources, read_file
+from registry.config_file import Problem, Sources, read_file
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="JSON file of settings; without one, the defaults.")
@@ -112,6 +112,9 @@ def command(*, as_json: bool) -> Iterator[Output]:
     except KeyboardInterrupt:
         _fail(Failure(ExitCode.UNFINISHED, "unfinished", "interrupted; run it again"), as_json=as_json)
     except Exception as error:
+        mistake = _mistake(error)
+        if mistake is not None:
+            _fail_configuration(output.locate(mistake), as_json=as_json)
         failure = _explain(error)
         if failure is None:
             import logging
@@ -173,6 +176,13 @@ def _fail(failure: Failure, *, as_json: bool) -> None:
         names = [*failure.names[:SHOWN], *([f"and {more:,} more: --json has all"] if more > 0 else [])]
         print(f"registry: {failure.message}", *names, sep="\n  ", file=sys.stderr)
     raise typer.Exit(failure.code)
+
+
+def _mistake(error: Exception) -> ConfigError | None:
+    """The mistake in the configuration that an error of the layers below is, if it is one."""
+    from registry.database.errors import DatabaseUrlInvalid
+
+    return ConfigError([Problem("database.url", str(error), "")]) if isinstance(error, DatabaseUrlInvalid) else None
 
 
 def _fail_configuration(error: ConfigError, *, as_json: bool) -> None:

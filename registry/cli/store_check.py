@@ -38,7 +38,7 @@ def probe_database(settings: Settings) -> None:
     from registry.database.errors import DatabaseUnavailable
 
     try:
-        database = Database(settings.database_url)
+        database = Database.of(settings)
         try:
             with database.look() as connection:
                 connection.run("SELECT 1")

@@ -33,7 +33,8 @@ class SqliteCurrency:
     """``PRAGMA data_version`` on a connection that never writes: 3 µs."""
 
     def __init__(self, path: str) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        # Asked in the event loop: where another program locks the file it says so at once.
+        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         self._cursor = self._connection.cursor()
 
     def mark(self) -> int | None:
@@ -41,7 +42,7 @@ class SqliteCurrency:
         try:
             row: tuple[int] = self._cursor.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error:
-            return None  # who asks the database itself says what is wrong with it
+            return None  # a caller that asks the database itself is told what is wrong with it
         return row[0]
 
     def version(self, repository: str) -> int | None:

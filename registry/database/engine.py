@@ -6,15 +6,16 @@ import contextlib
 import threading
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol, Self
 
-from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool
 
-from registry.database.errors import DatabaseUnavailable
+from registry.database.circuit import Circuit
+from registry.database.errors import DatabaseBusy, DatabaseUnavailable
 from registry.database.group_commit import GroupCommit
+from registry.database.sqlite import SqliteLink, is_locked, open_engine
 from registry.database.transaction import Transaction
 from registry.database.write_lock import WriteLock
 from registry.waiting import waiting
@@ -22,33 +23,23 @@ from registry.waiting import waiting
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection
+    from sqlalchemy import Connection, Dialect, Engine, PoolProxiedConnection
+
+    from registry.config import Settings
+    from registry.database.server import Server
 
 CONNECTIONS = 40
 """Transactions at once, at most; at least as many as there are threads that serve requests."""
 SPARE = 3
 """Connections beside these: SQLite's writer, its checkpoints, and changes of the schema."""
-CONNECT_TIMEOUT = 5
+TIMEOUT = 10.0
+"""Seconds that a transaction waits for the database, at each of its steps."""
+CONNECT_TIMEOUT = 5.0
 """Seconds that a PostgreSQL server may take to accept a connection."""
-BUSY_TIMEOUT = 30.0
-"""Seconds that a transaction waits for a lock that another program holds."""
 LOG_PAGES = 8192
 """Pages (of 4 KiB) in the log of SQLite from which on it is begun anew."""
 READERS_TIMEOUT = 0.2
 """Seconds that writers wait, while the log is begun anew, for readers that still use it."""
-PRAGMAS = (
-    "journal_mode=WAL",
-    # A power cut may lose the last transactions, never the file; storage is then ahead and is reconciled.
-    "synchronous=NORMAL",
-    # Moving the log into the file syncs: ``checkpoint`` does it, never a transaction that a request waits for.
-    "wal_autocheckpoint=0",
-    # Bytes that a log that was longer keeps on disk once it is begun anew.
-    "journal_size_limit=67108864",
-    "foreign_keys=ON",
-    # KiB for each connection; behind it is the page cache of the system, which all share.
-    "cache_size=-2048",
-    "temp_store=MEMORY",
-)
 
 
 WRITING = 5_374_608
@@ -60,18 +51,16 @@ NOT_DURABLE = "SET LOCAL synchronous_commit TO off"
 """PostgreSQL: the commit returns before it is on disk."""
 
 
-PLANS = (
-    "SET enable_seqscan TO off",
-    "SET enable_bitmapscan TO off",
-    "SET enable_hashjoin TO off",
-    "SET enable_mergejoin TO off",
-    "SET jit TO off",
-    "SET plan_cache_mode TO force_generic_plan",
-)
-"""PostgreSQL: our statements look a few rows up by their keys, and are planned once for each connection.
+class Link(Protocol):
+    """A connection that is kept."""
 
-What was planned while a table was empty reads the whole of it, also for foreign keys, until somebody analyses it.
-"""
+    def transaction(self) -> Transaction:
+        """What the next transaction on it is run with."""
+        ...
+
+    def drop(self) -> None:
+        """Close it, whatever is under way; nothing is waited for."""
+        ...
 
 
 class Database:
@@ -79,27 +68,54 @@ class Database:
 
     ``read`` gives one consistent view; ``write`` is serialised against every other writer of a SQLite file, across
     processes. Keep both short: no call to storage inside.
+
+    Nothing waits without a deadline. A database that is silent for ``timeout`` seconds is asked by one caller at a time
+    from then on (see Circuit), and what was connected to it is thrown away.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout: float = TIMEOUT, connect_timeout: float = CONNECT_TIMEOUT) -> None:
         self.url = make_url(url)
+        self._timeout = timeout
+        self.circuit = Circuit()
+        """Open while PostgreSQL is silent, or while another program locks a SQLite file against writers."""
+        self.dialect: Dialect
         self._lock: WriteLock | None = None
         self._group: GroupCommit | None = None
-        self._idle: deque[PoolProxiedConnection] = deque()
+        self._server: Server | None = None
+        self._idle: deque[Link] = deque()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
-        """Who has one finds a connection, idle or new: the pool, to which none is given back, is never empty then."""
+        """A thread that has one finds a connection, idle or new: the pool is never empty then."""
         if self.is_sqlite:
-            self._lock = WriteLock(self.path)
-            self.engine = _sqlite_engine(url)
+            self._lock = WriteLock(self.path, timeout)
+            self._engine: Engine = open_engine(url, connections=CONNECTIONS + SPARE, timeout=timeout)
+            self.dialect = self._engine.dialect
             self._begin_read = ("BEGIN",)
             self._begin_write: tuple[str, ...] = ("BEGIN IMMEDIATE",)
             with self._mapped_errors():
-                self._writer = self._connect()
-            self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.engine.dialect))
+                self._writer: PoolProxiedConnection = self._engine.raw_connection()
+            self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.dialect), timeout)
         else:
-            self.engine = _postgresql_engine(self.url)
+            from registry.database.server import Server, dialect_of  # noqa: PLC0415 - psycopg may not be installed
+
+            self.dialect = dialect_of(self.url)
+            self._server = Server(
+                self.url, self.dialect, self.circuit, timeout=timeout, connect_timeout=connect_timeout
+            )
             self._begin_read = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
             self._begin_write = ("BEGIN", SHARED)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The one of these settings."""
+        given = settings.database
+        return cls(settings.database_url, timeout=given.timeout, connect_timeout=given.connect_timeout)
+
+    @property
+    def server(self) -> Server:
+        """Connections to PostgreSQL that are none of the pool's. Raises LookupError for SQLite."""
+        if self._server is None:
+            raise LookupError("SQLite has no server")
+        return self._server
 
     @property
     def is_sqlite(self) -> bool:
@@ -144,22 +160,27 @@ class Database:
         return self._transaction(("BEGIN", ALONE))
 
     @contextlib.contextmanager
-    def schema(self) -> Iterator[Connection]:
-        """A write transaction as SQLAlchemy's own connection, for migrations. Raises DatabaseUnavailable."""
-        with self._lock or contextlib.nullcontext(), self._mapped_errors(), self.engine.connect() as connection:
+    def schema(self, seconds: float | None = None) -> Iterator[Connection]:
+        """A write transaction as SQLAlchemy's own connection, for migrations, which may take so many seconds.
+
+        None for ``timeout``. Raises DatabaseUnavailable.
+        """
+        made = self._engine.connect() if self._server is None else self._server.schema(seconds)
+        with self._lock or contextlib.nullcontext(), self._mapped_errors(), made as connection:
             connection.exec_driver_sql(self._begin_write[0])
             try:
                 yield connection
                 connection.exec_driver_sql("COMMIT")
             except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
+                with contextlib.suppress(SQLAlchemyError):  # of a connection that is lost
+                    connection.exec_driver_sql("ROLLBACK")
                 raise
 
     def checkpoint(self) -> None:
         """SQLite: move the log into the file, beside readers and writers. Call it every second or so."""
         if self._lock is None:
             return
-        with self._mapped_errors(), contextlib.closing(self.engine.raw_connection()) as connection:
+        with self._mapped_errors(), contextlib.closing(self._engine.raw_connection()) as connection:
             cursor = connection.cursor()
             _, pages, moved = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if pages > LOG_PAGES and pages - moved < LOG_PAGES:  # otherwise somebody reads what is long gone
@@ -169,32 +190,42 @@ class Database:
                     with self._lock:
                         cursor.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
                 finally:
-                    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT * 1000:.0f}")
+                    cursor.execute(f"PRAGMA busy_timeout={self._timeout * 1000:.0f}")
             cursor.close()
 
     def close(self) -> None:
         """Close all connections."""
-        while self._idle:
-            self._idle.pop().close()
+        self._forget_idle()
         if self._group:
             self._writer.close()
-        self.engine.dispose()
+            self._engine.dispose()
         if self._lock:
             self._lock.close()
 
     @contextlib.contextmanager
     def _write_in_group(self, group: GroupCommit) -> Iterator[Transaction]:
-        with self._mapped_errors(), group.write() as own:
-            yield own
+        began = monotonic()
+        self.circuit.enter()
+        try:
+            with self._mapped_errors(), group.write() as own:
+                yield own
+        except DatabaseUnavailable as error:
+            if isinstance(error, DatabaseBusy) or is_locked(error.__cause__):
+                self.circuit.open(str(error), since=began)
+            raise
+        if self.circuit.is_open:
+            self.circuit.close()
 
     @contextlib.contextmanager
     def _transaction(self, begin: Sequence[str]) -> Iterator[Transaction]:
         """Begun by these commands, and committed; without any it is what its statement does by itself."""
+        if self._server is not None:
+            self.circuit.enter()
         self._wait_for_one()
         try:
             with self._mapped_errors():
-                connection = self._take()
-                transaction = self._on(connection)
+                link = self._take()
+                transaction = link.transaction()
                 try:
                     for command in begin:
                         transaction.run(command)
@@ -204,60 +235,36 @@ class Database:
                     else:
                         transaction.settle()
                 except BaseException as error:
-                    self._roll_back(connection, transaction, begun=bool(begin), error=error)
+                    self._roll_back(link, transaction, begun=bool(begin), error=error)
                     raise
                 transaction.close()
-                self._idle.append(connection)
+                self._idle.append(link)
         finally:
             self._free.release()
 
     def _wait_for_one(self) -> None:
-        """Raises DatabaseUnavailable where others keep all connections."""
+        """Raises DatabaseUnavailable where all connections stay in use."""
         if self._free.acquire(blocking=False):
             return
         with waiting:
-            if not self._free.acquire(timeout=BUSY_TIMEOUT):
-                message = f"all {CONNECTIONS} connections to the database were in use for {BUSY_TIMEOUT} seconds"
+            if not self._free.acquire(timeout=self._timeout):
+                message = f"all {CONNECTIONS} connections to the database were in use for {self._timeout:g} seconds"
                 raise DatabaseUnavailable(message)
 
-    def _on(self, connection: PoolProxiedConnection) -> Transaction:
-        if self.is_sqlite:
-            return Transaction(connection.driver_connection, self.engine.dialect)
-        known: Transaction | None = connection.info.get("transaction")
-        if known is not None:
-            return known
-        try:
-            return self._on_postgresql(connection)
-        except BaseException:
-            connection.invalidate()
-            raise
-
-    def _on_postgresql(self, connection: PoolProxiedConnection) -> Transaction:
-        """The one of a connection, for all that are ever made on it: it knows what the server has prepared."""
-        from registry.database.pipeline import Pipeline  # noqa: PLC0415 - psycopg may not be installed
-        from registry.database.postgresql import PostgresqlTransaction  # noqa: PLC0415 - as above
-
-        server: Any = connection.driver_connection
-        made = PostgresqlTransaction(Pipeline(server))
-        for command in PLANS:
-            made.run(command)
-        made.settle()
-        connection.info["transaction"] = made
-        return made
-
-    def _take(self) -> PoolProxiedConnection:
+    def _take(self) -> Link:
         """The connection used last, or a new one: the pool of SQLAlchemy costs more than one of our transactions."""
-        try:
+        if self._server is not None and self.circuit.is_open:
+            self._forget_idle()
+        with contextlib.suppress(IndexError):
             return self._idle.pop()
-        except IndexError:
-            return self._connect()
+        if self._server is None:
+            return SqliteLink(self._engine.raw_connection(), self.dialect)
+        link = self._server.link()
+        if self.circuit.is_open:
+            self.circuit.close()
+        return link
 
-    def _connect(self) -> PoolProxiedConnection:
-        return self.engine.raw_connection()
-
-    def _roll_back(
-        self, connection: PoolProxiedConnection, transaction: Transaction, *, begun: bool, error: BaseException
-    ) -> None:
+    def _roll_back(self, link: Link, transaction: Transaction, *, begun: bool, error: BaseException) -> None:
         broken = isinstance(error, self._dbapi_error)
         try:
             if begun:
@@ -268,19 +275,19 @@ class Database:
         except self._dbapi_error:
             broken = True
         if broken:  # perhaps the server has gone: then every idle connection has, and new ones are made
-            connection.invalidate()
+            link.drop()
             self._forget_idle()
         else:
-            self._idle.append(connection)
+            self._idle.append(link)
 
     def _forget_idle(self) -> None:
         while self._idle:
             with contextlib.suppress(IndexError, self._dbapi_error):
-                self._idle.pop().invalidate()
+                self._idle.pop().drop()
 
     @property
     def _dbapi_error(self) -> type[Exception]:
-        error: type[Exception] = self.engine.dialect.dbapi.Error  # type: ignore[union-attr]
+        error: type[Exception] = self.dialect.dbapi.Error  # type: ignore[union-attr]
         return error
 
     @contextlib.contextmanager
@@ -289,38 +296,3 @@ class Database:
             yield
         except (SQLAlchemyError, self._dbapi_error) as error:
             raise DatabaseUnavailable(str(error)) from error
-
-
-def _postgresql_engine(url: URL) -> Engine:
-    """Without transactions of the driver's own: ours begin with a word that says which kind they are."""
-    return create_engine(
-        url,
-        pool_size=CONNECTIONS + SPARE,
-        max_overflow=0,
-        pool_pre_ping=True,
-        pool_timeout=BUSY_TIMEOUT,
-        pool_reset_on_return=None,
-        isolation_level="AUTOCOMMIT",
-        connect_args={"connect_timeout": CONNECT_TIMEOUT, "keepalives_idle": 10, "tcp_user_timeout": 10_000},
-    )
-
-
-def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=CONNECTIONS + SPARE,
-        max_overflow=0,
-        pool_timeout=BUSY_TIMEOUT,
-        pool_use_lifo=True,
-        pool_reset_on_return=None,
-        paramstyle="named",
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI's own connection
-        for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    return engine

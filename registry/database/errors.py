@@ -7,8 +7,19 @@ class DatabaseError(Exception):
     """The database did not do what was asked."""
 
 
+class DatabaseUrlInvalid(DatabaseError):
+    """No connection can be made with such parameters; the message names them without their values."""
+
+
 class DatabaseUnavailable(DatabaseError):
-    """It cannot be reached, is locked by another program, or is full; nothing of the transaction took effect."""
+    """It cannot be reached, does not answer, is locked by another program, or is full.
+
+    Nothing of the transaction took effect, unless the commit was under way: then it may have, or may later.
+    """
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Other writers, of this or another process, have not let this one in."""
 
 
 class SchemaTooNew(DatabaseError):

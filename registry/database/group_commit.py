@@ -11,7 +11,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from registry.database.errors import DatabaseUnavailable
+from registry.database.errors import DatabaseBusy, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST = 32
 """Writers in one commit."""
+MOMENT = 0.1
+"""Seconds between two looks at whether the turn is free, for a writer whose time is over and that has to take it."""
 
 
 class _Batch:
@@ -37,13 +39,19 @@ class _Batch:
 class GroupCommit:
     """The turn to write. A writer that raises loses its own work only; a commit that fails is an error for all."""
 
-    def __init__(self, lock: WriteLock, transaction: Transaction) -> None:
-        """``transaction`` is on a connection that nobody else uses, with no transaction begun."""
+    def __init__(self, lock: WriteLock, transaction: Transaction, seconds: float) -> None:
+        """``transaction`` is on a connection of its own, with no transaction begun.
+
+        A writer waits for ``seconds`` at most for its turn, and as long for the commit.
+        """
         self._lock = lock
+        self._seconds = seconds
         self._transaction = transaction
         self._turn = threading.Lock()
         self._count = threading.Lock()
         self._waiting = 0
+        self._passed_on = False
+        """A batch was left without a commit to a writer that waited then: one of them has to take it up."""
         self._batch: _Batch | None = None
 
     @property
@@ -54,11 +62,8 @@ class GroupCommit:
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         """A transaction for the block, committed when this returns. Raises DatabaseUnavailable, the DBAPI's errors."""
-        with self._count:
-            self._waiting += 1
-        with self._turn:
-            with self._count:
-                self._waiting -= 1
+        self._take_turn()
+        try:
             batch = self._batch or self._begin()
             batch.writers += 1
             try:
@@ -72,9 +77,27 @@ class GroupCommit:
                 raise
             finally:
                 self._end_turn(batch)
-        batch.ended.wait()
+        finally:
+            self._turn.release()
+        if not batch.ended.wait(self._seconds):
+            raise DatabaseBusy(f"the commit has not ended within {self._seconds:g} seconds; it still may")
         if batch.error is not None:
             raise DatabaseUnavailable(str(batch.error)) from batch.error
+
+    def _take_turn(self) -> None:
+        """Raises DatabaseBusy. A writer that gives up leaves no batch behind that waits for it."""
+        with self._count:
+            self._waiting += 1
+        seconds = self._seconds
+        while not self._turn.acquire(timeout=seconds):
+            with self._count:
+                if not self._passed_on:
+                    self._waiting -= 1
+                    raise DatabaseBusy(f"other writers had the database for {self._seconds:g} seconds")
+            seconds = MOMENT  # the writer before is about to let go
+        with self._count:
+            self._waiting -= 1
+            self._passed_on = False
 
     def _begin(self) -> _Batch:
         self._lock.acquire()
@@ -101,7 +124,8 @@ class GroupCommit:
     def _end_turn(self, batch: _Batch) -> None:
         """Pass the turn on, or commit when nobody waits for it."""
         with self._count:
-            if self._waiting and batch.writers < MOST and batch.error is None and not batch.undone:
+            self._passed_on = bool(self._waiting) and batch.writers < MOST and batch.error is None and not batch.undone
+            if self._passed_on:
                 return
         self._batch = None
         try:

@@ -24,6 +24,8 @@ HEAD = "0004"
 """The newest schema; a test compares it with the scripts, so that a start with nothing to do need not load them."""
 LOCK = 5_374_607
 """PostgreSQL's advisory lock for migrations: any number that is ours."""
+SECONDS = 3600.0
+"""How long all changes of the schema may take, with those of another process that are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def upgrade_database(database: Database) -> UpgradeReport:
         before = _usable(connection)
     if before is not None and before >= HEAD:
         return UpgradeReport(before, before)
-    with database.schema() as connection:
+    with database.schema(SECONDS) as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         before = _usable(connection)

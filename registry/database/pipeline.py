@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from psycopg import OperationalError, pq
@@ -16,7 +17,7 @@ from psycopg.errors import error_from_result
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from psycopg import Connection, Error
     from psycopg.pq.abc import PGconn, PGresult
@@ -27,6 +28,13 @@ GOOD = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK})
 """What results are that are no errors."""
 _READABLE = select.POLLIN
 _READABLE_OR_WRITABLE = select.POLLIN | select.POLLOUT
+
+
+class Silent(OperationalError):
+    """The server has not answered in time; what it was asked may still take effect."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the database has not answered for {seconds:g} seconds")
 
 
 class Form:
@@ -55,8 +63,16 @@ class Sent:
 class Pipeline:
     """One connection, in libpq's pipeline mode from here on. For one thread at a time."""
 
-    def __init__(self, connection: Connection[object]) -> None:
-        """``connection`` has nothing under way, and psycopg is not asked to run anything on it any more."""
+    def __init__(
+        self, connection: Connection[object], seconds: float, on_silence: Callable[[float], object] = lambda _: None
+    ) -> None:
+        """``connection`` has nothing under way, and psycopg is not asked to run anything on it any more.
+
+        ``seconds`` is how long ``settle`` waits; ``on_silence`` is told when one began that has waited in vain.
+        """
+        self.seconds = seconds
+        self._on_silence = on_silence
+        self._deadline = 0.0
         self._server: PGconn = connection.pgconn
         self._server.nonblocking = 1
         self._server.enter_pipeline_mode()
@@ -85,10 +101,12 @@ class Pipeline:
         """Wait until everything that was sent has its result. Raises psycopg.Error, of the first that failed.
 
         Those after that one did not run. In a transaction it has failed as a whole then, and has to be rolled back.
+        Raises Silent after ``seconds``: the connection is of no more use then.
         """
         self._require_order()
         if not self._under_way:
             return
+        self._deadline = monotonic() + self.seconds
         self._in_order = False  # until the last result is here, whatever is raised meanwhile
         self._server.pipeline_sync()
         while self._server.flush():
@@ -130,8 +148,7 @@ class Pipeline:
     def _next_result(self) -> PGresult:
         server = self._server
         while server.is_busy():
-            with waiting:
-                self._readable.poll()
+            self._wait()
             server.consume_input()
         result = server.get_result()
         if result is None:
@@ -142,9 +159,18 @@ class Pipeline:
         """Read meanwhile: a server that cannot get rid of its answers takes nothing."""
         self._readable.modify(self._server.socket, _READABLE_OR_WRITABLE)
         try:
-            with waiting:
-                events = self._readable.poll()
+            events = self._wait()
         finally:
             self._readable.modify(self._server.socket, _READABLE)
         if any(event & ~select.POLLOUT for _, event in events):
             self._server.consume_input()
+
+    def _wait(self) -> list[tuple[int, int]]:
+        """What ``poll`` returns, once there is something. Raises Silent."""
+        left = self._deadline - monotonic()
+        with waiting:
+            events = self._readable.poll(left * 1000) if left > 0 else []
+        if not events:
+            self._on_silence(self._deadline - self.seconds)
+            raise Silent(self.seconds)
+        return events

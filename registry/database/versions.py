@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
-from psycopg.errors import error_from_result
-from sqlalchemy.exc import SQLAlchemyError
 
 from registry.database.errors import DatabaseUnavailable
 
@@ -23,9 +21,7 @@ if TYPE_CHECKING:
 
     from registry.database.engine import Database
 
-OPEN_SECONDS = 5
-"""How long a server may take to accept the connection."""
-_SETTINGS = b"SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
+_SETTINGS = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
 """One plan for all queries, that is good however many repositories there will be: planning costs more than looking."""
 _NAME = b"versions"
 _SQL = rb"SELECT name, version FROM repository WHERE name = ANY (string_to_array($1, E'\n'))"
@@ -35,23 +31,23 @@ class Versions:
     """One connection, outside of the pool and of any transaction. For one thread at a time, and one query at a time."""
 
     def __init__(self, database: Database) -> None:
-        """Connect; waits for the server. Raises DatabaseUnavailable."""
-        arguments, options = database.engine.dialect.create_connect_args(database.url)
+        """Connect; waits for the server, but not where it is known to be silent. Raises DatabaseUnavailable."""
+        database.circuit.enter()
+        server = database.server
         try:
-            connection: Any = database.engine.dialect.connect(*arguments, **options, connect_timeout=OPEN_SECONDS)
-        except (psycopg.Error, SQLAlchemyError) as error:
+            self._connection: psycopg.Connection[Any] = server.connect()
+        except psycopg.Error as error:
             raise DatabaseUnavailable(str(error)) from error
-        self._connection: psycopg.Connection[Any] = connection
         self._server: PGconn = self._connection.pgconn
         try:
             self._watched = os.dup(self._server.socket)
         except (psycopg.Error, OSError) as error:
-            connection.close()
+            self._connection.close()
             raise DatabaseUnavailable(str(error)) from error
         """The same socket under a number that libpq, which closes its own once it is lost, leaves alone."""
         self._result: PGresult | None = None
         try:
-            self._prepare()
+            server.prepare(self._connection, _SETTINGS, _NAME, _SQL)
         except psycopg.Error as error:
             self.close()
             raise DatabaseUnavailable(str(error)) from error
@@ -94,12 +90,6 @@ class Versions:
         """Free the connection, which nobody may watch any more; what is under way is given up."""
         self._connection.close()
         os.close(self._watched)
-
-    def _prepare(self) -> None:
-        for done in (self._server.exec_(_SETTINGS), self._server.prepare(_NAME, _SQL)):
-            if done.status != pq.ExecStatus.COMMAND_OK:
-                raise error_from_result(done)
-        self._server.nonblocking = 1
 
     def _versions(self) -> Mapping[str, int] | None:
         result, self._result = self._result, None

@@ -55,7 +55,7 @@ class Core:
         Raises StorageError, DatabaseError.
         """
         driver = driver or open_driver(settings)
-        database = Database(settings.database_url)
+        database = Database.of(settings)
         upgrade_database(database)
         return cls(Stores(driver, database, _rules(settings)))
 

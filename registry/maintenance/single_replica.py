@@ -43,7 +43,7 @@ def _alone(settings: Settings) -> Iterator[None]:
     reason = f"the {settings.storage.driver} store ignores conditional writes (If-Match, If-None-Match)"
     if settings.http.workers > 1:
         raise AnotherReplica(f"{reason}, so one process only may write: set http.workers to 1")
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     try:
         upgrade_database(database)
         with Leases(database, holder_name()).hold(LEASE, SECONDS, on_loss=_stop) as held:

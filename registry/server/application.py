@@ -15,6 +15,7 @@ from registry.api.edge import Edge
 from registry.api.observation import Observation
 from registry.background.leases import Leases
 from registry.background.schedule import Job, Schedule
+from registry.database.errors import DatabaseError
 from registry.maintenance.rescan import Rescan
 from registry.observability.logs import open_request_log
 from registry.observability.request_log import BATCH_SECONDS
@@ -22,7 +23,7 @@ from registry.server.watch import Watch
 from registry.web import operations
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.types import ASGIApp
 
@@ -45,8 +46,13 @@ STOP_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
-def create_application(core: Core, settings: Settings, watch: Watch | None = None) -> ASGIApp:
-    """The ASGI application over ``core``, which it does not close. ``watch`` keeps metrics and logs of this process."""
+def create_application(
+    core: Core, settings: Settings, watch: Watch | None = None, on_stopped: Callable[[], object] = lambda: None
+) -> ASGIApp:
+    """The ASGI application over ``core``, which it does not close. ``watch`` keeps metrics and logs of this process.
+
+    ``on_stopped`` is called when it has drained; what hangs then has not ended, and nothing waits for it any more.
+    """
     watch = watch or Watch(None, open_request_log(settings.log.format, settings.log.level))
     edge = Edge(core, settings)
     application = FastAPI(
@@ -56,10 +62,11 @@ def create_application(core: Core, settings: Settings, watch: Watch | None = Non
         redoc_url=None,
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
-        lifespan=lambda _application: _lifespan(edge, watch, _background(core, settings)),
+        lifespan=lambda _application: _lifespan(edge, watch, _background(core, settings), on_stopped),
     )
     application.state.edge = edge
     application.state.watch = watch
+    application.state.probes = operations.probes_of(core)
     operations.install(application, with_metrics=settings.metrics.enabled)
     errors.install(application)
     routes = [route for chapter in CHAPTERS for route in chapter.routes]
@@ -110,7 +117,9 @@ def _background(core: Core, settings: Settings) -> Schedule:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(edge: Edge, watch: Watch, schedule: Schedule) -> AsyncIterator[None]:
+async def _lifespan(
+    edge: Edge, watch: Watch, schedule: Schedule, on_stopped: Callable[[], object]
+) -> AsyncIterator[None]:
     schedule.start()
     flushing = asyncio.create_task(_flush_regularly(watch))
     try:
@@ -124,9 +133,21 @@ async def _lifespan(edge: Edge, watch: Watch, schedule: Schedule) -> AsyncIterat
                 await edge.quiet.wait()
         edge.memory.close()  # here, where it is used: it has a query to give up
         await asyncio.to_thread(schedule.stop, STOP_SECONDS)
-        await asyncio.to_thread(edge.core.fold_waiting)
+        await _fold(edge.core)
         await asyncio.to_thread(edge.close)
         watch.flush()
+        on_stopped()
+
+
+async def _fold(core: Core) -> None:
+    """What is not folded in time is folded by the next start, or by another process."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await asyncio.to_thread(core.fold_waiting)
+    except TimeoutError:
+        log.warning("records were not folded before the end; they are kept", seconds=STOP_SECONDS)
+    except DatabaseError as error:
+        log.warning("records were not folded before the end; they are kept", reason=str(error).strip())
 
 
 async def _flush_regularly(watch: Watch) -> None:

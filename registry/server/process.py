@@ -37,6 +37,8 @@ BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 HEALTHCHECK_SECONDS = 60
 """How long a worker may be silent before it is replaced: on a busy machine it takes seconds to load."""
+LEAVE_SECONDS = 5.0
+"""How long a drained process may take to end."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +76,7 @@ def create_worker(settings: Settings) -> ASGIApp:
         _end_with_parent()
     watch = Watch(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
     driver = open_driver(settings, watch.storage_tally.add)
-    return create_application(Core.open(settings, driver), settings, watch)
+    return create_application(Core.open(settings, driver), settings, watch, _leave_soon)
 
 
 @functools.cache
@@ -110,6 +112,13 @@ class _Workers(Multiprocess):
         super().keep_subprocess_alive()
         for dead in before - {process.pid for process in self.processes}:
             forget_worker(dead)
+
+
+def _leave_soon() -> None:
+    """End the process also where a thread of it hangs, for which Python would wait; the next start goes on (I8)."""
+    leaving = threading.Timer(LEAVE_SECONDS, os._exit, (0,))
+    leaving.daemon = True
+    leaving.start()
 
 
 def _uvicorn(settings: Settings) -> uvicorn.Config:

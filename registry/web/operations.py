@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
 from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import JSONResponse, Response
 
 from registry.database.errors import DatabaseError
 from registry.observability.metrics import CONTENT_TYPE
-from registry.storage.errors import StorageError
+from registry.oci.errors import Unavailable
+from registry.web.probe import SECONDS, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
     from registry.api.edge import Edge
     from registry.images.core import Core
-
-log = structlog.get_logger(__name__)
 
 
 class Health(BaseModel):
@@ -52,9 +52,13 @@ async def livez() -> Health:
 
 
 async def readyz(request: Request) -> Response:
-    """Answer 200 when storage and database do, else 503 naming which does not. Needs no administrator's right."""
-    edge: Edge = request.app.state.edge
-    problems = await edge.run(_problems, edge.core)
+    """Answer 200 when storage and database do, else 503 naming which does not, within two seconds.
+
+    Needs no administrator's right.
+    """
+    probes: list[Probe] = request.app.state.probes
+    answers = await asyncio.gather(*(probe.is_answered() for probe in probes))
+    problems = [probe.name for probe, is_answered in zip(probes, answers, strict=True) if not is_answered]
     health = Health(status="unavailable" if problems else "ok", problems=problems)
     return JSONResponse(health.model_dump(), 503 if problems else 200)
 
@@ -64,21 +68,15 @@ async def metrics(request: Request) -> Response:
     edge: Edge = request.app.state.edge
     watch = request.app.state.watch
     watch.flush_metrics()
-    open_uploads = await edge.run(edge.core.uploads.count)
-    watch.metrics.uploads_open.set(open_uploads)
-    return Response(await edge.run(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})
+    with contextlib.suppress(DatabaseError, TimeoutError, Unavailable):  # all else is told also while it is away
+        async with asyncio.timeout(SECONDS):
+            watch.metrics.uploads_open.set(await edge.run(edge.core.uploads.count))
+    return Response(await asyncio.to_thread(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})
 
 
-def _problems(core: Core) -> list[str]:
-    problems = []
-    try:
-        core.stores.driver.check()
-    except StorageError as error:
-        log.warning("storage does not answer", reason=str(error))
-        problems.append("storage")
-    try:
-        core.uploads.count()
-    except DatabaseError as error:
-        log.warning("the database does not answer", reason=str(error))
-        problems.append("database")
-    return problems
+def probes_of(core: Core) -> list[Probe]:
+    """What ``/readyz`` asks."""
+    return [
+        Probe("storage", core.stores.driver.check, "storage does not answer"),
+        Probe("database", core.uploads.count, "the database does not answer"),
+    ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.api.thread_pool import STALL, ThreadPool
+from registry.oci.errors import Unavailable
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ LONG = 20.0
 @contextmanager
 def pool(most: int = 8) -> Iterator[ThreadPool]:
     """A pool for the length of a block."""
-    threads = ThreadPool(most, "test")
+    threads = ThreadPool(most, "test", LONG)
     try:
         yield threads
     finally:
-        threads.close()
+        threads.close(LONG)
 
 
 class Crowd:
@@ -167,10 +168,10 @@ def test_closing_waits_for_what_was_begun() -> None:
     async def main(threads: ThreadPool) -> None:
         asyncio.gather(*[threads.run(partial(call, number)) for number in range(10)]).cancel()
 
-    threads = ThreadPool(2, "test")
+    threads = ThreadPool(2, "test", LONG)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(main(threads))
-    threads.close()
+    threads.close(LONG)
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert sorted(ended) == list(range(10))
@@ -187,22 +188,65 @@ def test_closing_ends_also_while_calls_lend_their_turns() -> None:
     async def main(threads: ThreadPool) -> None:
         asyncio.gather(*[threads.run(partial(call, number)) for number in range(40)]).cancel()
 
-    threads = ThreadPool(4, "test")
+    threads = ThreadPool(4, "test", LONG)
     asyncio.run(main(threads))  # the loop is closed before the calls have ended
-    closing = threading.Thread(target=threads.close, daemon=True)
+    closing = threading.Thread(target=partial(threads.close, LONG), daemon=True)
     closing.start()
     closing.join(LONG)
     assert not closing.is_alive()
     assert sorted(ended) == list(range(40))
 
 
+def test_a_call_that_no_thread_takes_is_given_up_and_what_gives_back_is_not() -> None:
+    go_on = threading.Event()
+    at_work = threading.Barrier(3)
+    ended: list[str] = []
+
+    def hang() -> None:
+        at_work.wait(LONG)
+        go_on.wait(LONG)
+
+    async def main(threads: ThreadPool) -> None:
+        hanging = [threads.run(hang) for _ in range(2)]
+        await asyncio.to_thread(at_work.wait, LONG)
+        freeing = threads.end(lambda: ended.append("freed"))
+        waiting_calls = [threads.run(lambda: ended.append("begun")) for _ in range(50)]
+        for call in waiting_calls:
+            with pytest.raises(Unavailable) as refused:
+                await asyncio.wait_for(call, LONG)
+            assert int(refused.value.headers["Retry-After"]) > 0
+        assert not freeing.done()
+        go_on.set()
+        await asyncio.gather(*hanging, freeing)
+        await threads.run(lambda: ended.append("later"))
+
+    threads = ThreadPool(2, "test", 0.1)
+    asyncio.run(main(threads))
+    threads.close(LONG)
+    assert ended == ["freed", "later"]
+
+
+def test_closing_does_not_wait_for_ever_for_a_call_that_hangs() -> None:
+    go_on = threading.Event()
+
+    async def main(threads: ThreadPool) -> None:
+        _ = threads.run(lambda: go_on.wait(LONG))
+
+    threads = ThreadPool(2, "test", LONG)
+    asyncio.run(main(threads))
+    began = time.monotonic()
+    threads.close(0.1)
+    assert time.monotonic() - began < LONG / 2
+    go_on.set()
+
+
 def test_a_closed_pool_takes_no_call() -> None:
     async def main(threads: ThreadPool) -> None:
-        threads.close()
+        threads.close(LONG)
         with pytest.raises(RuntimeError):
             await threads.run(lambda: 1)
 
-    asyncio.run(main(ThreadPool(4, "test")))
+    asyncio.run(main(ThreadPool(4, "test", LONG)))
 
 
 def test_waiting_without_a_turn_does_nothing() -> None:

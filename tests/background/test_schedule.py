@@ -6,13 +6,38 @@ import itertools
 import threading
 import time
 
+from structlog.testing import capture_logs
+
 from registry.background.schedule import Job, Schedule
+from registry.database.errors import DatabaseUnavailable
 
 
 def stop(schedule: Schedule) -> None:
     schedule.stop(5)
     names = {thread.name for thread in threading.enumerate()}
     assert not names & {"job", "other"}
+
+
+def test_a_job_whose_store_is_away_is_one_line_each_time_and_rests_longer_and_longer() -> None:
+    times: list[float] = []
+
+    def fail() -> None:
+        times.append(time.monotonic())
+        raise DatabaseUnavailable("it does not answer\n")
+
+    with capture_logs() as lines:
+        schedule = Schedule([Job("job", fail, 0.01)])
+        schedule.start()
+        deadline = time.monotonic() + 20
+        while len(times) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        stop(schedule)
+    assert times[1] - times[0] >= 1
+    assert times[2] - times[1] >= 2
+    assert 2 <= len(lines) <= 3
+    for line in lines:
+        assert (line["log_level"], line["job"], line["reason"]) == ("warning", "job", "it does not answer")
+        assert "exc_info" not in line
 
 
 def test_a_job_that_raises_runs_again_and_leaves_the_others_alone() -> None:
@@ -24,7 +49,7 @@ def test_a_job_that_raises_runs_again_and_leaves_the_others_alone() -> None:
 
     schedule = Schedule([Job("job", fail, 0.01), Job("other", other.release, 0.01)])
     schedule.start()
-    for _ in range(3):
+    for _ in range(2):
         assert again.acquire(timeout=5)
         assert other.acquire(timeout=5)
     stop(schedule)

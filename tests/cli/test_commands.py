@@ -123,6 +123,49 @@ def test_show_prints_every_value_and_no_password(
         assert json.loads(printed).keys() == Settings.model_fields.keys()
 
 
+@pytest.mark.parametrize(
+    "command", [["config", "check"], ["config", "show"], ["serve"], ["db", "upgrade"], ["rebuild"]]
+)
+@pytest.mark.parametrize(
+    "url", ["postgresql://user:hunter2@host:port/db", "postgresql://u:hunter2@[x/db", "postgresql://u:hun@ter2@host/db"]
+)
+def test_a_database_whose_url_cannot_be_read_is_named_by_its_key(
+    command: list[str], url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_DATABASE__URL", url)
+    assert run([*command, "--json"]) == ExitCode.USAGE
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["problems"][0]["key"] == "database.url"
+    assert "ter2" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["db", "upgrade"], ["rebuild"]])
+def test_a_parameter_that_a_database_does_not_know_is_named_and_not_its_value(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_DATABASE__URL", "postgresql+psycopg://user:hunter2@127.0.0.1:9/db?passwd=hunter2")
+    monkeypatch.setenv("REGISTRY_HTTP__PORT", "0")
+    assert run([*command, "--json"]) == ExitCode.USAGE
+    printed = capsys.readouterr()
+    (problem,) = json.loads(printed.out)["problems"]
+    assert problem["key"] == "database.url"
+    assert "passwd" in problem["message"]
+    assert "hunter2" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["db", "upgrade"], ["rebuild"]])
+def test_a_database_that_refuses_tells_no_password(
+    command: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_DATABASE__URL", "postgresql+psycopg://user:hunter2@127.0.0.1:9/db?password=hunter3")
+    monkeypatch.setenv("REGISTRY_LOG__LEVEL", "debug")
+    monkeypatch.setenv("REGISTRY_HTTP__PORT", "0")
+    assert run([*command, "--json"]) in {ExitCode.USAGE, ExitCode.UNFINISHED}
+    printed = capfd.readouterr()
+    assert "127.0.0.1" in printed.out
+    assert "hunter" not in printed.out + printed.err
+
+
 def test_schema_is_a_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "schema", "--json"]) == ExitCode.DONE
     assert document(capsys)["properties"].keys() == Settings.model_fields.keys()

@@ -29,7 +29,7 @@ class Recorder(Transaction):
     """Remembers the commands, and fails where it is told to."""
 
     def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
-        super().__init__(connection, database.engine.dialect)
+        super().__init__(connection, database.dialect)
         self.connection = connection
         self.commands: list[str] = []
         self.fail: Callable[[str], None] = lambda _sql: None
@@ -58,8 +58,8 @@ def recorder(database: Database) -> Iterator[Recorder]:
 
 @pytest.fixture
 def group(database: Database, recorder: Recorder, tmp_path: Path) -> Iterator[GroupCommit]:
-    lock = WriteLock(tmp_path / "group")
-    yield GroupCommit(lock, recorder)
+    lock = WriteLock(tmp_path / "group", 10)
+    yield GroupCommit(lock, recorder, 10)
     lock.close()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -69,6 +71,14 @@ class Cluster:
         """Stop the server and cut off whoever is connected; to the data ``immediate`` is a crash, ``fast`` is not."""
         self._run(self._pg_ctl, "stop", "--wait", f"--mode={mode}", f"--pgdata={self._data}")
 
+    def freeze(self) -> None:
+        """Stop every process of the server where it is: connections stay open, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        self._signal(signal.SIGCONT)
+
     def create(self, name: str | None = None) -> str:
         """A database that is new and empty, unless ``name`` exists already; its URL."""
         database = name or f"test_{uuid.uuid4().hex}"
@@ -97,6 +107,15 @@ class Cluster:
         """Stop the server and free what it used."""
         self.stop()
         shutil.rmtree(self._directory)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send it to the first process, so that there are no new ones, and then to all of its children."""
+        first = self.pid
+        os.kill(first, number)
+        for directory in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if int((directory / "stat").read_text().rpartition(")")[2].split()[1]) == first:
+                    os.kill(int(directory.name), number)
 
     def _reached(self) -> str:
         return f"host={self._directory}" if self.port is None else f"host={HOST} port={self.port}"
