@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["ConfigError", "Settings", "load_settings"]
 
 MIB = 1 << 20
+DATABASE_DIRECTORY = ".database"
+"""Where SQLite is below the root directory unless ``database.url`` says something else."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -333,7 +335,7 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL in use: ``database.url``, or SQLite below the root directory."""
-        return self.database.url or f"sqlite:///{self.storage.root_directory / '.database' / 'registry.db'}"
+        return self.database.url or f"sqlite:///{self.storage.root_directory / DATABASE_DIRECTORY / 'registry.db'}"
 
     def masked(self) -> dict[str, Any]:
         """Every value in use as JSON values, secrets replaced by asterisks."""
