@@ -256,6 +256,10 @@ class LimitsSettings(Section):
     """Bytes of manifests, tags and referrers that each worker keeps in memory."""
     page_size: Count = 1000
     """Most entries of one page of tags, catalog or referrers."""
+    uploads: Count = 20_000
+    """Upload sessions that may be open on all replicas; at more, the address with the most of them loses its oldest."""
+    uploads_per_address: Count = 5_000
+    """Those that may be open of one address, an IPv6 network of 64 bits being one; at more, it loses its oldest."""
 
 
 class PricesSettings(Section):

@@ -57,7 +57,7 @@ async def start(edge: Edge, request: Request) -> Response:
     if algorithm not in SUPPORTED_ALGORITHMS:
         raise DigestInvalid(f"digest-algorithm must be one of {', '.join(SUPPORTED_ALGORITHMS)}")
     await Body(request, edge.settings.http.idle_timeout).expect_none()
-    upload_id = await edge.run(edge.core.uploads.start, name, algorithm)
+    upload_id = await edge.run(edge.core.uploads.start, name, algorithm, address=_client(edge, request))
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, 0))
 
 
@@ -110,7 +110,7 @@ def _has_mounted(edge: Edge, name: str, mount: Mount) -> bool:
 
 async def _receive_at_once(edge: Edge, request: Request, name: str, digest: Digest) -> None:
     """Single POST: the client never learns of the session, so none stays when it fails."""
-    upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm)
+    upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm, address=_client(edge, request))
     try:
         await _receive(edge, request, name, upload_id, None, digest)
     except BaseException:
@@ -189,6 +189,10 @@ async def _status_on_conflict(edge: Edge, request: Request, name: str, upload_id
         if isinstance(detail, dict) and isinstance(offset := detail.get("offset"), int):
             error.headers.update(_progress(edge, request, name, upload_id, offset))
         raise
+
+
+def _client(edge: Edge, request: Request) -> str | None:
+    return edge.locations.client_of(request.scope)
 
 
 def _start_of(request: Request) -> int | None:

@@ -39,6 +39,10 @@ class Rules:
     accept_missing_manifests: bool = False
     upload_expiry: float = 86400.0
     """Seconds after which an upload that nobody continued goes."""
+    uploads: int = 20_000
+    """Upload sessions that may be open."""
+    uploads_per_address: int = 5_000
+    """Those that may be open of one address."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from registry.database import repositories as repository_rows
 from registry.database import sessions as session_rows
 from registry.images.addition import Addition, Ahead, out_of_order, upload_state
 from registry.images.running_hashes import RunningHashes
+from registry.images.upload_room import UploadRoom, crowd_of
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     BlobUploadBusy,
@@ -56,10 +57,12 @@ class Uploads:
         self._repositories = repositories
         self._publication = publication
         self._hashes = RunningHashes()
+        self._room = UploadRoom(stores, self._expire)
 
-    def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM) -> str:
+    def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM, *, address: str | None = None) -> str:
         """Begin a session in a repository, which need not exist. Returns its id.
 
+        Where ``address``, that of the client, or all have more than their bound, one that nothing is written to ends.
         Raises DigestInvalid (algorithm), and Unavailable where no change may commit: it would be received in vain.
         """
         upload_id = str(uuid.uuid4())
@@ -76,6 +79,7 @@ class Uploads:
                 digest=empty,
                 note=state.note,
                 now=self._stores.clock(),
+                address=crowd_of(address),
             )
         try:
             is_open.get()  # after the commit, for which it would be waited otherwise
@@ -84,6 +88,7 @@ class Uploads:
                 session_rows.remove(connection, upload_id)
             self._stores.driver.discard_upload(upload_id, state)
             raise
+        self._room.note_begun()
         return upload_id
 
     def find(self, name: str, upload_id: str) -> SessionRow:
