@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.layout import Layout
+from registry.images.omissions import Omissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,8 @@ class Stores:
 
     index_locks: KeyedLocks = field(default_factory=KeyedLocks)
     """By repository: within this process nobody looks at an index between its write and the note of it in the row."""
+    omissions: Omissions = field(default_factory=Omissions)
+    """What this process has found on storage that it does not serve."""
 
     @property
     def layout(self) -> Layout:

@@ -87,7 +87,7 @@ class LocalUploads:
         try:
             # A link tells of a temporary file elsewhere that may still be written to.
             return max(modified, os.stat(path).st_mtime)
-        except FileNotFoundError:
+        except OSError:  # it has gone, or its directory is closed to us: no other upload waits for it
             return modified
 
     def _is_shared(self, descriptor: int, upload_id: str, path: str) -> bool:
