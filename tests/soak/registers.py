@@ -38,7 +38,7 @@ class Register(Generic[T]):
 
     @contextmanager
     def write(self, value: T) -> Iterator[None]:
-        """Send the request that changes the value within the block; it is acknowledged when the block ends without an error."""
+        """Send the request that changes the value within the block, which ends without an error if it is answered."""
         with self._lock:
             self._values.append(value)
         yield
