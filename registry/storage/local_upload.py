@@ -153,6 +153,15 @@ class LocalUploadWriter:
         self._position += memoryview(data).nbytes
         self._write_back.advance(self._descriptor, self._position)
 
+    @property
+    def held(self) -> int:
+        """See UploadWriter."""
+        return 0
+
+    def spill(self) -> None:
+        """See UploadWriter. Nothing is held back."""
+        self._check_open()
+
     def flush(self) -> UploadState:
         """Nothing is held back: what was written is in the page cache, for every process."""
         self._check_open()
