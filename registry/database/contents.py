@@ -25,7 +25,7 @@ class NamedRow(NamedTuple):
     manifest: str
     digest: str
     kind: str
-    """One of ``manifests.BLOB``, ``OPTIONAL`` and ``MANIFEST``."""
+    """One of ``manifests.BLOB``, ``OPTIONAL``, ``MANIFEST`` and ``FORMER``."""
 
 
 class LostRow(NamedTuple):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest"
 """The kind of what a manifest names: a manifest."""
+FORMER = "former"
+"""A manifest, named by an index that has lost its fallback tag, and with it every tag: this protects nothing."""
 BLOB = "blob"
 """A blob that must be there for the manifest to be accepted."""
 OPTIONAL = "optional"
@@ -77,15 +79,24 @@ _REMOVE = Statement("DELETE FROM manifest WHERE repository_id = :repository AND 
 _REMOVE_REFERENCES = Statement("DELETE FROM reference WHERE repository_id = :repository AND manifest_id = :blob")
 _REFER = Statement(
     "INSERT INTO reference (repository_id, manifest_id, digest, kind) VALUES (:repository, :manifest, :digest, :kind)"
-    " ON CONFLICT DO NOTHING"
+    " ON CONFLICT (repository_id, manifest_id, digest) DO UPDATE SET kind = excluded.kind"
+)
+_SET_FORMER = Statement(
+    "UPDATE reference SET kind = 'former' WHERE repository_id = :repository AND kind = 'manifest'"
+    " AND manifest_id = (SELECT id FROM blob WHERE digest = :digest) AND NOT EXISTS"
+    " (SELECT 1 FROM tag t WHERE t.repository_id = :repository AND t.blob_id = reference.manifest_id)"
+)
+_FORMERLY_LISTED_BY = Statement(
+    "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
+    " WHERE r.repository_id = :repository AND r.digest = :digest AND r.kind = 'former' ORDER BY b.digest"
 )
 _REFERENCED_BY = Statement(
     "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
-    " WHERE r.repository_id = :repository AND r.digest = :digest ORDER BY b.digest LIMIT 10"
+    " WHERE r.repository_id = :repository AND r.digest = :digest AND r.kind <> 'former' ORDER BY b.digest LIMIT 10"
 )
 _CHILDREN_OF = Statement(
     "SELECT r.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
-    " WHERE r.repository_id = :repository AND b.digest = :digest AND r.kind = 'manifest'"
+    " WHERE r.repository_id = :repository AND b.digest = :digest AND r.kind IN ('manifest', 'former')"
 )
 _REFERRERS = Statement(
     "SELECT b.id, b.digest, b.size, m.media_type, m.artifact_type,"  # noqa: S608 - a constant
@@ -158,9 +169,12 @@ def put(
 
 def refer(connection: Transaction, repository_id: int, manifest_id: int, references: Iterable[tuple[str, str]]) -> None:
     """Note what a manifest names: pairs of a digest and its kind, the first of each digest counts."""
+    kinds: dict[str, str] = {}
+    for digest, kind in references:
+        kinds.setdefault(digest, kind)
     rows = [
         {"repository": repository_id, "manifest": manifest_id, "digest": digest, "kind": kind}
-        for digest, kind in references
+        for digest, kind in kinds.items()
     ]
     connection.execute_many(_REFER, rows)
 
@@ -174,8 +188,18 @@ def remove(connection: Transaction, repository_id: int, blob_id: int) -> None:
     manifest_bodies.remove_unused(connection, blob_id)
 
 
+def set_former(connection: Transaction, repository_id: int, digest: str) -> None:
+    """Note that an index has lost its fallback tag. Nothing changes where it has another tag."""
+    connection.execute(_SET_FORMER, {"repository": repository_id, "digest": digest})
+
+
+def formerly_listed_by(connection: Transaction, repository_id: int, digest: str) -> list[str]:
+    """Digests of the former fallback indexes of this repository that list ``digest``."""
+    return list(connection.execute(_FORMERLY_LISTED_BY, {"repository": repository_id, "digest": digest}).scalars())
+
+
 def referenced_by(connection: Transaction, repository_id: int, digest: str) -> list[str]:
-    """Digests of the manifests of this repository that name ``digest``, at most 10."""
+    """Digests of the manifests of this repository that name ``digest``, at most 10; of former fallback indexes none."""
     return list(connection.execute(_REFERENCED_BY, {"repository": repository_id, "digest": digest}).scalars())
 
 

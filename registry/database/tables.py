@@ -125,7 +125,7 @@ reference = Table(
     Column("repository_id", Id, nullable=False),
     Column("manifest_id", Id, nullable=False),  # blob.id of the manifest
     Column("digest", BinaryText, nullable=False),  # of what it names; with sparse content there is no row for that
-    Column("kind", BinaryText, nullable=False),  # manifest | blob | optional: a blob that need not be there
+    Column("kind", BinaryText, nullable=False),  # manifest | former | blob | optional: see database.manifests
     PrimaryKeyConstraint("repository_id", "manifest_id", "digest"),
     Index(None, "repository_id", "digest"),
     sqlite_with_rowid=False,

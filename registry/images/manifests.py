@@ -22,6 +22,7 @@ from registry.oci.errors import (
     Unsupported,
 )
 from registry.oci.manifest import Manifest, parse_manifest
+from registry.oci.tag import is_fallback
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ class Manifests:
             if only is not None and found[0].digest != only:
                 return False
             manifest_rows.remove_tag(connection, repository.id, tag)
+            _note_former(connection, repository, {tag: found[0].digest})
             change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
             allotted = change.allot(connection, repository, self._stores.clock())
         self._folding.record(allotted)
@@ -219,31 +221,48 @@ class Manifests:
     ) -> bool:
         """Remove a manifest and every tag that points at it (spec, "Deleting Manifests").
 
-        False, and nothing is done: a tag points at it that is none of ``only``. ``forced`` as for ``untag``.
+        Former fallback indexes that list it go before it. False, and nothing is done: a tag points at it that is none
+        of ``only``. ``forced`` as for ``untag``.
         Raises ManifestUnknown, NameUnknown, Unavailable, and Unsupported naming the indexes that list it (I7).
         """
         self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
         with self._stores.database.write() as connection:
             self._lock(connection, repository, forced=forced)
-            row = manifest_rows.by_digest(connection, repository.id, digest)
-            if row is None:
-                raise ManifestUnknown(f"repository {name} has no manifest {digest}")
+            former = manifest_rows.formerly_listed_by(connection, repository.id, digest)
             listed_by = manifest_rows.referenced_by(connection, repository.id, digest)
+            if forced or any(manifest_rows.referenced_by(connection, repository.id, index) for index in former):
+                listed_by += former
             if listed_by:
                 message = f"the manifest is listed by {', '.join(listed_by)}; delete that first"
                 raise Unsupported(message, detail={"manifests": list(listed_by)}, headers={"Allow": "GET, HEAD, PUT"})
+            row = self._required(connection, repository, digest)
             tags = {tag.name: tag.digest for tag in manifest_rows.tags_of(connection, repository.id, row.blob_id)}
             if only is not None and not tags.keys() <= set(only):
                 return False
-            manifest_rows.remove(connection, repository.id, row.blob_id)
-            blob_rows.leave(connection, repository.id, row.blob_id)
-            change = Change("delete", digest, None, tuple(tags), actor, tags)
-            allotted = change.allot(connection, repository, self._stores.clock())
-        self._folding.record(allotted)
+            allotted = [self._remove(connection, repository, index, {}, actor) for index in map(Digest, former)]
+            allotted.append(self._remove(connection, repository, digest, tags, actor))
+        for each in allotted:
+            self._folding.record(each)
         return True
 
     # ----
+
+    def _remove(
+        self, connection: Transaction, repository: RepositoryRow, digest: Digest, tags: dict[str, str], actor: str
+    ) -> Allotted:
+        row = self._required(connection, repository, digest)
+        manifest_rows.remove(connection, repository.id, row.blob_id)
+        blob_rows.leave(connection, repository.id, row.blob_id)
+        change = Change("delete", digest, None, tuple(tags), actor, tags)
+        return change.allot(connection, repository, self._stores.clock())
+
+    def _required(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> ManifestRow:
+        """Raises ManifestUnknown."""
+        row = manifest_rows.by_digest(connection, repository.id, digest)
+        if row is None:
+            raise ManifestUnknown(f"repository {repository.name} has no manifest {digest}")
+        return row
 
     def _lock(self, connection: Transaction, repository: RepositoryRow, *, forced: bool) -> None:
         """Raises Unavailable where no change may commit, unless ``forced``."""
@@ -292,6 +311,7 @@ class Manifests:
         rows.note(connection, repository.id, blob_id, manifest, now=now)
         for tag in change.tags:
             manifest_rows.put_tag(connection, repository.id, tag, blob_id, sequence=repository.sequence, now=now)
+        _note_former(connection, repository, change.old)
         return change.keep(connection, repository, now)
 
     def _check_members(self, members: dict[str, blob_rows.MemberRow], manifest: Manifest) -> None:
@@ -336,6 +356,13 @@ class Manifests:
     def _check_deletable(self, *, forced: bool) -> None:
         if not (self._stores.rules.delete or forced):
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD, PUT"})
+
+
+def _note_former(connection: Transaction, repository: RepositoryRow, old: dict[str, str]) -> None:
+    """Note which indexes have lost their fallback tag: ``old`` has the digests that these tags had."""
+    for tag, digest in old.items():
+        if is_fallback(tag):
+            manifest_rows.set_former(connection, repository.id, digest)
 
 
 def _needed(manifest: Manifest) -> list[Digest]:

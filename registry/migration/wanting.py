@@ -181,9 +181,9 @@ class Wanting:
             found[digest] = WantedManifest(
                 row.media_type,
                 row.size,
-                _of_kind(manifest_rows.BLOB, named[text]),
-                _of_kind(manifest_rows.OPTIONAL, named[text]),
-                _of_kind(manifest_rows.MANIFEST, named[text]),
+                _of_kind(named[text], manifest_rows.BLOB),
+                _of_kind(named[text], manifest_rows.OPTIONAL),
+                _of_kind(named[text], manifest_rows.MANIFEST, manifest_rows.FORMER),
                 self._taken_for(located, digest),
             )
         return found
@@ -287,8 +287,8 @@ class Wanting:
         return found
 
 
-def _of_kind(kind: str, named: Iterable[NamedRow]) -> tuple[Digest, ...]:
-    return tuple(Digest(line.digest) for line in named if line.kind == kind)
+def _of_kind(named: Iterable[NamedRow], *kinds: str) -> tuple[Digest, ...]:
+    return tuple(Digest(line.digest) for line in named if line.kind in kinds)
 
 
 def _children_first(named: Mapping[str, list[NamedRow]]) -> Iterable[str]:

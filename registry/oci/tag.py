@@ -7,12 +7,18 @@ import re
 from registry.oci.errors import TagInvalid
 from registry.oci.quotation import quoted
 
+_FALLBACK = re.compile(r"sha(?:256|512)-[0-9a-f]{64}")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 
 def is_tag(text: str) -> bool:
     """Whether ``text`` follows the grammar of tags."""
     return _TAG.fullmatch(text) is not None
+
+
+def is_fallback(text: str) -> bool:
+    """Whether clients keep the referrers of a digest under this tag (spec, "Referrers Tag Schema")."""
+    return _FALLBACK.fullmatch(text) is not None
 
 
 def parse_tag(text: str) -> str:
