@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["ConfigError", "Settings", "load_settings"]
 
 MIB = 1 << 20
-DATABASE_DIRECTORY = ".database"
-"""Where SQLite is below the root directory unless ``database.url`` says something else."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -113,8 +111,10 @@ class S3Settings(Section):
     """Seconds that connecting may take."""
     read_timeout: Seconds = 30
     """Seconds that the store may be silent."""
+    timeout: Seconds = 70
+    """Seconds that a request may take with its repetitions, the bytes that it moves left aside."""
     connections: Count = 64
-    """Connections that are kept open."""
+    """Requests that each worker makes at once; while they all wait for a silent store, further ones are 503."""
     redirect_endpoint_url: Annotated[str, AfterValidator(check_address)] | None = None
     """Address of the store for clients that are redirected to it; null: endpoint_url."""
 
@@ -167,8 +167,10 @@ class GcsSettings(Section):
     """Seconds that connecting may take."""
     read_timeout: Seconds = 30
     """Seconds that the store may be silent."""
+    timeout: Seconds = 70
+    """Seconds that a request may take with its repetitions, the bytes that it moves left aside."""
     connections: Count = 64
-    """Connections that are kept open."""
+    """Requests that each worker makes at once; while they all wait for a silent store, further ones are 503."""
 
 
 class StorageSettings(Section):
@@ -256,10 +258,6 @@ class LimitsSettings(Section):
     """Bytes of manifests, tags and referrers that each worker keeps in memory."""
     page_size: Count = 1000
     """Most entries of one page of tags, catalog or referrers."""
-    uploads: Count = 20_000
-    """Upload sessions that may be open on all replicas; at more, the address with the most of them loses its oldest."""
-    uploads_per_address: Count = 5_000
-    """Those that may be open of one address, an IPv6 network of 64 bits being one; at more, it loses its oldest."""
 
 
 class PricesSettings(Section):
@@ -339,7 +337,7 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL in use: ``database.url``, or SQLite below the root directory."""
-        return self.database.url or f"sqlite:///{self.storage.root_directory / DATABASE_DIRECTORY / 'registry.db'}"
+        return self.database.url or f"sqlite:///{self.storage.root_directory / '.database' / 'registry.db'}"
 
     def masked(self) -> dict[str, Any]:
         """Every value in use as JSON values, secrets replaced by asterisks."""

@@ -15,12 +15,24 @@ class Turn(Protocol):
     def take_back(self) -> None:
         """The thread goes on."""
 
+    def step_aside(self) -> None:
+        """The thread begins what waits for another machine most of the time, and may do so for long."""
+
+    def come_back(self) -> None:
+        """That has ended."""
+
 
 class _Waiting:
     """``with waiting:`` around what blocks without using the processor; it does nothing in a thread without a turn."""
 
     def __init__(self) -> None:
         self._thread = threading.local()
+
+    @property
+    def turn(self) -> Turn | None:
+        """The one of the calling thread; None if it has none."""
+        turn: Turn | None = getattr(self._thread, "turn", None)
+        return turn
 
     def give(self, turn: Turn) -> None:
         """Let the calling thread lend this turn from now on."""
@@ -37,4 +49,19 @@ class _Waiting:
             turn.take_back()
 
 
+class _Aside:
+    """``with aside:`` around requests to a store over a network: their threads are not among those that all share."""
+
+    def __enter__(self) -> None:
+        turn = waiting.turn
+        if turn is not None:
+            turn.step_aside()
+
+    def __exit__(self, *exc: object) -> None:
+        turn = waiting.turn
+        if turn is not None:
+            turn.come_back()
+
+
 waiting = _Waiting()
+aside = _Aside()

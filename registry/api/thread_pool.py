@@ -28,6 +28,8 @@ STALL = 0.002
 """Seconds after which a call is taken to be waiting for something."""
 POLL = 0.002
 """Seconds between two looks at whether a pool that closes has ended its calls."""
+ASIDE = 4
+"""Times as many threads as may work, which wait for a store besides them, at most."""
 
 
 class _Call(NamedTuple):
@@ -54,7 +56,10 @@ class ThreadPool:
     """Runs calls in the order in which they come. ``run`` and ``end`` are for the thread of one event loop."""
 
     def __init__(self, most: int, name: str, patience: float) -> None:
-        """``most`` threads at once, however many of them wait; ``patience``: seconds that a call waits for one."""
+        """``most`` threads at once, however many of them wait, but for those that have stepped aside.
+
+        ``patience``: seconds that a call waits for one.
+        """
         self._most = most
         self._name = name
         self._patience = patience
@@ -63,6 +68,8 @@ class ThreadPool:
         """Calls that give something back: they go first, and are never given up."""
         self._lock = threading.Lock()
         self._turns: set[_Turn] = set()
+        self._aside = 0
+        """Threads among those with a turn that wait for a store and are not counted."""
         self._given: SimpleQueue[_Turn | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._watching = False
@@ -111,7 +118,7 @@ class ThreadPool:
         if not self._has_calls():
             return
         with self._lock:
-            if not self._has_calls() or len(self._turns) >= self._most or self._is_going_on():
+            if not self._has_calls() or self._is_full() or self._is_going_on():
                 return
             turn = _Turn(self)
             self._turns.add(turn)
@@ -139,6 +146,23 @@ class ThreadPool:
             message = f"no thread was free for {self._patience:g} seconds; try again"
             _fail(call.future, Unavailable(message, headers={"Retry-After": "2"}))
 
+    def step_aside(self) -> bool:
+        """Count one thread less. Returns whether there was room for one more that is not counted."""
+        with self._lock:
+            is_there = self._aside < ASIDE * self._most
+            self._aside += is_there
+        if is_there:
+            self.give_turn()
+        return is_there
+
+    def come_back(self) -> None:
+        """Count it again; there may be more than should be for as long as its call lasts."""
+        with self._lock:
+            self._aside -= 1
+
+    def _is_full(self) -> bool:
+        return len(self._turns) - self._aside >= self._most
+
     def _is_going_on(self) -> bool:
         """Whether a thread at work does not wait, as far as is known."""
         recent = monotonic() - STALL
@@ -155,7 +179,7 @@ class ThreadPool:
         """The next call for the thread with this turn; None ends the turn: nothing to do, or another is doing it."""
         with self._lock:
             self._turns.remove(turn)
-            if not self._has_calls() or self._is_going_on():
+            if not self._has_calls() or self._is_full() or self._is_going_on():
                 return None
             turn.since = monotonic()
             self._turns.add(turn)
@@ -167,6 +191,9 @@ class _Turn:
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
+        self._steps = 0
+        """How often it has stepped aside and not come back."""
+        self._is_aside = False
         self.since = monotonic()
         """When its thread was last known to work and not to wait; 0.0 while it waits."""
 
@@ -178,6 +205,19 @@ class _Turn:
     def take_back(self) -> None:
         """See ``registry.waiting.Turn``. Who works meanwhile ends its call, so that there are two for a moment."""
         self.since = monotonic()
+
+    def step_aside(self) -> None:
+        """See ``registry.waiting.Turn``."""
+        self._steps += 1
+        if self._steps == 1:
+            self._is_aside = self._pool.step_aside()
+
+    def come_back(self) -> None:
+        """See ``registry.waiting.Turn``."""
+        self._steps -= 1
+        if self._is_aside and not self._steps:
+            self._is_aside = False
+            self._pool.come_back()
 
 
 def _resolve(future: asyncio.Future[Any], result: object) -> None:

@@ -19,12 +19,7 @@ from registry.config_check import check_stores
 from registry.config_file import Problem, Sources, read_file
 
 ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="JSON file of settings (none: the defaults). REGISTRY_<SECTION>__<KEY> in the environment goes first.",
-    ),
+    Path | None, typer.Option("--config", metavar="FILE", help="JSON file of settings; without one, the defaults.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from registry.waiting import aside
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -21,5 +23,5 @@ def map_several(capabilities: Capabilities, function: Callable[[A], R], items: S
     """``function`` of each, in order; the first error ends it, when what is under way has ended."""
     if capabilities.cheap_stat or len(items) < 2:  # noqa: PLR2004 - one needs no company
         return [function(item) for item in items]
-    with ThreadPoolExecutor(min(AT_ONCE, len(items)), thread_name_prefix="several") as pool:
+    with aside, ThreadPoolExecutor(min(AT_ONCE, len(items)), thread_name_prefix="several") as pool:
         return list(pool.map(function, items))

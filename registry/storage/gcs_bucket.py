@@ -23,6 +23,8 @@ from registry.storage.errors import StorageFull, StorageUnavailable, StoreRefuse
 from registry.storage.gcs_answers import document_of, meaning
 from registry.storage.gcs_credentials import GcsCredentials
 from registry.storage.part_slices import slices
+from registry.storage.store_gate import StoreGate
+from registry.storage.store_patience import KEPT_ALIVE, stop_of
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 GOOGLE = "https://storage.googleapis.com"
-DEADLINE = 60.0
-"""Seconds after which a request is not repeated any more."""
 
 
 class Call(NamedTuple):
@@ -68,9 +68,10 @@ class GcsBucket:
         self._endpoint = settings.endpoint_url or GOOGLE
         self._pool = _pool(settings, self._endpoint)
         self.credentials = GcsCredentials(settings, self._pool)
+        self.gate = StoreGate(settings.connections)
         self._observe = observe
         self._retrying = tenacity.Retrying(
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(settings.attempts), tenacity.stop_after_delay(DEADLINE)),
+            stop=stop_of(settings),
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
             retry=tenacity.retry_if_exception_type((Throttled, StorageUnavailable)),
             reraise=True,
@@ -86,11 +87,11 @@ class GcsBucket:
 
     def again(self, attempt: Callable[[], T]) -> T:
         """Do something, again where it was throttled or not answered. Raises StorageError."""
-        return self._retrying(attempt)
+        return self._repeat("", attempt)
 
     def ask(self, key: str, call: Call) -> dict[str, Any]:
         """The JSON object that answers a call, made again where it was throttled or not answered."""
-        return self._retrying(partial(self.ask_once, key, call))
+        return self._repeat(key, partial(self.ask_once, key, call))
 
     def ask_once(self, key: str, call: Call) -> dict[str, Any]:
         """The JSON object that answers a call. Raises StorageError."""
@@ -98,14 +99,16 @@ class GcsBucket:
 
     def send(self, key: str, call: Call) -> BaseHTTPResponse:
         """The answer to a call, made again where it was throttled or not answered. Raises StorageError."""
-        return self._retrying(partial(self.send_once, key, call))
+        return self._repeat(key, partial(self.send_once, key, call))
 
     def send_once(self, key: str, call: Call) -> BaseHTTPResponse:
         """The answer to a call. Raises StorageError."""
         begin = perf_counter()
         failed = False
         try:
-            answer = self._send(key, call)
+            with self.gate.enter(key):
+                answer = self._send(key, call)
+            self.gate.move()
             if answer.status >= http.HTTPStatus.MULTIPLE_CHOICES:
                 raise meaning(key, answer.status, self._whole(key, answer))
         except (StorageUnavailable, Throttled, StoreRefused, StorageFull):
@@ -124,6 +127,10 @@ class GcsBucket:
         """Close the connections."""
         self._pool.clear()
 
+    def _repeat(self, key: str, attempt: Callable[[], T]) -> T:
+        with self.gate.enter(key):
+            return self._retrying(attempt)
+
     def _send(self, key: str, call: Call) -> BaseHTTPResponse:
         """Once, and once more with a new token where the store does not accept the one that there was."""
         token = self.credentials.headers()
@@ -138,7 +145,7 @@ class GcsBucket:
         if call.body:
             headers["content-length"] = str(sum(map(len, call.body)))
         query = f"?{urlencode(call.query)}" if call.query else ""
-        with closing(slices(call.body)) as parts:
+        with closing(slices(call.body, self.gate.move)) as parts:
             body: Any = parts if call.body else None  # urllib3 asks for bytes, and takes views
             try:
                 with waiting:
@@ -168,5 +175,5 @@ def _pool(settings: GcsSettings, endpoint: str) -> PoolManager:
     parts = urlsplit(endpoint)
     proxy = urllib.request.getproxies().get(parts.scheme)
     if proxy is None or urllib.request.proxy_bypass(parts.hostname or ""):
-        return PoolManager(maxsize=settings.connections, timeout=timeout)
-    return ProxyManager(proxy, maxsize=settings.connections, timeout=timeout)
+        return PoolManager(maxsize=settings.connections, timeout=timeout, socket_options=KEPT_ALIVE)
+    return ProxyManager(proxy, maxsize=settings.connections, timeout=timeout, socket_options=KEPT_ALIVE)

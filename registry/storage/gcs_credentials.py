@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import google.auth
 from google.auth.exceptions import GoogleAuthError, TransportError
@@ -30,7 +31,9 @@ class GcsCredentials:
 
     def __init__(self, settings: GcsSettings, pool: PoolManager) -> None:
         """Raises StoreRefused when there are none, unless ``storage.gcs.anonymous`` says that none are wanted."""
-        self._request = Request(pool)  # type: ignore[no-untyped-call]
+        request: Any = Request(pool)  # type: ignore[no-untyped-call]
+        self._seconds = settings.connect_timeout + settings.read_timeout
+        self._request = partial(request, timeout=self._seconds)  # its own default is two minutes
         self._project = {"x-goog-user-project": settings.project} if settings.project is not None else {}
         self._credentials = None if settings.anonymous else _find(settings, self._request)
         self._renewal = threading.Lock()
@@ -77,7 +80,9 @@ class GcsCredentials:
         return address
 
     def _renew(self, credentials: Credentials) -> None:
-        with self._renewal:
+        if not self._renewal.acquire(timeout=self._seconds):
+            raise StorageUnavailable("", f"no token: it was waited for {self._seconds:g} seconds")
+        try:
             if credentials.valid:
                 return
             try:
@@ -88,9 +93,11 @@ class GcsCredentials:
                 if error.retryable:
                     raise StorageUnavailable("", f"no token: {error}") from error
                 raise StoreRefused("", f"no token is given to these credentials: {WHERE} ({error})") from error
+        finally:
+            self._renewal.release()
 
 
-def _find(settings: GcsSettings, request: Request) -> Credentials:
+def _find(settings: GcsSettings, request: Any) -> Credentials:  # noqa: ANN401 - a callable of google-auth
     if settings.credentials_file is not None:
         try:
             account: Credentials = ServiceAccount.from_service_account_file(  # type: ignore[no-untyped-call]

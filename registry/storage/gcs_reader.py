@@ -23,7 +23,7 @@ class GcsReader(ResumingReader):
         self, bucket: GcsBucket, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int
     ) -> None:
         """See ResumingReader."""
-        super().__init__(key, stat, answer, start, end)
+        super().__init__(key, stat, answer, start, end, bucket.gate)
         self._bucket = bucket
 
     @staticmethod

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from registry.storage.driver import ObjectStat
+    from registry.storage.store_gate import StoreGate
 
 T = TypeVar("T")
 
@@ -29,8 +30,11 @@ _BROKEN = (HTTPError, HTTPException, OSError)
 class ResumingReader(ABC):
     """See ObjectReader. One request, and one more for each connection that breaks; always of one version."""
 
-    def __init__(self, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int) -> None:
+    def __init__(
+        self, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int, gate: StoreGate
+    ) -> None:
         """``answer`` has the bytes from ``start`` to ``end``; None: there are none."""
+        self._gate = gate
         self.stat = stat
         self._key = key
         self._body = None if answer is None else AnswerBody(answer, end - start)
@@ -82,6 +86,7 @@ class ResumingReader(ABC):
             reason = "the connection ended early"
             try:
                 if self._body is not None and (taken := read(self._body)):
+                    self._gate.move()
                     return taken
             except _BROKEN as error:
                 reason = str(error)

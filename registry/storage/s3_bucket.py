@@ -23,6 +23,8 @@ from registry.storage.s3_addresses import S3Addresses
 from registry.storage.s3_answers import code_of, meaning, said
 from registry.storage.s3_place import place_of
 from registry.storage.s3_requests import S3Requests
+from registry.storage.store_gate import StoreGate
+from registry.storage.store_patience import stop_of
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
@@ -39,8 +41,6 @@ T = TypeVar("T")
 
 logging.getLogger("botocore").setLevel(logging.WARNING)  # where credentials were found is nobody's news
 
-DEADLINE = 60.0
-"""Seconds after which a request is not repeated any more."""
 _FAILURES = (StorageUnavailable, Throttled, StoreRefused, StorageFull)
 """Every other error answers a question."""
 
@@ -56,14 +56,15 @@ class S3Bucket:
         self.client = _client(clients, settings, settings.endpoint_url)
         credentials = _credentials(session, settings)
         find = partial(place_of, self.client, self.name)
-        self._requests = S3Requests(settings, find, credentials, session.get_config_variable("ca_bundle"))
+        self.gate = StoreGate(settings.connections)
+        self._requests = S3Requests(settings, find, credentials, session.get_config_variable("ca_bundle"), self.gate)
         public = settings.redirect_endpoint_url
         if public is not None:
             find = partial(place_of, _client(clients, settings, public), self.name)
         self._addresses = S3Addresses(find, credentials)
         self._observe = observe
         self._retry = tenacity.Retrying(
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(settings.attempts), tenacity.stop_after_delay(DEADLINE)),
+            stop=stop_of(settings),
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
             retry=tenacity.retry_if_exception_type((Throttled, StorageUnavailable)),
             reraise=True,
@@ -75,7 +76,7 @@ class S3Bucket:
 
     def call(self, key: str, method: Callable[..., T], /, **parameters: object) -> T:
         """Do one request on an object, again where it was throttled or not answered. Raises StorageError."""
-        return self._retry(partial(self.call_once, key, method, **parameters))
+        return self._repeat(key, partial(self.call_once, key, method, **parameters))
 
     def call_once(self, key: str, method: Callable[..., T], /, **parameters: object) -> T:
         """Do one request on an object. Raises StorageError."""
@@ -83,7 +84,7 @@ class S3Bucket:
 
     def ask(self, prefix: str, method: Callable[..., T], /, **parameters: object) -> T:
         """Do one request on the bucket, again where it was throttled or not answered. Raises StorageError."""
-        return self._retry(partial(self._request, prefix, method, **parameters))
+        return self._repeat(prefix, partial(self._request, prefix, method, **parameters))
 
     def ask_once(self, prefix: str, method: Callable[..., T], /, **parameters: object) -> T:
         """Do one request on the bucket. Raises StorageError."""
@@ -91,19 +92,21 @@ class S3Bucket:
 
     def repeat(self, work: Callable[[], T]) -> T:
         """Do it, again where it raises that the store throttles or does not answer. Raises StorageError."""
-        return self._retry(work)
+        return self._repeat("", work)
 
     def send(self, key: str, request: ObjectRequest) -> BaseHTTPResponse:
         """The answer to a request for an object, sent again where it was throttled or not answered.
 
         Raises StorageError, also for an answer that tells of one.
         """
-        return self._retry(partial(self.send_once, key, request))
+        return self._repeat(key, partial(self.send_once, key, request))
 
     def send_once(self, key: str, request: ObjectRequest) -> BaseHTTPResponse:
         """The answer to a request for an object. Raises StorageError."""
         with self._observed(request.operation):
-            answer = self._requests.send(key, self.path(key), request)
+            with self.gate.enter(key):
+                answer = self._requests.send(key, self.path(key), request)
+            self.gate.move()
             if answer.status >= http.HTTPStatus.MULTIPLE_CHOICES:
                 raise said(key, answer.status, code_of(_whole(key, answer)))
             return answer
@@ -117,13 +120,21 @@ class S3Bucket:
         self.client.close()
         self._requests.close()
 
+    def _repeat(self, key: str, work: Callable[[], T]) -> T:
+        with self.gate.enter(key):
+            return self._retry(work)
+
     def _request(self, key: str, method: Callable[..., T], /, **parameters: object) -> T:
         with self._observed(method.__name__):
             try:
-                with waiting:
-                    return method(Bucket=self.name, **parameters)
+                with self.gate.enter(key), waiting:
+                    answer = method(Bucket=self.name, **parameters)
             except (ClientError, BotoCoreError) as error:
+                if isinstance(error, ClientError):
+                    self.gate.move()
                 raise meaning(key, error) from error
+            self.gate.move()
+            return answer
 
     @contextmanager
     def _observed(self, operation: str) -> Generator[None]:

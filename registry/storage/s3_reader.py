@@ -22,7 +22,7 @@ class S3Reader(ResumingReader):
         self, bucket: S3Bucket, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int
     ) -> None:
         """See ResumingReader."""
-        super().__init__(key, stat, answer, start, end)
+        super().__init__(key, stat, answer, start, end, bucket.gate)
         self._bucket = bucket
 
     def _continue(self) -> BaseHTTPResponse:

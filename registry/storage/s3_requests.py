@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import threading
 from contextlib import closing
 from http.client import HTTPException
@@ -18,13 +17,13 @@ from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, PoolManager, ProxyManager, Timeout
-from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from registry.storage.errors import StorageUnavailable
 from registry.storage.part_slices import SLICE, slices
 from registry.storage.s3_answers import meaning
 from registry.storage.s3_signature import Signature, path_of, query_of
+from registry.storage.store_patience import KEPT_ALIVE
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
 
     from registry.config import S3Settings
     from registry.storage.s3_place import Place
+    from registry.storage.store_gate import StoreGate
 
 _NOTHING = hashlib.sha256(b"").hexdigest()
-_KEPT_ALIVE = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
 
 class ObjectRequest(NamedTuple):
@@ -75,6 +74,7 @@ class S3Requests:
         find: Callable[[], Place],
         credentials: Credentials | None,
         certificates: str | None,
+        gate: StoreGate,
     ) -> None:
         """``find`` is asked once, when credentials are needed; ``certificates``: a file, None: those that are usual."""
         self._settings = settings
@@ -83,6 +83,7 @@ class S3Requests:
         self._credentials = credentials
         self._certificates = certificates
         self._known: _Way | None = None
+        self._gate = gate
 
     def send(self, key: str, path: str, request: ObjectRequest) -> BaseHTTPResponse:
         """The answer, whatever its status; ``path`` is the whole key in the bucket, ``key`` is for errors.
@@ -110,7 +111,7 @@ class S3Requests:
             headers["content-length"] = str(len(request.body))
         try:
             with waiting:
-                return _exchange(way, target, request, headers)
+                return _exchange(way, target, request, headers, self._gate)
         except (HTTPError, HTTPException, OSError) as error:
             raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
 
@@ -135,7 +136,7 @@ class S3Requests:
         options: dict[str, Any] = {
             "maxsize": settings.connections,
             "timeout": Timeout(connect=settings.connect_timeout, read=settings.read_timeout),
-            "socket_options": _KEPT_ALIVE,
+            "socket_options": KEPT_ALIVE,
         }
         if place.scheme == "https":
             options["cert_reqs"] = "CERT_REQUIRED"
@@ -151,7 +152,9 @@ def _payload_of(body: bytes | bytearray | None) -> str:
     return hashlib.sha256(body).hexdigest() if body else _NOTHING
 
 
-def _exchange(way: _Way, target: str, request: ObjectRequest, headers: Mapping[str, str]) -> BaseHTTPResponse:
+def _exchange(
+    way: _Way, target: str, request: ObjectRequest, headers: Mapping[str, str], gate: StoreGate
+) -> BaseHTTPResponse:
     options: dict[str, Any] = {
         "headers": headers,
         "retries": False,
@@ -162,6 +165,6 @@ def _exchange(way: _Way, target: str, request: ObjectRequest, headers: Mapping[s
     }
     body: Any = request.body  # urllib3 asks for bytes, and takes views
     if body is not None and len(body) > SLICE:
-        with closing(slices([body])) as body:
+        with closing(slices([body], gate.move)) as body:
             return way.pool.urlopen(request.method, way.before + target, body=body, **options)
     return way.pool.urlopen(request.method, way.before + target, body=body, **options)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.api.thread_pool import STALL, ThreadPool
+from registry.api.thread_pool import ASIDE, STALL, ThreadPool
 from registry.oci.errors import Unavailable
-from registry.waiting import waiting
+from registry.waiting import aside, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -224,6 +224,32 @@ def test_a_call_that_no_thread_takes_is_given_up_and_what_gives_back_is_not() ->
     asyncio.run(main(threads))
     threads.close(LONG)
     assert ended == ["freed", "later"]
+
+
+def test_threads_that_wait_for_a_store_are_not_among_those_that_all_share() -> None:
+    go_on = threading.Event()
+
+    def ask_the_store() -> None:
+        with aside, waiting:
+            go_on.wait(LONG)
+
+    async def main(threads: ThreadPool) -> None:
+        hanging = [threads.run(ask_the_store) for _ in range(2 * ASIDE)]
+        for _ in range(20):
+            assert await asyncio.wait_for(threads.run(lambda: 1), LONG) == 1
+        assert not any(call.done() for call in hanging)
+        further = [threads.run(ask_the_store) for _ in range(2)]  # these are: so many, and no more, step aside
+        last = threads.run(lambda: 2)
+        done, _ = await asyncio.wait([last], timeout=0.2)
+        assert not done
+        go_on.set()
+        await asyncio.gather(*hanging, *further)
+        assert await last == 2
+
+    threads = ThreadPool(2, "test", LONG)
+    asyncio.run(main(threads))
+    assert threads._aside == 0
+    threads.close(LONG)
 
 
 def test_closing_does_not_wait_for_ever_for_a_call_that_hangs() -> None:

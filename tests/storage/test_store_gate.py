@@ -1,0 +1,93 @@
+"""The gate of a store: so many requests at once, and at once no for the next one where nothing comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from registry.storage.errors import StorageUnavailable
+from registry.storage.store_gate import SILENT_SECONDS, StoreGate
+from registry.storage.store_patience import stop_of
+
+LONG = 20.0
+
+
+def test_a_silent_store_gets_no_further_request_and_one_that_answers_again_does() -> None:
+    gate, go_on, inside = StoreGate(3), threading.Event(), threading.Semaphore(0)
+
+    def ask() -> None:
+        with gate.enter("key"):
+            inside.release()
+            go_on.wait(LONG)
+            gate.move()
+
+    with ThreadPoolExecutor(3) as pool:
+        hanging = [pool.submit(ask) for _ in range(3)]
+        for _ in range(3):
+            assert inside.acquire(timeout=LONG)
+        began = time.monotonic()
+        with pytest.raises(StorageUnavailable, match="3 requests wait"), gate.enter("another"):
+            pytest.fail("it was let in")
+        first = time.monotonic() - began
+        assert first < SILENT_SECONDS * 4
+        began = time.monotonic()
+        for _ in range(100):
+            with pytest.raises(StorageUnavailable), gate.enter("another"):
+                pytest.fail("it was let in")
+        assert time.monotonic() - began < SILENT_SECONDS
+        go_on.set()
+        for call in hanging:
+            call.result(LONG)
+    with gate.enter("another"):
+        pass
+
+
+def test_while_a_store_works_a_request_waits_for_room() -> None:
+    gate = StoreGate(1)
+    stop = threading.Event()
+
+    def send_slowly() -> None:
+        with gate.enter("large"):
+            while not stop.wait(0.05):
+                gate.move()
+
+    sending = threading.Thread(target=send_slowly)
+    sending.start()
+    ended = threading.Timer(SILENT_SECONDS * 1.5, stop.set)
+    ended.start()
+    time.sleep(0.1)
+    with gate.enter("small"):
+        assert stop.is_set()
+    sending.join()
+
+
+def test_a_request_within_another_needs_no_room_of_its_own() -> None:
+    gate = StoreGate(1)
+    with gate.enter("outer"), gate.enter("inner"):
+        pass
+    with gate.enter("again"):
+        pass
+
+
+class _Settings:
+    attempts = 4
+    connect_timeout = 5.0
+    read_timeout = 30.0
+    timeout = 70.0
+
+
+class _State:
+    attempt_number = 1
+    upcoming_sleep = 0.0
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds_since_start = seconds
+
+
+def test_no_attempt_begins_that_could_end_too_late() -> None:
+    stop = stop_of(_Settings())
+    assert not stop(_State(30.2))  # type: ignore[arg-type]
+    assert stop(_State(35.1))  # type: ignore[arg-type]
