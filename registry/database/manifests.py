@@ -88,11 +88,14 @@ _SET_FORMER = Statement(
 )
 _FORMERLY_LISTED_BY = Statement(
     "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
-    " WHERE r.repository_id = :repository AND r.digest = :digest AND r.kind = 'former' ORDER BY b.digest"
+    " WHERE r.repository_id = :repository AND r.digest = :digest AND r.kind = 'former' AND NOT EXISTS"
+    " (SELECT 1 FROM tag t WHERE t.repository_id = r.repository_id AND t.blob_id = r.manifest_id) ORDER BY b.digest"
 )
 _REFERENCED_BY = Statement(
     "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
-    " WHERE r.repository_id = :repository AND r.digest = :digest AND r.kind <> 'former' ORDER BY b.digest LIMIT 10"
+    " WHERE r.repository_id = :repository AND r.digest = :digest AND (r.kind <> 'former' OR EXISTS"
+    " (SELECT 1 FROM tag t WHERE t.repository_id = r.repository_id AND t.blob_id = r.manifest_id))"
+    " ORDER BY b.digest LIMIT 10"
 )
 _CHILDREN_OF = Statement(
     "SELECT r.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.database import manifests as manifest_rows
+from registry.database import repositories as repository_rows
 from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
@@ -77,7 +79,9 @@ def test_the_fallback_tag_may_be_deleted_instead(core: Core) -> None:
     assert not is_there(core, attached)
 
 
-@pytest.mark.parametrize("how", ["another tag", "tagged again", "pushed again", "listed", "never a fallback"])
+@pytest.mark.parametrize(
+    "how", ["another tag", "tagged again", "tagged by another tool", "pushed again", "listed", "never a fallback"]
+)
 def test_an_index_that_is_more_than_a_former_one_protects(core: Core, how: str) -> None:
     subject = push_image(core, "subject", "v1").manifest
     (attached,) = attach(core, subject, "one")
@@ -94,6 +98,13 @@ def test_an_index_that_is_more_than_a_former_one_protects(core: Core, how: str) 
         core.manifests.untag(NAME, fallback(subject), actor=ACTOR)
     if how == "tagged again":
         push_manifest(core, former, "kept")
+    if how == "tagged by another tool":
+        with core.stores.database.write() as connection:
+            repository = repository_rows.find(connection, NAME)
+            assert repository is not None
+            row = manifest_rows.by_digest(connection, repository.id, former.digest)
+            assert row is not None
+            manifest_rows.put_tag(connection, repository.id, "theirs", row.blob_id, sequence=9, now=0.0)
     if how == "pushed again":
         push_manifest(core, former)
     with pytest.raises(Unsupported, match=former.digest):
