@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["ConfigError", "Settings", "load_settings"]
 
 MIB = 1 << 20
+DATABASE_DIRECTORY = ".database"
+"""Where SQLite is below the root directory unless ``database.url`` says something else."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -258,6 +260,10 @@ class LimitsSettings(Section):
     """Bytes of manifests, tags and referrers that each worker keeps in memory."""
     page_size: Count = 1000
     """Most entries of one page of tags, catalog or referrers."""
+    uploads: Count = 20_000
+    """Upload sessions that may be open on all replicas; at more, the address with the most of them loses its oldest."""
+    uploads_per_address: Count = 5_000
+    """Those that may be open of one address, an IPv6 network of 64 bits being one; at more, it loses its oldest."""
 
 
 class PricesSettings(Section):
@@ -337,7 +343,7 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL in use: ``database.url``, or SQLite below the root directory."""
-        return self.database.url or f"sqlite:///{self.storage.root_directory / '.database' / 'registry.db'}"
+        return self.database.url or f"sqlite:///{self.storage.root_directory / DATABASE_DIRECTORY / 'registry.db'}"
 
     def masked(self) -> dict[str, Any]:
         """Every value in use as JSON values, secrets replaced by asterisks."""

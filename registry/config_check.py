@@ -30,9 +30,9 @@ def check_settings(settings: Settings) -> list[Problem]:
     return passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
 
 
-def without_effect(settings: Settings) -> list[str]:
-    """What the environment says in names that are not ours, one line each, with the names that are."""
-    return [f"{problem.source} {problem.message}" for problem in _foreign(settings) if not problem.key]
+def without_effect(settings: Settings) -> list[Problem]:
+    """What the environment says in names that are not ours, with the names that are."""
+    return [problem for problem in _foreign(settings) if not problem.key]
 
 
 def _foreign(settings: Settings) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ OURS: Mapping[str, tuple[str, ...]] = {
     "LOG_FORMATTER": ("log.format",),
     "LOG_LEVEL": ("log.level",),
     "LOGLEVEL": ("log.level",),
+    "STORAGE": ("storage.driver",),
     "STORAGE_DELETE_ENABLED": ("storage.delete",),
     "STORAGE_FILESYSTEM_MAXTHREADS": ("limits.threads",),
     "STORAGE_FILESYSTEM_ROOTDIRECTORY": ("storage.root_directory",),

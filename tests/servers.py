@@ -29,6 +29,7 @@ START_TIMEOUT = 30.0  # seconds until /livez must answer; generous because two t
 STOP_TIMEOUT = 40.0  # seconds for a clean exit after SIGTERM; longer than the default http.drain_timeout
 COMMAND_TIMEOUT = 120.0  # seconds that a command may take
 LINGER = 2.0  # seconds until no process of the group may be left after its parent ended
+PORTS = os.environ.get("STOWAGE_TEST_PORTS", "20000-31999")  # of this run; two at the same time need two ranges
 LOG_TAIL = 6000  # bytes of the log that a failing test shows
 
 
@@ -101,14 +102,15 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
             return port
-    raise ServerError("no free loopback port is left in 20000-32000")
+    raise ServerError(f"no free loopback port is left in {PORTS}")
 
 
 def _own_ports() -> list[int]:
     """Those of this process, in a random order: each worker of a run has a share of its own."""
+    first, last = map(int, PORTS.split("-"))
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    ports = list(range(20_000 + worker, 32_000, workers))
+    ports = list(range(first + worker, last + 1, workers))
     random.shuffle(ports)
     return ports
 

@@ -295,9 +295,9 @@ def test_a_variable_without_effect_is_named_with_ours(
     settings = load_settings(None)
     assert settings == Settings()
     assert check_settings(settings) == []
-    (line,) = without_effect(settings)
-    assert line.startswith(f"{variable} ")
-    assert all(name in line for name in ours), line
+    (problem,) = without_effect(settings)
+    assert problem.source == variable
+    assert all(name in problem.message for name in ours), problem.message
 
 
 def test_every_name_of_ours_that_stands_for_another_is_one() -> None:

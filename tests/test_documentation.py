@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,16 +68,50 @@ def test_every_error_that_a_client_can_meet_is_explained() -> None:
             assert re.search(row, page, re.MULTILINE), f"{error.status} {error.code}"
 
 
-def test_every_metric_is_explained_and_none_is_invented() -> None:
+@cache
+def exposed() -> dict[str, str]:
+    """Every metric of a scrape, with its type."""
     # In a process of its own: the library decides at its import how values are kept.
     script = "from registry.observability.metrics import Metrics; print(Metrics().render().decode())"
     rendered = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
-    exposed = set(re.findall(r"^# TYPE (\w+) (?:counter|histogram|gauge)$", rendered, re.MULTILINE))
-    exposed = {name for name in exposed if not name.endswith("_created")}
-    table = re.findall(r"^\| `((?:registry|storage)_\w+)` \|", text_of("docs/operations.md"), re.MULTILINE)
-    assert sorted(exposed) == sorted(table)
+    found = dict(re.findall(r"^# TYPE (\w+) (counter|histogram|gauge)$", rendered, re.MULTILINE))
+    return {name: kind for name, kind in found.items() if not name.endswith("_created")}
+
+
+def literals_of(directory: str) -> set[str]:
+    """Every text in double quotes in the code of the product."""
+    files = (ROOT / directory).rglob("*.py")
+    return {text for file in files for text in re.findall(r'"([\w.]+)"', file.read_text(encoding="utf-8"))}
+
+
+def test_every_metric_is_explained_and_none_is_invented() -> None:
+    rows = re.findall(
+        r"^\| `((?:registry|storage)_\w+)` \| (\w+)(?:: ([^|]+))? \|", text_of("docs/operations.md"), re.MULTILINE
+    )
+    assert sorted(exposed().items()) == sorted((name, kind) for name, kind, _labels in rows)
+    labels = literals_of("registry/observability")
+    for name, _kind, named in rows:
+        for label in re.findall(r"`(\w+)`", named):
+            assert label in labels, f"{name}: {label}"
+
+
+@pages
+def test_every_metric_in_a_text_is_one(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"\b(?:registry|storage)_\w+_(?:total|seconds|bytes|info)\b", text):
+        assert name in exposed(), name
+
+
+def test_every_operation_that_the_page_on_metrics_names_is_a_value_of_its_label() -> None:
+    section = re.search(r"^## Metrics$(.*?)^## ", text_of("docs/operations.md"), re.MULTILINE | re.DOTALL)
+    assert section is not None
+    paragraphs = [text for text in section[1].split("\n\n") if "operation" in text]
+    named = {name for text in paragraphs for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", text)}
+    assert {"writer.publish", "put_object", "objects.insert"} <= named
+    amazon = re.findall(r"_client\.(\w+)", "".join(path.read_text() for path in (ROOT / "registry").rglob("*.py")))
+    assert named - exposed().keys() <= literals_of("registry") | set(amazon)
 
 
 def test_every_field_of_the_request_log_is_explained() -> None:

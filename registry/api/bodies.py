@@ -1,22 +1,56 @@
-"""Receiving request bodies: manifests up to a bound, blobs chunk by chunk (I9)."""
+"""Receiving request bodies chunk by chunk (I9): what a slow client has sent is written, and not held."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from registry.oci.errors import BlobUploadInvalid, ManifestTooLarge, SizeInvalid
+from registry.oci.errors import BlobUploadInvalid, SizeInvalid
+from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.datastructures import Headers
     from starlette.requests import Request
 
     from registry.api.edge import Edge
-    from registry.images.addition import Addition
+    from registry.api.reception import Reception
+
 STRAY = 64 << 10
 """Bytes of a body that nobody asked for, which are read and dropped."""
+
+LEAST = 64 << 10
+"""Bytes of a chunk where many bodies are received at the same time."""
+PATIENCE = 0.5
+"""How long a chunk may take, in seconds, before what came of it is written."""
+
+
+class Receivers:
+    """How many bodies are received at this moment: the more, the less of each is in memory."""
+
+    def __init__(self, total: int) -> None:
+        """``total`` bytes of all bodies, unless there are so many that each has LEAST."""
+        self._total = total
+        self._count = 0
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[None]:
+        """A body is received during the block."""
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+    def chunk_size(self) -> int:
+        """Bytes that are received before they are written, while as much again is being written."""
+        return max(LEAST, min(CHUNK_SIZE, self._total // (2 * max(1, self._count))))
 
 
 class Body:
@@ -25,84 +59,89 @@ class Body:
     def __init__(self, request: Request, idle_timeout: float) -> None:
         self._receive = request.receive
         self._idle_timeout = idle_timeout
+        self._parts: list[bytes] = []
+        self._began = 0.0
+        self.gathered = 0
+        """Bytes that have come and were not taken."""
         self.ended = _is_empty(request.headers)
         """Everything was read."""
 
-    async def chunk(self, size: int) -> bytes:
-        """The next bytes: at least ``size`` (and a little more: what came together), or all to the end."""
-        parts: list[bytes] = []
-        received = 0
-        while received < size and not self.ended:
+    async def gather(self, size: int, patience: float = math.inf) -> None:
+        """Wait for the next bytes: at least ``size`` (and a little more: what came together), or all to the end.
+
+        Fewer where these have not come within ``patience`` seconds after the first of them. See ``take``.
+        """
+        while self.gathered < size and not self.ended:
+            seconds = self._idle_timeout
+            if self._parts:
+                seconds = min(seconds, self._began + patience - monotonic())
             try:
-                async with asyncio.timeout(self._idle_timeout):
+                async with asyncio.timeout(max(0.0, seconds)):
                     message = await self._receive()
             except TimeoutError as error:
-                raise Interrupted(b"".join(parts), timed_out=True) from error
+                if seconds < self._idle_timeout:
+                    return
+                raise Interrupted(timed_out=True) from error
             if message["type"] == "http.disconnect":
-                raise Interrupted(b"".join(parts), timed_out=False)
-            part = message.get("body", b"")
+                raise Interrupted(timed_out=False)
             self.ended = not message.get("more_body", False)
-            parts.append(part)
-            received += len(part)
-        return b"".join(parts)
+            if not self._parts:
+                self._began = monotonic()
+            self._parts.append(message.get("body", b""))
+            self.gathered += len(self._parts[-1])
 
-    async def small(self, limit: int) -> bytes:
-        """The whole body of a manifest. Raises ManifestTooLarge beyond ``limit`` bytes, holding no more than that.
+    def take(self) -> bytes:
+        """What has come and was not taken yet; nothing holds it any more when its receiver lets go."""
+        taken = b"".join(self._parts)
+        self._parts, self.gathered = [], 0
+        return taken
 
-        As much again is read and dropped, so that a client that only reads when it has sent everything sees the
-        answer; then the connection is closed.
-        """
-        data = await self.chunk(limit + 1)
-        if len(data) <= limit:
-            return data
-        dropped = 0
-        while dropped < limit and not self.ended:
-            dropped += len(await self.chunk(1))
-        closing = {} if self.ended else {"Connection": "close"}
-        raise ManifestTooLarge(f"the manifest is larger than {limit} bytes", headers=closing)
+    async def drop(self, most: int) -> None:
+        """Read at most so many bytes that are not wanted, so that a client that sends first sees the answer."""
+        dropped = len(self.take())
+        while dropped < most and not self.ended:
+            await self.gather(1)
+            dropped += len(self.take())
 
     async def expect_none(self) -> None:
         """Wait for the end of a request that needs no body, so that nothing is begun for a client that is gone.
 
         Raises SizeInvalid when there is a body after all, of more than STRAY bytes.
         """
-        if len(await self.chunk(STRAY)) >= STRAY and not self.ended:
+        await self.gather(STRAY)
+        if self.gathered >= STRAY and not self.ended:
             raise SizeInvalid("this request takes no body; send the bytes to the Location of its answer")
 
 
 class Interrupted(ClientDisconnect):
-    """The body stopped in the middle; ``rest`` is what had come since the last whole chunk."""
+    """The body stopped in the middle; what had come can still be taken."""
 
-    def __init__(self, rest: bytes, *, timed_out: bool) -> None:
+    def __init__(self, *, timed_out: bool) -> None:
         super().__init__()
-        self.rest = rest
         self.timed_out = timed_out
         """The client may still be there, but sends nothing."""
 
 
-async def receive_into(edge: Edge, body: Body, first: bytes, addition: Addition, size: int) -> None:
-    """Write ``first`` and the rest of the body to an upload: one chunk is hashed and stored while the next arrives.
+async def receive_into(edge: Edge, body: Body, reception: Reception, most: float = math.inf) -> None:
+    """Write what was gathered, and the rest of the body, to an upload: one chunk is stored while the next arrives.
 
-    Holds at most two chunks of ``size`` bytes. Raises Interrupted when the body stops early; what came is kept.
+    Holds at most two chunks, and none while a slow client is waited for. Stops behind ``most`` bytes. Raises
+    Interrupted when the body stops early; what came is kept.
     """
-    writing = _add(edge, addition, first)
+    received = body.gathered
+    reception.write(body.take())
     try:
-        while not body.ended:
-            async with edge.buffers:
-                data = await body.chunk(size)
-                await writing
-                writing = _add(edge, addition, data)
-    except Interrupted as interrupted:
-        await writing
-        writing = _add(edge, addition, interrupted.rest)
+        while not body.ended and received <= most:
+            await reception.share.wait(lambda: body.gather(edge.receivers.chunk_size(), PATIENCE))
+            received += body.gathered
+            await reception.written()
+            reception.write(body.take())
+    except Interrupted:
+        await reception.written()
+        reception.write(body.take())
         raise
     finally:
-        await writing
-
-
-def _add(edge: Edge, addition: Addition, data: bytes) -> asyncio.Future[tuple[None, None]]:
-    """Hash and store side by side: neither waits for the other within a chunk."""
-    return asyncio.gather(edge.transfer(addition.hash, data), edge.transfer(addition.store, data))
+        await reception.written()
 
 
 def _is_empty(headers: Headers) -> bool:

@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from registry.api.bodies import Receivers
+from registry.api.byte_turns import ByteTurns
 from registry.api.locations import Locations
 from registry.api.reads import ReadMemory
 from registry.api.redirects import Redirects
 from registry.api.thread_pool import ThreadPool
+from registry.api.upload_memory import UploadMemory
 from registry.api.version_query import VersionQuery
 from registry.database.currency import connect_versions, currency_of
-from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +42,14 @@ class Edge:
         database = core.stores.database
         versions = VersionQuery(partial(connect_versions, database))
         self.memory = ReadMemory(core, currency_of(database), versions, settings.limits.read_memory)
-        self.buffers = asyncio.Semaphore(max(2, settings.limits.upload_buffers // (2 * CHUNK_SIZE)))
-        """One permit is the right to receive a chunk of an upload while another is written."""
+        buffers = settings.limits.upload_buffers
+        self.receivers = Receivers(buffers // 4)
+        """Decides how much of a body is in memory between client and store."""
+        self.upload_memory = UploadMemory(buffers // 2, core.stores.driver.capabilities.part_bytes)
+        """For parts of uploads, where their store takes parts. A quarter of the buffers is for second parts."""
+        self.large_manifests = ByteTurns(settings.manifests.max_bytes)
+        """For manifests of more than a few bytes, while they are parsed and stored."""
         self.redirects = Redirects(settings.storage, core.stores.driver)
-        self.long_bodies = _long_bodies(settings.limits.upload_buffers, core.stores.driver.capabilities.part_bytes)
-        """The right to receive more than a chunk of an upload, where its store keeps a part of it in memory."""
         self._calls = ThreadPool(settings.limits.threads, "core", settings.limits.queue_timeout)
         self._transfers = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="transfer")
         self.hasher = ThreadPoolExecutor(1, thread_name_prefix="hasher")
@@ -87,13 +92,6 @@ class Edge:
             ending.start()
             ending.join(CLOSE_SECONDS)
         self.memory.close()
-
-
-def _long_bodies(bytes_in_all: int, part: int) -> contextlib.AbstractAsyncContextManager[None]:
-    """A third more than a part for each: a few of them have a second one, to fill while the first is sent."""
-    if not part:
-        return contextlib.nullcontext()
-    return asyncio.Semaphore(max(1, bytes_in_all // (2 * CHUNK_SIZE + part * 4 // 3)))
 
 
 async def ended(call: asyncio.Future[T]) -> T:

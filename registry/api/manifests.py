@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from registry.api.bodies import Body, declared_length
 from registry.api.fields import field
+from registry.api.manifest_body import with_manifest
 from registry.api.parameters import name_of, reference_of
 from registry.api.reads import Answer, Head
 from registry.api.route import Route
 from registry.api.validators import is_not_modified, unmodified
 from registry.oci.digest import Digest
-from registry.oci.errors import ManifestTooLarge, TagInvalid
+from registry.oci.errors import TagInvalid
 from registry.oci.tag import parse_tag
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.edge import Edge
-    from registry.images.manifests import FoundManifest
+    from registry.images.manifests import FoundManifest, PutManifest
 
 ROUTE = "/v2/{name:path}/manifests/{reference}"
 MAX_TAGS = 100
@@ -60,16 +60,13 @@ async def put(edge: Edge, request: Request) -> Response:
         tags = [str(reference)]
     if len(tags) > MAX_TAGS:
         raise TagInvalid(f"at most {MAX_TAGS} tags at once")
-    body = await _body(edge, request)
-    done = await edge.run(
-        edge.core.manifests.put,
-        name,
-        body,
-        field(request, "content-type"),
-        digest=digest,
-        tags=tags,
-        actor=edge.locations.client_of(request.scope) or "unknown",
-    )
+    content_type = field(request, "content-type")
+    actor = edge.locations.client_of(request.scope) or "unknown"
+
+    def store(body: bytes) -> PutManifest:
+        return edge.core.manifests.put(name, body, content_type, digest=digest, tags=tags, actor=actor)
+
+    done = await with_manifest(edge, request, name, store)
     headers = {
         "Location": edge.locations.url(request, f"/v2/{name}/manifests/{done.digest}"),
         "Docker-Content-Digest": done.digest,
@@ -95,14 +92,6 @@ async def delete(edge: Edge, request: Request) -> Response:
 def _find_and_read(edge: Edge, name: str, reference: Digest | str) -> tuple[FoundManifest, bytes]:
     found = edge.core.manifests.find(name, reference)
     return found, edge.core.manifests.read(found)
-
-
-async def _body(edge: Edge, request: Request) -> bytes:
-    limit = edge.settings.manifests.max_bytes
-    length = declared_length(request)
-    if length is not None and length > limit:
-        raise ManifestTooLarge(f"the manifest has {length} bytes, at most {limit} are accepted")
-    return await Body(request, edge.settings.http.idle_timeout).small(limit)
 
 
 def _headers(found: FoundManifest) -> dict[str, str]:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
+    from registry.api.bodies import Body
     from registry.api.edge import Edge
+    from registry.api.reception import Reception
     from registry.images.addition import Addition
 
 SOCKET_BODY = "registry.socket_body"
@@ -28,7 +30,11 @@ RECEIVED = "registry.received"
 SLICE_SECONDS = 0.25
 """How long an upload keeps its thread and its buffer while others wait for one."""
 COALESCE_SECONDS = 0.005
-"""How long a slow client's bytes are let come together before a thread looks at them."""
+"""How long a client's bytes are let come together before a thread looks at them."""
+SLOW_SECONDS = 0.32
+"""The same where few come each time: a turn costs the same for a byte as for a thousand."""
+FEW = 64 << 10
+"""Bytes of a turn that are few."""
 
 
 class SocketBody(Protocol):
@@ -59,10 +65,13 @@ class _Pause(Enum):
     GONE = "the client has"
 
 
-async def receive_from_socket(edge: Edge, scope: Scope, first: bytes, addition: Addition, idle_timeout: float) -> bool:
-    """Write ``first`` and the rest of the body to an upload. False: the server does not offer it; nothing was done.
+async def receive_from_socket(
+    edge: Edge, scope: Scope, gathered: Body, reception: Reception, idle_timeout: float
+) -> bool:
+    """Write what was ``gathered`` and the rest of the body to an upload.
 
-    Raises Interrupted when the body stops early; what came is kept.
+    False where the server does not offer it; nothing was done. Raises Interrupted when the body stops early; what came
+    is kept.
     """
     offered: Callable[[], SocketBody] | None = scope.get("extensions", {}).get(SOCKET_BODY)
     if offered is None:
@@ -74,37 +83,54 @@ async def receive_from_socket(edge: Edge, scope: Scope, first: bytes, addition: 
     whole = body.left
     scope[RECEIVED] = len(arrived)
     try:
-        await ended(edge.transfer(addition.add, first + arrived))
+        reception.write(gathered.take() + arrived)
+        del arrived  # not held while its client is waited for
+        await reception.written()
+        pace = _Pace()
         while body.left:
-            pause = await _take_turn(edge, body, addition)
+            left = body.left
+            pause = await _take_turn(edge, body, reception)
+            reception.share.received(left - body.left)
             if pause is _Pause.GONE:
-                raise Interrupted(b"", timed_out=False)
+                raise Interrupted(timed_out=False)
             if pause is _Pause.EMPTY:
-                await _wait(body, idle_timeout)
+                pace.note(left - body.left)
+                await reception.share.wait(lambda: _readable(body, idle_timeout))
+                await asyncio.sleep(pace.seconds)
     finally:
         scope[RECEIVED] += whole - body.left
         body.end()
     return True
 
 
-async def _take_turn(edge: Edge, body: SocketBody, addition: Addition) -> _Pause:
+class _Pace:
+    """How long the bytes of one client are let come together: the longer, the fewer come."""
+
+    def __init__(self) -> None:
+        self.seconds = COALESCE_SECONDS
+
+    def note(self, count: int) -> None:
+        """So many came in the last turn."""
+        self.seconds = COALESCE_SECONDS if count >= FEW else min(2 * self.seconds, SLOW_SECONDS)
+
+
+async def _take_turn(edge: Edge, body: SocketBody, reception: Reception) -> _Pause:
     """Receive for a while. Alone on the machine an upload gets a second thread; else it would only be in the way."""
-    async with edge.buffers:
+    async with reception.turn():
         edge.receiving += 1
         try:
             hasher = edge.hasher if edge.receiving == 1 else None
-            return await ended(edge.transfer(_pump, body, addition, hasher))
+            return await ended(edge.transfer(_pump, body, reception.addition, hasher))
         finally:
             edge.receiving -= 1
 
 
-async def _wait(body: SocketBody, idle_timeout: float) -> None:
+async def _readable(body: SocketBody, idle_timeout: float) -> None:
     try:
         async with asyncio.timeout(idle_timeout):
             await body.readable()
     except TimeoutError as error:
-        raise Interrupted(b"", timed_out=True) from error
-    await asyncio.sleep(COALESCE_SECONDS)
+        raise Interrupted(timed_out=True) from error
 
 
 def _pump(body: SocketBody, addition: Addition, hasher: Executor | None) -> _Pause:

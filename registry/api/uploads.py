@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.responses import Response
 
-from registry.api.bodies import Body, Interrupted, declared_length, receive_into
+from registry.api.bodies import PATIENCE, Body, Interrupted, declared_length, receive_into
 from registry.api.edge import ended
 from registry.api.fields import field
 from registry.api.parameters import mount_of, name_of, query_digest, upload_of
+from registry.api.reception import Reception
 from registry.api.route import Route
 from registry.api.socket_bodies import receive_from_socket
 from registry.images.uploads import DEFAULT_ALGORITHM
@@ -26,7 +27,6 @@ from registry.oci.errors import (
     SizeInvalid,
 )
 from registry.oci.ranges import parse_content_range
-from registry.storage.driver import CHUNK_SIZE
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from registry.api.edge import Edge
     from registry.api.parameters import Mount
-    from registry.images.addition import Addition
     from registry.oci.digest import Digest
 
 log = structlog.get_logger(__name__)
@@ -57,7 +56,7 @@ async def start(edge: Edge, request: Request) -> Response:
     if algorithm not in SUPPORTED_ALGORITHMS:
         raise DigestInvalid(f"digest-algorithm must be one of {', '.join(SUPPORTED_ALGORITHMS)}")
     await Body(request, edge.settings.http.idle_timeout).expect_none()
-    upload_id = await edge.run(edge.core.uploads.start, name, algorithm)
+    upload_id = await edge.run(edge.core.uploads.start, name, algorithm, address=_client(edge, request))
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, 0))
 
 
@@ -110,7 +109,7 @@ def _has_mounted(edge: Edge, name: str, mount: Mount) -> bool:
 
 async def _receive_at_once(edge: Edge, request: Request, name: str, digest: Digest) -> None:
     """Single POST: the client never learns of the session, so none stays when it fails."""
-    upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm)
+    upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm, address=_client(edge, request))
     try:
         await _receive(edge, request, name, upload_id, None, digest)
     except BaseException:
@@ -124,38 +123,37 @@ async def _receive(
 ) -> int:
     """Take the body into the session and, with ``digest``, publish it. Returns the offset.
 
-    A body of one chunk costs one call of the core; a longer one is received while it is written.
+    A body of one chunk costs one call of the core; a longer or slower one is written while it is received.
     """
     body = Body(request, edge.settings.http.idle_timeout)
     async with _status_on_conflict(edge, request, name, upload_id):
-        try:
-            first = await body.chunk(CHUNK_SIZE)
-        except Interrupted as interrupted:
-            await edge.end(_add_whole, edge, name, upload_id, start, interrupted.rest, None)
-            raise
-        if body.ended:
-            return await edge.run(_add_whole, edge, name, upload_id, start, first, digest)
-        async with edge.long_bodies:
-            addition = await edge.run(edge.core.uploads.add, name, upload_id, start, digest)
+        with edge.receivers.one_more():
             try:
-                await _receive_long(edge, request, body, first, addition)
-                if digest is not None:
-                    await ended(edge.end(edge.core.uploads.finish, addition, digest))
-                else:
-                    await ended(edge.end(addition.commit))
-            finally:
-                await ended(edge.end(addition.close))
-            return addition.offset
+                await body.gather(edge.receivers.chunk_size(), PATIENCE)
+            except Interrupted:
+                await edge.end(_add_whole, edge, name, upload_id, start, body.take(), None)
+                raise
+            if not body.ended:
+                opening = edge.run(edge.core.uploads.add, name, upload_id, start, digest)
+                async with Reception.open(edge, opening) as reception:
+                    await _receive_long(edge, request, body, reception)
+                    addition = reception.addition
+                    if digest is not None:
+                        await ended(edge.end(edge.core.uploads.finish, addition, digest))
+                    else:
+                        await ended(edge.end(addition.commit))
+                return addition.offset
+        return await edge.run(_add_whole, edge, name, upload_id, start, body.take(), digest)
 
 
-async def _receive_long(edge: Edge, request: Request, body: Body, first: bytes, addition: Addition) -> None:
-    """Take a body of several chunks; of one that stops in the middle what came is kept."""
+async def _receive_long(edge: Edge, request: Request, body: Body, reception: Reception) -> None:
+    """Take a body of several chunks, or a slow one; of one that stops in the middle what came is kept."""
     try:
         timeout = edge.settings.http.idle_timeout
-        if not await receive_from_socket(edge, request.scope, first, addition, timeout):
-            await receive_into(edge, body, first, addition, CHUNK_SIZE)
+        if not await receive_from_socket(edge, request.scope, body, reception, timeout):
+            await receive_into(edge, body, reception)
     except BaseException:
-        await ended(edge.end(addition.commit))
+        await ended(edge.end(reception.addition.commit))
         raise
 
 
@@ -189,6 +187,10 @@ async def _status_on_conflict(edge: Edge, request: Request, name: str, upload_id
         if isinstance(detail, dict) and isinstance(offset := detail.get("offset"), int):
             error.headers.update(_progress(edge, request, name, upload_id, offset))
         raise
+
+
+def _client(edge: Edge, request: Request) -> str | None:
+    return edge.locations.client_of(request.scope)
 
 
 def _start_of(request: Request) -> int | None:

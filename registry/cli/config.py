@@ -6,6 +6,7 @@ import json
 
 import typer
 
+from registry.cli import examples
 from registry.cli.output import ConfigOption, JsonOption, command, print_json
 from registry.cli.store_check import probe_database, probe_store
 from registry.config import ConfigError, Settings
@@ -14,7 +15,7 @@ from registry.config_check import check_address, check_settings, without_effect
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(short_help="Say whether the registry can start.", epilog=examples.CHECK)
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the registry can start with this configuration; every mistake names its key."""
     with command(as_json=as_json) as output:
@@ -27,12 +28,12 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         conditional_writes = probe_store(settings)
         if not conditional_writes:
             notes.append("The store ignores conditional writes: only one process, with one worker, can serve from it.")
-        notes += without_effect(settings)
+        notes += [f"{problem.source} {problem.message}" for problem in without_effect(settings)]
         lines = ["The configuration is valid.", *notes]
         output.document({"problems": [], "conditional_writes": conditional_writes, "notes": notes}, lines)
 
 
-@app.command()
+@app.command(short_help="Print every setting in use.", epilog=examples.SHOW)
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print every setting in use, from the file, the environment and the defaults, with secrets masked."""
     with command(as_json=as_json) as output:
@@ -40,7 +41,7 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         output.document(settings, json.dumps(settings, indent=2, ensure_ascii=False).splitlines())
 
 
-@app.command()
+@app.command(short_help="Print the JSON Schema of the file.", epilog=examples.SCHEMA)
 def schema(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: ARG001 - every command has both
     """Print the JSON Schema of the configuration file."""
     with command(as_json=as_json):

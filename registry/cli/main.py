@@ -9,32 +9,55 @@ import typer
 from typer.exceptions import TyperException
 
 from registry import DISTRIBUTION
-from registry.cli import config, db, migrate, rebuild, serve
-from registry.cli.output import ExitCode, print_json
+from registry.cli import config, db, examples, migrate, rebuild, serve
+from registry.cli.output import ExitCode, JsonOption, command, print_json
 
 app = typer.Typer(
     name="registry",
-    help="An OCI container registry. Exit codes: 0 done, 1 done with problems, 2 bad usage or configuration, "
-    "3 refused because something would be lost, 4 not finished, run it again.",
+    help="An OCI container registry. Without any configuration it serves ./registry-data on 127.0.0.1:5000.",
+    epilog="Settings come from one JSON file (--config) and the environment over it (REGISTRY_HTTP__PORT=8080). "
+    "Exit codes: 0 done, 1 done with problems, 2 bad usage or configuration, 3 refused because something would be "
+    "lost, 4 not finished, run it again.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"max_content_width": 100},
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-app.command()(serve.serve)
+app.command(short_help="Listen and serve.", epilog=examples.SERVE)(serve.serve)
 app.add_typer(config.app, name="config")
-app.command()(rebuild.rebuild)
-app.command("migrate-s3-storage")(migrate.migrate_s3_storage)
+app.command(short_help="Fill the cache database from storage.", epilog=examples.REBUILD)(rebuild.rebuild)
+app.command("migrate-s3-storage", short_help="Migrate a bucket in place, and back.", epilog=examples.MIGRATE)(
+    migrate.migrate_s3_storage
+)
 app.add_typer(db.app, name="db")
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version(DISTRIBUTION)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"registry {version(DISTRIBUTION)}")
+        print(f"registry {_version()}")
         raise typer.Exit
+
+
+@app.command()
+def version(as_json: JsonOption = False) -> None:
+    """Print the version."""
+    with command(as_json=as_json) as output:
+        output.document({"version": _version()}, [f"registry {_version()}"])
+
+
+@app.command("help", short_help="Explain a command.")
+def explain(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]...", show_default=False)] = None,
+) -> None:
+    """Explain a command, as its option --help does; without one, list all."""
+    raise typer.Exit(run([*(names or []), "--help"]))
 
 
 @app.callback()

@@ -35,10 +35,12 @@ PlanOption = Annotated[
 ]
 RateOption = Annotated[
     float | None,
-    typer.Option("--rate", min=0.1, help="Requests per second at most; in a review, those for which to tell times."),
+    typer.Option(
+        "--rate", metavar="N", min=0.1, help="Requests per second at most; in a review, those for which to tell times."
+    ),
 ]
 ParallelOption = Annotated[
-    int | None, typer.Option("--parallel", min=1, help="Requests that are under way at the same time.")
+    int | None, typer.Option("--parallel", metavar="N", min=1, help="Requests that are under way at the same time.")
 ]
 PrefixOption = Annotated[
     bool, typer.Option("--single-prefix", help="Repositories below the name of the root are of that name.")

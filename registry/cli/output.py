@@ -19,7 +19,12 @@ from registry.config_check import check_stores
 from registry.config_file import Problem, Sources, read_file
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="JSON file of settings; without one, the defaults.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="JSON file of settings (none: the defaults). REGISTRY_<SECTION>__<KEY> in the environment goes first.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 

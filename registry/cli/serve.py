@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from types import FrameType
 
 import typer
@@ -20,7 +21,7 @@ def serve(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         problems = check_settings(settings) + check_port(settings.http)
         if problems:
             raise ConfigError(problems)
-        code = _run(settings, conditional_writes=probe_store(settings))
+        code = _run(settings, config, conditional_writes=probe_store(settings))
         output.document({"exit_code": code}, [])
         raise typer.Exit(code)
 
@@ -29,7 +30,7 @@ class _Stopped(BaseException):
     """SIGTERM or SIGINT, while nobody else handles them: before the server runs, and again after it has drained."""
 
 
-def _run(settings: Settings, *, conditional_writes: bool) -> int:
+def _run(settings: Settings, config: Path | None, *, conditional_writes: bool) -> int:
     """Serve, and return 0 after a signal, which uvicorn raises once more when it has drained."""
     from registry.observability.metrics_directory import metrics_directory
 
@@ -39,7 +40,7 @@ def _run(settings: Settings, *, conditional_writes: bool) -> int:
         with metrics_directory():  # before the server, whose imports decide how metrics are kept
             from registry.server.process import run
 
-            return run(settings, conditional_writes=conditional_writes)
+            return run(settings, conditional_writes=conditional_writes, config=config)
     except _Stopped:
         return ExitCode.DONE
     finally:

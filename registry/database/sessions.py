@@ -28,8 +28,9 @@ class SessionRow(NamedTuple):
 
 _COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state, tail'
 _ADD = Statement(
-    'INSERT INTO upload_session (id, repository, "offset", algorithm, digest, driver_state, started_at, updated_at)'
-    " VALUES (:id, :repository, 0, :algorithm, :digest, :note, :now, :now)"
+    'INSERT INTO upload_session (id, repository, "offset", algorithm, digest, driver_state, started_at, updated_at,'
+    " address)"
+    " VALUES (:id, :repository, 0, :algorithm, :digest, :note, :now, :now, :address)"
 )
 _FIND = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE id = :id")  # noqa: S608 - constant columns
 _ADVANCE = Statement(
@@ -41,6 +42,10 @@ _TOUCH = Statement('UPDATE upload_session SET updated_at = :now WHERE id = :id A
 _REMOVE = Statement("DELETE FROM upload_session WHERE id = :id")
 _EXPIRED = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < :before LIMIT 1000")  # noqa: S608
 _COUNT = Statement("SELECT count(*) FROM upload_session")
+_COUNT_BY_ADDRESS = Statement("SELECT coalesce(address, ''), count(*) FROM upload_session GROUP BY 1")
+_OLDEST = Statement(
+    f"SELECT {_COLUMNS} FROM upload_session WHERE coalesce(address, '') = :address ORDER BY updated_at LIMIT :count"  # noqa: S608
+)
 
 
 def add(
@@ -52,10 +57,11 @@ def add(
     digest: str,
     note: str,
     now: float,
+    address: str = "",
 ) -> None:
-    """Begin a session; ``digest`` is that of no bytes at all."""
+    """Begin a session; ``digest`` is that of no bytes at all, ``address`` whose it counts as."""
     values = {"id": session_id, "repository": repository, "algorithm": algorithm, "digest": digest}
-    connection.execute(_ADD, {**values, "note": note, "now": now})
+    connection.execute(_ADD, {**values, "note": note, "now": now, "address": address or None})
 
 
 def find(connection: Transaction, session_id: str) -> SessionRow | None:
@@ -103,6 +109,16 @@ def expired(connection: Transaction, *, before: float) -> list[SessionRow]:
 def count(connection: Transaction) -> int:
     """Open sessions."""
     return int(connection.execute(_COUNT, {}).one()[0])
+
+
+def count_by_address(connection: Transaction) -> dict[str, int]:
+    """Open sessions of each address that began some; those of no known address are under the empty one."""
+    return {str(address): int(number) for address, number in connection.execute(_COUNT_BY_ADDRESS, {})}
+
+
+def oldest(connection: Transaction, address: str, *, count: int) -> list[SessionRow]:
+    """The sessions of an address that nothing was added to for the longest time."""
+    return [SessionRow(*row) for row in connection.execute(_OLDEST, {"address": address, "count": count})]
 
 
 def _session(rows: Rows) -> SessionRow | None:

@@ -168,6 +168,7 @@ upload_session = Table(
     Column("tail", LargeBinary),  # bytes that wait for a whole part (object stores)
     Column("started_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    Column("address", Text),  # of who began it; NULL: not known
     sqlite_with_rowid=False,
 )
 

@@ -8,10 +8,16 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+import structlog
+
+from registry.config import DATABASE_DIRECTORY
 from registry.database.errors import DatabaseBusy
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+log = structlog.get_logger(__name__)
 
 
 class WriteLock:
@@ -22,7 +28,10 @@ class WriteLock:
     """
 
     def __init__(self, database: Path, seconds: float) -> None:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        if not database.parent.is_dir():
+            database.parent.mkdir(parents=True, exist_ok=True)
+            if database.parent.name != DATABASE_DIRECTORY:  # which an operator did not name
+                log.info("a directory was made for the database", path=str(database.parent))
         self._seconds = seconds
         self._threads = threading.Lock()
         self._file = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

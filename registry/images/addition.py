@@ -11,7 +11,7 @@ from registry.database import sessions as session_rows
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import BlobUploadUnknown, RangeInvalid, RegistryError, SizeInvalid
-from registry.storage.driver import UploadState
+from registry.storage.driver import CHUNK_SIZE, UploadState
 from registry.storage.errors import ObjectTooLarge, PathNotFound, UploadNotKept
 
 if TYPE_CHECKING:
@@ -98,6 +98,27 @@ class Addition:
         """``hash`` and ``store``."""
         self.hash(data)
         self.store(data)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory with what was stored, which ``spill`` frees."""
+        return self._writer.held
+
+    def spill(self) -> None:
+        """Free that memory: its client is slow. Raises StorageError; then what is kept is hashed again."""
+        try:
+            self._writer.spill()
+        except BaseException:
+            self._hasher = None
+            raise
+
+    def content(self) -> bytes:
+        """All bytes. Nothing is stored any more after this. Raises StorageError."""
+        with self._writer.read() as reader:
+            chunks = []
+            while chunk := reader.read(CHUNK_SIZE):
+                chunks.append(chunk)
+            return b"".join(chunks)
 
     def digest(self, algorithm: str) -> Digest:
         """Of all bytes. They are read once more where nobody has seen them all, or not with this algorithm."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from registry.database import blobs as blob_rows
 from registry.database import places as place_rows
+from registry.images.omissions import LINK, Kind, Omission
 from registry.images.several import map_several
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.oci.errors import RegistryError
-from registry.storage.errors import PathNotFound
+from registry.storage.errors import PathNotFound, PathRefused
 
 if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 BATCH = 500
 """Blobs adopted in one transaction."""
-
-log = structlog.get_logger(__name__)
 
 
 class Adoption:
@@ -34,15 +31,15 @@ class Adoption:
     def adopt(self, repository: RepositoryRow, view: View) -> None:
         """Make members of the blobs that storage has for this repository, as unverified ones."""
         found = (
-            self._found_on_disk(repository)
+            self._found_on_disk(repository, view)
             if self._stores.layout.per_repository
             else self._referenced(repository, view)
         )
         found.sort()  # whoever adopts some of the same takes their rows in the same order
         for start in range(0, len(found), BATCH):
-            self._adopt(repository, found[start : start + BATCH])
+            self._adopt(repository, view, found[start : start + BATCH])
 
-    def _adopt(self, repository: RepositoryRow, digests: list[Digest]) -> None:
+    def _adopt(self, repository: RepositoryRow, view: View, digests: list[Digest]) -> None:
         driver, layout, now = self._stores.driver, self._stores.layout, self._stores.clock()
         known = self._known(digests)
         new = [digest for digest in digests if digest not in known]
@@ -58,7 +55,8 @@ class Adoption:
                     continue
                 blob = blob_rows.adopt(connection, digest, size=stat.size)
                 if blob.size != stat.size or blob.state == blob_rows.CLAIMED:
-                    log.warning("a blob was left out", repository=repository.name, digest=digest, size=stat.size)
+                    reason = f"it has {stat.size} bytes, elsewhere {blob.size}, or is being deleted"
+                    view.omissions.append(Omission(Kind.BLOB, repository.name, digest, reason))
                     continue
                 key = layout.blob(repository.name, digest)
                 blob_rows.adopt_location(
@@ -79,20 +77,29 @@ class Adoption:
         except PathNotFound:
             return None
 
-    def _found_on_disk(self, repository: RepositoryRow) -> list[Digest]:
+    def _found_on_disk(self, repository: RepositoryRow, view: View) -> list[Digest]:
         """Blobs in the repository's directory of which nothing is noted."""
         found = []
         for algorithm in SUPPORTED_ALGORITHMS:
             prefix = self._stores.layout.blobs(repository.name, algorithm)
             with self._stores.database.read() as connection:
                 noted = blob_rows.keys_below(connection, self._stores.driver.name, prefix)
-            for child in self._stores.driver.children(prefix):
-                if child.is_prefix or child.is_link or f"{prefix}/{child.name}" in noted:
+            try:
+                children = list(self._stores.driver.children(prefix))
+            except PathRefused as error:
+                view.omissions.append(Omission(Kind.BLOB, repository.name, f"blobs/{algorithm}", error.reason))
+                continue
+            for child in children:
+                if child.is_prefix or f"{prefix}/{child.name}" in noted:
                     continue
                 try:
-                    found.append(Digest.parse(f"{algorithm}:{child.name}"))
+                    digest = Digest.parse(f"{algorithm}:{child.name}")
                 except RegistryError:
                     continue  # not a blob; a temporary name of another tool
+                if child.is_link:
+                    view.omissions.append(Omission(Kind.BLOB, repository.name, digest, LINK))
+                else:
+                    found.append(digest)
         return found
 
     def _referenced(self, repository: RepositoryRow, view: View) -> list[Digest]:

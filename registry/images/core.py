@@ -92,4 +92,6 @@ def _rules(settings: Settings) -> Rules:
         accept_missing_blobs=settings.manifests.missing_blobs == "accept",
         accept_missing_manifests=settings.manifests.missing_manifests == "accept",
         upload_expiry=settings.storage.upload_expiry,
+        uploads=settings.limits.uploads,
+        uploads_per_address=settings.limits.uploads_per_address,
     )

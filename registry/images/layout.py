@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.oci.name import is_name_segment
 from registry.storage.driver import BlobLayout
 
 if TYPE_CHECKING:
@@ -56,9 +55,3 @@ class Layout:
         if not stem.isdecimal() or suffix not in {"json", "jsonl"}:
             return -1
         return int(stem) * (SEGMENT if suffix == "jsonl" else 1)
-
-    def is_repository_segment(self, parent: str, segment: str) -> bool:
-        """Whether a walk for repositories goes into ``segment`` below ``parent`` (``""``: the root)."""
-        if segment.startswith(".") or not (self.per_repository or is_name_segment(segment)):
-            return False
-        return segment != "storage" if parent == "" else segment != "blobs"

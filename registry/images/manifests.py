@@ -18,6 +18,7 @@ from registry.oci.errors import (
     ManifestBlobUnknown,
     ManifestTooLarge,
     ManifestUnknown,
+    Unavailable,
     Unsupported,
 )
 from registry.oci.manifest import Manifest, parse_manifest
@@ -101,6 +102,9 @@ class Manifests:
             row = self._row(connection, repository.id, reference)
             current = present(repository_rows.get(connection, repository.id))
         if row is None or row.state != blob_rows.PRESENT:
+            if self._stores.omissions.unreadable(name, reference) is not None:
+                message = f"the manifest {reference} could not be read from storage; see the log, then try again"
+                raise Unavailable(message, headers={"Retry-After": "5"})
             raise ManifestUnknown(f"repository {name} has no manifest {reference}")
         digest = Digest(row.digest)
         found = FoundManifest(digest, row.media_type, row.size, self._stores.layout.blob(name, digest), current.version)

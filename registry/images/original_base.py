@@ -36,7 +36,7 @@ class Base:
     index: IndexAt | None
     """None where the layout has no indexes."""
     fingerprint: str
-    """Of the repository's keys in the listing, its index left out."""
+    """Of the repository's keys in the listing, its index left out; empty where the original has more than is said."""
     overwritten: bool
     """Our index is written over the original's key, whose bytes are kept in the journal."""
     tags: dict[str, Digest] = field(hash=False)

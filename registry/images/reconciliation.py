@@ -19,6 +19,7 @@ from registry.database import repositories as repository_rows
 from registry.images import manifest_rows as rows
 from registry.images.adoption import Adoption
 from registry.images.changing import Change
+from registry.images.omissions import Source
 from registry.images.storage_view import StorageReader
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
@@ -66,6 +67,7 @@ class Reconciliation:
                 known = manifest_rows.of_repository(connection, row.id) if row else {}
             view = self._reader.read(name)
             if view is None:
+                self._stores.omissions.note(Source.CONTENT, name, ())
                 if self._has_remains(name):
                     self._restore_index(name)
                     continue
@@ -76,9 +78,11 @@ class Reconciliation:
             if row is None and view.is_nothing:
                 return None
             try:
-                return self._merge(name, row, known, view)
+                merged = self._merge(name, row, known, view)
             except _Moved:
                 continue
+            self._stores.omissions.note(Source.CONTENT, name, view.omissions, version=view.signature)
+            return merged
         message = f"repository {name} changes faster than it can be read"
         raise RegistryError(message)
 
@@ -97,7 +101,7 @@ class Reconciliation:
         if self._journal.has_records(name):
             return True
         children = self._stores.driver.children(name) if self._stores.layout.per_repository else ()
-        return any(child.name in {"oci-layout", "blobs"} for child in children)
+        return any(child.name in {"oci-layout", "blobs"} and not child.is_link for child in children)
 
     def _restore_index(self, name: str) -> None:
         """An empty index, into which records and rows are put back."""
@@ -108,10 +112,10 @@ class Reconciliation:
 
     def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: View) -> RepositoryRow:
         self._reader.load_manifests(name, known, view, below=row is not None and row.missing > 0)
-        if row is not None and self._is_as_it_was(row, view):
-            return row
         repository = row or self._create(name)
         self._adoption.adopt(repository, view)
+        if row is not None and self._is_as_it_was(row, view):
+            return row
         stores = self._stores
         with stores.database.write() as connection:
             current = repository_rows.lock(connection, repository.id)

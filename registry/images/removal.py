@@ -9,6 +9,8 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blobs as blob_rows
+from registry.images.omissions import Kind, Omission, Source
+from registry.storage.errors import PathRefused
 
 if TYPE_CHECKING:
     from registry.database.blobs import BlobRow, LocationRow
@@ -91,6 +93,7 @@ class Removal:
     def finish_abandoned(self) -> int:
         """Finish deletions whose deleter was killed. Returns how many. What was published again meanwhile is kept."""
         stores, finished = self._stores, 0
+        refused: list[Omission] = []
         with stores.database.look() as connection:
             abandoned = blob_rows.expired_claims(connection, stores.driver.name, now=stores.clock())
         for place in abandoned:
@@ -104,9 +107,14 @@ class Removal:
                     now=now,
                     deadline=claim.deadline,
                 )
-            if claimed:
+            if not claimed:
+                continue
+            try:
                 self.delete(claim)
                 finished += 1
+            except PathRefused as error:  # the claim ends, and then it is tried again
+                refused.append(Omission(Kind.BLOB, place.key, "", f"cannot be deleted: {error.reason}"))
+        stores.omissions.note(Source.REMOVAL, "removal", refused)
         return finished
 
     def _new_claim(self, key: str) -> tuple[Claim, float]:

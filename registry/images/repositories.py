@@ -11,18 +11,21 @@ import structlog
 from cachetools import LRUCache
 
 from registry.database import repositories as repository_rows
+from registry.images.omissions import LINK, Kind, Omission, Source, shown
 from registry.oci.errors import ManifestInvalid, NameUnknown, Unavailable
 from registry.oci.index import LAYOUT_FILE, Index
-from registry.storage.errors import AlreadyExists, PathNotFound, StorageError
+from registry.oci.name import is_name
+from registry.storage.errors import AlreadyExists, PathNotFound, PathRefused, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from registry.database.repositories import RepositoryRow
     from registry.images.journal import Journal
     from registry.images.originals import Originals
     from registry.images.reconciliation import Reconciliation
     from registry.images.stores import Stores
+    from registry.storage.driver import Child
 
 LOOK_SECONDS = 5.0
 """After this long an index that other tools can write is compared again (design, "Outside writers")."""
@@ -79,11 +82,10 @@ class Repositories:
             try:
                 row = self._look(name, row)
             except (StorageError, ManifestInvalid) as error:
-                log.error(  # noqa: TRY400 - the reason says it; a trace for each request of a broken store would not
-                    "a repository could not be read from storage", repository=name, reason=str(error)
-                )
+                self._say_unread(name, error)
                 message = f"repository {name} could not be read from storage; see the log, then try again"
                 raise Unavailable(message, headers={"Retry-After": "5"}) from error
+            self._stores.omissions.note(Source.TOUCH, name, ())
             self._note_look(name, row)
             return row
 
@@ -117,25 +119,66 @@ class Repositories:
             return repository_rows.page(connection, last=last, count=count)
 
     def on_storage(self) -> Iterator[str]:
-        """Walk storage for repositories, in no particular order of time; any error raises (I7).
+        """Walk storage for repositories, in no particular order of time.
 
-        Also those of another registry, which have an index too; what a migration has found of these is left out.
+        Also those of another registry, which have an index too; what a migration has found of these is left out. A
+        directory that cannot be read is an omission of the walk, as a link is; any other error raises (I7).
         """
         self._originals.ensure_row()
-        left_out = set(self._originals.prefixes())
+        originals, omissions = set(self._originals.prefixes()), list[Omission]()
         waiting = [""]
         while waiting:
             parent = waiting.pop()
-            children = list(self._stores.driver.children(parent))
-            names = {child.name for child in children}
-            if parent and ("index.json" in names or (".journal" in names and self._journal.has_records(parent))):
+            try:
+                children = list(self._stores.driver.children(parent))
+            except PathRefused as error:
+                omissions.append(Omission(Kind.DIRECTORY, parent, "", error.reason))
+                continue
+            if parent and self._is_repository(parent, children):
                 yield parent
-            below = (
-                f"{parent}/{child.name}" if parent else child.name
-                for child in reversed(children)
-                if child.is_prefix and self._stores.layout.is_repository_segment(parent, child.name)
-            )
-            waiting.extend(path for path in below if path not in left_out)
+            for child in reversed(children):
+                path = f"{parent}/{child.name}" if parent else child.name
+                if child.is_prefix and is_name(path) and path not in originals:
+                    waiting.append(path)
+                omissions += self._left_out(parent, path, child)
+        self._stores.omissions.note(Source.WALK, "", omissions)
+
+    def _is_repository(self, path: str, children: Sequence[Child]) -> bool:
+        names = {child.name for child in children if not child.is_link}
+        if "index.json" in names or ".journal" not in names:
+            return "index.json" in names
+        try:
+            return self._journal.has_records(path)
+        except PathRefused:
+            return True  # whatever it is, it is not absent: the look at it says what is wrong
+
+    def _left_out(self, parent: str, path: str, child: Child) -> Iterator[Omission]:
+        """What the walk does not enter, where an operator may think that it does."""
+        if child.is_link and child.name == "index.json":
+            yield Omission(Kind.REPOSITORY, parent, child.name, LINK)
+        elif child.is_link and is_name(path):
+            yield Omission(Kind.DIRECTORY, path, "", LINK)
+        elif child.is_prefix and self._is_misnamed(path, child.name):
+            reason = "has an index.json, and a name that no repository can have"
+            yield Omission(Kind.DIRECTORY, shown(path), "", reason)
+
+    def _is_misnamed(self, path: str, segment: str) -> bool:
+        driver = self._stores.driver
+        if not driver.capabilities.cheap_stat or segment.startswith(".") or is_name(path):
+            return False
+        try:
+            driver.stat(self._stores.layout.index(path))
+        except (StorageError, ValueError):  # nothing there, nothing that can be read, or no key at all
+            return False
+        return True
+
+    def _say_unread(self, name: str, error: StorageError | ManifestInvalid) -> None:
+        """Once where it concerns this repository; each time where storage as a whole fails."""
+        if isinstance(error, PathRefused | ManifestInvalid):
+            omission = Omission(Kind.REPOSITORY, name, "", str(error))
+            self._stores.omissions.note(Source.TOUCH, name, [omission])
+            return
+        log.error("a repository could not be read from storage", repository=name, reason=str(error))
 
     def _look_for_migrations(self) -> None:
         try:

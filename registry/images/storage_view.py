@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
-
 from registry.database import manifest_bodies as body_rows
 from registry.database import places as place_rows
 from registry.images.location_journal import LocationJournal
 from registry.images.locations import Location
+from registry.images.omissions import Kind, Omission, shown
 from registry.images.several import AT_ONCE, map_several
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
@@ -20,7 +19,7 @@ from registry.oci.index import Index
 from registry.oci.manifest import parse_manifest
 from registry.oci.media_types import INDEXES
 from registry.oci.record import Record
-from registry.storage.errors import ObjectTooLarge, PathNotFound
+from registry.storage.errors import ObjectTooLarge, PathNotFound, PathRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,8 +35,6 @@ LARGE = 8 << 20
 """Bytes of a manifest that is read, however small those are that clients may push."""
 MAX_INDEX = 1 << 30
 """Bytes of the largest ``index.json`` that is read."""
-
-log = structlog.get_logger(__name__)
 
 
 class Loaded(NamedTuple):
@@ -77,8 +74,27 @@ class View:
     """Those that the database does not know."""
     missing: int = 0
     """How many are named, and not there, or not as they should be."""
+    omissions: list[Omission] = field(default_factory=list)
+    """What of it is not served."""
     is_nothing: bool = False
     """The index on storage is another registry's, and nothing of ours is beside it."""
+
+    def miss(self, omission: Omission | None) -> None:
+        """Note that a manifest is not there, or why it is left out."""
+        self.missing += 1
+        if omission is not None and omission.kind is Kind.UNREADABLE:
+            omission = omission._replace(tags=tuple(self._tags_at(omission.what)))
+        if omission is not None:
+            self.omissions.append(omission)
+
+    def _tags_at(self, digest: str) -> Iterator[str]:
+        """The tags that point at a manifest, by the index and the records after it."""
+        tags = {tag: descriptor.digest for tag, descriptor in self.index.tags().items()}
+        for line in self.records.values():
+            record = Record.parse(line)
+            if record.descriptor is not None:
+                tags |= dict.fromkeys(record.tags, record.descriptor.digest)
+        return (tag for tag, named in tags.items() if named == digest)
 
     @property
     def last(self) -> int:
@@ -123,13 +139,14 @@ class StorageReader:
                 named.pop(record.digest, None)
         settled = {digest for digest, row in known.items() if not (below and row.media_type in INDEXES)}
         waiting = {digest: descriptor for digest, descriptor in named.items() if digest not in settled}
+        view.omissions += _left_out(name, view.index)
         seen: set[Digest] = set()
         while waiting:
             seen.update(waiting)
             level, waiting = list(waiting.values()), {}
             for descriptor, loaded in self._load_all(name, level):
-                if loaded is None:
-                    view.missing += 1
+                if not isinstance(loaded, Loaded):
+                    view.miss(loaded)
                     continue
                 if descriptor.digest not in known:
                     view.manifests[descriptor.digest] = loaded
@@ -137,16 +154,18 @@ class StorageReader:
                     if child.digest not in seen and child.digest not in settled:
                         waiting[child.digest] = child
 
-    def _load_all(self, name: str, descriptors: Sequence[Descriptor]) -> Iterator[tuple[Descriptor, Loaded | None]]:
+    def _load_all(
+        self, name: str, descriptors: Sequence[Descriptor]
+    ) -> Iterator[tuple[Descriptor, Loaded | Omission | None]]:
         """Several at once: the database is asked for them together, and storage side by side."""
         for start in range(0, len(descriptors), AT_ONCE):
             several = descriptors[start : start + AT_ONCE]
             found = map_several(self._stores.driver.capabilities, partial(self._load, name), self._look(name, several))
             yield from zip(several, found, strict=True)
 
-    def _load(self, name: str, known: _Known) -> Loaded | None:
-        """From the database, else from the first place that has it."""
-        descriptor, body = known.descriptor, known.body
+    def _load(self, name: str, known: _Known) -> Loaded | Omission | None:
+        """From the database, else from the first place that has it; else why it is left out, None if it is absent."""
+        descriptor, body, omission = known.descriptor, known.body, None
         if body is not None:
             with contextlib.suppress(ManifestInvalid):
                 return Loaded(_verified_manifest(body, descriptor), len(body), None)
@@ -158,9 +177,11 @@ class StorageReader:
                 return Loaded(_verified_manifest(body, descriptor), len(body), place, stat.signature)
             except PathNotFound:
                 continue  # sparse content, or named by a tool that has not written it yet
+            except PathRefused as error:
+                omission = Omission(Kind.UNREADABLE, name, descriptor.digest, error.reason)
             except (ManifestInvalid, ObjectTooLarge) as error:
-                log.warning("a manifest was left out", repository=name, digest=descriptor.digest, reason=str(error))
-        return None
+                omission = Omission(Kind.MANIFEST, name, descriptor.digest, str(error))
+        return omission
 
     def _look(self, name: str, descriptors: Sequence[Descriptor]) -> list[_Known]:
         """What the database keeps of manifests, and where their bytes may be."""
@@ -177,6 +198,11 @@ class StorageReader:
                 _Known(descriptor, body.get(), _places(noted.get(), place))
                 for descriptor, body, noted, place in zip(descriptors, bodies, rows, own, strict=True)
             ]
+
+
+def _left_out(name: str, index: Index) -> Iterator[Omission]:
+    for entry, reason in index.left_out():
+        yield Omission(Kind.ENTRY, name, shown(entry) if entry else "", reason)
 
 
 def _places(rows: list[PlaceRow], own: Location) -> list[Location]:

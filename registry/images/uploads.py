@@ -8,6 +8,7 @@ or a closing digest of another algorithm, is read once more.
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,7 +16,9 @@ import structlog
 from registry.database import repositories as repository_rows
 from registry.database import sessions as session_rows
 from registry.images.addition import Addition, Ahead, out_of_order, upload_state
+from registry.images.omissions import Kind, Omission, Source
 from registry.images.running_hashes import RunningHashes
+from registry.images.upload_room import UploadRoom, crowd_of
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     BlobUploadBusy,
@@ -26,12 +29,15 @@ from registry.oci.errors import (
 )
 from registry.storage.errors import (
     PathNotFound,
+    PathRefused,
     StorageError,
     UploadBusy,
     UploadOffsetMismatch,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from registry.database.sessions import SessionRow
     from registry.database.transaction import Transaction
     from registry.images.originals import Originals
@@ -56,10 +62,12 @@ class Uploads:
         self._repositories = repositories
         self._publication = publication
         self._hashes = RunningHashes()
+        self._room = UploadRoom(stores, self._expire)
 
-    def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM) -> str:
+    def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM, *, address: str | None = None) -> str:
         """Begin a session in a repository, which need not exist. Returns its id.
 
+        Where ``address``, that of the client, or all have more than their bound, one that nothing is written to ends.
         Raises DigestInvalid (algorithm), and Unavailable where no change may commit: it would be received in vain.
         """
         upload_id = str(uuid.uuid4())
@@ -76,6 +84,7 @@ class Uploads:
                 digest=empty,
                 note=state.note,
                 now=self._stores.clock(),
+                address=crowd_of(address),
             )
         try:
             is_open.get()  # after the commit, for which it would be waited otherwise
@@ -84,6 +93,7 @@ class Uploads:
                 session_rows.remove(connection, upload_id)
             self._stores.driver.discard_upload(upload_id, state)
             raise
+        self._room.note_begun()
         return upload_id
 
     def find(self, name: str, upload_id: str) -> SessionRow:
@@ -190,21 +200,19 @@ class Uploads:
     def expire(self) -> int:
         """End the sessions that nobody continued, and free what storage holds of sessions that no row knows.
 
-        Returns how many. An upload that is being written to is not touched.
+        Returns how many. An upload that is being written to is not touched, and one that storage refuses to free stops
+        the work on no other.
         """
         before, freed = self._stores.clock() - self._stores.rules.upload_expiry, 0
         with self._stores.database.look() as connection:
             expired = session_rows.expired(connection, before=before)
+        refused: list[Omission] = []
         for row in expired:
-            freed += self._expire(row)
+            freed += _unless_refused(refused, row.id, partial(self._expire, row))
         for entry in self._stores.driver.uploads():
-            if entry.modified >= before:
-                continue
-            with self._stores.database.look() as connection:
-                known = session_rows.find(connection, entry.upload_id)
-            if known is None:
-                self._stores.driver.discard_upload(entry.upload_id)
-                freed += 1
+            if entry.modified < before:
+                freed += _unless_refused(refused, entry.upload_id, partial(self._free_unknown, entry.upload_id))
+        self._stores.omissions.note(Source.UPLOADS, "uploads", refused)
         if freed:
             log.info("abandoned uploads removed", uploads=freed)
         return freed
@@ -228,11 +236,28 @@ class Uploads:
             return False
         return True
 
+    def _free_unknown(self, upload_id: str) -> bool:
+        """Free what storage holds of an upload, unless there is a row of it."""
+        with self._stores.database.look() as connection:
+            if session_rows.find(connection, upload_id) is not None:
+                return False
+        self._stores.driver.discard_upload(upload_id)
+        return True
+
     def _end(self, row: SessionRow) -> None:
         with self._stores.database.write() as connection:
             session_rows.remove(connection, row.id)
         self._hashes.forget(row.id)
         self._stores.driver.discard_upload(row.id, upload_state(row))
+
+
+def _unless_refused(refused: list[Omission], upload_id: str, free: Callable[[], bool]) -> bool:
+    """Whether an upload was freed; one that storage refuses to free is noted."""
+    try:
+        return free()
+    except PathRefused as error:
+        refused.append(Omission(Kind.UPLOAD, "uploads", upload_id, error.reason))
+        return False
 
 
 def _of_repository(row: SessionRow | None, name: str) -> SessionRow:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import repositories as repository_rows
 from registry.images.core import Core
 from registry.images.several import AT_ONCE, map_several
 from registry.oci.errors import RegistryError
-from registry.oci.name import parse_name
-from registry.storage.errors import PathNotFound, StorageError
+from registry.storage.errors import PathNotFound, PathRefused, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +30,7 @@ class RebuildReport:
     removed: int = 0
     """Repositories that the database had and storage has not."""
     problems: list[str] = field(default_factory=list)
-    """What could not be read; it is left as it was."""
+    """What could not be read, which is left as it was, and what storage has that is not served."""
 
 
 def rebuild(settings: Settings, *, on_progress: OnProgress | None = None) -> RebuildReport:
@@ -51,27 +50,34 @@ def rebuild_core(core: Core, *, on_progress: OnProgress | None = None) -> Rebuil
     report = RebuildReport()
     core.originals.ensure(again=True)
     names = list(core.repositories.on_storage())  # an error here ends it: nothing is forgotten on a partial list
+    report.problems += map(str, core.stores.omissions.of(""))
     capabilities = core.stores.driver.capabilities
     for done in range(0, len(names), AT_ONCE):
         if on_progress is not None:
             on_progress(done, len(names))
         for found in map_several(capabilities, partial(_reconcile, core), names[done : done + AT_ONCE]):
-            if isinstance(found, str):
-                report.problems.append(found)
-            else:
-                report.repositories += found
+            report.repositories += found.is_ours
+            report.problems += found.problems
     if on_progress is not None:
         on_progress(len(names), len(names))
     report.removed = _forget_absent(core, set(names))
     return report
 
 
-def _reconcile(core: Core, name: str) -> bool | str:
-    """Whether it is one of ours, as the database has it by now; or what is wrong with it."""
+class _Reconciled(NamedTuple):
+    """What became of one repository."""
+
+    is_ours: bool
+    """The database has it by now as storage does."""
+    problems: list[str]
+
+
+def _reconcile(core: Core, name: str) -> _Reconciled:
     try:
-        return core.reconciliation.reconcile(parse_name(name)) is not None
+        row = core.reconciliation.reconcile(name)
     except (RegistryError, StorageError) as error:
-        return f"{name}: {error}"
+        return _Reconciled(is_ours=False, problems=[f"{name}: {error}"])
+    return _Reconciled(row is not None, [str(omission) for omission in core.stores.omissions.of(name)])
 
 
 def _forget_absent(core: Core, present: set[str]) -> int:
@@ -90,9 +96,11 @@ def _forget_absent(core: Core, present: set[str]) -> int:
 
 
 def _is_on_storage(core: Core, name: str) -> bool:
-    """It may have been made since the walk."""
+    """It may have been made since the walk, or be where the walk was not let in, which proves nothing (I7)."""
     try:
         core.stores.driver.stat(core.stores.layout.index(name))
     except PathNotFound:
         return False
+    except PathRefused:
+        return True
     return True

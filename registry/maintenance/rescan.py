@@ -8,7 +8,6 @@ import structlog
 
 from registry.database import milestones
 from registry.oci.errors import RegistryError
-from registry.oci.name import parse_name
 
 if TYPE_CHECKING:
     from registry.images.core import Core
@@ -17,7 +16,10 @@ log = structlog.get_logger(__name__)
 
 
 class Rescan:
-    """Walks storage and touches every repository, so that new ones are in the catalog. Any error ends a walk (I7)."""
+    """Walks storage and touches every repository, so that new ones are in the catalog.
+
+    A failing store ends a walk (I7); what concerns one directory or repository does not.
+    """
 
     def __init__(self, core: Core) -> None:
         self._database = core.stores.database
@@ -44,9 +46,7 @@ class Rescan:
         found = 0
         for name in self._repositories.on_storage():
             try:
-                row = self._repositories.touch(parse_name(name))
+                found += self._repositories.touch(name) is not None
             except RegistryError as error:
-                log.warning("a directory is no repository", directory=name, reason=error.message)
-            else:
-                found += row is not None
+                log.debug("a repository was passed over", repository=name, reason=error.message)
         return found

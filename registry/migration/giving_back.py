@@ -82,7 +82,7 @@ class GivingBack:
                     raise Unfinished(f"{found.key} is written by somebody else: run it again") from found
                 stale.add(found.digest)
         lost = {loss.digest for loss in self._context.layout.losses(wanted, self._snapshot)}
-        base = self._base(wanted, lost)
+        base = self._base(wanted, lost, is_whole=self._is_whole(asked))
         if base != asked.base:  # also where whoever did the steps was killed before it
             self._context.journal.write_base(base)
         return given
@@ -203,7 +203,18 @@ class GivingBack:
 
     # ---- the base
 
-    def _base(self, wanted: Wanted, lost: set[Digest]) -> Base:
+    def _is_whole(self, asked: Asked) -> bool:
+        """Whether the original has nothing there but what was taken of it, so that its base says all.
+
+        A repository that both registries were pushed to, and that no pass has taken since, has more.
+        """
+        if asked.base is not None:
+            return bool(asked.base.fingerprint)
+        path = asked.wanted.located.path
+        return not self._snapshot.value("SELECT 1 FROM repository WHERE path = ?", path)
+
+    def _base(self, wanted: Wanted, lost: set[Digest], *, is_whole: bool) -> Base:
+        """``is_whole``: False leaves the fingerprint out, so that the next migration reads the repository again."""
         located = wanted.located
         index = None
         if wanted.document is not None:
@@ -213,7 +224,7 @@ class GivingBack:
             name=located.name,
             prefix=ROOT if is_tree else located.prefix,
             index=index,
-            fingerprint=repository_fingerprint(self._snapshot, located.path),
+            fingerprint=repository_fingerprint(self._snapshot, located.path) if is_whole else "",
             overwritten=False,
             tags={tag: digest for tag, digest in wanted.tags.items() if digest not in lost},
             manifests={

@@ -20,7 +20,7 @@ from registry.observability.request_line import render_json, render_terminal, re
 from registry.observability.request_log import LineWriter, RequestLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from structlog.typing import EventDict, Processor
 
@@ -34,8 +34,10 @@ _NOISY = ("alembic", "asyncio", "httpx", "sqlalchemy")
 _FIRST = ("timestamp", "level", "event", "logger")
 """What every line of JSON begins with, in this order; lines of requests have no logger."""
 GAP = "lines of the log were dropped: nothing read them in time"
-_HANDSHAKE = "Invalid HTTP request received."
+_HANDSHAKE = ("Invalid HTTP request received.",)
 """What uvicorn says of TLS on the HTTP port, which crane and skopeo try at each first contact."""
+_STEPS = ("Started ", "Waiting for application ", "Application ", "Uvicorn running on ", "Finished server process")
+"""How uvicorn begins to tell each step of starting and stopping: one line of ours is enough for a person."""
 
 
 def configure_logging(form: Form, level: Level, outlet: Outlet | None = None) -> None:
@@ -47,13 +49,13 @@ def configure_logging(form: Form, level: Level, outlet: Outlet | None = None) ->
     target = sys.stderr
     chosen = resolve_form(form, target)
     on_terminal = target.isatty()
-    short_times = chosen == "text" and on_terminal
+    for_person = chosen == "text" and on_terminal
     ours: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if short_times else "iso", utc=not short_times),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_person else "iso", utc=not for_person),
     ]
     theirs: list[Processor] = [*ours, structlog.stdlib.ExtraAdder(), _drop_color]
     structlog.configure(
@@ -72,7 +74,7 @@ def configure_logging(form: Form, level: Level, outlet: Outlet | None = None) ->
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.addFilter(_lower_handshakes)  # adding it again changes nothing
+        logger.filters[:] = [_lower(_HANDSHAKE + (_STEPS if for_person else ()))]
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()  # with any handler, even one that drops everything, uvicorn makes a record of each request
     access.setLevel(logging.CRITICAL + 1)
@@ -134,12 +136,16 @@ def _colors_wanted() -> bool:
     return not os.environ.get("NO_COLOR")
 
 
-def _lower_handshakes(record: logging.LogRecord) -> bool:
-    """Make a line about TLS on the HTTP port one of the level debug, and say whether that is logged."""
-    if record.msg == _HANDSHAKE:
-        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
-        return logging.getLogger().isEnabledFor(logging.DEBUG)
-    return True
+def _lower(messages: tuple[str, ...]) -> Callable[[logging.LogRecord], bool]:
+    """A filter that makes what begins like one of these a line of the level debug, and says whether that is logged."""
+
+    def lower(record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith(messages):
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+            return logging.getLogger().isEnabledFor(logging.DEBUG)
+        return True
+
+    return lower
 
 
 def _gap(handler: logging.Handler, lines: int) -> bytes:

@@ -87,6 +87,11 @@ class Metrics:
         self.log_lines_dropped = self._counter(
             "registry_log_lines_dropped", "Lines of the log that found no room, as stderr was not read in time."
         )
+        self.storage_omissions = self._counter(
+            "storage_omissions",
+            "Things on storage that are not served, each counted when the log names it.",
+            ["kind"],
+        )
         self.uploads_open = Gauge(
             "registry_uploads_open",
             "Upload sessions that are neither finished nor cancelled.",

@@ -159,12 +159,22 @@ class Index:
         }
 
     def left_out(self) -> Iterator[tuple[str, str]]:
-        """What is only kept: (the reference name that is no tag, or "" for an entry that cannot be read, and why)."""
-        for entry in self._entries.values():
+        """What is only kept: (the reference name that does not count, "" for an entry that cannot be read, and why)."""
+        for slot, entry in self._entries.items():
             if entry.descriptor is None:
                 yield "", f"an entry that cannot be read: {_complaint(entry.raw)}"
             elif entry.tag is None and not entry.bare:
                 yield str(entry.raw["annotations"][REF_NAME])[:_SHOWN], "is not a tag that the specification allows"
+            elif entry.tag is not None and self._is_overruled(slot, entry.tag):
+                yield (
+                    entry.tag,
+                    f"also names {entry.descriptor.digest}: of several entries with one name the last counts",
+                )
+
+    def _is_overruled(self, slot: int, tag: str) -> bool:
+        """Whether a later entry gives the tag to another manifest."""
+        first, last = self._entries[slot].descriptor, self._entries[next(reversed(self._by_tag[tag]))].descriptor
+        return first is not None and (last is None or last.digest != first.digest)
 
     def set_tag(self, tag: str, descriptor: Descriptor) -> None:
         """Point ``tag`` at a manifest.

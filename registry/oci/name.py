@@ -15,7 +15,6 @@ MAXIMUM_LENGTH: Final = 255
 _SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 # Every separator starts with a character outside [a-z0-9] and is followed by one inside: matching is linear.
 _NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
-_ONE_SEGMENT = re.compile(_SEGMENT)
 
 _RESERVED_FIRST = "storage"
 """Where object stores keep the blobs of all repositories."""
@@ -23,9 +22,13 @@ _RESERVED_LATER = frozenset({"blobs", "index.json", "oci-layout"})
 """What the layout of the repository one level up has in its directory."""
 
 
-def is_name_segment(text: str) -> bool:
-    """Whether a name can have ``text`` between two slashes, as far as its characters go."""
-    return _ONE_SEGMENT.fullmatch(text) is not None
+def is_name(text: str) -> bool:
+    """Whether ``text`` can be the name of a repository: then what stands before each of its slashes can be one too."""
+    try:
+        parse_name(text)
+    except NameInvalid:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4096)

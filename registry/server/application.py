@@ -54,6 +54,7 @@ def create_application(
     ``on_stopped`` is called when it has drained; what hangs then has not ended, and nothing waits for it any more.
     """
     watch = watch or Watch(None, open_request_log(settings.log.format, settings.log.level))
+    core.stores.omissions.count = watch.count_omission
     edge = Edge(core, settings)
     application = FastAPI(
         title="Stowage",

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import ssl
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,21 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from registry.config_check import without_effect
 from registry.images.core import Core
 from registry.maintenance.single_replica import writing
-from registry.observability.logs import configure_logging, open_outlet, open_request_log
+from registry.observability.logs import configure_logging, open_outlet, open_request_log, resolve_form
 from registry.observability.metrics import Metrics, forget_worker
 from registry.server.application import create_application
 from registry.server.protocol import RegistryProtocol
+from registry.server.start_line import is_open_to_everybody, start_line
 from registry.server.watch import Watch
 from registry.storage.drivers import open_driver
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
+    from pathlib import Path
 
     from starlette.types import ASGIApp
 
@@ -43,29 +47,42 @@ LEAVE_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, *, conditional_writes: bool = True) -> int:
+def run(settings: Settings, *, conditional_writes: bool = True, config: Path | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of the process. Raises AnotherReplica.
 
-    ``conditional_writes``: whether the store honours them.
+    ``conditional_writes``: whether the store honours them. ``config`` is the file that the settings came from.
     """
     configure_logging(settings.log.format, settings.log.level, _outlet())
     Core.open(settings).close()  # problems show here, before the port opens; the schema is then up to date
     with writing(settings, conditional_writes=conditional_writes):
-        _serve(settings)
+        _serve(settings, config)
     log.info("stopped")
     return 0
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, config: Path | None) -> None:
     configuration = _uvicorn(settings)
     listener = configuration.bind_socket()
     listener.listen(BACKLOG)  # from here on nobody is refused, whatever the workers still load
-    host, port = listener.getsockname()[:2]
-    log.info("listening", host=host, port=port, workers=settings.http.workers, storage=settings.storage.driver)
+    _announce(settings, listener, config)
     if settings.http.workers == 1:
         _Server(configuration).run(sockets=[listener])
     else:
         _Workers(configuration, listener).run()
+
+
+def _announce(settings: Settings, listener: socket.socket, config: Path | None) -> None:
+    """Say what serves where, and what an operator may not expect of it."""
+    host, port = listener.getsockname()[:2]
+    line = start_line(settings, host, port, config)
+    if resolve_form(settings.log.format, sys.stderr) == "text":
+        log.info(str(line))
+    else:
+        log.info("listening", **line.fields())
+    if is_open_to_everybody(settings, host):
+        log.warning("there is no authentication: all who reach this address may push, pull and delete", url=line.url)
+    for problem in without_effect(settings):
+        log.warning("a variable of the environment has no effect", variable=problem.source, reason=problem.message)
 
 
 def create_worker(settings: Settings) -> ASGIApp:

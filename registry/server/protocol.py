@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 ROOM = 512 << 10
 """Bytes of a request body that wait for the application before the connection is no longer read."""
+LEAST_ROOM = 64 << 10
+"""The same where there are many connections."""
+ROOMS = 32 << 20
+"""The same of all connections, unless each has LEAST_ROOM."""
 EVENTS = 1024
 """Sockets that libuv learns of in one wait; where that many were ready it waits again within the turn."""
 
@@ -136,7 +140,7 @@ class RegistryProtocol(HttpToolsProtocol):
         if cycle.response_complete:
             return
         cycle.body += body
-        if len(cycle.body) > ROOM:
+        if len(cycle.body) > max(LEAST_ROOM, min(ROOM, ROOMS // len(self.connections))):
             self.flow.pause_reading()
         cycle.message_event.set()
 

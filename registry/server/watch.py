@@ -29,6 +29,10 @@ class Watch:
         if self.request_log is not None:
             self.request_log.flush()
 
+    def count_omission(self, kind: str) -> None:
+        """Count a thing on storage that is not served, without its name."""
+        self.metrics.storage_omissions.labels(kind).inc()
+
     def flush_metrics(self) -> None:
         """Move what was counted into the metrics: once a second, and before a scrape."""
         self.tally.flush()

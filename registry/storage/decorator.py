@@ -32,7 +32,7 @@ class DriverDecorator(StorageDriver):
         """Do ``call``, which is ``operation`` on ``key`` (or on an upload id, or on a prefix), and return its result.
 
         Operations are the methods of StorageDriver, and ``reader.read``, ``writer.resume``, ``writer.write``,
-        ``writer.flush``, ``writer.read``, ``writer.publish``.
+        ``writer.spill``, ``writer.flush``, ``writer.read``, ``writer.publish``.
         Listings (``list``, ``children``, ``uploads``) come once for each page.
         """
 
@@ -154,6 +154,13 @@ class _Writer:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._driver.around("writer.write", self._upload_id, lambda: self._inner.write(data))
+
+    @property
+    def held(self) -> int:
+        return self._inner.held
+
+    def spill(self) -> None:
+        self._driver.around("writer.spill", self._upload_id, self._inner.spill)
 
     def flush(self) -> UploadState:
         return self._driver.around("writer.flush", self._upload_id, self._inner.flush)

@@ -58,7 +58,7 @@ class Capabilities:
     presigned: bool = False
     """``presign`` makes addresses at which clients read without the registry."""
     part_bytes: int = 0
-    """Memory that an open upload of more than CHUNK_SIZE bytes holds: that of a part, where a store takes parts."""
+    """Memory that an open upload holds at most until it spills: that of a part, where a store takes parts."""
     copy_bytes: int = 0
     """Bytes of the largest object that is copied by one request to the store; 0: of any."""
     copy_part_bytes: int = 1
@@ -170,6 +170,18 @@ class UploadWriter(Protocol):
         """Add bytes at the end; only after ``resume``. ``data`` may be reused by the caller once this returns.
 
         Raises StorageFull, StorageError; then a part of ``data`` may have been added, which the next ``resume`` drops.
+        """
+        ...
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory with what was written, which ``spill`` frees."""
+        ...
+
+    def spill(self) -> None:
+        """Bring what is in memory to the store: its client is slow, and others need the memory.
+
+        Nothing is kept by this alone: ``flush`` still says what counts. Raises as ``write`` does.
         """
         ...
 

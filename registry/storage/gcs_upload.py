@@ -85,6 +85,19 @@ class GcsUploadWriter:
             self._filler.add(view[:room])
             view = view[room:]
 
+    @property
+    def held(self) -> int:
+        """See UploadWriter."""
+        return self._filler.memory
+
+    def spill(self) -> None:
+        """See UploadWriter: a part, of whatever size. The second buffer goes too."""
+        plan = self._resumed()
+        if self._filler.size:
+            self._send(plan)
+        self._wait()
+        self._end_sender()
+
     def flush(self) -> UploadState:
         """See UploadWriter."""
         plan = self._resumed()
@@ -118,9 +131,7 @@ class GcsUploadWriter:
             return
         self._closed = True
         self._settle()
-        if self._sender is not None:
-            self._sender.shutdown(wait=True)
-            self._buffers.give_spare()
+        self._end_sender()
         self._filler.clear()
         with suppress(StorageError):  # else expiry finds them
             self._objects.delete([self._key(name) for name in self._own])
@@ -204,6 +215,13 @@ class GcsUploadWriter:
         name = self._new_name(plan.size - size)
         self._objects.compose([self._key(part.name) for part in merged], self._key(name), size)
         plan.merge(count, name)
+
+    def _end_sender(self) -> None:
+        """Give the right to a second buffer back."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.shutdown(wait=True)
+            self._buffers.give_spare()
 
     def _wait(self) -> None:
         """Wait for the part that is on its way. One that failed is lost with everything after it."""

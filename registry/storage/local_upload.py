@@ -87,7 +87,7 @@ class LocalUploads:
         try:
             # A link tells of a temporary file elsewhere that may still be written to.
             return max(modified, os.stat(path).st_mtime)
-        except FileNotFoundError:
+        except OSError:  # it has gone, or its directory is closed to us: no other upload waits for it
             return modified
 
     def _is_shared(self, descriptor: int, upload_id: str, path: str) -> bool:
@@ -152,6 +152,15 @@ class LocalUploadWriter:
             write_all(self._descriptor, data)
         self._position += memoryview(data).nbytes
         self._write_back.advance(self._descriptor, self._position)
+
+    @property
+    def held(self) -> int:
+        """See UploadWriter."""
+        return 0
+
+    def spill(self) -> None:
+        """See UploadWriter. Nothing is held back."""
+        self._check_open()
 
     def flush(self) -> UploadState:
         """Nothing is held back: what was written is in the page cache, for every process."""

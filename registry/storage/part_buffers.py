@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from registry.waiting import waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _M_MMAP_THRESHOLD = -3
 """Of glibc's mallopt."""
@@ -15,8 +21,8 @@ MAPPED_BYTES = 512 << 10
 class PartBuffers:
     """Buffers of one size. Any thread.
 
-    Who may have a first buffer is decided before, by who admits uploads (``capabilities.part_bytes``). A second one, to
-    fill while the first is sent, is there for a few uploads only: the others send first and fill then.
+    Which uploads have a first buffer is decided before (``capabilities.part_bytes``, ``UploadWriter.held``). A second
+    one, to fill while the first is sent, is there for a few uploads only: the others send first and fill then.
     """
 
     def __init__(self, size: int, spare: int) -> None:
@@ -24,6 +30,7 @@ class PartBuffers:
         _map_large_allocations()
         self.size = size
         self._spare = threading.BoundedSemaphore(spare) if spare else None
+        self._gathering = threading.BoundedSemaphore(max(1, spare))
         self._free: list[bytearray] = []
         self._kept = 2 * spare + 2
 
@@ -38,6 +45,19 @@ class PartBuffers:
         """Take one back."""
         if len(self._free) < self._kept:
             self._free.append(buffer)
+
+    @contextmanager
+    def gathering(self) -> Generator[None]:
+        """The right to read a part back that was spilled, and to send it: there is no more memory for that at a time.
+
+        Held over requests to the store alone.
+        """
+        with waiting:
+            self._gathering.acquire()
+        try:
+            yield
+        finally:
+            self._gathering.release()
 
     def take_spare(self) -> bool:
         """The right to a second buffer, if one is left now."""

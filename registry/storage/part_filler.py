@@ -20,6 +20,11 @@ class PartFiller:
         self.size = 0
         """Bytes that are in it."""
 
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it holds, filled or not."""
+        return len(self._data)
+
     def add(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes, for which there is room in a buffer."""
         end = self.size + len(data)
@@ -30,6 +35,25 @@ class PartFiller:
                 self._take()
             self._data[self.size : end] = data
         self.size = end
+
+    def put_before(self, size: int) -> memoryview:
+        """Room for ``size`` bytes in front of what is in it, for the caller to fill; a buffer has room for all."""
+        end = size + self.size
+        if not self._pooled and end <= CHUNK_SIZE:
+            self._data[:0] = bytes(size)
+        else:
+            if not self._pooled:
+                self._take()
+            view = memoryview(self._data)
+            view[size:end] = view[: self.size]
+        self.size = end
+        return memoryview(self._data)[:size]
+
+    def drop_before(self, size: int) -> None:
+        """Drop the first ``size`` bytes."""
+        with memoryview(self._data) as view:
+            view[: self.size - size] = view[size : self.size]
+        self.cut(self.size - size)
 
     def cut(self, size: int) -> None:
         """Drop what lies beyond ``size`` bytes."""

@@ -4,7 +4,8 @@ Nothing is written for an upload that is finished within one part: its bytes go 
 parts of equal size are sent while the next one arrives, to the final key where that is known, else to
 ``.uploads/{id}/data``, from where the store copies it. What a writer leaves behind is in its state: the multipart
 upload, the tags of its parts, and the bytes after them: up to TAIL_BYTES in the state itself, more as *pieces*, objects
-``.uploads/{id}/{offset}-{random}`` that become part of the next part.
+``.uploads/{id}/{offset}-{random}`` that become part of the next part. Pieces are also where the bytes of a slow client
+wait for the rest of their part, when their memory is needed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
-from registry.storage.driver import TAIL_BYTES, UploadState
+from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, UploadState
 from registry.storage.errors import ObjectTooLarge, PathNotFound, StorageError, UploadNotKept, UploadOffsetMismatch
 from registry.storage.joined_reader import JoinedReader
 from registry.storage.keys import check_key
@@ -24,6 +25,7 @@ from registry.storage.s3_multiparts import MOST_PARTS
 from registry.storage.s3_plan import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from concurrent.futures import Future
 
     from registry.storage.driver import ObjectReader, ObjectStat
@@ -46,6 +48,8 @@ class S3UploadWriter:
         self._filler = PartFiller(buffers)
         self._sender: ThreadPoolExecutor | None = None
         self._sending: deque[tuple[int, Future[Part]]] = deque()
+        self._own: set[str] = set()
+        """Pieces that no state names."""
         self._sealed: ObjectStat | None = None
         self._lost = False
         self._closed = False
@@ -89,6 +93,19 @@ class S3UploadWriter:
             self._filler.add(view[:room])
             view = view[room:]
 
+    @property
+    def held(self) -> int:
+        """See UploadWriter."""
+        return self._filler.memory
+
+    def spill(self) -> None:
+        """See UploadWriter: a piece, which is read back when there is enough for a part. The second buffer goes too."""
+        plan = self._resumed()
+        self._wait(plan)
+        self._end_sender()
+        if self._filler.size:
+            self._put_piece(plan)
+
     def flush(self) -> UploadState:
         """See UploadWriter."""
         plan = self._resumed()
@@ -96,13 +113,10 @@ class S3UploadWriter:
         if plan.target and plan.in_pieces + self._filler.size == plan.part_size:
             self._send(plan)  # whatever comes after it
         self._wait(plan)
-        if self._filler.size <= TAIL_BYTES:
-            return UploadState(plan.note(), bytes(self._filler.view()))
-        piece = f".uploads/{self._upload_id}/{plan.size}-{uuid.uuid4().hex[:8]}"
-        size = self._filler.size
-        self._put(piece)
-        plan.pieces.append((piece, size))
-        return UploadState(plan.note())
+        if self._filler.size > TAIL_BYTES:
+            self._put_piece(plan)
+        self._own.difference_update(piece for piece, _ in plan.pieces)
+        return UploadState(plan.note(), bytes(self._filler.view()))
 
     def read(self) -> ObjectReader:
         """See UploadWriter."""
@@ -121,8 +135,8 @@ class S3UploadWriter:
         if not plan.target:
             if len(plan.pieces) == 1 and not self._filler.size:
                 return self._multiparts.copy(plan.pieces[0][0], key, plan.size)
-            self._gather(plan)
-            return self._objects.put_blob(key, self._filler.whole(), replace=replace)
+            with self._gathered(plan):
+                return self._objects.put_blob(key, self._filler.whole(), replace=replace)
         if not self._is_direct(plan):
             staged = self._seal(plan, replace=True)
             return self._multiparts.copy(plan.target, key, staged.size)
@@ -131,7 +145,7 @@ class S3UploadWriter:
         return self._seal(plan, replace=replace)
 
     def close(self) -> None:
-        """See UploadWriter. What was gathered at its key and not published is dropped."""
+        """See UploadWriter. Pieces that no state names go, and what was gathered at its key and not published."""
         if self._closed:
             return
         self._closed = True
@@ -142,10 +156,10 @@ class S3UploadWriter:
             if self._sealed is None and self._is_direct(plan):
                 with suppress(StorageError):  # else expiry finds it
                     abort(self._objects, self._multiparts, self._upload_id, plan)
-        if self._sender is not None:
-            self._sender.shutdown(wait=True)
-            self._buffers.give_spare()
+        self._end_sender()
         self._filler.clear()
+        with suppress(StorageError):
+            self._objects.delete(self._own)
 
     def __enter__(self) -> Self:
         return self
@@ -177,18 +191,38 @@ class S3UploadWriter:
         if self._is_direct(plan):
             raise UploadNotKept(self._upload_id, "its bytes are gathered where they will be published")
 
-    def _gather(self, plan: Plan) -> None:
-        """Read the pieces back, in front of what is in memory."""
+    @contextmanager
+    def _gathered(self, plan: Plan) -> Generator[None]:
+        """For a block that sends what is in memory: with the pieces read back in front of it."""
         if not plan.pieces:
+            yield
             return
-        gathered = PartFiller(self._buffers)
-        for piece, size in plan.pieces:
-            gathered.add(self._read_piece(piece, size))
-        gathered.add(self._filler.view())
-        self._filler.clear()
-        self._filler = gathered
-        plan.pieces.clear()
-        plan.spent = True
+        with self._buffers.gathering():
+            try:
+                self._read_back(self._filler.put_before(plan.in_pieces), plan)
+            except BaseException:
+                self._filler.drop_before(plan.in_pieces)
+                raise
+            plan.pieces.clear()
+            plan.spent = True
+            yield
+
+    def _read_back(self, room: memoryview, plan: Plan) -> None:
+        begin = 0
+        with room:
+            for piece, size in plan.pieces:
+                with room[begin : begin + size] as view:
+                    self._read_piece_into(view, piece)
+                begin += size
+
+    def _read_piece_into(self, room: memoryview, key: str) -> None:
+        with self._objects.open(key) as reader:
+            if reader.stat.size != len(room):
+                raise PathNotFound(key, "it has another size than was noted")
+            filled = 0
+            while filled < len(room):
+                with room[filled : filled + CHUNK_SIZE] as view:
+                    filled += reader.read_into(view)
 
     def _read_piece(self, key: str, size: int) -> bytes:
         data, stat = self._objects.read(key, max_bytes=size)
@@ -196,13 +230,24 @@ class S3UploadWriter:
             raise PathNotFound(key, "it has another size than was noted")
         return data
 
-    def _put(self, key: str) -> None:
+    def _put_piece(self, plan: Plan) -> None:
         """Write what is in memory, all of it, to an object."""
+        piece = f".uploads/{self._upload_id}/{plan.size}-{uuid.uuid4().hex[:8]}"
         buffer = self._filler.detach()
+        size = len(buffer)
         self._lost = True
-        self._objects.put(key, buffer)
+        self._own.add(piece)
+        self._objects.put(piece, buffer)
         self._lost = False
         self._give(buffer)
+        plan.pieces.append((piece, size))
+
+    def _end_sender(self) -> None:
+        """Give the right to a second buffer back."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.shutdown(wait=True)
+            self._buffers.give_spare()
 
     def _send(self, plan: Plan) -> None:
         """Send what is in memory as the next part: in the background where there is a second buffer to fill."""
@@ -214,17 +259,22 @@ class S3UploadWriter:
             target = self._final or f".uploads/{self._upload_id}/data"
             plan.multipart, plan.checked = self._multiparts.create(target)
             plan.target = target
-        self._gather(plan)
-        part = self._filler.detach()
-        number = plan.begin_part()
-        if self._sender is None and self._buffers.take_spare():
-            self._sender = ThreadPoolExecutor(2, thread_name_prefix="part")
-        if self._sender is None:
+        in_background = not plan.pieces and self._may_fill_another()
+        with self._gathered(plan):
+            part = self._filler.detach()
+            number = plan.begin_part()
+            if in_background and self._sender is not None:
+                self._sending.append((number, self._sender.submit(self._send_part, plan, number, part)))
+                return
             self._lost = True
             plan.end_part(number, self._send_part(plan, number, part))
             self._lost = False
-        else:
-            self._sending.append((number, self._sender.submit(self._send_part, plan, number, part)))
+
+    def _may_fill_another(self) -> bool:
+        """Whether there is a second buffer, to fill while the first is sent."""
+        if self._sender is None and self._buffers.take_spare():
+            self._sender = ThreadPoolExecutor(2, thread_name_prefix="part")
+        return self._sender is not None
 
     def _send_part(self, plan: Plan, number: int, part: bytearray) -> Part:
         try:

@@ -280,6 +280,22 @@ def test_a_blob_that_cannot_be_mounted_is_pushed_in_the_same_request(service: Se
     assert service.call("GET", f"/v2/{repository}/blobs/{blob.digest}").body == blob.data
 
 
+def test_sessions_are_bounded_of_each_client_behind_a_proxy(tmp_path: Path) -> None:
+    with serving(tmp_path, {"limits": {"uploads_per_address": 2}}) as service:
+
+        def begin(address: str) -> str:
+            opened = service.call("POST", "/v2/a/b/blobs/uploads/", headers={"X-Forwarded-For": address})
+            assert opened.status == 202
+            return opened.location
+
+        other = begin("192.0.2.2")
+        mine = [begin("192.0.2.1") for _ in range(4)]
+        found = [service.call("GET", location).status for location in [other, *mine]]
+        assert found == [204, 404, 404, 204, 204]
+        closed = service.call("PUT", closing(other, DATA, "sha256"), DATA)
+        assert closed.status == 201
+
+
 def test_a_mount_that_the_store_cannot_do_is_an_upload(tmp_path: Path) -> None:
     blob = Blob(b"shared by a link")
     broken = [Fault("link", times=None), Fault("stat", "a/target/*", times=None)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from registry.cli import examples
 from registry.cli.main import run
 from registry.cli.output import ExitCode, command
 from registry.config import Settings
@@ -214,7 +215,39 @@ def test_every_command_has_a_help_text_and_both_options(capsys: pytest.CaptureFi
         text = capsys.readouterr().out
         assert "--config FILE" in text
         assert "--json" in text
+        assert "REGISTRY_<SECTION>__<KEY>" in " ".join(text.split())
+        assert "Examples:\n  " in text
+        assert "`" not in text
+        assert "range>" not in text
         assert len(text.splitlines()[2]) > 20, text
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["config", "-h"], ["db", "-h"]], ids=" ".join)
+def test_summaries_of_commands_are_whole(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == ExitCode.DONE
+    _, _, listed = capsys.readouterr().out.partition("Commands:\n")
+    assert listed
+    assert "..." not in listed
+
+
+def test_help_explains_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["help", "config", "check"]) == run(["config", "check", "--help"]) == ExitCode.DONE
+    first, second = capsys.readouterr().out.split("Usage: ")[1:]
+    assert first == second
+    assert run(["help"]) == ExitCode.DONE
+    assert "Commands:" in capsys.readouterr().out
+    assert run(["help", "bogus"]) == ExitCode.USAGE
+
+
+def test_each_example_of_a_help_text_is_a_command_that_exists() -> None:
+    for name, text in vars(examples).items():
+        if not name.isupper():
+            continue
+        for line in text.splitlines()[2:]:
+            words = line.split()
+            arguments = words[words.index("registry") + 1 :]
+            known = [word for word in arguments if not re.search(r"[./>]|^\d+$", word)]
+            assert run([*known[: 1 + (known[0] in {"config", "db"})], "--help"]) == ExitCode.DONE
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -276,7 +276,7 @@ def test_a_bucket_of_nobody_is_a_mistake_in_the_configuration(
 def test_a_bucket_that_cannot_be_used_names_its_section(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     bucket({}, error=StoreRefused("", "there is no such bucket"))
     assert run([*COMMAND, "--dry-run"]) == ExitCode.USAGE
-    assert capsys.readouterr().err == "registry: storage.s3: there is no such bucket\n"
+    assert capsys.readouterr().err == "registry: storage.s3 (config.json): there is no such bucket\n"
 
 
 def test_a_bucket_of_ours_is_done(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,4 +77,4 @@ def test_a_host_of_another_machine_is_a_configuration_mistake_that_names_its_key
     with start(tmp_path, 0) as process:
         _out, err = process.communicate(timeout=60)
     assert process.returncode == ExitCode.USAGE
-    assert "registry: http.host: " in err
+    assert "registry: http.host (REGISTRY_HTTP__HOST): " in err

@@ -222,6 +222,18 @@ def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
         sessions.remove(connection, "u1")
 
 
+def test_sessions_are_counted_by_where_they_were_begun(database: Database) -> None:
+    common = {"algorithm": "sha256", "digest": digest(0), "note": ""}
+    with database.write() as connection:
+        for number, address in enumerate(["192.0.2.1", "", "192.0.2.1", "192.0.2.2", "192.0.2.1"]):
+            sessions.add(connection, f"u{number}", "team/app", **common, now=NOW - number, address=address)
+    with database.look() as connection:
+        assert sessions.count_by_address(connection) == {"192.0.2.1": 3, "192.0.2.2": 1, "": 1}
+        assert [row.id for row in sessions.oldest(connection, "192.0.2.1", count=2)] == ["u4", "u2"]
+        assert [row.id for row in sessions.oldest(connection, "", count=2)] == ["u1"]
+        assert sessions.oldest(connection, "192.0.2.3", count=2) == []
+
+
 def test_a_lease_has_one_holder_until_its_deadline(database: Database) -> None:
     with database.write() as connection:
         assert leases.take(connection, "fold", "a", now=NOW, deadline=NOW + 10)

@@ -39,7 +39,9 @@ def push(wire: Wire, tag: str) -> int:
 
 
 def test_the_check_says_so(ignorant: Config, tmp_path: Path) -> None:
-    assert said(ignorant, tmp_path, "config", "check") == (0, {"problems": [], "conditional_writes": False})
+    code, document = said(ignorant, tmp_path, "config", "check")
+    assert (code, document["problems"], document["conditional_writes"]) == (0, [], False)
+    assert "only one process" in document["notes"][0]
 
 
 def test_one_replica_serves_and_a_second_is_refused_until_the_first_has_ended(

@@ -10,6 +10,7 @@ import sqlite3
 
 import pytest
 
+from registry.database import revision
 from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
@@ -26,7 +27,7 @@ def lose(world: World) -> None:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         connection.execute("PRAGMA foreign_keys = OFF")
         for (name,) in names:
-            if name not in {"alembic_version", "sqlite_sequence"}:
+            if name not in {"alembic_version", revision.TABLE, "sqlite_sequence"}:
                 connection.execute(f'DELETE FROM "{name}"')  # noqa: S608 - of sqlite_master
         connection.commit()
 

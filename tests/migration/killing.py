@@ -27,7 +27,7 @@ Check = Callable[[Bucket], object]
 def doomed(bucket: Bucket, doom: Doom) -> Core:
     """A process that dies."""
     world = bucket.world
-    world.core().close()  # makes the database
+    world.core()  # makes the database, and is closed with its world
     stores = Stores(DyingDriver(bucket.driver, doom), DyingDatabase(world.url, doom), world.rules, clock=world.clock)
     return Core(stores)
 

@@ -16,7 +16,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, NameUnknown
 from registry.oci.index import Index
 from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.giving_back import NEW_CONFIG, PUSHED, back, check_original, give_back_untaken, push
+from tests.migration.giving_back import LAYER, NEW_CONFIG, PUSHED, back, check_original, give_back_untaken, push
 from tests.migration.phases import finalizing
 from tests.migration.world import (
     AMD,
@@ -225,6 +225,21 @@ def test_records_that_were_given_back_are_not_made_again_over_what_the_original_
     assert bucket.run().state == Phase.CONSOLIDATED
     bucket.core().fold_waiting()
     assert tags_of(bucket, "app")["new"] == ON_AMD.digest
+
+
+def test_what_no_pass_has_taken_is_taken_after_a_rollback_that_added_to_it(layout: str, bucket: Bucket) -> None:
+    """Clients push a new repository to the original and, before a pass has taken it, an image of that name to us."""
+    bucket.adopt()
+    for key, data in MAKE[layout]([MOVED]).items():
+        bucket.driver.write(key, data)
+    core = bucket.core()
+    push(core, MOVED.name, PUSHED, [NEW_CONFIG, SHARED, LAYER], "ours")
+    core.fold_waiting()
+    back(bucket)
+    content = [*repositories(), Repository(MOVED.name, MOVED.tags | {"ours": PUSHED}, [], [])]
+    check_original(bucket, content)
+    assert bucket.run().problems == []
+    check_served(bucket.core(), content)
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["database-kept", "database-lost"])

@@ -11,16 +11,19 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from registry import DISTRIBUTION
+from registry.config import DatabaseSettings, HttpSettings, S3Settings, Settings, StorageSettings, TlsSettings
+from registry.server.start_line import is_open_to_everybody, start_line
 from tests.payloads import Blob, image
 from tests.server.sending import Client, Config
 from tests.servers import HOST, START_TIMEOUT, RegistryProcess, program
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 REPO = "logged/requests"
 CONFIG = Blob(b"{}")
@@ -153,16 +156,67 @@ def test_on_a_terminal_the_log_is_text(tmp_path: Path) -> None:
         os.close(theirs)
         shown = b""
         try:
-            while b"startup complete" not in shown:
+            while b"config: " not in shown:
                 shown += os.read(ours, 4096)
-            assert server.answers("/livez")
+            while not server.answers("/livez"):
+                assert process.poll() is None
             while b"/livez" not in shown:
                 shown += os.read(ours, 4096)
         finally:
             process.terminate()
             process.wait(30)
             os.close(ours)
-    (line,) = [line for line in shown.decode().splitlines() if "/livez" in line]
+    (start, *_rest) = [line for line in shown.decode().splitlines() if "data" in line and "directory" not in line]
+    expected = f"Stowage {version(DISTRIBUTION)} · {server.url} · data {tmp_path}/data · SQLite · config: "
+    assert f"{expected}{server.config_path}" in start
+    assert b"Application startup" not in shown
+    (line, *_more) = [line for line in shown.decode().splitlines() if "/livez" in line]
     assert "GET /livez " in line
     assert " ms out " in line
     assert "{" not in line
+
+
+def test_the_start_says_what_serves_where_and_over_what(tmp_path: Path) -> None:
+    with RegistryProcess(tmp_path) as server:
+        pass
+    lines = [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    (line,) = [line for line in lines if line["event"] == "listening"]
+    assert (line["host"], line["port"], line["url"]) == ("127.0.0.1", server.port, server.url)
+    assert (line["data"], line["database"], line["config"]) == (str(server.root), "SQLite", str(server.config_path))
+    assert not [line for line in lines if line["level"] != "info"]
+
+
+def test_an_address_that_others_reach_without_a_password_is_warned_of_once(tmp_path: Path) -> None:
+    with RegistryProcess(tmp_path, {"http": {"host": "0.0.0.0", "workers": 2}}) as server:
+        pass
+    lines = [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    (warning,) = [line for line in lines if line["level"] == "warning"]
+    assert warning["event"].startswith("there is no authentication")
+    assert warning["url"] == f"http://0.0.0.0:{server.port}"
+
+
+@pytest.mark.parametrize(
+    ("host", "open_to_everybody"),
+    [("127.0.0.1", False), ("127.8.0.1", False), ("::1", False), ("0.0.0.0", True), ("::", True), ("fe80::1%lo", True)],
+)
+def test_only_a_loopback_address_or_a_client_certificate_needs_no_warning(
+    tmp_path: Path, host: str, open_to_everybody: bool
+) -> None:
+    pem = tmp_path / "pem"
+    pem.touch()
+    assert is_open_to_everybody(Settings(), host) is open_to_everybody
+    asking = Settings(http=HttpSettings(tls=TlsSettings(certificate=pem, key=pem, client_ca=pem)))
+    assert not is_open_to_everybody(asking, host)
+    silent = Settings(http=HttpSettings(tls=TlsSettings(certificate=pem, key=pem)))
+    assert is_open_to_everybody(silent, host) is open_to_everybody
+
+
+def test_the_start_line_has_no_secret() -> None:
+    bucket = S3Settings(bucket="images", access_key_id="id", secret_access_key=SecretStr("hidden"))
+    settings = Settings(
+        storage=StorageSettings(driver="s3", root_directory=Path("prefix"), s3=bucket),
+        database=DatabaseSettings(url="postgresql://user:hidden@db.example.org/registry"),
+    )
+    line = start_line(settings, "::", 5000, None)
+    assert str(line).endswith(" · http://[::]:5000 · data s3://images/prefix · PostgreSQL · config: none")
+    assert "hidden" not in str(line.fields())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.servers import HOST, ServerError
+from tests.stores.guardian import Guardian
 from tests.stores.postgresql import OWNER, Cluster
 from tests.stores.replicas import Replicas
 from tests.stores.s3_server import S3Server
@@ -24,11 +25,14 @@ from tests.tools import TOOLS, find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
 BUCKET = "stowage"
 DATABASE = "stowage"
 
 _GO = f"GOBIN={TOOLS / 'bin'} go install github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends it: Ctrl-C, an operator, the terminal that was closed."""
 PROGRAMS = {
     "versitygw": _GO,
     "nginx": "apt-get install nginx-light",
@@ -50,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=5000, help="where nginx listens, for clients (5000)")
     parser.add_argument("--replicas", type=int, default=2, help="how many registries (2)")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in SIGNALS:
+        signal.signal(number, interrupt)
     try:
         check_programs()
         check_port(options.port)
@@ -63,8 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. `make dev-s3` goes on where this ended.")
+        print("Stopped. `make dev-s3` goes on where this ended.")
     return 0
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """The first signal ends the program; all others until then would only leave something running."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    print("\nStopping ...", flush=True)
+    raise KeyboardInterrupt
 
 
 def check_programs() -> None:
@@ -114,13 +127,17 @@ def held(directory: Path) -> Iterator[Path]:
 def run(directory: Path, port: int, count: int, stack: ExitStack) -> None:
     """Start everything, say where it is, and stay until interrupted; ``stack`` stops in reverse order."""
     print(f"Starting, in {directory}")
+    guardian = Guardian()
+    stack.callback(guardian.dismiss)
     with step("S3 (versitygw)"):
         store = stack.enter_context(S3Server(directory / "s3"))
+        guardian.watch(store.pid)
         if not (store.data / BUCKET).exists():
             store.new_bucket(BUCKET)
     with step("PostgreSQL"):
         cluster = Cluster(directory / "postgresql", tcp=True)
         stack.callback(cluster.stop, "fast")
+        guardian.watch(cluster.pid)
         database = cluster.create(DATABASE)
     with step(f"{count} replicas and nginx"):
         config: dict[str, dict[str, object]] = {"storage": store.storage(BUCKET), "database": {"url": database}}
@@ -128,6 +145,7 @@ def run(directory: Path, port: int, count: int, stack: ExitStack) -> None:
         replicas.nginx.port = port
         replicas.start()
         stack.callback(replicas.stop)
+        guardian.watch(replicas.nginx.pid, *(replica.pid for replica in replicas.replicas))
     print(summary(store, database, replicas))
     sys.stdout.flush()
     watch(replicas)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -12,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,8 @@ from tests.clients.wire import Wire
 from tests.servers import free_port
 
 ROOT = Path(__file__).parent.parent.parent
+LINGER = 30.0
+"""Seconds that what was told to end may take, on a busy machine."""
 ALL = pytest.mark.tools("versitygw", "nginx", "initdb", "pg_ctl", "postgres")
 DEV = [sys.executable, "-m", "tests.stores.dev"]
 
@@ -77,32 +79,49 @@ sys.exit(dev.main())
 """
 
 
+@contextmanager
+def started(directory: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """It, once it has said that it runs; ended with all that it started, whatever happens."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", LOCALLY, "--directory", directory, "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+    try:
+        read_until("Ctrl-C", running)
+        yield running
+    finally:
+        if running.poll() is None:
+            running.send_signal(signal.SIGINT)
+            running.communicate(timeout=60)
+        if running.stdout is not None:
+            running.stdout.close()
+
+
+def read_until(expected: str, running: subprocess.Popen[str]) -> str:
+    """What it says until it has said that."""
+    assert running.stdout is not None
+    said = ""
+    while expected not in said and (line := running.stdout.readline()):
+        said += line
+    assert expected in said, said
+    return said
+
+
 @ALL
 def test_it_serves_until_it_is_interrupted_and_goes_on_with_what_it_kept(directory: Path) -> None:
     for begin in (True, False):
         port = free_port()
-        running = subprocess.Popen(
-            [sys.executable, "-c", LOCALLY, "--directory", directory, "--port", str(port)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            process_group=0,
-        )
-        try:
-            assert running.stdout is not None
-            said = ""
-            while "Ctrl-C" not in said and (line := running.stdout.readline()):
-                said += line
-            assert "Ctrl-C" in said, said
-            assert re.search(rf"registry +http://127\.0\.0\.1:{port} ", said)
+        with started(directory, port) as running:
             wire = Wire(f"127.0.0.1:{port}")
             if begin:
                 assert "Another" in fails("--directory", directory, "--port", str(free_port()))
                 answer = wire.request("POST", "/v2/app/blobs/uploads/?digest=" + EMPTY, b"{}")
                 assert answer.status == 201, answer.body
             assert wire.request("GET", f"/v2/app/blobs/{EMPTY}").body == b"{}"
-        finally:
             running.send_signal(signal.SIGINT)
             rest, _ = running.communicate(timeout=60)
         assert running.returncode == 0, rest
@@ -110,12 +129,34 @@ def test_it_serves_until_it_is_interrupted_and_goes_on_with_what_it_kept(directo
         assert left_of(directory) == []
 
 
+@ALL
+def test_signals_while_it_stops_leave_nothing_running(directory: Path) -> None:
+    with started(directory, free_port()) as running:
+        running.send_signal(signal.SIGTERM)
+        read_until("Stopping", running)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            running.send_signal(number)
+        rest, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, rest
+    assert left_of(directory) == []
+
+
+@ALL
+def test_what_it_started_ends_with_it_when_it_is_killed(directory: Path) -> None:
+    with started(directory, free_port()) as running:
+        running.kill()
+        running.wait(30)
+        assert left_of(directory) == []
+    with started(directory, free_port()) as running:  # and nothing is in the way of the next
+        assert running.poll() is None
+
+
 EMPTY = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
 def left_of(directory: Path) -> list[str]:
     """Return the command lines of living processes that name the directory."""
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + LINGER
     while True:
         lines = []
         for entry in Path("/proc").glob("[0-9]*/cmdline"):

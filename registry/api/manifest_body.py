@@ -1,0 +1,77 @@
+"""The body of a manifest: few bytes wait for the rest in memory, more on storage, and few large ones are read at once.
+
+A manifest may have megabytes, and parsed it takes many times its size. So one that is large or slow is received as an
+upload of its own, which no client learns of, and read back when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, TypeVar
+
+from registry.api.bodies import LEAST, PATIENCE, Body, declared_length, receive_into
+from registry.api.edge import ended
+from registry.api.reception import Reception
+from registry.oci.errors import ManifestTooLarge, RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from registry.api.edge import Edge
+    from registry.images.addition import Addition
+
+T = TypeVar("T")
+
+
+async def with_manifest(edge: Edge, request: Request, name: str, use: Callable[[bytes], T]) -> T:
+    """What ``use`` returns for the body of a request to the repository ``name``, called in a thread.
+
+    Raises ManifestTooLarge beyond ``manifests.max_bytes``, and SizeInvalid.
+    """
+    limit = edge.settings.manifests.max_bytes
+    length = declared_length(request)
+    if length is not None and length > limit:
+        raise ManifestTooLarge(f"the manifest has {length} bytes, at most {limit} are accepted")
+    body = Body(request, edge.settings.http.idle_timeout)
+    with edge.receivers.one_more():
+        await body.gather(min(LEAST, limit + 1))
+        await body.gather(min(edge.receivers.chunk_size(), limit + 1), PATIENCE)
+        if body.gathered > limit:
+            await _refuse(body, limit)
+        if not body.ended:
+            return await _by_way_of_storage(edge, body, name, use)
+    if body.gathered <= LEAST:
+        return await edge.run(use, body.take())
+    async with edge.large_manifests.of(body.gathered):
+        return await edge.run(use, body.take())
+
+
+async def _by_way_of_storage(edge: Edge, body: Body, name: str, use: Callable[[bytes], T]) -> T:
+    limit = edge.settings.manifests.max_bytes
+    upload_id = await edge.run(edge.core.uploads.start, name)
+    try:
+        opening = edge.run(edge.core.uploads.add, name, upload_id, None)
+        async with Reception.open(edge, opening) as reception:
+            await receive_into(edge, body, reception, most=limit)
+            size = reception.addition.offset
+            if size > limit:
+                await _refuse(body, limit)
+            async with edge.large_manifests.of(size):
+                return await ended(edge.end(_use_content, reception.addition, use))
+    finally:
+        with contextlib.suppress(RegistryError):  # else it expires
+            await ended(edge.end(edge.core.uploads.cancel, name, upload_id))
+
+
+def _use_content(addition: Addition, use: Callable[[bytes], T]) -> T:
+    """In a thread."""
+    return use(addition.content())
+
+
+async def _refuse(body: Body, limit: int) -> None:
+    """As much again is read and dropped; then the connection is closed. Raises ManifestTooLarge."""
+    await body.drop(limit)
+    closing = {} if body.ended else {"Connection": "close"}
+    raise ManifestTooLarge(f"the manifest is larger than {limit} bytes", headers=closing)

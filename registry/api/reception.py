@@ -1,0 +1,73 @@
+"""Reception: what one long body is written to, chunk by chunk, with memory that is lent to its upload."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from registry.api.edge import ended
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from registry.api.edge import Edge
+    from registry.api.upload_memory import Share
+    from registry.images.addition import Addition
+
+
+class Reception:
+    """One request's right to add to an upload. For the event loop's thread."""
+
+    def __init__(self, edge: Edge, addition: Addition) -> None:
+        """Use ``open``."""
+        self._edge = edge
+        self.addition = addition
+        self.share: Share
+        """The memory that its store needs for it."""
+        self._writing: asyncio.Future[None] | None = None
+        self._using = asyncio.Lock()
+        """For the addition, which is for one thread at a time."""
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, edge: Edge, opening: asyncio.Future[Addition]) -> AsyncIterator[Reception]:
+        """For a block that receives into what is being opened, and closes it."""
+        reception = cls(edge, await ended(opening))
+        try:
+            with edge.upload_memory.share(reception._spill) as reception.share:
+                yield reception
+        finally:
+            await ended(edge.end(reception.addition.close))
+
+    def write(self, data: bytes) -> None:
+        """Begin to hash and store a chunk; the one before is written. See ``written``."""
+        self._writing = asyncio.ensure_future(self._write(data))
+
+    async def written(self) -> None:
+        """Wait until the last chunk is. Raises StorageError, RegistryError where it cannot be; once."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await ended(writing)
+
+    async def _write(self, data: bytes) -> None:
+        """Hash and store side by side: neither waits for the other within a chunk."""
+        edge, addition = self._edge, self.addition
+        async with self.turn():
+            both = edge.transfer(addition.hash, data), edge.transfer(addition.store, data)
+            await asyncio.wait(both)
+            for one in both:
+                one.result()
+        self.share.received(len(data))
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """For a block that adds to the upload, with the memory that it needs for that."""
+        async with self.share.part(lambda: self.addition.held), self._using:
+            yield
+
+    async def _spill(self) -> int:
+        """Bring what is in memory to the store. Returns the bytes that still are."""
+        async with self._using:
+            await ended(self._edge.transfer(self.addition.spill))
+        return self.addition.held

@@ -1,0 +1,116 @@
+"""*Room for uploads*: how many sessions may be open, and which of them end where there are more.
+
+A session costs a row, perhaps a file or some bytes in its row, and stays until it expires: a client that begins them
+and goes on with none would fill the disk with them. Beginning one is never refused, since the client at hand is the one
+that is sure to be there: the oldest that nothing is written to ends instead. Bytes are not bounded: those of a session
+are no more than those of a blob, which are not bounded either.
+
+They are counted in the database, where replicas share them: a bound of each process would be as many times larger as
+there are processes, and forgotten at each start. A count follows only each so many starts, so that a push pays nothing
+for it; there may be so many sessions more, of each process.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from registry.database import sessions as session_rows
+from registry.database.errors import DatabaseError
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from registry.database.sessions import SessionRow
+    from registry.images.stores import Stores
+
+SHARE = 100
+"""A count follows as many starts as are this part of a bound."""
+MOST_AT_ONCE = 500
+"""Sessions that one request ends at most for the one that it begins."""
+SPARE = 100
+"""Sessions that are being written to, at most, which are passed over before the next one ends."""
+_MACHINE = 64
+"""Bits of an IPv6 address that are the network: one machine may have all addresses of it."""
+
+log = structlog.get_logger(__name__)
+
+
+class Bounds(NamedTuple):
+    """Sessions that may be open."""
+
+    total: int
+    per_address: int
+
+
+class UploadRoom:
+    """Keeps the sessions of all replicas within their bounds. Any thread."""
+
+    def __init__(self, stores: Stores, end: Callable[[SessionRow], bool]) -> None:
+        """``end`` ends a session; False if it is being written to, or has ended already."""
+        rules = stores.rules
+        self._stores = stores
+        self._end = end
+        self._bounds = Bounds(rules.uploads, rules.uploads_per_address)
+        self._stride = max(1, min(self._bounds) // SHARE)
+        self._lock = threading.Lock()
+        self._begun = self._stride - 1
+
+    def note_begun(self) -> None:
+        """One more session was begun; others may end now. Does not raise: that one is there in any case."""
+        with self._lock:
+            self._begun += 1
+            is_due = self._begun >= self._stride
+            if is_due:
+                self._begun = 0
+        if not is_due:
+            return
+        try:
+            self._make()
+        except (StorageError, DatabaseError) as error:
+            log.warning("upload sessions could not be ended to make room", reason=str(error))
+
+    def _make(self) -> None:
+        with self._stores.database.look() as connection:
+            counts = session_rows.count_by_address(connection)
+        for address, count in surplus(counts, self._bounds, MOST_AT_ONCE).items():
+            with self._stores.database.look() as connection:
+                oldest = session_rows.oldest(connection, address, count=count + SPARE)
+            ended = 0
+            for row in oldest:
+                if ended == count:
+                    break
+                ended += self._end(row)
+            log.warning("upload sessions were ended to make room", client=address or None, uploads=ended)
+
+
+def surplus(counts: Mapping[str, int], bounds: Bounds, most: int) -> dict[str, int]:
+    """How many sessions each address loses, ``most`` in all: what it has beyond its bound, and the most have first."""
+    lost: dict[str, int] = {}
+    excess = sum(counts.values()) - bounds.total
+    most_first = [(-count, address) for address, count in counts.items()]
+    heapq.heapify(most_first)
+    while most_first and most:
+        count, address = most_first[0]
+        if excess <= 0 and -count <= bounds.per_address:
+            break
+        heapq.heapreplace(most_first, (count + 1, address))
+        lost[address] = lost.get(address, 0) + 1
+        excess, most = excess - 1, most - 1
+    return lost
+
+
+def crowd_of(address: str | None) -> str:
+    """What counts as one address: a machine has one of IPv4, and a network of 64 bits of IPv6."""
+    try:
+        found = ip_address(address or "")
+    except ValueError:
+        return ""
+    if isinstance(found, IPv6Address):
+        return str(ip_network((int(found), _MACHINE), strict=False))
+    return str(found)

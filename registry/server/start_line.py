@@ -1,0 +1,74 @@
+"""Start line: what serves where, over what, said once when the port is open."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from registry import DISTRIBUTION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from registry.config import Settings
+
+_POSTGRESQL = "postgresql"
+
+
+@dataclass(frozen=True, slots=True)
+class StartLine:
+    """Of one start; no secret is in it."""
+
+    host: str
+    port: int
+    workers: int
+    storage: str
+    version: str
+    url: str
+    data: str
+    """The directory, or the bucket with what all keys begin with."""
+    database: str
+    config: str
+
+    def fields(self) -> dict[str, object]:
+        """For a program."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """For a person."""
+        workers = f" · {self.workers} workers" if self.workers > 1 else ""
+        return (
+            f"Stowage {self.version} · {self.url} · data {self.data} · {self.database} · config: {self.config}{workers}"
+        )
+
+
+def start_line(settings: Settings, host: str, port: int, config: Path | None) -> StartLine:
+    """Where ``host`` and ``port`` are what the socket is bound to, and ``config`` is the file."""
+    scheme = "http" if settings.http.tls is None else "https"
+    return StartLine(
+        host=host,
+        port=port,
+        workers=settings.http.workers,
+        storage=settings.storage.driver,
+        version=version(DISTRIBUTION),
+        url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}",
+        data=_data(settings),
+        database="PostgreSQL" if settings.database_url.startswith(_POSTGRESQL) else "SQLite",
+        config=str(config) if config is not None else "none",
+    )
+
+
+def is_open_to_everybody(settings: Settings, host: str) -> bool:
+    """Whether other machines reach the port, and nothing asks them for anything."""
+    asks = settings.http.tls is not None and settings.http.tls.client_ca is not None
+    return not (asks or ipaddress.ip_address(host.partition("%")[0]).is_loopback)
+
+
+def _data(settings: Settings) -> str:
+    storage = settings.storage
+    bucket = storage.s3 if storage.driver == "s3" else storage.gcs
+    if storage.driver == "local" or bucket is None:
+        return str(storage.root_directory.absolute())
+    return f"{storage.driver}://{bucket.bucket}/{storage.root_directory.as_posix().strip('/')}"

@@ -1,0 +1,185 @@
+"""Upload sessions are bounded, in all and of each address; beginning one is never refused."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry.database import sessions as session_rows
+from registry.images.upload_room import Bounds, crowd_of, surplus
+from registry.oci.digest import Digest
+from registry.oci.errors import BlobUploadUnknown
+from registry.storage.faulty import Fault, FaultyDriver
+from tests.images.world import KINDS, NAME, World, pull_blob
+
+if TYPE_CHECKING:
+    from registry.database.transaction import Transaction
+    from registry.images.core import Core
+
+ONE, OTHER, THIRD = "192.0.2.1", "192.0.2.2", "2001:db8::1"
+
+
+def begin(world: World, core: Core, address: str | None, count: int = 1) -> list[str]:
+    """Sessions, each a second younger than the one before."""
+    begun = []
+    for _ in range(count):
+        world.clock.now += 1
+        begun.append(core.uploads.start(NAME, address=address))
+    return begun
+
+
+def living(core: Core, uploads: list[str]) -> list[str]:
+    """Those that are still open."""
+    found = []
+    for upload in uploads:
+        try:
+            core.uploads.find(NAME, upload)
+        except BlobUploadUnknown:
+            continue
+        found.append(upload)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("counts", "lost"),
+    [
+        ({}, {}),
+        ({"a": 5, "b": 5}, {}),
+        ({"a": 6, "b": 1}, {"a": 1}),
+        ({"a": 9, "b": 8}, {"a": 4, "b": 3}),
+        ({"a": 5, "b": 4, "c": 3}, {"a": 2}),
+        ({"a": 4, "b": 4, "c": 4}, {"a": 1, "b": 1}),
+        (dict.fromkeys("abcdefghijkl", 1), {"a": 1, "b": 1}),
+        ({"": 20}, {"": 15}),
+        ({"a": 60, "b": 1}, {"a": 20}),
+    ],
+)
+def test_who_has_the_most_loses_first(counts: dict[str, int], lost: dict[str, int]) -> None:
+    assert surplus(counts, Bounds(10, 5), 20) == lost
+
+
+@pytest.mark.parametrize(
+    ("address", "crowd"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unix", ""),
+        (None, ""),
+    ],
+)
+def test_a_network_of_ipv6_counts_as_one_address(address: str | None, crowd: str) -> None:
+    assert crowd_of(address) == crowd
+
+
+def test_an_address_at_its_bound_goes_on_and_loses_its_oldest(world: World) -> None:
+    core = world.core(uploads_per_address=3)
+    others = begin(world, core, OTHER)
+    mine = begin(world, core, ONE, 5)
+    assert living(core, mine) == mine[-3:]
+    assert living(core, others) == others
+    assert {entry.upload_id for entry in core.stores.driver.uploads()} <= {*mine[-3:], *others}
+    assert core.uploads.count() == 4
+
+
+def test_addresses_of_one_machine_are_one(world: World) -> None:
+    core = world.core(uploads_per_address=2)
+    mine = [begin(world, core, f"2001:db8::{number}")[0] for number in range(1, 5)]
+    assert living(core, mine) == mine[-2:]
+
+
+def test_what_is_added_to_counts_from_then(world: World) -> None:
+    core = world.core(uploads_per_address=2)
+    first, second = begin(world, core, ONE, 2)
+    world.clock.now += 1
+    with core.uploads.add(NAME, first, 0) as addition:
+        addition.add(b"goes on")
+        addition.commit()
+    begin(world, core, ONE)
+    assert living(core, [first, second]) == [first]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_session_that_is_being_written_to_is_not_idle(world: World) -> None:
+    core = world.core(uploads_per_address=2)
+    assert core.stores.driver.capabilities.upload_rights
+    first, second = begin(world, core, ONE, 2)
+    with core.uploads.add(NAME, first, 0) as addition:
+        addition.add(b"takes ")
+        third, fourth = begin(world, core, ONE, 2)
+        addition.add(b"long")
+        core.uploads.finish(addition, Digest.of(b"takes long"))
+    assert living(core, [first, second, third, fourth]) == [fourth]
+    assert pull_blob(core, Digest.of(b"takes long")) == b"takes long"
+
+
+def test_where_all_have_too_many_the_largest_loses_and_the_small_do_not(world: World) -> None:
+    core = world.core(uploads=6)
+    small = begin(world, core, OTHER)
+    large = begin(world, core, ONE, 4)
+    third = begin(world, core, THIRD, 3)
+    assert living(core, large) == large[-2:]
+    assert living(core, small + third) == small + third
+
+
+def test_all_replicas_count_together(world: World) -> None:
+    replicas = [world.core(uploads_per_address=4) for _ in range(3)]
+    mine = [upload for _ in range(4) for core in replicas for upload in begin(world, core, ONE)]
+    assert living(replicas[0], mine) == mine[-4:]
+
+
+def test_sessions_that_a_former_release_began_count_as_one_address(world: World) -> None:
+    core = world.core(uploads_per_address=3)
+    old = [str(uuid.uuid4()) for _ in range(5)]
+    for upload in old:
+        world.clock.now += 1
+        note = core.stores.driver.start_upload(upload).note
+        with core.stores.database.write() as connection:
+            session_rows.add(
+                connection,
+                upload,
+                NAME,
+                algorithm="sha256",
+                digest=Digest.of(b""),
+                note=note,
+                now=world.clock.now,
+            )
+    begin(world, core, ONE)
+    assert living(core, old) == old[-3:]
+
+
+def test_a_store_that_cannot_free_refuses_no_session(world: World) -> None:
+    driver = FaultyDriver(world.driver(), [Fault("discard_upload", times=None), Fault("open_upload", times=None)])
+    core = world.core(driver=driver, uploads_per_address=2)
+    mine = begin(world, core, ONE, 4)
+    assert mine[-1] in living(core, mine)
+    assert driver.struck
+
+
+def test_many_pushes_from_one_address_end_nothing(world: World) -> None:
+    core = world.core(uploads=3, uploads_per_address=3)
+    waiting = begin(world, core, ONE)
+    for number in range(30):
+        (upload,) = begin(world, core, ONE)
+        data = b"%d" % number
+        with core.uploads.add(NAME, upload, 0) as addition:
+            addition.add(data)
+            core.uploads.finish(addition, Digest.of(data))
+    assert living(core, waiting) == waiting
+
+
+def test_with_large_bounds_a_push_pays_for_no_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = world.core(uploads=1000, uploads_per_address=500)
+    counts: list[int] = []
+    real = session_rows.count_by_address
+
+    def counted(connection: Transaction) -> dict[str, int]:
+        counts.append(1)
+        return real(connection)
+
+    monkeypatch.setattr(session_rows, "count_by_address", counted)
+    begin(world, core, ONE, 21)
+    assert len(counts) == 5
