@@ -251,7 +251,7 @@ class LimitsSettings(Section):
     """Bounds on what one process uses."""
 
     upload_buffers: int = Field(default=256 * MIB, ge=4 * MIB)
-    """Bytes of buffers for upload bodies in each worker; over a bucket what slow uploads hold goes to the store when they are needed."""
+    """Bytes of buffers for uploads in each worker; over a bucket what slow ones have sent makes room for others."""
     threads: Count = 32
     """Threads in each worker that read, write and query."""
     queue_timeout: Seconds = 15

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 
@@ -11,9 +11,11 @@ from registry.api.manifest_body import with_manifest
 from registry.api.parameters import name_of, reference_of
 from registry.api.reads import Answer, Head
 from registry.api.route import Route
+from registry.api.sending import BlobResponse
 from registry.api.validators import is_not_modified, unmodified
 from registry.oci.digest import Digest
 from registry.oci.errors import TagInvalid
+from registry.oci.ranges import ByteRange
 from registry.oci.tag import parse_tag
 
 if TYPE_CHECKING:
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
     from registry.api.edge import Edge
     from registry.images.manifests import FoundManifest, PutManifest
+    from registry.storage.driver import ObjectReader
 
 ROUTE = "/v2/{name:path}/manifests/{reference}"
+LARGE = 1 << 20
+"""Bytes from which on a manifest is sent as a blob is, and never whole in memory."""
 MAX_TAGS = 100
 """``tag`` parameters of one request (spec: at least 10)."""
 
@@ -31,7 +36,7 @@ async def get(edge: Edge, request: Request) -> Response:
     """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
     name, reference = name_of(request), reference_of(request)
     mark = edge.memory.mark()
-    found, body = await edge.run(_find_and_read, edge, name, reference)
+    found, body, reader = await edge.run(_find_and_read, edge, name, reference)
     headers = _headers(found)
     answer = Answer(
         name,
@@ -44,7 +49,12 @@ async def get(edge: Edge, request: Request) -> Response:
         size=found.size,
     )
     edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
-    if is_not_modified(request, found.digest):
+    unchanged = is_not_modified(request, found.digest)
+    if reader is not None:
+        if request.method == "GET" and not unchanged:
+            return BlobResponse(edge, reader, ByteRange(0, found.size - 1), 200, headers)
+        await edge.end(reader.close)
+    if unchanged:
         return Response(status_code=304, headers=unmodified(headers))
     return Response(body if request.method == "GET" else b"", headers=headers)
 
@@ -89,9 +99,20 @@ async def delete(edge: Edge, request: Request) -> Response:
     return Response(status_code=202)
 
 
-def _find_and_read(edge: Edge, name: str, reference: Digest | str) -> tuple[FoundManifest, bytes]:
+class _Read(NamedTuple):
+    """A manifest for GET."""
+
+    found: FoundManifest
+    body: bytes | None = None
+    reader: ObjectReader | None = None
+    """In place of the body of a large one: how slowly a client reads is no matter of memory."""
+
+
+def _find_and_read(edge: Edge, name: str, reference: Digest | str) -> _Read:
     found = edge.core.manifests.find(name, reference)
-    return found, edge.core.manifests.read(found)
+    if found.size > LARGE:
+        return _Read(found, reader=edge.core.manifests.open(found))
+    return _Read(found, edge.core.manifests.read(found))
 
 
 def _headers(found: FoundManifest) -> dict[str, str]:

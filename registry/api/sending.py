@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 FILE_SENDER = "registry.file_sender"
 """The extension of a scope that makes what sends part of a body out of a file (``registry.server.file_sender``)."""
+LEAST = 64 << 10
+"""Bytes of a chunk for a client that has just begun to read, or reads slowly."""
+SLOW_SECONDS = 0.1
+"""How long a client that keeps up takes for a chunk at most."""
 SENT = "registry.sent"
 """The key of a scope with the bytes that left that way, for metrics and the log."""
 
@@ -128,19 +133,39 @@ def _filling(reader: ObjectReader) -> Callable[[memoryview], int]:
     return fill
 
 
+class _Pace:
+    """How much of an object is in memory for one client: the more, the longer it keeps up."""
+
+    def __init__(self) -> None:
+        self.size = LEAST
+        """Bytes that are read at once."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next chunk is read while one is sent."""
+        return self.size == CHUNK_SIZE
+
+    def note(self, seconds: float) -> None:
+        """So long the client took for a chunk."""
+        self.size = LEAST if seconds > SLOW_SECONDS else min(2 * self.size, CHUNK_SIZE)
+
+
 async def send_object(edge: Edge, reader: ObjectReader, length: int, send: Send, *, more: bool) -> None:
     """Send exactly ``length`` bytes.
 
     Raises StorageError in mid-body when there are fewer: the server then cuts the connection.
     """
-    following: Awaitable[bytes] = edge.transfer(reader.read, min(CHUNK_SIZE, length))
+    pace = _Pace()
+    following: Awaitable[bytes] | None = None
     while length:
-        chunk = await following
+        chunk = await (following or edge.transfer(reader.read, min(pace.size, length)))
         if not chunk:
             raise StorageError(reason="the object ended early")
         length -= len(chunk)
-        if length:
-            following = edge.transfer(reader.read, min(CHUNK_SIZE, length))
+        ahead = length > 0 and pace.is_full
+        following = edge.transfer(reader.read, min(pace.size, length)) if ahead else None
+        began = monotonic()
         await send({"type": "http.response.body", "body": chunk, "more_body": more or length > 0})
+        pace.note(monotonic() - began)
     if not more and not reader.stat.size:
         await send({"type": "http.response.body", "body": b"", "more_body": False})

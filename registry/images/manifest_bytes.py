@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from registry.database import blobs as blob_rows
 from registry.database import manifest_bodies as body_rows
 from registry.images.locations import Location
+from registry.images.verification import hash_reader
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from registry.database.transaction import Transaction
     from registry.images.locations import Locations
     from registry.images.manifests import FoundManifest
     from registry.images.stores import Stores
+    from registry.storage.driver import ObjectReader
+
+T = TypeVar("T")
 
 ATTEMPTS = 20
 """Places that are tried."""
@@ -53,8 +59,32 @@ class ManifestBytes:
     def _is_kept(self, size: int) -> bool:
         return size <= KEPT and not self._stores.driver.capabilities.cheap_stat
 
+    def open(self, manifest: FoundManifest) -> ObjectReader:
+        """A reader of the bytes, compared with their digest before: of a large one, which is never whole in memory.
+
+        Raises ManifestUnknown when they are lost.
+        """
+        return self._from_places(manifest, lambda key: self._open_intact(key, manifest.digest))
+
+    def _open_intact(self, key: str, digest: Digest) -> ObjectReader | None:
+        with self._stores.driver.open(key) as proof:
+            if hash_reader(proof, digest.algorithm) != digest:
+                return None
+            reader = self._stores.driver.open(key)
+            if reader.stat.is_same(proof.stat):
+                return reader
+        reader.close()
+        return None
+
     def _read_storage(self, manifest: FoundManifest) -> bytes:
-        """From the first place that has them."""
+        def read(key: str) -> bytes | None:
+            body, _ = self._stores.driver.read(key, max_bytes=manifest.size)
+            return body if _is_right(body, manifest.digest) else None
+
+        return self._from_places(manifest, read)
+
+    def _from_places(self, manifest: FoundManifest, read: Callable[[str], T | None]) -> T:
+        """What ``read`` returns for the first place that has the bytes; None is one that has others."""
         place: Location | None = Location(manifest.key)
         if not self._stores.layout.per_repository:
             place = self._locations.best(manifest.digest) or place
@@ -62,9 +92,9 @@ class ManifestBytes:
             if place is None:
                 break
             with contextlib.suppress(PathNotFound, ObjectTooLarge):
-                body, _ = self._stores.driver.read(place.key, max_bytes=manifest.size)
-                if _is_right(body, manifest.digest):
-                    return body
+                found = read(place.key)
+                if found is not None:
+                    return found
             place = self._locations.lost(manifest.digest, manifest.size, place, blob_rows.MISSING)
         raise ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
-    from registry.storage.driver import ObjectStat
+    from registry.storage.driver import ObjectReader, ObjectStat
 
 
 class FoundManifest(NamedTuple):
@@ -115,6 +115,10 @@ class Manifests:
     def read(self, manifest: FoundManifest) -> bytes:
         """The exact bytes. Raises ManifestUnknown when they are lost."""
         return self._bytes.read(manifest)
+
+    def open(self, manifest: FoundManifest) -> ObjectReader:
+        """A reader of the exact bytes, never whole in memory. Raises ManifestUnknown when they are lost."""
+        return self._bytes.open(manifest)
 
     def tags(self, name: str, *, last: str, count: int) -> tuple[list[str], int]:
         """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""

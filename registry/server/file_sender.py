@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STEP = 1 << 20
 """Bytes that are read and written at once."""
+LEAST = 64 << 10
+"""The same for a client that has just begun to read, or reads slowly, where what it does not take is held."""
 LINGER_MS = 2
 """How long a thread waits for room before it gives up its place: a fast client is about to make some."""
 SLICE_SECONDS = 0.25
@@ -99,8 +101,9 @@ class _Stream:
     def __init__(self, read: Callable[[memoryview], int], length: int) -> None:
         self._read = read
         self._left = length
+        self._step = LEAST
         self.rest = memoryview(b"")
-        """Read, and not taken by the client yet."""
+        """Read, and not taken by the client yet: little, where it was slow before."""
 
     def fill(self, buffer: memoryview) -> bool:
         """Have a rest, in the buffer unless there is one. False: there is no more."""
@@ -112,7 +115,13 @@ class _Stream:
 
     def buffer(self) -> memoryview:
         """One for the next bytes. None is held while nothing is on its way."""
-        return memoryview(bytearray(min(STEP, self._left)))
+        return memoryview(bytearray(min(self._step, self._left)))
+
+    def note(self, *, is_full: bool) -> None:
+        """Whether the client had no room for all of a turn: then the next ones read little, else twice as much."""
+        self._step = LEAST if is_full else min(2 * self._step, STEP)
+        if is_full:
+            self.rest = memoryview(bytes(self.rest))  # not the whole buffer
 
 
 def _pass_on_for_a_while(socket: int, stream: _Stream) -> _Step:
@@ -128,8 +137,11 @@ def _pass_on_for_a_while(socket: int, stream: _Stream) -> _Step:
         written = _write(socket, stream.rest, room, step)
         step.sent += written
         stream.rest = stream.rest[written:]
+        stream.note(is_full=step.is_full)
         if stream.rest:
             break
+        if len(buffer) < STEP:
+            buffer = stream.buffer()
     return step
 
 
