@@ -60,6 +60,8 @@ class TlsSettings(Section):
     """PEM file with the private key of the certificate."""
     client_ca: FilePath | None = None
     """PEM file with the authorities whose client certificates are demanded and accepted; null asks for none."""
+    handshake_timeout: Seconds = 15
+    """Seconds that the TLS handshake of a new connection may take."""
 
 
 class HttpSettings(Section):
@@ -86,6 +88,22 @@ class HttpSettings(Section):
     """Seconds that requests in flight have to end after SIGTERM."""
     idle_timeout: Seconds = 60
     """Seconds without a byte after which a request body is given up; a whole request may take any time."""
+    answer_timeout: Seconds = 60
+    """Seconds in which a client takes no byte of an answer after which it is given up; all of it may take any time."""
+    first_byte_timeout: Seconds = 30
+    """Seconds until the first byte of a request on a new connection."""
+    head_timeout: Seconds = 30
+    """Seconds that the head of a request may take, from its first byte to its last."""
+    keep_alive_timeout: Seconds = 75
+    """Seconds that a connection is kept open between two requests."""
+    max_head_bytes: int = Field(default=64 << 10, ge=1 << 10)
+    """Bytes of the head of a request, and of the trailers behind a chunked body; 431 beyond."""
+    max_target_bytes: int = Field(default=8 << 10, ge=256)
+    """Bytes of the target (the path with the query) of a request; 414 beyond."""
+    max_headers: int = Field(default=128, ge=16)
+    """Header lines of a request; 431 beyond."""
+    max_connections: Count = 4096
+    """Connections of one process, as far as its descriptors reach; beyond only probes are answered, the rest is 503."""
 
 
 class S3Settings(Section):

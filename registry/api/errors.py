@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -34,6 +35,7 @@ METHOD_NOT_ALLOWED = 405
 CLIENT_GONE = 499
 """The status of a request whose client left in the middle of its body; only the log sees it (nginx's number for it)."""
 RETRY_SECONDS = "2"
+OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +87,13 @@ def _database_error(request: Request, error: DatabaseError) -> Response:
     return render(Unavailable(headers={"Retry-After": RETRY_SECONDS}), request.scope)
 
 
+def _system_error(request: Request, error: OSError) -> Response:
+    if error.errno not in OUT_OF_DESCRIPTORS:
+        return _unexpected(request, error)
+    log.error("the process is out of descriptors", reason=str(error), request_id=_id(request))
+    return render(Unavailable(headers={"Retry-After": RETRY_SECONDS}), request.scope)
+
+
 def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == METHOD_NOT_ALLOWED:
         allowed = ", ".join(_allowed(request))
@@ -119,5 +128,6 @@ _ANSWERS: dict[type[Exception], Callable[[Request, Any], Response]] = {
     StorageError: _storage_error,
     DatabaseError: _database_error,
     HTTPException: _http_error,
+    OSError: _system_error,
 }
 """What renders each kind of error; all others are our own mistakes."""

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from registry.api.locations import Locations
-    from registry.api.reads import ReadMemory
+    from registry.api.reads import RawHeaders, ReadMemory
     from registry.api.redirects import Redirects
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
+    from registry.oci.errors import RegistryError
 
 UNMATCHED = "unmatched"
 """The route, for metrics, of a path that is none."""
@@ -54,6 +55,25 @@ class Observation:
             return
         await send({"type": "http.response.start", "status": recalled.status, "headers": recalled.headers()})
         await send({"type": "http.response.body", "body": recalled.body})
+
+    def refuse(self, error: RegistryError, method: str, path: str, peer: str | None) -> RawHeaders:
+        """Count and log what the server answers before it is a request. Returns the headers of every answer.
+
+        What has no path yet has no line in the log: clients that try TLS first would fill it.
+        """
+        request_id = next(self._request_ids)
+        self._tally.add(UNMATCHED, method, error.status, 0.0, 0, 0)
+        if self._log is not None and path:
+            self._log.add(request_id, method, path, error.status, None, None, 0, 0, 0.0, peer, None, error.code)
+        return [API_VERSION, (REQUEST_ID, request_id.encode())]
+
+    def connections(self, count: int) -> None:
+        """So many are open."""
+        self._tally.connections = count
+
+    def connection_ended(self, reason: str) -> None:
+        """One was ended by the server, because its client did not get on or there was no room for it."""
+        self._tally.ended[reason] += 1
 
     async def _recall(self, scope: Scope) -> Recalled | None:
         if NOT_RECALLED in scope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import Response
 
@@ -29,6 +29,19 @@ SLOW_SECONDS = 0.1
 """How long a client that keeps up takes for a chunk at most."""
 SENT = "registry.sent"
 """The key of a scope with the bytes that left that way, for metrics and the log."""
+
+
+class FileSender(Protocol):
+    """See ``registry.server.file_sender``."""
+
+    async def send(self, run: Callable[..., Awaitable[Any]], descriptor: int, offset: int, length: int) -> int:
+        """Send bytes of a file. Returns how many went."""
+
+    async def pass_on(self, run: Callable[..., Awaitable[Any]], read: Callable[[memoryview], int], length: int) -> int:
+        """Send bytes that ``read`` gives. Returns how many went."""
+
+    def close(self) -> None:
+        """Free what it holds."""
 
 
 class BlobResponse(Response):
@@ -57,14 +70,14 @@ class BlobResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Send it: by the server where it offers that and the bytes are in a file, else chunk by chunk."""
-        offered = scope.get("extensions", {}).get(FILE_SENDER)
         descriptor = self._reader.fileno()
+        sender = _sender(scope) if self._part.length else None
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if offered is None or not self._part.length:
+            if sender is None:
                 await send_object(self._edge, self._reader, self._part.length, send, more=False)
                 return
-            sender, length = offered(), self._part.length
+            length = self._part.length
             if descriptor is None:
                 sent = await sender.pass_on(self._edge.transfer, _filling(self._reader), length)
             else:
@@ -73,6 +86,8 @@ class BlobResponse(Response):
             if sent == length:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            if sender is not None:
+                sender.close()
             await self._edge.end(self._reader.close)
 
 
@@ -118,6 +133,15 @@ class MultipartResponse(Response):
             finally:
                 await self._edge.end(reader.close)
         await send({"type": "http.response.body", "body": self._end, "more_body": False})
+
+
+def _sender(scope: Scope) -> FileSender | None:
+    """What sends a part of the body, if the server offers it and has a descriptor for it."""
+    offered: Callable[[], FileSender] | None = scope.get("extensions", {}).get(FILE_SENDER)
+    try:
+        return None if offered is None else offered()
+    except OSError:
+        return None
 
 
 def _filling(reader: ObjectReader) -> Callable[[memoryview], int]:

@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 from bisect import bisect_left
+from collections import Counter as Counts
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,15 @@ class Metrics:
         )
         self.http_received = self._counter("registry_http_received_bytes", "Bytes of request bodies.")
         self.http_sent = self._counter("registry_http_sent_bytes", "Bytes of response bodies.")
+        self.connections = Gauge(
+            "registry_http_connections",
+            "Connections that are open.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self.connections_ended = self._counter(
+            "registry_http_connections_ended", "Connections that the server ended early.", ["reason"]
+        )
         self.storage_requests = self._counter("storage_requests", "Operations of the storage driver.", operation)
         self.storage_errors = self._counter("storage_errors", "Storage operations that failed.", operation)
         self.storage_duration = BulkHistogram(
@@ -130,11 +140,15 @@ class RequestTally:
     For one thread, which flushes once a second and before a scrape.
     """
 
-    __slots__ = ("_cells", "_metrics")
+    __slots__ = ("_cells", "_metrics", "connections", "ended")
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._cells: dict[tuple[str, str, int], list[float]] = {}
+        self.connections = 0
+        """Open ones, as far as is known."""
+        self.ended: Counts[str] = Counts()
+        """Connections that the server ended, by reason, since the last flush."""
 
     def add(self, route: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
         """Count one answered request. ``route`` is a template of the application, never a path; sizes are of bodies."""
@@ -152,6 +166,10 @@ class RequestTally:
     def flush(self) -> None:
         """Move what was counted into the metrics."""
         metrics = self._metrics
+        metrics.connections.set(self.connections)
+        for reason, count in self.ended.items():
+            metrics.connections_ended.labels(reason).inc(count)
+        self.ended.clear()
         for (route, method, status), cell in self._cells.items():
             if not cell[_COUNT]:
                 continue

@@ -223,3 +223,43 @@ class RequestTimeout(RegistryError):
     status = 408
     code = "BLOB_UPLOAD_INVALID"
     default = "the body stopped arriving; ask for the upload's status and continue from there"
+
+
+class MalformedRequest(RegistryError):
+    """UNSUPPORTED (bytes that are no request of HTTP/1.1, or whose end is not sure)."""
+
+    status = 400
+    code = "UNSUPPORTED"
+    default = "this is not a valid request of HTTP/1.1"
+
+
+class HeadTimeout(RegistryError):
+    """UNSUPPORTED (a head that did not arrive within http.head_timeout)."""
+
+    status = 408
+    code = "UNSUPPORTED"
+    default = "the head of the request did not arrive in time"
+
+
+class TargetTooLong(RegistryError):
+    """UNSUPPORTED (a target over the limit of http.max_target_bytes)."""
+
+    status = 414
+    code = "UNSUPPORTED"
+    default = "the target of the request is longer than http.max_target_bytes"
+
+
+class HeadTooLarge(RegistryError):
+    """UNSUPPORTED (a head, trailers or framing over the limits of http.max_head_bytes and http.max_headers)."""
+
+    status = 431
+    code = "UNSUPPORTED"
+    default = "the headers of the request are more than http.max_head_bytes or http.max_headers"
+
+
+class VersionUnknown(RegistryError):
+    """UNSUPPORTED (a version of HTTP that is neither 1.0 nor 1.1)."""
+
+    status = 505
+    code = "UNSUPPORTED"
+    default = "this server speaks HTTP/1.0 and HTTP/1.1"

@@ -29,11 +29,24 @@ SLICE_SECONDS = 0.25
 
 
 class FileSender:
-    """Sends part of the body of one response. Use it after the response was started."""
+    """Sends part of the body of one response, once. Make it before the response is started, and use it after.
+
+    Raises OSError when it is made where the process is out of descriptors.
+    """
 
     def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
         self._transport = transport
         self._cycle = cycle
+        self._socket: int | None = None
+        if not transport.is_closing():
+            # The loop watches its own for the transport.
+            self._socket = os.dup(transport.get_extra_info("socket").fileno())
+
+    def close(self) -> None:
+        """Free what it holds, used or not."""
+        if self._socket is not None:
+            os.close(self._socket)
+            self._socket = None
 
     async def send(self, run: Callable[..., Awaitable[_Step]], descriptor: int, offset: int, length: int) -> int:
         """Send ``length`` bytes from ``offset``. Returns how many went: fewer when the client is gone or the file ends.
@@ -53,10 +66,12 @@ class FileSender:
 
     async def _send(self, run: Callable[..., Awaitable[_Step]], turn: Callable[[int, int], _Step], length: int) -> int:
         """``turn`` sends for a while, in a thread, given the socket and how many bytes have gone."""
-        if self._transport.is_closing():
+        socket, self._socket = self._socket, None
+        if socket is None or self._transport.is_closing():
             self._cycle.disconnected = True
+            if socket is not None:
+                os.close(socket)
             return 0
-        socket = os.dup(self._transport.get_extra_info("socket").fileno())  # the loop watches its own for the transport
         sent = 0
         try:
             await self._flush(socket)

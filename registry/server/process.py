@@ -21,8 +21,10 @@ from registry.images.core import Core
 from registry.maintenance.single_replica import writing
 from registry.observability.logs import configure_logging, open_outlet, open_request_log, resolve_form
 from registry.observability.metrics import Metrics, forget_worker
+from registry.server.acceptor import raise_descriptor_limit
 from registry.server.application import create_application
 from registry.server.protocol import RegistryProtocol
+from registry.server.serving_configuration import ServingConfiguration
 from registry.server.start_line import is_open_to_everybody, start_line
 from registry.server.watch import Watch
 from registry.storage.drivers import open_driver
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from registry.observability.outlet import Outlet
 
 BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 75
 HEALTHCHECK_SECONDS = 60
 """How long a worker may be silent before it is replaced: on a busy machine it takes seconds to load."""
 LEAVE_SECONDS = 5.0
@@ -53,6 +54,7 @@ def run(settings: Settings, *, conditional_writes: bool = True, config: Path | N
     ``conditional_writes``: whether the store honours them. ``config`` is the file that the settings came from.
     """
     configure_logging(settings.log.format, settings.log.level, _outlet())
+    raise_descriptor_limit()
     Core.open(settings).close()  # problems show here, before the port opens; the schema is then up to date
     with writing(settings, conditional_writes=conditional_writes):
         _serve(settings, config)
@@ -138,20 +140,20 @@ def _leave_soon() -> None:
     leaving.start()
 
 
-def _uvicorn(settings: Settings) -> uvicorn.Config:
+def _uvicorn(settings: Settings) -> ServingConfiguration:
     http = settings.http
     tls: dict[str, Any] = {}
     if http.tls is not None:
         tls = {"ssl_certfile": str(http.tls.certificate), "ssl_keyfile": str(http.tls.key)}
         if http.tls.client_ca is not None:
             tls |= {"ssl_ca_certs": str(http.tls.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return uvicorn.Config(
+    return ServingConfiguration(
         functools.partial(create_worker, settings),
+        http,
         factory=True,
         host=http.host,
         port=http.port,
         workers=http.workers,
-        loop="uvloop",
         http=RegistryProtocol,
         ws="none",
         lifespan="on",
@@ -160,7 +162,6 @@ def _uvicorn(settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_worker_healthcheck=HEALTHCHECK_SECONDS,
         timeout_graceful_shutdown=int(http.drain_timeout) or 1,
         **tls,

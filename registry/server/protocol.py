@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with a way around it for reads from memory, and for the bytes of large blobs, in and out."""
+"""The HTTP protocol of the registry: a way around uvicorn's for reads from memory, and for large blobs, in and out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from registry.api.lazy_timer import LazyTimer
 from registry.api.recall import NOT_RECALLED
 from registry.api.sending import FILE_SENDER
 from registry.api.socket_bodies import SOCKET_BODY
+from registry.oci.errors import MalformedRequest
+from registry.server.deadlines import Wait
 from registry.server.file_sender import FileSender
-from registry.server.pipeline_flow import PipelineFlow
+from registry.server.framed_protocol import FramedProtocol
 from registry.server.socket_body import SocketBody
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from registry.api.observation import Observation
     from registry.api.recall import Found, Recall
+    from registry.oci.errors import RegistryError
 
 ROOM = 512 << 10
 """Bytes of a request body that wait for the application before the connection is no longer read."""
@@ -34,17 +36,12 @@ EVENTS = 1024
 """Sockets that libuv learns of in one wait; where that many were ready it waits again within the turn."""
 
 
-class RegistryProtocol(HttpToolsProtocol):
+class RegistryProtocol(FramedProtocol):
     """Answers what the application remembers at once; everything else goes uvicorn's way, through a task.
 
     Offers ``FileSender`` and ``SocketBody`` to the application of each request on a connection without TLS.
     """
 
-    parsed = 0
-    """Bytes of the body of the last request that the parser has seen."""
-    _skipping = 0
-    _between = True
-    """Whether the next byte is none of a request that has begun."""
     _short = False
     """Whether the last request is answered from memory, without a cycle of its own."""
     _found: Found | None = None
@@ -54,8 +51,6 @@ class RegistryProtocol(HttpToolsProtocol):
     _waited = False
     """Whether the next request was there when this turn of the event loop began."""
     _recall: Recall
-    _idle: LazyTimer
-    """Runs from an answer from memory until more arrives; behind other answers uvicorn's own does."""
     _default_headers: object = None
     _default_lines = b""
 
@@ -63,8 +58,6 @@ class RegistryProtocol(HttpToolsProtocol):
         """See asyncio."""
         super().connection_made(transport)
         self._recall = cast("Observation", self.app).recall
-        self._idle = LazyTimer(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-        self.flow = PipelineFlow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
@@ -74,13 +67,15 @@ class RegistryProtocol(HttpToolsProtocol):
             self._skipping -= skipped
             data = data[skipped:]
             if not data:
-                self._unset_keepalive_if_required()
                 return
         turn = self._recall.turn
         # What came first in a turn is why the loop woke up: a request that begins there was sent before.
         self._waited = begins and turn != self._turn and self.scheme == "http" and len(self.connections) < EVENTS // 2
         self._turn = turn
-        super().data_received(data)
+        if self._is_apart or len(data) > self._harmless:
+            self.feed_slices(data)
+        elif again := self.feed(data):
+            self.feed_slices(again)
 
     def skip_body(self, left: int) -> None:
         """Read on behind a body of which ``left`` bytes were not read by ``SocketBody``, and are dropped."""
@@ -89,13 +84,11 @@ class RegistryProtocol(HttpToolsProtocol):
         self._skipping = left
         self._between = True
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets up its own
         self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._wait_no_more()
-        self._idle.close()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -105,38 +98,47 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """See uvicorn, which makes the scope of ASGI here; a request that is answered from memory needs none."""
-        self._wait_no_more()
-        self.parsed = 0
+        if self._found is not None:
+            self._go_long_way()
+        if self._is_last:
+            raise MalformedRequest
+        self.begun += 1
+        self.parsed = self._size = self._hosts = 0
         self._between = self._short = False
+        self._in_head = True
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         """See uvicorn, which makes a task here; what memory has an answer to waits to be told that it is current."""
         waited, self._waited = self._waited, False
+        headers = self.headers
+        if self._size or self._measures or len(headers) > self._most_headers:
+            self.check_bounds()
         path, _, query = self.url.partition(b"?")
-        if not self._may_be_short(path):
-            self._go_long_way()
-            return
-        method, peer = self.parser.get_method().decode("ascii"), self.client[0] if self.client else None
-        found = self._recall.find(method, path.decode("ascii"), query, self.headers, peer)
-        if found is None:
-            self._go_long_way(recalled=False)
-            return
-        self._short, self._found = True, found
-        self._recall.ask(found, partial(self._told, found), waited=waited)
+        found = None
+        if may_be_short := self._may_be_short(path):
+            method, peer = self.parser.get_method().decode("ascii"), self.client[0] if self.client else None
+            found = self._recall.find(method, path.decode("ascii"), query, headers, peer)
+        if found is not None:
+            self._in_head = False
+            self._short, self._found = True, found
+            self._recall.ask(found, partial(self._told, found), waited=waited)
+        elif self.is_framed():
+            self._go_long_way(recalled=not may_be_short)
 
     def on_message_complete(self) -> None:
         """See uvicorn."""
+        if self._reframes:
+            return
         self._between = True
         if not self._short:
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """As uvicorn's, with room for what arrives while a chunk is written: fewer stops of the connection."""
+        super().on_body(body)
         cycle = self.cycle
-        self.parsed += len(body)
         if cycle.response_complete:
             return
         cycle.body += body
@@ -144,28 +146,26 @@ class RegistryProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         cycle.message_event.set()
 
-    def send_400_response(self, msg: str) -> None:
-        """See uvicorn. Where an answer is on its way nothing can be said any more: it would be part of that answer."""
-        cycle: RequestResponseCycle | None = self.cycle
-        if self.pipeline or (cycle is not None and cycle.response_started and not cycle.response_complete):
-            self.transport.abort()
-        else:
-            super().send_400_response(msg)
+    def refuse(self, error: RegistryError) -> None:
+        """See FramedProtocol."""
+        self._wait_no_more()
+        super().refuse(error)
+
+    def standing(self) -> tuple[Wait, object]:
+        """See ``Watched``."""
+        return super().standing() if self._found is None else (Wait.US, None)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # the interface of asyncio says so
-        """A client that has sent a whole request and closed its side still waits for the answer."""
+        """See FramedProtocol."""
         self._wait_no_more()
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.more_body or cycle.response_complete:
-            return None
-        cycle.keep_alive = False
-        return True
+        return super().eof_received()
 
     def _may_be_short(self, path: bytes) -> bool:
         """Whether no other answer is being sent on this connection, and it stays open behind this one."""
         cycle: RequestResponseCycle | None = self.cycle
         return (
             (cycle is None or cycle.response_complete)
+            and self._hosts == 1
             and not self.flow.write_paused
             and b"%" not in path
             and self.parser.get_http_version() == "1.1"
@@ -184,7 +184,6 @@ class RegistryProtocol(HttpToolsProtocol):
         head = STATUS_LINE[recalled.status] + self._lines_of_server() + recalled.lines()
         self.transport.write(head + recalled.body)
         self.server_state.total_requests += 1
-        self._idle.set()
 
     def _wait_no_more(self) -> None:
         """Something happens to the connection: a request that waits to be told goes on as uvicorn has it."""
@@ -193,13 +192,19 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def _go_long_way(self, *, recalled: bool = True) -> None:
         """Begin the request's task, as uvicorn does when the head is complete. ``recalled``: it may ask memory."""
-        self._short, self._found = False, None
-        self._unset_keepalive_if_required()  # an answer from memory to a request before this one has set it
+        found, self._short, self._found = self._found, False, None
         self._begin_scope()
         scope = self.scope
-        super().on_headers_complete()
+        HttpToolsProtocol.on_headers_complete(self)
+        if found is not None:  # the parser may be at the next request by now
+            scope["method"], scope["http_version"] = found.method, "1.1"
+            self.cycle.keep_alive = True
+        self.headers = []  # trailers are not for the application
         if not recalled:
             cast("dict[str, object]", scope)[NOT_RECALLED] = True
+        if self.is_spare:
+            self.cycle.keep_alive = False
+        self._is_last = not self.cycle.keep_alive
         if self.cycle.scope is scope and scope["scheme"] == "http":
             extensions: dict[str, object] = {
                 FILE_SENDER: partial(FileSender, self.transport, self.cycle),
@@ -208,12 +213,6 @@ class RegistryProtocol(HttpToolsProtocol):
             cast("dict[str, object]", scope)["extensions"] = extensions
         if self._between:  # the message was complete before it went this way
             super().on_message_complete()
-
-    def _unset_keepalive_if_required(self) -> None:
-        """See uvicorn."""
-        self._idle.stop()
-        if self.timeout_keep_alive_task is not None:
-            super()._unset_keepalive_if_required()
 
     def _lines_of_server(self) -> bytes:
         """The headers that the server adds to every answer: a new list each second, for the date."""
@@ -224,7 +223,13 @@ class RegistryProtocol(HttpToolsProtocol):
         return self._default_lines
 
     def _begin_scope(self) -> None:
-        url, headers, expect = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.expect_100_continue = url, expect
+        """Make the scope, which uvicorn does when a message begins."""
+        url, headers = self.url, self.headers
+        HttpToolsProtocol.on_message_begin(self)
+        self.url = url
         self.headers.extend(headers)  # the list that the scope has
+        self.expect_100_continue = self.parser.get_http_version() != "1.0" and _expects_100(headers)
+
+
+def _expects_100(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)

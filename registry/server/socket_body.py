@@ -12,8 +12,9 @@ from registry.server import readiness
 if TYPE_CHECKING:
     import asyncio
 
-    from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from registry.server.pipeline_flow import PipelineFlow
 
 LINGER_MS = 2
 """How long a thread waits for more before it gives up its place: on a fast network the next bytes are about to come."""
@@ -23,7 +24,7 @@ class Connection(Protocol):
     """What the protocol of a connection has to do with it."""
 
     transport: asyncio.Transport
-    flow: FlowControl
+    flow: PipelineFlow
     cycle: RequestResponseCycle
     """Of the request that was parsed last."""
     parsed: int
@@ -51,20 +52,24 @@ class SocketBody:
         """What has arrived already, also from a client that is gone. None: nothing was taken over, nor can be.
 
         The body's length is not known, or the parser has seen the end of the body, and perhaps the beginning of the
-        next request.
+        next request, or not all that has been read, or the process is out of descriptors.
         """
         connection, cycle, length = self._connection, self._cycle, _length(self._cycle)
         is_gone = cycle.disconnected or connection.transport.is_closing()
         is_ended = not cycle.more_body or connection.cycle is not cycle
-        if is_ended or length is None or length <= connection.parsed:
+        if is_ended or length is None or length <= connection.parsed or connection.flow.held:
             return None
+        if not is_gone:
+            try:
+                descriptor = os.dup(connection.transport.get_extra_info("socket").fileno())
+            except OSError:
+                return None
         arrived = bytes(cycle.body)
         cycle.body = bytearray()
         self.left = length - connection.parsed
         if is_gone:
             return arrived
         connection.flow.pause_reading()
-        descriptor = os.dup(self._connection.transport.get_extra_info("socket").fileno())
         self._socket = sockets.socket(fileno=descriptor)
         self._socket.settimeout(0)
         return arrived

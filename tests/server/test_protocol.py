@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-import uvicorn
 from uvicorn.server import ServerState
 
 from registry.server.protocol import RegistryProtocol
+from registry.server.serving_configuration import ServingConfiguration
 from tests.api.service import serving
 from tests.server.remembered import ABSENT, CONFIG, IMAGE, LAYER, MANIFEST, REPO, TIMEOUT, request
 
@@ -82,9 +82,9 @@ def _serving(directory: Path, url: str | None) -> Iterator[Service]:
         yield service
 
 
-def _connect(service: Service, **options: Any) -> tuple[RegistryProtocol, Wire]:
-    configuration = uvicorn.Config(
-        cast("Any", service.observation), ws="none", proxy_headers=False, log_config=None, **options
+def _connect(service: Service) -> tuple[RegistryProtocol, Wire]:
+    configuration = ServingConfiguration(
+        service.observation, service.edge.settings.http, ws="none", proxy_headers=False, log_config=None
     )
     protocol, wire = RegistryProtocol(configuration, ServerState(), {}), Wire()
     protocol.connection_made(cast("asyncio.Transport", wire))
@@ -283,41 +283,3 @@ def test_a_database_that_cannot_be_asked_is_not_the_clients_fault(on_sqlite: Ser
         protocol.connection_lost(None)
 
     on_sqlite.run(story())
-
-
-def test_a_connection_that_says_nothing_more_is_closed_and_no_other(service: Service) -> None:
-    service.call("GET", MANIFEST)
-
-    async def story() -> None:
-        protocol, wire = _connect(service, timeout_keep_alive=2)
-        for _ in range(6):  # in one piece with another, so that a timer might be forgotten
-            protocol.data_received(request("GET", MANIFEST) * 2)
-            await asyncio.sleep(0.25)
-            protocol.data_received(request("GET", MANIFEST))
-            await asyncio.sleep(0.25)
-            assert not wire.closed
-        protocol.data_received(request("GET", MANIFEST) + request("PUT", MANIFEST, "Content-Length: 9"))
-        await asyncio.sleep(2.5)
-        assert not wire.closed, "a body is on its way"
-        protocol.data_received(b"no json..")
-        await _until(lambda: b"HTTP/1.1 400" in wire.written)
-        assert not wire.closed
-        await _until(lambda: wire.closed)
-        protocol.connection_lost(None)
-
-    service.run(story())
-
-
-def test_a_connection_is_closed_that_long_after_an_answer_from_memory(service: Service) -> None:
-    service.call("GET", MANIFEST)
-
-    async def story() -> None:
-        protocol, wire = _connect(service, timeout_keep_alive=1)
-        protocol.data_received(request("GET", MANIFEST))
-        await _until(lambda: IMAGE.data in wire.written)
-        assert cast("object", protocol.cycle) is None
-        assert not wire.closed
-        await _until(lambda: wire.closed)
-        protocol.connection_lost(None)
-
-    service.run(story())

@@ -201,4 +201,6 @@ def test_nonsense_behind_an_answer_on_its_way_does_not_get_into_it(
         with contextlib.suppress(ConnectionResetError):
             while piece := connection.recv(1 << 20):
                 received += piece
-    assert data.startswith(received.partition(b"\r\n\r\n")[2])
+    body = received.partition(b"\r\n\r\n")[2]
+    assert data.startswith(body[: len(data)])
+    assert not body[len(data) :] or body[len(data) :].startswith(b"HTTP/1.1 400 "), "an answer of its own, behind it"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http.client
 import ssl
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.payloads import digest_of
+from tests.server.tls import TlsProcess
 from tests.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
@@ -18,44 +18,6 @@ if TYPE_CHECKING:
 REPO = "over/tls"
 DATA = bytes(range(251)) * 20_000
 """More than one piece of an answer."""
-
-
-class TlsProcess(RegistryProcess):
-    """A server that is asked over TLS, with a certificate of our own to trust and to show."""
-
-    context: ssl.SSLContext
-
-    def answers(self, path: str) -> bool:
-        """See RegistryProcess."""
-        try:
-            return self.status(path, self.context) == 200
-        except OSError:
-            return False
-
-    def status(self, path: str, context: ssl.SSLContext) -> int:
-        """Of one request over TLS. Raises OSError."""
-        connection = http.client.HTTPSConnection(HOST, self.port, timeout=10, context=context)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        finally:
-            connection.close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Certificate and key of this address, signed by itself."""
-    directory = tmp_path_factory.mktemp("tls")
-    pem, key = directory / "server.pem", directory / "server.key"
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=registry", "-addext", f"subjectAltName=IP:{HOST}"]
-    subprocess.run(
-        ["openssl", "req", "-x509", *kind, *names, "-keyout", str(key), "-out", str(pem)],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    return pem, key
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,0 +1,28 @@
+"""uvicorn's configuration, with what it has no place for: bounds of connections, and the loop that keeps them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from registry.server.bounded_loop import BoundedLoop
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from registry.config import HttpSettings
+
+
+class ServingConfiguration(uvicorn.Config):
+    """Travels to each worker process, whole."""
+
+    def __init__(self, application: Callable[..., Any], http_settings: HttpSettings, **options: Any) -> None:  # noqa: ANN401 - uvicorn's
+        super().__init__(application, **options)
+        self.http_settings = http_settings
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """See uvicorn."""
+        return partial(BoundedLoop, self.http_settings)
