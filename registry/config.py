@@ -45,6 +45,12 @@ def _split_commas(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def _check_not_empty(value: object) -> object:
+    if value == "":
+        raise ValueError("is empty; . is where the command is started, and / is a whole bucket")
+    return value
+
+
 class Section(BaseModel):
     """One object of the file. Its values never change while a process runs; unknown keys are errors."""
 
@@ -109,7 +115,7 @@ class HttpSettings(Section):
 class S3Settings(Section):
     """A bucket of Amazon S3 or of a store that speaks its protocol."""
 
-    bucket: str
+    bucket: str = Field(pattern=r"^([a-zA-Z0-9._-]{1,255}|arn:.+)$")
     """Name of the bucket, which has to exist."""
     region: str | None = None
     """Region of the bucket; null takes it from the environment or profile."""
@@ -198,7 +204,7 @@ class StorageSettings(Section):
 
     driver: Literal["local", "s3", "gcs"] = "local"
     """Kind of storage: local, a directory of this machine; s3 or gcs, a bucket."""
-    root_directory: Path = Path("registry-data")
+    root_directory: Annotated[Path, BeforeValidator(_check_not_empty)] = Path("registry-data")
     """Directory of the storage, relative to where the command is started; in a bucket, what all keys begin with."""
     s3: S3Settings | None = None
     """The bucket, where driver is s3."""

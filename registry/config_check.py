@@ -31,8 +31,13 @@ def check_settings(settings: Settings) -> list[Problem]:
 
 
 def without_effect(settings: Settings) -> list[Problem]:
-    """What the environment says in names that are not ours, with the names that are."""
-    return [problem for problem in _foreign(settings) if not problem.key]
+    """What the environment says in names that are not ours, with the names that are; and buckets that are not used."""
+    storage = settings.storage
+    unused = [name for name in ("s3", "gcs") if getattr(storage, name) is not None and storage.driver == "local"]
+    return [
+        *(Problem(f"storage.{name}", "has no effect while storage.driver is local", "") for name in unused),
+        *(problem for problem in _foreign(settings) if not problem.key),
+    ]
 
 
 def _foreign(settings: Settings) -> Iterator[Problem]:
@@ -67,14 +72,16 @@ def check_address(http: HttpSettings) -> tuple[list[Problem], list[str]]:
 
 def _cannot_listen(http: HttpSettings) -> tuple[list[Problem], bool]:
     """Why not, and whether the reason is that the port is in use."""
+    if not http.host:  # the system would take it for every network
+        return [Problem("http.host", "is empty; 0.0.0.0 or :: is for every network", "")], False
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((http.host, http.port))
-        except socket.gaierror as error:
-            message = f"{http.host} is not an address of this machine: {error.strerror}"
-            return [Problem("http.host", message, "")], False
+        except (socket.gaierror, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "it is no name of a host"
+            return [Problem("http.host", f"{http.host} is not an address of this machine: {why}", "")], False
         except OSError as error:
             key = "http.host" if error.errno == errno.EADDRNOTAVAIL else "http.port"
             message = f"cannot listen on {http.host} port {http.port}: {error.strerror}; choose another"
@@ -94,6 +101,11 @@ def _check_root(root: Path) -> Iterator[Problem]:
 
 def _check_room_for(root: Path, existing: Path) -> Iterator[Problem]:
     """Whether a directory can be made there: below /proc, say, rights alone do not tell."""
+    longest = os.pathconf(existing, "PC_NAME_MAX")
+    long = [part for part in root.absolute().relative_to(existing.absolute()).parts if len(os.fsencode(part)) > longest]
+    if long:
+        yield Problem("storage.root_directory", f"{long[0]} is longer than {longest} bytes, the most of a name", "")
+        return
     try:
         with tempfile.TemporaryDirectory(prefix=".stowage-", dir=existing):
             pass
@@ -103,12 +115,27 @@ def _check_room_for(root: Path, existing: Path) -> Iterator[Problem]:
 
 def _check_database(url: str) -> Iterator[Problem]:
     if url.startswith(_SQLITE):
-        directory = Path(url.removeprefix(_SQLITE).partition("?")[0]).parent
-        if not directory.is_dir() and not directory.parent.is_dir():
-            message = f"{directory} is not there, and neither is the directory around it; make it, or correct the path"
-            yield Problem("database.url", message, "")
+        yield from _check_database_file(Path(url.removeprefix(_SQLITE).partition("?")[0]))
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         yield Problem("database.url", "PostgreSQL needs another package: pip install 'psycopg[binary]'", "")
+
+
+def _check_database_file(path: Path) -> Iterator[Problem]:
+    if path.name in {"", ":memory:"}:
+        yield Problem("database.url", "names no file, and every connection would have a database of its own", "")
+        return
+    existing = next(place for place in path.absolute().parents if os.path.exists(place))  # noqa: PTH110 - as above
+    if path.is_dir():
+        message = f"{path} is a directory; add the name of a file, such as registry.db"
+    elif existing not in path.absolute().parents[:2]:
+        message = f"{path.parent} is not there, and neither is the directory around it; make it, or correct the path"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        message = f"{existing} cannot be written by this user; change its owner"
+    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        message = f"{path} cannot be written by this user; change its owner"
+    else:
+        return
+    yield Problem("database.url", message, "")
 
 
 def _check_tls(tls: TlsSettings) -> Iterator[Problem]:

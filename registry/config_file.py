@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 ENVIRONMENT_PREFIX = "REGISTRY_"
@@ -106,12 +106,15 @@ def read_file(path: Path) -> dict[str, Any]:
     text = _read_text(path)
     try:
         document = json.loads(text, object_pairs_hook=_object)
+        bad = _impossible(document)
     except json.JSONDecodeError as error:
         raise _file_error(path, _what_it_is(error) or _where_it_is_wrong(error)) from None
     except _DuplicateKeyError as error:
         raise _file_error(path, f"has the key {error.args[0]!r} twice in one object; remove one") from None
     except (ValueError, RecursionError):
         raise _file_error(path, "has objects inside each other, or digits of a number, without end") from None
+    if bad is not None:
+        raise ConfigError([Problem(bad, "has a character that no name and no path can hold", str(path))])
     if not isinstance(document, dict):
         raise _file_error(path, 'must hold one JSON object, such as {"http": {"port": 5000}}')
     return document
@@ -129,6 +132,19 @@ def _read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _file_error(path, f"is not UTF-8: byte {error.start} is not valid") from None
+
+
+def _impossible(value: object, key: str = "") -> str | None:
+    """The key of the first text with a NUL or half of a pair of surrogates, which JSON can write; None if none has."""
+    if isinstance(value, str):
+        return key if re.search("[\0\ud800-\udfff]", value) else None
+    inner: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    found = (_impossible(part, f"{key}.{name}" if key else str(name)) for name, part in inner)
+    return next((bad for bad in found if bad is not None), None)
 
 
 def _what_it_is(error: json.JSONDecodeError) -> str | None:

@@ -92,6 +92,7 @@ def _expected(details: ErrorDetails) -> str:
         "less_than_equal": f"is too large; it must be at most {context.get('le')}",
         "literal_error": f"is not one of {context.get('expected')}",
         "value_error": str(context.get("error")),
+        "string_pattern_mismatch": "is no name that a bucket can have",
         NO_CHOICE: details["msg"],
     }
     return words.get(details["type"], f"is not valid: {details['msg']}")

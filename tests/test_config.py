@@ -156,6 +156,12 @@ def test_settings_cannot_be_changed() -> None:
             "storage.gcs.endpoint_url",
             "an address",
         ),
+        ({"storage": {"root_directory": ""}}, "storage.root_directory", "is empty"),
+        ({"storage": {"root_directory": "a\0b"}}, "storage.root_directory", "a character that no name"),
+        ({"storage": {"redirect": [{"networks": ["\ud800"]}]}}, "storage.redirect.0.networks.0", "a character"),
+        ({"storage": {"s3": {"bucket": ""}}}, "storage.s3.bucket", "is no name that a bucket can have"),
+        ({"storage": {"s3": {"bucket": "s3://images/x"}}}, "storage.s3.bucket", "is no name that a bucket can have"),
+        ({"storage": {"gcs": {"bucket": "gs://images"}}}, "storage.gcs.bucket", "is no name that a bucket can have"),
         ({"storage": {"redirect": "yes"}}, "storage.redirect", '"yes" is neither off, on, nor a list of rules'),
         ({"storage": {"redirect": True}}, "storage.redirect", "true is neither off, on, nor a list of rules"),
         ({"storage": {"redirect": [{"agents": "x"}]}}, "storage.redirect.0.agents", "there is no such key"),
@@ -381,8 +387,31 @@ print([problem.key for problem in check_settings(settings)])
     assert done.stdout == "['storage.root_directory']\n", done.stderr
 
 
-def test_a_database_in_a_directory_far_from_any_that_is_there_is_a_mistake(tmp_path: Path) -> None:
-    for place, wrong in (("new/registry.db", 0), ("no/such/registry.db", 1)):
+def test_a_name_that_is_too_long_is_found_before_the_start(tmp_path: Path) -> None:
+    root = tmp_path / "new" / ("x" * 256)
+    (problem,) = check_settings(Settings(storage=StorageSettings(root_directory=root)))
+    assert problem.key == "storage.root_directory"
+    assert "255" in problem.message
+
+
+@pytest.mark.parametrize("host", ["", "a." + "b" * 64, ".."])
+def test_a_host_that_is_none_is_a_mistake(host: str) -> None:
+    (problem,) = check_port(HttpSettings(host=host, port=0))
+    assert problem.key == "http.host"
+
+
+def test_a_bucket_that_is_not_used_is_spoken_of() -> None:
+    bucket = S3Settings(bucket="images")
+    (problem,) = without_effect(Settings(storage=StorageSettings(s3=bucket)))
+    assert problem.key == "storage.s3"
+    assert without_effect(Settings(storage=StorageSettings(driver="s3", s3=bucket))) == []
+
+
+def test_a_database_that_cannot_be_one_file_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    for place, wrong in (
+        ("registry.db", 0), ("new/registry.db", 0), ("no/such/registry.db", 1), ("directory", 1), (":memory:", 1),
+    ):  # fmt: skip
         settings = Settings(
             storage=StorageSettings(root_directory=tmp_path),
             database=DatabaseSettings(url=f"sqlite:///{tmp_path}/{place}"),

@@ -28,7 +28,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         conditional_writes = probe_store(settings)
         if not conditional_writes:
             notes.append("The store ignores conditional writes: only one process, with one worker, can serve from it.")
-        notes += [f"{problem.source} {problem.message}" for problem in without_effect(settings)]
+        notes += [f"{problem.source or problem.key} {problem.message}" for problem in without_effect(settings)]
         lines = ["The configuration is valid.", *notes]
         output.document({"problems": [], "conditional_writes": conditional_writes, "notes": notes}, lines)
 

@@ -84,7 +84,7 @@ def _announce(settings: Settings, listener: socket.socket, config: Path | None) 
     if is_open_to_everybody(settings, host):
         log.warning("there is no authentication: all who reach this address may push, pull and delete", url=line.url)
     for problem in without_effect(settings):
-        log.warning("a variable of the environment has no effect", variable=problem.source, reason=problem.message)
+        log.warning("a setting has no effect", setting=problem.source or problem.key, reason=problem.message)
 
 
 def create_worker(settings: Settings) -> ASGIApp:
