@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -196,6 +197,51 @@ def test_a_directory_that_becomes_a_link_at_any_instant_leads_no_write_out_of_th
         stop = True
         swapping.result()
     assert list((outside / "app").iterdir()) == []
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_what_is_appended_to_a_journal_is_not_appended_to_a_snapshot_by_links(
+    driver: LocalDriver, root: Path, tmp_path: Path, away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``cp -al`` and ``rsync --link-dest`` make one; ``away``: no name can move there from ``.uploads``."""
+    driver.append("team/app/.journal/0", b"one\n")
+    (root / "team/copy/.journal").mkdir(parents=True)
+    for place in (tmp_path / "snapshot", root / "team/copy/.journal/0"):
+        os.link(root / "team/app/.journal/0", place)
+    if away:
+        rename = os.rename
+
+        def refuse(source: str, target: str, **directories: int | None) -> None:
+            if ".uploads" in source:
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            rename(source, target, **directories)
+
+        monkeypatch.setattr(os, "rename", refuse)
+    driver.append("team/app/.journal/0", b"two\n")
+    driver.append("team/copy/.journal/0", b"three\n")
+    driver.append("team/app/.journal/0", b"four\n")
+    assert (root / "team/app/.journal/0").read_bytes() == b"one\ntwo\nfour\n"
+    assert (root / "team/copy/.journal/0").read_bytes() == b"one\nthree\n"
+    assert (tmp_path / "snapshot").read_bytes() == b"one\n"
+    assert list(driver.uploads()) == []
+
+
+def test_no_append_is_lost_while_a_journal_is_separated_from_its_links(
+    driver: LocalDriver, root: Path, tmp_path: Path
+) -> None:
+    def work(name: str) -> None:
+        for number in range(50):
+            driver.append("team/.journal/0", f"{name} {number}\n".encode())
+
+    with ThreadPoolExecutor(3) as pool:
+        working = [pool.submit(work, name) for name in "ab"]
+        for number in range(20):
+            with contextlib.suppress(FileNotFoundError):
+                os.link(root / "team/.journal/0", tmp_path / f"snapshot-{number}")
+        for done in working:
+            done.result()
+    lines = (root / "team/.journal/0").read_text().splitlines()
+    assert sorted(lines) == sorted(f"{name} {number}" for name in "ab" for number in range(50))
 
 
 def test_a_pipe_blocks_nobody_and_is_no_object(driver: LocalDriver, root: Path) -> None:
