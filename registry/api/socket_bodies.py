@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import Enum
 from itertools import cycle
 from time import monotonic
@@ -29,12 +28,10 @@ RECEIVED = "registry.received"
 """The key of a scope with the bytes that came that way, for metrics and the log."""
 SLICE_SECONDS = 0.25
 """How long an upload keeps its thread and its buffer while others wait for one."""
-COALESCE_SECONDS = 0.005
-"""How long a client's bytes are let come together before a thread looks at them."""
-SLOW_SECONDS = 0.32
-"""The same where few come each time: a turn costs the same for a byte as for a thousand."""
-FEW = 64 << 10
-"""Bytes of a turn that are few."""
+ENOUGH = 128 << 10
+"""Bytes of a slow client that are worth a turn of a thread; the last of a body are too."""
+GATHER_SECONDS = 5.0
+"""How long they are let come together, in the kernel, before fewer are worth one."""
 
 
 class SocketBody(Protocol):
@@ -49,8 +46,14 @@ class SocketBody(Protocol):
     def read_into(self, buffer: memoryview) -> int:
         """Read what is there; 0: the client is gone. Raises BlockingIOError. In a thread."""
 
-    async def readable(self) -> None:
-        """Wait until there is something to read."""
+    async def readable(self, enough: int, seconds: float) -> bool:
+        """Wait until there are ``enough`` bytes to read, or all that are left, or the client is gone.
+
+        False if there was none of this for so long; fewer bytes may be there, as ``has_arrived`` says.
+        """
+
+    def has_arrived(self) -> bool:
+        """Whether there is something to read."""
 
     def end(self) -> None:
         """Give the connection back."""
@@ -86,7 +89,6 @@ async def receive_from_socket(
         reception.write(gathered.take() + arrived)
         del arrived  # not held while its client is waited for
         await reception.written()
-        pace = _Pace()
         while body.left:
             left = body.left
             pause = await _take_turn(edge, body, reception)
@@ -94,24 +96,11 @@ async def receive_from_socket(
             if pause is _Pause.GONE:
                 raise Interrupted(timed_out=False)
             if pause is _Pause.EMPTY:
-                pace.note(left - body.left)
-                await reception.share.wait(lambda: _readable(body, idle_timeout))
-                await asyncio.sleep(pace.seconds)
+                await reception.share.wait(lambda: _wait(body, idle_timeout))
     finally:
         scope[RECEIVED] += whole - body.left
         body.end()
     return True
-
-
-class _Pace:
-    """How long the bytes of one client are let come together: the longer, the fewer come."""
-
-    def __init__(self) -> None:
-        self.seconds = COALESCE_SECONDS
-
-    def note(self, count: int) -> None:
-        """So many came in the last turn."""
-        self.seconds = COALESCE_SECONDS if count >= FEW else min(2 * self.seconds, SLOW_SECONDS)
 
 
 async def _take_turn(edge: Edge, body: SocketBody, reception: Reception) -> _Pause:
@@ -125,12 +114,13 @@ async def _take_turn(edge: Edge, body: SocketBody, reception: Reception) -> _Pau
             edge.receiving -= 1
 
 
-async def _readable(body: SocketBody, idle_timeout: float) -> None:
-    try:
-        async with asyncio.timeout(idle_timeout):
-            await body.readable()
-    except TimeoutError as error:
-        raise Interrupted(timed_out=True) from error
+async def _wait(body: SocketBody, idle_timeout: float) -> None:
+    """Wait for more. A slow client's bytes come together in the kernel: a turn costs as much for one as for many."""
+    gathering = min(GATHER_SECONDS, idle_timeout)
+    for enough, seconds in ((ENOUGH, gathering), (1, idle_timeout - gathering)):
+        if await body.readable(enough, seconds) or body.has_arrived():
+            return
+    raise Interrupted(timed_out=True)
 
 
 def _pump(body: SocketBody, addition: Addition, hasher: Executor | None) -> _Pause:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import select
 import socket as sockets
@@ -10,8 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 from registry.server import readiness
 
 if TYPE_CHECKING:
-    import asyncio
-
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from registry.server.pipeline_flow import PipelineFlow
@@ -45,6 +45,7 @@ class SocketBody:
         self._cycle = cycle
         self._socket: sockets.socket | None = None
         self._is_gone = False
+        self._least = 1
         self.left = 0
         """Bytes of the body that are still to be read."""
 
@@ -98,15 +99,33 @@ class SocketBody:
         self.left -= count
         return count
 
-    async def readable(self) -> None:
-        """Wait until there is something to read, or the client is gone."""
+    async def readable(self, enough: int, seconds: float) -> bool:
+        """Wait until there are ``enough`` bytes to read, or all that are left, or the client is gone.
+
+        False if there was none of this for so long. Elsewhere than on Linux fewer bytes may end the wait, too.
+        """
         assert self._socket is not None  # noqa: S101 - between begin and end
-        await readiness.readable(self._socket.fileno())
+        self._set_least(min(enough, self.left))
+        try:
+            async with asyncio.timeout(seconds):
+                await readiness.readable(self._socket.fileno())
+        except TimeoutError:
+            return False
+        return True
+
+    def has_arrived(self) -> bool:
+        """Whether there is something to read, or the client is gone."""
+        assert self._socket is not None  # noqa: S101 - between begin and end
+        self._set_least(1)
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def end(self) -> None:
         """Give the connection back, or cut it where the client is gone. What is left of the body is dropped."""
         if self._socket is None:
             return
+        self._set_least(1)
         self._socket.close()
         self._socket = None
         self._cycle.more_body = False
@@ -115,6 +134,14 @@ class SocketBody:
             self._connection.transport.abort()
         else:
             self._connection.skip_body(self.left)
+
+    def _set_least(self, count: int) -> None:
+        """Let the socket be readable with so many bytes. An option of the connection, not of our descriptor."""
+        if self._socket is None or count == self._least:
+            return
+        with contextlib.suppress(OSError):  # then it is readable with one byte, as ever
+            self._socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVLOWAT, count)
+        self._least = count
 
 
 def _length(cycle: RequestResponseCycle) -> int | None:
