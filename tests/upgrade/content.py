@@ -30,6 +30,8 @@ class Repository:
     tags: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)
     """Pushed or mounted, also what no manifest names."""
+    foreign: dict[str, Blob] = field(default_factory=dict)
+    """Pushed although the manifest that names them says that they are to be had elsewhere."""
     withheld: set[str] = field(default_factory=set)
     """Digests that a manifest names, that other repositories have, and that this one was never given."""
     gone: set[str] = field(default_factory=set)
@@ -57,9 +59,20 @@ class Content:
         self.uploads.clear()
         for repository in self.repositories.values():
             if shared:
-                named = repository.named
+                named = repository.named | repository.foreign.keys()
                 repository.blobs = {digest: blob for digest, blob in repository.blobs.items() if digest in named}
                 repository.withheld.clear()
+
+    def forget_foreign(self) -> None:
+        """A former release has filled its database from a bucket: it leaves out what need not be there."""
+        for repository in self.repositories.values():
+            for digest in repository.foreign:
+                repository.blobs.pop(digest, None)
+
+    def find_foreign(self) -> None:
+        """This release has read the bucket again."""
+        for repository in self.repositories.values():
+            repository.blobs.update(repository.foreign)
 
     def check(self, client: Client) -> None:
         """Ask for everything by every name. Raises AssertionError."""

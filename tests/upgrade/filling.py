@@ -63,7 +63,7 @@ def fill(writer: Writer) -> None:
     for attached in (SIGNED, LISTED, WITHOUT_SUBJECT):
         writer.put(APP, attached, blobs=[EMPTY])
     writer.put(APP, IN_512, blobs=[BY_512])
-    writer.put(APP, WINDOWS, "windows", blobs=[HERE])
+    writer.put(APP, WINDOWS, "windows", foreign=[HERE])
     for number in range(4):
         made, blobs = numbered(number)
         writer.put(APP, made, f"n{number}", "moved", blobs=blobs)

@@ -70,9 +70,16 @@ class Writer:
         assert self.client.mount(name, blob.digest, source)
         self._has(name, blob)
 
-    def put(self, name: str, manifest: Manifest, *tags: str, blobs: Iterable[Blob] = ()) -> None:
+    def put(
+        self,
+        name: str,
+        manifest: Manifest,
+        *tags: str,
+        blobs: Iterable[Blob] = (),
+        foreign: Iterable[Blob] = (),
+    ) -> None:
         """Push a manifest, after these blobs, under each of the tags; by its digest where there are none."""
-        for blob in blobs:
+        for blob in (*blobs, *foreign):
             self.push_blob(name, blob)
         for reference in tags or (manifest.digest,):
             reply = self.client.call(
@@ -81,6 +88,7 @@ class Writer:
             assert (reply.status, reply.headers.get("docker-content-digest")) == (201, manifest.digest), reply
         repository = self.content.repositories[name]
         repository.manifests[manifest.digest] = manifest
+        repository.foreign.update({blob.digest: blob for blob in foreign})
         repository.tags.update(dict.fromkeys(tags, manifest.digest))
         repository.gone -= {f"manifests/{reference}" for reference in (*tags, manifest.digest)}
         repository.withheld.update(digest for digest in manifest.blobs if digest not in repository.blobs)
