@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,9 +27,19 @@ REPO = "slow/uploads"
 MIB = 1 << 20
 SLOW = 120
 """Clients; ten filled all memory, each with one part."""
+CLIENTS = 16
 PART = 5 * MIB
 SENT = os.urandom(2 * MIB)
 FAST = os.urandom(16 * MIB)
+
+STORES = pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param("s3", marks=pytest.mark.tools("versitygw")),
+        pytest.param("gcs", marks=pytest.mark.tools("fake-gcs-server")),
+    ],
+    indirect=True,
+)
 
 
 @pytest.fixture
@@ -57,14 +70,7 @@ def push_fast(server: RegistryProcess, *, chunked: bool) -> None:
         assert client.finish() == 201
 
 
-@pytest.mark.parametrize(
-    "server",
-    [
-        pytest.param("s3", marks=pytest.mark.tools("versitygw")),
-        pytest.param("gcs", marks=pytest.mark.tools("fake-gcs-server")),
-    ],
-    indirect=True,
-)
+@STORES
 def test_a_hundred_slow_uploads_leave_memory_to_fast_ones_and_arrive_whole(server: RegistryProcess) -> None:
     push_fast(server, chunked=False)
     before = server.memory()
@@ -82,3 +88,32 @@ def test_a_hundred_slow_uploads_leave_memory_to_fast_ones_and_arrive_whole(serve
             with Client(server.port) as reading:
                 assert reading.call("GET", f"/v2/{REPO}/blobs/{digest_of(data)}").body == data
     assert server.peak_memory() < before + 3 * 8 * PART
+
+
+@STORES
+def test_clients_of_any_pace_share_the_memory_of_few_parts_and_every_blob_is_right(server: RegistryProcess) -> None:
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        for pushed in clients.map(lambda number: push_at_a_pace(server, random.Random(number)), range(CLIENTS)):
+            with Client(server.port) as reading:
+                assert reading.call("GET", f"/v2/{REPO}/blobs/{digest_of(pushed)}").body == pushed
+
+
+def push_at_a_pace(server: RegistryProcess, chance: random.Random) -> bytes:
+    """A blob in pieces of any size with pauses between them, in one request or two."""
+    data = chance.randbytes(16) + FAST[: chance.randrange(12 * MIB)]
+    pause, chunked = chance.choice([0.0, 0.02, 0.1]), chance.random() < 0.5
+    with SlowClients(server) as clients:
+        if chance.random() < 0.5:
+            client, status = clients.push(REPO, data, chunked=chunked), 201
+        else:
+            client, status = clients.upload(REPO, None if chunked else len(data)), 202
+        rest = memoryview(data)
+        while rest:
+            piece, rest = rest[: (size := chance.choice([1, 70_000, 300_000, MIB + 5, 3 * MIB]))], rest[size:]
+            client.send(bytes(piece))
+            time.sleep(chance.random() * pause)
+        assert client.finish() == status
+    if status == 202:
+        with Client(server.port) as closing:
+            assert closing.call("PUT", f"{client.location}?digest={digest_of(data)}").status == 201
+    return data
