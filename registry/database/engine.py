@@ -165,8 +165,12 @@ class Database:
 
         None for ``timeout``. Raises DatabaseUnavailable.
         """
-        made = self._engine.connect() if self._server is None else self._server.schema(seconds)
-        with self._lock or contextlib.nullcontext(), self._mapped_errors(), made as connection:
+        server = self._server
+        with (
+            self._lock or contextlib.nullcontext(),
+            self._mapped_errors(),
+            self._engine.connect() if server is None else server.schema(seconds) as connection,
+        ):
             connection.exec_driver_sql(self._begin_write[0])
             try:
                 yield connection

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 
 log = structlog.get_logger(__name__)
+
+
+PAUSES = (0.0, *[0.0001] * 10, *[0.0003] * 10)
+"""Seconds between the looks at a lock that another process has, before it is waited for."""
 
 
 class WriteLock:
@@ -70,13 +74,23 @@ class WriteLock:
         """``flock`` knows no deadline, so a thread that can be left behind waits where it has to be waited."""
         if self._queued is None or self._queued.is_over():
             self._queued = None
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._is_soon_free():
                 return
             self._queued = _Queued(self._file)
         if not self._queued.wait(self._seconds):
             raise DatabaseBusy(f"another process has had the database locked for {self._seconds:g} seconds")
         self._queued = None
+
+    def _is_soon_free(self) -> bool:
+        """Whether the lock was got within the time that a transaction takes: a thread costs more than a few looks."""
+        for pause in PAUSES:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(pause)
+            else:
+                return True
+        return False
 
 
 class _Queued(threading.Thread):
