@@ -37,6 +37,7 @@ _OF_NAME = Statement(
     "SELECT c.sequence, c.state, c.created_at, c.record FROM repository r JOIN change c ON c.repository_id = r.id"
     " WHERE r.name = :name ORDER BY c.sequence"
 )
+_FIND = Statement("SELECT record FROM change WHERE repository_id = :repository AND sequence = :sequence")
 _MARK = Statement("UPDATE change SET state = 'recorded' WHERE repository_id = :repository AND sequence = :sequence")
 _REMOVE_ALL = Statement("DELETE FROM change WHERE repository_id = :repository")
 _REMOVE_ONE = Statement(
@@ -71,6 +72,12 @@ def of_repository(connection: Transaction, repository_id: int) -> list[ChangeRow
 def of_name_later(connection: Transaction, name: str) -> Later[list[ChangeRow]]:
     """As ``of_repository``, by the name of the repository, and not waited for."""
     return connection.execute(_OF_NAME, {"name": name}).later(_changes)
+
+
+def find(connection: Transaction, repository_id: int, sequence: int) -> bytes | None:
+    """The record of a change; None if it is folded."""
+    row = connection.execute(_FIND, {"repository": repository_id, "sequence": sequence}).first()
+    return bytes(row[0]) if row else None
 
 
 def mark_recorded(connection: Transaction, changes: Iterable[tuple[int, int]]) -> None:

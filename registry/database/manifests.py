@@ -75,6 +75,13 @@ _PUT = Statement(
     " artifact_type = excluded.artifact_type, subject = excluded.subject, annotations = excluded.annotations,"
     " pushed_at = excluded.pushed_at"
 )
+_PUSHED = Statement(
+    "SELECT b.digest, m.pushed_at FROM manifest m JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository"
+)
+_TAGGED = Statement("SELECT name, updated_at FROM tag WHERE repository_id = :repository")
+_SET_PUSHED = Statement(
+    "UPDATE manifest SET pushed_at = :now WHERE repository_id = :repository AND blob_id = :blob AND pushed_at <> :now"
+)
 _REMOVE = Statement("DELETE FROM manifest WHERE repository_id = :repository AND blob_id = :blob")
 _REMOVE_REFERENCES = Statement("DELETE FROM reference WHERE repository_id = :repository AND manifest_id = :blob")
 _REFER = Statement(
@@ -168,6 +175,22 @@ def put(
     """Make or replace the row of a manifest whose blob row exists; ``annotations`` of at most MOST_ANNOTATIONS."""
     values = {"repository": repository_id, "blob": blob_id, "media_type": media_type, "artifact_type": artifact_type}
     connection.execute(_PUT, {**values, "subject": subject, "annotations": annotations, "now": now})
+
+
+def pushed(connection: Transaction, repository_id: int) -> dict[str, float]:
+    """When each manifest of the repository was last pushed, by digest."""
+    return dict(connection.execute(_PUSHED, {"repository": repository_id}).all())
+
+
+def tagged(connection: Transaction, repository_id: int) -> dict[str, float]:
+    """When each tag of the repository was last set, by name."""
+    return dict(connection.execute(_TAGGED, {"repository": repository_id}).all())
+
+
+def set_pushed(connection: Transaction, repository_id: int, times: Iterable[tuple[int, float]]) -> None:
+    """Correct when manifests were pushed, by their ids."""
+    rows = [{"repository": repository_id, "blob": blob_id, "now": pushed_at} for blob_id, pushed_at in times]
+    connection.execute_many(_SET_PUSHED, rows)
 
 
 def refer(connection: Transaction, repository_id: int, manifest_id: int, references: Iterable[tuple[str, str]]) -> None:

@@ -45,6 +45,7 @@ _FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # no
 _GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
 _LOCK = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", locking="repository")  # noqa: S608 - constant columns
 _HOLD = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", holding="repository")  # noqa: S608 - constant columns
+_EXCLUDE = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", excluding="repository")  # noqa: S608 - constant columns
 _CREATE = Statement(
     "INSERT INTO repository (id, name, version, sequence, folded, signature, created_at, looked_at)"
     " VALUES (:id, :name, :version, :sequence, 0, :signature, :now, :now) ON CONFLICT (name) DO NOTHING"
@@ -68,6 +69,7 @@ _SET_RECONCILED = Statement(
 )
 _SET_LOOKED = Statement("UPDATE repository SET looked_at = :now WHERE id = :id AND looked_at < :now")
 _SET_SIGNATURE = Statement("UPDATE repository SET signature = :signature WHERE id = :id")
+_REPLACE_SIGNATURE = Statement("UPDATE repository SET signature = :new WHERE name = :name AND signature = :old")
 _PAGE = Statement("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
 _NAMES = Statement("SELECT name FROM repository ORDER BY name")
 _REMOVE = Statement("DELETE FROM repository WHERE id = :id")
@@ -112,6 +114,14 @@ def hold_later(connection: Transaction, repository_id: int) -> Later[RepositoryR
     Others may change it.
     """
     return connection.execute(_HOLD, {"id": repository_id}).later(_row)
+
+
+def exclude_later(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
+    """As ``lock_later``, and transactions that hold the repository end before this one goes on, or begin after it.
+
+    For what is decided by blobs that the repository lacks: those that bring them only hold it.
+    """
+    return connection.execute(_EXCLUDE, {"id": repository_id}).later(_row)
 
 
 def create(connection: Transaction, name: str, *, signature: str, now: float, sequence: int = 0) -> RepositoryRow:
@@ -194,6 +204,11 @@ def unfolded(connection: Transaction, *, before: float) -> list[str]:
 def set_signature(connection: Transaction, repository_id: int, signature: str) -> None:
     """Note that the index with this signature holds nothing that is not known."""
     connection.execute(_SET_SIGNATURE, {"id": repository_id, "signature": signature})
+
+
+def replace_signature(connection: Transaction, name: str, old: str, new: str) -> None:
+    """Note that the index with the signature ``new`` says of content what ``old`` said, if that is what is noted."""
+    connection.execute(_REPLACE_SIGNATURE, {"name": name, "old": old, "new": new})
 
 
 def _row(rows: Rows) -> RepositoryRow | None:

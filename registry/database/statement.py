@@ -24,19 +24,25 @@ class Statement:
     """One statement. Immutable but for what it remembers of its compiled forms; any thread."""
 
     def __init__(
-        self, sql: str, *, expanding: str | None = None, locking: str | None = None, holding: str | None = None
+        self,
+        sql: str,
+        *,
+        expanding: str | None = None,
+        locking: str | None = None,
+        holding: str | None = None,
+        excluding: str | None = None,
     ) -> None:
         """``expanding`` names the parameter of an ``IN :name`` that takes a list.
 
         ``locking`` names the table whose selected rows are kept from other writers until the transaction ends;
-        ``holding`` one whose selected rows are only kept from being deleted. SQLite needs no word for it: its write
-        transactions go one after the other.
+        ``holding`` one whose selected rows are only kept from being deleted; ``excluding`` one whose selected rows are
+        kept from both, so that it waits for transactions that hold them, and they for it. SQLite needs no word for it:
+        its write transactions go one after the other.
         """
         self._sql = sql
         self._expanding = expanding
-        self._locking = (
-            f" FOR NO KEY UPDATE OF {locking}" if locking else f" FOR KEY SHARE OF {holding}" if holding else ""
-        )
+        strengths = {"NO KEY UPDATE": locking, "KEY SHARE": holding, "UPDATE": excluding}
+        self._locking = "".join(f" FOR {strength} OF {table}" for strength, table in strengths.items() if table)
         self._compiled: dict[tuple[str, int], str] = {}
         self._numbered: dict[int, tuple[str, list[str]]] = {}
 

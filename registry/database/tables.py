@@ -131,6 +131,17 @@ reference = Table(
     sqlite_with_rowid=False,
 )
 
+withheld = Table(
+    "withheld",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", BinaryText, nullable=False),  # of what manifests name and the repository does not have (I12)
+    Column("kind", BinaryText, nullable=False),  # blob: it lacks the bytes | manifest: it has no such manifest
+    Column("released", BigInteger),  # the change that says that it has come; the row goes when that is folded
+    PrimaryKeyConstraint("repository_id", "digest", "kind"),
+    sqlite_with_rowid=False,
+)
+
 tag = Table(
     "tag",
     metadata,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from registry.database import blobs as blob_rows
 from registry.database import places as place_rows
+from registry.database import withheld as withheld_rows
 from registry.images.omissions import LINK, Kind, Omission
 from registry.images.several import map_several
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
@@ -103,11 +104,18 @@ class Adoption:
         return found
 
     def _referenced(self, repository: RepositoryRow, view: View) -> list[Digest]:
-        """Blobs that the manifests reference, and the manifests, where all repositories share one place."""
+        """Blobs that the manifests reference, and the manifests, where all repositories share one place.
+
+        What is withheld is not among them (I12); what a row withholds, and storage no longer does, has come since.
+        """
         wanted: dict[Digest, None] = {}
+        withheld = view.withheld.blobs
         for digest, loaded in view.manifests.items():
             wanted[digest] = None
-            wanted.update(dict.fromkeys(blob.digest for blob in loaded.manifest.named_blobs()))
+            named = (blob.digest for blob in loaded.manifest.named_blobs())
+            wanted.update(dict.fromkeys(blob for blob in named if blob not in withheld))
         with self._stores.database.read() as connection:
+            rows = withheld_rows.of_repository(connection, repository.id, named=True)
+            wanted.update(dict.fromkeys(withheld_rows.collected(rows).blobs - withheld))
             members = blob_rows.members(connection, repository.id, wanted)
         return [digest for digest in wanted if digest not in members]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from registry.database.blobs import HeldRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
+    from registry.images.folding import Folding
     from registry.images.locations import Locations
     from registry.images.originals import Originals
     from registry.images.publication import Publication, Put
@@ -78,6 +79,7 @@ class Blobs:
         repositories: Repositories,
         publication: Publication,
         removal: Removal,
+        folding: Folding,
     ) -> None:
         self._stores = stores
         self._originals = originals
@@ -85,6 +87,7 @@ class Blobs:
         self._repositories = repositories
         self._publication = publication
         self._removal = removal
+        self._folding = folding
         self._may_be_of_a_tool = stores.driver.capabilities.outside_writers and stores.layout.per_repository
         self._verifying = KeyedLocks()
         self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
@@ -141,7 +144,7 @@ class Blobs:
             return False
         repository = self._repositories.ensure(name)
         try:
-            self._publication.publish(repository, digest, found.size, self._put_from(found), source=found.place)
+            self._publish(repository, digest, found.size, self._put_from(found), source=found.place)
         except PathNotFound:
             return False
         return True
@@ -161,6 +164,14 @@ class Blobs:
             self._removal.delete(claim)
 
     # ----
+
+    def _publish(
+        self, repository: RepositoryRow, digest: Digest, size: int, put: Put, *, source: Location | None = None
+    ) -> None:
+        """Make a member, durably: also that it is not withheld any more, where it was."""
+        change = self._publication.publish(repository, digest, size, put, source=source)
+        if change is not None:
+            self._folding.record(change)
 
     def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
         is_open = self._originals.require_open_later(connection)
@@ -236,7 +247,7 @@ class Blobs:
             with stores.database.look() as connection:
                 leaving = held is None and blob_rows.location_at(connection, driver.name, key) is not None
             if not leaving and self._is_right(repository, digest, key, stat):
-                self._publication.publish(repository, digest, stat.size, self._unchanged(stat))
+                self._publish(repository, digest, stat.size, self._unchanged(stat))
                 return True
         return False
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import changes as change_rows
 from registry.database import repositories as repository_rows
 from registry.oci.descriptor import Descriptor
+from registry.oci.moment import to_text
 from registry.oci.record import Operation, Record
+from registry.oci.withheld import NOTHING, Withheld
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,10 @@ class Change:
     tags: tuple[str, ...]
     actor: str
     old: dict[str, str] = field(default_factory=dict)
+    withheld: Withheld = NOTHING
+    released: Withheld = NOTHING
+    pushed: str | None = None
+    tagged: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def put(
@@ -61,13 +66,17 @@ class Change:
         """Keep the change as pending under the number that ``row`` was allotted in the same transaction."""
         record = Record(
             sequence=row.sequence,
-            time=datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+            time=to_text(now),
             actor=self.actor,
             operation=self.operation,
             digest=self.digest,
             descriptor=self.descriptor,
             tags=self.tags,
             old=self.old,
+            withheld=self.withheld,
+            released=self.released,
+            pushed=self.pushed,
+            tagged=self.tagged,
         )
         line = record.to_line()
         change_rows.add(connection, row.id, row.sequence, line, state=change_rows.PENDING, now=now)

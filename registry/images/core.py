@@ -44,8 +44,10 @@ class Core:
         self.repositories = Repositories(stores, journal, self.originals, self.reconciliation)
         self.folding = Folding(stores, journal, self.reconciliation, self.removal)
         publication = Publication(stores, self.originals, self.removal)
-        self.blobs = Blobs(stores, self.originals, self.locations, self.repositories, publication, self.removal)
-        self.uploads = Uploads(stores, self.originals, self.repositories, publication)
+        self.blobs = Blobs(
+            stores, self.originals, self.locations, self.repositories, publication, self.removal, self.folding
+        )
+        self.uploads = Uploads(stores, self.originals, self.repositories, publication, self.folding)
         self.manifests = Manifests(stores, self.originals, self.locations, self.repositories, publication, self.folding)
 
     @classmethod

@@ -11,7 +11,10 @@ import structlog
 from cachetools import LRUCache
 
 from registry.database import changes as change_rows
+from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
+from registry.images.history import History
 from registry.images.journal import NumberTaken
 from registry.images.storage_view import MAX_INDEX
 from registry.oci.digest import Digest
@@ -66,6 +69,9 @@ class Folding:
         self._surprising: set[str] = set()  # repositories of which an index is there, against what the row says
         self._written: LRUCache[str, tuple[bytes, str]] = LRUCache(WRITTEN_BYTES, getsizeof=_size)
         self._foreign: LRUCache[str, float] = LRUCache(REMEMBERED)
+        self._history = History(stores, journal)
+        self._incomplete: set[str] = set()  # repositories of which the release before has folded records
+        self._untimed: LRUCache[str, int] = LRUCache(REMEMBERED)  # entries whose times nobody knows
         self.wake = threading.Event()
         """Set when there is something to fold."""
 
@@ -116,13 +122,17 @@ class Folding:
                 if row is None or not changes:
                     return 0
                 try:
-                    if self._fold(row, changes):
-                        return len(changes)
+                    if not self._fold(row, changes):
+                        continue
                 except _Foreign:
                     self._wait_for_migration(name)
                     return 0
-        log.warning("index.json is written faster than it can be folded", repository=name)
-        return 0
+                break
+        else:
+            log.warning("index.json is written faster than it can be folded", repository=name)
+            return 0
+        self._complete(name)
+        return len(changes)
 
     # ----
 
@@ -201,14 +211,44 @@ class Folding:
         records = [Record.parse(change.record) for change in changes]
         last = changes[-1].sequence
         if index.folded < last:
-            for record in records:
-                if record.sequence > index.folded:
-                    record.apply(index)
-            index.folded = last
+            self._bring(row, index, records)
             signature = self._write(row.name, index.serialise(), signature)
-        self._note(row, changes, signature)
+        self._note(row, changes, signature, releases=any(record.released for record in records))
         self._unlink(row, records)
         return True
+
+    def _bring(self, row: RepositoryRow, index: Index, records: list[Record]) -> None:
+        """Make the changes in ``index``, and have it say their times and what they withhold."""
+        is_noted = index.noted == index.folded
+        for record in records:
+            if record.sequence > index.folded:
+                record.apply(index)
+        index.folded = records[-1].sequence
+        if is_noted:
+            index.noted = index.folded
+        else:
+            with self._lock:
+                self._incomplete.add(row.name)
+        self._fill(row, index)
+
+    def _fill(self, row: RepositoryRow, index: Index) -> None:
+        """Say the times of what no record brought, as the database has them: another tool's, or an original's."""
+        if index.untimed in {0, self._untimed.get(row.name)}:
+            return
+        with self._stores.database.look() as connection:
+            pushed = manifest_rows.pushed(connection, row.id)
+            tagged = manifest_rows.tagged(connection, row.id)
+        index.fill(pushed, tagged)
+        with self._lock:
+            self._untimed[row.name] = index.untimed
+
+    def _complete(self, name: str) -> None:
+        """Take from history what the release before left out. The index is not kept from readers meanwhile."""
+        with self._lock:
+            is_complete = name not in self._incomplete
+            self._incomplete.discard(name)
+        if not is_complete:
+            self._history.complete(name)
 
     def _read(self, row: RepositoryRow) -> tuple[bytes, str]:
         """The index and its signature; not asked of the store where this process wrote it last. Raises PathNotFound."""
@@ -253,12 +293,14 @@ class Folding:
             time.sleep(NOTE_SECONDS / 10)
         return False
 
-    def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str) -> None:
+    def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str, *, releases: bool) -> None:
         done = [(row.id, change.sequence) for change in changes]
         with self._stores.database.write() as connection:
             repository_rows.lock_later(connection, row.id)
             change_rows.mark_recorded(connection, done)
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
+            if releases:
+                withheld_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
             repository_rows.set_folded(connection, row.id, folded=changes[-1].sequence, signature=signature)
         with self._lock:
             self._foreign.pop(row.name, None)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+import orjson
 import structlog
 
-from registry.images.several import map_several
+from registry.images.several import AT_ONCE, map_several
 from registry.oci.record import Record
-from registry.storage.errors import AlreadyExists, PathNotFound
+from registry.storage.errors import AlreadyExists, PathNotFound, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from registry.images.stores import Stores
+    from registry.oci.index import Index
 
 MAX_SEGMENT = 512 << 20
 """Bytes of one journal object at most; larger means that it is not ours."""
 
 log = structlog.get_logger(__name__)
+
+
+class UnreadableRecord(StorageError):
+    """A record is whole and not understood: its repository waits for a release that does, or for its repair (I11)."""
 
 
 class NumberTaken(Exception):
@@ -45,22 +52,44 @@ class Journal:
                 raise NumberTaken(repository, sequence) from error
 
     def after(self, repository: str, sequence: int) -> dict[int, bytes]:
-        """The lines of every record above ``sequence``, in the order of their numbers.
+        """The lines of every record above ``sequence``, in the order of their numbers. Raises UnreadableRecord.
 
-        A line that does not parse is one whose writer was killed: nobody was answered, so it is no record.
+        A line that is no JSON is one whose writer was killed: nobody was answered, so it is no record.
         """
         found: dict[int, bytes] = {}
-        names = self._names(repository, after=sequence)
-        following = [*map(self._layout.first_of, names[1:]), sequence + 1]
-        wanted = [name for name, first in zip(names, following, strict=True) if first > sequence] if names else []
-        for lines in map_several(self._driver.capabilities, lambda name: list(self._lines(repository, name)), wanted):
-            found.update({number: line for number, line in lines if number > sequence})
+        for names in self._batches(repository, sequence):
+            for records in map_several(self._driver.capabilities, partial(self._records, repository), names):
+                found.update({record.sequence: line for record, line in records if record.sequence > sequence})
         return dict(sorted(found.items()))
+
+    def history(self, repository: str, after: int, last: int) -> Iterator[Record]:
+        """Every record above ``after`` up to ``last``, folded or not, in the order of their numbers.
+
+        They are read as they are asked for: a repository may have millions. Raises UnreadableRecord.
+        """
+        for names in self._batches(repository, after):
+            if self._layout.first_of(names[0]) > last:
+                return
+            for records in map_several(self._driver.capabilities, partial(self._records, repository), names):
+                once = {record.sequence: record for record, _ in records}
+                yield from (once[number] for number in sorted(once) if after < number <= last)
+
+    def note(self, repository: str, index: Index) -> bool:
+        """Have ``index`` say what records say that are folded into it and that it has not noted; False for none.
+
+        Raises UnreadableRecord.
+        """
+        if index.noted == index.folded:
+            return False
+        for record in self.history(repository, index.noted, index.folded):
+            record.note(index)
+        index.noted = index.folded
+        return True
 
     def last(self, repository: str) -> int:
         """The highest sequence number that storage knows; 0 when there is none."""
         for name in reversed(self._names(repository)):
-            highest = max((number for number, _ in self._lines(repository, name)), default=0)
+            highest = max((record.sequence for record, _ in self._records(repository, name)), default=0)
             if highest:
                 return highest
         return 0
@@ -78,13 +107,36 @@ class Journal:
             names = [key.removeprefix(f"{prefix}/") for key, _ in found]
         return [name for name in names if self._layout.first_of(name) >= 0]
 
-    def _lines(self, repository: str, name: str) -> Iterator[tuple[int, bytes]]:
+    def _batches(self, repository: str, after: int) -> Iterator[list[str]]:
+        """The names of the objects that can hold records above ``after``, as many as are read side by side."""
+        names = self._names(repository, after=after)
+        following = [*map(self._layout.first_of, names[1:]), after + 1]
+        wanted = [name for name, first in zip(names, following, strict=True) if first > after] if names else []
+        for start in range(0, len(wanted), AT_ONCE):
+            yield wanted[start : start + AT_ONCE]
+
+    def _records(self, repository: str, name: str) -> list[tuple[Record, bytes]]:
+        """With the line of each. Raises UnreadableRecord."""
+        key = f"{self._layout.journal(repository)}/{name}"
         try:
-            data, _ = self._driver.read(f"{self._layout.journal(repository)}/{name}", max_bytes=MAX_SEGMENT)
+            data, _ = self._driver.read(key, max_bytes=MAX_SEGMENT)
         except PathNotFound:
-            return
+            return []
+        found = []
         for line in data.splitlines():
             try:
-                yield Record.parse(line).sequence, line + b"\n"
-            except ValueError:
+                found.append((Record.parse(line), line + b"\n"))
+            except ValueError as error:
+                if not (self._driver.capabilities.appends and _is_torn(line)):
+                    raise UnreadableRecord(key, f"a record of it is not understood: {error}") from error
                 log.warning("a journal line is cut short and was skipped", repository=repository, journal=name)
+        return found
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line was cut short: the beginning of a JSON object is none."""
+    try:
+        orjson.loads(line)
+    except ValueError:
+        return True
+    return False

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
 from registry.images import manifest_rows as rows
-from registry.images import referrers
+from registry.images import referrers, withholding
 from registry.images.changing import Allotted, Change
 from registry.images.manifest_bytes import ManifestBytes
+from registry.images.publication import Keep, KeepMore
 from registry.images.repositories import present
 from registry.oci.digest import Digest
 from registry.oci.errors import (
@@ -22,6 +25,7 @@ from registry.oci.errors import (
     Unsupported,
 )
 from registry.oci.manifest import Manifest, parse_manifest
+from registry.oci.moment import whole
 from registry.oci.tag import is_fallback
 from registry.storage.errors import PathNotFound
 
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from registry.database.manifests import ManifestRow, TagRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
+    from registry.database.withheld import WithheldRow
     from registry.images.folding import Folding
     from registry.images.locations import Locations
     from registry.images.originals import Originals
@@ -59,9 +64,11 @@ class _Asked(NamedTuple):
     """What a push must know of a repository that it has locked."""
 
     members: Later[dict[str, MemberRow]]
-    """Of what the manifest needs."""
+    """Of what the manifest names."""
     children: dict[Digest, Later[ManifestRow | None]]
     """The manifests that it names."""
+    withheld: Later[dict[tuple[str, str], WithheldRow]]
+    """Of what it names, and of itself."""
     tags: Later[list[TagRow]]
     """Those that it is to have, as they are."""
     allotted: Later[RepositoryRow | None]
@@ -172,23 +179,23 @@ class Manifests:
         if digest is not None and digest != actual:
             raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
         manifest = parse_manifest(body, content_type)
-        repository, found = self._check_references(name, manifest, actual)
+        repository, found, keep = self._check_references(name, manifest, actual)
         allotted: list[Allotted] = []
 
         def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
             return self._stores.driver.write(key, body)
 
-        def commit(connection: Transaction) -> Write:
+        def commit(connection: Transaction, keep: Keep) -> Write:
             change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
             asked = self._ask(connection, repository, manifest, change)
 
             def write(blob_id: int) -> None:
-                allotted[:] = [self._write(connection, blob_id, manifest, change, asked)]
+                allotted[:] = [self._write(connection, blob_id, manifest, change, asked, keep)]
                 self._bytes.note(connection, blob_id, body)
 
             return write
 
-        self._publication.publish(repository, actual, len(body), put, commit, found=found, decides=True)
+        self._publication.publish(repository, actual, len(body), put, commit, found=found, keep=keep)
         self._folding.record(allotted[0])
         return PutManifest(actual, manifest.subject.digest if manifest.subject else None)
 
@@ -256,9 +263,11 @@ class Manifests:
         self, connection: Transaction, repository: RepositoryRow, digest: Digest, tags: dict[str, str], actor: str
     ) -> Allotted:
         row = self._required(connection, repository, digest)
+        unnamed = withheld_rows.named_by_it_alone(connection, repository.id, row.blob_id)
+        withheld_rows.remove(connection, repository.id, unnamed)
         manifest_rows.remove(connection, repository.id, row.blob_id)
         blob_rows.leave(connection, repository.id, row.blob_id)
-        change = Change("delete", digest, None, tuple(tags), actor, tags)
+        change = Change("delete", digest, None, tuple(tags), actor, tags, released=unnamed)
         return change.allot(connection, repository, self._stores.clock())
 
     def _required(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> ManifestRow:
@@ -291,32 +300,48 @@ class Manifests:
     def _ask(self, connection: Transaction, repository: RepositoryRow, manifest: Manifest, change: Change) -> _Asked:
         """The repository is locked. Nothing is waited for."""
         return _Asked(
-            blob_rows.members_later(connection, repository.id, _needed(manifest)),
+            blob_rows.members_later(connection, repository.id, _named(manifest)),
             {
                 child.digest: manifest_rows.by_digest_later(connection, repository.id, child.digest)
                 for child in manifest.children()
             },
+            withheld_rows.named_later(connection, repository.id, [*_named(manifest), *_own(change)]),
             manifest_rows.tags_named_later(connection, repository.id, list(change.tags)),
             repository_rows.allot_later(connection, repository.id),
         )
 
     def _write(
-        self, connection: Transaction, blob_id: int, manifest: Manifest, change: Change, asked: _Asked
+        self,
+        connection: Transaction,
+        blob_id: int,
+        manifest: Manifest,
+        change: Change,
+        asked: _Asked,
+        keep: Keep,
     ) -> Allotted:
-        """Raises ManifestBlobUnknown."""
-        now = self._stores.clock()
-        members = {digest: row for digest, row in asked.members.get().items() if row.state == blob_rows.PRESENT}
+        """Raises ManifestBlobUnknown, and KeepMore where the repository lacks something."""
+        now = whole(self._stores.clock())
+        held = asked.members.get()
+        members = {digest: row for digest, row in held.items() if row.state == blob_rows.PRESENT}
         self._check_members(members, manifest)
-        for child, row in asked.children.items():
-            if child in members and row.get() is None:
+        manifests = {child for child, row in asked.children.items() if row.get() is not None}
+        for child in asked.children:
+            if child in members and child not in manifests:
                 self._refuse_missing([child], accept=self._stores.rules.accept_missing_manifests)
+        lacks = withholding.lacking(manifest, held, manifests)
+        if lacks and keep is not Keep.ALONE:
+            raise KeepMore(Keep.ALONE)
+        withholding.require_room(connection, repository := present(asked.allotted.get()), lacks)
         change.old.update({tag.name: tag.digest for tag in asked.tags.get()})
-        repository = present(asked.allotted.get())
+        has = withholding.named(manifest, change.digest) - lacks
+        came = withheld_rows.collected(asked.withheld.get().values()) & has
         rows.note(connection, repository.id, blob_id, manifest, now=now)
         for tag in change.tags:
             manifest_rows.put_tag(connection, repository.id, tag, blob_id, sequence=repository.sequence, now=now)
         _note_former(connection, repository, change.old)
-        return change.keep(connection, repository, now)
+        withheld_rows.add(connection, repository.id, lacks)
+        withheld_rows.release(connection, repository.id, came, sequence=repository.sequence)
+        return replace(change, withheld=lacks, released=came).keep(connection, repository, now)
 
     def _check_members(self, members: dict[str, blob_rows.MemberRow], manifest: Manifest) -> None:
         rules = self._stores.rules
@@ -325,18 +350,22 @@ class Manifests:
         children = [child.digest for child in manifest.children() if child.digest not in members]
         self._refuse_missing(children, accept=rules.accept_missing_manifests)
 
-    def _check_references(self, name: str, manifest: Manifest, digest: Digest) -> tuple[RepositoryRow, Found | None]:
+    def _check_references(
+        self, name: str, manifest: Manifest, digest: Digest
+    ) -> tuple[RepositoryRow, Found | None, Keep]:
         """Before anything is written; again when it is committed. Also looks at what ``publish`` begins with."""
         repository = self._repositories.touch(name)
         if repository is None:
             self._check_members({}, manifest)
-            return self._repositories.ensure(name), None
+            return self._repositories.ensure(name), None, Keep.LOCKED
         with self._stores.database.look() as connection:
-            members = blob_rows.members_later(connection, repository.id, _needed(manifest))
+            named = blob_rows.members_later(connection, repository.id, _named(manifest))
             found = self._publication.look_later(connection, name, digest)
-            self._check_members(members.get(), manifest)
+            members = named.get()
+            self._check_members(members, manifest)
         self._check_on_storage(repository, manifest)
-        return repository, found.get()
+        keep = Keep.ALONE if withholding.lacking(manifest, members, members) else Keep.LOCKED
+        return repository, found.get(), keep
 
     def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
         """Where a look is cheap, references must exist in truth and not only in rows (I2, I6)."""
@@ -369,5 +398,9 @@ def _note_former(connection: Transaction, repository: RepositoryRow, old: dict[s
             manifest_rows.set_former(connection, repository.id, digest)
 
 
-def _needed(manifest: Manifest) -> list[Digest]:
-    return [descriptor.digest for descriptor in (*manifest.needed_blobs(), *manifest.children())]
+def _named(manifest: Manifest) -> list[Digest]:
+    return [descriptor.digest for descriptor in (*manifest.named_blobs(), *manifest.children())]
+
+
+def _own(change: Change) -> list[Digest]:
+    return [] if change.digest is None else [change.digest]

@@ -6,6 +6,7 @@ The deleter's half of the protocol is in ``registry.images.removal``.
 from __future__ import annotations
 
 import contextlib
+import enum
 import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from registry.database import blobs as blob_rows
 from registry.database import places as place_rows
 from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
+from registry.images import withholding
 from registry.images.repositories import present
 from registry.oci.errors import Unavailable
 from registry.storage.errors import PathNotFound
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from registry.database.blobs import BlobRow, Found, LocationRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
+    from registry.images.changing import Allotted
     from registry.images.locations import Location
     from registry.images.originals import Originals
     from registry.images.removal import Removal
@@ -42,8 +46,34 @@ if TYPE_CHECKING:
 
     Write = Callable[[int], None]
     """Writes more rows, given the blob's id; raises what makes the whole undone."""
-    Commit = Callable[[Transaction], Write]
+    Commit = Callable[[Transaction, "Keep"], Write]
     """More rows of the same transaction: asks for what they depend on, and waits for nothing."""
+
+
+class Keep(enum.Enum):
+    """How a transaction keeps the row of the repository."""
+
+    HELD = "held"
+    """It stays; others change it."""
+    LOCKED = "locked"
+    """No other changes it: what is decided depends on rows of the repository."""
+    ALONE = "alone"
+    """Nor does one that holds it go on: what is decided depends on blobs that the repository lacks."""
+
+
+class KeepMore(Exception):
+    """What a transaction found has to be decided with the repository kept otherwise; nothing was written."""
+
+    def __init__(self, keep: Keep) -> None:
+        super().__init__(keep)
+        self.keep = keep
+
+
+_TAKE = {
+    Keep.HELD: repository_rows.hold_later,
+    Keep.LOCKED: repository_rows.lock_later,
+    Keep.ALONE: repository_rows.exclude_later,
+}
 
 ATTEMPTS = 200
 """How often a publisher may lose against deleters before it gives up with 503."""
@@ -85,18 +115,21 @@ class Publication:
         commit: Commit | None = None,
         *,
         found: Found | None = None,
-        decides: bool = False,
+        keep: Keep = Keep.HELD,
         source: Location | None = None,
-    ) -> None:
+    ) -> Allotted | None:
         """Make ``digest`` a member of ``repository``.
 
         The bytes are durable first; then blob, location, membership and lease are written in one transaction, together
         with what ``commit`` adds. ``found`` is what ``look_later`` has just said.
         ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none.
-        ``decides``: what ``commit`` does depends on rows of the repository, which nobody else may change then.
+        ``keep``: what ``commit`` needs of the repository's row; it may raise KeepMore, and is called again then.
         ``source``: where ``put`` takes bytes from that may be unverified; where all share all places, it is shared.
+        Returns a change to be recorded before the client hears: a manifest names the blob, which was withheld (I12).
+        A caller that keeps more than HELD writes that down itself.
         Raises Unavailable when deleters of the same digest do not let go, and where no change may commit.
         """
+        is_blob = keep is Keep.HELD
         key = self._stores.layout.blob(repository.name, digest)
         for _ in range(ATTEMPTS):
             before, there = found or self._look(repository.name, digest)
@@ -107,14 +140,17 @@ class Publication:
             placed = self._join(source, key, size) or self._place(key, size, put, before, there)
             try:
                 is_verified = source is None or source.is_verified
-                older = self._commit(
-                    repository, digest, placed, before, commit, is_verified=is_verified, decides=decides
+                older, change = self._commit(
+                    repository, digest, placed, before, commit, is_verified=is_verified, keep=keep, is_blob=is_blob
                 )
             except _Overtaken:
                 continue
+            except KeepMore as more:
+                keep = more.keep
+                continue
             if placed.own:
                 self._converge(older, key)
-            return
+            return change
         raise Unavailable(headers={"Retry-After": "1"})
 
     def look_later(self, connection: Transaction, repository: str, digest: Digest) -> Later[Found]:
@@ -202,9 +238,12 @@ class Publication:
         commit: Commit | None,
         *,
         is_verified: bool,
-        decides: bool,
-    ) -> list[LocationRow]:
-        """Write the rows. Returns the places that had these bytes before this one did. Raises _Overtaken.
+        keep: Keep,
+        is_blob: bool,
+    ) -> tuple[list[LocationRow], Allotted | None]:
+        """Write the rows. Returns the places that had these bytes before this one did, and what is to be recorded.
+
+        Raises _Overtaken, KeepMore.
 
         What does not depend on what is found is sent before that is read: where nothing comes between, the whole waits
         for the server once, and once more for the commit.
@@ -213,13 +252,16 @@ class Publication:
         store, now, (key, stat, _, joined) = stores.driver.name, stores.clock(), placed
         with stores.database.write() as connection:
             is_open = self._originals.require_open_later(connection)
-            take = repository_rows.lock_later if decides else repository_rows.hold_later
-            current = take(connection, repository.id)
+            current = _TAKE[keep](connection, repository.id)
             locked = blob_rows.lock_at_later(connection, digest, store=store, key=key)
             put = blob_rows.put_later(connection, digest, size=stat.size, leased_until=now + stores.rules.lease)
-            write = commit(connection) if commit is not None else None
+            withheld = withheld_rows.named_later(connection, repository.id, [digest]) if is_blob else None
+            write = commit(connection, keep) if commit is not None else None
             is_open.get()
             present(current.get())
+            naming = withheld.get().get((digest, withheld_rows.BLOB)) if withheld is not None else None
+            if naming is not None and keep is Keep.HELD:
+                raise KeepMore(Keep.LOCKED)
             row, there = locked.get()
             self._require_unmoved(before, row, there)
             blob_id = put.get()
@@ -239,10 +281,12 @@ class Publication:
             blob_rows.join(connection, repository.id, blob_id, now=now)
             if write is not None:
                 write(blob_id)
+            change = None if naming is None else withholding.release(connection, repository, naming, now)
             if not self._shares or (row is None and stores.database.serial_writes):
-                return []
+                return [], change
             places = blob_rows.locations(connection, blob_id, store)
-            return [place for place in takewhile(lambda place: place.key != key, places) if place.verified_at]
+            older = takewhile(lambda place: place.key != key, places)
+            return [place for place in older if place.verified_at], change
 
     def _require_unmoved(self, before: BlobRow | None, row: BlobRow | None, there: LocationRow | None) -> None:
         """Raises _Overtaken."""

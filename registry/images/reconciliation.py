@@ -8,7 +8,8 @@ pushes.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -16,14 +17,17 @@ from registry.database import blobs as blob_rows
 from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
 from registry.images import manifest_rows as rows
 from registry.images.adoption import Adoption
 from registry.images.changing import Change
+from registry.images.history import History
 from registry.images.omissions import Source
 from registry.images.storage_view import StorageReader
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
 from registry.oci.index import LAYOUT_FILE, Index
+from registry.oci.moment import to_text, whole
 from registry.oci.record import Record
 from registry.storage.errors import AlreadyExists
 
@@ -45,6 +49,13 @@ class _Moved(Exception):
     """The database changed while storage was read."""
 
 
+class _Times(NamedTuple):
+    """Of a repository's manifests and tags, as the database has them."""
+
+    pushed: dict[str, float]
+    tagged: dict[str, float]
+
+
 class Reconciliation:
     """Any thread, any process; several at once for one repository are harmless."""
 
@@ -53,6 +64,7 @@ class Reconciliation:
         self._originals = originals
         self._journal = journal
         self._reader = StorageReader(stores, journal)
+        self._history = History(stores, journal)
         self._adoption = Adoption(stores)
 
     def reconcile(self, name: str) -> RepositoryRow | None:
@@ -81,10 +93,20 @@ class Reconciliation:
                 merged = self._merge(name, row, known, view)
             except _Moved:
                 continue
+            self._write_down(name, view)
             self._stores.omissions.note(Source.CONTENT, name, view.omissions, version=view.signature)
             return merged
         message = f"repository {name} changes faster than it can be read"
         raise RegistryError(message)
+
+    def _write_down(self, name: str, view: View) -> None:
+        """Write an index that was completed from its records, so that they need not be read again."""
+        if view.noted is None:
+            return
+        with self._stores.database.look() as connection:
+            if self._originals.is_read_only(connection):
+                return
+        self._history.write(name, view.noted, view.signature)
 
     def forget(self, row: RepositoryRow) -> None:
         """Remove every row of a repository that storage does not have. If it comes back it is read anew."""
@@ -130,7 +152,9 @@ class Reconciliation:
             if behind:
                 change_rows.remove_all(connection, current.id)
                 self._drop_absent(connection, current, view)
-            self._write_tags(connection, current, view)
+                self._correct_times(connection, current, view)
+            self._write_tags(connection, current, view, behind=behind)
+            self._write_withheld(connection, current, view, behind=behind)
             sequence = max(current.sequence, view.last)
             repository_rows.set_reconciled(
                 connection,
@@ -179,12 +203,14 @@ class Reconciliation:
 
     def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
-        now, store = self._stores.clock(), self._stores.driver.name
+        store = self._stores.driver.name
         for digest in sorted(view.manifests):  # in the order in which others take these rows
             member, loaded = members.get(digest), view.manifests[digest]
             if member is None:
                 continue
-            rows.note(connection, repository.id, member.id, loaded.manifest, now=now)
+            now = self._stores.clock()
+            pushed_at = view.index.pushed(digest) or whole(now if loaded.modified is None else loaded.modified)
+            rows.note(connection, repository.id, member.id, loaded.manifest, now=pushed_at)
             if loaded.place is None:
                 continue
             place = blob_rows.location_at(connection, store, loaded.place.key)
@@ -207,19 +233,40 @@ class Reconciliation:
             verified_at=self._stores.clock(),
         )
 
-    def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
+    def _correct_times(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
+        """Of manifests that an older copy of the database knows, and that were pushed again since."""
+        known = manifest_rows.of_repository(connection, repository.id).values()
+        said = ((row.blob_id, view.index.pushed(Digest(row.digest))) for row in known)
+        manifest_rows.set_pushed(connection, repository.id, [(blob, at) for blob, at in said if at is not None])
+
+    def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: View, *, behind: bool) -> None:
         """Take the tags of the index, in which the records of ours are applied."""
         ours = manifest_rows.all_tags(connection, repository.id)
         manifests = manifest_rows.of_repository(connection, repository.id)
         for tag, descriptor in view.index.tags().items():
             row, target = ours.get(tag), manifests.get(descriptor.digest)
-            if target is None or (row is not None and row.digest == descriptor.digest):
+            is_there = row is not None and row.digest == descriptor.digest
+            if target is None or (is_there and not behind):
                 continue
-            manifest_rows.put_tag(
-                connection, repository.id, tag, target.blob_id, sequence=view.last, now=self._stores.clock()
-            )
-            if row is not None:
+            tagged_at = view.index.tagged(tag) or self._tagged_at(descriptor.digest, view)
+            manifest_rows.put_tag(connection, repository.id, tag, target.blob_id, sequence=view.last, now=tagged_at)
+            if row is not None and not is_there:
                 log.warning("another tool moved a tag", repository=repository.name, tag=tag, digest=descriptor.digest)
+
+    def _tagged_at(self, digest: Digest, view: View) -> float:
+        """When another tool set a tag, as far as files tell: with its manifest, or later with the index."""
+        loaded = view.manifests.get(digest)
+        return whole(view.modified if loaded is None or loaded.modified is None else loaded.modified)
+
+    def _write_withheld(self, connection: Transaction, repository: RepositoryRow, view: View, *, behind: bool) -> None:
+        """Have as rows what storage says, with the changes that are not there yet."""
+        withheld = view.index.withheld
+        if behind:
+            withheld_rows.remove_all(connection, repository.id)
+        noted = [row for row in withheld_rows.of_repository(connection, repository.id) if row.released is None]
+        known = withheld_rows.collected(noted)
+        withheld_rows.add(connection, repository.id, withheld - known)
+        withheld_rows.remove(connection, repository.id, known - withheld)
 
     def _drop_absent(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
         """The database is behind storage: what storage does not have is gone."""
@@ -253,11 +300,20 @@ class Reconciliation:
             if tag.name not in tags:
                 lost_tags.setdefault(tag.digest, []).append(tag.name)
         lost = [digest for digest in known if Digest(digest) not in manifests]
+        if not (lost_tags or lost):
+            return
+        times = _Times(manifest_rows.pushed(connection, repository.id), manifest_rows.tagged(connection, repository.id))
         for digest in dict.fromkeys([*lost_tags, *lost]):
-            self._record_again(connection, repository, known[digest], lost_tags.get(digest, []))
+            self._record_again(connection, repository, known[digest], lost_tags.get(digest, []), times)
 
     def _record_again(
-        self, connection: Transaction, repository: RepositoryRow, manifest: ManifestRow, tags: list[str]
+        self,
+        connection: Transaction,
+        repository: RepositoryRow,
+        manifest: ManifestRow,
+        tags: list[str],
+        times: _Times,
     ) -> None:
         change = Change.put(Digest(manifest.digest), manifest.media_type, manifest.size, tags, actor="reconciliation")
-        change.allot(connection, repository, self._stores.clock())
+        pushed, tagged = to_text(times.pushed[manifest.digest]), {tag: to_text(times.tagged[tag]) for tag in tags}
+        replace(change, pushed=pushed, tagged=tagged).allot(connection, repository, self._stores.clock())

@@ -19,10 +19,11 @@ from registry.oci.index import Index
 from registry.oci.manifest import parse_manifest
 from registry.oci.media_types import INDEXES
 from registry.oci.record import Record
+from registry.oci.withheld import NOTHING, Withheld
 from registry.storage.errors import ObjectTooLarge, PathNotFound, PathRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from registry.database.manifests import ManifestRow
     from registry.database.places import PlaceRow
@@ -47,6 +48,8 @@ class Loaded(NamedTuple):
     """Whose bytes were hashed; None: those that the database keeps."""
     signature: str = ""
     """Of the object that was hashed."""
+    modified: float | None = None
+    """When that was written (seconds since the epoch); None if none was read."""
 
 
 class _Known(NamedTuple):
@@ -70,6 +73,12 @@ class View:
     """The last record that the writer of ``index.json`` had seen."""
     records: dict[int, bytes]
     """Those after ``folded``."""
+    modified: float = 0.0
+    """When the index was written (seconds since the epoch)."""
+    noted: bytes | None = None
+    """The index of ours with what its records say and it did not; None if it said all."""
+    withheld: Withheld = NOTHING
+    """What the repository does not have, once the records are applied."""
     manifests: dict[Digest, Loaded] = field(default_factory=dict)
     """Those that the database does not know."""
     missing: int = 0
@@ -117,13 +126,17 @@ class StorageReader:
         except PathNotFound:
             return None
         index = Index.parse(data)
-        if self._stores.layout.per_repository or index.is_ours:
-            return View(index, stat.signature, index.folded, self._journal.after(name, index.folded))
-        # Another registry's, which nobody has taken yet, or which was given back: then ours was kept.
-        ours = self._locations.ours(name)
-        index = Index.parse(ours) if ours is not None else Index.empty()
+        is_nothing, is_there = False, self._stores.layout.per_repository or index.is_ours
+        if not is_there:
+            # Another registry's, which nobody has taken yet, or which was given back: then ours was kept.
+            ours = self._locations.ours(name)
+            index, is_nothing = (Index.parse(ours), False) if ours is not None else (Index.empty(), True)
+        is_completed = self._journal.note(name, index)
         records = self._journal.after(name, index.folded)
-        return View(index, stat.signature, index.folded, records, is_nothing=ours is None and not records)
+        view = View(index, stat.signature, index.folded, records, stat.modified, is_nothing=is_nothing and not records)
+        view.noted = index.serialise() if is_completed and is_there else None
+        view.withheld = _withheld(index, records.values())
+        return view
 
     def load_manifests(self, name: str, known: Mapping[str, ManifestRow], view: View, *, below: bool) -> None:
         """Read, hash and parse every manifest that the database does not know, and the children of indexes.
@@ -137,6 +150,8 @@ class StorageReader:
                 named[record.descriptor.digest] = record.descriptor
             elif record.digest is not None:
                 named.pop(record.digest, None)
+        # Where each repository has its own blobs, what lies there is its own, whatever a manifest once lacked.
+        withheld = frozenset() if self._stores.layout.per_repository else view.withheld.manifests
         settled = {digest for digest, row in known.items() if not (below and row.media_type in INDEXES)}
         waiting = {digest: descriptor for digest, descriptor in named.items() if digest not in settled}
         view.omissions += _left_out(name, view.index)
@@ -151,7 +166,7 @@ class StorageReader:
                 if descriptor.digest not in known:
                     view.manifests[descriptor.digest] = loaded
                 for child in loaded.manifest.children():
-                    if child.digest not in seen and child.digest not in settled:
+                    if child.digest not in seen and child.digest not in settled and child.digest not in withheld:
                         waiting[child.digest] = child
 
     def _load_all(
@@ -174,7 +189,8 @@ class StorageReader:
                 body, stat = self._stores.driver.read(
                     place.key, max_bytes=max(self._stores.rules.manifest_bytes, LARGE)
                 )
-                return Loaded(_verified_manifest(body, descriptor), len(body), place, stat.signature)
+                manifest = _verified_manifest(body, descriptor)
+                return Loaded(manifest, len(body), place, stat.signature, stat.modified)
             except PathNotFound:
                 continue  # sparse content, or named by a tool that has not written it yet
             except PathRefused as error:
@@ -203,6 +219,14 @@ class StorageReader:
 def _left_out(name: str, index: Index) -> Iterator[Omission]:
     for entry, reason in index.left_out():
         yield Omission(Kind.ENTRY, name, shown(entry) if entry else "", reason)
+
+
+def _withheld(index: Index, records: Iterable[bytes]) -> Withheld:
+    found = index.withheld
+    for line in records:
+        record = Record.parse(line)
+        found = (found | record.withheld) - record.released
+    return found
 
 
 def _places(rows: list[PlaceRow], own: Location) -> list[Location]:

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     from registry.database.sessions import SessionRow
     from registry.database.transaction import Transaction
+    from registry.images.folding import Folding
     from registry.images.originals import Originals
-    from registry.images.publication import Publication, Write
+    from registry.images.publication import Keep, Publication, Write
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
 
@@ -55,12 +56,18 @@ class Uploads:
     """Any thread, any process."""
 
     def __init__(
-        self, stores: Stores, originals: Originals, repositories: Repositories, publication: Publication
+        self,
+        stores: Stores,
+        originals: Originals,
+        repositories: Repositories,
+        publication: Publication,
+        folding: Folding,
     ) -> None:
         self._stores = stores
         self._originals = originals
         self._repositories = repositories
         self._publication = publication
+        self._folding = folding
         self._hashes = RunningHashes()
         self._room = UploadRoom(stores, self._expire)
 
@@ -170,11 +177,11 @@ class Uploads:
         ahead = addition.ahead
         repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
 
-        def end_session(connection: Transaction) -> Write:
+        def end_session(connection: Transaction, _keep: Keep) -> Write:
             return lambda _blob_id: session_rows.remove(connection, row.id)
 
         try:
-            self._publication.publish(
+            change = self._publication.publish(
                 repository,
                 digest,
                 addition.offset,
@@ -190,6 +197,8 @@ class Uploads:
             self._stores.driver.discard_upload(row.id, upload_state(addition.row))
         except StorageError as error:  # the blob is there, and expiry frees what is left
             log.warning("a finished upload could not be freed yet", upload=row.id, reason=str(error))
+        if change is not None:
+            self._folding.record(change)
 
     def cancel(self, name: str, upload_id: str) -> None:
         """End a session without a blob (spec, end-14). Raises BlobUploadUnknown, BlobUploadBusy."""

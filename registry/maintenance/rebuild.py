@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
+
 from registry.database import repositories as repository_rows
 from registry.images.core import Core
 from registry.images.several import AT_ONCE, map_several
-from registry.oci.errors import RegistryError
+from registry.maintenance.arrivals import Arrivals
+from registry.oci.errors import RegistryError, Unavailable
 from registry.storage.errors import PathNotFound, PathRefused, StorageError
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
     OnProgress = Callable[[int, int], None]
     """Called with what is done and what there is in all."""
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -61,6 +67,7 @@ def rebuild_core(core: Core, *, on_progress: OnProgress | None = None) -> Rebuil
     if on_progress is not None:
         on_progress(len(names), len(names))
     report.removed = _forget_absent(core, set(names))
+    _note_arrivals(core)
     return report
 
 
@@ -78,6 +85,14 @@ def _reconcile(core: Core, name: str) -> _Reconciled:
     except (RegistryError, StorageError) as error:
         return _Reconciled(is_ours=False, problems=[f"{name}: {error}"])
     return _Reconciled(row is not None, [str(omission) for omission in core.stores.omissions.of(name)])
+
+
+def _note_arrivals(core: Core) -> None:
+    """Where no change may commit, it is done when some may again."""
+    try:
+        Arrivals(core).run()
+    except (Unavailable, StorageError) as error:
+        log.info("what came since it was withheld is written down later", reason=str(error))
 
 
 def _forget_absent(core: Core, present: set[str]) -> int:

@@ -7,26 +7,35 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from registry.oci.descriptor import Descriptor
-from registry.oci.errors import ManifestInvalid
+from registry.oci import index_entry as entries
+from registry.oci import moment
+from registry.oci.errors import ManifestInvalid, RegistryError
+from registry.oci.index_entry import PUSHED, REF_NAME, TAGGED, Entry
 from registry.oci.media_types import OCI_INDEX
-from registry.oci.tag import is_tag, parse_tag
+from registry.oci.tag import parse_tag
+from registry.oci.withheld import NOTHING, Withheld
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from registry.oci.descriptor import Descriptor
     from registry.oci.digest import Digest
 
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
 """The content of ``oci-layout``."""
-REF_NAME: Final = "org.opencontainers.image.ref.name"
-"""The annotation of an entry that names its tag."""
 FOLDED: Final = "io.stowage.folded"
 """The annotation of the index with the sequence number of the last record that was folded into it (I11)."""
+NOTED: Final = "io.stowage.noted"
+"""The annotation of the index with the last record of which it says times and what is withheld.
+
+A release before this one folds, and does not raise it: what the records after it say is then read from the journal.
+"""
+WITHHELD: Final = "io.stowage.withheld"
+"""The annotation of the index with what its manifests name and the repository does not have (I12)."""
 MIGRATION: Final = "io.stowage.migration"
 """The annotation of the index with the migration that has taken the original's content into it."""
 
@@ -34,19 +43,6 @@ Key = TypeVar("Key")
 
 _SHOWN: Final = 160
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
-
-
-class _Entry(NamedTuple):
-    """One member of ``manifests``. A tuple, because ten thousand of them are made whenever a large index is read."""
-
-    raw: Any
-    """The decoded JSON, never changed in place."""
-    descriptor: Descriptor | None = None
-    """What it describes, without its reference name; None where this cannot be read: then it is only kept."""
-    tag: str | None = None
-    """Its reference name, where that is a tag."""
-    bare: bool = False
-    """It has no reference name at all."""
 
 
 class Index:
@@ -58,14 +54,17 @@ class Index:
     def __init__(self, document: dict[str, Any]) -> None:
         """Take over ``document``, a decoded index whose ``manifests`` is a list. Use ``parse`` or ``empty``."""
         self._document = document
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, Entry] = {}
         self._slots = itertools.count()
         # Slots are in the order of the file. A tag has more than one only where another tool wrote it twice.
         self._by_tag: dict[str, dict[int, None]] = {}
         self._by_digest: dict[Digest, dict[int, None]] = {}
         self._bare: dict[Digest, dict[int, None]] = {}
+        self._untimed: dict[int, None] = {}
         for raw in document["manifests"]:
-            self._append(_read_entry(raw))
+            self._append(entries.read(raw))
+        self.withheld = self._read_withheld()
+        """What its manifests name and the repository does not have (I12)."""
 
     @classmethod
     def parse(cls, data: bytes) -> Index:
@@ -98,6 +97,8 @@ class Index:
         Raises:
             ManifestInvalid: what another tool put there is nested too deeply to be written (more than 250 levels).
         """
+        if self.withheld != self._read_withheld():
+            self._annotate(WITHHELD, self.withheld.to_text() if self.withheld else None)
         manifests = [entry.raw for entry in self._entries.values()]
         try:
             return orjson.dumps(self._document | {"manifests": manifests})
@@ -118,29 +119,51 @@ class Index:
     @property
     def folded(self) -> int:
         """The sequence number of the last record that this index contains; 0 when it says nothing usable."""
-        annotations = self._document.get("annotations")
-        value = annotations.get(FOLDED) if isinstance(annotations, dict) else None
-        return int(value) if isinstance(value, str) and _SEQUENCE.fullmatch(value) else 0
+        return self._sequence(FOLDED)
 
     @folded.setter
     def folded(self, sequence: int) -> None:
         self._annotate(FOLDED, str(sequence))
 
     @property
+    def noted(self) -> int:
+        """The last record whose times, and what it withholds, are in this index; not above ``folded``."""
+        return min(self._sequence(NOTED), self.folded)
+
+    @noted.setter
+    def noted(self, sequence: int) -> None:
+        self._annotate(NOTED, str(sequence))
+
+    @property
     def migration(self) -> str | None:
         """The migration that has taken the original's content into this index; None for none."""
-        annotations = self._document.get("annotations")
-        value = annotations.get(MIGRATION) if isinstance(annotations, dict) else None
-        return value if isinstance(value, str) else None
+        return self._says(MIGRATION)
 
     @migration.setter
     def migration(self, migration: str) -> None:
         self._annotate(MIGRATION, migration)
 
-    def _annotate(self, name: str, value: str) -> None:
+    def _says(self, name: str) -> str | None:
+        annotations = self._document.get("annotations")
+        value = annotations.get(name) if isinstance(annotations, dict) else None
+        return value if isinstance(value, str) else None
+
+    def _sequence(self, name: str) -> int:
+        value = self._says(name)
+        return int(value) if value is not None and _SEQUENCE.fullmatch(value) else 0
+
+    def _read_withheld(self) -> Withheld:
+        text = self._says(WITHHELD)
+        try:
+            return NOTHING if text is None else Withheld.parse(text)
+        except (ValueError, RegistryError) as error:  # to guess would grant
+            raise ManifestInvalid(f"index.json does not say clearly what is withheld: {error}") from error
+
+    def _annotate(self, name: str, value: str | None) -> None:
         annotations = self._document.get("annotations")
         kept = annotations if isinstance(annotations, dict) else {}
-        self._document["annotations"] = kept | {name: value}
+        left = {other: text for other, text in kept.items() if other != name}
+        self._document["annotations"] = left if value is None else left | {name: value}
 
     def tags(self) -> dict[str, Descriptor]:
         """Every tag and what it points at, without the reference name. Of a name that appears twice the last wins."""
@@ -162,7 +185,7 @@ class Index:
         """What is only kept: (the reference name that does not count, "" for an entry that cannot be read, and why)."""
         for slot, entry in self._entries.items():
             if entry.descriptor is None:
-                yield "", f"an entry that cannot be read: {_complaint(entry.raw)}"
+                yield "", f"an entry that cannot be read: {entries.complaint(entry.raw)}"
             elif entry.tag is None and not entry.bare:
                 yield str(entry.raw["annotations"][REF_NAME])[:_SHOWN], "is not a tag that the specification allows"
             elif entry.tag is not None and self._is_overruled(slot, entry.tag):
@@ -176,8 +199,10 @@ class Index:
         first, last = self._entries[slot].descriptor, self._entries[next(reversed(self._by_tag[tag]))].descriptor
         return first is not None and (last is None or last.digest != first.digest)
 
-    def set_tag(self, tag: str, descriptor: Descriptor) -> None:
-        """Point ``tag`` at a manifest.
+    def set_tag(
+        self, tag: str, descriptor: Descriptor, *, pushed: str | None = None, tagged: str | None = None
+    ) -> None:
+        """Point ``tag`` at a manifest, and say when that was pushed and the tag set; None leaves what is said.
 
         The manifest's bare entry becomes the tag's, with all that other tools wrote into it. A manifest whose last
         entry was this tag's becomes a bare entry.
@@ -190,17 +215,19 @@ class Index:
         previous = [self._remove(slot) for slot in list(self._by_tag.get(tag, ()))]
         taken = [entry for entry in previous if entry.descriptor is not None and entry.descriptor.digest == digest]
         taken += [self._remove(slot) for slot in list(self._bare.get(digest, ()))]
-        self._append(_make_entry(taken[0].raw if taken else {}, descriptor, tag))
-        self._keep(previous)
+        made = entries.make(taken[0].raw if taken else {}, descriptor, tag)
+        self._append(made.saying(pushed=pushed, tagged=tagged))
+        self._keep([*previous, *taken[1:]])
 
     def remove_tag(self, tag: str) -> None:
         """Forget ``tag``, if it is there. A manifest whose last entry was this tag's becomes a bare entry."""
         self._keep([self._remove(slot) for slot in list(self._by_tag.get(tag, ()))])
 
-    def add_manifest(self, descriptor: Descriptor) -> None:
-        """Add a manifest without a tag; nothing changes where an entry has its digest."""
+    def add_manifest(self, descriptor: Descriptor, *, pushed: str | None = None) -> None:
+        """Add a manifest without a tag, pushed then; where an entry has its digest, that says so."""
         if descriptor.digest not in self._by_digest:
-            self._append(_make_entry({}, descriptor, None))
+            self._append(entries.make({}, descriptor, None))
+        self._say(next(iter(self._by_digest[descriptor.digest])), pushed=pushed)
 
     def remove_manifest(self, digest: Digest) -> None:
         """Forget a manifest and every tag that points at it, if it is there."""
@@ -212,15 +239,65 @@ class Index:
         for slot in list(self._by_digest.get(digest, ())):
             self._remove(slot)
 
-    def _keep(self, removed: list[_Entry]) -> None:
-        """Put back, without their names, those of the removed entries that were the last of their manifests."""
+    def pushed(self, digest: Digest) -> float | None:
+        """When a manifest was last pushed (seconds since the epoch); None if the index does not say."""
+        said = [moment.to_seconds(self._entries[slot].says(PUSHED)) for slot in self._by_digest.get(digest, ())]
+        return max((seconds for seconds in said if seconds is not None), default=None)
+
+    def tagged(self, tag: str) -> float | None:
+        """When a tag was last set (seconds since the epoch); None if the index does not say."""
+        slots = self._by_tag.get(tag)
+        return moment.to_seconds(self._entries[next(reversed(slots))].says(TAGGED)) if slots else None
+
+    def note(self, digest: Digest, tags: Iterable[str], *, pushed: str, tagged: Mapping[str, str]) -> None:
+        """Say the times of a manifest that was put before, as far as it is still there with these tags."""
+        slots = [next(reversed(self._by_tag[tag])) for tag in tags if tag in self._by_tag]
+        here = [slot for slot in slots if slot in self._by_digest.get(digest, ())]
+        for slot in here:
+            self._say(slot, pushed=pushed, tagged=tagged.get(self._entries[slot].tag or "", pushed))
+        if not here and digest in self._by_digest:
+            self._say(next(iter(self._by_digest[digest])), pushed=pushed)
+
+    @property
+    def untimed(self) -> int:
+        """How many entries can be read and do not say their times."""
+        return len(self._untimed)
+
+    def fill(self, pushed: Mapping[Any, float], tagged: Mapping[str, float]) -> None:
+        """Say times where nothing is said: of manifests by digest, of tags by name, in seconds since the epoch."""
+        for slot in list(self._untimed):
+            entry = self._entries[slot]
+            if entry.descriptor is None:
+                continue
+            times = {"pushed": pushed.get(entry.descriptor.digest), "tagged": tagged.get(entry.tag or "")}
+            said = {"pushed": entry.says(PUSHED), "tagged": entry.says(TAGGED)}
+            missing = {name: at for name, at in times.items() if at is not None and said[name] is None}
+            self._say(slot, **{name: moment.to_text(at) for name, at in missing.items()})
+
+    def _say(self, slot: int, **times: str | None) -> None:
+        self._entries[slot] = entry = self._entries[slot].saying(**times)
+        if entry.is_timed:
+            self._untimed.pop(slot, None)
+
+    def _keep(self, removed: list[Entry]) -> None:
+        """Put back, without their names, those of the removed entries that were the last of their manifests.
+
+        What one of the others says of its manifest's push is not lost with it.
+        """
         for entry in removed:
             if entry.descriptor is None or entry.descriptor.digest not in self._by_digest:
-                self._append(_read_entry(_rename(entry.raw, None)))
+                self._append(entries.without_tag(entry))
+                continue
+            slot = next(iter(self._by_digest[entry.descriptor.digest]))
+            said = [moment.to_seconds(one.says(PUSHED)) or 0.0 for one in (entry, self._entries[slot])]
+            if said[0] > said[1]:
+                self._say(slot, pushed=entry.says(PUSHED))
 
-    def _append(self, entry: _Entry) -> None:
+    def _append(self, entry: Entry) -> None:
         slot = next(self._slots)
         self._entries[slot] = entry
+        if not entry.is_timed:
+            self._untimed[slot] = None
         if entry.tag is not None:
             self._by_tag.setdefault(entry.tag, {})[slot] = None
         if entry.descriptor is not None:
@@ -228,8 +305,9 @@ class Index:
             if entry.bare:
                 self._bare.setdefault(entry.descriptor.digest, {})[slot] = None
 
-    def _remove(self, slot: int) -> _Entry:
+    def _remove(self, slot: int) -> Entry:
         entry = self._entries.pop(slot)
+        self._untimed.pop(slot, None)
         if entry.tag is not None:
             _discard(self._by_tag, entry.tag, slot)
         if entry.descriptor is not None:
@@ -244,44 +322,3 @@ def _discard(slots_by_key: dict[Key, dict[int, None]], key: Key, slot: int) -> N
     del slots[slot]
     if not slots:
         del slots_by_key[key]
-
-
-def _read_entry(raw: Any) -> _Entry:  # noqa: ANN401  # any JSON value
-    """The entry for one member of ``manifests``, readable or not."""
-    annotations = raw.get("annotations") if isinstance(raw, dict) else None
-    name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
-    tag = name if isinstance(name, str) and is_tag(name) else None
-    try:
-        descriptor = Descriptor.from_json(raw if name is None else _rename(raw, None))
-    except ManifestInvalid:
-        descriptor = None
-    return _Entry(raw, descriptor, tag, name is None)
-
-
-def _complaint(raw: Any) -> str:  # noqa: ANN401  # any JSON value
-    """Why an entry is no descriptor."""
-    try:
-        Descriptor.from_json(raw)
-    except ManifestInvalid as error:
-        return str(error)
-    return "its reference name hides what is wrong"
-
-
-def _make_entry(base: dict[str, Any], descriptor: Descriptor, tag: str | None) -> _Entry:
-    """An entry for ``descriptor`` that keeps what ``base``, an entry of the same manifest, says beyond it."""
-    raw = base | descriptor.to_json()
-    if descriptor.annotations and base.get("annotations"):
-        raw["annotations"] = base["annotations"] | descriptor.annotations
-    return _read_entry(_rename(raw, tag))
-
-
-def _rename(raw: dict[str, Any], tag: str | None) -> dict[str, Any]:
-    """A copy of ``raw`` with ``tag`` as its reference name, or with none."""
-    renamed = raw.copy()
-    annotations = dict(renamed.pop("annotations", None) or {})
-    annotations.pop(REF_NAME, None)
-    if tag is not None:
-        annotations[REF_NAME] = tag
-    if annotations:
-        renamed["annotations"] = annotations
-    return renamed

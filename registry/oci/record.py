@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -11,15 +10,16 @@ import orjson
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
+from registry.oci.moment import is_moment
 from registry.oci.quotation import quoted
 from registry.oci.tag import parse_tag
+from registry.oci.withheld import NOTHING, Withheld
 
 if TYPE_CHECKING:
     from registry.oci.index import Index
 
 Operation = Literal["put", "untag", "delete"]
 
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)")
 _MAXIMUM_SEQUENCE: Final = 2**63 - 1
 
 
@@ -47,6 +47,14 @@ class Record:
     """The tags that are set or removed."""
     old: dict[str, str] = field(hash=False)
     """The digest that each of the tags had before; absent for a new tag."""
+    withheld: Withheld = NOTHING
+    """What the manifest names and the repository did not have: it stays withheld until a record releases it (I12)."""
+    released: Withheld = NOTHING
+    """What was withheld and is not any more: it has come, or nothing names it now."""
+    pushed: str | None = None
+    """When the manifest was pushed; None for ``time``. A record that brings no push says what was before it."""
+    tagged: dict[str, str] = field(default_factory=dict, hash=False)
+    """When tags were set, for those of which it was not at ``time``."""
 
     def __post_init__(self) -> None:
         complete = {
@@ -58,8 +66,9 @@ class Record:
             raise ValueError(f"the record lacks or contradicts what {self.operation} needs")
         if not 1 <= self.sequence <= _MAXIMUM_SEQUENCE:
             raise ValueError(f"the record has the sequence number {self.sequence}; they start at 1")
-        if not _TIME.fullmatch(self.time):
-            raise ValueError(f"the time of the record is not RFC 3339 in UTC: {quoted(self.time)}")
+        for text in (self.time, self.pushed or self.time, *self.tagged.values()):
+            if not is_moment(text):
+                raise ValueError(f"the times of the record are not RFC 3339 in UTC: {quoted(text)}")
 
     def to_line(self) -> bytes:
         """The record as one line of JSON, line feed included."""
@@ -75,6 +84,13 @@ class Record:
         document["old"] = {tag: str(digest) for tag, digest in self.old.items()}
         if self.descriptor is not None:
             document["new"] = self.descriptor.to_json()
+        for name, references in (("withheld", self.withheld), ("released", self.released)):
+            if references:
+                document[name] = references.to_json()
+        if self.pushed is not None:
+            document["pushed"] = self.pushed
+        if self.tagged:
+            document["tagged"] = self.tagged
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
@@ -101,9 +117,28 @@ class Record:
                 index.remove_tag(tag)
         elif self.tags:
             for tag in self.tags:
-                index.set_tag(tag, self.descriptor)
+                index.set_tag(tag, self.descriptor, pushed=self._pushed, tagged=self.tagged.get(tag, self.time))
         else:
-            index.add_manifest(self.descriptor)
+            index.add_manifest(self.descriptor, pushed=self._pushed)
+        self._withhold(index)
+
+    def note(self, index: Index) -> None:
+        """Say in ``index``, which has this change and perhaps later ones, what it says beside: times, what is withheld.
+
+        After all records in their order the index says what it would say had each been applied.
+        """
+        if self.descriptor is not None:
+            tagged = {tag: self.tagged.get(tag, self.time) for tag in self.tags}
+            index.note(self.descriptor.digest, self.tags, pushed=self._pushed, tagged=tagged)
+        self._withhold(index)
+
+    @property
+    def _pushed(self) -> str:
+        return self.pushed or self.time
+
+    def _withhold(self, index: Index) -> None:
+        if self.withheld or self.released:
+            index.withheld = (index.withheld | self.withheld) - self.released
 
 
 def _from_json(document: dict[str, Any]) -> Record:
@@ -118,6 +153,10 @@ def _from_json(document: dict[str, Any]) -> Record:
         descriptor=None if new is None else Descriptor.from_json(new, "new"),
         tags=tuple(parse_tag(_text(tag)) for tag in _checked(document, "tags", list)),
         old={parse_tag(tag): Digest.parse(_text(old)) for tag, old in _checked(document, "old", dict).items()},
+        withheld=Withheld.from_json(document.get("withheld")),
+        released=Withheld.from_json(document.get("released")),
+        pushed=None if document.get("pushed") is None else _checked(document, "pushed", str),
+        tagged={parse_tag(tag): _text(at) for tag, at in _checked({"tagged": {}, **document}, "tagged", dict).items()},
     )
 
 

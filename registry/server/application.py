@@ -16,6 +16,7 @@ from registry.api.observation import Observation
 from registry.background.leases import Leases
 from registry.background.schedule import Job, Schedule
 from registry.database.errors import DatabaseError
+from registry.maintenance.arrivals import Arrivals
 from registry.maintenance.rescan import Rescan
 from registry.observability.logs import open_request_log
 from registry.observability.request_log import BATCH_SECONDS
@@ -38,6 +39,8 @@ CHECKPOINT_INTERVAL = 1.0
 """Seconds between two moves of the database's log into its file."""
 EXPIRY_INTERVAL = 300.0
 """Seconds between two looks for abandoned uploads, at most."""
+ARRIVALS_INTERVAL = 30.0
+"""Seconds between two looks for blobs that a release before this one took in without writing down that they came."""
 EXPIRY_LEASE = 30.0
 """Seconds after which work of a killed process goes on in another; renewed while it runs."""
 STOP_SECONDS = 5.0
@@ -112,9 +115,21 @@ def _background(core: Core, settings: Settings) -> Schedule:
         Job("fold", fold, FOLD_INTERVAL, wake=core.folding.wake),
         Job("upload-expiry", expire, min(EXPIRY_INTERVAL, settings.storage.upload_expiry / 2)),
     ]
+    jobs.append(_noting_arrivals(core, leases))
     look = look_for_layouts if core.stores.driver.capabilities.outside_writers else fill_new_database
     jobs.append(Job("rescan", look, settings.storage.rescan_interval))
     return Schedule(jobs)
+
+
+def _noting_arrivals(core: Core, leases: Leases) -> Job:
+    arrivals = Arrivals(core)
+
+    def step() -> None:
+        with leases.hold("arrivals", EXPIRY_LEASE) as held:
+            if held:
+                arrivals.step()
+
+    return Job("arrivals", step, ARRIVALS_INTERVAL)
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid, TagInvalid
-from registry.oci.index import FOLDED, LAYOUT_FILE, REF_NAME, Index
+from registry.oci.index import FOLDED, LAYOUT_FILE, Index
+from registry.oci.index_entry import REF_NAME
 from registry.oci.media_types import OCI_INDEX, OCI_MANIFEST
 
 

@@ -1,0 +1,50 @@
+"""History: what the folded records of a repository say beside its content: times, and what is withheld (I11, I12).
+
+A fold of this release writes it into ``index.json``. An index of the release before lacks it, and one that such a
+release has folded since lacks it from there on: it is then read from the journal, once, and written down.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from registry.database import repositories as repository_rows
+from registry.images.storage_view import MAX_INDEX
+from registry.oci.index import Index
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from registry.images.journal import Journal
+    from registry.images.stores import Stores
+
+log = structlog.get_logger(__name__)
+
+
+class History:
+    """Any thread, any process: the conditional write decides between several."""
+
+    def __init__(self, stores: Stores, journal: Journal) -> None:
+        self._stores = stores
+        self._journal = journal
+
+    def complete(self, name: str) -> None:
+        """Have ``index.json`` say all that its records say. Raises StorageError, with the index as it was."""
+        data, stat = self._stores.driver.read(self._stores.layout.index(name), max_bytes=MAX_INDEX)
+        index = Index.parse(data)
+        if index.has_folded and self._journal.note(name, index):
+            self.write(name, index.serialise(), stat.signature)
+
+    def write(self, name: str, data: bytes, signature: str) -> None:
+        """Write down an index that says more than the one with ``signature``, and has the same content.
+
+        Where that is another by now, or storage takes nothing, nothing is done: who folds or reads it next does it.
+        """
+        try:
+            stat = self._stores.driver.write(self._stores.layout.index(name), data, if_signature=signature)
+        except StorageError as error:
+            log.info("the times of an index.json were not written down yet", repository=name, reason=str(error))
+            return
+        with self._stores.database.write() as connection:
+            repository_rows.replace_signature(connection, name, signature, stat.signature)

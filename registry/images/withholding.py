@@ -1,0 +1,78 @@
+"""Withholding: what a manifest names and its repository lacks stays withheld until a record says that it came (I12)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from registry.database import changes as change_rows
+from registry.database import withheld as withheld_rows
+from registry.images.changing import Allotted, Change
+from registry.oci.digest import Digest
+from registry.oci.errors import ManifestBlobUnknown
+from registry.oci.moment import to_text
+from registry.oci.withheld import Withheld
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
+    from registry.database.withheld import WithheldRow
+    from registry.oci.manifest import Manifest
+
+MOST = 1000
+"""References of one manifest that may be withheld: some 140 kB of a record."""
+MOST_IN_REPOSITORY = 50_000
+"""References that may be withheld in one repository: some 7 MB of its index.json, which each fold writes."""
+ACTOR = "arrival"
+"""The actor of a record that says that a withheld blob has come."""
+
+
+def named(manifest: Manifest, own: Digest | None = None) -> Withheld:
+    """What ``manifest`` names, as what it names it; and its own digest, which is a blob and a manifest once it is put.
+
+    The bytes of an entry that came as a blob do not make it a manifest: nobody has looked at what it names in turn.
+    """
+    itself = frozenset() if own is None else frozenset({own})
+    blobs = frozenset(blob.digest for blob in manifest.named_blobs())
+    return Withheld(blobs | itself, frozenset(child.digest for child in manifest.children()) | itself)
+
+
+def lacking(manifest: Manifest, members: Collection[str], manifests: Collection[str]) -> Withheld:
+    """What ``manifest`` names and its repository, with these blobs and manifests, does not have."""
+    every = named(manifest)
+    return Withheld(
+        frozenset(blob for blob in every.blobs if blob not in members),
+        frozenset(child for child in every.manifests if child not in manifests),
+    )
+
+
+def require_room(connection: Transaction, repository: RepositoryRow, lacks: Withheld) -> None:
+    """Raises ManifestBlobUnknown where more would be withheld than may be. The repository is locked."""
+    if not lacks:
+        return
+    count = withheld_rows.count(connection, repository.id)
+    for more, most in ((len(lacks), MOST), (len(lacks) + count, MOST_IN_REPOSITORY)):
+        if more > most:
+            message = f"the repository would lack {more} of what its manifests name, and at most {most} may be missing"
+            raise ManifestBlobUnknown(message, detail={"missing": sorted(lacks.blobs | lacks.manifests)[:100]})
+
+
+def release(connection: Transaction, repository: RepositoryRow, row: WithheldRow, now: float) -> Allotted | None:
+    """Write down that a blob has come, which is a member by now; ``row`` withholds it, or did until a moment ago.
+
+    In the caller's transaction, with the repository locked. What is returned has to be recorded before the client hears
+    that the blob is there. None if nothing has to be: no manifest names it.
+    """
+    if row.released is not None:  # by a push whose record may not be on storage yet
+        line = change_rows.find(connection, repository.id, row.released)
+        return None if line is None else Allotted(repository._replace(sequence=row.released), line)
+    naming = withheld_rows.naming(connection, repository.id, row.digest)
+    if naming is None:
+        return None
+    released = Withheld(blobs=frozenset({Digest(row.digest)}))
+    change = Change.put(Digest(naming.digest), naming.media_type, naming.size, (), actor=ACTOR)
+    allotted = replace(change, released=released, pushed=to_text(naming.pushed_at)).allot(connection, repository, now)
+    withheld_rows.release(connection, repository.id, released, sequence=allotted.repository.sequence)
+    return allotted

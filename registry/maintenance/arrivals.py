@@ -1,0 +1,73 @@
+"""Arrivals: blobs that came although a row withholds them, as a release that knows no such rows lets them come (I12).
+
+Until it is written down that they came, a database that is lost loses them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from registry.database import blobs as blob_rows
+from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
+from registry.images import withholding
+
+if TYPE_CHECKING:
+    from registry.database.transaction import Transaction
+    from registry.database.withheld import SeenRow
+    from registry.images.changing import Allotted
+    from registry.images.core import Core
+
+PAGE = 1000
+"""Rows that one step looks at."""
+_START: Final = (-1, "")
+
+log = structlog.get_logger(__name__)
+
+
+class Arrivals:
+    """For one thread; goes on where it was, and begins again at the end. Several processes at once are harmless."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._after = _START
+
+    def step(self) -> bool:
+        """Look at the next page and write down what came. Whether there may be more of this round.
+
+        Raises StorageError, DatabaseError, and Unavailable where no change may commit; the next round does it again.
+        """
+        with self._core.stores.database.look() as connection:
+            page = withheld_rows.page(connection, after=self._after, count=PAGE)
+        for row in page:
+            if row.has_come:
+                self._write_down(row)
+        is_last = len(page) < PAGE
+        self._after = _START if is_last else (page[-1].repository_id, page[-1].digest)
+        return not is_last
+
+    def run(self) -> None:
+        """One whole round. Raises as ``step`` does."""
+        while self.step():
+            pass
+
+    def _write_down(self, seen: SeenRow) -> None:
+        core = self._core
+        with core.stores.database.write() as connection:
+            is_open = core.originals.require_open_later(connection)
+            change = self._release(connection, seen)
+            is_open.get()
+        if change is not None:
+            core.folding.record(change)
+            log.info("what a release before this one took in is written down", repository=change.repository.name)
+
+    def _release(self, connection: Transaction, seen: SeenRow) -> Allotted | None:
+        repository = repository_rows.lock(connection, seen.repository_id)
+        row = withheld_rows.named_later(connection, seen.repository_id, [seen.digest]).get()
+        withheld = row.get((seen.digest, withheld_rows.BLOB))
+        member = blob_rows.member(connection, seen.repository_id, seen.digest)
+        if repository is None or repository.is_unread or withheld is None or member is None:
+            return None
+        return withholding.release(connection, repository, withheld, self._core.stores.clock())

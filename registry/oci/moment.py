@@ -1,0 +1,34 @@
+"""Moments: times as records and indexes write them, RFC 3339 in UTC with milliseconds, and as the database has them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+_TEXT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)")
+
+
+def is_moment(text: str) -> bool:
+    """Whether ``text`` is RFC 3339 in UTC, by its form."""
+    return bool(_TEXT.fullmatch(text))
+
+
+def to_text(seconds: float) -> str:
+    """Seconds since the epoch as text. Less than a millisecond is cut off."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def to_seconds(text: str | None) -> float | None:
+    """Seconds since the epoch, which ``to_text`` gives back; None if ``text`` is none, or no moment."""
+    if text is None or not is_moment(text):
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def whole(seconds: float) -> float:
+    """``seconds`` as ``to_seconds`` finds them in their text: the database and the record then say the same."""
+    return to_seconds(to_text(seconds)) or 0.0

@@ -1,0 +1,242 @@
+"""When manifests were pushed and tags set is the same after storage was read again (design, I11)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from registry.database import manifests as manifest_rows
+from registry.database import repositories as repository_rows
+from registry.images.core import Core
+from registry.maintenance.rebuild import rebuild_core
+from registry.oci.index import NOTED, Index
+from registry.oci.index_entry import PUSHED, TAGGED
+from registry.storage.faulty import Fault, FaultyDriver
+from tests.images.test_reconciliation import copy_of
+from tests.images.world import ACTOR, NAME, World, push_image, push_manifest, write_index
+from tests.payloads import index
+
+Times = tuple[dict[str, float], dict[str, float]]
+Fresh = Callable[[], str]
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Fresh:
+    """The URL of a database with nothing in it."""
+    numbers = itertools.count()
+    return lambda: f"sqlite:///{tmp_path / f'fresh-{next(numbers)}.db'}"
+
+
+def times(core: Core, name: str = NAME) -> Times:
+    """Of pushes by digest, and of tags by name, as the database has them."""
+    with core.stores.database.read() as connection:
+        row = repository_rows.find(connection, name)
+        assert row is not None
+        return manifest_rows.pushed(connection, row.id), manifest_rows.tagged(connection, row.id)
+
+
+def rebuilt(world: World, url: str) -> Core:
+    """A process with a new database, a day later."""
+    world.clock.now += 86_400
+    core = world.core(url=url)
+    rebuild_core(core)
+    return core
+
+
+def push_for_days(world: World, core: Core) -> None:
+    """What happens to tags and manifests, a day after the other."""
+    first = push_image(core, "1", "v1", "latest")
+    for work in (
+        lambda: push_image(core, "2", "v2", "latest"),
+        lambda: push_manifest(core, first.manifest, "again"),
+        lambda: core.manifests.untag(NAME, "v2", actor=ACTOR),
+        lambda: push_manifest(core, push_image(core, "3").manifest, "v3"),
+        lambda: push_manifest(core, index([first.manifest]), "multi"),
+        lambda: core.manifests.untag(NAME, "again", actor=ACTOR),
+        lambda: push_manifest(core, first.manifest),
+        lambda: core.manifests.delete(NAME, push_image(core, "gone", "gone").digest, actor=ACTOR),
+        lambda: push_manifest(core, first.manifest, "v1"),
+    ):
+        world.clock.now += 86_400.123_456
+        work()
+
+
+def stored(core: Core, name: str = NAME) -> Index:
+    return Index.parse(core.stores.driver.read(core.stores.layout.index(name), max_bytes=1 << 20)[0])
+
+
+def as_the_release_before(core: Core) -> None:
+    """The index without what that release does not write."""
+    key = core.stores.layout.index(NAME)
+    document = orjson.loads(core.stores.driver.read(key, max_bytes=1 << 20)[0])
+    document["annotations"].pop(NOTED, None)
+    for entry in document["manifests"]:
+        left = {name: value for name, value in entry.get("annotations", {}).items() if name not in {PUSHED, TAGGED}}
+        entry.pop("annotations", None)
+        if left:
+            entry["annotations"] = left
+    core.stores.driver.write(key, orjson.dumps(document))
+
+
+@pytest.mark.parametrize("folds", ["each", "end", "never"])
+def test_a_rebuild_keeps_the_times(world: World, core: Core, fresh: Fresh, folds: str) -> None:
+    push_for_days(world, core)
+    if folds == "each":
+        other = world.core()
+        for _ in range(3):
+            push_image(other, "more", "more")
+            other.fold_waiting()
+    if folds != "never":
+        core.fold_waiting()
+    before = times(core)
+    assert len(set(before[0].values())) > 2
+    assert times(rebuilt(world, fresh())) == before
+    assert times(rebuilt(world, fresh())) == before
+
+
+def test_the_fold_writes_them_into_the_index_and_history_need_not_be_read(
+    world: World, core: Core, fresh: Fresh
+) -> None:
+    push_for_days(world, core)
+    core.fold_waiting()
+    before = times(core)
+    shutil.rmtree(world.root / NAME / ".journal", ignore_errors=True)
+    journal = core.stores.layout.journal(NAME)
+    core.stores.driver.delete([key for key, _ in core.stores.driver.list(journal)])
+    assert times(rebuilt(world, fresh())) == before
+    entries = orjson.loads(stored(core).serialise())["manifests"]
+    assert all(PUSHED in entry["annotations"] for entry in entries)
+    assert [TAGGED in entry["annotations"] for entry in entries] == [
+        "org.opencontainers.image.ref.name" in entry["annotations"] for entry in entries
+    ]
+
+
+@pytest.mark.parametrize("how", ["rebuild", "fold"])
+def test_an_index_without_them_has_its_history_read_once(world: World, core: Core, fresh: Fresh, how: str) -> None:
+    push_for_days(world, core)
+    core.fold_waiting()
+    before = times(core)
+    as_the_release_before(core)
+    if how == "rebuild":
+        assert times(rebuilt(world, fresh())) == before
+    else:
+        push_image(core, "more", "more")
+        core.fold_waiting()
+        core.fold_waiting()
+        before = times(core)
+    assert stored(core).noted == stored(core).folded
+    assert stored(core).untimed == 0
+    reading = FaultyDriver(world.driver(), [Fault("read", "*/.journal/*", times=None)])
+    other = world.core(driver=reading, url=fresh())
+    if not other.stores.driver.capabilities.appends:  # a file of records is looked into for the newest
+        rebuild_core(other)
+        assert times(other) == before
+
+
+def test_a_release_before_that_folds_in_between_takes_no_time_away(world: World, core: Core, fresh: Fresh) -> None:
+    push_for_days(world, core)
+    core.fold_waiting()
+    noted = stored(core).noted
+    push_image(core, "beside", "v1")
+    core.fold_waiting()
+    before = times(core)
+    key = core.stores.layout.index(NAME)
+    document = orjson.loads(core.stores.driver.read(key, max_bytes=1 << 20)[0])
+    document["annotations"][NOTED] = str(noted)
+    for entry in document["manifests"]:
+        if entry["annotations"].get("org.opencontainers.image.ref.name") == "v1":
+            del entry["annotations"][PUSHED], entry["annotations"][TAGGED]
+    core.stores.driver.write(key, orjson.dumps(document))
+    assert times(rebuilt(world, fresh())) == before
+
+
+def test_an_older_copy_of_the_database_gets_the_times_of_what_came_since(
+    world: World, core: Core, tmp_path: Path
+) -> None:
+    made = push_image(core, "1", "v1")
+    core.fold_waiting()
+    old = copy_of(world, tmp_path / "old.db")
+    world.clock.now += 86_400
+    push_manifest(core, made.manifest, "v1")
+    core.fold_waiting()
+    before = times(core)
+    assert times(rebuilt(world, old)) == before
+
+
+@pytest.mark.parametrize("kind", ["local"])
+def test_what_another_tool_placed_has_the_time_of_its_files(world: World, core: Core, fresh: Fresh) -> None:
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    shutil.copytree(world.root / NAME, world.root / "placed", ignore=shutil.ignore_patterns(".journal"))
+    document = orjson.loads((world.root / "placed/index.json").read_bytes())
+    placed = {
+        "schemaVersion": 2,
+        "manifests": [{**document["manifests"][0], "annotations": {"org.opencontainers.image.ref.name": "v1"}}],
+    }
+    (world.root / "placed/index.json").write_bytes(orjson.dumps(placed))
+    for path in (world.root / "placed").rglob("*"):
+        os.utime(path, (1_000_000_000.5, 1_000_000_000.5))
+    found = times(rebuilt(world, fresh()), "placed")
+    assert set(found[0].values()) == set(found[1].values()) == {1_000_000_000.5}
+    last = rebuilt(world, fresh())
+    assert times(last, "placed") == found
+    push_image(last, "2", "v2", name="placed")
+    last.fold_waiting()
+    assert stored(last, "placed").tagged("v1") == 1_000_000_000.5
+    os.utime(world.root / "placed/index.json")
+    for path in (world.root / "placed/blobs").rglob("*"):
+        os.utime(path)
+    found = times(last, "placed")
+    assert times(rebuilt(world, fresh()), "placed") == found
+
+
+@pytest.mark.parametrize("kind", ["local"])
+def test_what_a_tool_dropped_comes_back_with_its_times(world: World, core: Core, fresh: Fresh) -> None:
+    push_image(core, "1", "v1", "also")
+    core.fold_waiting()
+    stale = stored(core)
+    world.clock.now += 86_400
+    push_image(core, "2", "v2")
+    core.fold_waiting()
+    before = times(core)
+    write_index(core, stale)
+    world.clock.now += 86_400
+    other = world.core()
+    rebuild_core(other)
+    other.fold_waiting()
+    assert times(other) == before
+    assert times(rebuilt(world, fresh())) == before
+
+
+def test_a_record_that_a_later_release_wrote_differently_stops_its_repository(
+    world: World, core: Core, fresh: Fresh
+) -> None:
+    push_image(core, "1", "v1")
+    push_image(core, "1", "v1", name="team/other")
+    core.fold_waiting()
+    line = orjson.dumps({"seq": 2, "time": "2026-11-28T00:00:00Z", "actor": "x", "op": "rename", "tags": [], "old": {}})
+    key = core.stores.layout.record(NAME, 2)
+    if core.stores.driver.capabilities.appends:
+        core.stores.driver.append(key, line + b"\n")
+    else:
+        core.stores.driver.write(key, line + b"\n")
+    other = world.core(url=fresh())
+    report = rebuild_core(other)
+    assert report.repositories == 1
+    assert [problem for problem in report.problems if problem.startswith(f"{NAME}: ")] == report.problems != []
+
+
+@pytest.mark.parametrize("kind", ["local"])
+def test_a_line_that_a_kill_cut_short_is_skipped(world: World, core: Core, fresh: Fresh) -> None:
+    push_image(core, "1", "v1")
+    with (world.root / core.stores.layout.record(NAME, 1)).open("ab") as journal:
+        journal.write(b'{"seq":2,"time":"2026')
+    push_image(core, "2", "v2")
+    before = times(core)
+    assert times(rebuilt(world, fresh())) == before

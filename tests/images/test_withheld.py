@@ -1,0 +1,333 @@
+"""What a manifest named and its repository did not have gives it no right, whatever reads storage again (I12)."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
+from registry.images import withholding
+from registry.images.core import Core
+from registry.images.folding import ABANDONED_SECONDS
+from registry.maintenance.arrivals import Arrivals
+from registry.maintenance.rebuild import rebuild_core
+from registry.oci.digest import Digest
+from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, NameUnknown
+from registry.oci.index import NOTED, WITHHELD, Index
+from registry.oci.record import Record
+from registry.oci.withheld import Withheld
+from registry.storage.errors import StorageError
+from registry.storage.faulty import Fault, FaultyDriver, Moment
+from tests.images.test_crash import crashes
+from tests.images.test_reconciliation import copy_of
+from tests.images.world import (
+    ACTOR,
+    NAME,
+    Pushed,
+    World,
+    make_image,
+    pull,
+    pull_blob,
+    push_blob,
+    push_image,
+    push_manifest,
+)
+from tests.payloads import Blob, Manifest, image, index
+
+OTHER = "team/private"
+ACCEPTING: dict[str, Any] = {"accept_missing_blobs": True, "accept_missing_manifests": True}
+
+Again = Callable[[Core], Core]
+"""A process that has read storage again."""
+
+
+@pytest.fixture
+def core(world: World) -> Core:
+    """One that accepts manifests of which something is missing, beside a repository that has everything."""
+    made = world.core(**ACCEPTING)
+    push_image(made, "secret", "v1", name=OTHER)
+    return made
+
+
+@pytest.fixture(params=["rebuild", "lost-and-rebuild", "lost-and-first-touch"])
+def again(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Again:
+    numbers = itertools.count()
+
+    def read(core: Core) -> Core:
+        if request.param == "rebuild":
+            rebuild_core(core)
+            return core
+        other = world.core(url=f"sqlite:///{tmp_path / f'lost-{next(numbers)}.db'}", **ACCEPTING)
+        if request.param == "lost-and-rebuild":
+            rebuild_core(other)
+        return other
+
+    return read
+
+
+SECRET = make_image("secret")
+
+
+def push_sparse(core: Core, *tags: str) -> Pushed:
+    """The manifest of the other repository's image, and nothing else of it."""
+    push_manifest(core, SECRET.manifest, *tags)
+    return SECRET
+
+
+def digest(blob: Blob) -> Digest:
+    return Digest.parse(blob.digest)
+
+
+def is_held(core: Core, blob: Blob | Digest, name: str = NAME) -> bool:
+    try:
+        pull_blob(core, blob if isinstance(blob, Digest) else digest(blob), name)
+    except (BlobUnknown, NameUnknown):
+        return False
+    return True
+
+
+def has_manifest(core: Core, manifest: Manifest) -> bool:
+    try:
+        core.manifests.read(core.manifests.find(NAME, Digest.parse(manifest.digest)))
+    except (ManifestUnknown, NameUnknown):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_layer_that_was_withheld_is_not_granted_by_reading_storage_again(
+    core: Core, again: Again, folded: bool
+) -> None:
+    push_sparse(core, "v1")
+    if folded:
+        core.fold_waiting()
+    read = again(core)
+    assert pull(read, "v1", OTHER) == SECRET.digest
+    assert has_manifest(read, SECRET.manifest)
+    assert not is_held(read, SECRET.layer)
+    assert not is_held(read, SECRET.config)
+
+
+@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("mounted", [True, False])
+def test_what_is_pushed_or_mounted_later_stays(core: Core, again: Again, folded: bool, mounted: bool) -> None:
+    push_sparse(core, "v1")
+    if folded:
+        core.fold_waiting()
+    if mounted:
+        assert core.blobs.mount(NAME, digest(SECRET.layer), OTHER)
+    else:
+        push_blob(core, SECRET.layer.data)
+    if folded:
+        core.fold_waiting()
+    read = again(core)
+    assert is_held(read, SECRET.layer)
+    assert not is_held(read, SECRET.config)
+
+
+def test_what_another_manifest_finds_there_stays_when_the_one_that_lacked_it_is_gone(core: Core, again: Again) -> None:
+    push_sparse(core, "v1")
+    other = image(SECRET.config, [SECRET.layer], annotations={"x": "y"})
+    push_blob(core, SECRET.layer.data)
+    push_blob(core, SECRET.config.data)
+    push_manifest(core, other, "v2")
+    core.manifests.delete(NAME, SECRET.digest, actor=ACTOR)
+    core.fold_waiting()
+    read = again(core)
+    assert pull(read, "v2") == Digest.parse(other.digest)
+
+
+def test_a_deleted_manifest_leaves_nothing_withheld(core: Core, again: Again) -> None:
+    push_sparse(core, "v1")
+    core.fold_waiting()
+    core.manifests.delete(NAME, SECRET.digest, actor=ACTOR)
+    push_image(core, "other", "v2")
+    core.fold_waiting()
+    assert not stored(core).withheld
+    push_blob(core, SECRET.layer.data)
+    push_blob(core, SECRET.config.data)
+    push_manifest(core, SECRET.manifest, "v1")
+    assert pull(again(core), "v1") == SECRET.digest
+
+
+def test_a_foreign_layer_is_withheld_where_every_other_must_be_there(world: World, core: Core, again: Again) -> None:
+    strict = world.core()
+    elsewhere = SECRET.layer.descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar")
+    config = Blob(b"config")
+    push_blob(strict, config.data)
+    push_manifest(strict, image(config, [], elsewhere=[elsewhere]), "v1")
+    assert not is_held(again(strict), SECRET.layer)
+    push_blob(strict, SECRET.layer.data)
+    assert is_held(again(strict), SECRET.layer)
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_manifest_that_was_withheld_is_none_until_it_is_pushed(core: Core, again: Again, folded: bool) -> None:
+    parent = index([SECRET.manifest])
+    push_manifest(core, parent, "multi")
+    if folded:
+        core.fold_waiting()
+    read = again(core)
+    if not core.stores.layout.per_repository:
+        assert not has_manifest(read, SECRET.manifest)
+        assert not is_held(read, SECRET.digest)
+    assert not is_held(read, SECRET.layer)
+    push_sparse(core)
+    read = again(core)
+    assert has_manifest(read, SECRET.manifest)
+    assert not is_held(read, SECRET.layer)
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_the_bytes_of_a_manifest_that_came_as_a_blob_grant_nothing_that_they_name(core: Core, again: Again) -> None:
+    push_blob(core, SECRET.manifest.data)
+    push_manifest(core, index([SECRET.manifest]), "multi")
+    push_manifest(core, image(Blob(b"config"), [Blob(SECRET.manifest.data)]), "as-a-layer")
+    core.fold_waiting()
+    read = again(core)
+    assert is_held(read, SECRET.digest)
+    assert not is_held(read, SECRET.layer)
+
+
+def test_a_release_before_that_folds_does_not_grant_it(core: Core, again: Again) -> None:
+    push_sparse(core, "v1")
+    push_blob(core, SECRET.config.data)
+    core.fold_waiting()
+    key = core.stores.layout.index(NAME)
+    document = orjson.loads(core.stores.driver.read(key, max_bytes=1 << 20)[0])
+    document["annotations"] = {"io.stowage.folded": document["annotations"]["io.stowage.folded"]}
+    data = orjson.dumps(document)
+    stat = core.stores.driver.write(key, data)
+    with core.stores.database.write() as connection:
+        row = repository_rows.find(connection, NAME)
+        assert row is not None
+        repository_rows.set_signature(connection, row.id, stat.signature)
+    read = again(core)
+    assert not is_held(read, SECRET.layer)
+    assert is_held(read, SECRET.config)
+    push_image(read, "more", "v2")
+    read.fold_waiting()
+    assert stored(read).withheld.blobs == {digest(SECRET.layer)}
+    assert stored(read).noted == stored(read).folded
+
+
+def test_a_repository_that_the_release_before_wrote_loses_nothing(core: Core, again: Again) -> None:
+    """Its records do not say what was missing: then nothing was."""
+    push_sparse(core, "v1")
+    core.blobs.mount(NAME, digest(SECRET.layer), OTHER)
+    core.blobs.mount(NAME, digest(SECRET.config), OTHER)
+    core.fold_waiting()
+    driver, layout = core.stores.driver, core.stores.layout
+    for key in [key for key, _ in driver.list(layout.journal(NAME))]:
+        lines = [Record.parse(line) for line in driver.read(key, max_bytes=1 << 20)[0].splitlines()]
+        nothing = Withheld()
+        old = [replace(record, withheld=nothing, released=nothing).to_line() for record in lines]
+        driver.write(key, b"".join(old))
+    document = orjson.loads(driver.read(layout.index(NAME), max_bytes=1 << 20)[0])
+    document["annotations"].pop(NOTED)
+    document["annotations"].pop(WITHHELD, None)
+    driver.write(layout.index(NAME), orjson.dumps(document))
+    assert pull(again(core), "v1") == SECRET.digest
+
+
+def test_what_the_release_before_took_in_is_written_down(world: World, core: Core, again: Again) -> None:
+    push_sparse(core, "v1")
+    core.fold_waiting()
+    with core.stores.database.write() as connection:  # it knows neither these rows nor what they are for
+        row = repository_rows.find(connection, NAME)
+        assert row is not None
+        kept = withheld_rows.collected(withheld_rows.of_repository(connection, row.id))
+        withheld_rows.remove_all(connection, row.id)
+    push_blob(core, SECRET.layer.data)
+    with core.stores.database.write() as connection:
+        withheld_rows.add(connection, row.id, kept)
+    Arrivals(core).run()
+    read = again(core)
+    assert is_held(read, SECRET.layer)
+    assert not is_held(read, SECRET.config)
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+def test_a_kill_between_a_layer_and_its_record_loses_nothing_that_was_acknowledged(
+    world: World, core: Core, tmp_path: Path, moment: Moment
+) -> None:
+    push_sparse(core, "v1")
+    core.fold_waiting()
+    numbers = itertools.count()
+    for done in crashes(world, lambda killed: push_blob(killed, SECRET.layer.data), moment):
+        lost = world.core(url=f"sqlite:///{tmp_path / f'killed-{next(numbers)}.db'}")
+        rebuild_core(lost)
+        assert is_held(lost, SECRET.layer) or not done
+        assert not is_held(lost, SECRET.config)
+        if done:
+            return
+
+
+def test_a_push_that_is_repeated_is_answered_when_the_first_one_is_written_down(
+    world: World, core: Core, tmp_path: Path
+) -> None:
+    push_sparse(core, "v1")
+    core.fold_waiting()
+    operation = "append" if core.stores.driver.capabilities.appends else "write"
+    failing = world.core(driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=1)]))
+    with pytest.raises(StorageError):
+        push_blob(failing, SECRET.layer.data)
+    push_blob(failing, SECRET.layer.data)
+    lost = world.core(url=f"sqlite:///{tmp_path / 'lost.db'}")
+    assert is_held(lost, SECRET.layer)
+    world.clock.now += ABANDONED_SECONDS + 1
+    core.fold_waiting()
+    assert stored(core).withheld.blobs == {digest(SECRET.config)}
+
+
+def test_an_older_copy_of_the_database_learns_what_came_since(world: World, core: Core, tmp_path: Path) -> None:
+    push_sparse(core, "v1")
+    core.fold_waiting()
+    old = copy_of(world, tmp_path / "old.db")
+    push_blob(core, SECRET.layer.data)
+    core.fold_waiting()
+    read = world.core(url=old, **ACCEPTING)
+    rebuild_core(read)
+    assert is_held(read, SECRET.layer)
+    assert not is_held(read, SECRET.config)
+
+
+def test_a_layer_and_a_manifest_that_lacks_it_come_at_once(world: World, core: Core, tmp_path: Path) -> None:
+    """Whichever is first: what the repository has in the end, it has after the database is lost."""
+    for number in range(12):
+        made = make_image(f"racing {number}")
+        push_blob(core, made.layer.data, OTHER)
+        one, two = world.core(**ACCEPTING), world.core(**ACCEPTING)
+        threads = [
+            threading.Thread(target=push_manifest, args=(one, made.manifest, "v1")),
+            threading.Thread(target=push_blob, args=(two, made.layer.data)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        lost = world.core(url=f"sqlite:///{tmp_path / f'lost-{number}.db'}")
+        assert is_held(lost, made.layer)
+        assert not is_held(lost, made.config)
+
+
+def test_no_manifest_makes_a_record_of_any_size(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withholding, "MOST", 3)
+    monkeypatch.setattr(withholding, "MOST_IN_REPOSITORY", 5)
+    push_manifest(core, image(Blob(b"config"), [Blob(b"1"), Blob(b"2")]))
+    with pytest.raises(ManifestBlobUnknown, match="at most 3"):
+        push_manifest(core, image(Blob(b"config"), [Blob(b"1"), Blob(b"2"), Blob(b"3")]))
+    with pytest.raises(ManifestBlobUnknown, match="at most 5"):
+        push_manifest(core, image(Blob(b"4"), [Blob(b"5"), Blob(b"6")]))
+
+
+def stored(core: Core) -> Index:
+    return Index.parse(core.stores.driver.read(core.stores.layout.index(NAME), max_bytes=1 << 20)[0])
