@@ -32,6 +32,7 @@ _HAS = (
     "EXISTS (SELECT 1 FROM repository p JOIN object o ON o.repository = p.path"
     " WHERE p.name = m.repository AND o.digest = r.digest AND o.kind IN ({}))"
 )
+_TOLD = "FROM unlinked WHERE is_elsewhere AND kind <> 'optional'"
 _NAMED = """
 INSERT OR IGNORE INTO named SELECT digest, min(size), max(size) FROM (
     SELECT digest, size FROM reference WHERE kind <> 'optional' OR digest IN (SELECT digest FROM wanted)
@@ -66,6 +67,7 @@ class Checks:
             " (SELECT 1 FROM manifest f WHERE f.digest = o.digest AND f.problem NOT IN ('', ?))",
             self._layout.bytes_kind, *EMPTY, MISSING,
         )  # fmt: skip
+        self._set_unlinked_apart()
 
     def problems(self) -> Iterator[Problem]:
         """Everything that is wrong with objects. Raises StorageError: what seems to be missing is asked for once."""
@@ -76,24 +78,32 @@ class Checks:
 
     def notes(self) -> Iterator[Note]:
         """What is worth knowing of what is right."""
-        kinds = self._layout.member_kinds
-        marks = ", ".join("?" * len(kinds))
-        without = (
-            "FROM wanted w JOIN repository p ON p.name = w.repository WHERE EXISTS"
-            " (SELECT 1 FROM place l WHERE l.digest = w.digest) AND NOT EXISTS (SELECT 1 FROM object o"
-            f" WHERE o.repository = p.path AND o.digest = w.digest AND o.kind IN ({marks}))"
-        )
-        count = self._snapshot.value(f"SELECT count(*) {without}", *kinds)
+        count = self._snapshot.value(f"SELECT count(*) {_TOLD}")
         if count:
-            found = self._snapshot.rows(
-                f"SELECT w.repository, w.digest {without} LIMIT {_EXAMPLES}",
-                *kinds,
-            )
+            found = self._snapshot.rows(f"SELECT repository, digest {_TOLD} LIMIT ?", _EXAMPLES)
             examples = ", ".join(f"{repository} {digest}" for repository, digest in found)
             detail = (
-                f"named by a manifest of a repository that has no link to it, as in {examples}; they will be served"
+                "named by a manifest of a repository that has no link to it, as in "
+                f"{examples}; the other registry answers 404 for them, and so will Stowage until they are pushed there"
             )
             yield Note("unlinked", count, detail)
+
+    def _set_unlinked_apart(self) -> None:
+        """That a manifest names what another repository has gives its own no right to it (I12)."""
+        kinds = self._layout.member_kinds
+        self._snapshot.do(
+            "INSERT OR IGNORE INTO unlinked SELECT m.repository, r.digest, CASE r.kind WHEN 'blob' THEN 'blob'"
+            " ELSE 'optional' END, EXISTS (SELECT 1 FROM place l WHERE l.digest = r.digest) FROM member m"
+            " JOIN manifest f ON f.digest = m.digest AND f.problem = '' JOIN reference r ON r.manifest = m.digest"
+            f" WHERE r.kind <> 'child' AND NOT {_HAS.format(', '.join('?' * len(kinds)))} AND NOT EXISTS"
+            " (SELECT 1 FROM member h WHERE h.repository = m.repository AND h.digest = r.digest)",
+            *kinds,
+        )
+        self._snapshot.do(
+            "DELETE FROM wanted WHERE EXISTS (SELECT 1 FROM unlinked u WHERE u.kind = 'blob' AND u.is_elsewhere"
+            " AND u.repository = wanted.repository AND u.digest = wanted.digest)"
+        )
+        self._snapshot.do("DELETE FROM place WHERE NOT EXISTS (SELECT 1 FROM wanted w WHERE w.digest = place.digest)")
 
     def _conflicts(self) -> Iterator[Problem]:
         for digest, low, high in self._snapshot.each("SELECT * FROM named WHERE low <> high"):

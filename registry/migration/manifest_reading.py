@@ -51,6 +51,8 @@ class _Found:
     size: int = 0
     problem: str = ""
     body: bytes = b""
+    modified: float = 0.0
+    """When the object with the bytes was written (seconds since the epoch)."""
     at: tuple[str, str] | None = None
     """Key and signature of the object that has its bytes; None where nobody read it now."""
     bad: list[str] = field(default_factory=list)
@@ -127,7 +129,7 @@ class ManifestReading:
                 self._refuse(found, wanted, ProblemKind.UNREADABLE_MANIFEST, key, error.reason)
                 return found
             if Digest.of(body, wanted.digest.algorithm) == wanted.digest:
-                found.at, found.body = (key, stat.signature), body
+                found.at, found.body, found.modified = (key, stat.signature), body, stat.modified
                 self._understand(found, wanted, key, body)
                 return found
             found.bad.append(key)
@@ -153,7 +155,7 @@ class ManifestReading:
         manifest = found.manifest
         if found.at is not None:
             self._snapshot.put("hashed", [found.at])
-            self._snapshot.put("body", [(found.digest, found.body)])
+            self._snapshot.put("body", [(found.digest, found.body, found.modified)])
         media_type = manifest.media_type if manifest else ""
         self._snapshot.put("manifest", [(found.digest, media_type, found.size if manifest else None, found.problem)])
         if manifest is not None:
@@ -167,10 +169,28 @@ class ManifestReading:
             )
 
     def _add_children(self) -> None:
-        """What an index lists is of every repository that has the index (M3)."""
+        """What an index lists is of every repository that has the index (M3) and can have it.
+
+        What lies in other repositories alone is none of this one for being listed (I12).
+        """
+        kinds = self._layout.member_kinds
+        marks = ", ".join("?" * len(kinds))
+        child = (
+            "FROM member m JOIN reference r ON r.manifest = m.digest JOIN repository p ON p.name = m.repository"
+            " WHERE r.kind = 'child' AND NOT EXISTS"
+            " (SELECT 1 FROM member h WHERE h.repository = m.repository AND h.digest = r.digest)"
+        )
+        here = f"SELECT 1 FROM object o WHERE o.digest = r.digest AND o.repository = p.path AND o.kind IN ({marks})"
+        anywhere = f"SELECT 1 FROM object o WHERE o.digest = r.digest AND o.kind IN ({marks}, ?)"
         self._snapshot.do(
-            "INSERT OR IGNORE INTO member SELECT m.repository, r.digest, r.media_type, r.size FROM member m"
-            " JOIN reference r ON r.manifest = m.digest WHERE r.kind = 'child'"
+            f"INSERT OR IGNORE INTO unlinked SELECT m.repository, r.digest, 'manifest', EXISTS ({anywhere}) {child}"
+            f" AND NOT EXISTS ({here})",
+            *kinds, self._layout.bytes_kind, *kinds,
+        )  # fmt: skip
+        self._snapshot.do(
+            f"INSERT OR IGNORE INTO member SELECT m.repository, r.digest, r.media_type, r.size {child} AND NOT EXISTS"
+            " (SELECT 1 FROM unlinked u WHERE u.repository = m.repository AND u.digest = r.digest"
+            " AND u.kind = 'manifest' AND u.is_elsewhere)"
         )
 
 

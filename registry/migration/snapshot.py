@@ -38,10 +38,12 @@ CREATE TABLE manifest (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size I
 CREATE TABLE reference (manifest TEXT, digest TEXT, size INTEGER NOT NULL, kind TEXT, media_type TEXT NOT NULL,
                         PRIMARY KEY (manifest, kind, digest)) WITHOUT ROWID;
 CREATE TABLE hashed (key TEXT PRIMARY KEY, signature TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE body (digest TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE body (digest TEXT PRIMARY KEY, data BLOB NOT NULL, modified REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE bad (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE wanted (repository TEXT, digest TEXT, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
 CREATE INDEX wanted_digest ON wanted (digest);
+CREATE TABLE unlinked (repository TEXT, digest TEXT, kind TEXT, is_elsewhere INTEGER NOT NULL,
+                       PRIMARY KEY (repository, digest, kind)) WITHOUT ROWID;
 CREATE TABLE named (digest TEXT PRIMARY KEY, low INTEGER, high INTEGER) WITHOUT ROWID;
 CREATE TABLE uncopied (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, manifest INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE place (digest TEXT, key TEXT, size INTEGER NOT NULL, PRIMARY KEY (digest, key)) WITHOUT ROWID;

@@ -7,6 +7,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.database import blobs as blob_rows
 from registry.database import changes as change_rows
 from registry.database import manifest_bodies
 from registry.database import manifests as manifest_rows
@@ -24,6 +25,7 @@ from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid, ManifestUnknown, RegistryError, Unsupported
 from registry.oci.index import LAYOUT_FILE, Index
+from registry.oci.withheld import Withheld
 from registry.storage.errors import AlreadyExists, ObjectTooLarge, PathNotFound, PreconditionFailed
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ _MANIFESTS = (
     " AND f.problem = '' WHERE m.repository = ? ORDER BY m.digest"
 )
 _BODIES = "SELECT b.digest, b.data FROM member m JOIN body b ON b.digest = m.digest WHERE m.repository = ?"
+_MODIFIED = "SELECT b.digest, b.modified FROM member m JOIN body b ON b.digest = m.digest WHERE m.repository = ?"
+_UNLINKED = "SELECT digest FROM unlinked WHERE repository = ? AND (kind = 'manifest') = ?"
 
 
 class Outcome(enum.Enum):
@@ -119,7 +123,8 @@ class Taking:
         if not is_taken:
             self._journal.write_base(new)
         is_foreign = bool(there.data) and not is_ours(there.data)
-        merged = self._merged(taken.name, there, found, theirs, ours if is_foreign and earlier is not None else None)
+        given = ours if is_foreign and earlier is not None else None
+        merged = self._merged(repository, there, found, theirs, ours, given)
         signature = self._write(repository, there, merged, is_taken=is_taken)
         self._follow(repository, signature)
         if is_taken:
@@ -192,8 +197,16 @@ class Taking:
             return False
         return True
 
-    def _merged(self, name: str, there: _There, found: Difference, theirs: Content, given: _Ours | None) -> bytes:
-        """The index with what the original changed.
+    def _merged(
+        self,
+        repository: _Repository,
+        there: _There,
+        found: Difference,
+        theirs: Content,
+        ours: _Ours,
+        given: _Ours | None,
+    ) -> bytes:
+        """The index with what the original changed, and what it lacks withheld.
 
         ``given``, where an earlier migration gave this key back: what Stowage has, and the original has of it what it
         can have. It is in the index from now on, and in no record that is still to be folded: the original may have
@@ -201,7 +214,7 @@ class Taking:
         """
         index, folded = there.parsed, there.parsed.folded
         if there.data and not is_ours(there.data):
-            folded = max(self._folded_before(name), given.sequence if given is not None else 0)
+            folded = max(self._folded_before(repository.located.name), given.sequence if given is not None else 0)
         index.folded = folded  # which says that it is ours
         index.migration = self._journal.id
         named = theirs.manifests | found.manifests
@@ -211,9 +224,24 @@ class Taking:
                 index.set_tag(tag, Descriptor(named[digest].media_type, digest, named[digest].size))
         for digest, said in found.manifests.items():
             index.add_manifest(Descriptor(said.media_type, digest, said.size))
+        times = repository.times()
+        index.fill(times, {tag: times[at.digest] for tag, at in index.tags().items() if at.digest in times})
+        index.withheld = self._withheld(repository, index, ours.content)
         if given is not None:
             _keep(index, given.content, found)
         return index.serialise()
+
+    def _withheld(self, repository: _Repository, index: Index, ours: Content) -> Withheld:
+        """What the index withholds already, less what the original has there by now; and what it names and lacks.
+
+        What Stowage's repository has by itself, of a push or mount, is not among that.
+        """
+        lacks = repository.unlinked()
+        with self._core.stores.database.read() as connection:
+            row = repository_rows.find(connection, repository.located.name)
+            held = blob_rows.members(connection, row.id, lacks.blobs) if row is not None else {}
+        has = Withheld(frozenset(map(Digest, held)), frozenset(ours.manifests))
+        return (index.withheld - repository.linked(index.withheld)) | (lacks - has)
 
     def _write(self, repository: _Repository, there: _There, data: bytes, *, is_taken: bool) -> str:
         """Returns the signature of the index as it is then. Raises PreconditionFailed, AlreadyExists."""
@@ -283,6 +311,7 @@ class _Repository:
         self._index_key, self.index_signature = index
         self.is_overwritten = context.layout.overwrites_index(self.located)
         marker = context.core.stores.layout.marker(located.name)
+        self._kinds = context.layout.member_kinds
         self.has_marker = bool(self._snapshot.value("SELECT 1 FROM object WHERE key = ?", marker))
 
     def content(self, base: Content) -> Content:
@@ -312,6 +341,28 @@ class _Repository:
             tags=theirs.tags,
             manifests=theirs.manifests,
         )
+
+    def times(self) -> dict[Digest, float]:
+        """When the objects of manifests that were read were written (seconds since the epoch)."""
+        return {Digest(digest): at for digest, at in self._snapshot.rows(_MODIFIED, self.located.name)}
+
+    def unlinked(self) -> Withheld:
+        """What its manifests name, and the original does not have in this repository."""
+        blobs, manifests = (
+            frozenset(Digest(digest) for (digest,) in self._snapshot.rows(_UNLINKED, self.located.name, is_manifest))
+            for is_manifest in (False, True)
+        )
+        return Withheld(blobs, manifests)
+
+    def linked(self, references: Withheld) -> Withheld:
+        """Those that the original has in this repository."""
+
+        def has(digest: Digest) -> bool:
+            marks = ", ".join("?" * len(self._kinds))
+            statement = f"SELECT 1 FROM object WHERE digest = ? AND repository = ? AND kind IN ({marks})"
+            return bool(self._snapshot.value(statement, digest, self.located.path, *self._kinds))
+
+        return Withheld(frozenset(filter(has, references.blobs)), frozenset(filter(has, references.manifests)))
 
     def bodies(self) -> list[tuple[str, bytes]]:
         """The manifests whose bytes were read, at most those of one repository."""

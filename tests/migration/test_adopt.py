@@ -15,7 +15,9 @@ from registry.maintenance.rebuild import rebuild_core
 from registry.migration.report import Refused
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
-from registry.oci.index import FOLDED, MIGRATION
+from registry.oci.index import FOLDED, MIGRATION, NOTED, WITHHELD
+from registry.oci.index_entry import PUSHED, TAGGED
+from registry.oci.withheld import Withheld
 from registry.storage.driver import StorageDriver
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.images.world import push_blob, push_manifest
@@ -24,6 +26,7 @@ from tests.migration.world import (
     AMD,
     ARM,
     BOTH,
+    NOTHING,
     ON_AMD,
     OTHER,
     PLAIN,
@@ -109,7 +112,13 @@ def test_an_index_that_both_share_is_kept_first_and_nothing_of_it_is_dropped(tmp
         == (tree["app/index.json"])
     )
     now = json.loads(bucket.driver.read("app/index.json", max_bytes=MAX_INDEX)[0])
-    assert now["annotations"] == {"com.example.mine": "kept", FOLDED: "0", MIGRATION: "0001"}
+    lacks = Withheld(frozenset({Digest.parse(NOTHING.digest)})).to_text()  # of PLAIN, which is of another repository
+    assert now["annotations"] == {"com.example.mine": "kept", FOLDED: "0", MIGRATION: "0001", WITHHELD: lacks}
+    for entry in now["manifests"]:
+        for name in (PUSHED, TAGGED):
+            entry.get("annotations", {}).pop(name, None)
+        if entry.get("annotations") == {}:
+            del entry["annotations"]
     assert [entry for entry in document["manifests"] if entry not in now["manifests"]] == []
 
 
@@ -197,7 +206,7 @@ def test_pushes_to_stowage_before_the_adoption_are_merged(layout: str, bucket: B
     assert core.manifests.find("app", Digest.parse(BOTH.digest)).digest == BOTH.digest
     check_served(core, repositories()[1:])
     index = json.loads(bucket.driver.read("app/index.json", max_bytes=MAX_INDEX)[0])
-    assert index["annotations"] == {FOLDED: "1", MIGRATION: "0001"}
+    assert index["annotations"] == {FOLDED: "1", NOTED: "1", MIGRATION: "0001"}
 
 
 def test_pushes_to_stowage_after_it_go_beside_the_original(layout: str, bucket: Bucket) -> None:

@@ -44,7 +44,7 @@ def test_a_link_of_another_length_is_read_and_a_broken_one_told(reviewing: Revie
     assert plan.counts.tags == 4
 
 
-def test_a_blob_without_a_link_is_noted_and_served(reviewing: Reviewing) -> None:
+def test_a_blob_without_a_link_is_noted(reviewing: Reviewing) -> None:
     tree = distribution(repositories())
     del tree[f"{TREE}/repositories/app/_layers/{path(SHARED.digest)}/link"]
     plan = reviewing(tree)
