@@ -2,7 +2,7 @@
 
 Without ``__`` a variable is not ours, and Kubernetes sets ``REGISTRY_PORT`` and its like by itself. One that configures
 the registry of docker distribution is said to be without effect; one of its authentication refuses the start, since
-whoever set it believes that there are passwords.
+its operator believes that there are passwords.
 """
 
 from __future__ import annotations

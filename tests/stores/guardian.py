@@ -1,4 +1,4 @@
-"""Guardian: a process that interrupts others when the one that started it is gone without a word.
+"""Guardian: a process that interrupts programs when the one that started it is gone without a word.
 
 PR_SET_PDEATHSIG would follow the thread that started a child, and would miss PostgreSQL, whose parent is another
 program. A pipe that closes tells of every end, SIGKILL too.
