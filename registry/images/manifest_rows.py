@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -10,7 +11,20 @@ from registry.database import manifests as manifest_rows
 
 if TYPE_CHECKING:
     from registry.database.transaction import Transaction
+    from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
+
+
+def slim(manifest: Manifest) -> Manifest:
+    """What ``note`` needs of a manifest, for a caller that keeps many: without most of their annotations."""
+    return replace(
+        manifest,
+        config=_bare(manifest.config) if manifest.config is not None else None,
+        layers=tuple(map(_bare, manifest.layers)),
+        manifests=tuple(map(_bare, manifest.manifests)),
+        subject=_bare(manifest.subject) if manifest.subject is not None else None,
+        annotations=_fitting(manifest.annotations),
+    )
 
 
 def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Manifest, *, now: float) -> None:
@@ -22,7 +36,7 @@ def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Ma
         media_type=manifest.media_type,
         artifact_type=manifest.artifact_type,
         subject=manifest.subject.digest if manifest.subject else None,
-        annotations=_bounded(manifest.annotations),
+        annotations=orjson.dumps(_fitting(manifest.annotations)).decode(),
         now=now,
     )
     # Of a digest that is named twice, the first counts.
@@ -32,8 +46,12 @@ def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Ma
     manifest_rows.refer(connection, repository_id, blob_id, references)
 
 
-def _bounded(annotations: dict[str, str]) -> str:
-    """A JSON object with those that fit into MOST_ANNOTATIONS, in their order; one that does not fit is left out."""
+def _bare(descriptor: Descriptor) -> Descriptor:
+    return replace(descriptor, annotations=None)
+
+
+def _fitting(annotations: dict[str, str]) -> dict[str, str]:
+    """Those that fit into MOST_ANNOTATIONS as JSON, in their order; one that does not fit is left out."""
     room = manifest_rows.MOST_ANNOTATIONS - len("{}")
     kept = {}
     for name, value in annotations.items():
@@ -41,4 +59,4 @@ def _bounded(annotations: dict[str, str]) -> str:
         if size <= room:
             room -= size
             kept[name] = value
-    return orjson.dumps(kept).decode()
+    return kept

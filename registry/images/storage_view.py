@@ -11,6 +11,7 @@ from registry.database import manifest_bodies as body_rows
 from registry.database import places as place_rows
 from registry.images.location_journal import LocationJournal
 from registry.images.locations import Location
+from registry.images.manifest_rows import slim
 from registry.images.omissions import Kind, Omission, shown
 from registry.images.several import AT_ONCE, map_several
 from registry.oci.digest import Digest
@@ -236,7 +237,10 @@ def _places(rows: list[PlaceRow], own: Location) -> list[Location]:
 
 
 def _verified_manifest(body: bytes, descriptor: Descriptor) -> Manifest:
-    """The manifest that ``descriptor`` names. Raises ManifestInvalid when the bytes are others, or are none."""
+    """The manifest that ``descriptor`` names, slim: those of a whole repository are in memory together.
+
+    Raises ManifestInvalid when the bytes are others, or are none.
+    """
     if Digest.of(body, descriptor.digest.algorithm) != descriptor.digest:
         raise ManifestInvalid("its bytes are not those of its digest")
-    return parse_manifest(body, descriptor.media_type)
+    return slim(parse_manifest(body, descriptor.media_type))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from tests.images.world import (
     read_index,
     tags,
 )
-from tests.payloads import index
+from tests.payloads import image, index
 
 local = pytest.mark.parametrize("kind", ["local"])
 
@@ -270,3 +271,22 @@ def test_a_database_that_was_behind_costs_nothing_that_was_acknowledged(
     fresh = world.core(url=f"sqlite:///{tmp_path / 'fresh'}.db")
     rebuild_core(fresh)
     assert tags(fresh) == sorted(read_index(fresh).tags()) == acknowledged
+
+
+@local
+def test_manifests_with_many_annotations_are_read_again_in_little_memory(
+    world: World, core: Core, tmp_path: Path
+) -> None:
+    config, mib = push_image(core, "1", "v1").config, 1 << 20
+    long = {"long": "x" * mib}
+    for number in range(40):
+        manifest = image(config, [], annotations={"number": str(number), **long})
+        push_manifest(core, manifest, f"tag-{number}")
+    core.fold_waiting()
+    other = world.core(url=f"sqlite:///{tmp_path / 'new.db'}")
+    tracemalloc.start()
+    try:
+        assert len(tags(other)) == 41
+        assert tracemalloc.get_traced_memory()[1] < 28 * mib
+    finally:
+        tracemalloc.stop()
