@@ -183,9 +183,9 @@ class Index:
 
     def left_out(self) -> Iterator[tuple[str, str]]:
         """What is only kept: (the reference name that does not count, "" for an entry that cannot be read, and why)."""
-        for slot, entry in self._entries.items():
+        for number, (slot, entry) in enumerate(self._entries.items(), 1):
             if entry.descriptor is None:
-                yield "", f"an entry that cannot be read: {entries.complaint(entry.raw)}"
+                yield "", f"an entry that cannot be read, number {number}: {entries.complaint(entry.raw)}"
             elif entry.tag is None and not entry.bare:
                 yield str(entry.raw["annotations"][REF_NAME])[:_SHOWN], "is not a tag that the specification allows"
             elif entry.tag is not None and self._is_overruled(slot, entry.tag):

@@ -11,6 +11,7 @@ import errno
 import os
 import stat as modes
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class _How(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
+_HOW_BYTES: Final = ctypes.sizeof(_How)
+
+
+@lru_cache(maxsize=64)
+def _how(flags: int, mode: int) -> _How:
+    """Read by the kernel alone, so that all threads share it: every HEAD of a blob opens something."""
+    return _How(flags | os.O_CLOEXEC, mode, _NO_SYMLINKS)
+
+
 _system_call = ctypes.CDLL(None, use_errno=True).syscall
 _system_call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_How), ctypes.c_size_t)
 _system_call.restype = ctypes.c_long
@@ -59,8 +69,8 @@ def open_unlinked(path: str, flags: int, mode: int = 0) -> int:
     Raises OSError; ELOOP where a symbolic link is on the way, and at the end unless ``flags`` has O_PATH and
     O_NOFOLLOW, which open the link itself.
     """
-    how = _How(flags | os.O_CLOEXEC, mode, _NO_SYMLINKS)
-    while (descriptor := _system_call(_OPENAT2, -1, os.fsencode(path), how, ctypes.sizeof(how))) < 0:
+    how, name = _how(flags, mode), os.fsencode(path)
+    while (descriptor := _system_call(_OPENAT2, -1, name, how, _HOW_BYTES)) < 0:
         error = ctypes.get_errno()
         if error in _UNSUPPORTED:
             return open_by_component(path, flags, mode)

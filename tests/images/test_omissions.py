@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from registry.images import repositories
 from registry.images.core import Core
+from registry.images.omissions import LISTED
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.oci.digest import Digest
@@ -227,6 +228,18 @@ def test_entries_that_cannot_be_served_are_said_once_for_each_version_of_the_ind
     assert [problem.split(": ", 1)[0] for problem in problems] == [NAME] * 3
     for problem, reason in zip(problems, (str(second.digest), "not a tag", "mediaType is missing"), strict=True):
         assert reason in problem
+
+
+def test_of_very_many_entries_that_cannot_be_served_the_number_is_told(world: World, core: Core) -> None:
+    push_image(core, "1", "v1")
+    core.fold_waiting()
+    rewrite(world, lambda document: document["manifests"].extend([{}] * (LISTED + 500)))
+    with capture_logs() as logs:
+        assert tags(core) == ["v1"]
+    assert len(said(logs)) == LISTED + 1
+    problems = rebuild_core(core).problems
+    assert problems[0] == f"{NAME}: an entry that cannot be read, number 2: descriptor.mediaType is missing"
+    assert problems[-1] == f"{NAME}: and 500 more"
 
 
 def test_a_manifest_of_another_type_than_its_entry_says_is_said_and_listed(
