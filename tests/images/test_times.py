@@ -19,11 +19,17 @@ from registry.oci.index import NOTED, Index
 from registry.oci.index_entry import PUSHED, TAGGED
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.images.test_reconciliation import copy_of
-from tests.images.world import ACTOR, NAME, World, push_image, push_manifest, write_index
+from tests.images.world import ACTOR, KINDS, NAME, REAL_KIND, World, push_image, push_manifest, write_index
 from tests.payloads import index
 
 Times = tuple[dict[str, float], dict[str, float]]
 Fresh = Callable[[], str]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A real store is for the tests that name it."""
+    return str(request.param)
 
 
 @pytest.fixture
@@ -84,6 +90,7 @@ def as_the_release_before(core: Core) -> None:
     core.stores.driver.write(key, orjson.dumps(document))
 
 
+@pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folds", ["each", "end", "never"])
 def test_a_rebuild_keeps_the_times(world: World, core: Core, fresh: Fresh, folds: str) -> None:
     push_for_days(world, core)

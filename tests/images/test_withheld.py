@@ -30,7 +30,9 @@ from tests.images.test_crash import crashes
 from tests.images.test_reconciliation import copy_of
 from tests.images.world import (
     ACTOR,
+    KINDS,
     NAME,
+    REAL_KIND,
     Pushed,
     World,
     make_image,
@@ -47,6 +49,12 @@ ACCEPTING: dict[str, Any] = {"accept_missing_blobs": True, "accept_missing_manif
 
 Again = Callable[[Core], Core]
 """A process that has read storage again."""
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A real store is for the tests that name it."""
+    return str(request.param)
 
 
 @pytest.fixture
@@ -102,6 +110,7 @@ def has_manifest(core: Core, manifest: Manifest) -> bool:
     return True
 
 
+@pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_layer_that_was_withheld_is_not_granted_by_reading_storage_again(
     core: Core, again: Again, folded: bool
@@ -116,6 +125,7 @@ def test_a_layer_that_was_withheld_is_not_granted_by_reading_storage_again(
     assert not is_held(read, SECRET.config)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folded", [True, False])
 @pytest.mark.parametrize("mounted", [True, False])
 def test_what_is_pushed_or_mounted_later_stays(core: Core, again: Again, folded: bool, mounted: bool) -> None:
