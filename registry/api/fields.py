@@ -25,5 +25,7 @@ def members(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
 
     ``name`` is in lower case, as the names of ``headers`` are.
     """
-    listed = b",".join([value for key, value in headers if key == name])
-    return [member for part in listed.decode("latin-1").split(",") if (member := part.strip(" \t"))]
+    lines = [value for key, value in headers if key == name]
+    if not lines:
+        return []
+    return [member for part in b",".join(lines).decode("latin-1").split(",") if (member := part.strip(" \t"))]

@@ -25,6 +25,7 @@ HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,
 """What is a host, perhaps with a port; nothing else gets into a URL."""
 _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _LONGEST_PREFIX = 512
+_FORWARDED_FOR = b"x-forwarded-for"
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 _LONGEST_ADDRESS = 64
@@ -53,16 +54,15 @@ class Forwarding:
         itself. A member that is no address (nor is one with a zone, which may be any text) ends the walk at the proxy
         that named it. None if there is no peer.
         """
-        hop = self._peer(peer)
-        if hop is None or not hop.is_trusted:
-            return peer if hop is None else hop.address
-        for text in reversed(members(headers, b"x-forwarded-for")):
-            further = self._hop(text) if len(text) <= _LONGEST_ADDRESS and "%" not in text else None
-            if further is None:
-                break
-            hop = further
-            if not hop.is_trusted:
-                break
+        if peer is None:
+            return None
+        hop = self._hop(peer)
+        if hop is None:
+            return peer
+        if hop.is_trusted:
+            for name, _ in headers:  # most requests have no such header: the list is read where there is one
+                if name == _FORWARDED_FOR:
+                    return self._walk(hop, headers).address
         return hop.address
 
     def prefix(self, scope: Scope) -> str:
@@ -86,6 +86,17 @@ class Forwarding:
         scheme = "".join(members(headers, b"x-forwarded-proto")[:1]).lower()
         host = "".join(members(headers, b"x-forwarded-host")[:1])
         return f"{scheme}://{host}" if scheme in {"http", "https"} and HOST.fullmatch(host) else ""
+
+    def _walk(self, hop: _Hop, headers: RawHeaders) -> _Hop:
+        """The first machine that is not trusted, from ``hop`` on; the last that is named if all are trusted."""
+        for text in reversed(members(headers, _FORWARDED_FOR)):
+            further = self._hop(text) if len(text) <= _LONGEST_ADDRESS and "%" not in text else None
+            if further is None:
+                break
+            hop = further
+            if not hop.is_trusted:
+                break
+        return hop
 
     def _is_believed(self, scope: Scope) -> bool:
         hop = self._peer(scope["client"][0] if scope.get("client") else None)
