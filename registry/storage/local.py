@@ -12,7 +12,7 @@ from registry.storage.keys import check_key, check_prefix
 from registry.storage.local_files import LocalFiles
 from registry.storage.local_journal import LocalJournals
 from registry.storage.local_link import write_all
-from registry.storage.local_opening import DirectoryEntry, entry_at, stat_unlinked
+from registry.storage.local_opening import DirectoryEntry, DirectoryLooks, entry_at
 from registry.storage.local_reader import LocalReader, read_whole
 from registry.storage.local_root import LocalRoot, is_object, object_stat
 from registry.storage.local_upload import LocalUploads
@@ -55,6 +55,7 @@ class LocalDriver(StorageDriver):
         self._uploads = LocalUploads(self._files, write_back=fsync)
         self._hard_links = dedupe
         self._below = f"{self._root.path}/"
+        self._looks = DirectoryLooks()
 
     # ---- objects
 
@@ -62,7 +63,7 @@ class LocalDriver(StorageDriver):
         """See StorageDriver. One system call: every HEAD of a blob comes through here."""
         check_key(key)
         try:
-            found = stat_unlinked(self._below + key)
+            found = self._looks.stat(self._below + key)
         except OSError as error:
             raise self._root.read_error(key, error) from error
         if not is_object(found):
