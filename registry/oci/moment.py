@@ -8,6 +8,9 @@ from typing import Final
 
 _TEXT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)")
 
+_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+
 
 def is_moment(text: str) -> bool:
     """Whether ``text`` is RFC 3339 in UTC, by its form."""
@@ -15,8 +18,11 @@ def is_moment(text: str) -> bool:
 
 
 def to_text(seconds: float) -> str:
-    """Seconds since the epoch as text. Less than a millisecond is cut off."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    """Seconds since the epoch as text. Less than a millisecond is cut off.
+
+    Of a time that no date can have, which the files and indexes of other tools may have, the nearest one.
+    """
+    return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC).isoformat(timespec="milliseconds")
 
 
 def to_seconds(text: str | None) -> float | None:

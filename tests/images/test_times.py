@@ -19,7 +19,7 @@ from registry.oci.index import NOTED, Index
 from registry.oci.index_entry import PUSHED, TAGGED
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.images.test_reconciliation import copy_of
-from tests.images.world import ACTOR, KINDS, NAME, REAL_KIND, World, push_image, push_manifest, write_index
+from tests.images.world import ACTOR, KINDS, NAME, REAL_KIND, World, pull, push_image, push_manifest, write_index
 from tests.payloads import index
 
 Times = tuple[dict[str, float], dict[str, float]]
@@ -201,6 +201,28 @@ def test_what_another_tool_placed_has_the_time_of_its_files(world: World, core: 
         os.utime(path)
     found = times(last, "placed")
     assert times(rebuilt(world, fresh()), "placed") == found
+
+
+@pytest.mark.parametrize("kind", ["local"])
+@pytest.mark.parametrize("claimed", ["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"])
+def test_no_time_that_a_tool_claims_stops_its_repository(world: World, core: Core, claimed: str) -> None:
+    made = push_image(core, "1", "v1")
+    core.fold_waiting()
+    document = orjson.loads((world.root / NAME / "index.json").read_bytes())
+    document["annotations"] = {}
+    document["manifests"][0]["annotations"] |= {PUSHED: claimed, TAGGED: claimed}
+    shutil.copytree(world.root / NAME, world.root / "placed", ignore=shutil.ignore_patterns(".journal"))
+    (world.root / "placed/index.json").write_bytes(orjson.dumps(document))
+    rebuild_core(core)
+    document["manifests"] = []
+    (world.root / "placed/index.json").write_bytes(orjson.dumps(document))
+    other = world.core()
+    rebuild_core(other)
+    push_image(other, "2", "v2", name="placed")
+    world.clock.now += 86_400
+    other.fold_waiting()
+    assert stored(other, "placed").tags().keys() == {"v1", "v2"}
+    assert pull(other, "v1", "placed") == made.digest
 
 
 @pytest.mark.parametrize("kind", ["local"])
