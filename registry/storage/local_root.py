@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import PathNotFound, PathRefused, StorageError, StorageFull, StorageUnavailable
 from registry.storage.keys import check_key
-from registry.storage.local_opening import first_link
+from registry.storage.local_opening import first_link, stat_unlinked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +45,11 @@ class LocalRoot:
     def check_present(self) -> None:
         """Raises StorageUnavailable unless the root is there and still on the file system where it was found.
 
-        A disk that is not mounted leaves an empty directory behind, where everything would seem to be deleted.
+        A disk that is not mounted leaves an empty directory behind, where everything would seem to be deleted; and
+        nothing can be reached any more once a link took the place of a directory on the way to the root.
         """
         with self.writing(""):
-            if os.stat(self.path).st_dev != self.device:
+            if stat_unlinked(self.path).st_dev != self.device:
                 raise StorageUnavailable("", f"{self.path} is no longer on the file system that it was on")
 
     def read_error(self, key: str, error: OSError) -> StorageError:

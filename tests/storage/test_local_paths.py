@@ -138,6 +138,18 @@ def test_a_root_may_be_reached_through_a_link(root: Path, tmp_path: Path) -> Non
     driver.check()
 
 
+def test_a_link_that_took_the_place_of_a_directory_above_the_root_proves_nothing_missing(tmp_path: Path) -> None:
+    driver = LocalDriver(tmp_path / "disk/store")
+    driver.write("a/x", b"data")
+    (tmp_path / "disk").rename(tmp_path / "larger")
+    (tmp_path / "disk").symlink_to("larger")
+    for look in (lambda: driver.stat("a/x"), lambda: driver.children(""), lambda: driver.children("a")):
+        with pytest.raises(StorageUnavailable):
+            look()
+    with pytest.raises(StorageUnavailable):
+        list(driver.list(""))
+
+
 def test_links_that_lead_to_themselves_are_followed_by_nothing(driver: LocalDriver, root: Path) -> None:
     driver.write("a/b/x", b"data")
     (root / "a/b/up").symlink_to(root / "a")
