@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from registry.database import blobs as blob_rows
+from registry.database import changes as change_rows
 from registry.database import places as place_rows
+from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images.omissions import LINK, Kind, Omission
 from registry.images.several import map_several
@@ -15,6 +17,7 @@ from registry.storage.errors import PathNotFound, PathRefused
 
 if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.images.storage_view import View
     from registry.images.stores import Stores
     from registry.storage.driver import ObjectStat
@@ -47,6 +50,7 @@ class Adoption:
         keys = [layout.blob(repository.name, digest) for digest in new]
         stats = dict(zip(new, map_several(driver.capabilities, self._stat, keys), strict=True))
         with self._stores.database.write() as connection:
+            repository_rows.hold_later(connection, repository.id)  # before blobs, as a push does
             for digest in digests:
                 if digest in known:
                     blob_rows.join(connection, repository.id, known[digest], now=now)
@@ -106,7 +110,7 @@ class Adoption:
     def _referenced(self, repository: RepositoryRow, view: View) -> list[Digest]:
         """Blobs that the manifests reference, and the manifests, where all repositories share one place.
 
-        What is withheld is not among them (I12); what a row withholds, and storage no longer does, has come since.
+        What is withheld is not among them (I12).
         """
         wanted: dict[Digest, None] = {}
         withheld = view.withheld.blobs
@@ -115,7 +119,22 @@ class Adoption:
             named = (blob.digest for blob in loaded.manifest.named_blobs())
             wanted.update(dict.fromkeys(blob for blob in named if blob not in withheld))
         with self._stores.database.read() as connection:
-            rows = withheld_rows.of_repository(connection, repository.id, named=True)
-            wanted.update(dict.fromkeys(withheld_rows.collected(rows).blobs - withheld))
+            wanted.update(dict.fromkeys(self._come_since(connection, repository, view)))
             members = blob_rows.members(connection, repository.id, wanted)
         return [digest for digest in wanted if digest not in members]
+
+    def _come_since(self, connection: Transaction, repository: RepositoryRow, view: View) -> frozenset[Digest]:
+        """What a row withholds, and neither storage nor a change that is committed does.
+
+        The record of such a change may not be on storage yet: its rows are no proof that anything has come.
+        """
+        current = repository_rows.get(connection, repository.id)
+        if current is None or current.folded != repository.folded:
+            return frozenset()  # the rows are newer than the view, which is read again
+        rows = withheld_rows.of_repository(connection, repository.id, named=True)
+        noted = withheld_rows.collected(rows).blobs - view.withheld.blobs
+        if not noted:
+            return noted
+        changes = change_rows.of_repository(connection, repository.id) if view.last <= current.sequence else []
+        pending = {change.sequence: change.record for change in changes if change.sequence > view.folded}
+        return noted - view.withheld_with(pending).blobs

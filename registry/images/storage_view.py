@@ -106,6 +106,11 @@ class View:
                 tags |= dict.fromkeys(record.tags, record.descriptor.digest)
         return (tag for tag, named in tags.items() if named == digest)
 
+    def withheld_with(self, more: Mapping[int, bytes]) -> Withheld:
+        """What the repository does not have, once the records are applied and ``more`` of them, which are not there."""
+        lines = {**more, **self.records}
+        return _withheld(self.index, (lines[sequence] for sequence in sorted(lines)))
+
     @property
     def last(self) -> int:
         """The highest sequence number that storage knows."""

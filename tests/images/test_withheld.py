@@ -341,3 +341,20 @@ def test_no_manifest_makes_a_record_of_any_size(core: Core, monkeypatch: pytest.
 
 def stored(core: Core) -> Index:
     return Index.parse(core.stores.driver.read(core.stores.layout.index(NAME), max_bytes=1 << 20)[0])
+
+
+def test_a_manifest_whose_record_is_still_to_come_is_granted_nothing(world: World, core: Core) -> None:
+    """Its rows are committed, and storage does not say yet what they withhold."""
+    operation = "append" if core.stores.driver.capabilities.appends else "write"
+    push_image(core, "something", "v0")
+    core.fold_waiting()
+    failing = world.core(driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=1)]), **ACCEPTING)
+    with pytest.raises(StorageError):
+        push_sparse(failing, "v1")
+    rebuild_core(core)
+    assert not is_held(core, SECRET.layer)
+    world.clock.now += ABANDONED_SECONDS + 1
+    core.folding.fold(NAME)
+    rebuild_core(core)
+    assert has_manifest(core, SECRET.manifest)
+    assert not is_held(core, SECRET.layer)
