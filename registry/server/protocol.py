@@ -30,8 +30,11 @@ ROOM = 512 << 10
 """Bytes of a request body that wait for the application before the connection is no longer read."""
 LEAST_ROOM = 64 << 10
 """The same where there are many connections."""
-ROOMS = 32 << 20
-"""The same of all connections, unless each has LEAST_ROOM."""
+ROOMS = 16 << 20
+"""The same of all connections, unless each has LEAST_ROOM.
+
+One read of the loop comes on top, of up to 256 KB: where there are more than 64 connections the first one is enough.
+"""
 EVENTS = 1024
 """Sockets that libuv learns of in one wait; where that many were ready it waits again within the turn."""
 
