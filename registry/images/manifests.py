@@ -240,6 +240,7 @@ class Manifests:
         repository = self._repositories.require(name)
         with self._stores.database.write() as connection:
             self._lock(connection, repository, forced=forced)
+            row = self._required(connection, repository, digest)
             former = manifest_rows.formerly_listed_by(connection, repository.id, digest)
             listed_by = manifest_rows.referenced_by(connection, repository.id, digest)
             if forced or any(manifest_rows.referenced_by(connection, repository.id, index) for index in former):
@@ -247,7 +248,6 @@ class Manifests:
             if listed_by:
                 message = f"the manifest is listed by {', '.join(listed_by)}; delete that first"
                 raise Unsupported(message, detail={"manifests": list(listed_by)}, headers={"Allow": "GET, HEAD, PUT"})
-            row = self._required(connection, repository, digest)
             tags = {tag.name: tag.digest for tag in manifest_rows.tags_of(connection, repository.id, row.blob_id)}
             if only is not None and not tags.keys() <= set(only):
                 return False

@@ -244,6 +244,13 @@ CASES = [
     Case("a blob that is not here", "DELETE", f"{V2}/blobs/{ABSENT}", 404, "BLOB_UNKNOWN"),
     Case("a manifest of nowhere", "DELETE", f"/v2/table/none/manifests/{ABSENT}", 404, "NAME_UNKNOWN"),
     Case("a blob that a manifest names", "DELETE", f"{V2}/blobs/{LAYER.digest}", 405, "UNSUPPORTED"),
+    Case(
+        "a blob as a manifest, although one names it",
+        "DELETE",
+        f"{V2}/manifests/{LAYER.digest}",
+        404,
+        "MANIFEST_UNKNOWN",
+    ),
     Case("a manifest as a blob", "DELETE", f"{V2}/blobs/{IMAGE.digest}", 405, "UNSUPPORTED"),
     # ---- beside the API
     Case("alive", "GET", "/livez", 200),
