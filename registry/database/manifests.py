@@ -69,11 +69,12 @@ _ALL = Statement(
     f"SELECT {_MANIFEST} FROM manifest m JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository"  # noqa: S608
 )
 _PUT = Statement(
-    "INSERT INTO manifest (repository_id, blob_id, media_type, artifact_type, subject, annotations, pushed_at)"
-    " VALUES (:repository, :blob, :media_type, :artifact_type, :subject, :annotations, :now)"
+    "INSERT INTO manifest"
+    " (repository_id, blob_id, media_type, artifact_type, subject, annotations, pushed_at, complete)"
+    " VALUES (:repository, :blob, :media_type, :artifact_type, :subject, :annotations, :now, 1)"
     " ON CONFLICT (repository_id, blob_id) DO UPDATE SET media_type = excluded.media_type,"
     " artifact_type = excluded.artifact_type, subject = excluded.subject, annotations = excluded.annotations,"
-    " pushed_at = excluded.pushed_at"
+    " pushed_at = excluded.pushed_at, complete = 1"
 )
 _PUSHED = Statement(
     "SELECT b.digest, m.pushed_at FROM manifest m JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository"
@@ -172,7 +173,10 @@ def put(
     annotations: str,
     now: float,
 ) -> None:
-    """Make or replace the row of a manifest whose blob row exists; ``annotations`` of at most MOST_ANNOTATIONS."""
+    """Make or replace the row of a manifest whose blob row exists; ``annotations`` of at most MOST_ANNOTATIONS.
+
+    The caller notes with ``refer`` everything that it names.
+    """
     values = {"repository": repository_id, "blob": blob_id, "media_type": media_type, "artifact_type": artifact_type}
     connection.execute(_PUT, {**values, "subject": subject, "annotations": annotations, "now": now})
 

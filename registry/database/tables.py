@@ -16,10 +16,12 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -107,9 +109,17 @@ manifest = Table(
     Column("annotations", Text, nullable=False),  # a JSON object
     Column("pushed_at", Double, nullable=False),
     Column("pulled_at", Double),
+    Column("complete", SmallInteger, nullable=False, server_default="0"),  # 1: there is a reference for all it names
     PrimaryKeyConstraint("repository_id", "blob_id"),
     Index(None, "blob_id"),
     Index(None, "repository_id", "subject"),
+    Index(
+        "ix_manifest_incomplete",
+        "repository_id",
+        "blob_id",
+        sqlite_where=text("complete = 0"),
+        postgresql_where=text("complete = 0"),
+    ),
 )
 
 manifest_body = Table(  # apart, so that rows of manifests stay narrow

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from registry.database import blobs as blob_rows
 from registry.database import changes as change_rows
 from registry.database import places as place_rows
+from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images.omissions import LINK, Kind, Omission
@@ -41,16 +42,39 @@ class Adoption:
         )
         found.sort()  # whoever adopts some of the same takes their rows in the same order
         for start in range(0, len(found), BATCH):
-            self._adopt(repository, view, found[start : start + BATCH])
+            self._adopt(repository, found[start : start + BATCH], view.omissions)
 
-    def _adopt(self, repository: RepositoryRow, view: View, digests: list[Digest]) -> None:
+    def adopt_optional(self, repository: RepositoryRow) -> list[Omission]:
+        """Make members of the blobs that its manifests name, need not have, and that no row withholds (I12, I13).
+
+        As ``adopt`` does for manifests that are new to the database: one that a release before this one has filled
+        lacks them. The rows of the repository say by now what its records withhold. Returns what could not be taken.
+        """
+        omissions: list[Omission] = []
+        if self._stores.layout.per_repository:
+            return omissions  # what lies there is its own, and was found
+        after = ""
+        while True:
+            with self._stores.database.look() as connection:
+                found = reference_rows.lacking(connection, repository.id, after=after, count=BATCH)
+            if not found:
+                return omissions
+            self._adopt(repository, found, omissions, is_optional=True)
+            after = found[-1]
+
+    def _adopt(
+        self, repository: RepositoryRow, digests: list[Digest], omissions: list[Omission], *, is_optional: bool = False
+    ) -> None:
         driver, layout, now = self._stores.driver, self._stores.layout, self._stores.clock()
         known = self._known(digests)
         new = [digest for digest in digests if digest not in known]
         keys = [layout.blob(repository.name, digest) for digest in new]
         stats = dict(zip(new, map_several(driver.capabilities, self._stat, keys), strict=True))
         with self._stores.database.write() as connection:
-            repository_rows.hold_later(connection, repository.id)  # before blobs, as a push does
+            if is_optional:
+                digests = self._still_lacking(connection, repository, digests)
+            else:
+                repository_rows.hold_later(connection, repository.id)  # before blobs, as a push does
             for digest in digests:
                 if digest in known:
                     blob_rows.join(connection, repository.id, known[digest], now=now)
@@ -61,13 +85,21 @@ class Adoption:
                 blob = blob_rows.adopt(connection, digest, size=stat.size)
                 if blob.size != stat.size or blob.state == blob_rows.CLAIMED:
                     reason = f"it has {stat.size} bytes, elsewhere {blob.size}, or is being deleted"
-                    view.omissions.append(Omission(Kind.BLOB, repository.name, digest, reason))
+                    omissions.append(Omission(Kind.BLOB, repository.name, digest, reason))
                     continue
                 key = layout.blob(repository.name, digest)
                 blob_rows.adopt_location(
                     connection, blob.id, store=driver.name, key=key, size=stat.size, signature=stat.signature
                 )
                 blob_rows.join(connection, repository.id, blob.id, now=now)
+
+    def _still_lacking(self, connection: Transaction, repository: RepositoryRow, digests: list[Digest]) -> list[Digest]:
+        """Those that no manifest which came meanwhile withholds. The repository is locked from here on."""
+        if repository_rows.lock(connection, repository.id) is None:
+            return []
+        repository_rows.raise_version(connection, repository.id)
+        named = withheld_rows.named_later(connection, repository.id, digests).get()
+        return [digest for digest in digests if (digest, withheld_rows.BLOB) not in named]
 
     def _known(self, digests: list[Digest]) -> dict[str, int]:
         """Those that need not be looked for, by digest: all repositories share all places, and one is noted."""

@@ -12,6 +12,7 @@ import structlog
 from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
 from registry.database import places as place_rows
+from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.locations import Location
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from registry.images.locations import Locations
     from registry.images.originals import Originals
     from registry.images.publication import Publication, Put
+    from registry.images.references import References
     from registry.images.removal import Claim, Removal
     from registry.images.repositories import Repositories
     from registry.images.stores import Stores
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 20
 """How often the places of a blob may change between the choice of one and its opening."""
+READ_SECONDS = 10.0
+"""How long a deletion reads manifests, at most; the same again goes on from there."""
 REMEMBERED = 1000
 """Files with wrong bytes that a process does not hash again."""
 
@@ -80,6 +84,7 @@ class Blobs:
         publication: Publication,
         removal: Removal,
         folding: Folding,
+        references: References,
     ) -> None:
         self._stores = stores
         self._originals = originals
@@ -88,6 +93,7 @@ class Blobs:
         self._publication = publication
         self._removal = removal
         self._folding = folding
+        self._references = references
         self._may_be_of_a_tool = stores.driver.capabilities.outside_writers and stores.layout.per_repository
         self._verifying = KeyedLocks()
         self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
@@ -152,12 +158,15 @@ class Blobs:
     def delete(self, name: str, digest: Digest) -> None:
         """End the membership.
 
-        Raises BlobUnknown, NameUnknown, and Unsupported naming the manifests that need it (I7).
+        What the manifests of the repository name is read first, where a release before this one has put them.
+        Raises BlobUnknown, NameUnknown, Unavailable while that takes long, and Unsupported naming the manifests that
+        need it, or may need it (I7).
         """
         if not self._stores.rules.delete:
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD"})
         repository = self._repositories.require(name)
         self._held(repository, digest)
+        self._references.complete_repository(repository.id, seconds=READ_SECONDS)
         with self._stores.database.write() as connection:
             claim = self._leave(connection, repository, digest)
         if claim is not None:
@@ -180,12 +189,7 @@ class Blobs:
         member = blob_rows.member(connection, repository.id, digest)
         if member is None:
             raise BlobUnknown
-        needed_by = manifest_rows.referenced_by(connection, repository.id, digest)
-        if manifest_rows.by_digest(connection, repository.id, digest) is not None:
-            needed_by.insert(0, digest)
-        if needed_by:
-            message = f"the blob is needed by {', '.join(needed_by)}; delete what needs it first"
-            raise Unsupported(message, detail={"manifests": list(needed_by)}, headers={"Allow": "GET, HEAD"})
+        _require_unneeded(connection, repository, digest)
         blob_rows.lock(connection, digest)  # before its membership, as who publishes it
         blob_rows.leave(connection, repository.id, member.id)
         repository_rows.raise_version(connection, repository.id)
@@ -360,3 +364,17 @@ class Blobs:
             return driver.stat(key) if shared else driver.link(source.key, key)
 
         return put
+
+
+def _require_unneeded(connection: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    """Raises Unsupported where a manifest needs the blob, or may need it. The repository is locked."""
+    needed_by = manifest_rows.referenced_by(connection, repository.id, digest)
+    if manifest_rows.by_digest(connection, repository.id, digest) is not None:
+        needed_by.insert(0, digest)
+    why = "is"
+    if not needed_by:  # none that was read: of these nobody knows
+        unread = reference_rows.incomplete_of(connection, repository.id, after=-1, count=10)
+        needed_by, why = [row.digest for row in unread], "may be"
+    if needed_by:
+        message = f"the blob {why} needed by {', '.join(needed_by)}; delete what needs it first"
+        raise Unsupported(message, detail={"manifests": list(needed_by)}, headers={"Allow": "GET, HEAD"})

@@ -16,6 +16,7 @@ from registry.images.manifests import Manifests
 from registry.images.originals import Originals
 from registry.images.publication import Publication
 from registry.images.reconciliation import Reconciliation
+from registry.images.references import References
 from registry.images.removal import Removal
 from registry.images.repositories import Repositories
 from registry.images.stores import Rules, Stores
@@ -44,8 +45,16 @@ class Core:
         self.repositories = Repositories(stores, journal, self.originals, self.reconciliation)
         self.folding = Folding(stores, journal, self.reconciliation, self.removal)
         publication = Publication(stores, self.originals, self.removal)
+        self.references = References(stores, self.locations)
         self.blobs = Blobs(
-            stores, self.originals, self.locations, self.repositories, publication, self.removal, self.folding
+            stores,
+            self.originals,
+            self.locations,
+            self.repositories,
+            publication,
+            self.removal,
+            self.folding,
+            self.references,
         )
         self.uploads = Uploads(stores, self.originals, self.repositories, publication, self.folding)
         self.manifests = Manifests(stores, self.originals, self.locations, self.repositories, publication, self.folding)

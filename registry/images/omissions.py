@@ -52,6 +52,8 @@ class Source(enum.Enum):
     """At a repository as a whole."""
     CONTENT = "content"
     """At what a repository holds."""
+    REFERENCES = "references"
+    """At what manifests name of which a release before this one has put the rows."""
     UPLOADS = "uploads"
     """For abandoned uploads."""
     REMOVAL = "removal"

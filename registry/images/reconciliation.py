@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.journal import Journal
+    from registry.images.omissions import Omission
     from registry.images.originals import Originals
     from registry.images.storage_view import Loaded, View
     from registry.images.stores import Stores
@@ -98,6 +99,10 @@ class Reconciliation:
             return merged
         message = f"repository {name} changes faster than it can be read"
         raise RegistryError(message)
+
+    def adopt_optional(self, repository: RepositoryRow) -> list[Omission]:
+        """As ``Adoption.adopt_optional``, of a repository that was just reconciled. Raises StorageError."""
+        return self._adoption.adopt_optional(repository)
 
     def _write_down(self, name: str, view: View) -> None:
         """Write an index that was completed from its records, so that they need not be read again."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.config import Settings
+    from registry.images.omissions import Omission
 
     OnProgress = Callable[[int, int], None]
     """Called with what is done and what there is in all."""
@@ -80,11 +81,16 @@ class _Reconciled(NamedTuple):
 
 
 def _reconcile(core: Core, name: str) -> _Reconciled:
+    omissions: list[Omission] = []
     try:
         row = core.reconciliation.reconcile(name)
+        if row is not None:  # what a release before this one has left out of its rows
+            omissions += core.references.complete_repository(row.id)
+            omissions += core.reconciliation.adopt_optional(row)
     except (RegistryError, StorageError) as error:
         return _Reconciled(is_ours=False, problems=[f"{name}: {error}"])
-    return _Reconciled(row is not None, [str(omission) for omission in core.stores.omissions.of(name)])
+    omissions += core.stores.omissions.of(name)
+    return _Reconciled(row is not None, [str(omission) for omission in dict.fromkeys(omissions)])
 
 
 def _note_arrivals(core: Core) -> None:

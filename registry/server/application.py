@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,6 +18,7 @@ from registry.background.leases import Leases
 from registry.background.schedule import Job, Schedule
 from registry.database.errors import DatabaseError
 from registry.maintenance.arrivals import Arrivals
+from registry.maintenance.completion import Completion
 from registry.maintenance.rescan import Rescan
 from registry.observability.logs import open_request_log
 from registry.observability.request_log import BATCH_SECONDS
@@ -41,6 +43,10 @@ EXPIRY_INTERVAL = 300.0
 """Seconds between two looks for abandoned uploads, at most."""
 ARRIVALS_INTERVAL = 30.0
 """Seconds between two looks for blobs that a release before this one took in without writing down that they came."""
+COMPLETION_INTERVAL = 0.1
+"""Seconds between two pages of manifests whose references a release before this one has left out."""
+COMPLETION_IDLE = 30.0
+"""Seconds between two looks for such manifests."""
 EXPIRY_LEASE = 30.0
 """Seconds after which work of a killed process goes on in another; renewed while it runs."""
 STOP_SECONDS = 5.0
@@ -115,7 +121,7 @@ def _background(core: Core, settings: Settings) -> Schedule:
         Job("fold", fold, FOLD_INTERVAL, wake=core.folding.wake),
         Job("upload-expiry", expire, min(EXPIRY_INTERVAL, settings.storage.upload_expiry / 2)),
     ]
-    jobs.append(_noting_arrivals(core, leases))
+    jobs += [_noting_arrivals(core, leases), _completing_references(core, leases)]
     look = look_for_layouts if core.stores.driver.capabilities.outside_writers else fill_new_database
     jobs.append(Job("rescan", look, settings.storage.rescan_interval))
     return Schedule(jobs)
@@ -130,6 +136,21 @@ def _noting_arrivals(core: Core, leases: Leases) -> Job:
                 arrivals.step()
 
     return Job("arrivals", step, ARRIVALS_INTERVAL)
+
+
+def _completing_references(core: Core, leases: Leases) -> Job:
+    completion, more = Completion(core), threading.Event()
+    more.set()
+
+    def step() -> None:
+        more.clear()
+        if not completion.is_needed:
+            return
+        with leases.hold("references", EXPIRY_LEASE) as held:
+            if held and completion.step():
+                more.set()
+
+    return Job("references", step, COMPLETION_INTERVAL, wake=more, idle=COMPLETION_IDLE)
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,46 @@
+"""Completion: the references of manifests that a release before this one has put, noted again behind the open port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.database import references as reference_rows
+from registry.images.omissions import LISTED, Source
+
+if TYPE_CHECKING:
+    from registry.images.core import Core
+    from registry.images.omissions import Omission
+
+
+class Completion:
+    """For one thread; goes on where it was, and begins again at the end. Several processes at once are harmless.
+
+    When everything is complete a step is one look at an empty index.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._after = reference_rows.START
+        self._omitted: list[Omission] = []
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is a manifest to complete, or a round to end."""
+        if self._after != reference_rows.START:
+            return True
+        with self._core.stores.database.look() as connection:
+            return bool(reference_rows.incomplete(connection, after=self._after, count=1))
+
+    def step(self) -> bool:
+        """Complete the next page. Whether there may be more of this round.
+
+        Raises StorageError, DatabaseError; the next step does it again.
+        """
+        last, omitted = self._core.references.complete_next(self._after)
+        self._omitted += omitted[: LISTED - len(self._omitted)]
+        if last is not None:
+            self._after = last
+            return True
+        self._core.stores.omissions.note(Source.REFERENCES, "", self._omitted)
+        self._after, self._omitted = reference_rows.START, []
+        return False
