@@ -70,7 +70,7 @@ class Content:
                 repository.blobs.pop(digest, None)
 
     def find_foreign(self) -> None:
-        """This release has read the bucket again."""
+        """This release has read the bucket again, or was told to by ``registry rebuild``."""
         for repository in self.repositories.values():
             repository.blobs.update(repository.foreign)
 
