@@ -10,6 +10,7 @@ from registry.database import places as place_rows
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
+from registry.images.journal import understood
 from registry.images.omissions import LINK, Kind, Omission
 from registry.images.several import map_several
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
@@ -168,5 +169,5 @@ class Adoption:
         if not noted:
             return noted
         changes = change_rows.of_repository(connection, repository.id) if view.last <= current.sequence else []
-        pending = {change.sequence: change.record for change in changes if change.sequence > view.folded}
+        pending = (understood(repository.name, change.record) for change in changes if change.sequence > view.folded)
         return noted - view.withheld_with(pending).blobs

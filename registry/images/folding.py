@@ -15,12 +15,11 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images.history import History
-from registry.images.journal import NumberTaken
+from registry.images.journal import NumberTaken, understood
 from registry.images.storage_view import MAX_INDEX
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import LAYOUT_FILE, Index
-from registry.oci.record import Record
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from registry.images.reconciliation import Reconciliation
     from registry.images.removal import Removal
     from registry.images.stores import Stores
+    from registry.oci.record import Record
 
 ABANDONED_SECONDS = 5.0
 """A change that is pending for longer was left by a worker that died: whoever folds completes it."""
@@ -208,7 +208,7 @@ class Folding:
                 if not self._is_being_noted(row.name, signature):
                     self._reconciliation.reconcile(row.name)
                 return False
-        records = [Record.parse(change.record) for change in changes]
+        records = [understood(row.name, change.record) for change in changes]
         last = changes[-1].sequence
         if index.folded < last:
             self._bring(row, index, records)

@@ -133,6 +133,14 @@ class Journal:
         return found
 
 
+def understood(repository: str, line: bytes) -> Record:
+    """The record of a change that the database has; perhaps of a later release. Raises UnreadableRecord."""
+    try:
+        return Record.parse(line)
+    except ValueError as error:
+        raise UnreadableRecord(repository, f"a change in the database is not understood: {error}") from error
+
+
 def _is_torn(line: bytes) -> bool:
     """Whether a line was cut short: the beginning of a JSON object is none."""
     try:

@@ -22,13 +22,13 @@ from registry.images import manifest_rows as rows
 from registry.images.adoption import Adoption
 from registry.images.changing import Change
 from registry.images.history import History
+from registry.images.journal import understood
 from registry.images.omissions import Source
 from registry.images.storage_view import StorageReader
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
 from registry.oci.index import LAYOUT_FILE, Index
 from registry.oci.moment import to_text, whole
-from registry.oci.record import Record
 from registry.storage.errors import AlreadyExists
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Reconciliation:
         if not behind:
             changes = change_rows.of_repository(connection, repository.id)
             lines |= {change.sequence: change.record for change in changes if change.sequence > view.folded}
-        records = [Record.parse(lines[sequence]) for sequence in sorted(lines)]
+        records = [understood(repository.name, lines[sequence]) for sequence in sorted(lines)]
         for record in records:
             record.apply(view.index)
         left = view.index.manifests()

@@ -20,7 +20,7 @@ from registry.oci.index import Index
 from registry.oci.manifest import parse_manifest
 from registry.oci.media_types import INDEXES
 from registry.oci.record import Record
-from registry.oci.withheld import NOTHING, Withheld
+from registry.oci.withheld import NOTHING, Lacks, Withheld
 from registry.storage.errors import ObjectTooLarge, PathNotFound, PathRefused
 
 if TYPE_CHECKING:
@@ -92,24 +92,36 @@ class View:
     def miss(self, omission: Omission | None) -> None:
         """Note that a manifest is not there, or why it is left out."""
         self.missing += 1
-        if omission is not None and omission.kind is Kind.UNREADABLE:
-            omission = omission._replace(tags=tuple(self._tags_at(omission.what)))
         if omission is not None:
             self.omissions.append(omission)
 
-    def _tags_at(self, digest: str) -> Iterator[str]:
-        """The tags that point at a manifest, by the index and the records after it."""
+    def name_unreadable(self) -> None:
+        """Note which tags point at manifests that could not be read, by the index and the records after it."""
+        unreadable: dict[str, list[str]] = {
+            omission.what: [] for omission in self.omissions if omission.kind is Kind.UNREADABLE
+        }
+        if not unreadable:
+            return
         tags = {tag: descriptor.digest for tag, descriptor in self.index.tags().items()}
         for line in self.records.values():
             record = Record.parse(line)
             if record.descriptor is not None:
                 tags |= dict.fromkeys(record.tags, record.descriptor.digest)
-        return (tag for tag, named in tags.items() if named == digest)
+        for tag, digest in tags.items():
+            if digest in unreadable:
+                unreadable[digest].append(tag)
+        self.omissions = [
+            one._replace(tags=tuple(unreadable[one.what])) if one.kind is Kind.UNREADABLE else one
+            for one in self.omissions
+        ]
 
-    def withheld_with(self, more: Mapping[int, bytes]) -> Withheld:
+    def withheld_with(self, more: Iterable[Record]) -> Withheld:
         """What the repository does not have, once the records are applied and ``more`` of them, which are not there."""
-        lines = {**more, **self.records}
-        return _withheld(self.index, (lines[sequence] for sequence in sorted(lines)))
+        records = {record.sequence: record for record in (*more, *map(Record.parse, self.records.values()))}
+        lacks = Lacks(self.index.withheld)
+        for sequence in sorted(records):
+            lacks.change(records[sequence].withheld, records[sequence].released)
+        return lacks.withheld
 
     @property
     def last(self) -> int:
@@ -141,7 +153,7 @@ class StorageReader:
         records = self._journal.after(name, index.folded)
         view = View(index, stat.signature, index.folded, records, stat.modified, is_nothing=is_nothing and not records)
         view.noted = index.serialise() if is_completed and is_there else None
-        view.withheld = _withheld(index, records.values())
+        view.withheld = view.withheld_with(())
         return view
 
     def load_manifests(self, name: str, known: Mapping[str, ManifestRow], view: View, *, below: bool) -> None:
@@ -174,6 +186,7 @@ class StorageReader:
                 for child in loaded.manifest.children():
                     if child.digest not in seen and child.digest not in settled and child.digest not in withheld:
                         waiting[child.digest] = child
+        view.name_unreadable()
 
     def _load_all(
         self, name: str, descriptors: Sequence[Descriptor]
@@ -225,14 +238,6 @@ class StorageReader:
 def _left_out(name: str, index: Index) -> Iterator[Omission]:
     for entry, reason in index.left_out():
         yield Omission(Kind.ENTRY, name, shown(entry) if entry else "", reason)
-
-
-def _withheld(index: Index, records: Iterable[bytes]) -> Withheld:
-    found = index.withheld
-    for line in records:
-        record = Record.parse(line)
-        found = (found | record.withheld) - record.released
-    return found
 
 
 def _places(rows: list[PlaceRow], own: Location) -> list[Location]:

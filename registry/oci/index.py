@@ -17,7 +17,7 @@ from registry.oci.errors import ManifestInvalid, RegistryError
 from registry.oci.index_entry import PUSHED, REF_NAME, TAGGED, Entry
 from registry.oci.media_types import OCI_INDEX
 from registry.oci.tag import parse_tag
-from registry.oci.withheld import NOTHING, Withheld
+from registry.oci.withheld import NOTHING, Lacks, Withheld
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -63,8 +63,7 @@ class Index:
         self._untimed: dict[int, None] = {}
         for raw in document["manifests"]:
             self._append(entries.read(raw))
-        self.withheld = self._read_withheld()
-        """What its manifests name and the repository does not have (I12)."""
+        self._lacks = Lacks(self._read_withheld())
 
     @classmethod
     def parse(cls, data: bytes) -> Index:
@@ -97,8 +96,9 @@ class Index:
         Raises:
             ManifestInvalid: what another tool put there is nested too deeply to be written (more than 250 levels).
         """
-        if self.withheld != self._read_withheld():
-            self._annotate(WITHHELD, self.withheld.to_text() if self.withheld else None)
+        withheld = self.withheld
+        if withheld != self._read_withheld():
+            self._annotate(WITHHELD, withheld.to_text() if withheld else None)
         manifests = [entry.raw for entry in self._entries.values()]
         try:
             return orjson.dumps(self._document | {"manifests": manifests})
@@ -142,6 +142,19 @@ class Index:
     @migration.setter
     def migration(self, migration: str) -> None:
         self._annotate(MIGRATION, migration)
+
+    @property
+    def withheld(self) -> Withheld:
+        """What its manifests name and the repository does not have (I12)."""
+        return self._lacks.withheld
+
+    @withheld.setter
+    def withheld(self, withheld: Withheld) -> None:
+        self._lacks = Lacks(withheld)
+
+    def withhold(self, withheld: Withheld, *, released: Withheld) -> None:
+        """Add what a record withholds, and take away what it releases."""
+        self._lacks.change(withheld, released)
 
     def _says(self, name: str) -> str | None:
         annotations = self._document.get("annotations")

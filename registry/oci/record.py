@@ -120,7 +120,7 @@ class Record:
                 index.set_tag(tag, self.descriptor, pushed=self._pushed, tagged=self.tagged.get(tag, self.time))
         else:
             index.add_manifest(self.descriptor, pushed=self._pushed)
-        self._withhold(index)
+        index.withhold(self.withheld, released=self.released)
 
     def note(self, index: Index) -> None:
         """Say in ``index``, which has this change and perhaps later ones, what it says beside: times, what is withheld.
@@ -130,15 +130,11 @@ class Record:
         if self.descriptor is not None:
             tagged = {tag: self.tagged.get(tag, self.time) for tag in self.tags}
             index.note(self.descriptor.digest, self.tags, pushed=self._pushed, tagged=tagged)
-        self._withhold(index)
+        index.withhold(self.withheld, released=self.released)
 
     @property
     def _pushed(self) -> str:
         return self.pushed or self.time
-
-    def _withhold(self, index: Index) -> None:
-        if self.withheld or self.released:
-            index.withheld = (index.withheld | self.withheld) - self.released
 
 
 def _from_json(document: dict[str, Any]) -> Record:

@@ -61,6 +61,26 @@ class Withheld:
         return cls.from_json(orjson.loads(text))
 
 
+class Lacks:
+    """What is withheld while records change it: each costs what it says, however much is withheld."""
+
+    def __init__(self, withheld: Withheld) -> None:
+        self._blobs = set(withheld.blobs)
+        self._manifests = set(withheld.manifests)
+
+    def change(self, withheld: Withheld, released: Withheld) -> None:
+        """Add what a record withholds, and take away what it releases."""
+        self._blobs |= withheld.blobs
+        self._blobs -= released.blobs
+        self._manifests |= withheld.manifests
+        self._manifests -= released.manifests
+
+    @property
+    def withheld(self) -> Withheld:
+        """As it is now."""
+        return Withheld(frozenset(self._blobs), frozenset(self._manifests))
+
+
 NOTHING: Final = Withheld()
 """Every reference is there, or was never looked for."""
 

@@ -16,8 +16,10 @@ from registry.images.core import Core
 from registry.images.omissions import LISTED
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
+from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, Unavailable
+from registry.oci.index import Index
 from registry.oci.quotation import quoted
 from registry.storage.errors import PathRefused, StorageError, StorageUnavailable
 from registry.storage.faulty import Fault, FaultyDriver
@@ -148,6 +150,29 @@ def test_a_manifest_that_cannot_be_read_concerns_itself_alone(
     push_image(other, "3", "v3")
     other.fold_waiting()
     assert set(tags(other)) == {"v2", "v3"}
+
+
+def test_many_that_cannot_be_read_cost_what_one_does_each(
+    world: World, core: Core, tmp_path: Path, refused: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which tags point at them was looked for in all tags for each of them: hours for a hundred thousand."""
+    for number in range(20):
+        push_image(core, str(number), f"v{number}")
+    core.fold_waiting()
+    refused(world.root / core.stores.layout.blobs(NAME, "sha256"))
+    looks, listed = list[Index](), Index.tags
+
+    def counted(index: Index) -> dict[str, Descriptor]:
+        looks.append(index)
+        return listed(index)
+
+    monkeypatch.setattr(Index, "tags", counted)
+    other = new(world, tmp_path)
+    rebuild_core(other)
+    assert 0 < len(looks) < 10
+    for number in range(20):
+        with pytest.raises(Unavailable, match="could not be read from storage"):
+            pull(other, f"v{number}")
 
 
 def test_what_can_be_read_again_is_served_again(

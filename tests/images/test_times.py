@@ -11,9 +11,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.core import Core
+from registry.images.folding import ABANDONED_SECONDS
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.index import NOTED, Index
 from registry.oci.index_entry import PUSHED, TAGGED
@@ -257,6 +259,24 @@ def test_a_record_that_a_later_release_wrote_differently_stops_its_repository(
         core.stores.driver.write(key, line + b"\n")
     other = world.core(url=fresh())
     report = rebuild_core(other)
+    assert report.repositories == 1
+    assert [problem for problem in report.problems if problem.startswith(f"{NAME}: ")] == report.problems != []
+
+
+def test_a_change_that_a_later_release_committed_stops_its_repository_alone(world: World, core: Core) -> None:
+    """It runs beside this one on the same database, and was killed before its record was on storage."""
+    for name in (NAME, "team/other"):
+        push_image(core, "1", "v1", name=name)
+    line = orjson.dumps({"seq": 2, "time": "2026-11-28T00:00:00Z", "actor": "x", "op": "rename", "tags": [], "old": {}})
+    with core.stores.database.write() as connection:
+        row = repository_rows.find(connection, NAME)
+        assert row is not None
+        repository_rows.allot(connection, row.id)
+        change_rows.add(connection, row.id, 2, line + b"\n", state=change_rows.PENDING, now=world.clock.now)
+    world.clock.now += ABANDONED_SECONDS + 1
+    core.fold_waiting()
+    assert stored(core, "team/other").folded == 1
+    report = rebuild_core(core)
     assert report.repositories == 1
     assert [problem for problem in report.problems if problem.startswith(f"{NAME}: ")] == report.problems != []
 
