@@ -13,11 +13,14 @@ import structlog
 from registry.database import repositories as repository_rows
 from registry.images.storage_view import MAX_INDEX
 from registry.oci.index import Index
-from registry.storage.errors import StorageError
+from registry.storage.errors import PreconditionFailed, StorageError
 
 if TYPE_CHECKING:
     from registry.images.journal import Journal
     from registry.images.stores import Stores
+
+ATTEMPTS = 20
+"""How often the index may be written by another between our read and our write."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,21 +33,35 @@ class History:
         self._journal = journal
 
     def complete(self, name: str) -> None:
-        """Have ``index.json`` say all that its records say. Raises StorageError, with the index as it was."""
-        data, stat = self._stores.driver.read(self._stores.layout.index(name), max_bytes=MAX_INDEX)
-        index = Index.parse(data)
-        if index.has_folded and self._journal.note(name, index):
-            self.write(name, index.serialise(), stat.signature)
+        """Have ``index.json`` say all that its records say. Raises StorageError, with the index as it was.
 
-    def write(self, name: str, data: bytes, signature: str) -> None:
+        A repository may have many records and be folded by others meanwhile: what was read of them is not read again.
+        """
+        said: Index | None = None
+        for _ in range(ATTEMPTS):
+            data, stat = self._stores.driver.read(self._stores.layout.index(name), max_bytes=MAX_INDEX)
+            index = Index.parse(data)
+            if not index.has_folded or index.noted == index.folded:
+                return
+            if said is not None and said.noted > index.noted:
+                index.take_notes(said)
+            self._journal.note(name, index)
+            if self.write(name, index.serialise(), stat.signature):
+                return
+            said = index
+
+    def write(self, name: str, data: bytes, signature: str) -> bool:
         """Write down an index that says more than the one with ``signature``, and has the same content.
 
-        Where that is another by now, or storage takes nothing, nothing is done: who folds or reads it next does it.
+        False where that is another by now. Where storage takes nothing it is left to the next fold or reader.
         """
         try:
             stat = self._stores.driver.write(self._stores.layout.index(name), data, if_signature=signature)
+        except PreconditionFailed:
+            return False
         except StorageError as error:
             log.info("the times of an index.json were not written down yet", repository=name, reason=str(error))
-            return
+            return True
         with self._stores.database.write() as connection:
             repository_rows.replace_signature(connection, name, signature, stat.signature)
+        return True

@@ -63,7 +63,9 @@ class Index:
         self._untimed: dict[int, None] = {}
         for raw in document["manifests"]:
             self._append(entries.read(raw))
-        self._lacks = Lacks(self._read_withheld())
+        self.read_withheld = self._read_withheld()
+        """What was withheld when it was read."""
+        self._lacks = Lacks(self.read_withheld)
 
     @classmethod
     def parse(cls, data: bytes) -> Index:
@@ -270,6 +272,25 @@ class Index:
             self._say(slot, pushed=pushed, tagged=tagged.get(self._entries[slot].tag or "", pushed))
         if not here and digest in self._by_digest:
             self._say(next(iter(self._by_digest[digest])), pushed=pushed)
+
+    def take_notes(self, earlier: Index) -> None:
+        """Say what ``earlier`` says, this index as it was some records before, when all up to then were noted in it.
+
+        What is beyond that is still to be noted.
+        """
+        for digest, slots in self._by_digest.items():
+            pushed = earlier.pushed(digest)
+            for slot in slots:
+                tag = self._entries[slot].tag or ""
+                tagged = earlier.tagged(tag) if digest in earlier._digests_at(tag) else None
+                times = {"pushed": pushed, "tagged": tagged}
+                self._say(slot, **{name: moment.to_text(at) for name, at in times.items() if at is not None})
+        self.withheld = earlier.withheld | (self.withheld - earlier.read_withheld)
+        self.noted = earlier.noted
+
+    def _digests_at(self, tag: str) -> set[Digest]:
+        named = (self._entries[slot].descriptor for slot in self._by_tag.get(tag, ()))
+        return {descriptor.digest for descriptor in named if descriptor is not None}
 
     @property
     def untimed(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -16,12 +16,28 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.core import Core
 from registry.images.folding import ABANDONED_SECONDS
+from registry.images.history import History
+from registry.images.journal import Journal
 from registry.maintenance.rebuild import rebuild_core
+from registry.oci.digest import Digest
 from registry.oci.index import NOTED, Index
 from registry.oci.index_entry import PUSHED, TAGGED
+from registry.oci.record import Record
 from registry.storage.faulty import Fault, FaultyDriver
 from tests.images.test_reconciliation import copy_of
-from tests.images.world import ACTOR, KINDS, NAME, REAL_KIND, World, pull, push_image, push_manifest, write_index
+from tests.images.world import (
+    ACTOR,
+    KINDS,
+    NAME,
+    REAL_KIND,
+    World,
+    make_image,
+    pull,
+    push_blob,
+    push_image,
+    push_manifest,
+    write_index,
+)
 from tests.payloads import index
 
 Times = tuple[dict[str, float], dict[str, float]]
@@ -146,6 +162,52 @@ def test_an_index_without_them_has_its_history_read_once(world: World, core: Cor
     if not other.stores.driver.capabilities.appends:  # a file of records is looked into for the newest
         rebuild_core(other)
         assert times(other) == before
+
+
+def test_history_is_read_once_also_where_others_fold_meanwhile(
+    world: World, fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a hundred thousand records takes a minute, and in a busy repository none passes without a fold."""
+    core = world.core(accept_missing_blobs=True)
+    push_for_days(world, core)
+    lacking = make_image("lacking")
+    push_manifest(core, lacking.manifest, "lacking")
+    core.fold_waiting()
+    as_the_release_before(core)
+    with core.stores.database.write() as connection:
+        row = repository_rows.find(connection, NAME)
+        assert row is not None
+        signature = core.stores.driver.stat(core.stores.layout.index(NAME)).signature
+        repository_rows.set_signature(connection, row.id, signature)
+    wrote, read, others = History.write, Journal.history, itertools.count()
+    ranges = list[int]()
+
+    def write(history: History, name: str, data: bytes, signature: str) -> bool:
+        if len(ranges) <= 3:
+            with monkeypatch.context() as patched:
+                patched.setattr(History, "complete", lambda *_: None)
+                other = world.core()
+                world.clock.now += 86_400
+                push_image(other, f"other {next(others)}", "v1")
+                if len(ranges) == 2:
+                    push_blob(other, lacking.config.data)
+                other.fold_waiting()
+        return wrote(history, name, data, signature)
+
+    def history(journal: Journal, repository: str, after: int, last: int) -> Iterator[Record]:
+        ranges.append(after)
+        return read(journal, repository, after, last)
+
+    monkeypatch.setattr(History, "write", write)
+    monkeypatch.setattr(Journal, "history", history)
+    push_image(core, "more", "more")
+    core.fold_waiting()
+    assert ranges[0] == 0
+    assert len(ranges) > 3
+    assert 0 not in ranges[1:]
+    assert stored(core).noted == stored(core).folded
+    assert stored(core).withheld.blobs == {Digest.parse(lacking.layer.digest)}
+    assert times(rebuilt(world, fresh())) == times(core)
 
 
 def test_a_release_before_that_folds_in_between_takes_no_time_away(world: World, core: Core, fresh: Fresh) -> None:
