@@ -2,7 +2,8 @@
 
 A store that accepts requests and does not answer them would hold every thread of a process for as long as its timeouts
 last. So its requests are counted. Where as many as may be are under way and nothing has come from the store for
-SILENT_SECONDS, no byte and no answer, another one is refused at once; while the store works it waits for room.
+SILENT_SECONDS, no byte and no answer, another one is refused at once; while the store works it waits for room. A store
+that has just taken longer for what it did answer is slow, and silent only after several times as long.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 SILENT_SECONDS = 2.0
 """A store that has as many requests as it may have, and has not moved a byte for so long, is silent."""
 
+MOST_SILENT_SECONDS = 10.0
+"""The same of a store that is slow, at most: those that wait have threads."""
+TIMES = 3
+"""By how much a request may take longer than those before it."""
+REMEMBERED_SECONDS = 60.0
+"""For which the slowest request tells how long others may take."""
+
 
 class StoreGate:
     """Any thread. One of a driver."""
@@ -32,6 +40,9 @@ class StoreGate:
         self._under_way = 0
         self._moved = 0.0
         """When something came from the store, or a first request began (monotonic)."""
+        self._slowest = 0.0
+        """Seconds that the slowest request took that was answered lately."""
+        self._slowest_at = 0.0
         self._thread = threading.local()
 
     @contextlib.contextmanager
@@ -46,9 +57,11 @@ class StoreGate:
             return
         self._begin(key)
         self._thread.is_inside = True
+        began = monotonic()
         try:
             with aside:
                 yield
+            self._note(monotonic() - began)
         finally:
             self._thread.is_inside = False
             with self._changed:
@@ -70,8 +83,20 @@ class StoreGate:
 
     def _wait_for_room(self, key: str) -> None:
         while self._under_way >= self._most:
-            left = self._moved + SILENT_SECONDS - monotonic()
+            left = self._moved + self._most_silent() - monotonic()
             if left <= 0:
                 message = f"{self._under_way} requests wait for the store, which says nothing"
                 raise StorageUnavailable(key, message)
             self._changed.wait(left)
+
+    def _note(self, seconds: float) -> None:
+        """A request was answered after so long."""
+        with self._changed:
+            now = monotonic()
+            if seconds >= self._slowest or now - self._slowest_at > REMEMBERED_SECONDS:
+                self._slowest, self._slowest_at = seconds, now
+
+    def _most_silent(self) -> float:
+        """Seconds without anything after which the store is silent."""
+        is_known = monotonic() - self._slowest_at <= REMEMBERED_SECONDS
+        return max(SILENT_SECONDS, min(MOST_SILENT_SECONDS, TIMES * self._slowest)) if is_known else SILENT_SECONDS

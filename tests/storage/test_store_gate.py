@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from registry.storage import store_gate
 from registry.storage.errors import StorageUnavailable
 from registry.storage.store_gate import SILENT_SECONDS, StoreGate
 from registry.storage.store_patience import stop_of
@@ -62,6 +63,55 @@ def test_while_a_store_works_a_request_waits_for_room() -> None:
     with gate.enter("small"):
         assert stop.is_set()
     sending.join()
+
+
+def test_a_store_is_not_silent_while_it_takes_no_longer_than_it_took_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_gate, "SILENT_SECONDS", 0.5)
+    gate, is_inside = StoreGate(1), threading.Event()
+    with gate.enter("slow"):
+        time.sleep(1)
+        gate.move()
+
+    def ask() -> None:
+        with gate.enter("as slow"):
+            is_inside.set()
+            time.sleep(1)
+            gate.move()
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        assert is_inside.wait(LONG)
+        with gate.enter("another"):
+            pass
+        asking.result(LONG)
+
+
+def test_a_request_that_fails_does_not_make_a_store_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_gate, "SILENT_SECONDS", 0.1)
+    gate, is_inside, go_on = StoreGate(1), threading.Event(), threading.Event()
+
+    def fail() -> None:
+        with gate.enter("hangs"):
+            time.sleep(1)
+            raise StorageUnavailable("hangs", "no answer")
+
+    with pytest.raises(StorageUnavailable):
+        fail()
+
+    def ask() -> None:
+        with gate.enter("hangs"):
+            is_inside.set()
+            go_on.wait(LONG)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        assert is_inside.wait(LONG)
+        began = time.monotonic()
+        with pytest.raises(StorageUnavailable), gate.enter("another"):
+            pytest.fail("it was let in")
+        assert time.monotonic() - began < LONG / 4
+        go_on.set()
+        asking.result(LONG)
 
 
 def test_a_request_within_another_needs_no_room_of_its_own() -> None:
