@@ -16,6 +16,7 @@ from tests.soak.far_client import FarClient
 from tests.soak.far_registry import SIZES, settle
 from tests.soak.history import History
 from tests.soak.pushers import Crowd
+from tests.upgrade.filling import AMD, ELSEWHERE, PRIVATE, SPARSE
 from tests.upgrade.places import Tenancy
 
 pytestmark = [pytest.mark.upgrade, pytest.mark.timeout(900)]
@@ -97,6 +98,38 @@ def test_what_either_acknowledged_is_there_through_both(pair: Pair) -> None:
     lose_database(pair)
     assert pair.registries[1].run("rebuild")["problems"] == []
     pair.check(history)
+
+
+def test_what_is_withheld_stays_so_beside_a_former_release(pair: Pair) -> None:
+    """And what that release takes in although it is withheld, it takes in for good."""
+    with Client(pair.ports[1]) as present, Client(pair.ports[0]) as former:
+        for blob in (AMD, PRIVATE):
+            present.push_blob(ELSEWHERE, blob)
+        present.push_manifest(ELSEWHERE, SPARSE, "owner")
+        for name in REPOSITORIES:
+            present.push_manifest(name, SPARSE, "sparse")
+            former.push_blob(name, AMD)
+    work(pair, History())
+    assert pair.registries[1].run("rebuild")["problems"] == []
+    for port in pair.ports:
+        check_withheld(port)
+    for registry in pair.registries:
+        registry.stop()
+    pair.tenancy.place.lose_database()
+    for registry in reversed(pair.registries):
+        registry.start()
+        check_withheld(registry.port)
+
+
+def check_withheld(port: int) -> None:
+    """Each repository has the manifest and what came for it, and not the layer of another repository."""
+    with Client(port) as client:
+        for name in REPOSITORIES:
+            assert client.digest_of_tag(name, "sparse") == SPARSE.digest, name
+            assert client.has_blob(name, AMD.digest), name
+            assert not client.has_blob(name, PRIVATE.digest), name
+            assert client.call("GET", f"/v2/{name}/blobs/{PRIVATE.digest}").status == 404, name
+        assert client.has_blob(ELSEWHERE, PRIVATE.digest)
 
 
 def lose_database(pair: Pair) -> None:
