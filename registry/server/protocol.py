@@ -13,6 +13,7 @@ from registry.api.sending import FILE_SENDER
 from registry.api.socket_bodies import SOCKET_BODY
 from registry.oci.errors import MalformedRequest
 from registry.server.deadlines import Wait
+from registry.server.expectation import end_where_it_is_not_met
 from registry.server.file_sender import FileSender
 from registry.server.framed_protocol import FramedProtocol
 from registry.server.socket_body import SocketBody
@@ -208,6 +209,8 @@ class RegistryProtocol(FramedProtocol):
         if self.is_spare:
             self.cycle.keep_alive = False
         self._is_last = not self.cycle.keep_alive
+        if self.expect_100_continue:
+            end_where_it_is_not_met(self.cycle, lambda: self.parsed > 0)
         if self.cycle.scope is scope and scope["scheme"] == "http":
             extensions: dict[str, object] = {
                 FILE_SENDER: partial(FileSender, self.transport, self.cycle),

@@ -124,6 +124,28 @@ def test_who_waits_for_permission_to_send_gets_it_once(server: RegistryProcess) 
         assert client.call("PUT", f"{session}?digest={DIGEST}").status == 201
 
 
+def test_an_answer_without_permission_to_send_is_the_last_of_its_connection(server: RegistryProcess) -> None:
+    absent = f"/v2/{REPO}/blobs/uploads/absent"
+    with socket.create_connection((HOST, server.port), timeout=60) as connection:
+        connection.sendall(head("PATCH", absent, len(DATA), "Expect: 100-continue"))
+        with connection.makefile("rb") as answers:
+            answer = answers.read()
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_an_answer_to_a_body_that_is_sent_without_permission_is_not_the_last(server: RegistryProcess) -> None:
+    absent = f"/v2/{REPO}/blobs/uploads/absent"
+    with socket.create_connection((HOST, server.port), timeout=60) as connection:
+        connection.sendall(head("PATCH", absent, 6, "Expect: 100-continue") + b"a body" + head("GET", absent, 0))
+        answer = b""
+        while answer.count(b"HTTP/1.1 404 ") < 2:
+            data = connection.recv(1 << 16)
+            assert data, answer
+            answer += data
+    assert b"connection: close" not in answer
+
+
 def test_large_bodies_of_many_clients_at_once(server: RegistryProcess) -> None:
     failures: list[object] = []
 
