@@ -172,7 +172,7 @@ def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: b
 def _require_blob(edge: Edge, name: str, digest: Digest, error: RegistryError) -> None:
     """Raises ``error`` unless the repository has the blob, which is then leased (I7). In a thread."""
     try:
-        edge.core.blobs.find(name, digest)
+        edge.core.blobs.require_written_down(name, digest)
     except (BlobUnknown, NameUnknown):
         raise error from None
 

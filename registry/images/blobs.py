@@ -14,6 +14,8 @@ from registry.database import manifests as manifest_rows
 from registry.database import places as place_rows
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
+from registry.images import withholding
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.locations import Location
 from registry.images.repositories import present
@@ -109,6 +111,28 @@ class Blobs:
         if self._stores.driver.capabilities.cheap_stat:
             self._stat(place.key, held.size)
         return HeldBlob(digest, held.size, place, self._lease(held), repository.version)
+
+    def require_written_down(self, name: str, digest: Digest) -> None:
+        """As ``find``, before a push that was done is answered once more.
+
+        That it is not withheld any more is on storage then, also where the one that did it failed or was killed (I12).
+        """
+        self.find(name, digest)
+        repository = self._repositories.require(name)
+        with self._stores.database.look() as connection:
+            if not withheld_rows.named_later(connection, repository.id, [digest]).get():
+                return
+        with self._stores.database.write() as connection:
+            is_open = self._originals.require_open_later(connection)
+            current = present(repository_rows.lock(connection, repository.id))
+            row = withheld_rows.named_later(connection, current.id, [digest]).get().get((digest, withheld_rows.BLOB))
+            is_there = blob_rows.member(connection, current.id, digest) is not None
+            change = None
+            if row is not None and is_there:
+                change = withholding.release(connection, current, row, self._stores.clock())
+            is_open.get()
+        if change is not None:
+            self._folding.record(change)
 
     def open(self, name: str, digest: Digest) -> HeldBlob:
         """The blob for GET; ``read`` gives its bytes, hashed before or, where reading is dear, on their way.

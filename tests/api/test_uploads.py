@@ -10,7 +10,7 @@ from registry.storage.driver import CHUNK_SIZE
 from registry.storage.faulty import Fault, FaultyDriver
 from registry.storage.local import LocalDriver
 from tests.api.service import Reply, Service, serving
-from tests.payloads import Blob, digest_of
+from tests.payloads import Blob, digest_of, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,6 +160,20 @@ def test_closing_once_more_is_acknowledged_where_the_blob_is(service: Service, r
     assert service.call("PUT", closing(elsewhere, DATA, "sha256")).code == "BLOB_UPLOAD_UNKNOWN"
     assert service.call("DELETE", first.location).status == 202
     assert service.call("PUT", closing(location, DATA, "sha256")).code == "BLOB_UPLOAD_UNKNOWN"
+
+
+def test_closing_once_more_waits_for_the_record_that_the_first_time_could_not_write(tmp_path: Path) -> None:
+    """Until then a lost database would lose the layer, which a manifest named before it was there."""
+    records = Fault("append", "*/.journal/*", first=2, times=2)
+    driver = FaultyDriver(LocalDriver(tmp_path / "root", fsync=False), [records])
+    layer, config = Blob(DATA), Blob(b"config")
+    with serving(tmp_path, driver=driver) as service:
+        service.push_blob("a/app", config)
+        foreign = layer.descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar")
+        assert service.push("a/app", "v1", image(config, [], elsewhere=[foreign])).status == 201
+        location = _patch(service, service.begin("a/app"), DATA)
+        closed = [service.call("PUT", closing(location, DATA, "sha256")).status for _ in range(3)]
+        assert closed == [503, 503, 201]
 
 
 def test_a_cancelled_session_is_gone(service: Service, repository: str) -> None:

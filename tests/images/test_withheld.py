@@ -298,6 +298,33 @@ def test_a_push_that_is_repeated_is_answered_when_the_first_one_is_written_down(
     assert stored(core).withheld.blobs == {digest(SECRET.config)}
 
 
+def test_an_upload_that_is_closed_once_more_is_answered_when_the_first_one_is_written_down(
+    world: World, core: Core, tmp_path: Path
+) -> None:
+    """Its session is gone with the transaction that made the blob a member; the record failed."""
+    push_sparse(core, "v1")
+    core.fold_waiting()
+    operation = "append" if core.stores.driver.capabilities.appends else "write"
+    failing = world.core(driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=2)]))
+    with pytest.raises(StorageError):
+        push_blob(failing, SECRET.layer.data)
+    with pytest.raises(StorageError):
+        failing.blobs.require_written_down(NAME, digest(SECRET.layer))
+    failing.blobs.require_written_down(NAME, digest(SECRET.layer))
+    if not core.stores.layout.per_repository:
+        assert stored_withheld(world, tmp_path) == {digest(SECRET.config)}
+    with pytest.raises(BlobUnknown):
+        failing.blobs.require_written_down(NAME, digest(SECRET.config))
+
+
+def stored_withheld(world: World, tmp_path: Path) -> frozenset[Digest]:
+    """What a process finds withheld that has storage alone."""
+    lost = world.core(url=f"sqlite:///{tmp_path / 'storage-alone.db'}")
+    row = lost.repositories.require(NAME)
+    with lost.stores.database.read() as connection:
+        return withheld_rows.collected(withheld_rows.of_repository(connection, row.id)).blobs
+
+
 def test_an_older_copy_of_the_database_learns_what_came_since(world: World, core: Core, tmp_path: Path) -> None:
     push_sparse(core, "v1")
     core.fold_waiting()
