@@ -331,10 +331,11 @@ class Manifests:
         lacks = withholding.lacking(manifest, held, manifests)
         if lacks and keep is not Keep.ALONE:
             raise KeepMore(Keep.ALONE)
-        withholding.require_room(connection, repository := present(asked.allotted.get()), lacks)
+        repository, noted = present(asked.allotted.get()), asked.withheld.get().values()
+        withholding.require_room(connection, repository, lacks, noted)
         change.old.update({tag.name: tag.digest for tag in asked.tags.get()})
         has = withholding.named(manifest, change.digest) - lacks
-        came = withheld_rows.collected(asked.withheld.get().values()) & has
+        came = withheld_rows.collected(noted) & has
         rows.note(connection, repository.id, blob_id, manifest, now=now)
         for tag in change.tags:
             manifest_rows.put_tag(connection, repository.id, tag, blob_id, sequence=repository.sequence, now=now)

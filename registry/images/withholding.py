@@ -48,12 +48,18 @@ def lacking(manifest: Manifest, members: Collection[str], manifests: Collection[
     )
 
 
-def require_room(connection: Transaction, repository: RepositoryRow, lacks: Withheld) -> None:
-    """Raises ManifestBlobUnknown where more would be withheld than may be. The repository is locked."""
+def require_room(
+    connection: Transaction, repository: RepositoryRow, lacks: Withheld, rows: Collection[WithheldRow]
+) -> None:
+    """Raises ManifestBlobUnknown where more would be withheld than may be. The repository is locked.
+
+    ``rows``: of what is withheld, or just released, those that the manifest names; these count once.
+    """
     if not lacks:
         return
+    new = lacks - withheld_rows.collected(row for row in rows if row.released is None)
     count = withheld_rows.count(connection, repository.id)
-    for more, most in ((len(lacks), MOST), (len(lacks) + count, MOST_IN_REPOSITORY)):
+    for more, most in ((len(lacks), MOST), (len(new) and len(new) + count, MOST_IN_REPOSITORY)):
         if more > most:
             message = f"the repository would lack {more} of what its manifests name, and at most {most} may be missing"
             raise ManifestBlobUnknown(message, detail={"missing": sorted(lacks.blobs | lacks.manifests)[:100]})
