@@ -5,6 +5,7 @@ Those of uvloop and asyncio have no bound, and end listening for good where the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -49,7 +50,8 @@ log = structlog.get_logger(__name__)
 def raise_descriptor_limit() -> None:
     """Let this process, and those that it starts, have as many descriptors as it may give itself."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(OSError, ValueError):  # the system has less by now: it is served with what there is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def room_for(wanted: int) -> int:
