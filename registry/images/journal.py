@@ -112,8 +112,9 @@ class Journal:
         names = self._names(repository, after=after)
         following = [*map(self._layout.first_of, names[1:]), after + 1]
         wanted = [name for name, first in zip(names, following, strict=True) if first > after] if names else []
-        for start in range(0, len(wanted), AT_ONCE):
-            yield wanted[start : start + AT_ONCE]
+        at_once = 1 if self._driver.capabilities.appends else AT_ONCE
+        for start in range(0, len(wanted), at_once):
+            yield wanted[start : start + at_once]
 
     def _records(self, repository: str, name: str) -> list[tuple[Record, bytes]]:
         """With the line of each. Raises UnreadableRecord."""

@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -18,6 +19,7 @@ from registry.images.core import Core
 from registry.images.folding import ABANDONED_SECONDS
 from registry.images.history import History
 from registry.images.journal import Journal
+from registry.images.layout import SEGMENT
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.index import NOTED, Index
@@ -208,6 +210,22 @@ def test_history_is_read_once_also_where_others_fold_meanwhile(
     assert stored(core).noted == stored(core).folded
     assert stored(core).withheld.blobs == {Digest.parse(lacking.layer.digest)}
     assert times(rebuilt(world, fresh())) == times(core)
+
+
+@pytest.mark.parametrize("kind", ["local"])
+def test_history_is_in_memory_one_file_at_a_time(world: World, core: Core) -> None:
+    push_image(core, "1", "v1")
+    line = core.stores.driver.read(core.stores.layout.record(NAME, 1), max_bytes=1 << 20)[0]
+    numbers = [1, SEGMENT, 2 * SEGMENT]
+    for number in numbers[1:]:
+        core.stores.driver.append(
+            core.stores.layout.record(NAME, number), replace(Record.parse(line), sequence=number).to_line()
+        )
+    faults = [Fault("read", core.stores.layout.record(NAME, number)) for number in numbers[1:]]
+    failing = Journal(world.core(driver=FaultyDriver(world.driver(), faults)).stores)
+    assert next(failing.history(NAME, 0, numbers[-1])).sequence == 1
+    found = Journal(core.stores).history(NAME, 0, numbers[-1])
+    assert [record.sequence for record in found] == numbers
 
 
 def test_a_release_before_that_folds_in_between_takes_no_time_away(world: World, core: Core, fresh: Fresh) -> None:
