@@ -93,6 +93,10 @@ _SET_FORMER = Statement(
     "UPDATE reference SET kind = 'former' WHERE repository_id = :repository AND kind = 'manifest'"
     " AND manifest_id = (SELECT id FROM blob WHERE digest = :digest) AND NOT EXISTS"
     " (SELECT 1 FROM tag t WHERE t.repository_id = :repository AND t.blob_id = reference.manifest_id)"
+    " AND NOT EXISTS (SELECT 1 FROM reference o WHERE o.repository_id = :repository"
+    " AND o.manifest_id = reference.manifest_id AND NOT EXISTS"
+    " (SELECT 1 FROM blob b JOIN manifest m ON m.blob_id = b.id WHERE b.digest = o.digest"
+    " AND m.repository_id = :repository AND substr(m.subject, 1, :length) = :subject))"
 )
 _FORMERLY_LISTED_BY = Statement(
     "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
@@ -218,9 +222,14 @@ def remove(connection: Transaction, repository_id: int, blob_id: int) -> None:
     manifest_bodies.remove_unused(connection, blob_id)
 
 
-def set_former(connection: Transaction, repository_id: int, digest: str) -> None:
-    """Note that an index has lost its fallback tag. Nothing changes where it has another tag."""
-    connection.execute(_SET_FORMER, {"repository": repository_id, "digest": digest})
+def set_former(connection: Transaction, repository_id: int, digest: str, *, subject: str) -> None:
+    """Note that an index has lost its fallback tag, that of a ``subject`` whose digest begins so.
+
+    Nothing changes where it has another tag, or lists anything but manifests of the repository with this subject: then
+    it is no list of referrers, but content that was tagged by a hash.
+    """
+    values = {"repository": repository_id, "digest": digest, "subject": subject, "length": len(subject)}
+    connection.execute(_SET_FORMER, values)
 
 
 def formerly_listed_by(connection: Transaction, repository_id: int, digest: str) -> list[str]:

@@ -396,7 +396,7 @@ def _note_former(connection: Transaction, repository: RepositoryRow, old: dict[s
     """Note which indexes have lost their fallback tag: ``old`` has the digests that these tags had."""
     for tag, digest in old.items():
         if is_fallback(tag):
-            manifest_rows.set_former(connection, repository.id, digest)
+            manifest_rows.set_former(connection, repository.id, digest, subject=tag.replace("-", ":", 1))
 
 
 def _named(manifest: Manifest) -> list[Digest]:

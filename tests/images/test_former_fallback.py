@@ -79,6 +79,19 @@ def test_the_fallback_tag_may_be_deleted_instead(core: Core) -> None:
     assert not is_there(core, attached)
 
 
+def test_an_index_of_platforms_that_was_tagged_by_a_hash_is_no_former_one(core: Core) -> None:
+    """Only a list of the referrers of what the tag names is garbage once it has lost that tag."""
+    subject = push_image(core, "subject", "v1").manifest
+    platform = push_image(core, "platform").manifest
+    (attached,) = attach(core, subject, "one")
+    for listed in ([platform], [platform, attached]):
+        push_manifest(core, by_hash := index(listed), fallback(platform))
+        core.manifests.untag(NAME, fallback(platform), actor=ACTOR)
+        with pytest.raises(Unsupported, match=by_hash.digest):
+            delete(core, platform)
+        assert is_there(core, by_hash)
+
+
 @pytest.mark.parametrize(
     "how", ["another tag", "tagged again", "tagged by another tool", "pushed again", "listed", "never a fallback"]
 )
