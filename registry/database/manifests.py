@@ -96,7 +96,7 @@ _SET_FORMER = Statement(
     " AND NOT EXISTS (SELECT 1 FROM reference o WHERE o.repository_id = :repository"
     " AND o.manifest_id = reference.manifest_id AND NOT EXISTS"
     " (SELECT 1 FROM blob b JOIN manifest m ON m.blob_id = b.id WHERE b.digest = o.digest"
-    " AND m.repository_id = :repository AND substr(m.subject, 1, :length) = :subject))"
+    " AND m.repository_id = :repository AND m.subject BETWEEN :subject AND :end))"
 )
 _FORMERLY_LISTED_BY = Statement(
     "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
@@ -228,7 +228,7 @@ def set_former(connection: Transaction, repository_id: int, digest: str, *, subj
     Nothing changes where it has another tag, or lists anything but manifests of the repository with this subject: then
     it is no list of referrers, but content that was tagged by a hash.
     """
-    values = {"repository": repository_id, "digest": digest, "subject": subject, "length": len(subject)}
+    values = {"repository": repository_id, "digest": digest, "subject": subject, "end": f"{subject}~"}
     connection.execute(_SET_FORMER, values)
 
 

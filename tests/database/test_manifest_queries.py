@@ -131,3 +131,18 @@ def test_a_manifest_put_again_is_replaced(transaction: Transaction, repository: 
     put(transaction, repository, 1)
     assert manifests.referrers(transaction, repository, digest(9), artifact_type=None, last="", count=10) == []
     assert len(manifests.of_repository(transaction, repository)) == 1
+
+
+@pytest.mark.parametrize("subject", [digest(9), digest(9)[:60]])
+def test_an_index_without_its_tag_is_a_former_list_of_referrers_if_it_lists_these_alone(
+    transaction: Transaction, repository: int, subject: str
+) -> None:
+    """A fallback tag has 64 digits of the hash: of sha512 it has the beginning."""
+    put(transaction, repository, 1, subject=digest(9))
+    put(transaction, repository, 2, subject="sha512:" + 128 * "8")
+    for number, listed in ((3, [1]), (4, [1, 2])):
+        index = put(transaction, repository, number)
+        manifests.refer(transaction, repository, index, [(digest(each), manifests.MANIFEST) for each in listed])
+        manifests.set_former(transaction, repository, digest(number), subject=subject)
+    assert manifests.formerly_listed_by(transaction, repository, digest(1)) == [digest(3)]
+    assert manifests.referenced_by(transaction, repository, digest(1)) == [digest(4)]
