@@ -30,6 +30,7 @@ def _run(*arguments: str, program: str = "benchmarks") -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.stores
 @pytest.mark.tools("wrk")
 @pytest.mark.timeout(180)
 def test_a_quick_run_measures_every_row_of_ours(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ BOUND = 15.0
 QUICK: Config = {"database": {"timeout": 1, "connect_timeout": 2}, "http": {"drain_timeout": 3}}
 
 
+pytestmark = pytest.mark.stores  # these wait for deadlines, on a real server of PostgreSQL
+
+
 @pytest.fixture(scope="module")
 def own_cluster() -> Iterator[Cluster]:
     """A server that no other test uses, behind a port."""
@@ -130,7 +133,6 @@ def test_a_drain_ends_in_time_while_the_database_is_frozen(own_cluster: Cluster,
     assert "Traceback" not in process.log_path.read_text()
 
 
-@pytest.mark.stores
 def test_a_network_that_loses_everything_is_told_and_forgotten(own_cluster: Cluster, tmp_path: Path) -> None:
     assert own_cluster.port is not None
     with SilentProxy(own_cluster.port) as proxy:
@@ -148,7 +150,6 @@ def test_a_network_that_loses_everything_is_told_and_forgotten(own_cluster: Clus
             wait_until(process.port, "/readyz", 200)
 
 
-@pytest.mark.stores
 @pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_a_push_whose_commit_is_in_doubt_is_not_acknowledged_and_can_be_made_again(
     own_cluster: Cluster, tmp_path: Path, step: int

@@ -46,6 +46,7 @@ def acknowledged(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("fsync", [True, False])
 def test_kills_while_publishing_writing_and_appending(root: Path, tmp_path: Path, fsync: bool) -> None:
     driver = LocalDriver(root, fsync=fsync)
