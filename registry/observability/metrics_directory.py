@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "stowage-metrics-"
 _LOCK = "lock"
+_UNLOCKED = "unlocked"
+"""Name of the lock's file until it is locked."""
 
 
 @contextmanager
@@ -35,8 +37,9 @@ def metrics_directory() -> Iterator[Path]:
     _remove_abandoned()
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     before = os.environ.get(VARIABLE)
-    with (directory / _LOCK).open("wb") as lock:
+    with (directory / _UNLOCKED).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (directory / _UNLOCKED).rename(directory / _LOCK)  # another that starts now finds a lock that is held, or none
         os.environ[VARIABLE] = str(directory)
         try:
             yield directory

@@ -139,3 +139,22 @@ def test_the_directory_must_be_chosen_before_the_library_is_imported() -> None:
     command = [sys.executable, "-c", f"{code}with m(): pass"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert "RuntimeError: prometheus_client was imported" in done.stderr
+
+
+def test_a_directory_that_is_just_being_made_is_not_taken_for_an_abandoned_one(tmp_path: Path) -> None:
+    """Another registry may start between the making of the lock's file and its lock."""
+    code = """if True:
+        import fcntl
+        from registry.observability import metrics_directory as made
+        lock = fcntl.flock
+        def late(file, how):
+            if how == fcntl.LOCK_EX:
+                made._remove_abandoned()
+            lock(file, how)
+        fcntl.flock = late
+        with made.metrics_directory() as directory:
+            print(directory.is_dir())
+    """
+    command, environment = [sys.executable, "-c", code], {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "True\n"
