@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import time
@@ -35,6 +36,8 @@ LAYOUTS = list(MAKE) if FULL else ["zot-without-prefix", "distribution"]
 LAYER = Blob(b"pushed since")
 PUSHED = image(AMD, [SHARED, LAYER])
 ENDS = {"rollback": "rolled-back", "finalize": "finalized"}
+TIMES = re.compile(rb'("io\.stowage\.(?:pushed|tagged)":)"[^"]*"')
+"""When something was pushed, in an index of ours."""
 OF_A_RUN = {"revision", "passes", "writer", "began", "changed"}
 """What the state tells of commands and times, and not of the bucket."""
 
@@ -138,7 +141,7 @@ class Migration:
             key = str(path.relative_to(top))
             if not path.is_file() or "/.journal/" in key or key.rpartition("/")[0].endswith(".probe"):
                 continue
-            found[key] = path.read_bytes()
+            found[key] = TIMES.sub(rb"\1", path.read_bytes())
             if key.endswith("/state.json"):
                 state = {name: value for name, value in json.loads(found[key]).items() if name not in OF_A_RUN}
                 found[key] = state | {"read_only": state["read_only"] and state["read_only"]["reason"]}
