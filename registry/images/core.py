@@ -22,8 +22,8 @@ from registry.images.repositories import Repositories
 from registry.images.stores import Rules, Stores
 from registry.images.uploads import Uploads
 from registry.oci.errors import RegistryError
-from registry.storage.drivers import open_driver
 from registry.storage.errors import StorageError
+from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
     from registry.config import Settings

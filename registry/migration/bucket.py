@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from registry.config_file import ConfigError, Problem
-from registry.storage.drivers import open_driver
 from registry.storage.errors import StoreRefused
+from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from registry.config import Settings
     from registry.storage.driver import StorageDriver
-    from registry.storage.measured import Observe
+    from registry.storage.middleware.metrics import Observe
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Tally:
         self._began = time.perf_counter()
 
     def observe(self, driver: str, operation: str, seconds: float, failed: bool) -> None:  # noqa: ARG002, FBT001 - see Observe
-        """Note one request, also one that failed: it is billed. See registry.storage.measured.Observe."""
+        """Note one request, also one that failed: it is billed. See registry.storage.middleware.metrics.Observe."""
         kind = _KINDS.get(operation)
         if kind is None:
             return

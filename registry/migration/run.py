@@ -26,7 +26,7 @@ from registry.migration.rollback import rollback
 from registry.migration.rollback_plan import RollbackPlan, plan_rollback
 from registry.migration.snapshot import Snapshot
 from registry.migration.workers import Workers
-from registry.storage.paced import PacedDriver
+from registry.storage.middleware.rate_limit import PacedDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -27,7 +27,7 @@ from registry.server.protocol import RegistryProtocol
 from registry.server.serving_configuration import ServingConfiguration
 from registry.server.start_line import is_open_to_everybody, start_line
 from registry.server.watch import Watch
-from registry.storage.drivers import open_driver
+from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
     import socket

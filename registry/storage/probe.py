@@ -6,8 +6,8 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from registry.storage.drivers import open_driver
 from registry.storage.errors import AlreadyExists, PreconditionFailed, StorageError
+from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
     from registry.config import Settings

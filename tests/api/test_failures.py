@@ -9,8 +9,8 @@ import pytest
 
 from registry.database.errors import DatabaseUnavailable
 from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, Throttled
-from registry.storage.faulty import Fault, FaultyDriver
-from registry.storage.local import LocalDriver
+from registry.storage.local.driver import LocalDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.api.service import Reply, Service, serving
 from tests.payloads import MANIFEST, Blob, image
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from registry.oci.digest import Digest
-from registry.storage.faulty import FaultyDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.faults import FaultyDriver
 from tests.api.service import Service, serving
 from tests.payloads import Blob, image
 

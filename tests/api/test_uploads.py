@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.storage.driver import CHUNK_SIZE
-from registry.storage.faulty import Fault, FaultyDriver
-from registry.storage.local import LocalDriver
+from registry.storage.local.driver import LocalDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.api.service import Reply, Service, serving
 from tests.payloads import Blob, digest_of, image
 

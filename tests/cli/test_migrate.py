@@ -15,9 +15,9 @@ from registry.cli.output import ExitCode
 from registry.config import Settings
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import StorageUnavailable, StoreRefused
-from registry.storage.faulty import Fault, FaultyDriver
-from registry.storage.measured import MeasuredDriver, Observe
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
+from registry.storage.middleware.metrics import MeasuredDriver, Observe
 from tests.migration.world import (
     BLOBS,
     FIRST,

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from registry.config import GcsSettings
-from registry.storage.gcs import GcsDriver
+from registry.storage.gcs.driver import GcsDriver
 from tests.clients.wire import Wire, until
 from tests.far.conftest import Config
 from tests.far.test_migration import command

@@ -10,7 +10,7 @@ from registry.database import blobs as blob_rows
 from registry.images.core import Core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, NameUnknown, Unsupported
-from registry.storage.faulty import FaultyDriver
+from registry.storage.middleware.faults import FaultyDriver
 from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_image, push_manifest
 
 local = pytest.mark.parametrize("kind", ["local"])

@@ -19,7 +19,7 @@ from registry.images.removal import CLAIM_SECONDS
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.storage.errors import StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.images.world import ACTOR, NAME, World, make_image, pull, pull_blob, push_blob, push_image, read_index, tags
 
 MOST = 60

@@ -22,7 +22,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.server import application
 from registry.storage.errors import StorageError
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.test_layers_elsewhere import CONFIG, DIGEST, ELSEWHERE, WAYS, push
 from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_image, push_manifest
 from tests.payloads import Blob, Manifest, image, index

@@ -15,7 +15,7 @@ from registry.images.verifying_reader import WrongBytes
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown
 from registry.storage.driver import StorageDriver
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images import originals
 from tests.images.world import NAME, Pushed, World, make_image, pull, pull_blob, push_blob, push_manifest
 

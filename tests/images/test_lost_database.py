@@ -15,7 +15,7 @@ from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, RegistryError, Unavailable
-from registry.storage.faulty import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.images.world import World, make_image, pull, pull_blob, push_blob, push_image, read_index, tags
 
 pytestmark = pytest.mark.parametrize("kind", ["memory"])

@@ -12,7 +12,7 @@ from registry.images.core import Core
 from registry.images.manifest_bytes import KEPT
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
-from registry.storage.faulty import FaultyDriver
+from registry.storage.middleware.faults import FaultyDriver
 from tests.images.world import ACTOR, NAME, Pushed, World, push_blob, push_image, push_manifest
 from tests.payloads import Blob, image
 

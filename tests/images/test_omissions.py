@@ -22,7 +22,7 @@ from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, Unava
 from registry.oci.index import Index
 from registry.oci.quotation import quoted
 from registry.storage.errors import PathRefused, StorageError, StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.world import NAME, World, pull, pull_blob, push_blob, push_image, read_index, tags
 
 pytestmark = pytest.mark.parametrize("kind", ["local"])
@@ -39,7 +39,7 @@ def every_request_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Takes paths that the system does not let the registry read, as it does not where the registry is not root."""
-    from registry.storage import local_reader, local_walk
+    from registry.storage.local import reader, walk
 
     paths: set[str] = set()
 
@@ -53,7 +53,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 
         monkeypatch.setattr(module, "open_unlinked", open_unless_refused)
 
-    for module in (local_reader, local_walk):
+    for module in (reader, walk):
         guard(module)
     return lambda path: paths.add(str(path))
 

@@ -18,8 +18,8 @@ from registry.images.migration_state import Phase, ReadOnly
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameInvalid, Unavailable
-from registry.storage.decorator import DriverDecorator
 from registry.storage.driver import StorageDriver
+from registry.storage.middleware.base import DriverDecorator
 from tests.images import originals
 from tests.images.world import NAME, World, make_image, pull, push_blob, push_image, tags
 

@@ -15,7 +15,7 @@ from registry.images.removal import CLAIM_SECONDS, DELETE_SECONDS
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unavailable
 from registry.storage.errors import PathNotFound, StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_image
 
 pytestmark = pytest.mark.parametrize("kind", ["local"])

@@ -14,7 +14,7 @@ from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError, Unavailable
-from registry.storage.faulty import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.images.world import (
     ACTOR,
     NAME,

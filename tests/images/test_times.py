@@ -25,7 +25,7 @@ from registry.oci.digest import Digest
 from registry.oci.index import NOTED, Index
 from registry.oci.index_entry import PUSHED, TAGGED
 from registry.oci.record import Record
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.test_reconciliation import copy_of
 from tests.images.world import (
     ACTOR,

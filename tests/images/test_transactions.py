@@ -13,7 +13,7 @@ from registry.database.engine import Database
 from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
-from registry.storage.decorator import DriverDecorator
+from registry.storage.middleware.base import DriverDecorator
 from tests.images.world import ACTOR, NAME, Pushed, World, pull, push_blob, push_image
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from registry.database import sessions as session_rows
 from registry.images.upload_room import Bounds, crowd_of, surplus
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.world import KINDS, NAME, World, pull_blob
 
 if TYPE_CHECKING:

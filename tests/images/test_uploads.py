@@ -9,7 +9,7 @@ from registry.images.core import Core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
 from registry.storage.errors import StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.images.world import KINDS, NAME, REAL_KIND, World, pull_blob, push_blob
 
 writes_at_once = pytest.mark.parametrize("kind", KINDS)

@@ -25,7 +25,7 @@ from registry.oci.index import NOTED, WITHHELD, Index
 from registry.oci.record import Record
 from registry.oci.withheld import Withheld
 from registry.storage.errors import StorageError
-from registry.storage.faulty import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.images.test_crash import crashes
 from tests.images.test_reconciliation import copy_of
 from tests.images.world import (

@@ -24,9 +24,9 @@ from registry.images.stores import Rules, Stores
 from registry.oci.digest import Digest
 from registry.oci.index import Index
 from registry.storage.driver import StorageDriver
-from registry.storage.local import LocalDriver
+from registry.storage.local.driver import LocalDriver
 from registry.storage.memory import MemoryDriver
-from registry.storage.s3 import S3Driver
+from registry.storage.s3.driver import S3Driver
 from tests.payloads import Blob, Manifest, image
 from tests.storage.cases import s3_settings
 

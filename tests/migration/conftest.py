@@ -11,8 +11,8 @@ from registry.config import Settings
 from registry.migration.plan import Plan
 from registry.migration.requests import Tally
 from registry.migration.review import Options, Review
-from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.adopting import MAKE, Bucket
 from tests.migration.world import Tree, fill
 

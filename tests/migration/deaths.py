@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from registry.database.engine import Database
 from registry.database.transaction import Transaction
-from registry.storage.decorator import DriverDecorator
 from registry.storage.driver import StorageDriver
+from registry.storage.middleware.base import DriverDecorator
 
 T = TypeVar("T")
 

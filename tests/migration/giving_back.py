@@ -10,7 +10,7 @@ from registry.migration.requests import Tally
 from registry.migration.rollback_plan import RollbackPlan
 from registry.migration.run import Run
 from registry.oci.digest import Digest
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import Bucket
 from tests.migration.as_original import Tags, distribution_tags, zot_tags

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from registry.config import Settings
 from registry.migration import bucket
-from registry.storage.decorator import DriverDecorator
 from registry.storage.driver import StorageDriver
-from registry.storage.drivers import open_driver
-from registry.storage.measured import Observe
+from registry.storage.factory import open_driver
+from registry.storage.middleware.base import DriverDecorator
+from registry.storage.middleware.metrics import Observe
 
 T = TypeVar("T")
 

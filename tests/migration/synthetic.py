@@ -17,8 +17,8 @@ from registry.migration.requests import Tally
 from registry.migration.review import Options, Review
 from registry.storage.driver import ObjectReader, ObjectStat
 from registry.storage.errors import PathNotFound
-from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.peak import peak_bytes
 from tests.migration.world import Repository, Tree, distribution, per_repository
 from tests.payloads import Blob, image

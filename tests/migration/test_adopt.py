@@ -19,7 +19,7 @@ from registry.oci.index import FOLDED, MIGRATION, NOTED, WITHHELD
 from registry.oci.index_entry import PUSHED, TAGGED
 from registry.oci.withheld import Withheld
 from registry.storage.driver import StorageDriver
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import Bucket, check_served
 from tests.migration.world import (

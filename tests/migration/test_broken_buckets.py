@@ -13,7 +13,7 @@ from registry.migration.plan import Plan
 from registry.migration.requests import Tally
 from registry.migration.review import Options, Review
 from registry.oci.digest import Digest
-from registry.storage.measured import MeasuredDriver
+from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.adopting import MAKE, Bucket
 from tests.migration.breakages import TREES, ZOT, Break
 from tests.migration.world import repositories

@@ -19,10 +19,10 @@ from registry.migration.problem import ProblemKind
 from registry.migration.progress import Progress
 from registry.migration.report import Refused
 from registry.oci.digest import Digest
-from registry.storage.decorator import DriverDecorator
 from registry.storage.driver import ObjectStat, StorageDriver
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled
-from registry.storage.faulty import Fault, FaultyDriver, Moment
+from registry.storage.middleware.base import DriverDecorator
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.images.world import push_blob
 from tests.migration.adopting import MAKE, Bucket, check_served, opened
 from tests.migration.killing import kill_after_steps, rows

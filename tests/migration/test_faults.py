@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled
-from registry.storage.faulty import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.killing import objects, rows
 from tests.migration.world import repositories

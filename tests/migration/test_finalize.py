@@ -16,10 +16,10 @@ from registry.migration.finalization import Finalization
 from registry.migration.finalize import finalize, plan_finalize
 from registry.migration.report import Refused, Unfinished
 from registry.oci.digest import Digest
-from registry.storage.decorator import DriverDecorator
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.base import DriverDecorator
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket, check_served, opened
 from tests.migration.killing import kill_after_steps, rows
 from tests.migration.phases import finalizing, reading

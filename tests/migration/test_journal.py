@@ -13,8 +13,8 @@ from registry.migration.problem import Problem, ProblemKind
 from registry.migration.report import Refused
 from registry.oci.digest import Digest
 from registry.storage.errors import StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver, Moment
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 
 STATE = "storage/migrations/0001/state.json"
 SHUT = ReadOnly("2026-01-01T00:00:00+00:00", "given back")

@@ -121,7 +121,7 @@ def test_a_bucket_of_google_is_reviewed_alike(tmp_path: Path) -> None:
     from pydantic import TypeAdapter
 
     from registry.config import GcsSettings
-    from registry.storage.gcs import GcsDriver
+    from registry.storage.gcs.driver import GcsDriver
 
     with GcsServer(tmp_path / "gcs") as server:
         storage = server.storage(server.new_bucket())

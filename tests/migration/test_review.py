@@ -8,8 +8,8 @@ from registry.migration.plan import Plan
 from registry.migration.problem import ProblemKind
 from registry.migration.review import Options
 from registry.storage.errors import StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.migration.breakages import APP, TREES, ZOT, Break, cut, delete, flip, put
 from tests.migration.conftest import Reviewing
 from tests.migration.world import (

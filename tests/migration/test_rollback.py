@@ -18,8 +18,8 @@ from registry.migration.rollback import REASON
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageError
-from registry.storage.faulty import Fault, FaultyDriver
-from registry.storage.measured import MeasuredDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
+from registry.storage.middleware.metrics import MeasuredDriver
 from tests.images.world import push_blob
 from tests.migration.adopting import Bucket, check_served
 from tests.migration.giving_back import (

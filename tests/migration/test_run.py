@@ -14,7 +14,7 @@ from registry.migration.requests import Tally
 from registry.migration.review import Options, Review
 from registry.migration.reviewed import Reviewed
 from registry.oci.errors import Unavailable
-from registry.storage.measured import MeasuredDriver
+from registry.storage.middleware.metrics import MeasuredDriver
 from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.world import (

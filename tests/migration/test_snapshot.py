@@ -8,8 +8,8 @@ from registry.migration.detection import classify
 from registry.migration.original_layout import Entry, ObjectKind
 from registry.migration.snapshot import BATCH, Snapshot
 from registry.storage.errors import StorageUnavailable
-from registry.storage.faulty import Fault, FaultyDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.migration.world import AMD, data_key, fill, path
 
 HEX = "ab" * 32

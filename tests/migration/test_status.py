@@ -8,7 +8,7 @@ import pytest
 
 from registry.images.journal_document import UnknownJournal
 from registry.migration.status import status
-from registry.storage.faulty import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket
 from tests.migration.world import BLOBS, FIRST, MANIFESTS, fill, path, repositories
 

@@ -24,7 +24,7 @@ from registry.migration.run import Run
 from registry.migration.status import status
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
-from registry.storage.measured import MeasuredDriver
+from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.adopting import MAKE, Bucket
 from tests.migration.deaths import Doom, Killed
 from tests.migration.giving_back import check_original, push

@@ -16,7 +16,7 @@ from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.server.application import create_application
 from registry.server.watch import Watch
-from registry.storage.drivers import open_driver
+from registry.storage.factory import open_driver
 from registry.storage.memory import MemoryDriver
 from tests.model.caller import Caller, Reply
 

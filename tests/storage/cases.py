@@ -18,12 +18,12 @@ from pydantic import SecretStr
 
 from registry.config import S3Settings
 from registry.storage.driver import Capabilities, StorageDriver
-from registry.storage.faulty import FaultyDriver
-from registry.storage.local import LocalDriver
-from registry.storage.measured import MeasuredDriver
+from registry.storage.local.driver import LocalDriver
 from registry.storage.memory import MemoryDriver
-from registry.storage.paced import PacedDriver
-from registry.storage.s3 import S3Driver
+from registry.storage.middleware.faults import FaultyDriver
+from registry.storage.middleware.metrics import MeasuredDriver
+from registry.storage.middleware.rate_limit import PacedDriver
+from registry.storage.s3.driver import S3Driver
 from tests.servers import HOST
 from tests.storage import gcs_store
 from tests.stores.s3_server import S3Server

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from registry.config import GcsSettings
-from registry.storage.gcs import GcsDriver
+from registry.storage.gcs.driver import GcsDriver
 from tests.servers import free_port
 from tests.tools import tool
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry.config import Settings, StorageSettings
-from registry.storage.drivers import DRIVERS, open_driver
+from registry.storage.factory import DRIVERS, open_driver
 
 
 @pytest.mark.parametrize("dedupe", [True, False])

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from registry.storage.errors import PathNotFound, StorageFull, StorageUnavailable, Throttled, UploadBusy
-from registry.storage.faulty import Fault, FaultyDriver, Moment
-from registry.storage.local import LocalDriver
+from registry.storage.local.driver import LocalDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
 from tests.storage.uploads import NO_STATE
 
 

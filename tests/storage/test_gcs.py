@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
 from registry.config import GcsSettings, Settings, StorageSettings
-from registry.storage.drivers import open_driver
 from registry.storage.errors import PathNotFound, StorageUnavailable, StoreRefused, UnsupportedOperation
-from registry.storage.gcs import GcsDriver
+from registry.storage.factory import open_driver
+from registry.storage.gcs.driver import GcsDriver
 from tests.storage import gcs_store
 from tests.storage.gcs_faults import Fault, Faults, Handler, Rule, reset, status
 
@@ -251,7 +251,7 @@ def test_what_each_method_asks_for(faults: Faults) -> None:
 
 
 def test_a_listing_of_several_pages_is_whole(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.storage.gcs_objects._PAGE", 7)
+    monkeypatch.setattr("registry.storage.gcs.objects._PAGE", 7)
     driver = GcsDriver(gcs_store.new_bucket().model_copy(update={"endpoint_url": faults.address}), "")
     keys = [f"a/{number:02}" for number in range(30)]
     for key in keys:

@@ -23,8 +23,8 @@ from registry.storage.errors import (
     Throttled,
     UploadNotKept,
 )
-from registry.storage.gcs import GcsDriver
-from registry.storage.part_buffers import PartBuffers
+from registry.storage.gcs.driver import GcsDriver
+from registry.storage.object_store.parts import PartBuffers
 from tests.servers import free_port
 from tests.storage import gcs_store
 from tests.storage.gcs_faults import (

@@ -10,9 +10,9 @@ import pytest
 
 from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, ObjectReader, StorageDriver, UploadState
 from registry.storage.errors import ObjectTooLarge, UploadOffsetMismatch
-from registry.storage.gcs import GcsDriver
-from registry.storage.gcs_plan import MOST_SOURCES, Part, Plan
-from registry.storage.part_buffers import PartBuffers
+from registry.storage.gcs.driver import GcsDriver
+from registry.storage.gcs.upload_state import MOST_SOURCES, Part, Plan
+from registry.storage.object_store.parts import PartBuffers
 from tests.storage import gcs_store
 from tests.storage.uploads import NO_STATE
 
@@ -247,7 +247,7 @@ def test_an_upload_that_no_row_knows_is_found_and_freed(replica: Open) -> None:
 
 
 def test_an_upload_has_at_most_what_one_object_can_have(replica: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.storage.gcs_upload.MOST_BYTES", 5000)
+    monkeypatch.setattr("registry.storage.gcs.upload.MOST_BYTES", 5000)
     with replica(1000).open_upload("u1") as writer:
         writer.resume(NO_STATE, offset=0)
         writer.write(bytes_of(5000))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.storage import local_link
 from registry.storage.errors import PathNotFound
-from registry.storage.local import LocalDriver
+from registry.storage.local import links
+from registry.storage.local.driver import LocalDriver
 from tests.storage.uploads import NO_STATE, publish
 
 A, B = "a/blobs/sha256/0", "b/blobs/sha256/0"
@@ -128,7 +128,7 @@ def test_a_clone_is_preferred_to_a_copy(
 
     driver.write(A, b"blob")
     monkeypatch.setattr(fcntl, "ioctl", clone)
-    monkeypatch.setattr(local_link, "_copy_bytes", refuse)
+    monkeypatch.setattr(links, "_copy_bytes", refuse)
     driver.link(A, B)
     assert (root / B).read_bytes() == b"blob"
 

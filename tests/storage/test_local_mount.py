@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry.storage.errors import AlreadyExists, PathNotFound, StorageError, StorageFull, StorageUnavailable
-from registry.storage.local import LocalDriver
+from registry.storage.local.driver import LocalDriver
 from tests.storage import workers
 from tests.storage.uploads import NO_STATE, publish
 

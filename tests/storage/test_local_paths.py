@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.storage import local_files, local_journal, local_opening, local_reader, local_walk
 from registry.storage.driver import Child
 from registry.storage.errors import PathNotFound, PathRefused, StorageError, StorageUnavailable, UploadBusy
-from registry.storage.local import LocalDriver
+from registry.storage.local import files, journal, opening, reader, walk
+from registry.storage.local.driver import LocalDriver
 from tests.storage.uploads import publish
 
 
@@ -162,9 +162,9 @@ def test_links_that_lead_to_themselves_are_followed_by_nothing(driver: LocalDriv
 
 def test_without_openat2_it_is_the_same(driver: LocalDriver, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a kernel before 5.6, or a filter of system calls that does not know it."""
-    monkeypatch.setattr(local_opening, "open_unlinked", local_opening.open_by_component)
-    for module in (local_files, local_journal, local_reader, local_walk):
-        monkeypatch.setattr(module, "open_unlinked", local_opening.open_by_component)
+    monkeypatch.setattr(opening, "open_unlinked", opening.open_by_component)
+    for module in (files, journal, reader, walk):
+        monkeypatch.setattr(module, "open_unlinked", opening.open_by_component)
     driver.write("a/b/x", b"data")
     driver.append("a/journal", b"line\n")
     driver.link("a/b/x", "a/y")
@@ -297,14 +297,14 @@ def test_a_directory_that_cannot_be_listed_is_an_error_not_empty(
 ) -> None:
     driver.write("a/x", b"data")
     driver.write("b/x", b"data")
-    opened = local_opening.open_unlinked
+    opened = opening.open_unlinked
 
     def refuse(path: str, flags: int) -> int:
         if path.endswith("/b"):
             raise PermissionError(13, "Permission denied")
         return opened(path, flags)
 
-    monkeypatch.setattr(local_walk, "open_unlinked", refuse)
+    monkeypatch.setattr(walk, "open_unlinked", refuse)
     listing = driver.list("")
     assert next(listing)[0] == "a/x"
     with pytest.raises(PathRefused):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from registry.storage.local import LocalDriver
+from registry.storage.local.driver import LocalDriver
 from tests.storage.uploads import NO_STATE, publish
 
 KEY = "team/app/blobs/sha256/0"

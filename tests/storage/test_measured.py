@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from registry.storage.errors import AlreadyExists, PathNotFound, StorageFull, UploadBusy
-from registry.storage.faulty import Fault, FaultyDriver
-from registry.storage.measured import MeasuredDriver
 from registry.storage.memory import MemoryDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver
+from registry.storage.middleware.metrics import MeasuredDriver
 from tests.storage.uploads import NO_STATE
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from registry.storage.driver import Capabilities, StorageDriver
 from registry.storage.memory import MemoryDriver
-from registry.storage.paced import BURST_SECONDS, Pace, PacedDriver
+from registry.storage.middleware.rate_limit import BURST_SECONDS, Pace, PacedDriver
 
 RATE = 10.0
 INTERVAL = 1 / RATE

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.storage import s3_multiparts
 from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUnavailable
-from registry.storage.resuming_reader import REOPENED
-from registry.storage.s3 import S3Driver
-from registry.storage.s3_answers import BytesDamaged
-from registry.storage.s3_requests import ObjectRequest
-from registry.storage.s3_signature import UNSIGNED
+from registry.storage.object_store.reader import REOPENED
+from registry.storage.s3 import multipart
+from registry.storage.s3.driver import S3Driver
+from registry.storage.s3.requests import ObjectRequest
+from registry.storage.s3.responses import BytesDamaged
+from registry.storage.s3.signature import UNSIGNED
 from tests.storage.answering_store import Answer, AnsweringStore
 from tests.storage.cases import S3, s3_server, s3_settings
 from tests.storage.uploads import NO_STATE
@@ -195,8 +195,8 @@ def test_a_store_that_does_not_answer_is_asked_again() -> None:
 @pytest.fixture
 def small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies above 6 MiB are made in parts of 5 MiB."""
-    monkeypatch.setattr(s3_multiparts, "COPY_BYTES", 6 * MIB)
-    monkeypatch.setattr(s3_multiparts, "COPY_PART", 5 * MIB)
+    monkeypatch.setattr(multipart, "COPY_BYTES", 6 * MIB)
+    monkeypatch.setattr(multipart, "COPY_PART", 5 * MIB)
 
 
 @pytest.mark.usefixtures("small_copies")

@@ -24,11 +24,11 @@ from registry.storage.errors import (
     StoreRefused,
     Throttled,
 )
-from registry.storage.s3_answers import BytesDamaged, InvalidRange
-from registry.storage.s3_bucket import S3Bucket
-from registry.storage.s3_objects import S3Objects
-from registry.storage.s3_requests import ObjectRequest
-from registry.storage.s3_signature import path_of
+from registry.storage.s3.client import S3Bucket
+from registry.storage.s3.objects import S3Objects
+from registry.storage.s3.requests import ObjectRequest
+from registry.storage.s3.responses import BytesDamaged, InvalidRange
+from registry.storage.s3.signature import path_of
 from tests.servers import HOST, free_port
 from tests.storage.answering_store import Answer, AnsweringStore
 from tests.storage.test_s3_signature import PATHS

@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 
-from registry.storage.s3_signature import UNSIGNED, Signature, path_of, query_of
+from registry.storage.s3.signature import UNSIGNED, Signature, path_of, query_of
 
 NOW = dt.datetime(2026, 11, 24, 23, 59, 58, tzinfo=dt.UTC)
 KEYS = ReadOnlyCredentials("AKIA", "se/cret+", None)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed, StorageFull
-from registry.storage.local import LocalDriver
+from registry.storage.local.driver import LocalDriver
 from tests.storage import uploads
 from tests.storage.cases import case_named
 from tests.storage.uploads import NO_STATE

@@ -1,0 +1,179 @@
+"""Requests to one bucket of Google Cloud Storage: keys below a root, bounded retries, and the store's errors as ours.
+
+The JSON protocol is spoken over urllib3, with tokens of google-auth: the store's own library takes twice the
+processor time for each call and holds whole objects in memory.
+"""
+
+from __future__ import annotations
+
+import http
+import urllib.request
+from contextlib import closing
+from functools import partial
+from http.client import HTTPException
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import tenacity
+from urllib3 import PoolManager, ProxyManager, Timeout
+from urllib3.exceptions import HTTPError
+
+from registry.storage.errors import StorageFull, StorageUnavailable, StoreRefused, Throttled
+from registry.storage.gcs.credentials import GcsCredentials
+from registry.storage.gcs.responses import document_of, meaning
+from registry.storage.object_store.parts import slices
+from registry.storage.store_gate import StoreGate
+from registry.storage.store_patience import KEPT_ALIVE, stop_of
+from registry.waiting import waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from urllib3 import BaseHTTPResponse
+
+    from registry.config import GcsSettings
+    from registry.storage.middleware.metrics import Observe
+
+T = TypeVar("T")
+
+GOOGLE = "https://storage.googleapis.com"
+
+
+class Call(NamedTuple):
+    """One request of the JSON protocol."""
+
+    operation: str
+    """What it is called there: ``objects.get``."""
+    method: str
+    path: str
+    """From the root of the endpoint, quoted, without a query."""
+    query: Mapping[str, str | int] = {}
+    headers: Mapping[str, str] = {}
+    body: Sequence[bytes | bytearray] = ()
+    """The pieces of which it consists; they are not joined where they are large."""
+    streams: bool = False
+    """The bytes of the answer are read by the caller, who closes it."""
+
+
+class GcsBucket:
+    """One bucket, and one root in it. Any thread."""
+
+    def __init__(self, settings: GcsSettings, root: str, observe: Observe | None = None) -> None:
+        """Raises StoreRefused when there are no credentials."""
+        self.name = settings.bucket
+        self.root = f"{root.strip('/')}/" if root.strip("/") else ""
+        self.objects = f"/storage/v1/b/{quote(self.name, safe='')}/o"
+        """The path of a listing, and of the objects below it."""
+        self._endpoint = settings.endpoint_url or GOOGLE
+        self._pool = _pool(settings, self._endpoint)
+        self.credentials = GcsCredentials(settings, self._pool)
+        self.gate = StoreGate(settings.connections)
+        self._observe = observe
+        self._retrying = tenacity.Retrying(
+            stop=stop_of(settings),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
+            retry=tenacity.retry_if_exception_type((Throttled, StorageUnavailable)),
+            reraise=True,
+        )
+
+    def path(self, key: str) -> str:
+        """The object's whole name in the bucket."""
+        return self.root + key
+
+    def object(self, key: str) -> str:
+        """The path of an object."""
+        return f"{self.objects}/{quote(self.path(key), safe='')}"
+
+    def again(self, attempt: Callable[[], T]) -> T:
+        """Do something, again where it was throttled or not answered. Raises StorageError."""
+        return self._repeat("", attempt)
+
+    def ask(self, key: str, call: Call) -> dict[str, Any]:
+        """The JSON object that answers a call, made again where it was throttled or not answered."""
+        return self._repeat(key, partial(self.ask_once, key, call))
+
+    def ask_once(self, key: str, call: Call) -> dict[str, Any]:
+        """The JSON object that answers a call. Raises StorageError."""
+        return document_of(key, self.send_once(key, call).data)
+
+    def send(self, key: str, call: Call) -> BaseHTTPResponse:
+        """The answer to a call, made again where it was throttled or not answered. Raises StorageError."""
+        return self._repeat(key, partial(self.send_once, key, call))
+
+    def send_once(self, key: str, call: Call) -> BaseHTTPResponse:
+        """The answer to a call. Raises StorageError."""
+        begin = perf_counter()
+        failed = False
+        try:
+            with self.gate.enter(key):
+                answer = self._send(key, call)
+            self.gate.move()
+            if answer.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+                raise meaning(key, answer.status, self._whole(key, answer))
+        except (StorageUnavailable, Throttled, StoreRefused, StorageFull):
+            failed = True
+            raise
+        finally:
+            if self._observe is not None:
+                self._observe("gcs", call.operation, perf_counter() - begin, failed)
+        return answer
+
+    def presign(self, key: str, seconds: int) -> str:
+        """An address to GET an object."""
+        return self.credentials.sign_get(self._endpoint, self.name, self.path(key), seconds)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.clear()
+
+    def _repeat(self, key: str, attempt: Callable[[], T]) -> T:
+        with self.gate.enter(key):
+            return self._retrying(attempt)
+
+    def _send(self, key: str, call: Call) -> BaseHTTPResponse:
+        """Once, and once more with a new token where the store does not accept the one that there was."""
+        token = self.credentials.headers()
+        answer = self._exchange(key, call, token)
+        if answer.status == http.HTTPStatus.UNAUTHORIZED and self.credentials.reject(token):
+            answer.close()
+            answer = self._exchange(key, call, self.credentials.headers())
+        return answer
+
+    def _exchange(self, key: str, call: Call, token: Mapping[str, str]) -> BaseHTTPResponse:
+        headers = {**token, **call.headers}
+        if call.body:
+            headers["content-length"] = str(sum(map(len, call.body)))
+        query = f"?{urlencode(call.query)}" if call.query else ""
+        with closing(slices(call.body, self.gate.move)) as parts:
+            body: Any = parts if call.body else None  # urllib3 asks for bytes, and takes views
+            try:
+                with waiting:
+                    return self._pool.urlopen(
+                        call.method,
+                        self._endpoint + call.path + query,
+                        body=body,
+                        headers=headers,
+                        retries=False,
+                        redirect=False,
+                        preload_content=not call.streams,
+                        decode_content=False,
+                    )
+            except (HTTPError, HTTPException, OSError) as error:
+                raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
+
+    def _whole(self, key: str, answer: BaseHTTPResponse) -> bytes:
+        """The body of an answer that tells an error."""
+        try:
+            return answer.data
+        except (HTTPError, HTTPException, OSError) as error:
+            raise StorageUnavailable(key, f"{answer.status}, and {error}") from error
+
+
+def _pool(settings: GcsSettings, endpoint: str) -> PoolManager:
+    timeout = Timeout(connect=settings.connect_timeout, read=settings.read_timeout)
+    parts = urlsplit(endpoint)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy is None or urllib.request.proxy_bypass(parts.hostname or ""):
+        return PoolManager(maxsize=settings.connections, timeout=timeout, socket_options=KEPT_ALIVE)
+    return ProxyManager(proxy, maxsize=settings.connections, timeout=timeout, socket_options=KEPT_ALIVE)

@@ -1,0 +1,1 @@
+"""Local disk: the driver, and what it does with files."""

@@ -1,0 +1,1 @@
+"""Decorators of a driver: each is a StorageDriver around another one."""

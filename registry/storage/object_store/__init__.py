@@ -1,0 +1,1 @@
+"""Object stores: what the drivers of buckets have in common."""

@@ -1,0 +1,191 @@
+"""Readers: a range of an object in order, through connections that break, and several objects as one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from urllib3.exceptions import HTTPError
+
+from registry.storage.driver import ObjectStat
+from registry.storage.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from urllib3 import BaseHTTPResponse
+
+    from registry.storage.driver import ObjectReader
+    from registry.storage.store_gate import StoreGate
+
+T = TypeVar("T")
+
+REOPENED = 3
+"""How often a range is continued on a new connection before the reader gives up."""
+_BROKEN = (HTTPError, HTTPException, OSError)
+"""What reading raises when a connection breaks."""
+
+
+class ResumingReader(ABC):
+    """See ObjectReader. One request, and one more for each connection that breaks; always of one version."""
+
+    def __init__(
+        self, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int, gate: StoreGate
+    ) -> None:
+        """``answer`` has the bytes from ``start`` to ``end``; None: there are none."""
+        self._gate = gate
+        self.stat = stat
+        self._key = key
+        self._body = None if answer is None else AnswerBody(answer, end - start)
+        self._position = start
+        self._end = end
+        self._left = REOPENED
+
+    @abstractmethod
+    def _continue(self) -> BaseHTTPResponse:
+        """The bytes from ``_position`` to ``_end`` of the same version. Raises StorageError."""
+
+    def read(self, size: int) -> bytes:
+        """See ObjectReader."""
+        wanted = min(size, self._end - self._position)
+        if wanted <= 0 or self._body is None:
+            return b""
+        data = self._take(lambda body: body.read(wanted))
+        self._position += len(data)
+        return data
+
+    def read_into(self, buffer: memoryview) -> int:
+        """See FillingReader."""
+        wanted = buffer[: self._end - self._position]
+        if not len(wanted) or self._body is None:
+            return 0
+        count = self._take(lambda body: body.read_into(wanted))
+        self._position += count
+        return count
+
+    def fileno(self) -> int | None:
+        """See ObjectReader."""
+        return None
+
+    def close(self) -> None:
+        """See ObjectReader."""
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _take(self, read: Callable[[AnswerBody], T]) -> T:
+        """Read something, on another connection where one ends before there is any."""
+        while True:
+            reason = "the connection ended early"
+            try:
+                if self._body is not None and (taken := read(self._body)):
+                    self._gate.move()
+                    return taken
+            except _BROKEN as error:
+                reason = str(error)
+            self._open_again(reason)
+
+    def _open_again(self, reason: str) -> None:
+        self.close()
+        self._left -= 1
+        if self._left < 0:
+            raise StorageUnavailable(self._key, reason)
+        self._body = AnswerBody(self._continue(), self._end - self._position)
+
+
+class JoinedReader:
+    """See ObjectReader. Closes what it reads."""
+
+    def __init__(self, readers: list[ObjectReader], rest: bytes) -> None:
+        self.stat = ObjectStat(sum(reader.stat.size for reader in readers) + len(rest), "", 0.0)
+        self._readers = readers
+        self._rest = rest
+
+    def read(self, size: int) -> bytes:
+        """See ObjectReader."""
+        while self._readers:
+            data = self._readers[0].read(size)
+            if data:
+                return data
+            self._readers.pop(0).close()
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def fileno(self) -> int | None:
+        """See ObjectReader."""
+        return None
+
+    def close(self) -> None:
+        """See ObjectReader."""
+        while self._readers:
+            self._readers.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class AnswerBody:
+    """For one thread at a time. Of an answer of urllib3 with a Content-Length, and no other framing.
+
+    ``read`` and ``read_into`` return less than is asked for, also nothing, where the connection ends early.
+    """
+
+    def __init__(self, answer: BaseHTTPResponse, length: int) -> None:
+        """``length`` of the body in bytes."""
+        self._answer = answer
+        self._left = length
+        self._socket: socket.socket | None = None
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` more bytes."""
+        if self._socket is not None:
+            buffer = bytearray(min(size, self._left))
+            return bytes(buffer[: self.read_into(memoryview(buffer))])
+        data = self._answer.read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill a buffer; how many bytes these are.
+
+        A new object of a MiB for each read costs as much again as receiving it: the system has to find its pages.
+        """
+        wanted = buffer[: self._left]
+        filled = 0
+        while filled < len(wanted):
+            count = self._receive(wanted[filled:])
+            self._left -= count
+            filled += count
+            if not count:
+                break
+        return filled
+
+    def close(self) -> None:
+        """Let the connection be used again, where everything was read in the usual way; else cut it."""
+        if self._left or self._socket is not None:
+            self._answer.close()
+        else:
+            self._answer.drain_conn()
+        self._answer.release_conn()
+
+    def _receive(self, wanted: memoryview) -> int:
+        if self._socket is not None:
+            return self._socket.recv_into(wanted)
+        data = self._answer.read1(len(wanted))
+        wanted[: len(data)] = data
+        connection: object = self._answer.connection
+        if len(data) < len(wanted) and isinstance(connection, HTTPConnection):
+            # What came with the head has been taken: nothing is left in between, and the socket is ours.
+            self._socket = connection.sock
+        return len(data)

@@ -1,0 +1,1 @@
+"""S3: the driver, and the requests that it sends."""

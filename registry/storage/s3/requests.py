@@ -1,0 +1,170 @@
+"""Requests for single objects of an S3 bucket, signed here and sent over urllib3.
+
+Amazon's library takes 0.85 ms of the processor for a small PutObject, 0.6 ms of it more than this. It decides where a
+bucket is, and finds and renews credentials; every other request is its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from contextlib import closing
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
+from urllib3 import HTTPConnectionPool, PoolManager, ProxyManager, Timeout
+from urllib3.exceptions import HTTPError
+
+from registry.storage.errors import StorageUnavailable
+from registry.storage.object_store.parts import SLICE, slices
+from registry.storage.s3.responses import meaning
+from registry.storage.s3.signature import Signature, path_of, query_of
+from registry.storage.store_patience import KEPT_ALIVE
+from registry.waiting import waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from botocore.credentials import Credentials
+    from urllib3 import BaseHTTPResponse
+
+    from registry.config import S3Settings
+    from registry.storage.s3.endpoint import Place
+    from registry.storage.store_gate import StoreGate
+
+_NOTHING = hashlib.sha256(b"").hexdigest()
+
+
+class ObjectRequest(NamedTuple):
+    """One request for an object."""
+
+    operation: str
+    """As Amazon's library calls it: ``put_object``."""
+    method: str
+    headers: Mapping[str, str] = {}
+    """Names in lower case. All are signed."""
+    query: Mapping[str, str] = {}
+    body: bytes | bytearray | None = None
+    payload: str | None = None
+    """The SHA-256 of the body in hexadecimal digits, or UNSIGNED; None: it is computed."""
+    streams: bool = False
+    """The bytes of the answer are read by the caller, who closes it."""
+
+
+class _Way(NamedTuple):
+    """How to come to a place."""
+
+    place: Place
+    pool: HTTPConnectionPool
+    before: str
+    """What a proxy wants before the path; else empty."""
+    signature: Signature
+
+
+class S3Requests:
+    """Any thread. Connections are kept; one that the store has closed meanwhile is made anew."""
+
+    def __init__(
+        self,
+        settings: S3Settings,
+        find: Callable[[], Place],
+        credentials: Credentials | None,
+        certificates: str | None,
+        gate: StoreGate,
+    ) -> None:
+        """``find`` is asked once, when credentials are needed; ``certificates``: a file, None: those that are usual."""
+        self._settings = settings
+        self._find = find
+        self._finding = threading.Lock()
+        self._credentials = credentials
+        self._certificates = certificates
+        self._known: _Way | None = None
+        self._gate = gate
+
+    def send(self, key: str, path: str, request: ObjectRequest) -> BaseHTTPResponse:
+        """The answer, whatever its status; ``path`` is the whole key in the bucket, ``key`` is for errors.
+
+        Raises StorageUnavailable, StoreRefused (no credentials).
+        """
+        try:
+            if self._credentials is None:
+                raise NoCredentialsError
+            way = self._way()
+            credentials = self._credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise meaning(key, error) from error
+        target = way.place.path + path_of(path)
+        if request.query:
+            target += f"?{query_of(request.query)}"
+        headers = way.signature.headers(
+            credentials,
+            request.method,
+            target,
+            {**request.headers, "host": way.place.host},
+            payload=request.payload or _payload_of(request.body),
+        )
+        if request.body is not None:
+            headers["content-length"] = str(len(request.body))
+        try:
+            with waiting:
+                return _exchange(way, target, request, headers, self._gate)
+        except (HTTPError, HTTPException, OSError) as error:
+            raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        way, self._known = self._known, None
+        if way is not None:
+            way.pool.close()
+
+    def _way(self) -> _Way:
+        """Raises BotoCoreError."""
+        if self._known is None:
+            with self._finding:
+                if self._known is None:
+                    place = self._find()
+                    self._known = _Way(place, *self._pool(place), Signature(place.region, place.service))
+        return self._known
+
+    def _pool(self, place: Place) -> tuple[HTTPConnectionPool, str]:
+        settings = self._settings
+        proxy = get_environ_proxies(place.origin).get(place.scheme)
+        options: dict[str, Any] = {
+            "maxsize": settings.connections,
+            "timeout": Timeout(connect=settings.connect_timeout, read=settings.read_timeout),
+            "socket_options": KEPT_ALIVE,
+        }
+        if place.scheme == "https":
+            options["cert_reqs"] = "CERT_REQUIRED"
+            options["ca_certs"] = (
+                self._certificates or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(verify=True)
+            )
+        manager = PoolManager(**options) if proxy is None else ProxyManager(proxy, **options)
+        before = place.origin if proxy is not None and place.scheme == "http" else ""
+        return manager.connection_from_url(place.origin), before
+
+
+def _payload_of(body: bytes | bytearray | None) -> str:
+    return hashlib.sha256(body).hexdigest() if body else _NOTHING
+
+
+def _exchange(
+    way: _Way, target: str, request: ObjectRequest, headers: Mapping[str, str], gate: StoreGate
+) -> BaseHTTPResponse:
+    options: dict[str, Any] = {
+        "headers": headers,
+        "retries": False,
+        "redirect": False,
+        "assert_same_host": False,
+        "preload_content": not request.streams,
+        "decode_content": False,
+    }
+    body: Any = request.body  # urllib3 asks for bytes, and takes views
+    if body is not None and len(body) > SLICE:
+        with closing(slices([body], gate.move)) as body:
+            return way.pool.urlopen(request.method, way.before + target, body=body, **options)
+    return way.pool.urlopen(request.method, way.before + target, body=body, **options)

@@ -1,0 +1,324 @@
+"""Uploads to S3: parts of a multipart upload, and before there is a whole part, bytes in the session or small objects.
+
+Nothing is written for an upload that is finished within one part: its bytes go to their key in one request. Otherwise
+parts of equal size are sent while the next one arrives, to the final key where that is known, else to
+``.uploads/{id}/data``, from where the store copies it. What a writer leaves behind is in its state: the multipart
+upload, the tags of its parts, and the bytes after them: up to TAIL_BYTES in the state itself, more as *pieces*, objects
+``.uploads/{id}/{offset}-{random}`` that become part of the next part. Pieces are also where the bytes of a slow client
+wait for the rest of their part, when their memory is needed.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Self
+
+from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, UploadState
+from registry.storage.errors import ObjectTooLarge, PathNotFound, StorageError, UploadNotKept, UploadOffsetMismatch
+from registry.storage.keys import check_key
+from registry.storage.object_store.parts import PartFiller
+from registry.storage.object_store.reader import JoinedReader
+from registry.storage.s3.multipart import MOST_PARTS
+from registry.storage.s3.upload_state import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from concurrent.futures import Future
+
+    from registry.storage.driver import ObjectReader, ObjectStat
+    from registry.storage.object_store.parts import PartBuffers
+    from registry.storage.s3.multipart import S3Multiparts
+    from registry.storage.s3.objects import S3Objects
+    from registry.storage.s3.upload_state import Part
+
+
+class S3UploadWriter:
+    """See UploadWriter. Holds at most two parts in memory: one that is sent, and the next."""
+
+    def __init__(self, objects: S3Objects, multiparts: S3Multiparts, upload_id: str, buffers: PartBuffers) -> None:
+        self._objects = objects
+        self._multiparts = multiparts
+        self._upload_id = upload_id
+        self._buffers = buffers
+        self._plan: Plan | None = None
+        self._final: str | None = None
+        self._filler = PartFiller(buffers)
+        self._sender: ThreadPoolExecutor | None = None
+        self._sending: deque[tuple[int, Future[Part]]] = deque()
+        self._own: set[str] = set()
+        """Pieces that no state names."""
+        self._sealed: ObjectStat | None = None
+        self._lost = False
+        self._closed = False
+
+    def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
+        """See UploadWriter. Going back into a part that is sent already is not possible, but to the beginning."""
+        self._check_open()
+        plan, filler = Plan.parse(state.note), PartFiller(self._buffers)
+        filler.add(state.tail)
+        if offset > plan.size + filler.size:
+            raise UploadOffsetMismatch(self._upload_id, f"{plan.size + filler.size} bytes are there, {offset} expected")
+        if offset == 0 and plan.target:
+            abort(self._objects, self._multiparts, self._upload_id, plan)
+            plan = Plan()
+            filler.clear()
+        if offset < plan.in_parts:
+            raise UploadOffsetMismatch(self._upload_id, "the store cannot go back into a part that it has")
+        while offset < plan.size:
+            piece, size = plan.pieces.pop()
+            plan.spent = True
+            filler.clear()
+            if offset > plan.size:
+                filler.add(self._read_piece(piece, size))
+        filler.cut(offset - plan.size)
+        self._plan, self._filler, self._final = plan, filler, key
+        self._sealed, self._lost = None, False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See UploadWriter."""
+        plan = self._resumed()
+        view = memoryview(data).cast("B")
+        if self._sealed is not None and view.nbytes:
+            raise UploadOffsetMismatch(self._upload_id, "its parts have been put together")
+        while view.nbytes:
+            room = (plan.part_size or self._buffers.size) - plan.in_pieces - self._filler.size
+            if room <= 0:
+                self._send(plan)
+                continue
+            if not self._filler.size:
+                self._wait(plan, left=1)  # one is on its way at most while the next is filled
+            self._filler.add(view[:room])
+            view = view[room:]
+
+    @property
+    def held(self) -> int:
+        """See UploadWriter."""
+        return self._filler.memory
+
+    def spill(self) -> None:
+        """See UploadWriter: a piece, which is read back when there is enough for a part. The second buffer goes too."""
+        plan = self._resumed()
+        self._wait(plan)
+        self._end_sender()
+        if self._filler.size:
+            self._put_piece(plan)
+
+    def flush(self) -> UploadState:
+        """See UploadWriter."""
+        plan = self._resumed()
+        self._check_kept(plan)
+        if plan.target and plan.in_pieces + self._filler.size == plan.part_size:
+            self._send(plan)  # whatever comes after it
+        self._wait(plan)
+        if self._filler.size > TAIL_BYTES:
+            self._put_piece(plan)
+        self._own.difference_update(piece for piece, _ in plan.pieces)
+        return UploadState(plan.note(), bytes(self._filler.view()))
+
+    def read(self) -> ObjectReader:
+        """See UploadWriter."""
+        plan = self._resumed()
+        self._check_kept(plan)
+        if plan.target:
+            self._seal(plan, replace=True)
+            return self._objects.open(plan.target)
+        readers = [self._objects.open(piece) for piece, _ in plan.pieces]
+        return JoinedReader([*readers], bytes(self._filler.view()))
+
+    def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
+        """See UploadWriter."""
+        check_key(key)
+        plan = self._resumed()
+        if not plan.target:
+            if len(plan.pieces) == 1 and not self._filler.size:
+                return self._multiparts.copy(plan.pieces[0][0], key, plan.size)
+            with self._gathered(plan):
+                return self._objects.put_blob(key, self._filler.whole(), replace=replace)
+        if not self._is_direct(plan):
+            staged = self._seal(plan, replace=True)
+            return self._multiparts.copy(plan.target, key, staged.size)
+        if key != plan.target:
+            raise UploadNotKept(self._upload_id, "its bytes are gathered at another key")
+        return self._seal(plan, replace=replace)
+
+    def close(self) -> None:
+        """See UploadWriter. Pieces that no state names go, and what was gathered at its key and not published."""
+        if self._closed:
+            return
+        self._closed = True
+        plan = self._plan
+        if plan is not None:
+            with suppress(StorageError):
+                self._wait(plan)
+            if self._sealed is None and self._is_direct(plan):
+                with suppress(StorageError):  # else expiry finds it
+                    abort(self._objects, self._multiparts, self._upload_id, plan)
+        self._end_sender()
+        self._filler.clear()
+        with suppress(StorageError):
+            self._objects.delete(self._own)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # ----
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the upload writer is closed")
+
+    def _resumed(self) -> Plan:
+        self._check_open()
+        if self._plan is None:
+            raise ValueError("an upload is resumed before it is written to")
+        if self._lost:
+            raise UploadNotKept(
+                self._upload_id, "a part could not be sent, and the bytes since the last flush are lost"
+            )
+        return self._plan
+
+    def _is_direct(self, plan: Plan) -> bool:
+        """Whether parts were sent to the final key: nobody may see them put together before their hash is known."""
+        return bool(plan.target) and plan.target == self._final
+
+    def _check_kept(self, plan: Plan) -> None:
+        if self._is_direct(plan):
+            raise UploadNotKept(self._upload_id, "its bytes are gathered where they will be published")
+
+    @contextmanager
+    def _gathered(self, plan: Plan) -> Generator[None]:
+        """For a block that sends what is in memory: with the pieces read back in front of it."""
+        if not plan.pieces:
+            yield
+            return
+        with self._buffers.gathering():
+            try:
+                self._read_back(self._filler.put_before(plan.in_pieces), plan)
+            except BaseException:
+                self._filler.drop_before(plan.in_pieces)
+                raise
+            plan.pieces.clear()
+            plan.spent = True
+            yield
+
+    def _read_back(self, room: memoryview, plan: Plan) -> None:
+        begin = 0
+        with room:
+            for piece, size in plan.pieces:
+                with room[begin : begin + size] as view:
+                    self._read_piece_into(view, piece)
+                begin += size
+
+    def _read_piece_into(self, room: memoryview, key: str) -> None:
+        with self._objects.open(key) as reader:
+            if reader.stat.size != len(room):
+                raise PathNotFound(key, "it has another size than was noted")
+            filled = 0
+            while filled < len(room):
+                with room[filled : filled + CHUNK_SIZE] as view:
+                    filled += reader.read_into(view)
+
+    def _read_piece(self, key: str, size: int) -> bytes:
+        data, stat = self._objects.read(key, max_bytes=size)
+        if stat.size != size:
+            raise PathNotFound(key, "it has another size than was noted")
+        return data
+
+    def _put_piece(self, plan: Plan) -> None:
+        """Write what is in memory, all of it, to an object."""
+        piece = f".uploads/{self._upload_id}/{plan.size}-{uuid.uuid4().hex[:8]}"
+        buffer = self._filler.detach()
+        size = len(buffer)
+        self._lost = True
+        self._own.add(piece)
+        self._objects.put(piece, buffer)
+        self._lost = False
+        self._give(buffer)
+        plan.pieces.append((piece, size))
+
+    def _end_sender(self) -> None:
+        """Give the right to a second buffer back."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.shutdown(wait=True)
+            self._buffers.give_spare()
+
+    def _send(self, plan: Plan) -> None:
+        """Send what is in memory as the next part: in the background where there is a second buffer to fill."""
+        if len(plan.tags) >= MOST_PARTS:
+            most = MOST_PARTS * plan.part_size
+            raise ObjectTooLarge(self._upload_id, f"more than {most} bytes; storage.s3.part_size decides how many")
+        if not plan.target:
+            plan.part_size = self._buffers.size
+            target = self._final or f".uploads/{self._upload_id}/data"
+            plan.multipart, plan.checked = self._multiparts.create(target)
+            plan.target = target
+        in_background = not plan.pieces and self._may_fill_another()
+        with self._gathered(plan):
+            part = self._filler.detach()
+            number = plan.begin_part()
+            if in_background and self._sender is not None:
+                self._sending.append((number, self._sender.submit(self._send_part, plan, number, part)))
+                return
+            self._lost = True
+            plan.end_part(number, self._send_part(plan, number, part))
+            self._lost = False
+
+    def _may_fill_another(self) -> bool:
+        """Whether there is a second buffer, to fill while the first is sent."""
+        if self._sender is None and self._buffers.take_spare():
+            self._sender = ThreadPoolExecutor(2, thread_name_prefix="part")
+        return self._sender is not None
+
+    def _send_part(self, plan: Plan, number: int, part: bytearray) -> Part:
+        try:
+            return self._multiparts.send(plan.target, plan.multipart, number, part, checked=plan.checked)
+        finally:
+            self._give(part)
+
+    def _give(self, buffer: bytearray) -> None:
+        if len(buffer) == self._buffers.size:
+            self._buffers.give(buffer)
+
+    def _wait(self, plan: Plan, *, left: int = 0) -> None:
+        """Wait until ``left`` parts are on their way. One that failed is lost with everything after it."""
+        while len(self._sending) > left:
+            number, sent = self._sending.popleft()
+            lost, self._lost = self._lost, True
+            plan.end_part(number, sent.result())
+            self._lost = lost
+
+    def _seal(self, plan: Plan, *, replace: bool) -> ObjectStat:
+        """Put the parts together, once. Raises PathNotFound when the store has them no more."""
+        if self._sealed is not None:
+            return self._sealed
+        size = plan.size + self._filler.size
+        try:
+            if self._filler.size or plan.pieces:
+                self._send(plan)
+            self._wait(plan)
+            self._sealed = self._multiparts.complete(plan.target, plan.multipart, plan.parts, size, replace=replace)
+        except PathNotFound:
+            # They were put together before, and the answer to that, or the note of it, was lost.
+            stat = self._objects.stat(plan.target)
+            if stat.size != size:
+                raise
+            self._sealed = stat
+        return self._sealed
+
+
+def abort(objects: S3Objects, multiparts: S3Multiparts, upload_id: str, plan: Plan) -> None:
+    """Free what an upload has in the store. What was published stays."""
+    if plan.target:
+        multiparts.abort(plan.target, plan.multipart)
+    staged = [plan.target] if plan.target.startswith(".uploads/") else []
+    if plan.spent:
+        objects.delete([key for key, _ in objects.keys(f".uploads/{upload_id}/")])
+    else:
+        objects.delete([*staged, *(key for key, _ in plan.pieces)])
