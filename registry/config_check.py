@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.config_file import Problem
+from registry.config_file import ConfigProblem
 from registry.config_foreign import foreign_variables
 from registry.config_mistakes import dotted_keys
 
@@ -23,46 +23,46 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 
 
-def check_settings(settings: Settings) -> list[Problem]:
+def check_settings(settings: Settings) -> list[ConfigProblem]:
     """Each setting that would keep the registry from starting here, and what would be right."""
     tls = settings.http.tls
     passwords = [problem for problem in _foreign(settings) if problem.key]
     return passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
 
 
-def without_effect(settings: Settings) -> list[Problem]:
+def without_effect(settings: Settings) -> list[ConfigProblem]:
     """What the environment says in names that are not ours, with the names that are; and buckets that are not used."""
     storage = settings.storage
     unused = [name for name in ("s3", "gcs") if getattr(storage, name) is not None and storage.driver == "local"]
     return [
-        *(Problem(f"storage.{name}", "has no effect while storage.driver is local", "") for name in unused),
+        *(ConfigProblem(f"storage.{name}", "has no effect while storage.driver is local", "") for name in unused),
         *(problem for problem in _foreign(settings) if not problem.key),
     ]
 
 
-def _foreign(settings: Settings) -> Iterator[Problem]:
+def _foreign(settings: Settings) -> Iterator[ConfigProblem]:
     return foreign_variables(os.environ, dotted_keys(type(settings)))
 
 
-def check_stores(settings: Settings) -> list[Problem]:
+def check_stores(settings: Settings) -> list[ConfigProblem]:
     """Those that keep a command from using storage and database."""
     storage = settings.storage
     on_disk = storage.driver == "local" or settings.database.url is None
     problems = list(_check_root(storage.root_directory)) if on_disk else []
     if storage.driver != "local" and getattr(storage, storage.driver) is None:
         message = f'the driver {storage.driver} needs this section; the least is {{"bucket": "NAME"}}'
-        problems.append(Problem(f"storage.{storage.driver}", message, ""))
+        problems.append(ConfigProblem(f"storage.{storage.driver}", message, ""))
     if settings.database.url is not None:
         problems += _check_database(settings.database.url)
     return problems
 
 
-def check_port(http: HttpSettings) -> list[Problem]:
+def check_port(http: HttpSettings) -> list[ConfigProblem]:
     """Whether ``serve`` could listen now; a registry that is running already is a reason why not."""
     return _cannot_listen(http)[0]
 
 
-def check_address(http: HttpSettings) -> tuple[list[Problem], list[str]]:
+def check_address(http: HttpSettings) -> tuple[list[ConfigProblem], list[str]]:
     """Whether ``serve`` could ever listen, and what keeps it from that only now, in a line for a person."""
     problems, in_use = _cannot_listen(http)
     if in_use:
@@ -70,10 +70,10 @@ def check_address(http: HttpSettings) -> tuple[list[Problem], list[str]]:
     return problems, []
 
 
-def _cannot_listen(http: HttpSettings) -> tuple[list[Problem], bool]:
+def _cannot_listen(http: HttpSettings) -> tuple[list[ConfigProblem], bool]:
     """Why not, and whether the reason is that the port is in use."""
     if not http.host:  # the system would take it for every network
-        return [Problem("http.host", "is empty; 0.0.0.0 or :: is for every network", "")], False
+        return [ConfigProblem("http.host", "is empty; 0.0.0.0 or :: is for every network", "")], False
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,48 +81,52 @@ def _cannot_listen(http: HttpSettings) -> tuple[list[Problem], bool]:
             probe.bind((http.host, http.port))
         except (socket.gaierror, UnicodeError) as error:
             why = getattr(error, "strerror", None) or "it is no name of a host"
-            return [Problem("http.host", f"{http.host} is not an address of this machine: {why}", "")], False
+            return [ConfigProblem("http.host", f"{http.host} is not an address of this machine: {why}", "")], False
         except OSError as error:
             key = "http.host" if error.errno == errno.EADDRNOTAVAIL else "http.port"
             message = f"cannot listen on {http.host} port {http.port}: {error.strerror}; choose another"
-            return [Problem(key, message, "")], error.errno == errno.EADDRINUSE
+            return [ConfigProblem(key, message, "")], error.errno == errno.EADDRINUSE
     return [], False
 
 
-def _check_root(root: Path) -> Iterator[Problem]:
+def _check_root(root: Path) -> Iterator[ConfigProblem]:
     existing = next(path for path in (root, *root.absolute().parents) if os.path.exists(path))  # noqa: PTH110 - Path.exists raises where a parent may not be entered
     if not existing.is_dir():
-        yield Problem("storage.root_directory", f"{existing} is not a directory", "")
+        yield ConfigProblem("storage.root_directory", f"{existing} is not a directory", "")
     elif not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
-        yield Problem("storage.root_directory", f"{existing} cannot be written by this user; change its owner", "")
+        yield ConfigProblem(
+            "storage.root_directory", f"{existing} cannot be written by this user; change its owner", ""
+        )
     elif existing != root:
         yield from _check_room_for(root, existing)
 
 
-def _check_room_for(root: Path, existing: Path) -> Iterator[Problem]:
+def _check_room_for(root: Path, existing: Path) -> Iterator[ConfigProblem]:
     """Whether a directory can be made there: below /proc, say, rights alone do not tell."""
     longest = os.pathconf(existing, "PC_NAME_MAX")
     long = [part for part in root.absolute().relative_to(existing.absolute()).parts if len(os.fsencode(part)) > longest]
     if long:
-        yield Problem("storage.root_directory", f"{long[0]} is longer than {longest} bytes, the most of a name", "")
+        yield ConfigProblem(
+            "storage.root_directory", f"{long[0]} is longer than {longest} bytes, the most of a name", ""
+        )
         return
     try:
         with tempfile.TemporaryDirectory(prefix=".stowage-", dir=existing):
             pass
     except OSError as error:
-        yield Problem("storage.root_directory", f"{root} cannot be made: {existing}: {error.strerror}", "")
+        yield ConfigProblem("storage.root_directory", f"{root} cannot be made: {existing}: {error.strerror}", "")
 
 
-def _check_database(url: str) -> Iterator[Problem]:
+def _check_database(url: str) -> Iterator[ConfigProblem]:
     if url.startswith(_SQLITE):
         yield from _check_database_file(Path(url.removeprefix(_SQLITE).partition("?")[0]))
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
-        yield Problem("database.url", "PostgreSQL needs another package: pip install 'psycopg[binary]'", "")
+        yield ConfigProblem("database.url", "PostgreSQL needs another package: pip install 'psycopg[binary]'", "")
 
 
-def _check_database_file(path: Path) -> Iterator[Problem]:
+def _check_database_file(path: Path) -> Iterator[ConfigProblem]:
     if path.name in {"", ":memory:"}:
-        yield Problem("database.url", "names no file, and every connection would have a database of its own", "")
+        yield ConfigProblem("database.url", "names no file, and every connection would have a database of its own", "")
         return
     existing = next(place for place in path.absolute().parents if os.path.exists(place))  # noqa: PTH110 - as above
     if path.is_dir():
@@ -135,19 +139,19 @@ def _check_database_file(path: Path) -> Iterator[Problem]:
         message = f"{path} cannot be written by this user; change its owner"
     else:
         return
-    yield Problem("database.url", message, "")
+    yield ConfigProblem("database.url", message, "")
 
 
-def _check_tls(tls: TlsSettings) -> Iterator[Problem]:
+def _check_tls(tls: TlsSettings) -> Iterator[ConfigProblem]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(tls.certificate, tls.key)
     except (OSError, ssl.SSLError) as error:
         message = f"{tls.certificate} and {tls.key} are not a PEM certificate and its key: {error}"
-        yield Problem("http.tls.certificate", message, "")
+        yield ConfigProblem("http.tls.certificate", message, "")
     if tls.client_ca is None:
         return
     try:
         context.load_verify_locations(tls.client_ca)
     except (OSError, ssl.SSLError) as error:
-        yield Problem("http.tls.client_ca", f"{tls.client_ca} holds no PEM certificate: {error}", "")
+        yield ConfigProblem("http.tls.client_ca", f"{tls.client_ca} holds no PEM certificate: {error}", "")

@@ -19,7 +19,7 @@ MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ConfigProblem:
     """One mistake in the configuration."""
 
     key: str
@@ -33,7 +33,7 @@ class Problem:
 class ConfigError(Exception):
     """The configuration cannot be used. ``problems`` has every mistake that was found, not only the first."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[ConfigProblem]) -> None:
         super().__init__("\n".join(_lines(problems)))
         self.problems = problems
 
@@ -51,7 +51,7 @@ class ConfigError(Exception):
         return {"error": "configuration", "problems": [asdict(problem) for problem in self.problems]}
 
 
-def _lines(problems: list[Problem]) -> Iterator[str]:
+def _lines(problems: list[ConfigProblem]) -> Iterator[str]:
     """One for each; what follows on a mistake in a file is in the same file, unless it says something else."""
     before = ""
     for problem in problems:
@@ -114,7 +114,7 @@ def read_file(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise _file_error(path, "has objects inside each other, or digits of a number, without end") from None
     if bad is not None:
-        raise ConfigError([Problem(bad, "has a character that no name and no path can hold", str(path))])
+        raise ConfigError([ConfigProblem(bad, "has a character that no name and no path can hold", str(path))])
     if not isinstance(document, dict):
         raise _file_error(path, 'must hold one JSON object, such as {"http": {"port": 5000}}')
     return document
@@ -191,7 +191,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _file_error(path: Path, message: str) -> ConfigError:
-    return ConfigError([Problem("", message, str(path))])
+    return ConfigError([ConfigProblem("", message, str(path))])
 
 
 # ---- the environment

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from registry.config_file import DELIMITER, ENVIRONMENT_PREFIX, Problem
+from registry.config_file import DELIMITER, ENVIRONMENT_PREFIX, ConfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -58,7 +58,7 @@ _KUBERNETES = re.compile(r"\w*(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP
 _LINK = re.compile(r"(tcp|udp|sctp)://")
 
 
-def foreign_variables(environment: Mapping[str, str], keys: Iterable[str]) -> Iterator[Problem]:
+def foreign_variables(environment: Mapping[str, str], keys: Iterable[str]) -> Iterator[ConfigProblem]:
     """Variables without effect, each with what would have one. ``keys`` are all that we know, dotted.
 
     The key of a problem is empty, but for authentication.
@@ -72,7 +72,7 @@ def foreign_variables(environment: Mapping[str, str], keys: Iterable[str]) -> It
             continue
         message = _message(name, single)
         if message is not None:
-            yield Problem("auth" if AUTHENTICATION.fullmatch(name) else "", message, variable)
+            yield ConfigProblem("auth" if AUTHENTICATION.fullmatch(name) else "", message, variable)
 
 
 def _message(name: str, single: Mapping[str, str]) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel
 
-from registry.config_file import Problem
+from registry.config_file import ConfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ _NAMES_OF_SECRETS = ("password", "secret", "token")
 _CLOSE = 0.6
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], sources: Sources) -> list[Problem]:
+def problems_of(error: ValidationError, model: type[BaseModel], sources: Sources) -> list[ConfigProblem]:
     """Each mistake that the model found, with its key, where it was written, and what would be right."""
     known = sorted(dotted_keys(model))
     return [_problem(details, known, sources) for details in error.errors()]
@@ -43,17 +43,17 @@ def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
                 yield from dotted_keys(candidate, f"{prefix}{name}.")
 
 
-def _problem(details: ErrorDetails, known: list[str], sources: Sources) -> Problem:
+def _problem(details: ErrorDetails, known: list[str], sources: Sources) -> ConfigProblem:
     parts = [str(part) for part in details["loc"] if not str(part).startswith(CHOICE)]
     key = ".".join(parts)
     if details["type"] == "missing":
-        return Problem(key, "is missing; give it a value", sources.of(parts[:-1]))
+        return ConfigProblem(key, "is missing; give it a value", sources.of(parts[:-1]))
     source = sources.of(parts)
     if details["type"] == "extra_forbidden":
-        return Problem(key, f"there is no such key{_suggestion(key, known)}", source)
+        return ConfigProblem(key, f"there is no such key{_suggestion(key, known)}", source)
     expected = _expected(details)
     shown = "the value" if parts[-1:] and parts[-1] in _PRIVATE else _shown(details["input"])
-    return Problem(key, f"{shown} {expected}", source)
+    return ConfigProblem(key, f"{shown} {expected}", source)
 
 
 def _suggestion(key: str, known: list[str]) -> str:

@@ -27,7 +27,7 @@ from registry.config import (
     load_settings,
 )
 from registry.config_check import check_address, check_port, check_settings, without_effect
-from registry.config_file import Problem, Sources, read_file
+from registry.config_file import ConfigProblem, Sources, read_file
 from registry.config_foreign import OURS
 from registry.config_mistakes import dotted_keys
 
@@ -272,7 +272,7 @@ def test_what_the_machine_lacks_has_the_source_of_its_key(write: Any, monkeypatc
     path = write({"storage": {"root_directory": "/x"}})
     sources = Sources({"REGISTRY_STORAGE__S3__BUCKET": "b", "REGISTRY_HTTP__PORT": "5"}, path, read_file(path))
     keys = ("storage.root_directory", "http.port", "storage.s3", "database.url")
-    error = ConfigError([Problem(key, "is wrong", "") for key in keys]).located(sources)
+    error = ConfigError([ConfigProblem(key, "is wrong", "") for key in keys]).located(sources)
     assert [problem.source for problem in error.problems] == [str(path), "REGISTRY_HTTP__PORT", "", ""]
 
 

@@ -14,15 +14,14 @@ from starlette.routing import Match
 from registry.api.bodies import Interrupted
 from registry.database.errors import DatabaseError
 from registry.oci.errors import (
+    InsufficientStorage,
     NotFound,
     RegistryError,
     RequestTimeout,
-    StorageFull,
     Unavailable,
     Unsupported,
 )
-from registry.storage.errors import StorageError
-from registry.storage.errors import StorageFull as StoreIsFull
+from registry.storage.errors import StorageError, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +76,8 @@ def _interrupted(request: Request, error: Interrupted) -> Response:
 
 def _storage_error(request: Request, error: StorageError) -> Response:
     log.error("storage failed", error=type(error).__name__, reason=str(error), request_id=_id(request))
-    if isinstance(error, StoreIsFull):
-        return render(StorageFull(), request.scope)
+    if isinstance(error, StorageFull):
+        return render(InsufficientStorage(), request.scope)
     return render(Unavailable(headers={"Retry-After": RETRY_SECONDS}), request.scope)
 
 

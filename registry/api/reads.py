@@ -185,7 +185,7 @@ class ReadMemory:
         leased_until = answer.leased_until
         if leased_until is not None and method == "HEAD" and leased_until - time.time() < self._half_lease:
             return False
-        if answer.key is not None and self._capabilities.cheap_stat and (method == "HEAD" or answer.leased_until):
+        if answer.key is not None and self._capabilities.stat_is_local and (method == "HEAD" or answer.leased_until):
             try:
                 lost = self._driver.stat(answer.key).size != answer.size
             except StorageError:
@@ -212,7 +212,7 @@ class ReadMemory:
 
     def _was_looked_at(self, repository: str) -> bool:
         """Whether the index was compared with storage lately, where other tools may have written it."""
-        if not self._capabilities.outside_writers:
+        if not self._capabilities.external_writers:
             return True
         known = self._known.get(repository)
         return known is not None and time.monotonic() - known.looked < LOOK_SECONDS

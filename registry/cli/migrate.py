@@ -14,7 +14,7 @@ from registry.cli.output import ConfigOption, ExitCode, JsonOption, Output, comm
 from registry.cli.progress import phases
 from registry.cli.store_check import probe_store
 from registry.config import ConfigError
-from registry.config_file import Problem
+from registry.config_file import ConfigProblem
 
 if TYPE_CHECKING:
     from registry.config import Settings
@@ -107,7 +107,7 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
 
 def _check(*mistakes: tuple[str, bool, str]) -> None:
     """Raises ConfigError, with all of them."""
-    found = [Problem(flag, message, "") for flag, is_mistake, message in mistakes if is_mistake]
+    found = [ConfigProblem(flag, message, "") for flag, is_mistake, message in mistakes if is_mistake]
     if found:
         raise ConfigError(found)
 

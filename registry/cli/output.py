@@ -16,7 +16,7 @@ import typer
 
 from registry.config import ConfigError, Settings, load_settings
 from registry.config_check import check_stores
-from registry.config_file import Problem, Sources, read_file
+from registry.config_file import ConfigProblem, Sources, read_file
 
 ConfigOption = Annotated[
     Path | None,
@@ -187,7 +187,9 @@ def _mistake(error: Exception) -> ConfigError | None:
     """The mistake in the configuration that an error of the layers below is, if it is one."""
     from registry.database.errors import DatabaseUrlInvalid
 
-    return ConfigError([Problem("database.url", str(error), "")]) if isinstance(error, DatabaseUrlInvalid) else None
+    return (
+        ConfigError([ConfigProblem("database.url", str(error), "")]) if isinstance(error, DatabaseUrlInvalid) else None
+    )
 
 
 def _fail_configuration(error: ConfigError, *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.config_file import ConfigError, Problem
+from registry.config_file import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from registry.config import Settings
@@ -17,17 +17,17 @@ def probe_store(settings: Settings) -> bool:
     """
     if settings.storage.driver == "local":
         return True
-    from registry.storage.errors import StorageError, StoreRefused
+    from registry.storage.errors import StorageError, StoreMisconfigured
     from registry.storage.probe import probe
 
     key = f"storage.{settings.storage.driver}"
     try:
         return probe(settings)
-    except StoreRefused as error:
-        raise ConfigError([Problem(key, error.reason, "")]) from error
+    except StoreMisconfigured as error:
+        raise ConfigError([ConfigProblem(key, error.reason, "")]) from error
     except StorageError as error:
         message = f"the store does not answer: {error.reason}; check {key}.endpoint_url"
-        raise ConfigError([Problem(key, message, "")]) from error
+        raise ConfigError([ConfigProblem(key, message, "")]) from error
 
 
 def probe_database(settings: Settings) -> None:
@@ -46,4 +46,4 @@ def probe_database(settings: Settings) -> None:
             database.close()
     except DatabaseUnavailable as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError([Problem("database.url", f"the database does not answer: {reason}", "")]) from error
+        raise ConfigError([ConfigProblem("database.url", f"the database does not answer: {reason}", "")]) from error

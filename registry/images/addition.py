@@ -12,7 +12,7 @@ from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import BlobUploadUnknown, RangeInvalid, RegistryError, SizeInvalid
 from registry.storage.driver import CHUNK_SIZE, UploadState
-from registry.storage.errors import ObjectTooLarge, PathNotFound, UploadNotKept
+from registry.storage.errors import ObjectTooLarge, PathNotFound, UploadNotResumable
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -147,7 +147,7 @@ class Addition:
             return
         try:
             state = self._writer.flush()
-        except UploadNotKept as error:
+        except UploadNotResumable as error:
             log.info("what was received of an upload is dropped", upload=self._row.id, reason=str(error))
             return
         known = self._hasher is not None and self._algorithm == self._row.algorithm
@@ -171,7 +171,7 @@ class Addition:
 
     def _go_on(self) -> None:
         """Keep the session from expiring, and see that nobody else has gone on with it: his parts would be ours."""
-        if self._stores.driver.capabilities.upload_rights or monotonic() - self._looked < LOOK_SECONDS:
+        if self._stores.driver.capabilities.exclusive_uploads or monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = monotonic()
         with self._stores.database.write(durable=False) as connection:

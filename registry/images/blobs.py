@@ -96,7 +96,7 @@ class Blobs:
         self._removal = removal
         self._folding = folding
         self._references = references
-        self._may_be_of_a_tool = stores.driver.capabilities.outside_writers and stores.layout.per_repository
+        self._may_be_of_a_tool = stores.driver.capabilities.external_writers and stores.layout.per_repository
         self._verifying = KeyedLocks()
         self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
 
@@ -108,7 +108,7 @@ class Blobs:
         repository = self._repositories.require(name)
         held = self._held(repository, digest)
         place = self._place(name, digest, held)
-        if self._stores.driver.capabilities.cheap_stat:
+        if self._stores.driver.capabilities.stat_is_local:
             self._stat(place.key, held.size)
         return HeldBlob(digest, held.size, place, self._lease(held), repository.version)
 
@@ -142,7 +142,7 @@ class Blobs:
         repository = self._repositories.require(name)
         held = self._held(repository, digest)
         place = self._place(name, digest, held)
-        if not place.is_verified and self._stores.driver.capabilities.cheap_stat:
+        if not place.is_verified and self._stores.driver.capabilities.stat_is_local:
             self._verify(repository, digest, place.key)
             place = place._replace(is_verified=True)
         return HeldBlob(digest, held.size, place, held.leased_until, repository.version)
@@ -226,7 +226,7 @@ class Blobs:
         key = self._stores.layout.blob(repository.name, digest)
         if (held is None or self._has_grown(held, key)) and self._adopt(repository, digest, key, held):
             held = self._look(repository, digest)
-        if held is None and not self._stores.driver.capabilities.cheap_stat:
+        if held is None and not self._stores.driver.capabilities.stat_is_local:
             with self._stores.database.look() as connection:
                 present(repository_rows.get(connection, repository.id))
         if held is None or held.state != blob_rows.PRESENT:

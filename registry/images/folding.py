@@ -258,7 +258,7 @@ class Folding:
             self._surprising.discard(row.name)
         if written is not None and written[1] == row.signature:
             return written
-        if not row.signature and not surprising and not self._stores.driver.capabilities.cheap_stat:
+        if not row.signature and not surprising and not self._stores.driver.capabilities.stat_is_local:
             raise PathNotFound(row.name, "nobody has noted that it was written")
         data, stat = self._stores.driver.read(self._stores.layout.index(row.name), max_bytes=MAX_INDEX)
         return data, stat.signature
@@ -277,7 +277,7 @@ class Folding:
                 with self._lock:
                     self._surprising.add(name)
                 raise
-        if not driver.capabilities.cheap_stat:
+        if not driver.capabilities.stat_is_local:
             with self._lock, contextlib.suppress(ValueError):  # larger than all that may be remembered
                 self._written[name] = data, signature
         return signature

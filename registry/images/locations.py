@@ -53,7 +53,7 @@ class Locations:
         remembers that it was there. Where a look is cheap, each HEAD sees a loss by itself and nothing is noted.
         """
         log.error("a blob is missing or damaged on storage", digest=digest, key=place.key)
-        if self._stores.driver.capabilities.cheap_stat:
+        if self._stores.driver.capabilities.stat_is_local:
             return None
         if place.id is not None:
             with self._stores.database.write() as connection:

@@ -57,7 +57,7 @@ class ManifestBytes:
             body_rows.put(connection, blob_id, body)
 
     def _is_kept(self, size: int) -> bool:
-        return size <= KEPT and not self._stores.driver.capabilities.cheap_stat
+        return size <= KEPT and not self._stores.driver.capabilities.stat_is_local
 
     def open(self, manifest: FoundManifest) -> ObjectReader:
         """A reader of the bytes, compared with their digest before: of a large one, which is never whole in memory.

@@ -115,7 +115,7 @@ class Manifests:
             raise ManifestUnknown(f"repository {name} has no manifest {reference}")
         digest = Digest(row.digest)
         found = FoundManifest(digest, row.media_type, row.size, self._stores.layout.blob(name, digest), current.version)
-        if self._stores.driver.capabilities.cheap_stat:
+        if self._stores.driver.capabilities.stat_is_local:
             self._stat(found)
         return found
 
@@ -371,7 +371,7 @@ class Manifests:
     def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
         """Where a look is cheap, references must exist in truth and not only in rows (I2, I6)."""
         driver, rules = self._stores.driver, self._stores.rules
-        if not driver.capabilities.cheap_stat or rules.accept_missing_blobs:
+        if not driver.capabilities.stat_is_local or rules.accept_missing_blobs:
             return
         missing = []
         for blob in manifest.needed_blobs():

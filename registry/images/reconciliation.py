@@ -167,7 +167,7 @@ class Reconciliation:
                 sequence=sequence,
                 folded=view.folded,
                 signature=view.signature,
-                missing=view.missing if stores.driver.capabilities.outside_writers else 0,
+                missing=view.missing if stores.driver.capabilities.external_writers else 0,
             )
             for number, line in view.records.items():
                 change_rows.add(connection, current.id, number, line, state=change_rows.RECORDED, now=stores.clock())

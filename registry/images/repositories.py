@@ -164,7 +164,7 @@ class Repositories:
 
     def _is_misnamed(self, path: str, segment: str) -> bool:
         driver = self._stores.driver
-        if not driver.capabilities.cheap_stat or segment.startswith(".") or is_name(path):
+        if not driver.capabilities.stat_is_local or segment.startswith(".") or is_name(path):
             return False
         try:
             driver.stat(self._stores.layout.index(path))
@@ -196,7 +196,7 @@ class Repositories:
         driver, layout = self._stores.driver, self._stores.layout
         with self._lock:
             signature = self._foreign.get(name, "")
-        if driver.capabilities.cheap_stat:  # elsewhere the first fold writes it, with something in it
+        if driver.capabilities.stat_is_local:  # elsewhere the first fold writes it, with something in it
             with contextlib.suppress(AlreadyExists):
                 driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
             with contextlib.suppress(AlreadyExists):  # another worker made it: the next look compares
@@ -212,13 +212,13 @@ class Repositories:
             looked, absent = self._looked.get(name), self._absent.get(name)
         if looked is None:
             return self._is_looked_at_by_another(name, row)
-        if self._stores.driver.capabilities.outside_writers:
+        if self._stores.driver.capabilities.external_writers:
             return row is not None and time.monotonic() - looked < LOOK_SECONDS
         return row is not None or (absent is not None and time.monotonic() - absent < LOOK_SECONDS)
 
     def _is_looked_at_by_another(self, name: str, row: RepositoryRow | None) -> bool:
         """Whether a process has looked since this one began: a copy of the database that is older would not say so."""
-        if row is None or row.looked_at <= self._began or self._stores.driver.capabilities.cheap_stat:
+        if row is None or row.looked_at <= self._began or self._stores.driver.capabilities.stat_is_local:
             return False
         with self._lock:
             self._looked[name] = time.monotonic()
@@ -231,7 +231,7 @@ class Repositories:
                 self._absent[name] = self._looked[name]
             else:  # should its row ever be missing, then the database has lost it
                 self._absent.pop(name, None)
-        if row is not None and not self._stores.driver.capabilities.cheap_stat:
+        if row is not None and not self._stores.driver.capabilities.stat_is_local:
             with self._stores.database.write() as connection:
                 repository_rows.set_looked(connection, row.id, now=self._stores.clock())
 
@@ -285,7 +285,7 @@ class Repositories:
 
     def _ask_storage(self, name: str, sequence: int, *, first: bool) -> tuple[str, int]:
         """The signature of the index, "" for none; and the last record, where that is after ``sequence``."""
-        if self._stores.driver.capabilities.cheap_stat:
+        if self._stores.driver.capabilities.stat_is_local:
             return self._signature(name), self._journal.last(name) if first else 0
         return self._list(name, sequence)
 

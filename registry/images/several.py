@@ -21,7 +21,7 @@ AT_ONCE = 16
 
 def map_several(capabilities: Capabilities, function: Callable[[A], R], items: Sequence[A]) -> list[R]:
     """``function`` of each, in order; the first error ends it, when what is under way has ended."""
-    if capabilities.cheap_stat or len(items) < 2:  # noqa: PLR2004 - one needs no company
+    if capabilities.stat_is_local or len(items) < 2:  # noqa: PLR2004 - one needs no company
         return [function(item) for item in items]
     with aside, ThreadPoolExecutor(min(AT_ONCE, len(items)), thread_name_prefix="several") as pool:
         return list(pool.map(function, items))

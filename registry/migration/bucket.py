@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from registry.config_file import ConfigError, Problem
-from registry.storage.errors import StoreRefused
+from registry.config_file import ConfigError, ConfigProblem
+from registry.storage.errors import StoreMisconfigured
 from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ def opened(settings: Settings, observe: Observe) -> Iterator[StorageDriver]:
     name = settings.storage.driver
     if name == "local":
         message = "a local directory already has the layout that Stowage serves: registry serve takes it as it is"
-        raise ConfigError([Problem("storage.driver", message, "")])
+        raise ConfigError([ConfigProblem("storage.driver", message, "")])
     try:
         driver = open_driver(settings, observe)
         try:
             yield driver
         finally:
             driver.close()
-    except StoreRefused as error:
-        raise ConfigError([Problem(f"storage.{name}", error.reason, "")]) from error
+    except StoreMisconfigured as error:
+        raise ConfigError([ConfigProblem(f"storage.{name}", error.reason, "")]) from error
 
 
 def bucket_of(settings: Settings) -> str:

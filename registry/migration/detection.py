@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from registry.config_file import ConfigError, Problem
+from registry.config_file import ConfigError, ConfigProblem
 from registry.images.storage_view import MAX_INDEX
 from registry.migration.distribution import ROOT, Distribution
 from registry.migration.original_layout import Entry, ObjectKind
@@ -60,7 +60,7 @@ def detect(
         return known_layout(snapshot, PerRepository.kind, (root,) if root and not single_prefix else ())
     if snapshot.value("SELECT 1 FROM object WHERE kind IN ('our-blob', 'our-record', 'index') LIMIT 1"):
         return None
-    raise ConfigError([Problem("storage.root_directory", _neither(snapshot, root), "")])
+    raise ConfigError([ConfigProblem("storage.root_directory", _neither(snapshot, root), "")])
 
 
 def known_layout(snapshot: Snapshot, kind: str, prefixes: tuple[str, ...]) -> OriginalLayout:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from registry.config_file import ConfigError
-from registry.config_file import Problem as Mistake
+from registry.config_file import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,10 +118,10 @@ def check_target(path: Path) -> None:
         if path.parent.is_dir() and os.access(path.parent, os.W_OK):
             return
         raise ConfigError(
-            [Mistake("--plan", f"no file can be made in {path.parent}; make that directory", "")]
+            [ConfigProblem("--plan", f"no file can be made in {path.parent}; make that directory", "")]
         ) from None
     except OSError as error:
-        raise ConfigError([Mistake("--plan", f"{path} cannot be read: {error.strerror}", "")]) from None
+        raise ConfigError([ConfigProblem("--plan", f"{path} cannot be read: {error.strerror}", "")]) from None
     if not beginning.startswith(b'{"format":"%s"' % FORMAT.encode()):
         message = f"{path} is there and is no plan of this command; name another file, or remove it"
-        raise ConfigError([Mistake("--plan", message, "")])
+        raise ConfigError([ConfigProblem("--plan", message, "")])

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from registry.config_file import ConfigError
-from registry.config_file import Problem as Mistake
+from registry.config_file import ConfigError, ConfigProblem
 from registry.migration.plan import FORMAT, VERSION
 
 if TYPE_CHECKING:
@@ -42,10 +41,10 @@ class Reviewed:
                 elif "shard" in line:
                     found.shards[line["shard"]] = line["fingerprint"]
         except OSError as error:
-            raise ConfigError([Mistake("--plan", f"{path} cannot be read: {error.strerror}", "")]) from None
+            raise ConfigError([ConfigProblem("--plan", f"{path} cannot be read: {error.strerror}", "")]) from None
         except (ValueError, KeyError, IndexError, TypeError) as error:
             message = f"{path} is no whole plan of this command ({error}); make it again with --dry-run"
-            raise ConfigError([Mistake("--plan", message, "")]) from None
+            raise ConfigError([ConfigProblem("--plan", message, "")]) from None
         return found
 
 

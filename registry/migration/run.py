@@ -26,7 +26,7 @@ from registry.migration.rollback import rollback
 from registry.migration.rollback_plan import RollbackPlan, plan_rollback
 from registry.migration.snapshot import Snapshot
 from registry.migration.workers import Workers
-from registry.storage.middleware.rate_limit import PacedDriver
+from registry.storage.middleware.rate_limit import RateLimitedDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +54,7 @@ def running(settings: Settings, options: RunOptions, on_progress: OnProgress = s
     """
     tally, rate = Tally(), settings.migration.rate
     with opened(settings, tally.observe) as driver:
-        core = Core.open(settings, driver if rate is None else PacedDriver(driver, rate))
+        core = Core.open(settings, driver if rate is None else RateLimitedDriver(driver, rate))
         try:
             with alone(core.stores.database):
                 yield Run(core, settings, options, tally, on_progress)

@@ -209,7 +209,7 @@ class Unavailable(RegistryError):
     default = "the registry cannot answer now; try again shortly"
 
 
-class StorageFull(RegistryError):
+class InsufficientStorage(RegistryError):
     """UNAVAILABLE (storage has no space left)."""
 
     status = 507

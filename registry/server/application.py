@@ -122,7 +122,7 @@ def _background(core: Core, settings: Settings) -> Schedule:
         Job("upload-expiry", expire, min(EXPIRY_INTERVAL, settings.storage.upload_expiry / 2)),
     ]
     jobs += [_noting_arrivals(core, leases), _completing_references(core, leases)]
-    look = look_for_layouts if core.stores.driver.capabilities.outside_writers else fill_new_database
+    look = look_for_layouts if core.stores.driver.capabilities.external_writers else fill_new_database
     jobs.append(Job("rescan", look, settings.storage.rescan_interval))
     return Schedule(jobs)
 

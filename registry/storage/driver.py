@@ -41,17 +41,17 @@ class Capabilities:
     """What a store can do, as data. Code above the driver branches on these and on nothing else."""
 
     blob_layout: BlobLayout
-    cheap_stat: bool
+    stat_is_local: bool
     """A stat takes microseconds and costs nothing, so every HEAD makes one (I6)."""
     appends: bool
     """``append`` works; where it does not, each record is an object of its own."""
     links: bool
     """``link`` shares the bytes of an object under a second key."""
-    upload_rights: bool
+    exclusive_uploads: bool
     """The store knows its uploads, and gives each to one writer at a time, in whatever process."""
     conditional_writes: bool
     """``write`` honours ``if_signature`` and ``if_absent`` against every other writer."""
-    outside_writers: bool
+    external_writers: bool
     """Other tools may write into the layout while the registry runs; signatures are compared to notice it."""
     copies: bool = False
     """``copy`` works: the store copies an object by itself."""
@@ -153,8 +153,9 @@ class UploadWriter(Protocol):
 
     The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody. Order for a
     caller: open, read the session's row, ``resume`` at its offset, write, ``flush``, commit the new offset and state,
-    close. So a second writer can never drop bytes that the first has committed. Where ``capabilities.upload_rights`` is
-    off there may be several writers: each has what it wrote for itself, and the state that is committed first counts.
+    close. So a second writer can never drop bytes that the first has committed. Without
+    ``capabilities.exclusive_uploads`` there may be several writers: each has what it wrote for itself, and the state
+    that is committed first counts.
     """
 
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
@@ -311,8 +312,8 @@ class StorageDriver(ABC):
     def open_upload(self, upload_id: str) -> UploadWriter:
         """Take the exclusive right to an upload.
 
-        Raises PathNotFound (no such upload), UploadBusy (at once; never waits); without ``capabilities.upload_rights``
-        neither: who has a state may open it.
+        Raises PathNotFound (no such upload), UploadBusy (at once; never waits). Without
+        ``capabilities.exclusive_uploads`` it raises neither: a caller that has a state may open it.
         """
 
     @abstractmethod

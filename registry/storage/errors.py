@@ -36,11 +36,11 @@ class UploadOffsetMismatch(StorageError):
     """The upload holds fewer bytes than the offset to continue from."""
 
 
-class UploadNotKept(StorageError):
+class UploadNotResumable(StorageError):
     """The bytes went straight to where they will be published: they cannot be kept, read, or published elsewhere."""
 
 
-class StoreRefused(StorageError):
+class StoreMisconfigured(StorageError):
     """The store cannot be used as it is configured (bucket, keys, rights, region); repeating it changes nothing."""
 
 

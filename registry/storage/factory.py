@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.storage.errors import StoreRefused
+from registry.storage.errors import StoreMisconfigured
 from registry.storage.local.driver import LocalDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 
@@ -29,7 +29,7 @@ def _open_s3(settings: Settings, observe: Observe | None) -> StorageDriver:
 
     s3 = settings.storage.s3
     if s3 is None:
-        raise StoreRefused("", "storage.s3 is missing: it names the bucket")
+        raise StoreMisconfigured("", "storage.s3 is missing: it names the bucket")
     spare = settings.limits.upload_buffers // s3.part_size // 4
     return S3Driver(s3, _prefix(settings), spare_parts=spare, observe=observe)
 
@@ -39,7 +39,7 @@ def _open_gcs(settings: Settings, observe: Observe | None) -> StorageDriver:
 
     gcs = settings.storage.gcs
     if gcs is None:
-        raise StoreRefused("", "storage.gcs is missing: it names the bucket")
+        raise StoreMisconfigured("", "storage.gcs is missing: it names the bucket")
     spare = settings.limits.upload_buffers // gcs.part_size // 4
     return GcsDriver(gcs, _prefix(settings), spare_parts=spare, observe=observe)
 

@@ -48,13 +48,13 @@ class MemoryDriver(StorageDriver):
     name = "memory"
     capabilities = Capabilities(
         blob_layout=BlobLayout.SHARED,
-        cheap_stat=False,
+        stat_is_local=False,
         appends=False,
         links=False,
         copies=True,
-        upload_rights=True,
+        exclusive_uploads=True,
         conditional_writes=True,
-        outside_writers=False,
+        external_writers=False,
     )
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from registry.cli.main import run
 from registry.cli.output import ExitCode
 from registry.config import Settings
 from registry.storage.driver import StorageDriver
-from registry.storage.errors import StorageUnavailable, StoreRefused
+from registry.storage.errors import StorageUnavailable, StoreMisconfigured
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from registry.storage.middleware.metrics import MeasuredDriver, Observe
@@ -274,7 +274,7 @@ def test_a_bucket_of_nobody_is_a_mistake_in_the_configuration(
 
 
 def test_a_bucket_that_cannot_be_used_names_its_section(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
-    bucket({}, error=StoreRefused("", "there is no such bucket"))
+    bucket({}, error=StoreMisconfigured("", "there is no such bucket"))
     assert run([*COMMAND, "--dry-run"]) == ExitCode.USAGE
     assert capsys.readouterr().err == "registry: storage.s3 (config.json): there is no such bucket\n"
 

@@ -19,7 +19,7 @@ from registry.images.removal import CLAIM_SECONDS
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.storage.errors import StorageUnavailable
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.world import ACTOR, NAME, World, make_image, pull, pull_blob, push_blob, push_image, read_index, tags
 
 MOST = 60
@@ -34,7 +34,7 @@ def kill() -> None:
     raise Killed
 
 
-def crashes(world: World, work: Callable[[Core], object], moment: Moment) -> Iterator[bool]:
+def crashes(world: World, work: Callable[[Core], object], moment: When) -> Iterator[bool]:
     """Do ``work`` in one process after the other, each crashing one step later. Yields whether the work was done."""
     for step in itertools.count(1):
         assert step < MOST
@@ -62,9 +62,9 @@ def recover(world: World, path: Path | None = None) -> Core:
     return core
 
 
-@pytest.fixture(params=list(Moment), ids=[moment.value for moment in Moment])
-def moment(request: pytest.FixtureRequest) -> Moment:
-    assert isinstance(request.param, Moment)
+@pytest.fixture(params=list(When), ids=[moment.value for moment in When])
+def moment(request: pytest.FixtureRequest) -> When:
+    assert isinstance(request.param, When)
     return request.param
 
 
@@ -75,7 +75,7 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path |
     return lambda: tmp_path / f"lost-{next(numbers)}.db" if request.param else None
 
 
-def test_a_blob_that_was_acknowledged_is_there_and_any_other_can_be_pushed(world: World, moment: Moment) -> None:
+def test_a_blob_that_was_acknowledged_is_there_and_any_other_can_be_pushed(world: World, moment: When) -> None:
     data = b"the content of a blob"
     for done in crashes(world, lambda core: push_blob(core, data), moment):
         core = recover(world)
@@ -90,7 +90,7 @@ def test_a_blob_that_was_acknowledged_is_there_and_any_other_can_be_pushed(world
 
 
 def test_an_image_that_was_acknowledged_is_whole_and_the_index_valid(
-    world: World, moment: Moment, fresh: Callable[[], Path | None]
+    world: World, moment: When, fresh: Callable[[], Path | None]
 ) -> None:
     first = push_image(world.core(), "1", "v1")
     numbers = itertools.count()
@@ -112,7 +112,7 @@ def test_an_image_that_was_acknowledged_is_whole_and_the_index_valid(
 
 
 def test_a_deletion_that_was_acknowledged_stays_and_takes_only_its_own(
-    world: World, moment: Moment, fresh: Callable[[], Path | None]
+    world: World, moment: When, fresh: Callable[[], Path | None]
 ) -> None:
     kept = push_image(world.core(), "kept", "kept")
     gone = make_image("gone")
@@ -132,7 +132,7 @@ def test_a_deletion_that_was_acknowledged_stays_and_takes_only_its_own(
 
 
 def test_a_fold_that_crashed_is_finished_by_another_process(
-    world: World, moment: Moment, fresh: Callable[[], Path | None]
+    world: World, moment: When, fresh: Callable[[], Path | None]
 ) -> None:
     numbers = itertools.count()
 

@@ -15,7 +15,7 @@ from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, RegistryError, Unavailable
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.world import World, make_image, pull, pull_blob, push_blob, push_image, read_index, tags
 
 pytestmark = pytest.mark.parametrize("kind", ["memory"])
@@ -83,8 +83,8 @@ def test_a_repository_that_was_absent_a_moment_ago_is_looked_for_before_it_is_ma
     assert set(read_index(core).tags()) == {"new", "v1", "v2", "v3"}
 
 
-@pytest.mark.parametrize("moment", list(Moment))
-def test_a_number_that_the_lost_database_gave_is_not_given_twice(world: World, moment: Moment) -> None:
+@pytest.mark.parametrize("moment", list(When))
+def test_a_number_that_the_lost_database_gave_is_not_given_twice(world: World, moment: When) -> None:
     """A change was committed before the loss, and its record is written after another process has read the journal."""
     other = world.core()
     push_image(other, "1", "v1")
@@ -92,7 +92,7 @@ def test_a_number_that_the_lost_database_gave_is_not_given_twice(world: World, m
 
     def meanwhile() -> None:
         lose(world)
-        if moment is Moment.BEFORE:
+        if moment is When.BEFORE:
             rebuild_core(other)
             push_image(other, "3", "v3")
         else:
@@ -104,10 +104,10 @@ def test_a_number_that_the_lost_database_gave_is_not_given_twice(world: World, m
     try:
         push_image(slow, "2", "v2")
     except Unavailable:
-        assert moment is Moment.BEFORE
+        assert moment is When.BEFORE
     else:
         acknowledged.add("v2")
-    if moment is Moment.AFTER:
+    if moment is When.AFTER:
         push_image(other, "3", "v3")
     settle(world, slow, other)
     for core in (slow, other, world.core()):

@@ -15,7 +15,7 @@ from registry.images.removal import CLAIM_SECONDS, DELETE_SECONDS
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unavailable
 from registry.storage.errors import PathNotFound, StorageUnavailable
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_image
 
 pytestmark = pytest.mark.parametrize("kind", ["local"])
@@ -26,7 +26,7 @@ OTHER = "other/app"
 
 def faulty(world: World, operation: str, effect: Callable[[], None], *, key: str = "*", after: bool = False) -> Core:
     """A process for which something happens at an operation."""
-    moment = Moment.AFTER if after else Moment.BEFORE
+    moment = When.AFTER if after else When.BEFORE
     fault = Fault(operation=operation, key=key, moment=moment, effect=effect)
     return world.core(driver=FaultyDriver(world.driver(), [fault]))
 

@@ -14,7 +14,7 @@ from registry.images.core import Core
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError, Unavailable
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.world import (
     ACTOR,
     NAME,
@@ -211,7 +211,7 @@ def test_a_repository_that_is_pushed_to_without_pause_can_be_read_for_the_first_
     def push() -> None:
         push_manifest(core, made.manifest, f"t{next(numbers)}")
 
-    faults = [Fault("read", "*/.journal/*", times=None, effect=push, moment=moment) for moment in Moment]
+    faults = [Fault("read", "*/.journal/*", times=None, effect=push, moment=moment) for moment in When]
     other = world.core(driver=FaultyDriver(world.driver(), faults))
     assert pull(other, "v1") == made.digest
     other.reconciliation.reconcile(NAME)

@@ -105,7 +105,7 @@ def test_what_is_added_to_counts_from_then(world: World) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_session_that_is_being_written_to_is_not_idle(world: World) -> None:
     core = world.core(uploads_per_address=2)
-    assert core.stores.driver.capabilities.upload_rights
+    assert core.stores.driver.capabilities.exclusive_uploads
     first, second = begin(world, core, ONE, 2)
     with core.uploads.add(NAME, first, 0) as addition:
         addition.add(b"takes ")

@@ -9,7 +9,7 @@ from registry.images.core import Core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
 from registry.storage.errors import StorageUnavailable
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.world import KINDS, NAME, REAL_KIND, World, pull_blob, push_blob
 
 writes_at_once = pytest.mark.parametrize("kind", KINDS)
@@ -244,8 +244,8 @@ def test_the_running_hash_goes_with_its_upload(core: Core) -> None:
         assert core.uploads.running_hashes == 0, ending
 
 
-@pytest.mark.parametrize("moment", list(Moment))
-def test_a_chunk_that_could_not_be_stored_is_sent_again_and_the_digest_is_right(world: World, moment: Moment) -> None:
+@pytest.mark.parametrize("moment", list(When))
+def test_a_chunk_that_could_not_be_stored_is_sent_again_and_the_digest_is_right(world: World, moment: When) -> None:
     fault = Fault("writer.write", first=2, effect=StorageUnavailable, moment=moment)
     core = world.core(driver=FaultyDriver(world.driver(), [fault]))
     upload = core.uploads.start(NAME)

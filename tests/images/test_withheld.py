@@ -25,7 +25,7 @@ from registry.oci.index import NOTED, WITHHELD, Index
 from registry.oci.record import Record
 from registry.oci.withheld import Withheld
 from registry.storage.errors import StorageError
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.test_crash import crashes
 from tests.images.test_reconciliation import copy_of
 from tests.images.world import (
@@ -265,9 +265,9 @@ def test_what_the_release_before_took_in_is_written_down(world: World, core: Cor
     assert not is_held(read, SECRET.config)
 
 
-@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("moment", list(When))
 def test_a_kill_between_a_layer_and_its_record_loses_nothing_that_was_acknowledged(
-    world: World, core: Core, tmp_path: Path, moment: Moment
+    world: World, core: Core, tmp_path: Path, moment: When
 ) -> None:
     push_sparse(core, "v1")
     core.fold_waiting()

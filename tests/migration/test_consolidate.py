@@ -22,7 +22,7 @@ from registry.oci.digest import Digest
 from registry.storage.driver import ObjectStat, StorageDriver
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled
 from registry.storage.middleware.base import DriverDecorator
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.world import push_blob
 from tests.migration.adopting import MAKE, Bucket, check_served, opened
 from tests.migration.killing import kill_after_steps, rows
@@ -382,14 +382,14 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
 @pytest.mark.parametrize(
     ("operation", "moment", "error"),
     [
-        *((operation, moment, StorageUnavailable) for operation in ("open", "copy", "write") for moment in Moment),
-        ("reader.read", Moment.BEFORE, StorageUnavailable),
-        ("read", Moment.BEFORE, StorageUnavailable),
-        ("copy", Moment.AFTER, Throttled),
+        *((operation, moment, StorageUnavailable) for operation in ("open", "copy", "write") for moment in When),
+        ("reader.read", When.BEFORE, StorageUnavailable),
+        ("read", When.BEFORE, StorageUnavailable),
+        ("copy", When.AFTER, Throttled),
     ],
 )
 def test_a_store_that_fails_is_told_and_the_next_run_goes_on(
-    zot: Bucket, operation: str, moment: Moment, error: type[StorageError]
+    zot: Bucket, operation: str, moment: When, error: type[StorageError]
 ) -> None:
     plan = [Fault(operation, key="*sha256*", first=7, times=None, moment=moment, effect=error)]
     driver = FaultyDriver(zot.driver, plan)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.killing import objects, rows
 from tests.migration.world import repositories
@@ -26,13 +26,13 @@ def started(directory: Path, layout: str) -> Bucket:
 
 @pytest.mark.parametrize(
     ("moment", "effect"),
-    [(Moment.BEFORE, Throttled), (Moment.AFTER, StorageUnavailable)],
+    [(When.BEFORE, Throttled), (When.AFTER, StorageUnavailable)],
     ids=["throttled", "answer-lost"],
 )
 @pytest.mark.parametrize("layout", MAKE)
 @pytest.mark.parametrize("step", [pytest.param(SAMPLED, id="sample"), EVERY])
 def test_a_run_that_failed_is_ended_by_the_next(
-    step: int, layout: str, moment: Moment, effect: type[StorageError], tmp_path: Path
+    step: int, layout: str, moment: When, effect: type[StorageError], tmp_path: Path
 ) -> None:
     whole = started(tmp_path / "whole", layout)
     counting = FaultyDriver(whole.driver)

@@ -14,7 +14,7 @@ from registry.migration.report import Refused
 from registry.oci.digest import Digest
 from registry.storage.errors import StorageUnavailable
 from registry.storage.memory import MemoryDriver
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 
 STATE = "storage/migrations/0001/state.json"
 SHUT = ReadOnly("2026-01-01T00:00:00+00:00", "given back")
@@ -70,7 +70,7 @@ def test_an_instance_that_was_overtaken_is_refused(is_new: bool, driver: MemoryD
 
 
 def test_a_state_whose_answer_was_lost_is_found_by_the_next_instance(driver: MemoryDriver) -> None:
-    lost = Fault("write", STATE, first=2, moment=Moment.AFTER)
+    lost = Fault("write", STATE, first=2, moment=When.AFTER)
     journal = Journal(FaultyDriver(driver, [lost]))
     journal.begin("distribution", ())
     with pytest.raises(StorageUnavailable):

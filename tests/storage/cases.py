@@ -22,7 +22,7 @@ from registry.storage.local.driver import LocalDriver
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import FaultyDriver
 from registry.storage.middleware.metrics import MeasuredDriver
-from registry.storage.middleware.rate_limit import PacedDriver
+from registry.storage.middleware.rate_limit import RateLimitedDriver
 from registry.storage.s3.driver import S3Driver
 from tests.servers import HOST
 from tests.storage import gcs_store
@@ -122,14 +122,16 @@ def _s3(root: Path) -> StorageDriver:
 
 S3_CAPABILITIES = replace(
     MemoryDriver.capabilities,
-    upload_rights=False,
+    exclusive_uploads=False,
     presigned=True,
     part_bytes=S3.part_size,
     copy_bytes=256 << 20,
     copy_part_bytes=128 << 20,
     delete_batch=1000,
 )
-GCS_CAPABILITIES = replace(MemoryDriver.capabilities, upload_rights=False, part_bytes=gcs_store.PART, delete_batch=100)
+GCS_CAPABILITIES = replace(
+    MemoryDriver.capabilities, exclusive_uploads=False, part_bytes=gcs_store.PART, delete_batch=100
+)
 
 CASES = (
     DriverCase(
@@ -150,7 +152,9 @@ CASES = (
     DriverCase(
         "measured-memory", lambda _: MeasuredDriver(MemoryDriver(), _ignore), MemoryDriver.capabilities, shared=False
     ),
-    DriverCase("paced-memory", lambda _: PacedDriver(MemoryDriver(), 1e6), MemoryDriver.capabilities, shared=False),
+    DriverCase(
+        "paced-memory", lambda _: RateLimitedDriver(MemoryDriver(), 1e6), MemoryDriver.capabilities, shared=False
+    ),
     DriverCase("faulty-local", lambda root: FaultyDriver(LocalDriver(root)), LocalDriver.capabilities, shared=True),
 )
 

@@ -19,7 +19,7 @@ with_appends = pytest.mark.parametrize(
 )
 
 with_rights = pytest.mark.parametrize(
-    "case", cases(lambda case: case.shared and case.capabilities.upload_rights), indirect=True
+    "case", cases(lambda case: case.shared and case.capabilities.exclusive_uploads), indirect=True
 )
 
 

@@ -17,7 +17,7 @@ BLOB = "team/app/blobs/sha256/0"
 
 Upload = Callable[..., UploadState]
 
-with_rights = pytest.mark.parametrize("case", cases(lambda case: case.capabilities.upload_rights), indirect=True)
+with_rights = pytest.mark.parametrize("case", cases(lambda case: case.capabilities.exclusive_uploads), indirect=True)
 
 
 def content(driver: StorageDriver, key: str) -> bytes:
@@ -289,7 +289,7 @@ def test_a_discarded_upload_is_gone_and_what_it_published_stays(driver: StorageD
     publish(driver, "u1", state, 4)
     driver.discard_upload("u1", state)
     driver.discard_upload("u1", state)
-    if driver.capabilities.upload_rights:
+    if driver.capabilities.exclusive_uploads:
         with pytest.raises(PathNotFound):
             driver.open_upload("u1")
     assert content(driver, BLOB) == b"blob"

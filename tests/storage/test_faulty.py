@@ -9,7 +9,7 @@ import pytest
 from registry.storage.errors import PathNotFound, StorageFull, StorageUnavailable, Throttled, UploadBusy
 from registry.storage.local.driver import LocalDriver
 from registry.storage.memory import MemoryDriver
-from registry.storage.middleware.faults import Fault, FaultyDriver, Moment
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.storage.uploads import NO_STATE
 
 
@@ -56,7 +56,7 @@ def test_chance_repeats_with_its_seed() -> None:
 
 def test_before_nothing_was_done_and_after_everything() -> None:
     inner = MemoryDriver()
-    driver = FaultyDriver(inner, [Fault("write"), Fault("write", first=2, moment=Moment.AFTER, effect=Throttled)])
+    driver = FaultyDriver(inner, [Fault("write"), Fault("write", first=2, moment=When.AFTER, effect=Throttled)])
     with pytest.raises(StorageUnavailable, match="a/x"):
         driver.write("a/x", b"data")
     with pytest.raises(PathNotFound):
@@ -79,7 +79,7 @@ def test_a_function_is_called_and_the_operation_goes_on() -> None:
     inner = MemoryDriver()
     plan = [
         Fault("write", effect=lambda: seen.append(f"before {len(list(inner.list('')))}")),
-        Fault("write", moment=Moment.AFTER, effect=lambda: seen.append(f"after {len(list(inner.list('')))}")),
+        Fault("write", moment=When.AFTER, effect=lambda: seen.append(f"after {len(list(inner.list('')))}")),
     ]
     FaultyDriver(inner, plan).write("a/x", b"data")
     assert seen == ["before 0", "after 1"]
@@ -103,7 +103,7 @@ def test_readers_and_writers_fail_midway() -> None:
 
 @pytest.mark.parametrize("make", [lambda root: MemoryDriver(), LocalDriver], ids=["memory", "local"])
 def test_a_writer_whose_answer_is_lost_holds_no_right(make: type[LocalDriver], tmp_path: object) -> None:
-    driver = FaultyDriver(make(tmp_path), [Fault("open_upload", moment=Moment.AFTER, effect=UploadBusy)])  # type: ignore[arg-type]
+    driver = FaultyDriver(make(tmp_path), [Fault("open_upload", moment=When.AFTER, effect=UploadBusy)])  # type: ignore[arg-type]
     driver.start_upload("u1")
     with pytest.raises(UploadBusy):
         driver.open_upload("u1")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
 from registry.config import GcsSettings, Settings, StorageSettings
-from registry.storage.errors import PathNotFound, StorageUnavailable, StoreRefused, UnsupportedOperation
+from registry.storage.errors import PathNotFound, StorageUnavailable, StoreMisconfigured, UnsupportedOperation
 from registry.storage.factory import open_driver
 from registry.storage.gcs.driver import GcsDriver
 from tests.storage import gcs_store
@@ -115,7 +115,7 @@ def test_a_token_that_is_not_accepted_any_more_is_renewed_once(
     driver.stat(KEY)
     assert tokens_of(faults) == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
     faults.rules.append(Rule(status(401)))
-    with pytest.raises(StoreRefused, match=r"storage\.gcs\.credentials_file"):
+    with pytest.raises(StoreMisconfigured, match=r"storage\.gcs\.credentials_file"):
         driver.stat(KEY)
 
 
@@ -132,10 +132,10 @@ def test_a_token_that_ends_is_renewed_before(
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (status(400), StoreRefused),
-        (status(401), StoreRefused),
+        (status(400), StoreMisconfigured),
+        (status(401), StoreMisconfigured),
         (reset, StorageUnavailable),
-        (lambda handler: handler.answer(200, {}, b"{}"), StoreRefused),
+        (lambda handler: handler.answer(200, {}, b"{}"), StoreMisconfigured),
     ],
 )
 def test_a_token_that_is_not_given_is_told_in_our_words(
@@ -157,7 +157,7 @@ def test_a_file_that_is_no_key_is_refused_at_once(
 ) -> None:
     path = tmp_path / "key.json"
     path.write_text(content, encoding="latin-1")
-    with pytest.raises(StoreRefused, match=r"storage\.gcs\.credentials_file"):
+    with pytest.raises(StoreMisconfigured, match=r"storage\.gcs\.credentials_file"):
         open_with(credentials_file=path)
 
 
@@ -165,7 +165,7 @@ def test_without_credentials_the_start_is_refused(
     monkeypatch: pytest.MonkeyPatch, open_with: Callable[..., GcsDriver]
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
-    with pytest.raises(StoreRefused, match=r"storage\.gcs\.credentials_file"):
+    with pytest.raises(StoreMisconfigured, match=r"storage\.gcs\.credentials_file"):
         open_with()
 
 
@@ -305,7 +305,7 @@ def test_the_driver_is_opened_as_configured(tmp_path: Path) -> None:
 
 
 def test_a_configuration_without_a_bucket_says_so() -> None:
-    with pytest.raises(StoreRefused, match=r"storage\.gcs"):
+    with pytest.raises(StoreMisconfigured, match=r"storage\.gcs"):
         open_driver(Settings(storage=StorageSettings(driver="gcs")))
 
 

@@ -19,9 +19,9 @@ from registry.storage.errors import (
     StorageError,
     StorageFull,
     StorageUnavailable,
-    StoreRefused,
+    StoreMisconfigured,
     Throttled,
-    UploadNotKept,
+    UploadNotResumable,
 )
 from registry.storage.gcs.driver import GcsDriver
 from registry.storage.object_store.parts import PartBuffers
@@ -116,12 +116,20 @@ PASSING: dict[str, tuple[Fault, type[StorageError]]] = {
 """What goes away by itself."""
 
 LASTING: dict[str, tuple[Fault, type[StorageError], str]] = {
-    "401": (status(401, "Invalid Credentials"), StoreRefused, "storage.gcs.credentials_file"),
-    "403": (status(403, "no access", "forbidden"), StoreRefused, "storage.gcs.bucket"),
-    "404 bucket": (status(404, "The specified bucket does not exist.", "notFound"), StoreRefused, "storage.gcs.bucket"),
-    "404 bucket as text": (text(404, b"The specified bucket does not exist."), StoreRefused, "storage.gcs.bucket"),
-    "400": (status(400, "Invalid bucket name: 'x'", "invalid"), StoreRefused, "Invalid bucket name"),
-    "302": (status(302, headers={"Location": "http://127.0.0.1/"}), StoreRefused, "storage.gcs.endpoint_url"),
+    "401": (status(401, "Invalid Credentials"), StoreMisconfigured, "storage.gcs.credentials_file"),
+    "403": (status(403, "no access", "forbidden"), StoreMisconfigured, "storage.gcs.bucket"),
+    "404 bucket": (
+        status(404, "The specified bucket does not exist.", "notFound"),
+        StoreMisconfigured,
+        "storage.gcs.bucket",
+    ),
+    "404 bucket as text": (
+        text(404, b"The specified bucket does not exist."),
+        StoreMisconfigured,
+        "storage.gcs.bucket",
+    ),
+    "400": (status(400, "Invalid bucket name: 'x'", "invalid"), StoreMisconfigured, "Invalid bucket name"),
+    "302": (status(302, headers={"Location": "http://127.0.0.1/"}), StoreMisconfigured, "storage.gcs.endpoint_url"),
     "507": (status(507), StorageFull, "507"),
     "403 quota": (status(403, reason="quotaExceeded"), StorageFull, "quotaExceeded"),
 }
@@ -204,7 +212,7 @@ def test_a_bucket_that_is_not_there_is_told_by_its_key(faults: Faults) -> None:
     settings = gcs_store.new_bucket().model_copy(update={"bucket": "another-bucket"})
     driver = GcsDriver(settings, gcs_store.ROOT)
     for operation in ("check", "list", "write", "upload"):
-        with pytest.raises(StoreRefused, match=r"storage\.gcs\.bucket"):
+        with pytest.raises(StoreMisconfigured, match=r"storage\.gcs\.bucket"):
             OPERATIONS[operation](driver)
     driver.close()
 
@@ -404,7 +412,7 @@ def test_a_deletion_that_is_refused_is_no_deletion(driver: GcsDriver, faults: Fa
     for key in ("a/1", "a/2"):
         driver.write(key, b"x")
     faults.rules.append(Rule(one_fails, part="/batch/"))
-    with pytest.raises(StoreRefused):
+    with pytest.raises(StoreMisconfigured):
         driver.delete(["a/1", "a/2"])
 
 
@@ -431,9 +439,9 @@ def test_a_part_that_could_not_be_sent_ends_the_writer_and_not_the_upload(driver
         faults.rules.append(Rule(status(500), part="uploadType"))
         with pytest.raises(StorageUnavailable):
             writer.write(data * 5)
-        with pytest.raises(UploadNotKept):
+        with pytest.raises(UploadNotResumable):
             writer.write(b"more")
-        with pytest.raises(UploadNotKept):
+        with pytest.raises(UploadNotResumable):
             writer.flush()
         faults.rules.clear()
     with driver.open_upload("u1") as writer:

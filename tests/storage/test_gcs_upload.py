@@ -11,7 +11,7 @@ import pytest
 from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, ObjectReader, StorageDriver, UploadState
 from registry.storage.errors import ObjectTooLarge, UploadOffsetMismatch
 from registry.storage.gcs.driver import GcsDriver
-from registry.storage.gcs.upload_state import MOST_SOURCES, Part, Plan
+from registry.storage.gcs.upload_state import MOST_SOURCES, GCSUploadState, Part
 from registry.storage.object_store.parts import PartBuffers
 from tests.storage import gcs_store
 from tests.storage.uploads import NO_STATE
@@ -256,7 +256,7 @@ def test_an_upload_has_at_most_what_one_object_can_have(replica: Open, monkeypat
 
 
 def test_the_parts_of_a_plan_are_few_and_keep_their_order() -> None:
-    plan, most = Plan(), 0
+    plan, most = GCSUploadState(), 0
     for number in range(40_000):
         plan.parts.append(Part(f"{number}", 1, 0))
         while count := plan.due():
@@ -267,4 +267,4 @@ def test_the_parts_of_a_plan_are_few_and_keep_their_order() -> None:
         assert begins == sorted(begins)
     assert plan.size == 40_000
     assert most <= 31 * 4
-    assert Plan.parse(plan.note()) == plan
+    assert GCSUploadState.parse(plan.note()) == plan

@@ -10,7 +10,7 @@ import pytest
 
 from registry.storage.driver import Capabilities, StorageDriver
 from registry.storage.memory import MemoryDriver
-from registry.storage.middleware.rate_limit import BURST_SECONDS, Pace, PacedDriver
+from registry.storage.middleware.rate_limit import BURST_SECONDS, Pace, RateLimitedDriver
 
 RATE = 10.0
 INTERVAL = 1 / RATE
@@ -44,11 +44,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def driver(clock: Clock) -> PacedDriver:
-    return PacedDriver(Store(), RATE, Pace(RATE, clock=clock, sleep=clock.sleep))
+def driver(clock: Clock) -> RateLimitedDriver:
+    return RateLimitedDriver(Store(), RATE, Pace(RATE, clock=clock, sleep=clock.sleep))
 
 
-def test_requests_come_one_after_the_other_at_the_rate(driver: PacedDriver, clock: Clock) -> None:
+def test_requests_come_one_after_the_other_at_the_rate(driver: RateLimitedDriver, clock: Clock) -> None:
     for number in range(50):
         driver.write(f"a/{number}", b"x")
     assert clock.now - 1000 == pytest.approx(49 * INTERVAL)
@@ -95,7 +95,7 @@ def read_slowly(driver: StorageDriver) -> None:
     ids=["stat", "read", "open", "list", "children", "none", "delete", "deletes", "copy", "parts"],
 )
 def test_an_operation_waits_for_as_many_requests_as_it_makes(
-    driver: PacedDriver, clock: Clock, operation: Callable[[StorageDriver], object], requests: int
+    driver: RateLimitedDriver, clock: Clock, operation: Callable[[StorageDriver], object], requests: int
 ) -> None:
     driver.inner.write("there", b"x" * 100)
     for number in range(2000):

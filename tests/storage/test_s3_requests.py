@@ -21,7 +21,7 @@ from registry.storage.errors import (
     StorageError,
     StorageFull,
     StorageUnavailable,
-    StoreRefused,
+    StoreMisconfigured,
     Throttled,
 )
 from registry.storage.s3.client import S3Bucket
@@ -183,7 +183,7 @@ def test_without_credentials_nothing_is_asked(store: AnsweringStore, bucket: Ope
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
         patch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-        with pytest.raises(StoreRefused, match="Unable to locate credentials"):
+        with pytest.raises(StoreMisconfigured, match="Unable to locate credentials"):
             bucket(access_key_id=None, secret_access_key=None).send("key", PUT)
     assert not store.asked
 
@@ -191,15 +191,15 @@ def test_without_credentials_nothing_is_asked(store: AnsweringStore, bucket: Ope
 ERRORS: list[tuple[int, str, type[StorageError], int]] = [
     (404, "NoSuchKey", PathNotFound, 1),
     (404, "NoSuchUpload", PathNotFound, 1),
-    (404, "NoSuchBucket", StoreRefused, 1),
+    (404, "NoSuchBucket", StoreMisconfigured, 1),
     (412, "PreconditionFailed", PreconditionFailed, 1),
     (409, "ConditionalRequestConflict", PreconditionFailed, 1),
     (416, "InvalidRange", InvalidRange, 1),
-    (403, "SignatureDoesNotMatch", StoreRefused, 1),
-    (403, "ExpiredToken", StoreRefused, 1),
-    (301, "PermanentRedirect", StoreRefused, 1),
-    (400, "SomethingNew", StoreRefused, 1),
-    (501, "NotImplemented", StoreRefused, 1),
+    (403, "SignatureDoesNotMatch", StoreMisconfigured, 1),
+    (403, "ExpiredToken", StoreMisconfigured, 1),
+    (301, "PermanentRedirect", StoreMisconfigured, 1),
+    (400, "SomethingNew", StoreMisconfigured, 1),
+    (501, "NotImplemented", StoreMisconfigured, 1),
     (507, "InsufficientStorage", StorageFull, 1),
     (503, "SlowDown", Throttled, 2),
     (500, "InternalError", StorageUnavailable, 2),
@@ -225,7 +225,7 @@ def test_an_error_is_raised_as_ours_and_repeated_where_that_may_help(
     assert len(store.asked) == times
 
 
-@pytest.mark.parametrize(("status", "expected"), [(404, PathNotFound), (403, StoreRefused), (503, Throttled)])
+@pytest.mark.parametrize(("status", "expected"), [(404, PathNotFound), (403, StoreMisconfigured), (503, Throttled)])
 def test_an_error_without_a_body_is_known_by_its_status(
     store: AnsweringStore, bucket: Open, status: int, expected: type[StorageError]
 ) -> None:
@@ -248,7 +248,7 @@ def test_objects_that_were_not_deleted_with_the_others_are_asked_for_again(store
 
 @pytest.mark.parametrize(
     ("code", "expected", "times"),
-    [("InternalError", StorageUnavailable, 2), ("SlowDown", Throttled, 2), ("AccessDenied", StoreRefused, 1)],
+    [("InternalError", StorageUnavailable, 2), ("SlowDown", Throttled, 2), ("AccessDenied", StoreMisconfigured, 1)],
 )
 def test_an_object_that_cannot_be_deleted_with_others_is_named(
     store: AnsweringStore, bucket: Open, code: str, expected: type[StorageError], times: int

@@ -19,7 +19,7 @@ import tenacity
 from urllib3 import PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError
 
-from registry.storage.errors import StorageFull, StorageUnavailable, StoreRefused, Throttled
+from registry.storage.errors import StorageFull, StorageUnavailable, StoreMisconfigured, Throttled
 from registry.storage.gcs.credentials import GcsCredentials
 from registry.storage.gcs.responses import document_of, meaning
 from registry.storage.object_store.parts import slices
@@ -60,7 +60,7 @@ class GcsBucket:
     """One bucket, and one root in it. Any thread."""
 
     def __init__(self, settings: GcsSettings, root: str, observe: Observe | None = None) -> None:
-        """Raises StoreRefused when there are no credentials."""
+        """Raises StoreMisconfigured when there are no credentials."""
         self.name = settings.bucket
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
         self.objects = f"/storage/v1/b/{quote(self.name, safe='')}/o"
@@ -111,7 +111,7 @@ class GcsBucket:
             self.gate.move()
             if answer.status >= http.HTTPStatus.MULTIPLE_CHOICES:
                 raise meaning(key, answer.status, self._whole(key, answer))
-        except (StorageUnavailable, Throttled, StoreRefused, StorageFull):
+        except (StorageUnavailable, Throttled, StoreMisconfigured, StorageFull):
             failed = True
             raise
         finally:

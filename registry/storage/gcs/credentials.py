@@ -13,7 +13,7 @@ from google.auth.transport.urllib3 import Request
 from google.cloud.storage import Client  # type: ignore[import-untyped]
 from google.oauth2.service_account import Credentials as ServiceAccount
 
-from registry.storage.errors import StorageUnavailable, StoreRefused, UnsupportedOperation
+from registry.storage.errors import StorageUnavailable, StoreMisconfigured, UnsupportedOperation
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -30,7 +30,7 @@ class GcsCredentials:
     """Any thread. A token is renewed by one of them, before it ends."""
 
     def __init__(self, settings: GcsSettings, pool: PoolManager) -> None:
-        """Raises StoreRefused when there are none, unless ``storage.gcs.anonymous`` says that none are wanted."""
+        """Raises StoreMisconfigured when there are none, unless ``storage.gcs.anonymous`` says that none are wanted."""
         request: Any = Request(pool)  # type: ignore[no-untyped-call]
         self._seconds = settings.connect_timeout + settings.read_timeout
         self._request = partial(request, timeout=self._seconds)  # its own default is two minutes
@@ -45,7 +45,7 @@ class GcsCredentials:
         return isinstance(self._credentials, ServiceAccount)
 
     def headers(self) -> dict[str, str]:
-        """What each request carries. Raises StorageUnavailable, StoreRefused."""
+        """What each request carries. Raises StorageUnavailable, StoreMisconfigured."""
         headers = dict(self._project)
         credentials = self._credentials
         if credentials is not None:
@@ -92,7 +92,7 @@ class GcsCredentials:
             except GoogleAuthError as error:
                 if error.retryable:
                     raise StorageUnavailable("", f"no token: {error}") from error
-                raise StoreRefused("", f"no token is given to these credentials: {WHERE} ({error})") from error
+                raise StoreMisconfigured("", f"no token is given to these credentials: {WHERE} ({error})") from error
         finally:
             self._renewal.release()
 
@@ -105,10 +105,10 @@ def _find(settings: GcsSettings, request: Any) -> Credentials:  # noqa: ANN401 -
             )
         except (OSError, ValueError, GoogleAuthError) as error:
             reason = "it is not the key of a service account; other kinds are named by GOOGLE_APPLICATION_CREDENTIALS"
-            raise StoreRefused("", f"storage.gcs.credentials_file: {reason} ({error})") from error
+            raise StoreMisconfigured("", f"storage.gcs.credentials_file: {reason} ({error})") from error
         return account
     try:
         found, _project = google.auth.default(scopes=_SCOPES, request=request)
     except (OSError, ValueError, GoogleAuthError) as error:
-        raise StoreRefused("", f"there are no credentials: {WHERE} ({error})") from error
+        raise StoreMisconfigured("", f"there are no credentials: {WHERE} ({error})") from error
     return found

@@ -38,13 +38,13 @@ class GcsDriver(StorageDriver):
         self._buffers = PartBuffers(settings.part_size, spare_parts)
         self.capabilities = Capabilities(
             blob_layout=BlobLayout.SHARED,
-            cheap_stat=False,
+            stat_is_local=False,
             appends=False,
             links=False,
             copies=True,
-            upload_rights=False,
+            exclusive_uploads=False,
             conditional_writes=True,
-            outside_writers=False,
+            external_writers=False,
             presigned=self._bucket.credentials.can_sign,
             part_bytes=settings.part_size,
             delete_batch=MOST_DELETED,

@@ -17,7 +17,7 @@ from registry.storage.errors import (
     PathNotFound,
     PreconditionFailed,
     StorageUnavailable,
-    StoreRefused,
+    StoreMisconfigured,
     Throttled,
 )
 from registry.storage.gcs.batch_delete import MOST_DELETED, Deletion
@@ -206,7 +206,7 @@ class GcsObjects:
         try:
             answer = self._bucket.ask_once(key, Call("objects.insert", "POST", self._upload, query, headers, body))
         except PathNotFound as error:
-            raise StoreRefused(key, f"{NO_BUCKET} ({error.reason})") from error
+            raise StoreMisconfigured(key, f"{NO_BUCKET} ({error.reason})") from error
         return stat_of(key, answer)._replace(size=len(data), modified=time.time())
 
     def _compose(self, sources: Sequence[str], key: str, size: int, query: dict[str, str]) -> ObjectStat:
@@ -240,7 +240,7 @@ class GcsObjects:
         try:
             page = self._bucket.ask(prefix, Call("objects.list", "GET", self._bucket.objects, query))
         except PathNotFound as error:
-            raise StoreRefused(prefix, f"{NO_BUCKET} ({error.reason})") from error
+            raise StoreMisconfigured(prefix, f"{NO_BUCKET} ({error.reason})") from error
         if page.get("kind") != "storage#objects":  # nobody takes another answer for an empty bucket (I7)
             raise StorageUnavailable(prefix, "the answer is not a listing")
         return page

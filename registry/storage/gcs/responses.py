@@ -16,7 +16,7 @@ from registry.storage.errors import (
     StorageError,
     StorageFull,
     StorageUnavailable,
-    StoreRefused,
+    StoreMisconfigured,
     Throttled,
 )
 from registry.storage.gcs.credentials import WHERE
@@ -62,7 +62,7 @@ def meaning(key: str, status: int, body: bytes) -> StorageError:
     reason, message = _explanation(body)
     said = f"{status} {reason} {message}".strip()
     if status == http.HTTPStatus.NOT_FOUND and _SAYS_NO_BUCKET in message:
-        return StoreRefused(key, f"{NO_BUCKET} ({said})")
+        return StoreMisconfigured(key, f"{NO_BUCKET} ({said})")
     if status == http.HTTPStatus.BAD_REQUEST and _SAYS_DAMAGED in message.upper():
         return StorageUnavailable(key, f"the bytes were damaged on their way ({said})")
     found = _REASONS.get(reason) or _STATUSES.get(status)
@@ -71,8 +71,10 @@ def meaning(key: str, status: int, body: bytes) -> StorageError:
     if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
         return StorageUnavailable(key, said)
     if status < http.HTTPStatus.BAD_REQUEST:
-        return StoreRefused(key, f"this is not the store, check storage.gcs.endpoint_url ({said})")
-    return StoreRefused(key, f"{_REFUSALS.get(http.HTTPStatus(status), 'the store refuses the request')} ({said})")
+        return StoreMisconfigured(key, f"this is not the store, check storage.gcs.endpoint_url ({said})")
+    return StoreMisconfigured(
+        key, f"{_REFUSALS.get(http.HTTPStatus(status), 'the store refuses the request')} ({said})"
+    )
 
 
 def document_of(key: str, body: bytes) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, UploadState
-from registry.storage.errors import ObjectTooLarge, StorageError, UploadNotKept, UploadOffsetMismatch
-from registry.storage.gcs.upload_state import MOST_SOURCES, Part, Plan
+from registry.storage.errors import ObjectTooLarge, StorageError, UploadNotResumable, UploadOffsetMismatch
+from registry.storage.gcs.upload_state import MOST_SOURCES, GCSUploadState, Part
 from registry.storage.keys import check_key
 from registry.storage.object_store.parts import PartFiller
 from registry.storage.object_store.reader import JoinedReader
@@ -46,7 +46,7 @@ class GcsUploadWriter:
         self._objects = objects
         self._upload_id = upload_id
         self._buffers = buffers
-        self._plan: Plan | None = None
+        self._plan: GCSUploadState | None = None
         self._filler = PartFiller(buffers)
         self._own: set[str] = set()
         self._sender: ThreadPoolExecutor | None = None
@@ -58,7 +58,7 @@ class GcsUploadWriter:
         """See UploadWriter. Where ``offset`` lies inside a part, the bytes before it are read back."""
         self._check_open()
         self._settle()
-        plan, filler = Plan.parse(state.note), PartFiller(self._buffers)
+        plan, filler = GCSUploadState.parse(state.note), PartFiller(self._buffers)
         filler.add(state.tail)
         if offset > plan.size + filler.size:
             raise UploadOffsetMismatch(self._upload_id, f"{plan.size + filler.size} bytes are there, {offset} expected")
@@ -148,12 +148,12 @@ class GcsUploadWriter:
         if self._closed:
             raise ValueError("the upload writer is closed")
 
-    def _resumed(self) -> Plan:
+    def _resumed(self) -> GCSUploadState:
         self._check_open()
         if self._plan is None:
             raise ValueError("an upload is resumed before it is written to")
         if self._lost:
-            raise UploadNotKept(
+            raise UploadNotResumable(
                 self._upload_id, "a part could not be sent, and the bytes since the last flush are lost"
             )
         return self._plan
@@ -172,7 +172,7 @@ class GcsUploadWriter:
             while data := reader.read(CHUNK_SIZE):
                 self.write(data)
 
-    def _gather(self, plan: Plan, most: int) -> None:
+    def _gather(self, plan: GCSUploadState, most: int) -> None:
         """Have all bytes in at most so many parts; in memory, where there is no part yet."""
         self._wait()
         if plan.parts and self._filler.size:
@@ -181,7 +181,7 @@ class GcsUploadWriter:
         while len(plan.parts) > most:
             self._merge(plan, min(MOST_SOURCES, len(plan.parts) - most + 1))
 
-    def _send(self, plan: Plan) -> None:
+    def _send(self, plan: GCSUploadState) -> None:
         """Send what is in memory as the next part: in the background where there is a second buffer to fill."""
         self._wait()
         if plan.size + self._filler.size > MOST_BYTES:
@@ -196,7 +196,7 @@ class GcsUploadWriter:
         self._send_part(plan, part)
         self._lost = False
 
-    def _send_part(self, plan: Plan, data: bytearray) -> None:
+    def _send_part(self, plan: GCSUploadState, data: bytearray) -> None:
         size = len(data)
         name = self._new_name(plan.size)
         try:
@@ -208,7 +208,7 @@ class GcsUploadWriter:
         while count := plan.due():
             self._merge(plan, count)
 
-    def _merge(self, plan: Plan, count: int) -> None:
+    def _merge(self, plan: GCSUploadState, count: int) -> None:
         """Have the store make one part of the last ones."""
         merged = plan.parts[-count:]
         size = sum(part.size for part in merged)

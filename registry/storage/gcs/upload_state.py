@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
 
 @dataclasses.dataclass
-class Plan:
+class GCSUploadState:
     """Parts in the order of their bytes; after them comes the tail of the session."""
 
     parts: list[Part] = dataclasses.field(default_factory=list)
@@ -30,7 +30,7 @@ class Plan:
     """There are, or have been, objects that are in ``parts`` no more."""
 
     @classmethod
-    def parse(cls, note: str) -> Plan:
+    def parse(cls, note: str) -> GCSUploadState:
         """From a state."""
         if not note:
             return cls()

@@ -40,12 +40,12 @@ class LocalDriver(StorageDriver):
     name = "local"
     capabilities = Capabilities(
         blob_layout=BlobLayout.PER_REPOSITORY,
-        cheap_stat=True,
+        stat_is_local=True,
         appends=True,
         links=True,
-        upload_rights=True,
+        exclusive_uploads=True,
         conditional_writes=True,
-        outside_writers=True,
+        external_writers=True,
     )
 
     def __init__(self, root: Path, *, fsync: bool = True, dedupe: bool = True) -> None:

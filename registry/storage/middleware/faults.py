@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Moment(enum.Enum):
+class When(enum.Enum):
     """When a fault strikes. A caller sees the same error either way and must live with both."""
 
     BEFORE = "before"
@@ -44,7 +44,7 @@ class Fault:
     """How many fail at most; None: all."""
     probability: float = 1.0
     """How likely each of them fails; the driver's seed decides."""
-    moment: Moment = Moment.BEFORE
+    moment: When = When.BEFORE
     effect: StorageError | type[StorageError] | Callable[[], None] = StorageUnavailable
     """An error to raise (a class gets the key), or a function to call: one that returns lets the operation go on."""
 
@@ -73,10 +73,10 @@ class FaultyDriver(DriverDecorator):
     def around(self, operation: str, key: str, call: Callable[[], T]) -> T:
         """See DriverDecorator."""
         striking = self._striking(operation, key)
-        _strike(striking, Moment.BEFORE, operation, key)
+        _strike(striking, When.BEFORE, operation, key)
         result = call()
         try:
-            _strike(striking, Moment.AFTER, operation, key)
+            _strike(striking, When.AFTER, operation, key)
         except BaseException:
             _close(result)
             raise
@@ -109,7 +109,7 @@ def _close(result: object) -> None:
         close()
 
 
-def _strike(faults: Iterable[Fault], moment: Moment, operation: str, key: str) -> None:
+def _strike(faults: Iterable[Fault], moment: When, operation: str, key: str) -> None:
     for fault in faults:
         if fault.moment is not moment:
             continue

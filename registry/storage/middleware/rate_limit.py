@@ -48,7 +48,7 @@ class Pace:
             self._sleep(begin - now)
 
 
-class PacedDriver(DriverDecorator):
+class RateLimitedDriver(DriverDecorator):
     """Waits before each request. What a reader reads on belongs to the request that opened it."""
 
     page = 1000

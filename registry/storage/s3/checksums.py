@@ -13,7 +13,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from registry.storage.errors import StorageError, StorageUnavailable, StoreRefused, Throttled
+from registry.storage.errors import StorageError, StorageUnavailable, StoreMisconfigured, Throttled
 from registry.storage.object_store.parts import IS_FAST, crc32c_of
 from registry.storage.s3.requests import ObjectRequest
 from registry.storage.s3.responses import BytesDamaged
@@ -52,12 +52,12 @@ class S3Checks:
         key = f".probe/{uuid.uuid4().hex}"
         try:
             self._bucket.send(key, _write(crc32c_of(_TRIED)))
-        except (StoreRefused, BytesDamaged):
+        except (StoreMisconfigured, BytesDamaged):
             return False
         try:
             self._bucket.send_once(key, _write(crc32c_of(_TRIED[1:])))
-        except (Throttled, StorageUnavailable, StoreRefused) as error:
-            return isinstance(error, (BytesDamaged, StoreRefused))
+        except (Throttled, StorageUnavailable, StoreMisconfigured) as error:
+            return isinstance(error, (BytesDamaged, StoreMisconfigured))
         else:
             return False
         finally:

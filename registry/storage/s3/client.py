@@ -18,10 +18,10 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, StoreRefused, Throttled
+from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, StoreMisconfigured, Throttled
 from registry.storage.s3.endpoint import place_of
 from registry.storage.s3.requests import S3Requests
-from registry.storage.s3.responses import code_of, meaning, said
+from registry.storage.s3.responses import code_of, error_of_exception, error_of_response
 from registry.storage.s3.signature import S3Addresses
 from registry.storage.store_gate import StoreGate
 from registry.storage.store_patience import stop_of
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 logging.getLogger("botocore").setLevel(logging.WARNING)  # where credentials were found is nobody's news
 
-_FAILURES = (StorageUnavailable, Throttled, StoreRefused, StorageFull)
+_FAILURES = (StorageUnavailable, Throttled, StoreMisconfigured, StorageFull)
 """Every other error answers a question."""
 
 
@@ -108,7 +108,7 @@ class S3Bucket:
                 answer = self._requests.send(key, self.path(key), request)
             self.gate.move()
             if answer.status >= http.HTTPStatus.MULTIPLE_CHOICES:
-                raise said(key, answer.status, code_of(_whole(key, answer)))
+                raise error_of_response(key, answer.status, code_of(_whole(key, answer)))
             return answer
 
     def presign(self, key: str, seconds: int) -> str:
@@ -132,7 +132,7 @@ class S3Bucket:
             except (ClientError, BotoCoreError) as error:
                 if isinstance(error, ClientError):
                     self.gate.move()
-                raise meaning(key, error) from error
+                raise error_of_exception(key, error) from error
             self.gate.move()
             return answer
 
@@ -172,7 +172,7 @@ def _clients(session: botocore.session.Session) -> boto3.session.Session:
     try:
         return boto3.session.Session(botocore_session=session)
     except BotoCoreError as error:
-        raise StoreRefused("", str(error)) from error
+        raise StoreMisconfigured("", str(error)) from error
 
 
 def _client(session: boto3.session.Session, settings: S3Settings, endpoint_url: str | None) -> S3Client:
@@ -198,5 +198,5 @@ def _client(session: boto3.session.Session, settings: S3Settings, endpoint_url: 
             config=configuration,
         )
     except (BotoCoreError, ValueError) as error:
-        raise StoreRefused("", str(error)) from error
+        raise StoreMisconfigured("", str(error)) from error
     return client

@@ -14,7 +14,7 @@ from registry.storage.s3.client import S3Bucket
 from registry.storage.s3.multipart import COPY_BYTES, COPY_PART, S3Multiparts
 from registry.storage.s3.objects import MOST_DELETED, S3Objects
 from registry.storage.s3.upload import S3UploadWriter, abort
-from registry.storage.s3.upload_state import Plan
+from registry.storage.s3.upload_state import S3UploadState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,13 +39,13 @@ class S3Driver(StorageDriver):
         """
         self.capabilities = Capabilities(
             blob_layout=BlobLayout.SHARED,
-            cheap_stat=False,
+            stat_is_local=False,
             appends=False,
             links=False,
             copies=True,
-            upload_rights=False,
+            exclusive_uploads=False,
             conditional_writes=True,
-            outside_writers=False,
+            external_writers=False,
             presigned=True,
             part_bytes=settings.part_size,
             copy_bytes=COPY_BYTES,
@@ -130,7 +130,7 @@ class S3Driver(StorageDriver):
         """See StorageDriver."""
         check_upload_id(upload_id)
         if state is not None:
-            abort(self._objects, self._multiparts, upload_id, Plan.parse(state.note))
+            abort(self._objects, self._multiparts, upload_id, S3UploadState.parse(state.note))
             return
         self._multiparts.drop_copy(upload_id)
         for pending in self._multiparts.pending():

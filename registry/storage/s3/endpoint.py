@@ -20,7 +20,7 @@ _PORTS = {"http": 80, "https": 443}
 _EVENT = "before-send.s3.HeadObject"
 
 
-class Place(NamedTuple):
+class Endpoint(NamedTuple):
     """Of the objects of one bucket."""
 
     scheme: str
@@ -37,7 +37,7 @@ class Place(NamedTuple):
         return f"{self.scheme}://{self.host}"
 
 
-def place_of(client: S3Client, bucket: str) -> Place:
+def place_of(client: S3Client, bucket: str) -> Endpoint:
     """Seen in a request that is made and signed, and not sent. One at a time. Raises BotoCoreError."""
     made: list[AWSPreparedRequest] = []
 
@@ -58,7 +58,7 @@ def place_of(client: S3Client, bucket: str) -> Place:
     named = f"[{host}]" if ":" in host else host
     if url.port not in {None, _PORTS[url.scheme]}:
         named += f":{url.port}"
-    return Place(url.scheme, named, url.path.removesuffix("k"), scope["region"], scope["service"])
+    return Endpoint(url.scheme, named, url.path.removesuffix("k"), scope["region"], scope["service"])
 
 
 def _text(value: str | bytes) -> str:

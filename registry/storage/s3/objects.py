@@ -21,7 +21,7 @@ from registry.storage.errors import (
 from registry.storage.keys import sha256_of
 from registry.storage.object_store.reader import ResumingReader
 from registry.storage.s3.requests import ObjectRequest
-from registry.storage.s3.responses import InvalidRange, said, stat_of, tag_of
+from registry.storage.s3.responses import InvalidRange, error_of_response, stat_of, tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -174,7 +174,7 @@ class S3Objects:
         done = self._bucket.ask_once(keys[0], self._client.delete_objects, Delete={"Objects": objects, "Quiet": True})
         for failed in done.get("Errors", ()):
             key = failed.get("Key", "").removeprefix(self._bucket.root)
-            error = said(key, http.HTTPStatus.INTERNAL_SERVER_ERROR, failed.get("Code", ""))
+            error = error_of_response(key, http.HTTPStatus.INTERNAL_SERVER_ERROR, failed.get("Code", ""))
             if not isinstance(error, PathNotFound):
                 raise error
 

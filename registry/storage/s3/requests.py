@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from registry.storage.errors import StorageUnavailable
 from registry.storage.object_store.parts import SLICE, slices
-from registry.storage.s3.responses import meaning
+from registry.storage.s3.responses import error_of_exception
 from registry.storage.s3.signature import Signature, path_of, query_of
 from registry.storage.store_patience import KEPT_ALIVE
 from registry.waiting import waiting
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from registry.config import S3Settings
-    from registry.storage.s3.endpoint import Place
+    from registry.storage.s3.endpoint import Endpoint
     from registry.storage.store_gate import StoreGate
 
 _NOTHING = hashlib.sha256(b"").hexdigest()
@@ -58,7 +58,7 @@ class ObjectRequest(NamedTuple):
 class _Way(NamedTuple):
     """How to come to a place."""
 
-    place: Place
+    place: Endpoint
     pool: HTTPConnectionPool
     before: str
     """What a proxy wants before the path; else empty."""
@@ -71,7 +71,7 @@ class S3Requests:
     def __init__(
         self,
         settings: S3Settings,
-        find: Callable[[], Place],
+        find: Callable[[], Endpoint],
         credentials: Credentials | None,
         certificates: str | None,
         gate: StoreGate,
@@ -96,7 +96,7 @@ class S3Requests:
             way = self._way()
             credentials = self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
-            raise meaning(key, error) from error
+            raise error_of_exception(key, error) from error
         target = way.place.path + path_of(path)
         if request.query:
             target += f"?{query_of(request.query)}"
@@ -130,7 +130,7 @@ class S3Requests:
                     self._known = _Way(place, *self._pool(place), Signature(place.region, place.service))
         return self._known
 
-    def _pool(self, place: Place) -> tuple[HTTPConnectionPool, str]:
+    def _pool(self, place: Endpoint) -> tuple[HTTPConnectionPool, str]:
         settings = self._settings
         proxy = get_environ_proxies(place.origin).get(place.scheme)
         options: dict[str, Any] = {

@@ -23,7 +23,7 @@ from registry.storage.errors import (
     StorageError,
     StorageFull,
     StorageUnavailable,
-    StoreRefused,
+    StoreMisconfigured,
     Throttled,
 )
 
@@ -77,33 +77,33 @@ _STATUSES: dict[int, type[StorageError]] = {
     http.HTTPStatus.SERVICE_UNAVAILABLE: Throttled,
     http.HTTPStatus.REQUEST_TIMEOUT: StorageUnavailable,
     http.HTTPStatus.INSUFFICIENT_STORAGE: StorageFull,
-    http.HTTPStatus.NOT_IMPLEMENTED: StoreRefused,
+    http.HTTPStatus.NOT_IMPLEMENTED: StoreMisconfigured,
 }
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,100})\s*</Code>")
 
 
-def meaning(key: str, error: ClientError | BotoCoreError) -> StorageError:
+def error_of_exception(key: str, error: ClientError | BotoCoreError) -> StorageError:
     """What an error of Amazon's library says."""
     if isinstance(error, _CREDENTIALS):
-        return StoreRefused(key, f"{error} ({_KEYS})")
+        return StoreMisconfigured(key, f"{error} ({_KEYS})")
     if not isinstance(error, ClientError):
         return StorageUnavailable(key, str(error))
     code = error.response.get("Error", {}).get("Code", "")
-    return said(key, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code)
+    return error_of_response(key, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code)
 
 
-def said(key: str, status: int, code: str) -> StorageError:
+def error_of_response(key: str, status: int, code: str) -> StorageError:
     """What an answer of this status and code says; without a code where it had no body, as to HEAD."""
     reason = f"{code} ({status})"
     if code in _REFUSALS:
-        return StoreRefused(key, f"{_REFUSALS[code]} ({code})")
+        return StoreMisconfigured(key, f"{_REFUSALS[code]} ({code})")
     found = _CODES.get(code)
     if found is None and (not code or code == str(status) or status != http.HTTPStatus.NOT_FOUND):
         found = _STATUSES.get(status)
     if found is not None:
         return found(key, reason)
     if status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
-        return StoreRefused(key, f"the store refuses the request: {reason}")
+        return StoreMisconfigured(key, f"the store refuses the request: {reason}")
     return StorageUnavailable(key, reason)
 
 

@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
-from registry.storage.s3.responses import meaning
+from registry.storage.s3.responses import error_of_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
-    from registry.storage.s3.endpoint import Place
+    from registry.storage.s3.endpoint import Endpoint
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 """In place of the SHA-256 of a body that is not signed."""
@@ -112,14 +112,14 @@ class Signature:
 
 
 class _Known(NamedTuple):
-    place: Place
+    place: Endpoint
     signature: Signature
 
 
 class S3Addresses:
     """Any thread."""
 
-    def __init__(self, find: Callable[[], Place], credentials: Credentials | None) -> None:
+    def __init__(self, find: Callable[[], Endpoint], credentials: Credentials | None) -> None:
         """``find`` is asked once, at the first address: where clients find the bucket."""
         self._find = find
         self._credentials = credentials
@@ -137,7 +137,7 @@ class S3Addresses:
             place, signature = self._way()
             credentials = self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
-            raise meaning(key, error) from error
+            raise error_of_exception(key, error) from error
         target = place.path + path_of(path)
         return f"{place.origin}{target}?{signature.query(credentials, place.host, target, seconds=seconds)}"
 

@@ -17,12 +17,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, UploadState
-from registry.storage.errors import ObjectTooLarge, PathNotFound, StorageError, UploadNotKept, UploadOffsetMismatch
+from registry.storage.errors import ObjectTooLarge, PathNotFound, StorageError, UploadNotResumable, UploadOffsetMismatch
 from registry.storage.keys import check_key
 from registry.storage.object_store.parts import PartFiller
 from registry.storage.object_store.reader import JoinedReader
 from registry.storage.s3.multipart import MOST_PARTS
-from registry.storage.s3.upload_state import Plan
+from registry.storage.s3.upload_state import S3UploadState
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,7 +43,7 @@ class S3UploadWriter:
         self._multiparts = multiparts
         self._upload_id = upload_id
         self._buffers = buffers
-        self._plan: Plan | None = None
+        self._plan: S3UploadState | None = None
         self._final: str | None = None
         self._filler = PartFiller(buffers)
         self._sender: ThreadPoolExecutor | None = None
@@ -57,13 +57,13 @@ class S3UploadWriter:
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
         """See UploadWriter. Going back into a part that is sent already is not possible, but to the beginning."""
         self._check_open()
-        plan, filler = Plan.parse(state.note), PartFiller(self._buffers)
+        plan, filler = S3UploadState.parse(state.note), PartFiller(self._buffers)
         filler.add(state.tail)
         if offset > plan.size + filler.size:
             raise UploadOffsetMismatch(self._upload_id, f"{plan.size + filler.size} bytes are there, {offset} expected")
         if offset == 0 and plan.target:
             abort(self._objects, self._multiparts, self._upload_id, plan)
-            plan = Plan()
+            plan = S3UploadState()
             filler.clear()
         if offset < plan.in_parts:
             raise UploadOffsetMismatch(self._upload_id, "the store cannot go back into a part that it has")
@@ -141,7 +141,7 @@ class S3UploadWriter:
             staged = self._seal(plan, replace=True)
             return self._multiparts.copy(plan.target, key, staged.size)
         if key != plan.target:
-            raise UploadNotKept(self._upload_id, "its bytes are gathered at another key")
+            raise UploadNotResumable(self._upload_id, "its bytes are gathered at another key")
         return self._seal(plan, replace=replace)
 
     def close(self) -> None:
@@ -173,26 +173,26 @@ class S3UploadWriter:
         if self._closed:
             raise ValueError("the upload writer is closed")
 
-    def _resumed(self) -> Plan:
+    def _resumed(self) -> S3UploadState:
         self._check_open()
         if self._plan is None:
             raise ValueError("an upload is resumed before it is written to")
         if self._lost:
-            raise UploadNotKept(
+            raise UploadNotResumable(
                 self._upload_id, "a part could not be sent, and the bytes since the last flush are lost"
             )
         return self._plan
 
-    def _is_direct(self, plan: Plan) -> bool:
+    def _is_direct(self, plan: S3UploadState) -> bool:
         """Whether parts were sent to the final key: nobody may see them put together before their hash is known."""
         return bool(plan.target) and plan.target == self._final
 
-    def _check_kept(self, plan: Plan) -> None:
+    def _check_kept(self, plan: S3UploadState) -> None:
         if self._is_direct(plan):
-            raise UploadNotKept(self._upload_id, "its bytes are gathered where they will be published")
+            raise UploadNotResumable(self._upload_id, "its bytes are gathered where they will be published")
 
     @contextmanager
-    def _gathered(self, plan: Plan) -> Generator[None]:
+    def _gathered(self, plan: S3UploadState) -> Generator[None]:
         """For a block that sends what is in memory: with the pieces read back in front of it."""
         if not plan.pieces:
             yield
@@ -207,7 +207,7 @@ class S3UploadWriter:
             plan.spent = True
             yield
 
-    def _read_back(self, room: memoryview, plan: Plan) -> None:
+    def _read_back(self, room: memoryview, plan: S3UploadState) -> None:
         begin = 0
         with room:
             for piece, size in plan.pieces:
@@ -230,7 +230,7 @@ class S3UploadWriter:
             raise PathNotFound(key, "it has another size than was noted")
         return data
 
-    def _put_piece(self, plan: Plan) -> None:
+    def _put_piece(self, plan: S3UploadState) -> None:
         """Write what is in memory, all of it, to an object."""
         piece = f".uploads/{self._upload_id}/{plan.size}-{uuid.uuid4().hex[:8]}"
         buffer = self._filler.detach()
@@ -249,7 +249,7 @@ class S3UploadWriter:
             sender.shutdown(wait=True)
             self._buffers.give_spare()
 
-    def _send(self, plan: Plan) -> None:
+    def _send(self, plan: S3UploadState) -> None:
         """Send what is in memory as the next part: in the background where there is a second buffer to fill."""
         if len(plan.tags) >= MOST_PARTS:
             most = MOST_PARTS * plan.part_size
@@ -276,7 +276,7 @@ class S3UploadWriter:
             self._sender = ThreadPoolExecutor(2, thread_name_prefix="part")
         return self._sender is not None
 
-    def _send_part(self, plan: Plan, number: int, part: bytearray) -> Part:
+    def _send_part(self, plan: S3UploadState, number: int, part: bytearray) -> Part:
         try:
             return self._multiparts.send(plan.target, plan.multipart, number, part, checked=plan.checked)
         finally:
@@ -286,7 +286,7 @@ class S3UploadWriter:
         if len(buffer) == self._buffers.size:
             self._buffers.give(buffer)
 
-    def _wait(self, plan: Plan, *, left: int = 0) -> None:
+    def _wait(self, plan: S3UploadState, *, left: int = 0) -> None:
         """Wait until ``left`` parts are on their way. One that failed is lost with everything after it."""
         while len(self._sending) > left:
             number, sent = self._sending.popleft()
@@ -294,7 +294,7 @@ class S3UploadWriter:
             plan.end_part(number, sent.result())
             self._lost = lost
 
-    def _seal(self, plan: Plan, *, replace: bool) -> ObjectStat:
+    def _seal(self, plan: S3UploadState, *, replace: bool) -> ObjectStat:
         """Put the parts together, once. Raises PathNotFound when the store has them no more."""
         if self._sealed is not None:
             return self._sealed
@@ -313,7 +313,7 @@ class S3UploadWriter:
         return self._sealed
 
 
-def abort(objects: S3Objects, multiparts: S3Multiparts, upload_id: str, plan: Plan) -> None:
+def abort(objects: S3Objects, multiparts: S3Multiparts, upload_id: str, plan: S3UploadState) -> None:
     """Free what an upload has in the store. What was published stays."""
     if plan.target:
         multiparts.abort(plan.target, plan.multipart)

@@ -17,7 +17,7 @@ class Part(NamedTuple):
 
 
 @dataclasses.dataclass
-class Plan:
+class S3UploadState:
     """Whole parts first, then pieces, then the tail of the session."""
 
     target: str = ""
@@ -37,7 +37,7 @@ class Plan:
     """There have been pieces that are in parts now; their objects are still there."""
 
     @classmethod
-    def parse(cls, note: str) -> Plan:
+    def parse(cls, note: str) -> S3UploadState:
         """From a state."""
         if not note:
             return cls()
