@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 
-from registry.api.fields import field
-from registry.api.parameters import digest_of, name_of
-from registry.api.reads import Answer, Elsewhere, Head
-from registry.api.route import Route
-from registry.api.sending import BlobResponse, MultipartResponse
-from registry.api.validators import is_not_modified, ranges_apply, unmodified
+from registry.api.cache.response_cache import CachedResponse, Redirect, ResponseHeaders
+from registry.api.http.blob_response import BlobResponse, MultipartResponse
+from registry.api.http.conditional import is_not_modified, ranges_apply, unmodified
+from registry.api.http.fields import field
+from registry.api.http.parameters import digest_of, name_of
+from registry.api.http.routing import Route
 from registry.images.verifying_reader import WrongBytes
 from registry.oci.errors import BlobUnknown, RangeInvalid, Unavailable
 from registry.oci.ranges import parse_range
@@ -21,7 +21,7 @@ from registry.oci.ranges import parse_range
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
     from registry.images.blobs import HeldBlob
     from registry.oci.digest import Digest
 
@@ -33,7 +33,7 @@ SMALL = 64 << 10
 """Bytes up to which a blob is read in one piece and may be kept in memory: configs, and layers of artifacts."""
 
 
-async def head(edge: Edge, request: Request) -> Response:
+async def head(edge: ApiContext, request: Request) -> Response:
     """Say that the blob is here; it is then leased (I7)."""
     name, digest = name_of(request), digest_of(request)
     mark = edge.memory.mark()
@@ -45,7 +45,7 @@ async def head(edge: Edge, request: Request) -> Response:
     return Response(headers=headers)
 
 
-async def get(edge: Edge, request: Request) -> Response:
+async def get(edge: ApiContext, request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
     name, digest = name_of(request), digest_of(request)
     mark = edge.memory.mark()
@@ -73,20 +73,22 @@ async def get(edge: Edge, request: Request) -> Response:
     return await MultipartResponse.open(edge, blob, headers, wanted)
 
 
-async def delete(edge: Edge, request: Request) -> Response:
+async def delete(edge: ApiContext, request: Request) -> Response:
     """End the blob's membership in this repository."""
     name, digest = name_of(request), digest_of(request)
     await edge.run(edge.core.blobs.delete, name, digest)
     return Response(status_code=202)
 
 
-async def _prove(edge: Edge, name: str, blob: HeldBlob, body: bytes | None) -> None:
+async def _prove(edge: ApiContext, name: str, blob: HeldBlob, body: bytes | None) -> None:
     """Look for bytes that were not read, before an answer without them says that they are here (I6)."""
     if body is None:
         await edge.run(edge.core.blobs.find, name, blob.digest)
 
 
-def _redirect(edge: Edge, request: Request, name: str, blob: HeldBlob, address: str, mark: int | None) -> Response:
+def _redirect(
+    edge: ApiContext, request: Request, name: str, blob: HeldBlob, address: str, mark: int | None
+) -> Response:
     """Send the client to the store, which knows about ranges too."""
     headers = {
         "Location": address,
@@ -94,7 +96,7 @@ def _redirect(edge: Edge, request: Request, name: str, blob: HeldBlob, address: 
         "Cache-Control": "no-store",  # the address is valid for a while only
         "Content-Length": "0",
     }
-    elsewhere = Elsewhere(Head(headers), time.monotonic() + edge.redirects.again_seconds)
+    elsewhere = Redirect(ResponseHeaders(headers), time.monotonic() + edge.redirects.again_seconds)
     _remember(edge, request, name, blob, mark, elsewhere=elsewhere)
     return Response(status_code=307, headers=headers)
 
@@ -109,7 +111,7 @@ class _Opened(NamedTuple):
     """Where its client is sent for them."""
 
 
-def _open(edge: Edge, name: str, digest: Digest, *, redirected: bool) -> _Opened:
+def _open(edge: ApiContext, name: str, digest: Digest, *, redirected: bool) -> _Opened:
     """In a thread. What nobody has hashed yet is hashed on its way: its client is not sent away (I6)."""
     for _ in range(PLACES):
         blob = edge.core.blobs.open(name, digest)
@@ -126,19 +128,19 @@ def _open(edge: Edge, name: str, digest: Digest, *, redirected: bool) -> _Opened
 
 
 def _remember(
-    edge: Edge,
+    edge: ApiContext,
     request: Request,
     name: str,
     blob: HeldBlob,
     mark: int | None,
     *,
     body: bytes | None = None,
-    elsewhere: Elsewhere | None = None,
+    elsewhere: Redirect | None = None,
 ) -> None:
-    answer = Answer(
+    answer = CachedResponse(
         name,
         blob.version,
-        Head(_headers(blob)),
+        ResponseHeaders(_headers(blob)),
         body,
         ROUTE,
         blob.digest,

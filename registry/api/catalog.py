@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from registry.api.listing import entries_of, page_link
-from registry.api.parameters import page_of
-from registry.api.route import Route
+from registry.api.http.pagination import entries_of, page_link
+from registry.api.http.parameters import page_of
+from registry.api.http.routing import Route
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
 
 
-async def catalog(edge: Edge, request: Request) -> Response:
+async def catalog(edge: ApiContext, request: Request) -> Response:
     """List the repositories."""
     page = page_of(request, edge.settings.limits.page_size)
     found = await edge.run(edge.core.repositories.page, last=page.last, count=entries_of(page.size) + 1)

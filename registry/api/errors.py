@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from registry.api.bodies import Interrupted
+from registry.api.http.request_body import Interrupted
 from registry.database.errors import DatabaseError
 from registry.oci.errors import (
     InsufficientStorage,

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 
-from registry.api.fields import field
-from registry.api.manifest_body import with_manifest
-from registry.api.parameters import name_of, reference_of
-from registry.api.reads import Answer, Head
-from registry.api.route import Route
-from registry.api.sending import BlobResponse
-from registry.api.validators import is_not_modified, unmodified
+from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
+from registry.api.http.blob_response import BlobResponse
+from registry.api.http.conditional import is_not_modified, unmodified
+from registry.api.http.fields import field
+from registry.api.http.manifest_body import with_manifest
+from registry.api.http.parameters import name_of, reference_of
+from registry.api.http.routing import Route
 from registry.oci.digest import Digest
 from registry.oci.errors import TagInvalid
 from registry.oci.ranges import ByteRange
@@ -21,7 +21,7 @@ from registry.oci.tag import parse_tag
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
     from registry.images.manifests import FoundManifest, PutManifest
     from registry.storage.driver import ObjectReader
 
@@ -32,16 +32,16 @@ MAX_TAGS = 100
 """``tag`` parameters of one request (spec: at least 10)."""
 
 
-async def get(edge: Edge, request: Request) -> Response:
+async def get(edge: ApiContext, request: Request) -> Response:
     """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
     name, reference = name_of(request), reference_of(request)
     mark = edge.memory.mark()
     found, body, reader = await edge.run(_find_and_read, edge, name, reference)
     headers = _headers(found)
-    answer = Answer(
+    answer = CachedResponse(
         name,
         found.version,
-        Head(headers),
+        ResponseHeaders(headers),
         body,
         ROUTE,
         found.digest,
@@ -59,7 +59,7 @@ async def get(edge: Edge, request: Request) -> Response:
     return Response(body if request.method == "GET" else b"", headers=headers)
 
 
-async def put(edge: Edge, request: Request) -> Response:
+async def put(edge: ApiContext, request: Request) -> Response:
     """Store a manifest by tag, or by digest with any number of ``tag`` parameters (end-7b)."""
     name, reference = name_of(request), reference_of(request)
     tags = [parse_tag(tag) for tag in request.query_params.getlist("tag")]
@@ -88,7 +88,7 @@ async def put(edge: Edge, request: Request) -> Response:
     return Response(status_code=201, headers=headers)
 
 
-async def delete(edge: Edge, request: Request) -> Response:
+async def delete(edge: ApiContext, request: Request) -> Response:
     """Remove a tag, or a manifest and every tag that points at it."""
     name, reference = name_of(request), reference_of(request)
     actor = edge.locations.client_of(request.scope) or "unknown"
@@ -108,7 +108,7 @@ class _Read(NamedTuple):
     """In place of the body of a large one: how slowly a client reads is no matter of memory."""
 
 
-def _find_and_read(edge: Edge, name: str, reference: Digest | str) -> _Read:
+def _find_and_read(edge: ApiContext, name: str, reference: Digest | str) -> _Read:
     found = edge.core.manifests.find(name, reference)
     if found.size > LARGE:
         return _Read(found, reader=edge.core.manifests.open(found))

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
 
-from registry.api.listing import PAGE_BYTES, next_link
-from registry.api.parameters import digest_of, name_of, page_of
-from registry.api.reads import Answer, Head
-from registry.api.route import Route
+from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
+from registry.api.http.pagination import PAGE_BYTES, next_link
+from registry.api.http.parameters import digest_of, name_of, page_of
+from registry.api.http.routing import Route
 from registry.oci.media_types import OCI_INDEX
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
-    from registry.api.parameters import Page
+    from registry.api.context import ApiContext
+    from registry.api.http.parameters import Page
     from registry.oci.digest import Digest
 
 ROUTE = "/v2/{name:path}/referrers/{digest}"
 
 
-async def referrers(edge: Edge, request: Request) -> Response:
+async def referrers(edge: ApiContext, request: Request) -> Response:
     """List the manifests whose subject is this digest, filtered by artifact type where asked."""
     name, subject = name_of(request), digest_of(request)
     page = page_of(request, edge.settings.limits.page_size)
@@ -38,7 +38,7 @@ async def referrers(edge: Edge, request: Request) -> Response:
             parameters["artifactType"] = artifact_type
         headers |= next_link(edge, request, f"/v2/{name}/referrers/{subject}", parameters)
     elif listed.version is not None:
-        answer = Answer(name, listed.version, Head(headers), listed.body, ROUTE, None)
+        answer = CachedResponse(name, listed.version, ResponseHeaders(headers), listed.body, ROUTE, None)
         edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(listed.body if request.method == "GET" else b"", headers=headers)
 
@@ -53,7 +53,7 @@ class _Listed(NamedTuple):
     """Of the repository; None where it does not exist."""
 
 
-def _list(edge: Edge, name: str, subject: Digest, artifact_type: str | None, page: Page) -> _Listed:
+def _list(edge: ApiContext, name: str, subject: Digest, artifact_type: str | None, page: Page) -> _Listed:
     """In a thread: the body is put together here too."""
     found, version = edge.core.manifests.referrers(
         name, subject, artifact_type=artifact_type, last=page.last, count=page.size, max_bytes=PAGE_BYTES

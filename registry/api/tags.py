@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 import orjson
 from starlette.responses import Response
 
-from registry.api.listing import entries_of, page_link
-from registry.api.parameters import name_of, page_of
-from registry.api.reads import Answer, Head
-from registry.api.route import Route
+from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
+from registry.api.http.pagination import entries_of, page_link
+from registry.api.http.parameters import name_of, page_of
+from registry.api.http.routing import Route
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
 
 ROUTE = "/v2/{name:path}/tags/list"
 
 
-async def tags(edge: Edge, request: Request) -> Response:
+async def tags(edge: ApiContext, request: Request) -> Response:
     """List the tags of a repository, a page at a time."""
     name = name_of(request)
     page = page_of(request, edge.settings.limits.page_size)
@@ -30,7 +30,7 @@ async def tags(edge: Edge, request: Request) -> Response:
     body = orjson.dumps({"name": name, "tags": shown})
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **link}
     if not link:
-        answer = Answer(name, version, Head(headers), body, ROUTE, None)
+        answer = CachedResponse(name, version, ResponseHeaders(headers), body, ROUTE, None)
         edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(body if request.method == "GET" else b"", headers=headers)
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.responses import Response
 
-from registry.api.bodies import PATIENCE, Body, Interrupted, declared_length, receive_into
-from registry.api.edge import ended
-from registry.api.fields import field
-from registry.api.parameters import mount_of, name_of, query_digest, upload_of
-from registry.api.reception import Reception
-from registry.api.route import Route
-from registry.api.socket_bodies import receive_from_socket
+from registry.api.context import ended
+from registry.api.http.direct_upload import receive_from_socket
+from registry.api.http.fields import field
+from registry.api.http.parameters import mount_of, name_of, query_digest, upload_of
+from registry.api.http.reception import Reception
+from registry.api.http.request_body import PATIENCE, Body, Interrupted, declared_length, receive_into
+from registry.api.http.routing import Route
 from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 from registry.oci.errors import (
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
-    from registry.api.parameters import Mount
+    from registry.api.context import ApiContext
+    from registry.api.http.parameters import Mount
     from registry.oci.digest import Digest
 
 log = structlog.get_logger(__name__)
 
 
-async def start(edge: Edge, request: Request) -> Response:
+async def start(edge: ApiContext, request: Request) -> Response:
     """Mount a blob, push one in this request, or begin a session: also where what is to be mounted cannot be."""
     name = name_of(request)
     query = request.query_params
@@ -60,21 +60,21 @@ async def start(edge: Edge, request: Request) -> Response:
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, 0))
 
 
-async def status(edge: Edge, request: Request) -> Response:
+async def status(edge: ApiContext, request: Request) -> Response:
     """Say how many bytes are here, so that a client can resume."""
     name, upload_id = name_of(request), upload_of(request)
     row = await edge.run(edge.core.uploads.find, name, upload_id)
     return Response(status_code=204, headers=_progress(edge, request, name, upload_id, row.offset))
 
 
-async def add(edge: Edge, request: Request) -> Response:
+async def add(edge: ApiContext, request: Request) -> Response:
     """Add a chunk, or a stream of any length."""
     name, upload_id = name_of(request), upload_of(request)
     offset = await _receive(edge, request, name, upload_id, _start_of(request), None)
     return Response(status_code=202, headers=_progress(edge, request, name, upload_id, offset))
 
 
-async def finish(edge: Edge, request: Request) -> Response:
+async def finish(edge: ApiContext, request: Request) -> Response:
     """Add what the body has, if anything, and publish the whole under the digest of the query.
 
     Once more is as good as once: a proxy in front of replicas asks the next where one was lost before it answered.
@@ -88,14 +88,14 @@ async def finish(edge: Edge, request: Request) -> Response:
     return _created(edge, request, name, digest)
 
 
-async def cancel(edge: Edge, request: Request) -> Response:
+async def cancel(edge: ApiContext, request: Request) -> Response:
     """End the session."""
     name, upload_id = name_of(request), upload_of(request)
     await edge.run(edge.core.uploads.cancel, name, upload_id)
     return Response(status_code=204)
 
 
-def _has_mounted(edge: Edge, name: str, mount: Mount) -> bool:
+def _has_mounted(edge: ApiContext, name: str, mount: Mount) -> bool:
     """Whether the blob was mounted. In a thread.
 
     False whatever is wrong with it or its bytes: the client has them too, and its upload is what mends them.
@@ -107,7 +107,7 @@ def _has_mounted(edge: Edge, name: str, mount: Mount) -> bool:
         return False
 
 
-async def _receive_at_once(edge: Edge, request: Request, name: str, digest: Digest) -> None:
+async def _receive_at_once(edge: ApiContext, request: Request, name: str, digest: Digest) -> None:
     """Single POST: the client never learns of the session, so none stays when it fails."""
     upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm, address=_client(edge, request))
     try:
@@ -119,7 +119,7 @@ async def _receive_at_once(edge: Edge, request: Request, name: str, digest: Dige
 
 
 async def _receive(
-    edge: Edge, request: Request, name: str, upload_id: str, start: int | None, digest: Digest | None
+    edge: ApiContext, request: Request, name: str, upload_id: str, start: int | None, digest: Digest | None
 ) -> int:
     """Take the body into the session and, with ``digest``, publish it. Returns the offset.
 
@@ -146,7 +146,7 @@ async def _receive(
         return await edge.run(_add_whole, edge, name, upload_id, start, body.take(), digest)
 
 
-async def _receive_long(edge: Edge, request: Request, body: Body, reception: Reception) -> None:
+async def _receive_long(edge: ApiContext, request: Request, body: Body, reception: Reception) -> None:
     """Take a body of several chunks, or a slow one; of one that stops in the middle what came is kept."""
     try:
         timeout = edge.settings.http.idle_timeout
@@ -157,7 +157,9 @@ async def _receive_long(edge: Edge, request: Request, body: Body, reception: Rec
         raise
 
 
-def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None) -> int:
+def _add_whole(
+    edge: ApiContext, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None
+) -> int:
     """Everything that a request with a short body asks for. In a thread."""
     with edge.core.uploads.add(name, upload_id, start, digest, at_once=digest is not None) as addition:
         if data:
@@ -169,7 +171,7 @@ def _add_whole(edge: Edge, name: str, upload_id: str, start: int | None, data: b
         return addition.offset
 
 
-def _require_blob(edge: Edge, name: str, digest: Digest, error: RegistryError) -> None:
+def _require_blob(edge: ApiContext, name: str, digest: Digest, error: RegistryError) -> None:
     """Raises ``error`` unless the repository has the blob, which is then leased (I7). In a thread."""
     try:
         edge.core.blobs.require_written_down(name, digest)
@@ -178,7 +180,7 @@ def _require_blob(edge: Edge, name: str, digest: Digest, error: RegistryError) -
 
 
 @contextlib.asynccontextmanager
-async def _status_on_conflict(edge: Edge, request: Request, name: str, upload_id: str) -> AsyncIterator[None]:
+async def _status_on_conflict(edge: ApiContext, request: Request, name: str, upload_id: str) -> AsyncIterator[None]:
     """A chunk out of order is answered with where to go on; the session lives (spec, "Pushing a blob in chunks")."""
     try:
         yield
@@ -189,7 +191,7 @@ async def _status_on_conflict(edge: Edge, request: Request, name: str, upload_id
         raise
 
 
-def _client(edge: Edge, request: Request) -> str | None:
+def _client(edge: ApiContext, request: Request) -> str | None:
     return edge.locations.client_of(request.scope)
 
 
@@ -205,7 +207,7 @@ def _start_of(request: Request) -> int | None:
     return start
 
 
-def _progress(edge: Edge, request: Request, name: str, upload_id: str, offset: int) -> dict[str, str]:
+def _progress(edge: ApiContext, request: Request, name: str, upload_id: str, offset: int) -> dict[str, str]:
     """The headers of a session: where to go on. ``Range`` is inclusive, so that no byte at all is also ``0-0``."""
     return {
         "Location": edge.locations.url(request, f"/v2/{name}/blobs/uploads/{upload_id}"),
@@ -214,7 +216,7 @@ def _progress(edge: Edge, request: Request, name: str, upload_id: str, offset: i
     }
 
 
-def _created(edge: Edge, request: Request, name: str, digest: Digest) -> Response:
+def _created(edge: ApiContext, request: Request, name: str, digest: Digest) -> Response:
     location = edge.locations.url(request, f"/v2/{name}/blobs/{digest}")
     return Response(status_code=201, headers={"Location": location, "Docker-Content-Digest": digest})
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from registry.api.observation import Observation
+    from registry.api.http.access_log import AccessLog
     from registry.config import HttpSettings
     from registry.server.framed_protocol import FramedProtocol
 
@@ -84,7 +84,7 @@ class Acceptor:
         model = make_protocol()
         self._connections = model.connections
         """Of the process, after their handshakes: uvicorn keeps them."""
-        self._observation = cast("Observation", model.app)
+        self._observation = cast("AccessLog", model.app)
         self._deadlines = Deadlines(http, self._observation.connection_ended)
         self._most = room_for(http.max_connections)
         self._at_once = min(AT_ONCE, self._most // 4 + 1)

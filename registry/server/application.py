@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi import FastAPI
 
-from registry.api import base, blobs, catalog, errors, manifests, referrers, tags, uploads
-from registry.api.dispatcher import Dispatcher
-from registry.api.edge import Edge
-from registry.api.observation import Observation
+from registry.api import blobs, catalog, errors, manifests, referrers, tags, uploads, version
+from registry.api.context import ApiContext
+from registry.api.http.access_log import AccessLog
+from registry.api.http.routing import Dispatcher
 from registry.background.leases import Leases
 from registry.background.schedule import Job, Schedule
 from registry.database.errors import DatabaseError
@@ -22,7 +22,7 @@ from registry.maintenance.completion import Completion
 from registry.maintenance.rescan import Rescan
 from registry.observability.logs import open_request_log
 from registry.observability.request_log import BATCH_SECONDS
-from registry.server.watch import Watch
+from registry.server.observability import ProcessMetrics
 from registry.web import operations
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from registry.config import Settings
     from registry.images.core import Core
 
-CHAPTERS = (uploads, manifests, blobs, tags, referrers, base, catalog)
+CHAPTERS = (uploads, manifests, blobs, tags, referrers, version, catalog)
 """Uploads before blobs, whose digest "uploads" would match too."""
 FOLD_INTERVAL = 0.4
 """Seconds that records wait for others to be folded with them."""
@@ -56,15 +56,15 @@ log = structlog.get_logger(__name__)
 
 
 def create_application(
-    core: Core, settings: Settings, watch: Watch | None = None, on_stopped: Callable[[], object] = lambda: None
+    core: Core, settings: Settings, watch: ProcessMetrics | None = None, on_stopped: Callable[[], object] = lambda: None
 ) -> ASGIApp:
     """The ASGI application over ``core``, which it does not close. ``watch`` keeps metrics and logs of this process.
 
     ``on_stopped`` is called when it has drained; what hangs then has not ended, and nothing waits for it any more.
     """
-    watch = watch or Watch(None, open_request_log(settings.log.format, settings.log.level))
+    watch = watch or ProcessMetrics(None, open_request_log(settings.log.format, settings.log.level))
     core.stores.omissions.count = watch.count_omission
-    edge = Edge(core, settings)
+    edge = ApiContext(core, settings)
     application = FastAPI(
         title="Stowage",
         description="What is not the OCI distribution API, which is under /v2/.",
@@ -80,7 +80,7 @@ def create_application(
     operations.install(application, with_metrics=settings.metrics.enabled)
     errors.install(application)
     routes = [route for chapter in CHAPTERS for route in chapter.routes]
-    return Observation(
+    return AccessLog(
         Dispatcher(edge, routes, application),
         edge.memory,
         edge.locations,
@@ -155,7 +155,7 @@ def _completing_references(core: Core, leases: Leases) -> Job:
 
 @contextlib.asynccontextmanager
 async def _lifespan(
-    edge: Edge, watch: Watch, schedule: Schedule, on_stopped: Callable[[], object]
+    edge: ApiContext, watch: ProcessMetrics, schedule: Schedule, on_stopped: Callable[[], object]
 ) -> AsyncIterator[None]:
     schedule.start()
     flushing = asyncio.create_task(_flush_regularly(watch))
@@ -187,7 +187,7 @@ async def _fold(core: Core) -> None:
         log.warning("records were not folded before the end; they are kept", reason=str(error).strip())
 
 
-async def _flush_regularly(watch: Watch) -> None:
+async def _flush_regularly(watch: ProcessMetrics) -> None:
     """Lines of the request log are written within BATCH_SECONDS, metrics within a second."""
     turns = max(1, round(1 / BATCH_SECONDS))
     while True:

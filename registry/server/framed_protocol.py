@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.server import ServerState
 
-    from registry.api.observation import Observation
+    from registry.api.http.access_log import AccessLog
     from registry.server.serving_configuration import ServingConfiguration
 
 SLICE = 16 << 10
@@ -269,7 +269,7 @@ class FramedProtocol(HttpToolsProtocol):
             self.transport.abort()  # nothing can be said any more: it would be part of that answer
 
     def _render(self, error: RegistryError, method: bytes) -> bytes:
-        application = cast("Observation", self.app)
+        application = cast("AccessLog", self.app)
         target = self.url.partition(b"?")[0].decode("latin-1") if self.begun else ""
         headers = application.refuse(error, method.decode("ascii"), target, self.client[0] if self.client else None)
         return render(error, [*self.server_state.default_headers, *headers], is_head=method == b"HEAD")

@@ -13,7 +13,7 @@ from registry.oci.errors import MalformedRequest, Unsupported, VersionUnknown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.api.reads import RawHeaders
+    from registry.api.cache.response_cache import RawHeaders
 
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _SCHEMES = (b"http://", b"https://")

@@ -23,10 +23,10 @@ from registry.observability.logs import configure_logging, open_outlet, open_req
 from registry.observability.metrics import Metrics, forget_worker
 from registry.server.acceptor import raise_descriptor_limit
 from registry.server.application import create_application
+from registry.server.observability import ProcessMetrics
 from registry.server.protocol import RegistryProtocol
 from registry.server.serving_configuration import ServingConfiguration
 from registry.server.start_line import is_open_to_everybody, start_line
-from registry.server.watch import Watch
 from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def create_worker(settings: Settings) -> ASGIApp:
     configure_logging(settings.log.format, settings.log.level, outlet)
     if settings.http.workers > 1:
         _end_with_parent()
-    watch = Watch(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
+    watch = ProcessMetrics(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
     driver = open_driver(settings, watch.storage_tally.add)
     return create_application(Core.open(settings, driver), settings, watch, _leave_soon)
 

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from registry.api.recall import NOT_RECALLED
-from registry.api.sending import FILE_SENDER
-from registry.api.socket_bodies import SOCKET_BODY
+from registry.api.cache.lookup import NOT_RECALLED
+from registry.api.http.blob_response import FILE_SENDER
+from registry.api.http.direct_upload import SOCKET_BODY
 from registry.oci.errors import MalformedRequest
 from registry.server.deadlines import Wait
+from registry.server.direct_io.file_sender import FileSender
+from registry.server.direct_io.socket_body import SocketBody
 from registry.server.expectation import end_where_it_is_not_met
-from registry.server.file_sender import FileSender
 from registry.server.framed_protocol import FramedProtocol
-from registry.server.socket_body import SocketBody
 
 if TYPE_CHECKING:
     import asyncio
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from registry.api.observation import Observation
-    from registry.api.recall import Found, Recall
+    from registry.api.cache.lookup import CacheHit, CacheLookup
+    from registry.api.http.access_log import AccessLog
     from registry.oci.errors import RegistryError
 
 ROOM = 512 << 10
@@ -48,20 +48,20 @@ class RegistryProtocol(FramedProtocol):
 
     _short = False
     """Whether the last request is answered from memory, without a cycle of its own."""
-    _found: Found | None = None
+    _found: CacheHit | None = None
     """What the last request will be answered with, if it is told that this is current."""
     _turn = -1
     """The turn of the event loop in which data came last."""
     _waited = False
     """Whether the next request was there when this turn of the event loop began."""
-    _recall: Recall
+    _recall: CacheLookup
     _default_headers: object = None
     _default_lines = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See asyncio."""
         super().connection_made(transport)
-        self._recall = cast("Observation", self.app).recall
+        self._recall = cast("AccessLog", self.app).recall
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
@@ -176,7 +176,7 @@ class RegistryProtocol(FramedProtocol):
             and self.parser.should_keep_alive()
         )
 
-    def _told(self, found: Found, is_current: bool) -> None:  # noqa: FBT001 - see Recall
+    def _told(self, found: CacheHit, is_current: bool) -> None:  # noqa: FBT001 - see CacheLookup
         """Write the answer in one piece, if it is current and its request still waits."""
         if found is not self._found:
             return

@@ -8,7 +8,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 if TYPE_CHECKING:
-    from registry.api.reads import RawHeaders
+    from registry.api.cache.response_cache import RawHeaders
     from registry.oci.errors import RegistryError
 
 

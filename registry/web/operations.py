@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
     from registry.images.core import Core
 
 
@@ -65,7 +65,7 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """Prometheus metrics, the sum of all workers."""
-    edge: Edge = request.app.state.edge
+    edge: ApiContext = request.app.state.edge
     watch = request.app.state.watch
     watch.flush_metrics()
     with contextlib.suppress(DatabaseError, TimeoutError, Unavailable):  # all else is told also while it is away

@@ -13,15 +13,15 @@ import httpx2
 from registry.config import Settings
 from registry.images.core import Core
 from registry.server.application import create_application
-from registry.server.watch import Watch
+from registry.server.observability import ProcessMetrics
 from tests.payloads import Blob, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from registry.api.edge import Edge
-    from registry.api.observation import Observation
+    from registry.api.context import ApiContext
+    from registry.api.http.access_log import AccessLog
     from registry.storage.driver import StorageDriver
 
 T = TypeVar("T")
@@ -72,8 +72,8 @@ class Service:
         settings = Settings(**given)
         self.root = directory / "root"
         self.core = Core.open(settings, driver)
-        self.observation = cast("Observation", create_application(self.core, settings, Watch(None, None)))
-        self.edge: Edge = cast("Any", self.observation)._application.edge
+        self.observation = cast("AccessLog", create_application(self.core, settings, ProcessMetrics(None, None)))
+        self.edge: ApiContext = cast("Any", self.observation)._application.edge
         transport = httpx2.ASGITransport(self.observation, raise_app_exceptions=False, client=(peer, 1))
         self._client = httpx2.AsyncClient(transport=transport, base_url=f"http://{HOST}")
         self._runner = asyncio.Runner()

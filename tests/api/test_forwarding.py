@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from registry.api.fields import members
-from registry.api.forwarding import Forwarding
+from registry.api.http.fields import members
+from registry.api.http.forwarding import Forwarding
 from registry.config import HttpSettings
 from tests.api.service import serving
 from tests.payloads import Blob, image

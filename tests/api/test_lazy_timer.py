@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.api import lazy_timer
-from registry.api.lazy_timer import LazyTimer
+from registry.api.cache import timer
+from registry.api.cache.timer import RestartableTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,15 +51,15 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(lazy_timer, "monotonic", clock.time)
+    monkeypatch.setattr(timer, "monotonic", clock.time)
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: clock)
     return clock
 
 
-def _timer(clock: Clock) -> tuple[LazyTimer, list[float]]:
+def _timer(clock: Clock) -> tuple[RestartableTimer, list[float]]:
     """One of 10 seconds, and when it rang."""
     rings: list[float] = []
-    return LazyTimer(10, lambda: rings.append(clock.now)), rings
+    return RestartableTimer(10, lambda: rings.append(clock.now)), rings
 
 
 def test_it_rings_once(clock: Clock) -> None:

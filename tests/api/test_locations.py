@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from starlette.requests import Request
 
-from registry.api.locations import Locations
+from registry.api.http.urls import ExternalUrls
 from registry.config import HttpSettings
 from tests.api.service import HOST, Headers, serving
 from tests.payloads import Blob, image
@@ -99,7 +99,7 @@ WHOLE = {
 def test_a_url_begins_with_what_the_client_can_reach(case: Case) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in ({"Host": HOST} | case.headers).items()]
     scope = {"type": "http", "scheme": "http", "path": "/", "headers": headers, "client": (case.peer, 1)}
-    assert Locations(HttpSettings.model_validate(case.http)).url(Request(scope), "/v2/x") == f"{case.base}/v2/x"
+    assert ExternalUrls(HttpSettings.model_validate(case.http)).url(Request(scope), "/v2/x") == f"{case.base}/v2/x"
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.what in WHOLE], ids=lambda case: case.what)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from registry.api.listing import PAGE_BYTES
+from registry.api.http.pagination import PAGE_BYTES
 from registry.database.manifests import MOST_ANNOTATIONS
 from registry.database.statement import Statement
 from tests.api.service import Reply, Service, serving
@@ -186,7 +186,7 @@ def test_a_page_of_names_ends_at_a_number_of_bytes(
     filled: Service, monkeypatch: pytest.MonkeyPatch, path: str, key: str
 ) -> None:
     whole = [name for page in pages(filled, path) for name in page.json[key]]
-    monkeypatch.setattr("registry.api.listing.PAGE_BYTES", 14)
+    monkeypatch.setattr("registry.api.http.pagination.PAGE_BYTES", 14)
     found = pages(filled, f"{path}?n=4")
     assert [name for page in found for name in page.json[key]] == whole
     assert max(sum(len(name) + 3 for name in page.json[key]) for page in found) <= 14
@@ -196,7 +196,7 @@ def test_a_page_of_names_ends_at_a_number_of_bytes(
 def test_a_page_has_a_number_of_names_whatever_the_configuration_says(
     filled: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.api.listing.MOST_ENTRIES", 3)
+    monkeypatch.setattr("registry.api.http.pagination.MOST_ENTRIES", 3)
     found = pages(filled, f"/v2/{REPO}/tags/list?n=4")
     assert [len(page.json["tags"]) for page in found] == [3, 3, 3, 1]
     assert [tag for page in found for tag in page.json["tags"]] == TAGS

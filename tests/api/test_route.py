@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from registry.api.route import Route, Routes
+from registry.api.http.routing import Route, Routes
 from registry.server.application import CHAPTERS
 
 if TYPE_CHECKING:
-    from registry.api.route import Found, Handler
+    from registry.api.http.routing import Found, Handler
 
 ROUTES = Routes(route for chapter in CHAPTERS for route in chapter.routes)
 UPLOAD = "0b1c2d3e-0000-4000-8000-000000000000"

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from registry.api import sending
+from registry.api.http import blob_response
 from registry.storage.driver import CHUNK_SIZE, ObjectStat
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ async def send_all(reader: Reader, seconds: float) -> tuple[bytes, int]:
             await asyncio.sleep(0.001)
         ahead = max(ahead, sum(reader.asked) - len(got))
 
-    await sending.send_object(cast("Any", Threads()), cast("Any", reader), len(DATA), send, more=False)
+    await blob_response.send_object(cast("Any", Threads()), cast("Any", reader), len(DATA), send, more=False)
     return got, ahead
 
 
 def test_for_a_client_that_keeps_up_the_next_chunk_is_read_while_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "SLOW_SECONDS", 60.0)
+    monkeypatch.setattr(blob_response, "SLOW_SECONDS", 60.0)
     reader = Reader()
     got, ahead = asyncio.run(send_all(reader, 0))
     assert got == DATA
@@ -66,8 +66,8 @@ def test_for_a_client_that_keeps_up_the_next_chunk_is_read_while_one_leaves(monk
 
 
 def test_for_a_slow_client_little_is_read_and_nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "SLOW_SECONDS", 0.001)
+    monkeypatch.setattr(blob_response, "SLOW_SECONDS", 0.001)
     reader = Reader()
     got, ahead = asyncio.run(send_all(reader, 0.005))
     assert got == DATA
-    assert (max(reader.asked), ahead) == (sending.LEAST, 0)
+    assert (max(reader.asked), ahead) == (blob_response.LEAST, 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.api.thread_pool import ASIDE, STALL, ThreadPool
+from registry.api.threads import ASIDE, STALL, ThreadPool
 from registry.oci.errors import Unavailable
 from registry.waiting import aside, waiting
 
@@ -104,7 +104,7 @@ def test_short_calls_are_made_by_few_threads() -> None:
 
 
 def test_a_call_that_says_it_waits_lets_another_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.api.thread_pool.STALL", 10 * LONG)  # nobody notices it otherwise
+    monkeypatch.setattr("registry.api.threads.STALL", 10 * LONG)  # nobody notices it otherwise
     event = threading.Event()
 
     async def main(threads: ThreadPool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import uvloop
 
-from registry.api.turn_currency import TurnCurrency
+from registry.api.cache.turn_currency import TurnCurrency
 
 if TYPE_CHECKING:
     from collections.abc import Callable

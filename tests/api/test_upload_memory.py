@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.api import upload_memory
-from registry.api.upload_memory import Share, UploadMemory
+from registry.api.http import upload_memory
+from registry.api.http.upload_memory import Share, UploadMemory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
-from registry.api import version_query
-from registry.api.version_query import MOST, VersionQuery
+from registry.api.cache import postgresql
+from registry.api.cache.postgresql import MOST, VersionQuery
 from registry.database.errors import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -193,7 +193,7 @@ def test_a_database_that_is_lost_is_unknown_to_all_who_wait_and_found_again(serv
         await _sent(server, 1)
         server.down = True
         server.lose()
-        async with asyncio.timeout(version_query.SECONDS / 2):  # not only when the patience with the server ends
+        async with asyncio.timeout(postgresql.SECONDS / 2):  # not only when the patience with the server ends
             assert await asyncio.gather(*asking) == [None] * 3
             assert await _of(query, REPO) is None
         server.down = False
@@ -210,7 +210,7 @@ def test_a_database_that_is_lost_is_unknown_to_all_who_wait_and_found_again(serv
 def test_a_server_that_says_nothing_is_lost_after_a_while(
     server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(version_query, "SECONDS", 0.05)
+    monkeypatch.setattr(postgresql, "SECONDS", 0.05)
 
     async def story() -> None:
         query = VersionQuery(server.connect)
@@ -249,7 +249,7 @@ def test_who_raises_when_he_is_told_does_not_keep_the_others_waiting(server: Ser
             query.ask(REPO, tell)
         await _sent(server, 1)
         server.answer()
-        async with asyncio.timeout(version_query.SECONDS / 2):
+        async with asyncio.timeout(postgresql.SECONDS / 2):
             assert await asyncio.gather(*others) == [1, 1]
         assert [type(error) for error in raised] == [ValueError]
         query.close()

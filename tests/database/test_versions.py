@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from registry.api.version_query import VersionQuery
+from registry.api.cache.postgresql import VersionQuery
 from registry.database import repositories
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable

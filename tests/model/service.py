@@ -15,7 +15,7 @@ from registry.images.folding import ABANDONED_SECONDS
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.server.application import create_application
-from registry.server.watch import Watch
+from registry.server.observability import ProcessMetrics
 from registry.storage.factory import open_driver
 from registry.storage.memory import MemoryDriver
 from tests.model.caller import Caller, Reply
@@ -23,7 +23,7 @@ from tests.model.caller import Caller, Reply
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
     from registry.storage.driver import StorageDriver
 
 
@@ -48,8 +48,8 @@ class Service(ABC):
         self.core = Core.open(self.settings, driver=self.driver)
         object.__setattr__(self.core.stores, "clock", lambda: time.time() + self._elapsed)
         # The schedule of background work begins with the lifespan, which is not sent: the tests decide what runs when.
-        application = create_application(self.core, self.settings, Watch(None, None))
-        self._edge: Edge = cast("Any", application)._application.edge
+        application = create_application(self.core, self.settings, ProcessMetrics(None, None))
+        self._edge: ApiContext = cast("Any", application)._application.edge
         self._caller = Caller(application)
 
     def _close(self) -> None:

@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from registry.server.file_sender import STEP, _pass_on_for_a_while, _Stream
+from registry.server.direct_io.file_sender import STEP, _pass_on_for_a_while, _Stream
 from tests.payloads import MANIFEST, Blob, image
 from tests.server.sending import TIMEOUT, Client, Config
 from tests.servers import HOST, RegistryProcess

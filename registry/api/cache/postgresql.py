@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from registry.api.lazy_timer import LazyTimer
+from registry.api.cache.timer import RestartableTimer
 from registry.database.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class VersionQuery:
         self._proven = False
         """Whether the connection has answered before: it may have been lost since, which says nothing of the server."""
         self._opening: asyncio.Task[None] | None = None
-        self._limit = LazyTimer(SECONDS, self._give_up)
+        self._limit = RestartableTimer(SECONDS, self._give_up)
         self._closed = False
 
     def ask(self, repository: str, tell: Callable[[int | None], object]) -> None:

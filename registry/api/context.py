@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from registry.api.bodies import Receivers
-from registry.api.byte_turns import ByteTurns
-from registry.api.locations import Locations
-from registry.api.reads import ReadMemory
-from registry.api.redirects import Redirects
-from registry.api.thread_pool import ThreadPool
-from registry.api.upload_memory import UploadMemory
-from registry.api.version_query import VersionQuery
+from registry.api.cache.postgresql import VersionQuery
+from registry.api.cache.response_cache import ResponseCache
+from registry.api.http.byte_turns import ByteTurns
+from registry.api.http.redirects import Redirects
+from registry.api.http.request_body import Receivers
+from registry.api.http.upload_memory import UploadMemory
+from registry.api.http.urls import ExternalUrls
+from registry.api.threads import ThreadPool
 from registry.database.currency import connect_versions, currency_of
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Edge:
+class ApiContext:
     """One per process. The asynchronous side of the core."""
 
     def __init__(self, core: Core, settings: Settings) -> None:
         self.core = core
         self.settings = settings
-        self.locations = Locations(settings.http)
+        self.locations = ExternalUrls(settings.http)
         database = core.stores.database
         versions = VersionQuery(partial(connect_versions, database))
-        self.memory = ReadMemory(core, currency_of(database), versions, settings.limits.read_memory)
+        self.memory = ResponseCache(core, currency_of(database), versions, settings.limits.read_memory)
         buffers = settings.limits.upload_buffers
         self.receivers = Receivers(buffers // 4)
         """Decides how much of a body is in memory between client and store."""

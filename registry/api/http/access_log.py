@@ -5,18 +5,18 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from registry.api.dispatcher import TEMPLATE
-from registry.api.recall import API_VERSION, NOT_RECALLED, REQUEST_ID, Recall, Recalled, RequestIds
-from registry.api.sending import SENT
-from registry.api.socket_bodies import RECEIVED
+from registry.api.cache.lookup import API_VERSION, NOT_RECALLED, REQUEST_ID, CachedAnswer, CacheLookup, RequestIds
+from registry.api.http.blob_response import SENT
+from registry.api.http.direct_upload import RECEIVED
+from registry.api.http.routing import TEMPLATE
 from registry.oci.digest import looks_like_digest
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from registry.api.locations import Locations
-    from registry.api.reads import RawHeaders, ReadMemory
-    from registry.api.redirects import Redirects
+    from registry.api.cache.response_cache import RawHeaders, ResponseCache
+    from registry.api.http.redirects import Redirects
+    from registry.api.http.urls import ExternalUrls
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
     from registry.oci.errors import RegistryError
@@ -25,14 +25,14 @@ UNMATCHED = "unmatched"
 """The route, for metrics, of a path that is none."""
 
 
-class Observation:
+class AccessLog:
     """ASGI in, ASGI out. For the event loop's thread alone."""
 
     def __init__(
         self,
         application: ASGIApp,
-        memory: ReadMemory,
-        locations: Locations,
+        memory: ResponseCache,
+        locations: ExternalUrls,
         redirects: Redirects,
         tally: RequestTally,
         log: RequestLog | None,
@@ -42,7 +42,7 @@ class Observation:
         self._tally = tally
         self._log = log
         self._request_ids = RequestIds()
-        self.recall = Recall(memory, locations, redirects, tally, log, self._request_ids)
+        self.recall = CacheLookup(memory, locations, redirects, tally, log, self._request_ids)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from memory or through the routes; what is not HTTP is passed on untouched."""
@@ -75,7 +75,7 @@ class Observation:
         """One was ended by the server, because its client did not get on or there was no room for it."""
         self._tally.ended[reason] += 1
 
-    async def _recall(self, scope: Scope) -> Recalled | None:
+    async def _recall(self, scope: Scope) -> CachedAnswer | None:
         if NOT_RECALLED in scope:
             return None
         peer = scope["client"][0] if scope.get("client") else None

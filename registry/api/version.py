@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from registry.api.route import Route
+from registry.api.http.routing import Route
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
 
 
-async def base(_edge: Edge, _request: Request) -> Response:
+async def base(_edge: ApiContext, _request: Request) -> Response:
     """Answer 200: the specification is implemented."""
     return Response(b"{}", media_type="application/json")
 

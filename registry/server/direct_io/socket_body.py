@@ -9,7 +9,7 @@ import select
 import socket as sockets
 from typing import TYPE_CHECKING, Protocol
 
-from registry.server import readiness
+from registry.server.direct_io import readiness
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.api.fields import field
+from registry.api.http.fields import field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
     from registry.images.blobs import HeldBlob
     from registry.storage.driver import ObjectReader
 
 FILE_SENDER = "registry.file_sender"
-"""The extension of a scope that makes what sends part of a body out of a file (``registry.server.file_sender``)."""
+"""The extension of a scope that makes a sender of parts of a file (``registry.server.direct_io.file_sender``)."""
 LEAST = 64 << 10
 """Bytes of a chunk for a client that has just begun to read, or reads slowly."""
 SLOW_SECONDS = 0.1
@@ -32,7 +32,7 @@ SENT = "registry.sent"
 
 
 class FileSender(Protocol):
-    """See ``registry.server.file_sender``."""
+    """See ``registry.server.direct_io.file_sender``."""
 
     async def send(self, run: Callable[..., Awaitable[Any]], descriptor: int, offset: int, length: int) -> int:
         """Send bytes of a file. Returns how many went."""
@@ -50,7 +50,9 @@ class BlobResponse(Response):
     The object is open before the status is sent: what is gone is a 404, never a cut body.
     """
 
-    def __init__(self, edge: Edge, reader: ObjectReader, part: ByteRange, status: int, headers: dict[str, str]) -> None:
+    def __init__(
+        self, edge: ApiContext, reader: ObjectReader, part: ByteRange, status: int, headers: dict[str, str]
+    ) -> None:
         super().__init__(status_code=status, headers=headers)
         self._edge = edge
         self._reader = reader
@@ -58,7 +60,7 @@ class BlobResponse(Response):
 
     @classmethod
     async def open(
-        cls, edge: Edge, blob: HeldBlob, headers: dict[str, str], part: ByteRange | None = None
+        cls, edge: ApiContext, blob: HeldBlob, headers: dict[str, str], part: ByteRange | None = None
     ) -> BlobResponse:
         """Raises BlobUnknown."""
         if part is None:
@@ -94,7 +96,7 @@ class BlobResponse(Response):
 class MultipartResponse(Response):
     """Several ranges of a blob as multipart/byteranges (RFC 9110, section 14.6)."""
 
-    def __init__(self, edge: Edge, blob: HeldBlob, parts: Sequence[ByteRange], headers: dict[str, str]) -> None:
+    def __init__(self, edge: ApiContext, blob: HeldBlob, parts: Sequence[ByteRange], headers: dict[str, str]) -> None:
         boundary = secrets.token_hex(16)
         self._edge = edge
         self._blob = blob
@@ -109,7 +111,7 @@ class MultipartResponse(Response):
 
     @classmethod
     async def open(
-        cls, edge: Edge, blob: HeldBlob, headers: dict[str, str], parts: Sequence[ByteRange]
+        cls, edge: ApiContext, blob: HeldBlob, headers: dict[str, str], parts: Sequence[ByteRange]
     ) -> MultipartResponse:
         """Raises BlobUnknown."""
         reader = await edge.run(edge.core.blobs.read, blob, length=0)
@@ -174,7 +176,7 @@ class _Pace:
         self.size = LEAST if seconds > SLOW_SECONDS else min(2 * self.size, CHUNK_SIZE)
 
 
-async def send_object(edge: Edge, reader: ObjectReader, length: int, send: Send, *, more: bool) -> None:
+async def send_object(edge: ApiContext, reader: ObjectReader, length: int, send: Send, *, more: bool) -> None:
     """Send exactly ``length`` bytes.
 
     Raises StorageError in mid-body when there are fewer: the server then cuts the connection.

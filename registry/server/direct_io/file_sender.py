@@ -11,7 +11,7 @@ import select
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from registry.server.readiness import writable
+from registry.server.direct_io.readiness import writable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

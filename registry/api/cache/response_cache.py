@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
-from registry.api.turn_currency import TurnCurrency
-from registry.api.validators import unmodified
+from registry.api.cache.turn_currency import TurnCurrency
+from registry.api.http.conditional import unmodified
 from registry.images.repositories import LOOK_SECONDS
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from registry.api.version_query import VersionQuery
+    from registry.api.cache.postgresql import VersionQuery
     from registry.database.currency import Currency
     from registry.images.core import Core
 
@@ -36,7 +36,7 @@ NO_MARK = 0
 RawHeaders = list[tuple[bytes, bytes]]
 
 
-class Head:
+class ResponseHeaders:
     """The headers of an answer, in both forms in which a server takes them."""
 
     __slots__ = ("_given", "headers", "lines")
@@ -48,28 +48,28 @@ class Head:
         self.lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.headers)
         """As HTTP/1.1 has them on the wire."""
 
-    def unmodified(self) -> Head:
+    def unmodified(self) -> ResponseHeaders:
         """Those of 304 in place of this answer."""
-        return Head(unmodified(self._given))
+        return ResponseHeaders(unmodified(self._given))
 
 
-class Elsewhere(NamedTuple):
+class Redirect(NamedTuple):
     """Where the store itself gives the bytes of a blob."""
 
-    head: Head
+    head: ResponseHeaders
     """Of the answer that sends a client there."""
     until: float
     """When it is told no more (monotonic)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CachedResponse:
     """A successful answer to GET and HEAD of one path."""
 
     repository: str
     version: int
     """Of the repository when the rows were read."""
-    head: Head
+    head: ResponseHeaders
     body: bytes | None
     """None: only HEAD is answered, and GET with ``elsewhere`` (blobs)."""
     route: str
@@ -82,7 +82,7 @@ class Answer:
     """Of the object at ``key``."""
     leased_until: float | None = None
     """A blob's lease: with less than half of it left the core answers, and renews it (I7)."""
-    elsewhere: Elsewhere | None = None
+    elsewhere: Redirect | None = None
     """For a GET of whom the rules send to the store."""
 
     @property
@@ -90,7 +90,7 @@ class Answer:
         """Whether the rules of redirects are for it."""
         return self.leased_until is not None
 
-    def sending_away(self) -> Head | None:
+    def sending_away(self) -> ResponseHeaders | None:
         """The headers that send a GET to the store; None where there are none, or none any more."""
         elsewhere = self.elsewhere
         return elsewhere.head if elsewhere is not None and time.monotonic() < elsewhere.until else None
@@ -106,7 +106,7 @@ class _Repository:
     """When its index was last compared with storage (monotonic)."""
 
 
-class ReadMemory:
+class ResponseCache:
     """Answers by path and query, bounded in bytes."""
 
     def __init__(self, core: Core, currency: Currency | None, versions: VersionQuery, max_bytes: int) -> None:
@@ -117,7 +117,7 @@ class ReadMemory:
         self._half_lease = core.stores.rules.lease / 2
         self._currency = None if currency is None else TurnCurrency(currency)
         self._versions = versions
-        self._answers: LRUCache[tuple[str, bytes], Answer] = LRUCache(max(1, max_bytes), getsizeof=_size)
+        self._answers: LRUCache[tuple[str, bytes], CachedResponse] = LRUCache(max(1, max_bytes), getsizeof=_size)
         self._known: LRUCache[str, _Repository] = LRUCache(100_000)
         self._enabled = max_bytes > 0
 
@@ -127,7 +127,7 @@ class ReadMemory:
             return None
         return NO_MARK if self._currency is None else self._currency.mark()
 
-    def remember(self, path: str, query: bytes, answer: Answer, mark: int | None) -> None:
+    def remember(self, path: str, query: bytes, answer: CachedResponse, mark: int | None) -> None:
         """Keep an answer whose rows were read after ``mark``."""
         if mark is None or len(query) > LONGEST_QUERY or _size(answer) > self._answers.maxsize // 4:
             return
@@ -147,7 +147,7 @@ class ReadMemory:
         """See TurnCurrency."""
         return 0 if self._currency is None else self._currency.turn
 
-    def kept(self, path: str, query: bytes, method: str) -> Answer | None:
+    def kept(self, path: str, query: bytes, method: str) -> CachedResponse | None:
         """What was remembered for this method, current or not; ``ask`` tells."""
         try:
             answer = self._answers[path, query]
@@ -157,7 +157,7 @@ class ReadMemory:
             return answer
         return None
 
-    def ask(self, answer: Answer, method: str, tell: Callable[[bool], object], *, waited: bool) -> None:
+    def ask(self, answer: CachedResponse, method: str, tell: Callable[[bool], object], *, waited: bool) -> None:
         """Call ``tell`` with whether a kept answer is known to be current by a look that began after this call.
 
         At once where the database has a currency; elsewhere later. The routes have the last word where it is not.
@@ -180,7 +180,7 @@ class ReadMemory:
         if self._currency is not None:
             self._currency.close()
 
-    def _holds(self, answer: Answer, method: str) -> bool:
+    def _holds(self, answer: CachedResponse, method: str) -> bool:
         """Whether the lease is long enough (I7) and, where a stat is cheap, the bytes are there (I6)."""
         leased_until = answer.leased_until
         if leased_until is not None and method == "HEAD" and leased_until - time.time() < self._half_lease:
@@ -218,5 +218,5 @@ class ReadMemory:
         return known is not None and time.monotonic() - known.looked < LOOK_SECONDS
 
 
-def _size(answer: Answer) -> int:
+def _size(answer: CachedResponse) -> int:
     return OVERHEAD + len(answer.body or b"") + (2 * len(answer.elsewhere.head.lines) if answer.elsewhere else 0)

@@ -1,19 +1,24 @@
-"""Routes of the OCI API: a template of a path, and what answers it by method."""
+"""Routing: a template of a path, and what answers it by method."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from starlette.requests import Request
+
+from registry.api import errors
+from registry.oci.errors import NotFound, Unsupported
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
 
-    Handler = Callable[[Edge, Request], Awaitable[Response]]
+    Handler = Callable[[ApiContext, Request], Awaitable[Response]]
 
 _PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
@@ -86,3 +91,48 @@ class Routes:
 def _expression(parameter: re.Match[str]) -> str:
     name, is_path = parameter.groups()
     return f"(?P<{name}>.*)" if is_path else f"(?P<{name}>[^/]+)"
+
+
+TEMPLATE = "registry.template"
+"""The key of a scope with the template of the route, for metrics and the log."""
+
+
+class Dispatcher:
+    """Finds the handler of a request, and sends what it returns or raises."""
+
+    def __init__(self, edge: ApiContext, routes: Iterable[Route], rest: ASGIApp) -> None:
+        """``rest`` is the application of everything else."""
+        self.edge = edge
+        self._routes = Routes(routes)
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. What fails once an answer has begun is raised: the server cuts the connection."""
+        if scope["type"] != "http" or not _is_api(scope["path"]):
+            await self._rest(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        self.edge.request_began()
+        try:
+            try:
+                response = await self._answer(scope, request)
+            except Exception as error:  # noqa: BLE001 - every error has an answer
+                response = errors.answer(request, error)
+            await response(scope, receive, send)
+        finally:
+            self.edge.request_ended()
+
+    async def _answer(self, scope: Scope, request: Request) -> Response:
+        found = self._routes.find(scope["path"], scope["method"])
+        scope[TEMPLATE] = found.template
+        scope["path_params"] = found.parameters
+        if found.handler is not None:
+            return await found.handler(self.edge, request)
+        if not found.methods:
+            raise NotFound
+        allowed = ", ".join(found.methods)
+        raise Unsupported(f"this path answers {allowed}", headers={"Allow": allowed})
+
+
+def _is_api(path: str) -> bool:
+    return path.startswith("/v2/") or path == "/v2"

@@ -7,8 +7,8 @@ from itertools import cycle
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from registry.api.bodies import Interrupted
-from registry.api.edge import ended
+from registry.api.context import ended
+from registry.api.http.request_body import Interrupted
 from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-    from registry.api.bodies import Body
-    from registry.api.edge import Edge
-    from registry.api.reception import Reception
+    from registry.api.context import ApiContext
+    from registry.api.http.reception import Reception
+    from registry.api.http.request_body import Body
     from registry.images.addition import Addition
 
 SOCKET_BODY = "registry.socket_body"
@@ -35,7 +35,7 @@ GATHER_SECONDS = 5.0
 
 
 class SocketBody(Protocol):
-    """See ``registry.server.socket_body``."""
+    """See ``registry.server.direct_io.socket_body``."""
 
     left: int
     """Bytes that are still to be read."""
@@ -69,7 +69,7 @@ class _Pause(Enum):
 
 
 async def receive_from_socket(
-    edge: Edge, scope: Scope, gathered: Body, reception: Reception, idle_timeout: float
+    edge: ApiContext, scope: Scope, gathered: Body, reception: Reception, idle_timeout: float
 ) -> bool:
     """Write what was ``gathered`` and the rest of the body to an upload.
 
@@ -103,7 +103,7 @@ async def receive_from_socket(
     return True
 
 
-async def _take_turn(edge: Edge, body: SocketBody, reception: Reception) -> _Pause:
+async def _take_turn(edge: ApiContext, body: SocketBody, reception: Reception) -> _Pause:
     """Receive for a while. Alone on the machine an upload gets a second thread; else it would only be in the way."""
     async with reception.turn():
         edge.receiving += 1

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class LazyTimer:
+class RestartableTimer:
     """Calls ``ring`` so many seconds after it was last set, unless it was stopped. For the event loop's thread alone.
 
     Setting and stopping it is noting a time: the loop's own timer, which costs more than all the rest of an answer from

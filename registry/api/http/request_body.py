@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
-    from registry.api.reception import Reception
+    from registry.api.context import ApiContext
+    from registry.api.http.reception import Reception
 
 STRAY = 64 << 10
 """Bytes of a body that nobody asked for, which are read and dropped."""
@@ -122,7 +122,7 @@ class Interrupted(ClientDisconnect):
         """The client may still be there, but sends nothing."""
 
 
-async def receive_into(edge: Edge, body: Body, reception: Reception, most: float = math.inf) -> None:
+async def receive_into(edge: ApiContext, body: Body, reception: Reception, most: float = math.inf) -> None:
     """Write what was gathered, and the rest of the body, to an upload: one chunk is stored while the next arrives.
 
     Holds at most two chunks, and none while a slow client is waited for. Stops behind ``most`` bytes. Raises

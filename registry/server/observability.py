@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from registry.observability.request_log import RequestLog
 
 
-class Watch:
+class ProcessMetrics:
     """One per process."""
 
     def __init__(self, metrics: Metrics | None, request_log: RequestLog | None, outlet: Outlet | None = None) -> None:

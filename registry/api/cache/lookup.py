@@ -8,14 +8,14 @@ import secrets
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.api.validators import matches
+from registry.api.http.conditional import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.api.locations import Locations
-    from registry.api.reads import Answer, Head, RawHeaders, ReadMemory
-    from registry.api.redirects import Redirects
+    from registry.api.cache.response_cache import CachedResponse, RawHeaders, ResponseCache, ResponseHeaders
+    from registry.api.http.redirects import Redirects
+    from registry.api.http.urls import ExternalUrls
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
@@ -29,28 +29,28 @@ _FOR_ROUTES = frozenset({b"content-length", b"transfer-encoding", b"expect", b"u
 """Headers of a request with a body, for a part, or that is to become something else."""
 
 
-class Found(NamedTuple):
+class CacheHit(NamedTuple):
     """A kept answer to a request, and what is noted once it was given."""
 
-    answer: Answer
+    answer: CachedResponse
     method: str
     path: str
     agent: str | None
     condition: str | None
     """All of If-None-Match."""
     client: str | None
-    elsewhere: Head | None
+    elsewhere: ResponseHeaders | None
     """In place of the bytes: the client is sent to the store."""
     began: float
     """When the request's head was there (``perf_counter``)."""
 
 
-class Recalled(NamedTuple):
+class CachedAnswer(NamedTuple):
     """A whole answer."""
 
     status: int
     """200, 304 or 307."""
-    head: Head
+    head: ResponseHeaders
     request_id: bytes
     body: bytes
 
@@ -75,13 +75,13 @@ class RequestIds:
         return f"{self._prefix}-{next(self._numbers):x}"
 
 
-class Recall:
+class CacheLookup:
     """Answers a request from memory, or not at all. For the event loop's thread alone."""
 
     def __init__(
         self,
-        memory: ReadMemory,
-        locations: Locations,
+        memory: ResponseCache,
+        locations: ExternalUrls,
         redirects: Redirects,
         tally: RequestTally,
         log: RequestLog | None,
@@ -99,7 +99,7 @@ class Recall:
         """The number of the event loop's turn; stays the same in turns without a request."""
         return self._memory.turn
 
-    def find(self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None) -> Found | None:
+    def find(self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None) -> CacheHit | None:
         """What is kept for a request, current or not; None where only the routes know what to say.
 
         ``headers`` are the request's, with names in lower case. ``peer`` is the address of the connection's other end.
@@ -123,16 +123,16 @@ class Recall:
                 return None
         elif method == "GET" and answer.body is None:
             return None
-        return Found(answer, method, path, agent, condition, client, elsewhere, perf_counter())
+        return CacheHit(answer, method, path, agent, condition, client, elsewhere, perf_counter())
 
-    def ask(self, found: Found, tell: Callable[[bool], object], *, waited: bool = False) -> None:
-        """Call ``tell`` with whether it is what the routes would say now: before this returns, or later (ReadMemory).
+    def ask(self, found: CacheHit, tell: Callable[[bool], object], *, waited: bool = False) -> None:
+        """Call ``tell`` with whether it is what the routes would say now: before this returns or later.
 
         ``waited``: the request was there when this turn of the event loop began (see TurnCurrency).
         """
         self._memory.ask(found.answer, found.method, tell, waited=waited)
 
-    def say(self, found: Found) -> Recalled:
+    def say(self, found: CacheHit) -> CachedAnswer:
         """The answer, counted and logged as sent."""
         answer, method = found.answer, found.method
         status, head, body = 200, answer.head, (answer.body or b"") if method == "GET" else b""
@@ -158,11 +158,11 @@ class Recall:
                 found.agent,
                 None,
             )
-        return Recalled(status, head, request_id.encode(), body)
+        return CachedAnswer(status, head, request_id.encode(), body)
 
     async def answer(
         self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None
-    ) -> Recalled | None:
+    ) -> CachedAnswer | None:
         """All of it, for who can wait; None, and nothing noted, where only the routes know what to say."""
         found = self.find(method, path, query, headers, peer)
         if found is None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
-from registry.api.bodies import LEAST, PATIENCE, Body, declared_length, receive_into
-from registry.api.edge import ended
-from registry.api.reception import Reception
+from registry.api.context import ended
+from registry.api.http.reception import Reception
+from registry.api.http.request_body import LEAST, PATIENCE, Body, declared_length, receive_into
 from registry.oci.errors import ManifestTooLarge, RegistryError
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
     from registry.images.addition import Addition
 
 T = TypeVar("T")
 
 
-async def with_manifest(edge: Edge, request: Request, name: str, use: Callable[[bytes], T]) -> T:
+async def with_manifest(edge: ApiContext, request: Request, name: str, use: Callable[[bytes], T]) -> T:
     """What ``use`` returns for the body of a request to the repository ``name``, called in a thread.
 
     Raises ManifestTooLarge beyond ``manifests.max_bytes``, and SizeInvalid.
@@ -48,7 +48,7 @@ async def with_manifest(edge: Edge, request: Request, name: str, use: Callable[[
         return await edge.run(use, body.take())
 
 
-async def _by_way_of_storage(edge: Edge, body: Body, name: str, use: Callable[[bytes], T]) -> T:
+async def _by_way_of_storage(edge: ApiContext, body: Body, name: str, use: Callable[[bytes], T]) -> T:
     limit = edge.settings.manifests.max_bytes
     upload_id = await edge.run(edge.core.uploads.start, name)
     try:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.api.fields import members
+from registry.api.http.fields import members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from registry.api.edge import Edge
+    from registry.api.context import ApiContext
 
 PAGE_BYTES = 1 << 20
 """Bytes of the entries of a page."""
@@ -18,7 +18,7 @@ MOST_ENTRIES = 10_000
 """Entries of a page, whatever ``limits.page_size`` says: they are objects in memory before they are bytes."""
 
 
-def next_link(edge: Edge, request: Request, path: str, parameters: dict[str, str | int]) -> dict[str, str]:
+def next_link(edge: ApiContext, request: Request, path: str, parameters: dict[str, str | int]) -> dict[str, str]:
     """The Link header of a page that is not the last (RFC 8288)."""
     return {"Link": f'<{edge.locations.url(request, f"{path}?{urlencode(parameters)}")}>; rel="next"'}
 
@@ -29,7 +29,7 @@ def entries_of(size: int) -> int:
 
 
 def page_link(
-    edge: Edge, request: Request, path: str, found: Sequence[str], count: int
+    edge: ApiContext, request: Request, path: str, found: Sequence[str], count: int
 ) -> tuple[Sequence[str], dict[str, str]]:
     """What of ``found`` (read with ``entries_of(count) + 1``) the page shows, and its Link header."""
     shown = _fitting(found[: entries_of(count)])

@@ -1,11 +1,11 @@
-"""*Locations*: URLs in answers, and where requests come from. A path unless absolute URLs are configured."""
+"""*ExternalUrls*: URLs in answers, and where requests come from. A path unless absolute URLs are configured."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from registry.api.forwarding import HOST, Forwarding
+from registry.api.http.forwarding import HOST, Forwarding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from registry.config import HttpSettings
 
 
-class Locations:
+class ExternalUrls:
     """Makes the URLs of Location and Link headers."""
 
     def __init__(self, settings: HttpSettings) -> None:

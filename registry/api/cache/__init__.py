@@ -1,0 +1,1 @@
+"""Response cache: answers from memory that is known to be current."""

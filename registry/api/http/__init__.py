@@ -1,0 +1,1 @@
+"""HTTP: what the chapters of the API share about requests and answers."""

@@ -1,0 +1,1 @@
+"""Direct I/O: bytes of large blobs between socket and file, past the application."""
