@@ -14,7 +14,7 @@ from registry.api.http.conditional import is_not_modified, ranges_apply, unmodif
 from registry.api.http.fields import field
 from registry.api.http.parameters import digest_of, name_of
 from registry.api.http.routing import Route
-from registry.images.verifying_reader import WrongBytes
+from registry.images.verification import WrongBytes
 from registry.oci.errors import BlobUnknown, RangeInvalid, Unavailable
 from registry.oci.ranges import parse_range
 

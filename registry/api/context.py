@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.config import Settings
-    from registry.images.core import Core
+    from registry.images.registry import Registry
 
 CLOSE_SECONDS = 5.0
 """How long calls may take to end when the process does; what hangs is left to the next start (I8)."""
@@ -35,7 +35,7 @@ T = TypeVar("T")
 class ApiContext:
     """One per process. The asynchronous side of the core."""
 
-    def __init__(self, core: Core, settings: Settings) -> None:
+    def __init__(self, core: Registry, settings: Settings) -> None:
         self.core = core
         self.settings = settings
         self.locations = ExternalUrls(settings.http)

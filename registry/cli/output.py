@@ -152,7 +152,7 @@ def describe(report: object) -> list[str]:
 def _explain(error: Exception) -> Failure | None:
     """What an error of the layers below means for the caller; None for what nobody foresaw."""
     from registry.database.errors import DatabaseError, SchemaTooNew
-    from registry.images.journal_document import UnknownJournal
+    from registry.images.migration_journal.documents import UnknownJournal
     from registry.maintenance.single_replica import AnotherReplica
     from registry.migration.detection import BothLayouts
     from registry.migration.report import Refused, Unfinished

@@ -16,11 +16,10 @@ from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import withholding
+from registry.images.blob_locations import Location
 from registry.images.keyed_locks import KeyedLocks
-from registry.images.locations import Location
-from registry.images.repositories import present
-from registry.images.verification import is_intact
-from registry.images.verifying_reader import VerifyingReader
+from registry.images.repositories import require_row
+from registry.images.verification import VerifyingReader, is_intact
 from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.storage.errors import PathNotFound
 
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
     from registry.database.blobs import HeldRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
+    from registry.images.backends import Backends
+    from registry.images.blob_deletion import BlobDeletion, Claim
+    from registry.images.blob_locations import BlobLocations
+    from registry.images.blob_publication import BlobPublication, Put
     from registry.images.folding import Folding
-    from registry.images.locations import Locations
-    from registry.images.originals import Originals
-    from registry.images.publication import Publication, Put
     from registry.images.references import References
-    from registry.images.removal import Claim, Removal
     from registry.images.repositories import Repositories
-    from registry.images.stores import Stores
+    from registry.images.write_gate import WriteGate
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectReader, ObjectStat
 
@@ -79,12 +78,12 @@ class Blobs:
 
     def __init__(
         self,
-        stores: Stores,
-        originals: Originals,
-        locations: Locations,
+        stores: Backends,
+        originals: WriteGate,
+        locations: BlobLocations,
         repositories: Repositories,
-        publication: Publication,
-        removal: Removal,
+        publication: BlobPublication,
+        removal: BlobDeletion,
         folding: Folding,
         references: References,
     ) -> None:
@@ -124,7 +123,7 @@ class Blobs:
                 return
         with self._stores.database.write() as connection:
             is_open = self._originals.require_open_later(connection)
-            current = present(repository_rows.lock(connection, repository.id))
+            current = require_row(repository_rows.lock(connection, repository.id))
             row = withheld_rows.named_later(connection, current.id, [digest]).get().get((digest, withheld_rows.BLOB))
             is_there = blob_rows.member(connection, current.id, digest) is not None
             change = None
@@ -208,7 +207,7 @@ class Blobs:
 
     def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
         is_open = self._originals.require_open_later(connection)
-        present(repository_rows.lock(connection, repository.id))
+        require_row(repository_rows.lock(connection, repository.id))
         is_open.get()
         member = blob_rows.member(connection, repository.id, digest)
         if member is None:
@@ -228,7 +227,7 @@ class Blobs:
             held = self._look(repository, digest)
         if held is None and not self._stores.driver.capabilities.stat_is_local:
             with self._stores.database.look() as connection:
-                present(repository_rows.get(connection, repository.id))
+                require_row(repository_rows.get(connection, repository.id))
         if held is None or held.state != blob_rows.PRESENT:
             raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
         return held

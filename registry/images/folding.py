@@ -16,7 +16,7 @@ from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images.history import History
 from registry.images.journal import NumberTaken, understood
-from registry.images.storage_view import MAX_INDEX
+from registry.images.repository_reader import MAX_INDEX
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import LAYOUT_FILE, Index
@@ -25,11 +25,10 @@ from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFai
 if TYPE_CHECKING:
     from registry.database.changes import ChangeRow
     from registry.database.repositories import RepositoryRow
-    from registry.images.changing import Allotted
-    from registry.images.journal import Journal
+    from registry.images.backends import Backends
+    from registry.images.blob_deletion import BlobDeletion
+    from registry.images.journal import Journal, PendingChange
     from registry.images.reconciliation import Reconciliation
-    from registry.images.removal import Removal
-    from registry.images.stores import Stores
     from registry.oci.record import Record
 
 ABANDONED_SECONDS = 5.0
@@ -57,7 +56,9 @@ class _Foreign(Exception):
 class Folding:
     """Records changes and folds them. Any thread, any process: the conditional write decides between several."""
 
-    def __init__(self, stores: Stores, journal: Journal, reconciliation: Reconciliation, removal: Removal) -> None:
+    def __init__(
+        self, stores: Backends, journal: Journal, reconciliation: Reconciliation, removal: BlobDeletion
+    ) -> None:
         self._stores = stores
         self._journal = journal
         self._reconciliation = reconciliation
@@ -75,7 +76,7 @@ class Folding:
         self.wake = threading.Event()
         """Set when there is something to fold."""
 
-    def record(self, change: Allotted) -> None:
+    def record(self, change: PendingChange) -> None:
         """Make a committed change durable on storage; when this returns its client may be answered.
 
         Raises Unavailable where storage has another change of this number: what was done may or may not stay.

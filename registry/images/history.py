@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import repositories as repository_rows
-from registry.images.storage_view import MAX_INDEX
+from registry.images.repository_reader import MAX_INDEX
 from registry.oci.index import Index
 from registry.storage.errors import PreconditionFailed, StorageError
 
 if TYPE_CHECKING:
+    from registry.images.backends import Backends
     from registry.images.journal import Journal
-    from registry.images.stores import Stores
 
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class History:
     """Any thread, any process: the conditional write decides between several."""
 
-    def __init__(self, stores: Stores, journal: Journal) -> None:
+    def __init__(self, stores: Backends, journal: Journal) -> None:
         self._stores = stores
         self._journal = journal
 

@@ -1,21 +1,30 @@
-"""The records of a repository on storage: what makes a change durable before its client hears of it (I11)."""
+"""Journal: the changes of a repository, and their records on storage."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 import structlog
 
-from registry.images.several import AT_ONCE, map_several
-from registry.oci.record import Record
+from registry.database import changes as change_rows
+from registry.database import repositories as repository_rows
+from registry.oci.descriptor import Descriptor
+from registry.oci.moment import to_text
+from registry.oci.record import Operation, Record
+from registry.oci.withheld import NOTHING, Withheld
+from registry.parallel import AT_ONCE, map_parallel
 from registry.storage.errors import AlreadyExists, PathNotFound, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from registry.images.stores import Stores
+    from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
+    from registry.images.backends import Backends
+    from registry.oci.digest import Digest
     from registry.oci.index import Index
 
 MAX_SEGMENT = 512 << 20
@@ -35,7 +44,7 @@ class NumberTaken(Exception):
 class Journal:
     """Records by repository. Writing one twice is harmless: readers take each sequence number once."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Backends) -> None:
         self._driver = stores.driver
         self._layout = stores.layout
 
@@ -58,7 +67,7 @@ class Journal:
         """
         found: dict[int, bytes] = {}
         for names in self._batches(repository, sequence):
-            for records in map_several(self._driver.capabilities, partial(self._records, repository), names):
+            for records in map_parallel(self._driver.capabilities, partial(self._records, repository), names):
                 found.update({record.sequence: line for record, line in records if record.sequence > sequence})
         return dict(sorted(found.items()))
 
@@ -70,7 +79,7 @@ class Journal:
         for names in self._batches(repository, after):
             if self._layout.first_of(names[0]) > last:
                 return
-            for records in map_several(self._driver.capabilities, partial(self._records, repository), names):
+            for records in map_parallel(self._driver.capabilities, partial(self._records, repository), names):
                 once = {record.sequence: record for record, _ in records}
                 yield from (once[number] for number in sorted(once) if after < number <= last)
 
@@ -149,3 +158,66 @@ def _is_torn(line: bytes) -> bool:
     except ValueError:
         return True
     return False
+
+
+class PendingChange(NamedTuple):
+    """A change that is committed as pending; its record must reach storage before the client hears of it."""
+
+    repository: RepositoryRow
+    """With the new sequence number and version."""
+    line: bytes
+    """The record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to happen, without its number."""
+
+    operation: Operation
+    digest: Digest | None
+    descriptor: Descriptor | None
+    tags: tuple[str, ...]
+    actor: str
+    old: dict[str, str] = field(default_factory=dict)
+    withheld: Withheld = NOTHING
+    released: Withheld = NOTHING
+    pushed: str | None = None
+    tagged: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def put(
+        cls,
+        digest: Digest,
+        media_type: str,
+        size: int,
+        tags: Sequence[str],
+        *,
+        actor: str,
+        old: dict[str, str] | None = None,
+    ) -> Change:
+        """A manifest is put, with tags or without."""
+        return cls("put", digest, Descriptor(media_type, digest, size), tuple(tags), actor, old or {})
+
+    def allot(self, connection: Transaction, repository: RepositoryRow, now: float) -> PendingChange:
+        """Allot the number and keep the change as pending, in the caller's transaction."""
+        return self.keep(connection, repository_rows.allot(connection, repository.id), now)
+
+    def keep(self, connection: Transaction, row: RepositoryRow, now: float) -> PendingChange:
+        """Keep the change as pending under the number that ``row`` was allotted in the same transaction."""
+        record = Record(
+            sequence=row.sequence,
+            time=to_text(now),
+            actor=self.actor,
+            operation=self.operation,
+            digest=self.digest,
+            descriptor=self.descriptor,
+            tags=self.tags,
+            old=self.old,
+            withheld=self.withheld,
+            released=self.released,
+            pushed=self.pushed,
+            tagged=self.tagged,
+        )
+        line = record.to_line()
+        change_rows.add(connection, row.id, row.sequence, line, state=change_rows.PENDING, now=now)
+        return PendingChange(row, line)

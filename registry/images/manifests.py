@@ -9,12 +9,12 @@ from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images import manifest_rows as rows
+from registry.images import manifest_store as rows
 from registry.images import referrers, withholding
-from registry.images.changing import Allotted, Change
-from registry.images.manifest_bytes import ManifestBytes
-from registry.images.publication import Keep, KeepMore
-from registry.images.repositories import present
+from registry.images.blob_publication import Keep, KeepMore
+from registry.images.journal import Change, PendingChange
+from registry.images.manifest_store import ManifestBytes
+from registry.images.repositories import require_row
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     DigestInvalid,
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
     from registry.database.withheld import WithheldRow
+    from registry.images.backends import Backends
+    from registry.images.blob_locations import BlobLocations
+    from registry.images.blob_publication import BlobPublication, Write
     from registry.images.folding import Folding
-    from registry.images.locations import Locations
-    from registry.images.originals import Originals
-    from registry.images.publication import Publication, Write
     from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
-    from registry.images.stores import Stores
+    from registry.images.write_gate import WriteGate
     from registry.storage.driver import ObjectReader, ObjectStat
 
 
@@ -86,11 +86,11 @@ class Manifests:
 
     def __init__(
         self,
-        stores: Stores,
-        originals: Originals,
-        locations: Locations,
+        stores: Backends,
+        originals: WriteGate,
+        locations: BlobLocations,
         repositories: Repositories,
-        publication: Publication,
+        publication: BlobPublication,
         folding: Folding,
     ) -> None:
         self._stores = stores
@@ -107,7 +107,7 @@ class Manifests:
         repository = self._repositories.require(name)
         with self._stores.database.read() as connection:
             row = self._row(connection, repository.id, reference)
-            current = present(repository_rows.get(connection, repository.id))
+            current = require_row(repository_rows.get(connection, repository.id))
         if row is None or row.state != blob_rows.PRESENT:
             if self._stores.omissions.unreadable(name, reference) is not None:
                 message = f"the manifest {reference} could not be read from storage; see the log, then try again"
@@ -131,7 +131,7 @@ class Manifests:
         """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""
         repository = self._repositories.require(name)
         with self._stores.database.read() as connection:
-            current = present(repository_rows.get(connection, repository.id))
+            current = require_row(repository_rows.get(connection, repository.id))
             return manifest_rows.tag_page(connection, repository.id, last=last, count=count), current.version
 
     def referrers(
@@ -145,7 +145,7 @@ class Manifests:
         if repository is None:
             return referrers.NONE, None
         with self._stores.database.read() as connection:
-            current = present(repository_rows.get(connection, repository.id))
+            current = require_row(repository_rows.get(connection, repository.id))
             found = referrers.page(
                 connection,
                 repository.id,
@@ -180,7 +180,7 @@ class Manifests:
             raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
         manifest = parse_manifest(body, content_type)
         repository, found, keep = self._check_references(name, manifest, actual)
-        allotted: list[Allotted] = []
+        allotted: list[PendingChange] = []
 
         def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
             return self._stores.driver.write(key, body)
@@ -261,7 +261,7 @@ class Manifests:
 
     def _remove(
         self, connection: Transaction, repository: RepositoryRow, digest: Digest, tags: dict[str, str], actor: str
-    ) -> Allotted:
+    ) -> PendingChange:
         row = self._required(connection, repository, digest)
         unnamed = withheld_rows.named_by_it_alone(connection, repository.id, row.blob_id)
         withheld_rows.remove(connection, repository.id, unnamed)
@@ -280,7 +280,7 @@ class Manifests:
     def _lock(self, connection: Transaction, repository: RepositoryRow, *, forced: bool) -> None:
         """Raises Unavailable where no change may commit, unless ``forced``."""
         is_open = None if forced else self._originals.require_open_later(connection)
-        present(repository_rows.lock(connection, repository.id))
+        require_row(repository_rows.lock(connection, repository.id))
         if is_open is not None:
             is_open.get()
 
@@ -318,7 +318,7 @@ class Manifests:
         change: Change,
         asked: _Asked,
         keep: Keep,
-    ) -> Allotted:
+    ) -> PendingChange:
         """Raises ManifestBlobUnknown, and KeepMore where the repository lacks something."""
         now = whole(self._stores.clock())
         held = asked.members.get()
@@ -331,7 +331,7 @@ class Manifests:
         lacks = withholding.lacking(manifest, held, manifests)
         if lacks and keep is not Keep.ALONE:
             raise KeepMore(Keep.ALONE)
-        repository, noted = present(asked.allotted.get()), asked.withheld.get().values()
+        repository, noted = require_row(asked.allotted.get()), asked.withheld.get().values()
         withholding.require_room(connection, repository, lacks, noted)
         change.old.update({tag.name: tag.digest for tag in asked.tags.get()})
         has = withholding.named(manifest, change.digest) - lacks

@@ -18,13 +18,12 @@ from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images import manifest_rows as rows
-from registry.images.adoption import Adoption
-from registry.images.changing import Change
+from registry.images import manifest_store as rows
+from registry.images.blob_discovery import BlobDiscovery
 from registry.images.history import History
-from registry.images.journal import understood
+from registry.images.journal import Change, understood
 from registry.images.omissions import Source
-from registry.images.storage_view import StorageReader
+from registry.images.repository_reader import RepositoryReader
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
 from registry.oci.index import LAYOUT_FILE, Index
@@ -35,11 +34,11 @@ if TYPE_CHECKING:
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
+    from registry.images.backends import Backends
     from registry.images.journal import Journal
     from registry.images.omissions import Omission
-    from registry.images.originals import Originals
-    from registry.images.storage_view import Loaded, View
-    from registry.images.stores import Stores
+    from registry.images.repository_reader import LoadedManifest, StoredRepository
+    from registry.images.write_gate import WriteGate
 
 ATTEMPTS = 10
 """How often the database may move while storage is read."""
@@ -60,13 +59,13 @@ class _Times(NamedTuple):
 class Reconciliation:
     """Any thread, any process; several at once for one repository are harmless."""
 
-    def __init__(self, stores: Stores, journal: Journal, originals: Originals) -> None:
+    def __init__(self, stores: Backends, journal: Journal, originals: WriteGate) -> None:
         self._stores = stores
         self._originals = originals
         self._journal = journal
-        self._reader = StorageReader(stores, journal)
+        self._reader = RepositoryReader(stores, journal)
         self._history = History(stores, journal)
-        self._adoption = Adoption(stores)
+        self._adoption = BlobDiscovery(stores)
 
     def reconcile(self, name: str) -> RepositoryRow | None:
         """The row of the repository after the database agrees with storage; None when neither knows it.
@@ -101,10 +100,10 @@ class Reconciliation:
         raise RegistryError(message)
 
     def adopt_optional(self, repository: RepositoryRow) -> list[Omission]:
-        """As ``Adoption.adopt_optional``, of a repository that was just reconciled. Raises StorageError."""
+        """As ``BlobDiscovery.adopt_optional``, of a repository that was just reconciled. Raises StorageError."""
         return self._adoption.adopt_optional(repository)
 
-    def _write_down(self, name: str, view: View) -> None:
+    def _write_down(self, name: str, view: StoredRepository) -> None:
         """Write an index that was completed from its records, so that they need not be read again."""
         if view.noted is None:
             return
@@ -137,7 +136,9 @@ class Reconciliation:
             with contextlib.suppress(AlreadyExists):
                 driver.write(key, data, if_absent=True)
 
-    def _merge(self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: View) -> RepositoryRow:
+    def _merge(
+        self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: StoredRepository
+    ) -> RepositoryRow:
         self._reader.load_manifests(name, known, view, below=row is not None and row.missing > 0)
         repository = row or self._create(name)
         self._adoption.adopt(repository, view)
@@ -177,12 +178,14 @@ class Reconciliation:
         log.info("repository reconciled with storage", repository=name, sequence=sequence, behind=behind)
         return result or repository
 
-    def _is_as_it_was(self, row: RepositoryRow, view: View) -> bool:
+    def _is_as_it_was(self, row: RepositoryRow, view: StoredRepository) -> bool:
         """Whether what was missing still is, and nothing else has changed."""
         same = (row.signature, row.missing) == (view.signature, view.missing)
         return same and row.missing > 0 and not view.manifests and view.last <= row.sequence
 
-    def _apply_records(self, connection: Transaction, repository: RepositoryRow, view: View, *, behind: bool) -> None:
+    def _apply_records(
+        self, connection: Transaction, repository: RepositoryRow, view: StoredRepository, *, behind: bool
+    ) -> None:
         """Make the view's index what it will be when everything is folded.
 
         That includes changes that are committed and whose records another worker is only about to write: without them
@@ -206,7 +209,7 @@ class Reconciliation:
         with self._stores.database.write() as connection:
             return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)
 
-    def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
+    def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
         store = self._stores.driver.name
         for digest in sorted(view.manifests):  # in the order in which others take these rows
@@ -227,7 +230,7 @@ class Reconciliation:
             elif own or place.signature == loaded.signature:
                 blob_rows.set_verified(connection, place.id, now=now)
 
-    def _correct(self, connection: Transaction, digest: Digest, loaded: Loaded, key: str) -> None:
+    def _correct(self, connection: Transaction, digest: Digest, loaded: LoadedManifest, key: str) -> None:
         blob_rows.put_location(
             connection,
             blob_rows.put(connection, digest, size=loaded.size, leased_until=0.0),
@@ -238,13 +241,15 @@ class Reconciliation:
             verified_at=self._stores.clock(),
         )
 
-    def _correct_times(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
+    def _correct_times(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
         """Of manifests that an older copy of the database knows, and that were pushed again since."""
         known = manifest_rows.of_repository(connection, repository.id).values()
         said = ((row.blob_id, view.index.pushed(Digest(row.digest))) for row in known)
         manifest_rows.set_pushed(connection, repository.id, [(blob, at) for blob, at in said if at is not None])
 
-    def _write_tags(self, connection: Transaction, repository: RepositoryRow, view: View, *, behind: bool) -> None:
+    def _write_tags(
+        self, connection: Transaction, repository: RepositoryRow, view: StoredRepository, *, behind: bool
+    ) -> None:
         """Take the tags of the index, in which the records of ours are applied."""
         ours = manifest_rows.all_tags(connection, repository.id)
         manifests = manifest_rows.of_repository(connection, repository.id)
@@ -258,12 +263,14 @@ class Reconciliation:
             if row is not None and not is_there:
                 log.warning("another tool moved a tag", repository=repository.name, tag=tag, digest=descriptor.digest)
 
-    def _tagged_at(self, digest: Digest, view: View) -> float:
+    def _tagged_at(self, digest: Digest, view: StoredRepository) -> float:
         """When another tool set a tag, as far as files tell: with its manifest, or later with the index."""
         loaded = view.manifests.get(digest)
         return whole(view.modified if loaded is None or loaded.modified is None else loaded.modified)
 
-    def _write_withheld(self, connection: Transaction, repository: RepositoryRow, view: View, *, behind: bool) -> None:
+    def _write_withheld(
+        self, connection: Transaction, repository: RepositoryRow, view: StoredRepository, *, behind: bool
+    ) -> None:
         """Have as rows what storage says, with the changes that are not there yet."""
         withheld = view.index.withheld
         if behind:
@@ -273,7 +280,7 @@ class Reconciliation:
         withheld_rows.add(connection, repository.id, withheld - known)
         withheld_rows.remove(connection, repository.id, known - withheld)
 
-    def _drop_absent(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
+    def _drop_absent(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
         """The database is behind storage: what storage does not have is gone."""
         tags = view.index.tags()
         for tag in manifest_rows.all_tags(connection, repository.id).values():
@@ -285,7 +292,7 @@ class Reconciliation:
                 manifest_rows.remove(connection, repository.id, manifest.blob_id)
                 blob_rows.leave(connection, repository.id, manifest.blob_id)
 
-    def _listed(self, connection: Transaction, repository: RepositoryRow, view: View) -> set[str]:
+    def _listed(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> set[str]:
         """The manifests of the index and everything below them."""
         listed: set[str] = set()
         waiting: list[str] = list(view.index.manifests())
@@ -296,7 +303,7 @@ class Reconciliation:
                 waiting.extend(manifest_rows.children_of(connection, repository.id, digest))
         return listed
 
-    def _put_back(self, connection: Transaction, repository: RepositoryRow, view: View) -> None:
+    def _put_back(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
         """Record again what another tool's index has lost."""
         tags, manifests = view.index.tags(), view.index.manifests()
         known = manifest_rows.of_repository(connection, repository.id)

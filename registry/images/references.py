@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
-from registry.images.manifest_bytes import ManifestBytes
+from registry.images.manifest_store import ManifestBytes
 from registry.images.manifests import FoundManifest
 from registry.images.omissions import Kind, Omission
-from registry.images.several import map_several
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid, ManifestUnknown, Unavailable
 from registry.oci.manifest import parse_manifest
+from registry.parallel import map_parallel
 from registry.storage.errors import PathRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from registry.database.references import IncompleteRow
-    from registry.images.locations import Locations
-    from registry.images.stores import Stores
+    from registry.images.backends import Backends
+    from registry.images.blob_locations import BlobLocations
 
 PAGE = 64
 """Manifests that are read before their rows are written."""
@@ -37,7 +37,7 @@ PAGE_BYTES = 8 << 20
 class References:
     """Any thread, any process; several at once for one manifest are harmless."""
 
-    def __init__(self, stores: Stores, locations: Locations) -> None:
+    def __init__(self, stores: Backends, locations: BlobLocations) -> None:
         self._stores = stores
         self._bytes = ManifestBytes(stores, locations)
 
@@ -72,7 +72,7 @@ class References:
 
     def _complete(self, page: Sequence[IncompleteRow]) -> list[Omission]:
         """No transaction is open while storage is read."""
-        read = map_several(self._stores.driver.capabilities, self._optional, page)
+        read = map_parallel(self._stores.driver.capabilities, self._optional, page)
         omissions = []
         for repository_id, several in groupby(zip(page, read, strict=True), lambda pair: pair[0].repository_id):
             with self._stores.database.write() as connection:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from registry.database.repositories import RepositoryRow
+    from registry.images.backends import Backends
     from registry.images.journal import Journal
-    from registry.images.originals import Originals
     from registry.images.reconciliation import Reconciliation
-    from registry.images.stores import Stores
+    from registry.images.write_gate import WriteGate
     from registry.storage.driver import Child
 
 LOOK_SECONDS = 5.0
@@ -41,7 +41,7 @@ REMEMBERED = 100_000
 log = structlog.get_logger(__name__)
 
 
-def present(row: RepositoryRow | None) -> RepositoryRow:
+def require_row(row: RepositoryRow | None) -> RepositoryRow:
     """The row of a repository that was there a moment ago, read or locked by its id. Raises Unavailable.
 
     Its rows are gone, so nothing can be said of what it holds: a database that was lost is filled from storage again.
@@ -54,7 +54,9 @@ def present(row: RepositoryRow | None) -> RepositoryRow:
 class Repositories:
     """Any thread. Each process looks at storage itself before it trusts the database on a repository."""
 
-    def __init__(self, stores: Stores, journal: Journal, originals: Originals, reconciliation: Reconciliation) -> None:
+    def __init__(
+        self, stores: Backends, journal: Journal, originals: WriteGate, reconciliation: Reconciliation
+    ) -> None:
         self._stores = stores
         self._originals = originals
         self._journal = journal

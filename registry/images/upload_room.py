@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from registry.database.sessions import SessionRow
-    from registry.images.stores import Stores
+    from registry.images.backends import Backends
 
 SHARE = 100
 """A count follows as many starts as are this part of a bound."""
@@ -51,7 +51,7 @@ class Bounds(NamedTuple):
 class UploadRoom:
     """Keeps the sessions of all replicas within their bounds. Any thread."""
 
-    def __init__(self, stores: Stores, end: Callable[[SessionRow], bool]) -> None:
+    def __init__(self, stores: Backends, end: Callable[[SessionRow], bool]) -> None:
         """``end`` ends a session; False if it is being written to, or has ended already."""
         rules = stores.rules
         self._stores = stores

@@ -15,9 +15,8 @@ import structlog
 
 from registry.database import repositories as repository_rows
 from registry.database import sessions as session_rows
-from registry.images.addition import Addition, Ahead, out_of_order, upload_state
+from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
 from registry.images.omissions import Kind, Omission, Source
-from registry.images.running_hashes import RunningHashes
 from registry.images.upload_room import UploadRoom, crowd_of
 from registry.oci.digest import Digest
 from registry.oci.errors import (
@@ -40,11 +39,11 @@ if TYPE_CHECKING:
 
     from registry.database.sessions import SessionRow
     from registry.database.transaction import Transaction
+    from registry.images.backends import Backends
+    from registry.images.blob_publication import BlobPublication, Keep, Write
     from registry.images.folding import Folding
-    from registry.images.originals import Originals
-    from registry.images.publication import Keep, Publication, Write
     from registry.images.repositories import Repositories
-    from registry.images.stores import Stores
+    from registry.images.write_gate import WriteGate
 
 DEFAULT_ALGORITHM = "sha256"
 """Hashed while receiving when the client has not said what it will close with."""
@@ -57,10 +56,10 @@ class Uploads:
 
     def __init__(
         self,
-        stores: Stores,
-        originals: Originals,
+        stores: Backends,
+        originals: WriteGate,
         repositories: Repositories,
-        publication: Publication,
+        publication: BlobPublication,
         folding: Folding,
     ) -> None:
         self._stores = stores
@@ -68,7 +67,7 @@ class Uploads:
         self._repositories = repositories
         self._publication = publication
         self._folding = folding
-        self._hashes = RunningHashes()
+        self._hashes = HashCache()
         self._room = UploadRoom(stores, self._expire)
 
     def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM, *, address: str | None = None) -> str:
@@ -110,7 +109,7 @@ class Uploads:
 
     def add(
         self, name: str, upload_id: str, start: int | None, digest: Digest | None = None, *, at_once: bool = False
-    ) -> Addition:
+    ) -> BlobWriter:
         """Take the right to add bytes, at ``start`` when the client says where it is.
 
         ``digest`` of the whole, where the client has said it already: a store may then gather the bytes in their place.
@@ -128,7 +127,7 @@ class Uploads:
             if start == 0 and row.offset == 1:
                 row = self._begin_again(row)
             _check_start(row, start)
-            return Addition(self._stores, self._hashes, row, writer, digest, ahead)
+            return BlobWriter(self._stores, self._hashes, row, writer, digest, ahead)
         except (UploadOffsetMismatch, PathNotFound) as error:
             writer.close()
             raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error
@@ -136,7 +135,7 @@ class Uploads:
             writer.close()
             raise
 
-    def _look(self, name: str, upload_id: str, digest: Digest | None) -> tuple[SessionRow, Ahead | None]:
+    def _look(self, name: str, upload_id: str, digest: Digest | None) -> tuple[SessionRow, Prefetched | None]:
         """As ``find``; with ``digest`` also what is looked at when it is published."""
         if digest is None:
             return self.find(name, upload_id), None
@@ -145,7 +144,7 @@ class Uploads:
             repository = repository_rows.find_later(connection, name)
             blob = self._publication.look_later(connection, name, digest)
             row = _of_repository(session.get(), name)
-        return row, Ahead(repository.get(), blob.get())
+        return row, Prefetched(repository.get(), blob.get())
 
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
@@ -163,7 +162,7 @@ class Uploads:
             )
         return row._replace(offset=0, digest=empty)
 
-    def finish(self, addition: Addition, digest: Digest) -> None:
+    def finish(self, addition: BlobWriter, digest: Digest) -> None:
         """Publish what was uploaded under ``digest`` (I1) and end the session.
 
         Raises DigestInvalid when the bytes are others; the session is then gone, since nothing can mend it.

@@ -1,13 +1,16 @@
-"""Hashing what storage holds: the proof that bytes are those of their digest (I1, I6)."""
+"""Verification: the bytes of an object, hashed before they are served or while they are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from registry.oci.digest import Digest, new_hasher
 from registry.storage.driver import CHUNK_SIZE
+from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from registry.storage.driver import ObjectReader, StorageDriver
 
 
@@ -23,3 +26,48 @@ def is_intact(driver: StorageDriver, key: str, digest: Digest) -> bool:
     """Whether the object ``key`` has the bytes of ``digest``. Raises PathNotFound, StorageError."""
     with driver.open(key) as reader:
         return hash_reader(reader, digest.algorithm) == digest
+
+
+class WrongBytes(StorageError):
+    """An object has other bytes than its name says; its last bytes were kept back."""
+
+
+class VerifyingReader:
+    """See ObjectReader. Of a whole object; its last bytes are given away when all of them are known to be right."""
+
+    def __init__(self, inner: ObjectReader, digest: Digest, on_end: Callable[[bool], None]) -> None:
+        """``on_end`` hears, once, whether the bytes are those of ``digest``."""
+        self.stat = inner.stat
+        self._inner = inner
+        self._digest = digest
+        self._on_end = on_end
+        self._hasher = new_hasher(digest.algorithm)
+        self._left = inner.stat.size
+
+    def read(self, size: int) -> bytes:
+        """See ObjectReader. Raises WrongBytes in place of the last bytes when these are not the right ones."""
+        data = self._inner.read(size)
+        if not data:
+            return data
+        self._hasher.update(data)
+        self._left -= len(data)
+        if self._left == 0:
+            right = Digest.from_hasher(self._hasher) == self._digest
+            self._on_end(right)
+            if not right:
+                raise WrongBytes(self._digest, "the object has other bytes than its name says")
+        return data
+
+    def fileno(self) -> int | None:
+        """Nobody may go around the hash."""
+        return None
+
+    def close(self) -> None:
+        """See ObjectReader."""
+        self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from registry.database import changes as change_rows
 from registry.database import withheld as withheld_rows
-from registry.images.changing import Allotted, Change
+from registry.images.journal import Change, PendingChange
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestBlobUnknown
 from registry.oci.moment import to_text
@@ -65,7 +65,7 @@ def require_room(
             raise ManifestBlobUnknown(message, detail={"missing": sorted(lacks.blobs | lacks.manifests)[:100]})
 
 
-def release(connection: Transaction, repository: RepositoryRow, row: WithheldRow, now: float) -> Allotted | None:
+def release(connection: Transaction, repository: RepositoryRow, row: WithheldRow, now: float) -> PendingChange | None:
     """Write down that a blob has come, which is a member by now; ``row`` withholds it, or did until a moment ago.
 
     In the caller's transaction, with the repository locked. What is returned has to be recorded before the client hears
@@ -73,7 +73,7 @@ def release(connection: Transaction, repository: RepositoryRow, row: WithheldRow
     """
     if row.released is not None:  # by a push whose record may not be on storage yet
         line = change_rows.find(connection, repository.id, row.released)
-        return None if line is None else Allotted(repository._replace(sequence=row.released), line)
+        return None if line is None else PendingChange(repository._replace(sequence=row.released), line)
     naming = withheld_rows.naming(connection, repository.id, row.digest)
     if naming is None:
         return None

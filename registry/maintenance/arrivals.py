@@ -17,8 +17,8 @@ from registry.images import withholding
 if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.database.withheld import SeenRow
-    from registry.images.changing import Allotted
-    from registry.images.core import Core
+    from registry.images.journal import PendingChange
+    from registry.images.registry import Registry
 
 PAGE = 1000
 """Rows that one step looks at."""
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 class Arrivals:
     """For one thread; goes on where it was, and begins again at the end. Several processes at once are harmless."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Registry) -> None:
         self._core = core
         self._after = _START
 
@@ -63,7 +63,7 @@ class Arrivals:
             core.folding.record(change)
             log.info("what a release before this one took in is written down", repository=change.repository.name)
 
-    def _release(self, connection: Transaction, seen: SeenRow) -> Allotted | None:
+    def _release(self, connection: Transaction, seen: SeenRow) -> PendingChange | None:
         repository = repository_rows.lock(connection, seen.repository_id)
         row = withheld_rows.named_later(connection, seen.repository_id, [seen.digest]).get()
         withheld = row.get((seen.digest, withheld_rows.BLOB))

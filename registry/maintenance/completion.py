@@ -8,8 +8,8 @@ from registry.database import references as reference_rows
 from registry.images.omissions import LISTED, Source
 
 if TYPE_CHECKING:
-    from registry.images.core import Core
     from registry.images.omissions import Omission
+    from registry.images.registry import Registry
 
 
 class Completion:
@@ -18,7 +18,7 @@ class Completion:
     When everything is complete a step is one look at an empty index.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Registry) -> None:
         self._core = core
         self._after = reference_rows.START
         self._omitted: list[Omission] = []

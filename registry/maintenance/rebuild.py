@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from registry.database import repositories as repository_rows
-from registry.images.core import Core
-from registry.images.several import AT_ONCE, map_several
+from registry.images.registry import Registry
 from registry.maintenance.arrivals import Arrivals
 from registry.oci.errors import RegistryError, Unavailable
+from registry.parallel import AT_ONCE, map_parallel
 from registry.storage.errors import PathNotFound, PathRefused, StorageError
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ def rebuild(settings: Settings, *, on_progress: OnProgress | None = None) -> Reb
 
     Servers may run meanwhile. Killed in the middle, the same again finishes it (I8).
     """
-    core = Core.open(settings)
+    core = Registry.open(settings)
     try:
         return rebuild_core(core, on_progress=on_progress)
     finally:
         core.close()
 
 
-def rebuild_core(core: Core, *, on_progress: OnProgress | None = None) -> RebuildReport:
+def rebuild_core(core: Registry, *, on_progress: OnProgress | None = None) -> RebuildReport:
     """As ``rebuild``, on an open core."""
     report = RebuildReport()
     core.originals.ensure(again=True)
@@ -62,7 +62,7 @@ def rebuild_core(core: Core, *, on_progress: OnProgress | None = None) -> Rebuil
     for done in range(0, len(names), AT_ONCE):
         if on_progress is not None:
             on_progress(done, len(names))
-        for found in map_several(capabilities, partial(_reconcile, core), names[done : done + AT_ONCE]):
+        for found in map_parallel(capabilities, partial(_reconcile, core), names[done : done + AT_ONCE]):
             report.repositories += found.is_ours
             report.problems += found.problems
     if on_progress is not None:
@@ -80,7 +80,7 @@ class _Reconciled(NamedTuple):
     problems: list[str]
 
 
-def _reconcile(core: Core, name: str) -> _Reconciled:
+def _reconcile(core: Registry, name: str) -> _Reconciled:
     omissions: list[Omission] = []
     try:
         row = core.reconciliation.reconcile(name)
@@ -93,7 +93,7 @@ def _reconcile(core: Core, name: str) -> _Reconciled:
     return _Reconciled(row is not None, [str(omission) for omission in dict.fromkeys(omissions)])
 
 
-def _note_arrivals(core: Core) -> None:
+def _note_arrivals(core: Registry) -> None:
     """Where no change may commit, it is done when some may again."""
     try:
         Arrivals(core).run()
@@ -101,7 +101,7 @@ def _note_arrivals(core: Core) -> None:
         log.info("what came since it was withheld is written down later", reason=str(error))
 
 
-def _forget_absent(core: Core, present: set[str]) -> int:
+def _forget_absent(core: Registry, present: set[str]) -> int:
     removed = 0
     with core.stores.database.look() as connection:
         known = repository_rows.names(connection)
@@ -116,7 +116,7 @@ def _forget_absent(core: Core, present: set[str]) -> int:
     return removed
 
 
-def _is_on_storage(core: Core, name: str) -> bool:
+def _is_on_storage(core: Registry, name: str) -> bool:
     """It may have been made since the walk, or be where the walk was not let in, which proves nothing (I7)."""
     try:
         core.stores.driver.stat(core.stores.layout.index(name))

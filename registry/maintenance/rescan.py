@@ -10,7 +10,7 @@ from registry.database import milestones
 from registry.oci.errors import RegistryError
 
 if TYPE_CHECKING:
-    from registry.images.core import Core
+    from registry.images.registry import Registry
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ class Rescan:
     A failing store ends a walk (I7); what concerns one directory or repository does not.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Registry) -> None:
         self._database = core.stores.database
         self._clock = core.stores.clock
         self._originals = core.originals

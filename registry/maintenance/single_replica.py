@@ -12,7 +12,7 @@ import structlog
 from registry.background.leases import Leases
 from registry.database.engine import Database
 from registry.database.migrate import upgrade_database
-from registry.images.stores import holder_name
+from registry.images.backends import holder_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

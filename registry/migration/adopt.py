@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from registry.database import originals
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
 from registry.migration.bases import Bases
 from registry.migration.counts import Counting
 from registry.migration.problem import Note

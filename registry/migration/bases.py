@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from registry.database import manifest_bodies
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.storage_view import MAX_INDEX
+from registry.images.repository_reader import MAX_INDEX
 from registry.migration.fingerprint import repository_fingerprint
 from registry.migration.original_layout import Located, ObjectKind, OriginalRepository
 from registry.migration.per_repository import is_ours, left_out
@@ -19,9 +19,9 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from registry.images.core import Core
-    from registry.images.original_base import Base
-    from registry.migration.journal import Journal
+    from registry.images.migration_journal.documents import Baseline
+    from registry.images.registry import Registry
+    from registry.migration.journal import MigrationJournal
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.snapshot import Snapshot
     from registry.oci.digest import Digest
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class Bases:
     """A Known (registry.migration.repository_reading) from the journal and the database. Any thread."""
 
-    def __init__(self, core: Core, journal: Journal, layout: OriginalLayout, suspicious: Container[str]) -> None:
+    def __init__(
+        self, core: Registry, journal: MigrationJournal, layout: OriginalLayout, suspicious: Container[str]
+    ) -> None:
         """``suspicious``: repositories of which the last pass found something wrong; they are read again."""
         self._core = core
         self._journal = journal
@@ -38,11 +40,11 @@ class Bases:
         self._suspicious = suspicious
         self._ids = journal.locations.ids()
 
-    def current(self, name: str) -> Base | None:
+    def current(self, name: str) -> Baseline | None:
         """The base of a repository in this migration."""
         return self._journal.locations.base_in(self._journal.id, name)
 
-    def earlier(self, name: str) -> Base | None:
+    def earlier(self, name: str) -> Baseline | None:
         """Its newest base in a migration before this one, which a rollback has given back."""
         for migration in reversed([known for known in self._ids if int(known) < int(self._journal.id)]):
             found = self._journal.locations.base_in(migration, name)
@@ -54,7 +56,7 @@ class Bases:
         """Of the repositories that were taken, in this migration or before it."""
         return {name for migration in self._ids for name in self._journal.locations.bases(migration)}
 
-    def located(self, base: Base) -> Located:
+    def located(self, base: Baseline) -> Located:
         """Where the repository of a base was."""
         has_prefix = self._layout.bytes_kind is ObjectKind.BLOB and base.prefix
         return Located(base.name, f"{base.prefix}/{base.name}" if has_prefix else base.name, base.prefix)
@@ -83,7 +85,7 @@ class Bases:
         with self._core.stores.database.look() as connection:
             return manifest_bodies.find(connection, digest)
 
-    def shared(self, located: Located, base: Base, snapshot: Snapshot) -> OriginalRepository | None:
+    def shared(self, located: Located, base: Baseline, snapshot: Snapshot) -> OriginalRepository | None:
         """What the original says where its index and ours are one object, as long as that is ours.
 
         What the base says, and beyond it entries of which Stowage knows nothing: those that could not be taken, and
@@ -139,7 +141,7 @@ class Bases:
         return saved is not None and not is_ours(saved)
 
 
-def _said(located: Located, base: Base) -> OriginalRepository:
+def _said(located: Located, base: Baseline) -> OriginalRepository:
     """What a base says, as a layout reads it."""
     key, signature = base.index or ("", "")
     manifests: dict[Digest, Descriptor | None] = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.snapshot import Snapshot
-    from registry.migration.workers import Workers
+    from registry.parallel import WorkerPool
     from registry.storage.driver import ObjectStat, StorageDriver
 
 EMPTY = tuple(str(Digest.of(b"", algorithm)) for algorithm in SUPPORTED_ALGORITHMS)
@@ -44,7 +44,7 @@ INSERT OR IGNORE INTO named SELECT digest, min(size), max(size) FROM (
 class Checks:
     """Fills the tables ``wanted``, ``named`` and ``place``, and tells what does not fit."""
 
-    def __init__(self, snapshot: Snapshot, driver: StorageDriver, layout: OriginalLayout, workers: Workers) -> None:
+    def __init__(self, snapshot: Snapshot, driver: StorageDriver, layout: OriginalLayout, workers: WorkerPool) -> None:
         self._snapshot = snapshot
         self._driver = driver
         self._layout = layout

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 from registry.database import blobs as blob_rows
 from registry.database import originals
 from registry.database.errors import DatabaseError
-from registry.images.blob_line import shard_of
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase, shard_of
 from registry.migration.copying import Copying
 from registry.migration.progress import Meter
 from registry.migration.report import Refused, Report, Unfinished
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from registry.database.originals import PlacedRow, UncopiedRow
-    from registry.images.blob_line import BlobLine
+    from registry.images.migration_journal.documents import ShardEntry
     from registry.migration.context import Context
     from registry.migration.copying import Copy
     from registry.migration.problem import Problem
@@ -153,7 +152,7 @@ class _Consolidating:
         self._journal.write_shard(shard, lines)
         self._problems[shard] = unreadable(self._context.core, rows)
 
-    def _line(self, line: BlobLine, rows: Sequence[PlacedRow]) -> BlobLine:
+    def _line(self, line: ShardEntry, rows: Sequence[PlacedRow]) -> ShardEntry:
         hashed = {(row.key, row.signature) for row in rows if row.verified_at is not None}
         own = self._stores.layout.blob("", line.digest)
         copies = [row.signature for row in rows if row.key == own and row.state == blob_rows.CURRENT]

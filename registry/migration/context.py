@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from registry.config import Settings
-    from registry.images.core import Core
-    from registry.migration.journal import Journal
+    from registry.images.registry import Registry
+    from registry.migration.journal import MigrationJournal
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.problem import Note, Problem
     from registry.migration.progress import OnProgress
     from registry.migration.requests import Tally
     from registry.migration.reviewed import Reviewed
     from registry.migration.snapshot import Snapshot
-    from registry.migration.workers import Workers
+    from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
 
@@ -36,17 +36,17 @@ class RunOptions:
 class Context:
     """One run: the open registry, and the original as it was listed and read when the run began."""
 
-    core: Core
+    core: Registry
     settings: Settings
     layout: OriginalLayout
     snapshot: Snapshot
     """Listed and read: its tables ``object``, ``repository``, ``tag``, ``member``, ``manifest``, ``reference``,
     ``wanted``, ``named`` and ``place`` are full."""
-    journal: Journal
+    journal: MigrationJournal
     options: RunOptions
     on_progress: OnProgress
     tally: Tally
-    workers: Workers
+    workers: WorkerPool
     problems: list[Problem] = field(default_factory=list)
     """Of the original, as it was read."""
     notes: list[Note] = field(default_factory=list)

@@ -10,7 +10,7 @@ from registry.database import blobs as blob_rows
 from registry.database import originals
 from registry.database import places as place_rows
 from registry.database.originals import ORIGINAL, Copied
-from registry.images.locations import Location
+from registry.images.blob_locations import Location
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest
 from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUnavailable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from registry.database.blobs import BlobRow
     from registry.database.originals import UncopiedRow
     from registry.database.places import PlaceRow
-    from registry.images.core import Core
+    from registry.images.registry import Registry
 
 POLL = 0.05
 """Seconds between two looks at a deletion in progress."""
@@ -65,7 +65,7 @@ class Copying:
     twice, right bytes replace right bytes. A copy counts once it was read and hashed itself.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Registry) -> None:
         self._core = core
         self._driver = core.stores.driver
         self._database = core.stores.database

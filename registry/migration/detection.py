@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from registry.config_file import ConfigError, ConfigProblem
-from registry.images.storage_view import MAX_INDEX
+from registry.images.repository_reader import MAX_INDEX
 from registry.migration.distribution import ROOT, Distribution
 from registry.migration.original_layout import Entry, ObjectKind
 from registry.migration.per_repository import PerRepository, is_ours
@@ -17,7 +17,7 @@ from registry.storage.keys import check_key
 if TYPE_CHECKING:
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.snapshot import Snapshot
-    from registry.migration.workers import Workers
+    from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
 _EXAMPLES = 3
@@ -40,7 +40,7 @@ def classify(key: str) -> Entry | None:
 
 
 def detect(
-    snapshot: Snapshot, driver: StorageDriver, workers: Workers, *, root: str, single_prefix: bool
+    snapshot: Snapshot, driver: StorageDriver, workers: WorkerPool, *, root: str, single_prefix: bool
 ) -> OriginalLayout | None:
     """The layout of the original; None where there is nothing but ours.
 
@@ -76,7 +76,7 @@ def _keys(snapshot: Snapshot, condition: str, *parameters: object) -> list[str]:
     return [key for (key,) in found]
 
 
-def _foreign_indexes(snapshot: Snapshot, driver: StorageDriver, workers: Workers) -> list[str]:
+def _foreign_indexes(snapshot: Snapshot, driver: StorageDriver, workers: WorkerPool) -> list[str]:
     """The first index that Stowage did not write, of repositories without blobs of their own."""
     keys = (key for (key,) in snapshot.each("SELECT key FROM object WHERE kind = ?", ObjectKind.INDEX))
     found = workers.each(partial(_foreign, driver), keys)

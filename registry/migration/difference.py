@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from registry.images.original_base import Named
+    from registry.images.migration_journal.documents import ManifestInfo
     from registry.oci.digest import Digest
 
 
@@ -15,7 +15,7 @@ class Content:
     """The tags and manifests of a repository, in one of the three places."""
 
     tags: dict[str, Digest] = field(default_factory=dict)
-    manifests: dict[Digest, Named] = field(default_factory=dict)
+    manifests: dict[Digest, ManifestInfo] = field(default_factory=dict)
 
 
 class Kept(NamedTuple):
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
 class Difference:
     """What Stowage is to change so that it has what the original changed; nothing of it that is done already."""
 
-    manifests: dict[Digest, Named] = field(default_factory=dict)
+    manifests: dict[Digest, ManifestInfo] = field(default_factory=dict)
     """To be added."""
     tags: dict[str, Digest] = field(default_factory=dict)
     """To be set; what they point at is there, or among ``manifests``."""

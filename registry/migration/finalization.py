@@ -8,7 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from registry.database.blobs import CURRENT
-from registry.images.locations import Location
+from registry.images.blob_locations import Location
 from registry.migration.original_layout import ObjectKind
 from registry.migration.unreadable import placed
 from registry.oci.digest import Digest

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from registry.database import originals
 from registry.database.blobs import MISSING
-from registry.images.location_journal import MIGRATIONS, problems_key, state_key
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
+from registry.images.migration_journal.reader import MIGRATIONS, problems_key, state_key
 from registry.migration.consolidate import ROUNDS, copy_uncopied, plan_consolidation
 from registry.migration.finalization import Finalizing
 from registry.migration.problem import Note

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from registry.database import repositories as repository_rows
 from registry.database.blobs import QUARANTINED
+from registry.images.blob_locations import BlobLocations
 from registry.images.keyed_locks import KeyedLocks
-from registry.images.locations import Locations
-from registry.images.original_base import Base, IndexAt, Named
+from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
 from registry.migration.detection import classify
 from registry.migration.distribution import ROOT
 from registry.migration.fingerprint import repository_fingerprint
@@ -22,7 +22,7 @@ from registry.storage.driver import CHUNK_SIZE
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 
 if TYPE_CHECKING:
-    from registry.images.locations import Location
+    from registry.images.blob_locations import Location
     from registry.migration.context import Context
     from registry.migration.steps import Step, Wanted
     from registry.migration.wanting import Asked
@@ -64,7 +64,7 @@ class GivingBack:
         self._context = context
         self._driver = context.driver
         self._snapshot = context.snapshot
-        self._locations = Locations(context.core.stores)
+        self._locations = BlobLocations(context.core.stores)
         self._copying = KeyedLocks()
         self._snapshot.do("CREATE TABLE IF NOT EXISTS given (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
@@ -213,14 +213,14 @@ class GivingBack:
         path = asked.wanted.located.path
         return not self._snapshot.value("SELECT 1 FROM repository WHERE path = ?", path)
 
-    def _base(self, wanted: Wanted, lost: set[Digest], *, is_whole: bool) -> Base:
+    def _base(self, wanted: Wanted, lost: set[Digest], *, is_whole: bool) -> Baseline:
         """``is_whole``: False leaves the fingerprint out, so that the next migration reads the repository again."""
         located = wanted.located
         index = None
         if wanted.document is not None:
             index = IndexAt(wanted.document.key, self._signature(wanted.document.key))
         is_tree = self._context.layout.bytes_kind is ObjectKind.DATA
-        return Base(
+        return Baseline(
             name=located.name,
             prefix=ROOT if is_tree else located.prefix,
             index=index,
@@ -228,7 +228,7 @@ class GivingBack:
             overwritten=False,
             tags={tag: digest for tag, digest in wanted.tags.items() if digest not in lost},
             manifests={
-                digest: Named(manifest.media_type, manifest.size)
+                digest: ManifestInfo(manifest.media_type, manifest.size)
                 for digest, manifest in wanted.manifests.items()
                 if digest not in lost
             },

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from registry.background.leases import Leases
-from registry.images.stores import holder_name
+from registry.images.backends import holder_name
 from registry.migration.report import Refused
 
 if TYPE_CHECKING:

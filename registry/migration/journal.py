@@ -1,4 +1,4 @@
-"""Writing the journal of a migration; ``registry.images.location_journal`` says what is in it, and reads it."""
+"""Writing the journal of a migration; ``registry.images.migration_journal.reader`` says what is in it, and reads it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from registry.images import location_journal as keys
-from registry.images.blob_line import serialise_shard
-from registry.images.location_journal import LocationJournal
-from registry.images.migration_state import MigrationState, Phase
-from registry.images.storage_view import MAX_INDEX
+from registry.images.migration_journal import reader as keys
+from registry.images.migration_journal.documents import MigrationState, Phase, serialise_shard
+from registry.images.migration_journal.reader import MigrationJournalReader
+from registry.images.repository_reader import MAX_INDEX
 from registry.migration.problem import Problem
 from registry.migration.report import Refused
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
@@ -23,9 +22,7 @@ from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFai
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from registry.images.blob_line import BlobLine
-    from registry.images.migration_state import ReadOnly
-    from registry.images.original_base import Base
+    from registry.images.migration_journal.documents import Baseline, ReadOnly, ShardEntry
     from registry.storage.driver import StorageDriver
 
 _MAX_PROBLEMS = 256 << 20
@@ -36,7 +33,7 @@ def writer_name() -> str:
     return f"{os.uname().nodename}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
-class Journal:
+class MigrationJournal:
     """The journal of the migration that counts. Any thread; ``begin``, ``resume`` and ``move`` one at a time.
 
     What is written a second time with the same content is not written: the same bucket has the same journal, whatever
@@ -47,7 +44,7 @@ class Journal:
         self, driver: StorageDriver, *, writer: str | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         self._driver = driver
-        self.locations = LocationJournal(driver)
+        self.locations = MigrationJournalReader(driver)
         """Reads the journals of all migrations."""
         self._writer = writer or writer_name()
         self._clock = clock
@@ -146,7 +143,7 @@ class Journal:
 
     # ---- blobs and repositories
 
-    def shard(self, shard: str) -> list[BlobLine]:
+    def shard(self, shard: str) -> list[ShardEntry]:
         """The lines of a shard of this migration; none where there is no such shard."""
         found = self.locations.shard(self.id, shard)
         return [] if found is None else found[0]
@@ -156,15 +153,15 @@ class Journal:
         prefix = keys.shards_prefix(self.id)
         return [key.removeprefix(f"{prefix}/").removesuffix(".jsonl") for key, _ in self._driver.list(prefix)]
 
-    def base(self, repository: str) -> Base | None:
+    def base(self, repository: str) -> Baseline | None:
         """The base of a repository, the newest of any migration."""
         return self.locations.base(repository)
 
-    def write_shard(self, shard: str, lines: Iterable[BlobLine]) -> bool:
+    def write_shard(self, shard: str, lines: Iterable[ShardEntry]) -> bool:
         """Make these the lines of a shard; returns whether they were others."""
         return self._write(keys.shard_key(self.id, shard), serialise_shard(lines))
 
-    def write_base(self, base: Base) -> bool:
+    def write_base(self, base: Baseline) -> bool:
         """Make this the base of its repository in this migration; returns whether it was another."""
         return self._write(keys.base_key(self.id, base.name), base.serialise())
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from registry.migration.original_layout import OriginalLayout
     from registry.migration.progress import OnProgress
     from registry.migration.snapshot import Snapshot
-    from registry.migration.workers import Workers
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
+    from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
 MISSING = "missing"
@@ -68,7 +68,7 @@ class ManifestReading:
         snapshot: Snapshot,
         driver: StorageDriver,
         layout: OriginalLayout,
-        workers: Workers,
+        workers: WorkerPool,
         known: Callable[[str], bytes | None],
         *,
         max_bytes: int,

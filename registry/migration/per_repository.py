@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from registry.images.storage_view import MAX_INDEX
+from registry.images.repository_reader import MAX_INDEX
 from registry.migration.original_layout import Entry, Located, ObjectKind, OriginalLayout, OriginalRepository
 from registry.migration.problem import Problem, ProblemKind
 from registry.migration.steps import Write

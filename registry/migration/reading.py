@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from registry.migration.progress import OnProgress
     from registry.migration.repository_reading import Known
     from registry.migration.snapshot import Snapshot
-    from registry.migration.workers import Workers
+    from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
 _MANIFEST_BYTES = 8 << 20
@@ -28,7 +28,12 @@ class Reading:
     """One reading of one bucket into a snapshot. Writes nothing. Every method raises StorageError."""
 
     def __init__(
-        self, snapshot: Snapshot, driver: StorageDriver, workers: Workers, settings: Settings, on_progress: OnProgress
+        self,
+        snapshot: Snapshot,
+        driver: StorageDriver,
+        workers: WorkerPool,
+        settings: Settings,
+        on_progress: OnProgress,
     ) -> None:
         self._snapshot = snapshot
         self._driver = driver

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from registry.migration.original_layout import Located, OriginalLayout, OriginalRepository
     from registry.migration.progress import OnProgress
     from registry.migration.snapshot import Snapshot
-    from registry.migration.workers import Workers
+    from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
 _EXAMPLES = 5
@@ -51,7 +51,7 @@ class RepositoryReading:
     """Fills the tables ``repository``, ``tag``, ``member`` and ``ours`` of a snapshot that was listed."""
 
     def __init__(
-        self, snapshot: Snapshot, driver: StorageDriver, layout: OriginalLayout, workers: Workers, known: Known
+        self, snapshot: Snapshot, driver: StorageDriver, layout: OriginalLayout, workers: WorkerPool, known: Known
     ) -> None:
         self._snapshot = snapshot
         self._driver = driver

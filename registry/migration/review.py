@@ -17,7 +17,7 @@ from registry.migration.reading import Reading
 from registry.migration.requests import Tally
 from registry.migration.snapshot import Snapshot
 from registry.migration.verification import verify
-from registry.migration.workers import Workers
+from registry.parallel import WorkerPool
 
 if TYPE_CHECKING:
     from registry.config import Settings
@@ -76,7 +76,7 @@ class Review:
     def run(self) -> Plan:
         """See ``review``."""
         began = time.perf_counter()
-        with Snapshot() as snapshot, Workers(self._settings.migration.parallel) as workers:
+        with Snapshot() as snapshot, WorkerPool(self._settings.migration.parallel) as workers:
             reading = Reading(snapshot, self._driver, workers, self._settings, self._on_progress)
             listed = reading.list()
             has_listed = time.perf_counter()

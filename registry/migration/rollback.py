@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from registry.database import originals
 from registry.database import repositories as repository_rows
-from registry.images.migration_state import Phase, ReadOnly
-from registry.images.originals import SWAPPED
-from registry.images.storage_view import MAX_INDEX
+from registry.images.migration_journal.documents import Phase, ReadOnly
+from registry.images.repository_reader import MAX_INDEX
+from registry.images.write_gate import SWAPPED
 from registry.migration.bases import Bases
 from registry.migration.giving_back import GivingBack
 from registry.migration.problem import Problem, ProblemKind
@@ -24,7 +24,7 @@ from registry.oci.index import Index
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from registry.images.original_base import Base
+    from registry.images.migration_journal.documents import Baseline
     from registry.migration.context import Context
     from registry.migration.giving_back import Given
     from registry.migration.snapshot import Snapshot
@@ -74,7 +74,7 @@ def changed_since(context: Context, bases: Bases) -> list[str]:
     return names
 
 
-def _said(snapshot: Snapshot, name: str, base: Base) -> tuple[dict[str, Digest], set[Digest]]:
+def _said(snapshot: Snapshot, name: str, base: Baseline) -> tuple[dict[str, Digest], set[Digest]]:
     """Tags and manifests that the original has now; what cannot be served says what it said before."""
     rows = snapshot.rows(f"SELECT name, digest, {SERVABLE.format('t')} FROM tag t WHERE repository = ?", name)
     tags = {tag: Digest(digest) if is_readable else base.tags.get(tag) for tag, digest, is_readable in rows}

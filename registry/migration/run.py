@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from registry.images.core import Core
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
+from registry.images.registry import Registry
 from registry.maintenance.rescan import Rescan
 from registry.migration.adopt import Pass, adopt
 from registry.migration.bases import Bases
@@ -16,7 +16,7 @@ from registry.migration.context import Context
 from registry.migration.coverage import uncovered
 from registry.migration.finalize import finalize, plan_finalize
 from registry.migration.instance import alone
-from registry.migration.journal import Journal
+from registry.migration.journal import MigrationJournal
 from registry.migration.per_repository import OURS, PerRepository
 from registry.migration.progress import silent
 from registry.migration.reading import Reading
@@ -25,14 +25,14 @@ from registry.migration.requests import Tally
 from registry.migration.rollback import rollback
 from registry.migration.rollback_plan import RollbackPlan, plan_rollback
 from registry.migration.snapshot import Snapshot
-from registry.migration.workers import Workers
+from registry.parallel import WorkerPool
 from registry.storage.middleware.rate_limit import RateLimitedDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from registry.config import Settings
-    from registry.images.migration_state import MigrationState
+    from registry.images.migration_journal.documents import MigrationState
     from registry.migration.context import RunOptions
     from registry.migration.finalization import Finalization
     from registry.migration.original_layout import OriginalLayout
@@ -54,7 +54,7 @@ def running(settings: Settings, options: RunOptions, on_progress: OnProgress = s
     """
     tally, rate = Tally(), settings.migration.rate
     with opened(settings, tally.observe) as driver:
-        core = Core.open(settings, driver if rate is None else RateLimitedDriver(driver, rate))
+        core = Registry.open(settings, driver if rate is None else RateLimitedDriver(driver, rate))
         try:
             with alone(core.stores.database):
                 yield Run(core, settings, options, tally, on_progress)
@@ -71,14 +71,14 @@ class Run:
     """
 
     def __init__(
-        self, core: Core, settings: Settings, options: RunOptions, tally: Tally, on_progress: OnProgress = silent
+        self, core: Registry, settings: Settings, options: RunOptions, tally: Tally, on_progress: OnProgress = silent
     ) -> None:
         self._core = core
         self._settings = settings
         self._options = options
         self._tally = tally
         self._on_progress = on_progress
-        self._journal = Journal(core.stores.driver, clock=core.stores.clock)
+        self._journal = MigrationJournal(core.stores.driver, clock=core.stores.clock)
 
     def run(self) -> Report:
         """Make a pass and, if it was quiet and more than that is asked for, copy what has no copy.
@@ -151,7 +151,7 @@ class Run:
         core.originals.ensure(again=True)
         if state is not None:
             _fill(core)
-        with Snapshot() as snapshot, Workers(self._settings.migration.parallel) as workers:
+        with Snapshot() as snapshot, WorkerPool(self._settings.migration.parallel) as workers:
             reading = Reading(snapshot, driver, workers, self._settings, self._on_progress)
             reading.list()
             layout = self._layout(reading, state)
@@ -200,7 +200,7 @@ def _check_room(context: Context) -> None:
         raise Refused(f"{message}: copy it to another name there, and delete it")
 
 
-def _fill(core: Core) -> None:
+def _fill(core: Registry) -> None:
     """Have in a new database the repositories that storage has: what clients pushed is given back, and copied, too."""
     rescan = Rescan(core)
     if not rescan.is_done:

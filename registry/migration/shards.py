@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from registry.database import originals
-from registry.images.blob_line import PLACES, BlobLine, Place
+from registry.images.migration_journal.documents import PLACES, ShardEntry, SourceLocation
 from registry.migration.problem import Problem, ProblemKind
 from registry.migration.progress import Progress
 from registry.oci.digest import Digest
@@ -46,7 +46,7 @@ class Shards:
             self._context.on_progress(Progress("blobs", done, len(names)))
         return problems
 
-    def _write(self, shard: str) -> list[BlobLine]:
+    def _write(self, shard: str) -> list[ShardEntry]:
         """The lines of one shard, once it has them."""
         before = {line.digest: line for line in self._journal.shard(shard)}
         lines = [_merge(line, before.pop(line.digest, None)) for line in self._found(shard)]
@@ -55,22 +55,22 @@ class Shards:
         self._journal.write_shard(shard, lines)
         return lines
 
-    def _found(self, shard: str) -> Iterator[BlobLine]:
+    def _found(self, shard: str) -> Iterator[ShardEntry]:
         algorithm, _, begin = shard.partition("-")
         low, high = f"{algorithm}:{begin}", f"{algorithm}:{begin}g"
         digest, size = "", 0
-        places: list[Place] = []
+        places: list[SourceLocation] = []
         for name, length, key, signature, is_hashed in self._snapshot.each(_FOUND, low, high):
             if name != digest:
                 if places:
-                    yield BlobLine(Digest(digest), size, tuple(places))
+                    yield ShardEntry(Digest(digest), size, tuple(places))
                 digest, size, places = name, length, []
             if length == size and len(places) < PLACES:
-                places.append(Place(key, signature, verified=bool(is_hashed)))
+                places.append(SourceLocation(key, signature, verified=bool(is_hashed)))
         if places:
-            yield BlobLine(Digest(digest), size, tuple(places))
+            yield ShardEntry(Digest(digest), size, tuple(places))
 
-    def _left(self, before: dict[Digest, BlobLine]) -> Iterator[BlobLine]:
+    def _left(self, before: dict[Digest, ShardEntry]) -> Iterator[ShardEntry]:
         """Lines of blobs that no manifest of the original names any more: as long as there is something of them."""
         for line in before.values():
             places = tuple(
@@ -81,7 +81,7 @@ class Shards:
             if places or line.copy is not None:
                 yield line._replace(places=places)
 
-    def _put(self, lines: list[BlobLine]) -> list[Problem]:
+    def _put(self, lines: list[ShardEntry]) -> list[Problem]:
         stores = self._context.core.stores
         found = [
             originals.Original(line.digest, line.size, place.key, place.signature, place.verified)
@@ -94,7 +94,7 @@ class Shards:
         return [Problem(ProblemKind.SIZE_CONFLICT, "", "", digest, detail) for digest in refused]
 
 
-def _merge(line: BlobLine, before: BlobLine | None) -> BlobLine:
+def _merge(line: ShardEntry, before: ShardEntry | None) -> ShardEntry:
     """A line as the listing has it, with what was hashed and copied before."""
     if before is None or before.size != line.size:
         return line

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from registry.images.location_journal import LocationJournal
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
+from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.migration.bucket import opened
-from registry.migration.journal import Journal
+from registry.migration.journal import MigrationJournal
 from registry.migration.requests import Tally
 
 if TYPE_CHECKING:
     from registry.config import Settings
-    from registry.images.migration_state import MigrationState
+    from registry.images.migration_journal.documents import MigrationState
     from registry.storage.driver import StorageDriver
 
 _COMMAND: Final = "registry migrate-s3-storage"
@@ -63,14 +63,14 @@ def bucket_status(settings: Settings) -> Status:
 
 def status(driver: StorageDriver) -> Status:
     """Look. Raises StorageError, UnknownJournal."""
-    found = LocationJournal(driver).newest()
+    found = MigrationJournalReader(driver).newest()
     if found is None:
         return Status(None, "none", 0, None, None, 0, 0, 0, 0, 0, None, f"{_COMMAND} --dry-run")
     return _status(driver, found[0])
 
 
 def _status(driver: StorageDriver, state: MigrationState) -> Status:
-    journal = Journal(driver)
+    journal = MigrationJournal(driver)
     journal.resume()
     blobs = copied = 0
     for _, lines in journal.locations.shards(state.id):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.images.storage_view import MAX_INDEX
+from registry.images.repository_reader import MAX_INDEX
 from registry.migration.detection import classify
 from registry.migration.original_layout import Located, ObjectKind
 from registry.migration.per_repository import is_ours

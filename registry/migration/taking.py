@@ -14,8 +14,8 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.journal import Journal as Records
 from registry.images.journal import NumberTaken
-from registry.images.original_base import Base, IndexAt, Named
-from registry.images.storage_view import MAX_INDEX
+from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
+from registry.images.repository_reader import MAX_INDEX
 from registry.migration.difference import Content, difference
 from registry.migration.fingerprint import repository_fingerprint
 from registry.migration.original_layout import Located
@@ -100,7 +100,9 @@ class Taking:
                 return self._attempt(repository, taken, current, earlier)
         raise RegistryError(f"the index of {taken.name} is written faster than it can be merged")
 
-    def _attempt(self, repository: _Repository, taken: Taken, current: Base | None, earlier: Base | None) -> Taken:
+    def _attempt(
+        self, repository: _Repository, taken: Taken, current: Baseline | None, earlier: Baseline | None
+    ) -> Taken:
         """Raises PreconditionFailed or AlreadyExists where Stowage has written the index meanwhile."""
         try:
             there = self._read(taken.name)
@@ -158,7 +160,7 @@ class Taking:
             manifests = manifest_rows.of_repository(connection, row.id)
         content = Content(
             {tag: Digest(named.digest) for tag, named in tags.items()},
-            {Digest(digest): Named(named.media_type, named.size) for digest, named in manifests.items()},
+            {Digest(digest): ManifestInfo(named.media_type, named.size) for digest, named in manifests.items()},
         )
         return _Ours(content, 0 if current is None else current.sequence)
 
@@ -325,14 +327,14 @@ class _Repository:
                 tags[tag] = base.tags[tag]
         for digest, media_type, size in self._snapshot.rows(_MANIFESTS, name):
             if media_type is not None:
-                manifests[Digest(digest)] = Named(media_type, size)
+                manifests[Digest(digest)] = ManifestInfo(media_type, size)
             elif digest in base.manifests:
                 manifests[Digest(digest)] = base.manifests[Digest(digest)]
         return Content(tags, manifests)
 
-    def base(self, theirs: Content) -> Base:
+    def base(self, theirs: Content) -> Baseline:
         """What is noted once this was taken."""
-        return Base(
+        return Baseline(
             name=self.located.name,
             prefix=self.located.prefix,
             index=IndexAt(self._index_key, self.index_signature) if self._index_key else None,
@@ -369,5 +371,5 @@ class _Repository:
         return self._snapshot.rows(_BODIES, self.located.name)
 
 
-def _content(base: Base | None) -> Content:
+def _content(base: Baseline | None) -> Content:
     return Content() if base is None else Content(base.tags, base.manifests)

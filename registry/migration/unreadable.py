@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from registry.database.originals import PlacedRow
-    from registry.images.core import Core
+    from registry.images.registry import Registry
 
 
-def placed(core: Core, shard: str) -> list[PlacedRow]:
+def placed(core: Registry, shard: str) -> list[PlacedRow]:
     """Every place of the blobs of a shard, by digest and key. Raises DatabaseError."""
     algorithm, _, begin = shard.partition("-")
     low = f"{algorithm}:{begin}"
@@ -27,7 +27,7 @@ def placed(core: Core, shard: str) -> list[PlacedRow]:
         return originals.placed(connection, store=core.stores.driver.name, low=low, high=f"{low}g")
 
 
-def unreadable(core: Core, rows: Iterable[PlacedRow]) -> list[Problem]:
+def unreadable(core: Registry, rows: Iterable[PlacedRow]) -> list[Problem]:
     """A problem for each blob that a repository needs, and of which ``rows`` know no place but lost ones.
 
     What the original deleted, and collected since it was taken, nobody needs.
@@ -36,7 +36,7 @@ def unreadable(core: Core, rows: Iterable[PlacedRow]) -> list[Problem]:
     return [problem for problem in found if problem is not None]
 
 
-def _problem(core: Core, digest: str, rows: Sequence[PlacedRow]) -> Problem | None:
+def _problem(core: Registry, digest: str, rows: Sequence[PlacedRow]) -> Problem | None:
     lost = [row.key for row in rows if row.state == LOST]
     if not lost or any(row.state in READABLE for row in rows):
         return None

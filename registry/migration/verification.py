@@ -14,7 +14,7 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from registry.migration.progress import OnProgress
     from registry.migration.snapshot import Snapshot
-    from registry.migration.workers import Workers
+    from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
 _PLACES = " FROM place l WHERE NOT EXISTS (SELECT 1 FROM hashed h WHERE h.key = l.key)"
@@ -28,7 +28,7 @@ _OWNER = (
 
 
 def verify(
-    snapshot: Snapshot, driver: StorageDriver, workers: Workers, on_progress: OnProgress
+    snapshot: Snapshot, driver: StorageDriver, workers: WorkerPool, on_progress: OnProgress
 ) -> tuple[list[Problem], int]:
     """Returns what has other bytes than its name says, and how many bytes were read. Raises StorageError.
 

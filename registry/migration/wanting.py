@@ -11,7 +11,7 @@ from registry.database import contents, manifest_bodies
 from registry.database import manifests as manifest_rows
 from registry.database import places as place_rows
 from registry.database import repositories as repository_rows
-from registry.images.storage_view import MAX_INDEX
+from registry.images.repository_reader import MAX_INDEX
 from registry.migration.distribution import ROOT
 from registry.migration.original_layout import Located, ObjectKind
 from registry.migration.per_repository import is_ours
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry.database.contents import HeldRow, LostRow, NamedRow
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
-    from registry.images.original_base import Base
+    from registry.images.migration_journal.documents import Baseline
     from registry.migration.bases import Bases
     from registry.migration.context import Context
 
@@ -41,7 +41,7 @@ class Asked:
     """One repository of Stowage, as the original is to have it."""
 
     wanted: Wanted
-    base: Base | None
+    base: Baseline | None
     """What the original said when it was last taken; None: it had no such repository."""
     version: int
     """Of the row: as long as it is the same, all of this is."""
@@ -154,7 +154,7 @@ class Wanting:
         found = self._context.snapshot.value("SELECT prefix FROM repository GROUP BY prefix ORDER BY count(*) DESC, 1")
         return found or ""
 
-    def _locate(self, name: str, base: Base | None) -> Located:
+    def _locate(self, name: str, base: Baseline | None) -> Located:
         prefix = self._prefix if base is None else base.prefix
         if self._context.layout.bytes_kind is ObjectKind.DATA:
             return Located(name, name, ROOT)
@@ -259,7 +259,7 @@ class Wanting:
         return data, stat.signature
 
     def _gone(
-        self, name: str, rows: _Rows, base: Base | None, document: Document | None
+        self, name: str, rows: _Rows, base: Baseline | None, document: Document | None
     ) -> tuple[list[str], list[Digest]]:
         """What the original had when Stowage took it and Stowage has no more; nothing where it never took it."""
         if base is None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from registry.config import Settings
-    from registry.images.core import Core
+    from registry.images.registry import Registry
 
 CHAPTERS = (uploads, manifests, blobs, tags, referrers, version, catalog)
 """Uploads before blobs, whose digest "uploads" would match too."""
@@ -56,7 +56,10 @@ log = structlog.get_logger(__name__)
 
 
 def create_application(
-    core: Core, settings: Settings, watch: ProcessMetrics | None = None, on_stopped: Callable[[], object] = lambda: None
+    core: Registry,
+    settings: Settings,
+    watch: ProcessMetrics | None = None,
+    on_stopped: Callable[[], object] = lambda: None,
 ) -> ASGIApp:
     """The ASGI application over ``core``, which it does not close. ``watch`` keeps metrics and logs of this process.
 
@@ -90,7 +93,7 @@ def create_application(
     )
 
 
-def _background(core: Core, settings: Settings) -> Schedule:
+def _background(core: Registry, settings: Settings) -> Schedule:
     leases = Leases(core.stores.database, core.stores.holder, core.stores.clock)
     rescan = Rescan(core)
 
@@ -127,7 +130,7 @@ def _background(core: Core, settings: Settings) -> Schedule:
     return Schedule(jobs)
 
 
-def _noting_arrivals(core: Core, leases: Leases) -> Job:
+def _noting_arrivals(core: Registry, leases: Leases) -> Job:
     arrivals = Arrivals(core)
 
     def step() -> None:
@@ -138,7 +141,7 @@ def _noting_arrivals(core: Core, leases: Leases) -> Job:
     return Job("arrivals", step, ARRIVALS_INTERVAL)
 
 
-def _completing_references(core: Core, leases: Leases) -> Job:
+def _completing_references(core: Registry, leases: Leases) -> Job:
     completion, more = Completion(core), threading.Event()
     more.set()
 
@@ -176,7 +179,7 @@ async def _lifespan(
         on_stopped()
 
 
-async def _fold(core: Core) -> None:
+async def _fold(core: Registry) -> None:
     """What is not folded in time is folded by the next start, or by another process."""
     try:
         async with asyncio.timeout(STOP_SECONDS):

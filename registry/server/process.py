@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from registry.config_check import without_effect
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.maintenance.single_replica import writing
 from registry.observability.logs import configure_logging, open_outlet, open_request_log, resolve_form
 from registry.observability.metrics import Metrics, forget_worker
@@ -55,7 +55,7 @@ def run(settings: Settings, *, conditional_writes: bool = True, config: Path | N
     """
     configure_logging(settings.log.format, settings.log.level, _outlet())
     raise_descriptor_limit()
-    Core.open(settings).close()  # problems show here, before the port opens; the schema is then up to date
+    Registry.open(settings).close()  # problems show here, before the port opens; the schema is then up to date
     with writing(settings, conditional_writes=conditional_writes):
         _serve(settings, config)
     log.info("stopped")
@@ -95,7 +95,7 @@ def create_worker(settings: Settings) -> ASGIApp:
         _end_with_parent()
     watch = ProcessMetrics(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
     driver = open_driver(settings, watch.storage_tally.add)
-    return create_application(Core.open(settings, driver), settings, watch, _leave_soon)
+    return create_application(Registry.open(settings, driver), settings, watch, _leave_soon)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from registry.api.context import ApiContext
-    from registry.images.core import Core
+    from registry.images.registry import Registry
 
 
 class Health(BaseModel):
@@ -74,7 +74,7 @@ async def metrics(request: Request) -> Response:
     return Response(await asyncio.to_thread(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})
 
 
-def probes_of(core: Core) -> list[Probe]:
+def probes_of(core: Registry) -> list[Probe]:
     """What ``/readyz`` asks."""
     return [
         Probe("storage", core.stores.driver.check, "storage does not answer"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import httpx2
 
 from registry.config import Settings
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.server.application import create_application
 from registry.server.observability import ProcessMetrics
 from tests.payloads import Blob, Manifest
@@ -71,7 +71,7 @@ class Service:
             given.setdefault(section, {}).update(values)
         settings = Settings(**given)
         self.root = directory / "root"
-        self.core = Core.open(settings, driver)
+        self.core = Registry.open(settings, driver)
         self.observation = cast("AccessLog", create_application(self.core, settings, ProcessMetrics(None, None)))
         self.edge: ApiContext = cast("Any", self.observation)._application.edge
         transport = httpx2.ASGITransport(self.observation, raise_app_exceptions=False, client=(peer, 1))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from registry.config import Settings
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.migration.context import RunOptions
 from registry.migration.report import Report
 from registry.migration.run import Run, running
@@ -70,7 +70,7 @@ def migrating(way: str, store: S3Server, proxy: FaultProxy, config: Config) -> t
 
 def check(settings: Settings, content: list[Repository]) -> None:
     """All that the original had is served."""
-    core = Core.open(settings)
+    core = Registry.open(settings)
     check_served(core, content)
     core.close()
 

@@ -8,8 +8,8 @@ import pytest
 
 from registry.database import originals as original_rows
 from registry.images.blobs import Blobs, HeldBlob
-from registry.images.core import Core
-from registry.images.verifying_reader import WrongBytes
+from registry.images.registry import Registry
+from registry.images.verification import WrongBytes
 from registry.oci.digest import Digest
 from tests.api.service import Service, serving
 from tests.far.conftest import Config
@@ -106,7 +106,7 @@ def test_an_address_is_told_for_two_minutes_at_most(config: Config, tmp_path: Pa
 # ---- where the bytes are read changes
 
 
-def adopted(service: Service) -> Core:
+def adopted(service: Service) -> Registry:
     """The image is another registry's, and its layer was hashed there."""
     core = service.core
     originals.adopt_image(core.stores.driver, MADE)
@@ -115,7 +115,7 @@ def adopted(service: Service) -> Core:
     return core
 
 
-def note_original(core: Core, key: str, data: bytes, *, verified: bool) -> None:
+def note_original(core: Registry, key: str, data: bytes, *, verified: bool) -> None:
     """A pass of a migration has found these bytes for the layer."""
     driver = core.stores.driver
     line = original_rows.Original(LAYER, len(data), key, driver.write(key, data).signature, verified)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.addition import LOOK_SECONDS
+from registry.images.blob_writer import LOOK_SECONDS
 from registry.server.application import EXPIRY_LEASE
 from tests.clients.wire import Answer, Wire, until
 from tests.far.conftest import Config

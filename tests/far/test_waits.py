@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from registry.database.pipeline import Pipeline
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from tests.images.world import ACTOR, NAME, REAL, World
 from tests.payloads import Blob, image
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "initdb", "pg_c
 
 
 @pytest.fixture
-def core(tmp_path: Path, cluster: Cluster) -> Iterator[Core]:
+def core(tmp_path: Path, cluster: Cluster) -> Iterator[Registry]:
     """One process over S3 and PostgreSQL."""
     world = World(tmp_path, REAL, cluster.create())
     yield world.core()
@@ -47,7 +47,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
     return counted
 
 
-def push(core: Core, waits: Waits, seed: str) -> None:
+def push(core: Registry, waits: Waits, seed: str) -> None:
     """An image, as a client pushes it: POST, PATCH and PUT for each blob, then the manifest."""
     config, layer = Blob(f"config {seed}".encode()), Blob(f"layer {seed}".encode())
     manifest = image(config, [layer])
@@ -68,7 +68,7 @@ def push(core: Core, waits: Waits, seed: str) -> None:
     core.fold_waiting()
 
 
-def test_a_push_waits_for_the_database_no_more_often_than_was_decided(core: Core, waits: Waits) -> None:
+def test_a_push_waits_for_the_database_no_more_often_than_was_decided(core: Registry, waits: Waits) -> None:
     push(core, waits, "first")
     waits.clear()
     push(core, waits, "second")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.core import Core
+from registry.images.registry import Registry
 from tests.images.world import KINDS, REAL_KIND, World
 
 
@@ -25,5 +25,5 @@ def world(kind: str, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def core(world: World) -> Core:
+def core(world: World) -> Registry:
     return world.core()

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from registry.images import location_journal as journal
-from registry.images.blob_line import BlobLine, Place, serialise_shard, shard_of
-from registry.images.migration_state import MigrationState, Phase
+from registry.images.migration_journal import reader as journal
+from registry.images.migration_journal.documents import (
+    MigrationState,
+    Phase,
+    ShardEntry,
+    SourceLocation,
+    serialise_shard,
+    shard_of,
+)
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.index import LAYOUT_FILE, Index
@@ -40,17 +46,17 @@ def original_key(digest: Digest, repository: str = NAME) -> str:
     return f"{PREFIX}/{repository}/blobs/{digest.algorithm}/{digest.encoded}"
 
 
-def put_original(driver: StorageDriver, data: bytes, *, verified: bool = False, repository: str = NAME) -> BlobLine:
+def put_original(driver: StorageDriver, data: bytes, *, verified: bool = False, repository: str = NAME) -> ShardEntry:
     """An object of the original; the line that a pass writes of it."""
     digest = Digest.of(data)
     key = original_key(digest, repository)
     stat = driver.write(key, data)
-    return BlobLine(digest, len(data), (Place(key, stat.signature, verified),))
+    return ShardEntry(digest, len(data), (SourceLocation(key, stat.signature, verified),))
 
 
-def write_shards(driver: StorageDriver, lines: list[BlobLine], migration: str = MIGRATION) -> None:
+def write_shards(driver: StorageDriver, lines: list[ShardEntry], migration: str = MIGRATION) -> None:
     """All shards anew."""
-    shards: dict[str, list[BlobLine]] = {}
+    shards: dict[str, list[ShardEntry]] = {}
     for line in lines:
         shards.setdefault(shard_of(line.digest), []).append(line)
     for shard, of_shard in shards.items():
@@ -76,7 +82,7 @@ def write_taken_index(driver: StorageDriver, images: dict[str, Pushed], name: st
     driver.write(f"{name}/index.json", orjson.dumps(document))
 
 
-def lines_of(driver: StorageDriver, made: Pushed) -> list[BlobLine]:
+def lines_of(driver: StorageDriver, made: Pushed) -> list[ShardEntry]:
     """The objects of an image in the original; its manifest was hashed."""
     return [
         put_original(driver, made.manifest.data, verified=True),
@@ -85,7 +91,7 @@ def lines_of(driver: StorageDriver, made: Pushed) -> list[BlobLine]:
     ]
 
 
-def adopt_image(driver: StorageDriver, made: Pushed, tag: str = "v1") -> list[BlobLine]:
+def adopt_image(driver: StorageDriver, made: Pushed, tag: str = "v1") -> list[ShardEntry]:
     """All that a pass leaves of an image."""
     lines = lines_of(driver, made)
     write_shards(driver, lines)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from registry.database import blobs as blob_rows
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, NameUnknown, Unsupported
 from registry.storage.middleware.faults import FaultyDriver
@@ -17,23 +17,23 @@ local = pytest.mark.parametrize("kind", ["local"])
 OTHER = "other/app"
 
 
-def leased_until(core: Core, digest: Digest) -> float:
+def leased_until(core: Registry, digest: Digest) -> float:
     with core.stores.database.read() as connection:
         row = blob_rows.find(connection, digest)
     assert row is not None
     return row.leased_until
 
 
-def place(core: Core, digest: Digest, data: bytes, name: str = NAME) -> None:
+def place(core: Registry, digest: Digest, data: bytes, name: str = NAME) -> None:
     """Write a file under a digest as another tool does, whatever its bytes are."""
     core.stores.driver.write(core.stores.layout.blob(name, digest), data)
 
 
-def inode(core: Core, digest: Digest, name: str) -> str:
+def inode(core: Registry, digest: Digest, name: str) -> str:
     return core.stores.driver.stat(core.stores.layout.blob(name, digest)).signature
 
 
-def test_a_lease_is_renewed_only_past_its_half(world: World, core: Core) -> None:
+def test_a_lease_is_renewed_only_past_its_half(world: World, core: Registry) -> None:
     start, lease = world.clock.now, world.rules.lease
     digest = push_blob(core, b"leased")
     assert leased_until(core, digest) == start + lease
@@ -45,14 +45,14 @@ def test_a_lease_is_renewed_only_past_its_half(world: World, core: Core) -> None
     assert leased_until(core, digest) == world.clock.now + lease
 
 
-def test_a_mount_leases_the_blob_too(world: World, core: Core) -> None:
+def test_a_mount_leases_the_blob_too(world: World, core: Registry) -> None:
     digest = push_blob(core, b"leased")
     world.clock.now += world.rules.lease
     assert core.blobs.mount(OTHER, digest, NAME)
     assert leased_until(core, digest) == world.clock.now + world.rules.lease
 
 
-def test_a_blob_is_only_in_the_repositories_that_have_it(core: Core) -> None:
+def test_a_blob_is_only_in_the_repositories_that_have_it(core: Registry) -> None:
     digest = push_blob(core, b"private")
     push_blob(core, b"something", OTHER)
     with pytest.raises(BlobUnknown):
@@ -70,7 +70,9 @@ def test_a_blob_is_only_in_the_repositories_that_have_it(core: Core) -> None:
 
 @local
 @pytest.mark.parametrize("damage", [None, b"", b"short"])
-def test_a_file_that_vanished_or_shrank_is_unknown_until_it_is_pushed_again(core: Core, damage: bytes | None) -> None:
+def test_a_file_that_vanished_or_shrank_is_unknown_until_it_is_pushed_again(
+    core: Registry, damage: bytes | None
+) -> None:
     digest = push_blob(core, b"the whole content")
     key = core.stores.layout.blob(NAME, digest)
     if damage is None:
@@ -86,7 +88,7 @@ def test_a_file_that_vanished_or_shrank_is_unknown_until_it_is_pushed_again(core
 
 
 @pytest.mark.parametrize("kind", ["memory"])
-def test_a_loss_that_a_read_found_is_unknown_everywhere_until_the_next_push(core: Core) -> None:
+def test_a_loss_that_a_read_found_is_unknown_everywhere_until_the_next_push(core: Registry) -> None:
     digest = push_blob(core, b"content")
     assert core.blobs.mount(OTHER, digest, NAME)
     core.stores.driver.delete([core.stores.layout.blob(NAME, digest)])
@@ -101,7 +103,7 @@ def test_a_loss_that_a_read_found_is_unknown_everywhere_until_the_next_push(core
 
 
 @local
-def test_a_manifest_whose_blob_vanished_is_refused(core: Core) -> None:
+def test_a_manifest_whose_blob_vanished_is_refused(core: Registry) -> None:
     pushed = push_image(core, "1")
     core.stores.driver.delete([core.stores.layout.blob(NAME, Digest.parse(pushed.layer.digest))])
     with pytest.raises(ManifestBlobUnknown, match=pushed.layer.digest):
@@ -109,7 +111,7 @@ def test_a_manifest_whose_blob_vanished_is_refused(core: Core) -> None:
 
 
 @local
-def test_a_blob_that_another_tool_placed_is_hashed_once_and_served(world: World, core: Core) -> None:
+def test_a_blob_that_another_tool_placed_is_hashed_once_and_served(world: World, core: Registry) -> None:
     push_blob(core, b"so that the repository exists")
     digest = Digest.of(b"placed")
     place(core, digest, b"placed")
@@ -122,7 +124,7 @@ def test_a_blob_that_another_tool_placed_is_hashed_once_and_served(world: World,
 
 
 @local
-def test_a_file_with_other_bytes_than_its_name_says_is_not_served(core: Core) -> None:
+def test_a_file_with_other_bytes_than_its_name_says_is_not_served(core: Registry) -> None:
     push_blob(core, b"so that the repository exists")
     digest = Digest.of(b"right")
     place(core, digest, b"wrong")
@@ -137,7 +139,7 @@ def test_a_file_with_other_bytes_than_its_name_says_is_not_served(core: Core) ->
 
 @local
 def test_wrong_bytes_that_were_adopted_after_a_loss_are_quarantined_at_the_first_read(
-    world: World, core: Core, tmp_path: os.PathLike[str]
+    world: World, core: Registry, tmp_path: os.PathLike[str]
 ) -> None:
     pushed = push_image(core, "1", "v1")
     core.fold_waiting()
@@ -154,7 +156,7 @@ def test_wrong_bytes_that_were_adopted_after_a_loss_are_quarantined_at_the_first
 
 
 @local
-def test_a_push_does_not_spread_bytes_that_nobody_has_hashed(world: World, core: Core, tmp_path: object) -> None:
+def test_a_push_does_not_spread_bytes_that_nobody_has_hashed(world: World, core: Registry, tmp_path: object) -> None:
     digest = push_blob(core, b"right")
     place(core, digest, b"wrong")
     other = world.core(url=f"sqlite:///{tmp_path}/new.db")
@@ -164,7 +166,7 @@ def test_a_push_does_not_spread_bytes_that_nobody_has_hashed(world: World, core:
 
 
 @local
-def test_one_blob_is_one_inode_in_all_repositories(core: Core) -> None:
+def test_one_blob_is_one_inode_in_all_repositories(core: Registry) -> None:
     digest = push_blob(core, b"shared")
     push_blob(core, b"shared", OTHER)
     core.blobs.mount("third/app", digest, OTHER)
@@ -179,7 +181,7 @@ def test_without_dedupe_each_push_keeps_its_own_bytes(world: World) -> None:
     assert inode(core, digest, NAME) != inode(core, digest, OTHER)
 
 
-def test_what_a_manifest_needs_is_not_deleted_and_the_answer_names_who_needs_it(core: Core) -> None:
+def test_what_a_manifest_needs_is_not_deleted_and_the_answer_names_who_needs_it(core: Registry) -> None:
     pushed = push_image(core, "1", "v1")
     for digest in (pushed.config.digest, pushed.layer.digest, pushed.manifest.digest):
         with pytest.raises(Unsupported) as refusal:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.core import Core
+from registry.images.blob_deletion import CLAIM_SECONDS
 from registry.images.folding import ABANDONED_SECONDS
-from registry.images.removal import CLAIM_SECONDS
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.storage.errors import StorageUnavailable
@@ -34,7 +34,7 @@ def kill() -> None:
     raise Killed
 
 
-def crashes(world: World, work: Callable[[Core], object], moment: When) -> Iterator[bool]:
+def crashes(world: World, work: Callable[[Registry], object], moment: When) -> Iterator[bool]:
     """Do ``work`` in one process after the other, each crashing one step later. Yields whether the work was done."""
     for step in itertools.count(1):
         assert step < MOST
@@ -50,7 +50,7 @@ def crashes(world: World, work: Callable[[Core], object], moment: When) -> Itera
             return
 
 
-def recover(world: World, path: Path | None = None) -> Core:
+def recover(world: World, path: Path | None = None) -> Registry:
     """What another process does in time; with ``path`` it begins with an empty database."""
     if path is not None:
         world.url = f"sqlite:///{path}"
@@ -95,7 +95,7 @@ def test_an_image_that_was_acknowledged_is_whole_and_the_index_valid(
     first = push_image(world.core(), "1", "v1")
     numbers = itertools.count()
 
-    def push(core: Core) -> None:
+    def push(core: Registry) -> None:
         number = next(numbers)
         push_image(core, f"image {number}", f"t{number}", "moving")
 
@@ -118,7 +118,7 @@ def test_a_deletion_that_was_acknowledged_stays_and_takes_only_its_own(
     gone = make_image("gone")
     push_image(world.core(), "gone", "gone", "also")
 
-    def delete(core: Core) -> None:
+    def delete(core: Registry) -> None:
         if "gone" in tags(core):
             core.manifests.delete(NAME, gone.digest, actor=ACTOR)
 

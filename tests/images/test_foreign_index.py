@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.images import location_journal as journal
-from registry.images.core import Core
 from registry.images.folding import FOREIGN_SECONDS
+from registry.images.migration_journal import reader as journal
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameUnknown, Unavailable
@@ -42,7 +42,7 @@ def driver(world: World) -> StorageDriver:
     return driver
 
 
-def settle(core: Core, world: World) -> None:
+def settle(core: Registry, world: World) -> None:
     for _ in range(3):
         core.fold_waiting()
         world.clock.now += 10

@@ -8,7 +8,7 @@ import pytest
 
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, Unsupported
@@ -16,7 +16,7 @@ from tests.images.world import ACTOR, NAME, World, make_image, push_blob, push_i
 from tests.payloads import Manifest, index
 
 
-def attach(core: Core, subject: Manifest, *texts: str) -> list[Manifest]:
+def attach(core: Registry, subject: Manifest, *texts: str) -> list[Manifest]:
     """Push attachments, each with the fallback index that a client without the referrers API then writes."""
     attached: list[Manifest] = []
     for text in texts:
@@ -33,11 +33,11 @@ def fallback(subject: Manifest) -> str:
     return subject.digest.replace(":", "-")
 
 
-def delete(core: Core, manifest: Manifest) -> None:
+def delete(core: Registry, manifest: Manifest) -> None:
     core.manifests.delete(NAME, Digest.parse(manifest.digest), actor=ACTOR)
 
 
-def is_there(core: Core, manifest: Manifest) -> bool:
+def is_there(core: Registry, manifest: Manifest) -> bool:
     try:
         return bool(core.manifests.find(NAME, Digest.parse(manifest.digest)))
     except ManifestUnknown:
@@ -45,7 +45,7 @@ def is_there(core: Core, manifest: Manifest) -> bool:
 
 
 def test_an_attachment_that_only_former_ones_list_is_deleted_with_them(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     subject = push_image(core, "subject", "v1").manifest
     first, second = attach(core, subject, "one", "two")
@@ -63,13 +63,13 @@ def test_an_attachment_that_only_former_ones_list_is_deleted_with_them(
     assert Digest.parse(first.digest) not in read_index(core).manifests()
 
 
-def rebuilt(world: World, tmp_path: Path) -> Core:
+def rebuilt(world: World, tmp_path: Path) -> Registry:
     core = world.core(url=f"sqlite:///{tmp_path / 'rebuilt.db'}")
     assert rebuild_core(core).problems == []
     return core
 
 
-def test_the_fallback_tag_may_be_deleted_instead(core: Core) -> None:
+def test_the_fallback_tag_may_be_deleted_instead(core: Registry) -> None:
     subject = push_image(core, "subject", "v1").manifest
     (attached,) = attach(core, subject, "one")
     with pytest.raises(Unsupported):
@@ -79,7 +79,7 @@ def test_the_fallback_tag_may_be_deleted_instead(core: Core) -> None:
     assert not is_there(core, attached)
 
 
-def test_an_index_of_platforms_that_was_tagged_by_a_hash_is_no_former_one(core: Core) -> None:
+def test_an_index_of_platforms_that_was_tagged_by_a_hash_is_no_former_one(core: Registry) -> None:
     """Only a list of the referrers of what the tag names is garbage once it has lost that tag."""
     subject = push_image(core, "subject", "v1").manifest
     platform = push_image(core, "platform").manifest
@@ -95,7 +95,7 @@ def test_an_index_of_platforms_that_was_tagged_by_a_hash_is_no_former_one(core: 
 @pytest.mark.parametrize(
     "how", ["another tag", "tagged again", "tagged by another tool", "pushed again", "listed", "never a fallback"]
 )
-def test_an_index_that_is_more_than_a_former_one_protects(core: Core, how: str) -> None:
+def test_an_index_that_is_more_than_a_former_one_protects(core: Registry, how: str) -> None:
     subject = push_image(core, "subject", "v1").manifest
     (attached,) = attach(core, subject, "one")
     former = index([attached])

@@ -15,7 +15,7 @@ from registry.database import manifests as manifest_rows
 from registry.database import references as reference_rows
 from registry.database.statement import Statement
 from registry.images import blobs, references
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.maintenance.completion import Completion
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
@@ -39,7 +39,7 @@ def made(request: pytest.FixtureRequest) -> Manifest:
     return image(CONFIG, [], elsewhere=[WAYS[request.param]])
 
 
-def look_former(core: Core, *more: str) -> None:
+def look_former(core: Registry, *more: str) -> None:
     """Give the database the rows of a release that knows no optional references, and nothing of what is withheld."""
     known = (
         "DELETE FROM reference WHERE kind = 'optional'",
@@ -51,7 +51,7 @@ def look_former(core: Core, *more: str) -> None:
             connection.execute(Statement(sql), {})
 
 
-def lose_memberships(core: Core) -> None:
+def lose_memberships(core: Registry) -> None:
     """As a release before this one, which fills its database from a bucket, for what it does not take in."""
     if not core.stores.layout.per_repository:
         with core.stores.database.write() as connection:
@@ -59,7 +59,7 @@ def lose_memberships(core: Core) -> None:
             connection.execute(Statement(blobs_alone), {})
 
 
-def complete(core: Core) -> Completion:
+def complete(core: Registry) -> Completion:
     """Run the job to the end of a round."""
     completion = Completion(core)
     while completion.step():
@@ -67,25 +67,25 @@ def complete(core: Core) -> Completion:
     return completion
 
 
-def naming(core: Core, digest: Digest) -> list[str]:
+def naming(core: Registry, digest: Digest) -> list[str]:
     row = core.repositories.require(NAME)
     with core.stores.database.look() as connection:
         return manifest_rows.referenced_by(connection, row.id, digest)
 
 
-def count_incomplete(core: Core) -> int:
+def count_incomplete(core: Registry) -> int:
     with core.stores.database.look() as connection:
         return len(reference_rows.incomplete(connection, after=reference_rows.START, count=1000))
 
 
-def is_held(core: Core, blob: Blob) -> bool:
+def is_held(core: Registry, blob: Blob) -> bool:
     try:
         return pull_blob(core, Digest.parse(blob.digest)) == blob.data
     except BlobUnknown:
         return False
 
 
-def test_the_job_notes_what_was_left_out_once(core: Core, made: Manifest) -> None:
+def test_the_job_notes_what_was_left_out_once(core: Registry, made: Manifest) -> None:
     digest = push(core, made, ELSEWHERE)
     look_former(core)
     assert not naming(core, DIGEST)
@@ -96,7 +96,7 @@ def test_the_job_notes_what_was_left_out_once(core: Core, made: Manifest) -> Non
 
 
 @no_reals
-def test_what_an_index_lists_in_place_of_layers_is_noted_too(core: Core) -> None:
+def test_what_an_index_lists_in_place_of_layers_is_noted_too(core: Registry) -> None:
     push_blob(core, ELSEWHERE.data)
     empty = index([])
     document = json.loads(empty.data) | {"manifests": [ELSEWHERE.descriptor(ELSEWHERE_TYPE)]}
@@ -106,7 +106,7 @@ def test_what_an_index_lists_in_place_of_layers_is_noted_too(core: Core) -> None
     assert naming(core, DIGEST) == [digest]
 
 
-def test_what_is_there_before_the_job_is_not_deleted_under_its_manifest(core: Core, made: Manifest) -> None:
+def test_what_is_there_before_the_job_is_not_deleted_under_its_manifest(core: Registry, made: Manifest) -> None:
     digest = push(core, made, ELSEWHERE)
     unnamed = push_blob(core, b"nothing names this")
     look_former(core)
@@ -119,7 +119,9 @@ def test_what_is_there_before_the_job_is_not_deleted_under_its_manifest(core: Co
     assert not is_held(core, ELSEWHERE)
 
 
-def test_what_a_release_before_has_not_taken_from_storage_comes_back_by_a_rebuild(core: Core, made: Manifest) -> None:
+def test_what_a_release_before_has_not_taken_from_storage_comes_back_by_a_rebuild(
+    core: Registry, made: Manifest
+) -> None:
     push(core, made, ELSEWHERE)
     core.fold_waiting()
     look_former(core)
@@ -131,7 +133,7 @@ def test_what_a_release_before_has_not_taken_from_storage_comes_back_by_a_rebuil
 
 
 @shared
-def test_the_job_before_the_rebuild_takes_nothing_from_it(core: Core, made: Manifest) -> None:
+def test_the_job_before_the_rebuild_takes_nothing_from_it(core: Registry, made: Manifest) -> None:
     push(core, made, ELSEWHERE)
     look_former(core)
     lose_memberships(core)
@@ -142,7 +144,7 @@ def test_the_job_before_the_rebuild_takes_nothing_from_it(core: Core, made: Mani
 
 
 @shared
-def test_a_rebuild_gives_back_nothing_that_a_release_before_has_taken_in(core: Core, made: Manifest) -> None:
+def test_a_rebuild_gives_back_nothing_that_a_release_before_has_taken_in(core: Registry, made: Manifest) -> None:
     """It took in what manifests need: where a repository lacks that, it was withheld or deleted."""
     push(core, made, ELSEWHERE)
     look_former(core)
@@ -151,7 +153,7 @@ def test_a_rebuild_gives_back_nothing_that_a_release_before_has_taken_in(core: C
     assert not is_held(core, CONFIG)
 
 
-def test_what_a_record_withholds_is_not_given_by_a_rebuild(core: Core, made: Manifest) -> None:
+def test_what_a_record_withholds_is_not_given_by_a_rebuild(core: Registry, made: Manifest) -> None:
     push_blob(core, ELSEWHERE.data, OTHER)
     push(core, made)
     look_former(core)
@@ -165,7 +167,7 @@ def test_what_a_record_withholds_is_not_given_by_a_rebuild(core: Core, made: Man
 
 @shared
 def test_what_a_manifest_names_and_lacks_while_a_rebuild_looks_is_withheld(
-    core: Core, made: Manifest, monkeypatch: pytest.MonkeyPatch
+    core: Registry, made: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rebuild has seen that nothing withholds it, and then comes a manifest that does."""
     push(core, made, ELSEWHERE)
@@ -188,7 +190,7 @@ def test_what_a_manifest_names_and_lacks_while_a_rebuild_looks_is_withheld(
 
 @no_reals
 def test_a_job_that_was_killed_goes_on_from_where_it_was(
-    world: World, core: Core, made: Manifest, monkeypatch: pytest.MonkeyPatch
+    world: World, core: Registry, made: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(references, "PAGE", 1)
     digest = push(core, made, ELSEWHERE)
@@ -204,7 +206,7 @@ def test_a_job_that_was_killed_goes_on_from_where_it_was(
 
 
 @no_reals
-def test_large_manifests_are_read_one_by_one(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_manifests_are_read_one_by_one(core: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         push_image(core, str(number), f"v{number}")
     look_former(core)
@@ -214,7 +216,7 @@ def test_large_manifests_are_read_one_by_one(core: Core, monkeypatch: pytest.Mon
 
 
 @no_reals
-def test_a_store_that_fails_is_asked_again(world: World, core: Core, made: Manifest) -> None:
+def test_a_store_that_fails_is_asked_again(world: World, core: Registry, made: Manifest) -> None:
     digest = push(core, made, ELSEWHERE)
     look_former(core, "DELETE FROM manifest_body")
     failing = world.core(driver=FaultyDriver(world.driver(), [Fault("read", f"*{digest.encoded}", times=1)]))
@@ -226,7 +228,7 @@ def test_a_store_that_fails_is_asked_again(world: World, core: Core, made: Manif
 
 
 @no_reals
-def test_a_deletion_does_not_read_for_ever(core: Core, made: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deletion_does_not_read_for_ever(core: Registry, made: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     push(core, made, ELSEWHERE)
     unnamed = push_blob(core, b"nothing names this")
     look_former(core)
@@ -239,7 +241,7 @@ def test_a_deletion_does_not_read_for_ever(core: Core, made: Manifest, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_what_cannot_be_read_may_name_everything(core: Core, made: Manifest) -> None:
+def test_what_cannot_be_read_may_name_everything(core: Registry, made: Manifest) -> None:
     push(core, made, ELSEWHERE)
     broken = push_image(core, "broken", "broken")
     look_former(core)
@@ -257,7 +259,7 @@ def test_what_cannot_be_read_may_name_everything(core: Core, made: Manifest) -> 
 
 
 @no_reals
-def test_a_served_registry_does_the_job_behind_the_open_port(core: Core, made: Manifest, tmp_path: Path) -> None:
+def test_a_served_registry_does_the_job_behind_the_open_port(core: Registry, made: Manifest, tmp_path: Path) -> None:
     push(core, made, ELSEWHERE)
     look_former(core)
     schedule = application._background(core, Settings.model_validate({"storage": {"root_directory": str(tmp_path)}}))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unsupported
@@ -29,13 +29,13 @@ def made(request: pytest.FixtureRequest) -> Manifest:
     return image(CONFIG, [], elsewhere=[WAYS[request.param]])
 
 
-def push(core: Core, made: Manifest, *blobs: Blob) -> Digest:
+def push(core: Registry, made: Manifest, *blobs: Blob) -> Digest:
     for blob in (CONFIG, *blobs):
         push_blob(core, blob.data)
     return push_manifest(core, made, "v1")
 
 
-def test_they_need_not_be_pushed(core: Core, made: Manifest) -> None:
+def test_they_need_not_be_pushed(core: Registry, made: Manifest) -> None:
     digest = push(core, made)
     assert core.manifests.find(NAME, "v1").digest == digest
     with pytest.raises(BlobUnknown):
@@ -44,7 +44,7 @@ def test_they_need_not_be_pushed(core: Core, made: Manifest) -> None:
 
 @pytest.mark.parametrize("folded", [True, False])
 def test_those_that_were_pushed_survive_a_lost_database(
-    world: World, core: Core, made: Manifest, tmp_path: Path, folded: bool
+    world: World, core: Registry, made: Manifest, tmp_path: Path, folded: bool
 ) -> None:
     push(core, made, ELSEWHERE)
     if folded:
@@ -56,7 +56,7 @@ def test_those_that_were_pushed_survive_a_lost_database(
     assert pull_blob(rebuilding, DIGEST) == ELSEWHERE.data
 
 
-def test_those_that_were_pushed_are_not_deleted_under_their_manifest(core: Core, made: Manifest) -> None:
+def test_those_that_were_pushed_are_not_deleted_under_their_manifest(core: Registry, made: Manifest) -> None:
     digest = push(core, made, ELSEWHERE)
     with pytest.raises(Unsupported, match=digest):
         core.blobs.delete(NAME, DIGEST)
@@ -67,7 +67,7 @@ def test_those_that_were_pushed_are_not_deleted_under_their_manifest(core: Core,
         core.blobs.find(NAME, DIGEST)
 
 
-def test_those_that_come_after_their_manifest_are_kept_too(core: Core, made: Manifest) -> None:
+def test_those_that_come_after_their_manifest_are_kept_too(core: Registry, made: Manifest) -> None:
     push(core, made)
     push_blob(core, ELSEWHERE.data)
     with pytest.raises(Unsupported):

@@ -10,8 +10,8 @@ import pytest
 from registry.database import blobs as blob_rows
 from registry.database import originals as original_rows
 from registry.database import places as place_rows
-from registry.images.core import Core
-from registry.images.verifying_reader import WrongBytes
+from registry.images.registry import Registry
+from registry.images.verification import WrongBytes
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown
 from registry.storage.driver import StorageDriver
@@ -33,7 +33,7 @@ def made() -> Pushed:
 
 
 @pytest.fixture
-def core(world: World, made: Pushed) -> Core:
+def core(world: World, made: Pushed) -> Registry:
     """Over an image that was adopted."""
     originals.adopt_image(world.driver(), made)
     core = world.core()
@@ -41,7 +41,7 @@ def core(world: World, made: Pushed) -> Core:
     return core
 
 
-def tags_of(core: Core) -> set[str]:
+def tags_of(core: Registry) -> set[str]:
     return set(core.manifests.tags(NAME, last="", count=10)[0])
 
 
@@ -50,14 +50,14 @@ def digest_of(made: Pushed) -> Digest:
     return Digest.parse(made.layer.digest)
 
 
-def places(core: Core, digest: Digest) -> dict[str, str]:
+def places(core: Registry, digest: Digest) -> dict[str, str]:
     """The states of all places of a blob, by key."""
     with core.stores.database.look() as connection:
         rows = original_rows.placed(connection, store=core.stores.driver.name, low=digest, high=f"{digest}g")
     return {row.key: row.state for row in rows}
 
 
-def add_place(core: Core, digest: Digest, data: bytes, key: str, *, verified: bool) -> None:
+def add_place(core: Registry, digest: Digest, data: bytes, key: str, *, verified: bool) -> None:
     """One more object of the original."""
     signature = core.stores.driver.write(key, data).signature
     line = original_rows.Original(digest, len(data), key, signature, verified)
@@ -65,7 +65,7 @@ def add_place(core: Core, digest: Digest, data: bytes, key: str, *, verified: bo
         original_rows.put(connection, "0001", [line], store=core.stores.driver.name, now=core.stores.clock())
 
 
-def copy(core: Core, digest: Digest, data: bytes) -> str:
+def copy(core: Registry, digest: Digest, data: bytes) -> str:
     """What consolidation makes: our object with its row. Its key."""
     key = core.stores.layout.blob("", digest)
     signature = core.stores.driver.write(key, data).signature
@@ -76,12 +76,12 @@ def copy(core: Core, digest: Digest, data: bytes) -> str:
     return key
 
 
-def version(core: Core) -> int:
+def version(core: Registry) -> int:
     row = core.repositories.require(NAME)
     return row.version
 
 
-def test_an_original_is_hashed_at_its_first_whole_read_and_trusted_then(core: Core, made: Pushed) -> None:
+def test_an_original_is_hashed_at_its_first_whole_read_and_trusted_then(core: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     assert not core.blobs.open(NAME, digest).is_verified
     with core.blobs.read(core.blobs.open(NAME, digest), offset=1) as reader:
@@ -91,7 +91,7 @@ def test_an_original_is_hashed_at_its_first_whole_read_and_trusted_then(core: Co
     assert core.blobs.open(NAME, digest).is_verified
 
 
-def test_a_verified_place_is_chosen_before_others_and_ours_before_the_originals(core: Core, made: Pushed) -> None:
+def test_a_verified_place_is_chosen_before_others_and_ours_before_the_originals(core: Registry, made: Pushed) -> None:
     digest, first = digest_of(made), originals.original_key(digest_of(made))
     assert core.blobs.open(NAME, digest).key == first
     add_place(core, digest, made.layer.data, "zot/b", verified=True)
@@ -102,7 +102,7 @@ def test_a_verified_place_is_chosen_before_others_and_ours_before_the_originals(
 
 
 @pytest.mark.parametrize("wrong", [None, b"shorter"])
-def test_a_read_goes_on_where_the_bytes_are(core: Core, made: Pushed, wrong: bytes | None) -> None:
+def test_a_read_goes_on_where_the_bytes_are(core: Registry, made: Pushed, wrong: bytes | None) -> None:
     digest, driver = digest_of(made), core.stores.driver
     add_place(core, digest, made.layer.data, "zot/b", verified=True)
     if wrong is None:
@@ -115,7 +115,7 @@ def test_a_read_goes_on_where_the_bytes_are(core: Core, made: Pushed, wrong: byt
     assert version(core) > before  # whoever remembers an address of the lost place asks again
 
 
-def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(core: Core, made: Pushed) -> None:
+def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(core: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), core.stores.driver
     add_place(core, digest, made.layer.data, "zot/b", verified=False)
     key = originals.original_key(digest)
@@ -126,7 +126,7 @@ def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(core: Core,
     assert pull_blob(core, digest) == made.layer.data
 
 
-def test_a_verified_place_with_another_signature_is_hashed_again(core: Core, made: Pushed) -> None:
+def test_a_verified_place_with_another_signature_is_hashed_again(core: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), core.stores.driver
     key = originals.original_key(digest)
     assert pull_blob(core, digest) == made.layer.data
@@ -139,7 +139,7 @@ def test_a_verified_place_with_another_signature_is_hashed_again(core: Core, mad
         reader.read(1000)
 
 
-def test_what_is_nowhere_is_unknown_until_the_next_push(core: Core, made: Pushed) -> None:
+def test_what_is_nowhere_is_unknown_until_the_next_push(core: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), core.stores.driver
     before = version(core)
     driver.delete([originals.original_key(digest)])
@@ -156,7 +156,7 @@ def test_what_is_nowhere_is_unknown_until_the_next_push(core: Core, made: Pushed
     }
 
 
-def test_a_place_that_is_found_again_makes_the_blob_present(core: Core, made: Pushed) -> None:
+def test_a_place_that_is_found_again_makes_the_blob_present(core: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     core.stores.driver.delete([originals.original_key(digest)])
     with pytest.raises(BlobUnknown):
@@ -167,7 +167,7 @@ def test_a_place_that_is_found_again_makes_the_blob_present(core: Core, made: Pu
     assert pull_blob(core, digest) == made.layer.data
 
 
-def test_an_object_of_ours_without_a_row_is_found_when_nothing_else_is_left(core: Core, made: Pushed) -> None:
+def test_an_object_of_ours_without_a_row_is_found_when_nothing_else_is_left(core: Registry, made: Pushed) -> None:
     """A database from before a consolidation that was finalized since."""
     digest, driver = digest_of(made), core.stores.driver
     ours = core.stores.layout.blob("", digest)
@@ -178,7 +178,7 @@ def test_an_object_of_ours_without_a_row_is_found_when_nothing_else_is_left(core
     assert core.blobs.open(NAME, digest).is_verified
 
 
-def test_an_object_of_ours_without_a_row_and_of_another_size_is_none(core: Core, made: Pushed) -> None:
+def test_an_object_of_ours_without_a_row_and_of_another_size_is_none(core: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), core.stores.driver
     driver.write(core.stores.layout.blob("", digest), b"short")
     driver.delete([originals.original_key(digest)])
@@ -186,7 +186,7 @@ def test_an_object_of_ours_without_a_row_and_of_another_size_is_none(core: Core,
         pull_blob(core, digest)
 
 
-def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(core: Core, made: Pushed) -> None:
+def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(core: Registry, made: Pushed) -> None:
     """Finalizing: the row goes, then the object."""
     digest = digest_of(made)
     chosen = core.blobs.open(NAME, digest)
@@ -200,7 +200,7 @@ def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(core: Co
         assert reader.read(1000) == made.layer.data[2:5]
 
 
-def test_a_place_that_was_replaced_meanwhile_is_not_lost(core: Core, made: Pushed) -> None:
+def test_a_place_that_was_replaced_meanwhile_is_not_lost(core: Registry, made: Pushed) -> None:
     """A read opens what is gone, and before it says so a pass has noted the object that is there by now."""
     digest, key = digest_of(made), originals.original_key(digest_of(made))
     chosen = core.blobs.open(NAME, digest)
@@ -212,7 +212,7 @@ def test_a_place_that_was_replaced_meanwhile_is_not_lost(core: Core, made: Pushe
     assert places(core, digest) == {key: "original"}
 
 
-def test_a_manifest_whose_kept_bytes_are_lost_is_read_where_it_is(core: Core, made: Pushed) -> None:
+def test_a_manifest_whose_kept_bytes_are_lost_is_read_where_it_is(core: Registry, made: Pushed) -> None:
     found = core.manifests.find(NAME, "v1")
     add_place(core, made.digest, made.manifest.data, "zot/b", verified=True)
     core.stores.driver.delete([originals.original_key(made.digest)])
@@ -226,7 +226,7 @@ def test_a_manifest_whose_kept_bytes_are_lost_is_read_where_it_is(core: Core, ma
         core.manifests.find(NAME, "v1")
 
 
-def test_a_mount_shares_the_place_of_its_source(core: Core, made: Pushed) -> None:
+def test_a_mount_shares_the_place_of_its_source(core: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     assert core.blobs.mount("team/other", digest, NAME)
     assert pull_blob(core, digest, "team/other") == made.layer.data
@@ -234,13 +234,13 @@ def test_a_mount_shares_the_place_of_its_source(core: Core, made: Pushed) -> Non
     assert not list(core.stores.driver.list("storage/blobs"))
 
 
-def test_a_mount_of_what_was_replaced_is_refused(core: Core, made: Pushed) -> None:
+def test_a_mount_of_what_was_replaced_is_refused(core: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     core.stores.driver.write(originals.original_key(digest), made.layer.data[::-1])
     assert not core.blobs.mount("team/other", digest, NAME)
 
 
-def test_a_push_of_what_the_original_has_verified_makes_no_object(core: Core, made: Pushed) -> None:
+def test_a_push_of_what_the_original_has_verified_makes_no_object(core: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     pull_blob(core, digest)
     push_blob(core, made.layer.data, "team/other")
@@ -249,7 +249,7 @@ def test_a_push_of_what_the_original_has_verified_makes_no_object(core: Core, ma
     assert not list(core.stores.driver.list("storage/blobs"))
 
 
-def test_a_push_of_what_the_original_has_unverified_heals_it(core: Core, made: Pushed) -> None:
+def test_a_push_of_what_the_original_has_unverified_heals_it(core: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     core.stores.driver.write(originals.original_key(digest), made.layer.data[::-1])
     push_blob(core, made.layer.data)
@@ -259,7 +259,7 @@ def test_a_push_of_what_the_original_has_unverified_heals_it(core: Core, made: P
 
 @pytest.mark.parametrize("before", ["forgotten", "replaced"])
 def test_a_push_that_joins_a_place_which_goes_meanwhile_puts_its_own(
-    world: World, core: Core, made: Pushed, before: str
+    world: World, core: Registry, made: Pushed, before: str
 ) -> None:
     digest = digest_of(made)
     pull_blob(core, digest)
@@ -279,7 +279,7 @@ def test_a_push_that_joins_a_place_which_goes_meanwhile_puts_its_own(
     assert pull_blob(core, digest, "team/other") == made.layer.data
 
 
-def test_an_image_is_pushed_over_layers_of_the_original(core: Core, made: Pushed) -> None:
+def test_an_image_is_pushed_over_layers_of_the_original(core: Registry, made: Pushed) -> None:
     other = make_image("two")
     push_blob(core, other.config.data)
     push_blob(core, other.layer.data)

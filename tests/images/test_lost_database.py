@@ -11,7 +11,7 @@ import sqlite3
 import pytest
 
 from registry.database import revision
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, RegistryError, Unavailable
@@ -32,7 +32,7 @@ def lose(world: World) -> None:
         connection.commit()
 
 
-def settle(world: World, *cores: Core) -> None:
+def settle(world: World, *cores: Registry) -> None:
     """What is done behind the answers, and what others do after a while."""
     for _ in range(3):
         for core in cores:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from registry.database.statement import Statement
-from registry.images.core import Core
-from registry.images.manifest_bytes import KEPT
+from registry.images.manifest_store import KEPT
+from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
 from registry.storage.middleware.faults import FaultyDriver
@@ -52,21 +52,21 @@ def world(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
 
 
 @pytest.fixture
-def pushed(core: Core) -> Pushed:
+def pushed(core: Registry) -> Pushed:
     return push_image(core, "1", "v1")
 
 
-def _key(core: Core, pushed: Pushed) -> str:
+def _key(core: Registry, pushed: Pushed) -> str:
     return core.manifests.find(NAME, pushed.digest).key
 
 
-def _forget(core: Core) -> None:
+def _forget(core: Registry) -> None:
     """As if a release that keeps no bytes had written the rows."""
     with core.stores.database.write() as connection:
         connection.run("DELETE FROM manifest_body")
 
 
-def _kept(core: Core) -> int:
+def _kept(core: Registry) -> int:
     with core.stores.database.look() as connection:
         return int(connection.execute(Statement("SELECT count(*) FROM manifest_body"), {}).one()[0])
 
@@ -78,12 +78,14 @@ def test_what_one_process_has_pushed_every_other_reads_without_storage(world: Wo
         assert replica.get(reference) == pushed.manifest.data
 
 
-def test_what_one_process_has_read_every_other_reads_without_storage(world: World, core: Core, pushed: Pushed) -> None:
+def test_what_one_process_has_read_every_other_reads_without_storage(
+    world: World, core: Registry, pushed: Pushed
+) -> None:
     _forget(core)
     assert [Replica(world).calls_for("v1") for _ in range(3)] == [1, 0, 0]
 
 
-def test_a_large_manifest_is_read_from_storage(world: World, core: Core) -> None:
+def test_a_large_manifest_is_read_from_storage(world: World, core: Registry) -> None:
     config = Blob(b"of a large manifest")
     push_blob(core, config.data)
     push_manifest(core, image(config, [], annotations={"large": "x" * KEPT}), "large")
@@ -91,7 +93,7 @@ def test_a_large_manifest_is_read_from_storage(world: World, core: Core) -> None
 
 
 def test_wrong_bytes_in_the_database_are_never_served_and_are_replaced(
-    world: World, core: Core, pushed: Pushed
+    world: World, core: Registry, pushed: Pushed
 ) -> None:
     with core.stores.database.write() as connection:
         connection.run("UPDATE manifest_body SET body = substr(body, 2)")
@@ -101,7 +103,7 @@ def test_wrong_bytes_in_the_database_are_never_served_and_are_replaced(
 
 
 def test_bytes_that_are_nowhere_are_gone_for_every_process_until_the_next_push(
-    world: World, core: Core, pushed: Pushed
+    world: World, core: Registry, pushed: Pushed
 ) -> None:
     others = [Replica(world) for _ in range(2)]
     version = core.manifests.find(NAME, "v1").version
@@ -117,7 +119,7 @@ def test_bytes_that_are_nowhere_are_gone_for_every_process_until_the_next_push(
     assert others[1].get("v1") == pushed.manifest.data
 
 
-def test_the_bytes_go_with_the_last_repository_that_has_the_manifest(core: Core, pushed: Pushed) -> None:
+def test_the_bytes_go_with_the_last_repository_that_has_the_manifest(core: Registry, pushed: Pushed) -> None:
     push_image(core, "1", "v1", name=OTHER)
     core.manifests.delete(NAME, pushed.digest, actor=ACTOR)
     assert _kept(core) == 1
@@ -125,7 +127,7 @@ def test_the_bytes_go_with_the_last_repository_that_has_the_manifest(core: Core,
     assert _kept(core) == 0
 
 
-def test_a_lost_blob_is_no_longer_what_any_repository_remembers(world: World, core: Core, pushed: Pushed) -> None:
+def test_a_lost_blob_is_no_longer_what_any_repository_remembers(world: World, core: Registry, pushed: Pushed) -> None:
     push_image(core, "1", "v1", name=OTHER)
     digest = Digest.parse(pushed.layer.digest)
     before = [core.manifests.tags(name, last="", count=1)[1] for name in (NAME, OTHER)]

@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from registry.images import repositories
-from registry.images.core import Core
 from registry.images.omissions import LISTED
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.oci.descriptor import Descriptor
@@ -58,7 +58,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return lambda path: paths.add(str(path))
 
 
-def new(world: World, tmp_path: Path) -> Core:
+def new(world: World, tmp_path: Path) -> Registry:
     """A process over a new database."""
     return world.core(url=f"sqlite:///{tmp_path / 'new.db'}")
 
@@ -81,7 +81,7 @@ def rewrite(world: World, change: Callable[[dict[str, Any]], object], name: str 
 
 
 def test_a_directory_that_cannot_be_read_stops_the_work_on_no_other(
-    world: World, core: Core, tmp_path: Path, refused: Callable[[Path], None]
+    world: World, core: Registry, tmp_path: Path, refused: Callable[[Path], None]
 ) -> None:
     pushed = push_image(core, "1", "v1", name="a/app"), push_image(core, "2", "v1", name="z/app")
     push_image(core, "3", "v1", name="m/app")
@@ -104,7 +104,7 @@ def test_a_directory_that_cannot_be_read_stops_the_work_on_no_other(
 
 
 def test_a_rebuild_forgets_nothing_that_it_was_not_let_to_look_at(
-    world: World, core: Core, refused: Callable[[Path], None]
+    world: World, core: Registry, refused: Callable[[Path], None]
 ) -> None:
     push_image(core, "1", "v1", name="m/app")
     gone = push_image(core, "2", "v1", name="gone")
@@ -130,7 +130,7 @@ def test_a_store_that_fails_still_ends_a_walk(world: World, tmp_path: Path) -> N
 
 
 def test_a_manifest_that_cannot_be_read_concerns_itself_alone(
-    world: World, core: Core, tmp_path: Path, refused: Callable[[Path], None]
+    world: World, core: Registry, tmp_path: Path, refused: Callable[[Path], None]
 ) -> None:
     first, second = push_image(core, "1", "v1", "also"), push_image(core, "2", "v2")
     core.fold_waiting()
@@ -153,7 +153,7 @@ def test_a_manifest_that_cannot_be_read_concerns_itself_alone(
 
 
 def test_many_that_cannot_be_read_cost_what_one_does_each(
-    world: World, core: Core, tmp_path: Path, refused: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+    world: World, core: Registry, tmp_path: Path, refused: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which tags point at them was looked for in all tags for each of them: hours for a hundred thousand."""
     for number in range(20):
@@ -176,7 +176,7 @@ def test_many_that_cannot_be_read_cost_what_one_does_each(
 
 
 def test_what_can_be_read_again_is_served_again(
-    world: World, core: Core, tmp_path: Path, refused: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+    world: World, core: Registry, tmp_path: Path, refused: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = push_image(core, "1", "v1")
     core.fold_waiting()
@@ -190,7 +190,7 @@ def test_what_can_be_read_again_is_served_again(
 
 
 def test_an_index_that_cannot_be_read_is_said_once_and_concerns_its_repository_alone(
-    world: World, core: Core, refused: Callable[[Path], None]
+    world: World, core: Registry, refused: Callable[[Path], None]
 ) -> None:
     push_image(core, "1", "v1")
     made = push_image(core, "2", "v1", name="other")
@@ -209,7 +209,7 @@ def test_an_index_that_cannot_be_read_is_said_once_and_concerns_its_repository_a
     assert counted == ["repository"]
 
 
-def test_names_that_no_repository_can_have_are_not_entered(world: World, core: Core, tmp_path: Path) -> None:
+def test_names_that_no_repository_can_have_are_not_entered(world: World, core: Registry, tmp_path: Path) -> None:
     made = push_image(core, "1", "v1")
     core.fold_waiting()
     long = "/".join(["d" * 50] * 6)
@@ -230,7 +230,9 @@ def entry(**fields: object) -> Callable[[dict[str, Any]], None]:
     return lambda document: document["manifests"].append(fields)
 
 
-def test_entries_that_cannot_be_served_are_said_once_for_each_version_of_the_index(world: World, core: Core) -> None:
+def test_entries_that_cannot_be_served_are_said_once_for_each_version_of_the_index(
+    world: World, core: Registry
+) -> None:
     first, second = push_image(core, "1", "v1"), push_image(core, "2", "v2")
     core.fold_waiting()
     good = {"mediaType": first.manifest.media_type, "size": len(first.manifest.data), "digest": str(first.digest)}
@@ -255,7 +257,7 @@ def test_entries_that_cannot_be_served_are_said_once_for_each_version_of_the_ind
         assert reason in problem
 
 
-def test_of_very_many_entries_that_cannot_be_served_the_number_is_told(world: World, core: Core) -> None:
+def test_of_very_many_entries_that_cannot_be_served_the_number_is_told(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
     rewrite(world, lambda document: document["manifests"].extend([{}] * (LISTED + 500)))
@@ -268,7 +270,7 @@ def test_of_very_many_entries_that_cannot_be_served_the_number_is_told(world: Wo
 
 
 def test_a_manifest_of_another_type_than_its_entry_says_is_said_and_listed(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     made = push_image(core, "1", "v1")
     core.fold_waiting()
@@ -285,7 +287,7 @@ def test_a_manifest_of_another_type_than_its_entry_says_is_said_and_listed(
     assert other_type in problem
 
 
-def test_a_blob_that_is_a_symbolic_link_is_said_and_listed(world: World, core: Core, tmp_path: Path) -> None:
+def test_a_blob_that_is_a_symbolic_link_is_said_and_listed(world: World, core: Registry, tmp_path: Path) -> None:
     made = push_image(core, "1", "v1")
     core.fold_waiting()
     layer = Digest.parse(made.layer.digest)
@@ -303,7 +305,7 @@ def test_a_blob_that_is_a_symbolic_link_is_said_and_listed(world: World, core: C
 
 
 def test_an_index_that_is_a_symbolic_link_makes_no_repository_and_is_said(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
@@ -317,7 +319,7 @@ def test_an_index_that_is_a_symbolic_link_makes_no_repository_and_is_said(
 # ---- links to directories
 
 
-def test_two_names_for_one_directory_lose_no_acknowledged_push(world: World, core: Core, tmp_path: Path) -> None:
+def test_two_names_for_one_directory_lose_no_acknowledged_push(world: World, core: Registry, tmp_path: Path) -> None:
     push_image(core, "0", "v0")
     core.fold_waiting()
     (world.root / "alias").symlink_to(world.root / "team")
@@ -338,7 +340,7 @@ def test_two_names_for_one_directory_lose_no_acknowledged_push(world: World, cor
 
 
 def test_links_that_lead_to_themselves_and_out_of_the_root_end_no_walk(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     made = push_image(core, "1", "v1")
     core.fold_waiting()
@@ -357,7 +359,7 @@ def test_links_that_lead_to_themselves_and_out_of_the_root_end_no_walk(
     assert sorted(outside.rglob("*")) == before
 
 
-def test_a_repository_that_a_link_has_replaced_is_not_forgotten(world: World, core: Core, tmp_path: Path) -> None:
+def test_a_repository_that_a_link_has_replaced_is_not_forgotten(world: World, core: Registry, tmp_path: Path) -> None:
     """As a former release took it: it comes back when the directory is mounted in the place of the link."""
     made = push_image(core, "1", "v1")
     core.fold_waiting()
@@ -371,7 +373,7 @@ def test_a_repository_that_a_link_has_replaced_is_not_forgotten(world: World, co
     assert pull(core, "v1") == made.digest
 
 
-def test_an_upload_that_cannot_be_looked_at_or_freed_stops_the_expiry_of_no_other(world: World, core: Core) -> None:
+def test_an_upload_that_cannot_be_looked_at_or_freed_stops_the_expiry_of_no_other(world: World, core: Registry) -> None:
     uploads = sorted(core.uploads.start(NAME) for _ in range(4))
     refusing = Fault("*upload", uploads[1], times=None, effect=PathRefused(uploads[1], "Permission denied"))
     process = world.core(driver=FaultyDriver(world.driver(), [refusing]))
@@ -384,7 +386,7 @@ def test_an_upload_that_cannot_be_looked_at_or_freed_stops_the_expiry_of_no_othe
     assert said(logs) == [("upload", "uploads", uploads[1])]
 
 
-def test_a_deletion_that_is_refused_stops_no_other(world: World, core: Core) -> None:
+def test_a_deletion_that_is_refused_stops_no_other(world: World, core: Registry) -> None:
     blobs = [push_blob(core, text) for text in (b"one", b"two", b"three")]
     keys = [core.stores.layout.blob(NAME, digest) for digest in blobs]
     dying = Fault("delete", times=None, effect=StorageUnavailable("", "killed"))

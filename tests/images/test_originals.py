@@ -12,9 +12,9 @@ import pytest
 
 from registry.database import stores as store_rows
 from registry.database.stores import OPEN, READ_ONLY
-from registry.images import location_journal as journal
-from registry.images.core import Core
-from registry.images.migration_state import Phase, ReadOnly
+from registry.images.migration_journal import reader as journal
+from registry.images.migration_journal.documents import Phase, ReadOnly
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameInvalid, Unavailable
@@ -50,7 +50,7 @@ class Counting(DriverDecorator):
         return {asked: count for asked, count in self.calls.items() if asked[1].startswith(journal.MIGRATIONS)}
 
 
-def row(core: Core) -> store_rows.StoreRow | None:
+def row(core: Registry) -> store_rows.StoreRow | None:
     with core.stores.database.look() as connection:
         return store_rows.find(connection, core.stores.driver.name)
 

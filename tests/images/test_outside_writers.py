@@ -11,7 +11,7 @@ import pytest
 
 from registry.database import repositories as repository_rows
 from registry.images import repositories
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
@@ -29,18 +29,18 @@ def every_request_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repositories, "MISSING_SECONDS", 0.0)
 
 
-def place(core: Core, made: Pushed, name: str = NAME) -> Descriptor:
+def place(core: Registry, made: Pushed, name: str = NAME) -> Descriptor:
     """Write the blobs of an image as another tool does."""
     for data in (made.config.data, made.layer.data, made.manifest.data):
         core.stores.driver.write(core.stores.layout.blob(name, Digest.of(data)), data)
     return Descriptor(made.manifest.media_type, made.digest, len(made.manifest.data))
 
 
-def raw_index(core: Core) -> Index:
+def raw_index(core: Registry) -> Index:
     return Index.parse(core.stores.driver.read(core.stores.layout.index(NAME), max_bytes=1 << 20)[0])
 
 
-def test_an_image_that_another_tool_added_is_served(core: Core) -> None:
+def test_an_image_that_another_tool_added_is_served(core: Registry) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
     made, index = make_image("outside"), raw_index(core)
@@ -52,7 +52,7 @@ def test_an_image_that_another_tool_added_is_served(core: Core) -> None:
     assert set(read_index(core).tags()) == {"outside", "v1", "v2"}
 
 
-def test_a_layout_that_another_tool_placed_is_served(core: Core) -> None:
+def test_a_layout_that_another_tool_placed_is_served(core: Registry) -> None:
     made, index = make_image("outside"), Index.empty()
     core.stores.driver.write(core.stores.layout.marker(NAME), b'{"imageLayoutVersion":"1.0.0"}')
     index.set_tag("outside", place(core, made))
@@ -63,7 +63,7 @@ def test_a_layout_that_another_tool_placed_is_served(core: Core) -> None:
     assert set(read_index(core).tags()) == {"outside", "v1"}
 
 
-def test_tags_that_a_tool_erased_by_writing_an_older_index_come_back(world: World, core: Core) -> None:
+def test_tags_that_a_tool_erased_by_writing_an_older_index_come_back(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
     stale = raw_index(core)
@@ -81,7 +81,7 @@ def test_tags_that_a_tool_erased_by_writing_an_older_index_come_back(world: Worl
     assert second.digest in read_index(core).manifests()
 
 
-def test_tags_that_a_tool_left_out_come_back(world: World, core: Core, tmp_path: object) -> None:
+def test_tags_that_a_tool_left_out_come_back(world: World, core: Registry, tmp_path: object) -> None:
     pushed = push_image(core, "1", "v1")
     untagged = push_image(core, "untagged")
     core.fold_waiting()
@@ -96,7 +96,7 @@ def test_tags_that_a_tool_left_out_come_back(world: World, core: Core, tmp_path:
     assert tags(fresh) == ["v1"]
 
 
-def test_what_we_deleted_does_not_come_back_with_an_older_index(world: World, core: Core) -> None:
+def test_what_we_deleted_does_not_come_back_with_an_older_index(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     gone = push_image(core, "2", "gone", "untagged")
     core.fold_waiting()
@@ -113,7 +113,7 @@ def test_what_we_deleted_does_not_come_back_with_an_older_index(world: World, co
     assert set(read_index(core).tags()) == {"v1"}
 
 
-def test_a_tag_that_only_the_tool_moved_is_taken(core: Core) -> None:
+def test_a_tag_that_only_the_tool_moved_is_taken(core: Registry) -> None:
     push_image(core, "1", "v1")
     second = push_image(core, "2", "v2")
     core.fold_waiting()
@@ -123,7 +123,7 @@ def test_a_tag_that_only_the_tool_moved_is_taken(core: Core) -> None:
     assert pull(core, "v1") == second.digest
 
 
-def test_a_tag_that_both_moved_keeps_ours(world: World, core: Core) -> None:
+def test_a_tag_that_both_moved_keeps_ours(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     second = push_image(core, "2", "v2")
     core.fold_waiting()
@@ -138,7 +138,7 @@ def test_a_tag_that_both_moved_keeps_ours(world: World, core: Core) -> None:
     assert pull(core, "v2") == second.digest
 
 
-def test_a_manifest_with_other_bytes_than_its_digest_is_left_out(core: Core) -> None:
+def test_a_manifest_with_other_bytes_than_its_digest_is_left_out(core: Registry) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
     made, index = make_image("outside"), raw_index(core)
@@ -153,7 +153,7 @@ def test_a_manifest_with_other_bytes_than_its_digest_is_left_out(core: Core) -> 
     assert pull(core, "right") == made.digest
 
 
-def test_an_entry_whose_manifest_is_not_there_yet_is_taken_when_it_is(core: Core) -> None:
+def test_an_entry_whose_manifest_is_not_there_yet_is_taken_when_it_is(core: Registry) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
     made, index = make_image("outside"), raw_index(core)
@@ -167,7 +167,7 @@ def test_an_entry_whose_manifest_is_not_there_yet_is_taken_when_it_is(core: Core
 
 @pytest.mark.parametrize("half", [False, True])
 def test_what_a_tool_writes_after_the_index_that_names_it_is_taken_when_it_is_there(
-    world: World, core: Core, half: bool
+    world: World, core: Registry, half: bool
 ) -> None:
     """As ``cp -r`` does: the index may come first, and a file grows while it is read."""
     made, index = make_image("outside"), Index.empty()
@@ -196,7 +196,7 @@ def test_what_a_tool_writes_after_the_index_that_names_it_is_taken_when_it_is_th
     assert row.missing == 0
 
 
-def test_a_layer_that_a_tool_was_writing_is_served_when_it_is_whole(core: Core) -> None:
+def test_a_layer_that_a_tool_was_writing_is_served_when_it_is_whole(core: Registry) -> None:
     made, index = make_image("outside"), Index.empty()
     index.set_tag("early", place(core, made))
     layer = Digest.parse(made.layer.digest)
@@ -213,7 +213,7 @@ def test_a_layer_that_a_tool_was_writing_is_served_when_it_is_whole(core: Core) 
     assert pull(core, "early") == made.digest
 
 
-def test_a_child_that_a_tool_writes_after_its_index_is_taken_when_it_is_there(core: Core) -> None:
+def test_a_child_that_a_tool_writes_after_its_index_is_taken_when_it_is_there(core: Registry) -> None:
     child = make_image("child")
     descriptor = place(core, child)
     core.stores.driver.delete([core.stores.layout.blob(NAME, child.digest)])
@@ -230,7 +230,7 @@ def test_a_child_that_a_tool_writes_after_its_index_is_taken_when_it_is_there(co
     assert core.manifests.find(NAME, child.digest).digest == child.digest
 
 
-def test_what_is_missing_for_long_is_looked_for_less_and_less(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_for_long_is_looked_for_less_and_less(core: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repositories, "MISSING_SECONDS", 300.0)
     looks = range(1000, 3000, 5)
     now = iter(looks)
@@ -241,7 +241,7 @@ def test_what_is_missing_for_long_is_looked_for_less_and_less(core: Core, monkey
     assert {later - earlier for earlier, later in itertools.pairwise(times[8:])} == {300}
 
 
-def test_what_a_tool_writes_while_we_fold_is_not_lost(world: World, core: Core) -> None:
+def test_what_a_tool_writes_while_we_fold_is_not_lost(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
     push_image(core, "2", "v2")
@@ -254,7 +254,9 @@ def test_what_a_tool_writes_while_we_fold_is_not_lost(world: World, core: Core) 
 
 
 @pytest.mark.parametrize("touched", [False, True])
-def test_an_index_that_was_deleted_comes_back_whole(world: World, core: Core, tmp_path: object, touched: bool) -> None:
+def test_an_index_that_was_deleted_comes_back_whole(
+    world: World, core: Registry, tmp_path: object, touched: bool
+) -> None:
     first = push_image(core, "1", "v1")
     core.fold_waiting()
     push_image(core, "2", "v2")
@@ -267,7 +269,7 @@ def test_an_index_that_was_deleted_comes_back_whole(world: World, core: Core, tm
     assert tags(world.core(url=f"sqlite:///{tmp_path}/new.db")) == ["v1", "v2"]
 
 
-def test_a_directory_that_was_deleted_is_no_repository_until_something_is_pushed(world: World, core: Core) -> None:
+def test_a_directory_that_was_deleted_is_no_repository_until_something_is_pushed(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
     shutil.rmtree(world.root / NAME)

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from registry.database import blobs as blob_rows
-from registry.images import publication
-from registry.images.core import Core
-from registry.images.removal import CLAIM_SECONDS, DELETE_SECONDS
+from registry.images import blob_publication
+from registry.images.blob_deletion import CLAIM_SECONDS, DELETE_SECONDS
+from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unavailable
 from registry.storage.errors import PathNotFound, StorageUnavailable
@@ -24,21 +24,23 @@ DIGEST = Digest.of(DATA)
 OTHER = "other/app"
 
 
-def faulty(world: World, operation: str, effect: Callable[[], None], *, key: str = "*", after: bool = False) -> Core:
+def faulty(
+    world: World, operation: str, effect: Callable[[], None], *, key: str = "*", after: bool = False
+) -> Registry:
     """A process for which something happens at an operation."""
     moment = When.AFTER if after else When.BEFORE
     fault = Fault(operation=operation, key=key, moment=moment, effect=effect)
     return world.core(driver=FaultyDriver(world.driver(), [fault]))
 
 
-def struck(core: Core) -> bool:
+def struck(core: Registry) -> bool:
     """Whether what was to happen has happened."""
     driver = core.stores.driver
     assert isinstance(driver, FaultyDriver)
     return driver.struck[0] == 1
 
 
-def exists(core: Core, name: str = NAME) -> bool:
+def exists(core: Registry, name: str = NAME) -> bool:
     try:
         core.stores.driver.stat(core.stores.layout.blob(name, DIGEST))
     except PathNotFound:
@@ -53,7 +55,9 @@ def abandon_a_deletion(world: World) -> None:
         world.core(driver=broken).blobs.delete(NAME, DIGEST)
 
 
-def test_a_deletion_between_the_bytes_and_the_rows_makes_the_publisher_do_it_again(world: World, core: Core) -> None:
+def test_a_deletion_between_the_bytes_and_the_rows_makes_the_publisher_do_it_again(
+    world: World, core: Registry
+) -> None:
     push_blob(core, DATA)
     deleter = world.core()
     publisher = faulty(world, "stat", lambda: deleter.blobs.delete(NAME, DIGEST), key=f"*{DIGEST.encoded}", after=True)
@@ -62,7 +66,7 @@ def test_a_deletion_between_the_bytes_and_the_rows_makes_the_publisher_do_it_aga
     assert pull_blob(core, DIGEST) == DATA
 
 
-def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(world: World, core: Core) -> None:
+def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(world: World, core: Registry) -> None:
     push_blob(core, DATA)
     key = core.stores.layout.blob(NAME, DIGEST)
     core.stores.driver.delete([key])  # so that the publisher needs its upload
@@ -82,7 +86,7 @@ def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(
     assert pull_blob(core, DIGEST) == DATA
 
 
-def test_a_source_that_is_deleted_before_it_is_linked_is_replaced_by_the_upload(world: World, core: Core) -> None:
+def test_a_source_that_is_deleted_before_it_is_linked_is_replaced_by_the_upload(world: World, core: Registry) -> None:
     push_blob(core, DATA)
     deleter = world.core()
     publisher = faulty(world, "link", lambda: deleter.blobs.delete(NAME, DIGEST))
@@ -92,7 +96,7 @@ def test_a_source_that_is_deleted_before_it_is_linked_is_replaced_by_the_upload(
     assert not exists(core)
 
 
-def test_a_mount_whose_source_is_deleted_meanwhile_says_no(world: World, core: Core) -> None:
+def test_a_mount_whose_source_is_deleted_meanwhile_says_no(world: World, core: Registry) -> None:
     push_blob(core, DATA)
     deleter = world.core()
     assert not faulty(world, "link", lambda: deleter.blobs.delete(NAME, DIGEST)).blobs.mount(OTHER, DIGEST, NAME)
@@ -100,7 +104,7 @@ def test_a_mount_whose_source_is_deleted_meanwhile_says_no(world: World, core: C
         core.blobs.find(OTHER, DIGEST)
 
 
-def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, core: Core) -> None:
+def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, core: Registry) -> None:
     push_blob(core, DATA)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -124,8 +128,8 @@ def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, core:
     assert pull_blob(core, DIGEST) == DATA
 
 
-def test_a_publisher_does_not_wait_for_ever(world: World, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publication, "POLL", 0.001)
+def test_a_publisher_does_not_wait_for_ever(world: World, core: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_publication, "POLL", 0.001)
     push_blob(core, DATA)
     abandon_a_deletion(world)
     with pytest.raises(Unavailable) as refusal:
@@ -133,7 +137,7 @@ def test_a_publisher_does_not_wait_for_ever(world: World, core: Core, monkeypatc
     assert refusal.value.headers["Retry-After"] == "1"
 
 
-def test_a_publisher_takes_over_from_a_deleter_that_was_killed(world: World, core: Core) -> None:
+def test_a_publisher_takes_over_from_a_deleter_that_was_killed(world: World, core: Registry) -> None:
     push_blob(core, DATA)
     abandon_a_deletion(world)
     world.clock.now += CLAIM_SECONDS + 1
@@ -142,7 +146,7 @@ def test_a_publisher_takes_over_from_a_deleter_that_was_killed(world: World, cor
     assert pull_blob(core, DIGEST) == DATA
 
 
-def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, core: Core) -> None:
+def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, core: Registry) -> None:
     push_blob(core, DATA)
     abandon_a_deletion(world)
     assert core.removal.finish_abandoned() == 0
@@ -155,7 +159,7 @@ def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, core
     assert pull_blob(core, DIGEST) == DATA
 
 
-def test_a_deleter_that_slept_too_long_does_not_delete(world: World, core: Core) -> None:
+def test_a_deleter_that_slept_too_long_does_not_delete(world: World, core: Registry) -> None:
     push_blob(core, DATA)
     key = core.stores.layout.blob(NAME, DIGEST)
     with core.stores.database.write() as connection:
@@ -168,7 +172,7 @@ def test_a_deleter_that_slept_too_long_does_not_delete(world: World, core: Core)
     assert exists(core)
 
 
-def test_a_manifest_that_comes_back_before_the_fold_keeps_its_bytes(core: Core) -> None:
+def test_a_manifest_that_comes_back_before_the_fold_keeps_its_bytes(core: Registry) -> None:
     pushed = push_image(core, "1", "v1")
     core.fold_waiting()
     core.manifests.delete(NAME, pushed.digest, actor=ACTOR)

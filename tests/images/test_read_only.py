@@ -14,9 +14,9 @@ import pytest
 
 from registry.database.engine import Database
 from registry.database.transaction import Transaction
-from registry.images.core import Core
-from registry.images.migration_state import MigrationState, Phase, ReadOnly
-from registry.images.stores import Stores
+from registry.images.backends import Backends
+from registry.images.migration_journal.documents import MigrationState, Phase, ReadOnly
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
@@ -57,26 +57,26 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
-def cut(core: Core) -> MigrationState:
+def cut(core: Registry) -> MigrationState:
     """As a rollback does it: the bucket first, then the database."""
     state = originals.write_state(core.stores.driver, revision=5, state=Phase.ROLLING_BACK, prefixes=(), read_only=SHUT)
     core.originals.note(state)
     return state
 
 
-def reopen(core: Core) -> None:
+def reopen(core: Registry) -> None:
     core.originals.note(
         originals.write_state(core.stores.driver, id="0002", state=Phase.ADOPTED, prefixes=(), read_only=None)
     )
 
 
-def content(core: Core) -> dict[str, bytes]:
+def content(core: Registry) -> dict[str, bytes]:
     """All of storage but blobs: of what is refused when it is to commit, bytes may be there, as of a killed push."""
     found = originals.content(core.stores.driver)
     return {key: data for key, data in found.items() if not key.startswith("storage/blobs/")}
 
 
-def changes(core: Core, made: Pushed, other: Pushed) -> dict[str, Callable[[], object]]:
+def changes(core: Registry, made: Pushed, other: Pushed) -> dict[str, Callable[[], object]]:
     """What a client may ask for that changes anything."""
     layer = Digest.parse(made.layer.digest)
     return {
@@ -243,9 +243,9 @@ def test_no_write_transaction_is_within_another(tmp_path: Path, kind: str) -> No
     if kind == "memory":
         originals.adopt_image(world.driver(), third)
 
-    def strict(**rules: Any) -> Core:
+    def strict(**rules: Any) -> Registry:
         base = world.core(**rules).stores
-        return Core(Stores(base.driver, Strict(world.url), base.rules, clock=world.clock))
+        return Registry(Backends(base.driver, Strict(world.url), base.rules, clock=world.clock))
 
     core = strict()
     push_image(core, "one", "v1")

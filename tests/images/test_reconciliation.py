@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry.database import repositories as repository_rows
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError, Unavailable
@@ -41,7 +41,7 @@ def copy_of(world: World, target: Path) -> str:
     return f"sqlite:///{target}"
 
 
-def sequence(core: Core) -> int:
+def sequence(core: Registry) -> int:
     with core.stores.database.read() as connection:
         row = repository_rows.find(connection, NAME)
     assert row is not None
@@ -49,7 +49,9 @@ def sequence(core: Core) -> int:
 
 
 @pytest.mark.parametrize("folded", [True, False])
-def test_a_lost_database_is_filled_at_the_first_touch(world: World, core: Core, tmp_path: Path, folded: bool) -> None:
+def test_a_lost_database_is_filled_at_the_first_touch(
+    world: World, core: Registry, tmp_path: Path, folded: bool
+) -> None:
     first, child = push_image(core, "1", "v1", "gone"), push_image(core, "child", algorithm="sha512")
     push_manifest(core, index([child.manifest]), "multi")
     core.manifests.untag(NAME, "gone", actor=ACTOR)
@@ -72,7 +74,7 @@ def test_a_lost_database_is_filled_at_the_first_touch(world: World, core: Core, 
 
 @pytest.mark.parametrize("folded", [True, False])
 def test_an_older_copy_of_the_database_learns_all_that_came_after_it(
-    world: World, core: Core, tmp_path: Path, folded: bool
+    world: World, core: Registry, tmp_path: Path, folded: bool
 ) -> None:
     kept, moved = push_image(core, "kept", "kept", "moves"), push_image(core, "moved")
     push_image(core, "gone", "untagged", "deleted")
@@ -97,7 +99,7 @@ def test_an_older_copy_of_the_database_learns_all_that_came_after_it(
 
 
 def test_an_older_copy_that_is_pushed_to_first_is_brought_up_to_date_before(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
@@ -111,20 +113,20 @@ def test_an_older_copy_that_is_pushed_to_first_is_brought_up_to_date_before(
     assert set(read_index(restored).tags()) == {"v1", "v2", "v3"}
 
 
-def test_a_repository_that_the_copy_does_not_know_is_found(world: World, core: Core, tmp_path: Path) -> None:
+def test_a_repository_that_the_copy_does_not_know_is_found(world: World, core: Registry, tmp_path: Path) -> None:
     old = copy_of(world, tmp_path / "old.db")
     pushed = push_image(core, "1", "v1")
     assert pull(world.core(url=old), "v1") == pushed.digest
 
 
 @local
-def test_blobs_that_no_manifest_names_survive_a_lost_database(world: World, core: Core, tmp_path: Path) -> None:
+def test_blobs_that_no_manifest_names_survive_a_lost_database(world: World, core: Registry, tmp_path: Path) -> None:
     digest = push_blob(core, b"waiting for its manifest")
     other = world.core(url=f"sqlite:///{tmp_path / 'new.db'}")
     assert pull_blob(other, digest) == b"waiting for its manifest"
 
 
-def test_a_blob_that_was_deleted_after_the_copy_stays_unknown(world: World, core: Core, tmp_path: Path) -> None:
+def test_a_blob_that_was_deleted_after_the_copy_stays_unknown(world: World, core: Registry, tmp_path: Path) -> None:
     push_image(core, "1", "v1")
     digest = push_blob(core, b"free")
     old = copy_of(world, tmp_path / "old.db")
@@ -135,7 +137,7 @@ def test_a_blob_that_was_deleted_after_the_copy_stays_unknown(world: World, core
 
 
 @local
-def test_a_torn_line_of_the_journal_is_skipped(world: World, core: Core, tmp_path: Path) -> None:
+def test_a_torn_line_of_the_journal_is_skipped(world: World, core: Registry, tmp_path: Path) -> None:
     first = push_image(core, "1", "v1")
     [segment] = (world.root / NAME / ".journal").iterdir()
     whole = segment.read_bytes()
@@ -149,7 +151,7 @@ def test_a_torn_line_of_the_journal_is_skipped(world: World, core: Core, tmp_pat
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"manifests": 1}', b"\xff\xfe"])
 def test_an_index_that_cannot_be_read_is_503_and_nothing_is_written(
-    world: World, core: Core, tmp_path: Path, damage: bytes
+    world: World, core: Registry, tmp_path: Path, damage: bytes
 ) -> None:
     pushed = push_image(core, "1", "v1")
     core.fold_waiting()
@@ -173,7 +175,7 @@ def test_an_index_that_cannot_be_read_is_503_and_nothing_is_written(
     assert pull(other, "v1") == pushed.digest
 
 
-def test_one_index_that_cannot_be_read_does_not_keep_the_others_from_being_folded(world: World, core: Core) -> None:
+def test_one_index_that_cannot_be_read_does_not_keep_the_others_from_being_folded(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     push_image(core, "1", "v1", name="other/app")
     core.stores.driver.write(core.stores.layout.index(NAME), b"{")
@@ -182,7 +184,7 @@ def test_one_index_that_cannot_be_read_does_not_keep_the_others_from_being_folde
 
 
 @pytest.mark.parametrize("change", ["untag", "delete"])
-def test_a_deletion_whose_record_is_only_being_written_is_not_undone(world: World, core: Core, change: str) -> None:
+def test_a_deletion_whose_record_is_only_being_written_is_not_undone(world: World, core: Registry, change: str) -> None:
     kept, gone = push_image(core, "kept", "kept"), push_image(core, "gone", "gone")
     core.fold_waiting()
     other = world.core()
@@ -205,7 +207,9 @@ def test_a_deletion_whose_record_is_only_being_written_is_not_undone(world: Worl
     assert tags(other) == ["kept"]
 
 
-def test_a_repository_that_is_pushed_to_without_pause_can_be_read_for_the_first_time(world: World, core: Core) -> None:
+def test_a_repository_that_is_pushed_to_without_pause_can_be_read_for_the_first_time(
+    world: World, core: Registry
+) -> None:
     made, numbers = push_image(core, "1", "v1"), itertools.count()
 
     def push() -> None:
@@ -219,12 +223,12 @@ def test_a_repository_that_is_pushed_to_without_pause_can_be_read_for_the_first_
     assert next(numbers) > 1
 
 
-def test_what_is_neither_in_the_database_nor_on_storage_is_unknown(core: Core) -> None:
+def test_what_is_neither_in_the_database_nor_on_storage_is_unknown(core: Registry) -> None:
     with pytest.raises(NameUnknown):
         core.manifests.find(NAME, "v1")
 
 
-def test_a_rebuild_forgets_repositories_that_storage_does_not_have(world: World, core: Core) -> None:
+def test_a_rebuild_forgets_repositories_that_storage_does_not_have(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     push_image(core, "1", "v1", name="other/app")
     core.fold_waiting()
@@ -275,7 +279,7 @@ def test_a_database_that_was_behind_costs_nothing_that_was_acknowledged(
 
 @local
 def test_manifests_with_many_annotations_are_read_again_in_little_memory(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     config, mib = push_image(core, "1", "v1").config, 1 << 20
     long = {"long": "x" * mib}

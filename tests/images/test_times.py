@@ -15,11 +15,11 @@ import pytest
 from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.core import Core
 from registry.images.folding import ABANDONED_SECONDS
 from registry.images.history import History
 from registry.images.journal import Journal
 from registry.images.layout import SEGMENT
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.index import NOTED, Index
@@ -59,7 +59,7 @@ def fresh(tmp_path: Path) -> Fresh:
     return lambda: f"sqlite:///{tmp_path / f'fresh-{next(numbers)}.db'}"
 
 
-def times(core: Core, name: str = NAME) -> Times:
+def times(core: Registry, name: str = NAME) -> Times:
     """Of pushes by digest, and of tags by name, as the database has them."""
     with core.stores.database.read() as connection:
         row = repository_rows.find(connection, name)
@@ -67,7 +67,7 @@ def times(core: Core, name: str = NAME) -> Times:
         return manifest_rows.pushed(connection, row.id), manifest_rows.tagged(connection, row.id)
 
 
-def rebuilt(world: World, url: str) -> Core:
+def rebuilt(world: World, url: str) -> Registry:
     """A process with a new database, a day later."""
     world.clock.now += 86_400
     core = world.core(url=url)
@@ -75,7 +75,7 @@ def rebuilt(world: World, url: str) -> Core:
     return core
 
 
-def push_for_days(world: World, core: Core) -> None:
+def push_for_days(world: World, core: Registry) -> None:
     """What happens to tags and manifests, a day after the other."""
     first = push_image(core, "1", "v1", "latest")
     for work in (
@@ -93,11 +93,11 @@ def push_for_days(world: World, core: Core) -> None:
         work()
 
 
-def stored(core: Core, name: str = NAME) -> Index:
+def stored(core: Registry, name: str = NAME) -> Index:
     return Index.parse(core.stores.driver.read(core.stores.layout.index(name), max_bytes=1 << 20)[0])
 
 
-def as_the_release_before(core: Core) -> None:
+def as_the_release_before(core: Registry) -> None:
     """The index without what that release does not write."""
     key = core.stores.layout.index(NAME)
     document = orjson.loads(core.stores.driver.read(key, max_bytes=1 << 20)[0])
@@ -112,7 +112,7 @@ def as_the_release_before(core: Core) -> None:
 
 @pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folds", ["each", "end", "never"])
-def test_a_rebuild_keeps_the_times(world: World, core: Core, fresh: Fresh, folds: str) -> None:
+def test_a_rebuild_keeps_the_times(world: World, core: Registry, fresh: Fresh, folds: str) -> None:
     push_for_days(world, core)
     if folds == "each":
         other = world.core()
@@ -128,7 +128,7 @@ def test_a_rebuild_keeps_the_times(world: World, core: Core, fresh: Fresh, folds
 
 
 def test_the_fold_writes_them_into_the_index_and_history_need_not_be_read(
-    world: World, core: Core, fresh: Fresh
+    world: World, core: Registry, fresh: Fresh
 ) -> None:
     push_for_days(world, core)
     core.fold_waiting()
@@ -145,7 +145,7 @@ def test_the_fold_writes_them_into_the_index_and_history_need_not_be_read(
 
 
 @pytest.mark.parametrize("how", ["rebuild", "fold"])
-def test_an_index_without_them_has_its_history_read_once(world: World, core: Core, fresh: Fresh, how: str) -> None:
+def test_an_index_without_them_has_its_history_read_once(world: World, core: Registry, fresh: Fresh, how: str) -> None:
     push_for_days(world, core)
     core.fold_waiting()
     before = times(core)
@@ -213,7 +213,7 @@ def test_history_is_read_once_also_where_others_fold_meanwhile(
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_history_is_in_memory_one_file_at_a_time(world: World, core: Core) -> None:
+def test_history_is_in_memory_one_file_at_a_time(world: World, core: Registry) -> None:
     push_image(core, "1", "v1")
     line = core.stores.driver.read(core.stores.layout.record(NAME, 1), max_bytes=1 << 20)[0]
     numbers = [1, SEGMENT, 2 * SEGMENT]
@@ -228,7 +228,7 @@ def test_history_is_in_memory_one_file_at_a_time(world: World, core: Core) -> No
     assert [record.sequence for record in found] == numbers
 
 
-def test_a_release_before_that_folds_in_between_takes_no_time_away(world: World, core: Core, fresh: Fresh) -> None:
+def test_a_release_before_that_folds_in_between_takes_no_time_away(world: World, core: Registry, fresh: Fresh) -> None:
     push_for_days(world, core)
     core.fold_waiting()
     noted = stored(core).noted
@@ -246,7 +246,7 @@ def test_a_release_before_that_folds_in_between_takes_no_time_away(world: World,
 
 
 def test_an_older_copy_of_the_database_gets_the_times_of_what_came_since(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     made = push_image(core, "1", "v1")
     core.fold_waiting()
@@ -259,7 +259,7 @@ def test_an_older_copy_of_the_database_gets_the_times_of_what_came_since(
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_what_another_tool_placed_has_the_time_of_its_files(world: World, core: Core, fresh: Fresh) -> None:
+def test_what_another_tool_placed_has_the_time_of_its_files(world: World, core: Registry, fresh: Fresh) -> None:
     push_image(core, "1", "v1")
     core.fold_waiting()
     shutil.copytree(world.root / NAME, world.root / "placed", ignore=shutil.ignore_patterns(".journal"))
@@ -287,7 +287,7 @@ def test_what_another_tool_placed_has_the_time_of_its_files(world: World, core: 
 
 @pytest.mark.parametrize("kind", ["local"])
 @pytest.mark.parametrize("claimed", ["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"])
-def test_no_time_that_a_tool_claims_stops_its_repository(world: World, core: Core, claimed: str) -> None:
+def test_no_time_that_a_tool_claims_stops_its_repository(world: World, core: Registry, claimed: str) -> None:
     made = push_image(core, "1", "v1")
     core.fold_waiting()
     document = orjson.loads((world.root / NAME / "index.json").read_bytes())
@@ -308,7 +308,7 @@ def test_no_time_that_a_tool_claims_stops_its_repository(world: World, core: Cor
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_what_a_tool_dropped_comes_back_with_its_times(world: World, core: Core, fresh: Fresh) -> None:
+def test_what_a_tool_dropped_comes_back_with_its_times(world: World, core: Registry, fresh: Fresh) -> None:
     push_image(core, "1", "v1", "also")
     core.fold_waiting()
     stale = stored(core)
@@ -326,7 +326,7 @@ def test_what_a_tool_dropped_comes_back_with_its_times(world: World, core: Core,
 
 
 def test_a_record_that_a_later_release_wrote_differently_stops_its_repository(
-    world: World, core: Core, fresh: Fresh
+    world: World, core: Registry, fresh: Fresh
 ) -> None:
     push_image(core, "1", "v1")
     push_image(core, "1", "v1", name="team/other")
@@ -343,7 +343,7 @@ def test_a_record_that_a_later_release_wrote_differently_stops_its_repository(
     assert [problem for problem in report.problems if problem.startswith(f"{NAME}: ")] == report.problems != []
 
 
-def test_a_change_that_a_later_release_committed_stops_its_repository_alone(world: World, core: Core) -> None:
+def test_a_change_that_a_later_release_committed_stops_its_repository_alone(world: World, core: Registry) -> None:
     """It runs beside this one on the same database, and was killed before its record was on storage."""
     for name in (NAME, "team/other"):
         push_image(core, "1", "v1", name=name)
@@ -362,7 +362,7 @@ def test_a_change_that_a_later_release_committed_stops_its_repository_alone(worl
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_a_line_that_a_kill_cut_short_is_skipped(world: World, core: Core, fresh: Fresh) -> None:
+def test_a_line_that_a_kill_cut_short_is_skipped(world: World, core: Registry, fresh: Fresh) -> None:
     push_image(core, "1", "v1")
     with (world.root / core.stores.layout.record(NAME, 1)).open("ab") as journal:
         journal.write(b'{"seq":2,"time":"2026')

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from registry.database.engine import Database
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.storage.middleware.base import DriverDecorator
@@ -67,7 +67,7 @@ def test_no_transaction_is_open_during_a_call_to_storage(world: World, watched: 
     assert driver.calls > 30
 
 
-def end(core: Core, made: Pushed) -> None:
+def end(core: Registry, made: Pushed) -> None:
     """Delete everything, expire what is left, and finish what others have begun."""
     core.manifests.untag(NAME, "v1", actor=ACTOR)
     core.manifests.delete(NAME, made.digest, actor=ACTOR)

@@ -16,12 +16,12 @@ from tests.images.world import KINDS, NAME, World, pull_blob
 
 if TYPE_CHECKING:
     from registry.database.transaction import Transaction
-    from registry.images.core import Core
+    from registry.images.registry import Registry
 
 ONE, OTHER, THIRD = "192.0.2.1", "192.0.2.2", "2001:db8::1"
 
 
-def begin(world: World, core: Core, address: str | None, count: int = 1) -> list[str]:
+def begin(world: World, core: Registry, address: str | None, count: int = 1) -> list[str]:
     """Sessions, each a second younger than the one before."""
     begun = []
     for _ in range(count):
@@ -30,7 +30,7 @@ def begin(world: World, core: Core, address: str | None, count: int = 1) -> list
     return begun
 
 
-def living(core: Core, uploads: list[str]) -> list[str]:
+def living(core: Registry, uploads: list[str]) -> list[str]:
     """Those that are still open."""
     found = []
     for upload in uploads:

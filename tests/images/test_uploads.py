@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from registry.images import addition as additions
-from registry.images.core import Core
+from registry.images import blob_writer as additions
+from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
 from registry.storage.errors import StorageUnavailable
@@ -16,14 +16,14 @@ writes_at_once = pytest.mark.parametrize("kind", KINDS)
 """About what a store has that keeps an upload from its beginning, and a lock that ends with its holder."""
 
 
-def add(core: Core, upload: str, start: int, data: bytes) -> None:
+def add(core: Registry, upload: str, start: int, data: bytes) -> None:
     """One PATCH."""
     with core.uploads.add(NAME, upload, start) as addition:
         addition.add(data)
         addition.commit()
 
 
-def finish(core: Core, upload: str, start: int, digest: Digest, data: bytes = b"") -> None:
+def finish(core: Registry, upload: str, start: int, digest: Digest, data: bytes = b"") -> None:
     """The closing PUT."""
     with core.uploads.add(NAME, upload, start) as addition:
         addition.add(data)
@@ -37,7 +37,7 @@ def storage(world: World) -> FaultyDriver:
 
 
 @pytest.fixture
-def counted(world: World, storage: FaultyDriver) -> Core:
+def counted(world: World, storage: FaultyDriver) -> Registry:
     return world.core(driver=storage)
 
 
@@ -46,7 +46,7 @@ def reads(storage: FaultyDriver) -> tuple[int, int]:
     return storage.calls["writer.read"], storage.calls["open"]
 
 
-def test_an_upload_that_one_process_saw_is_not_read_again(counted: Core, storage: FaultyDriver) -> None:
+def test_an_upload_that_one_process_saw_is_not_read_again(counted: Registry, storage: FaultyDriver) -> None:
     upload = counted.uploads.start(NAME)
     add(counted, upload, 0, b"first ")
     add(counted, upload, 6, b"second ")
@@ -56,7 +56,7 @@ def test_an_upload_that_one_process_saw_is_not_read_again(counted: Core, storage
 
 
 def test_another_process_closes_with_the_digest_that_the_first_committed(
-    world: World, core: Core, storage: FaultyDriver
+    world: World, core: Registry, storage: FaultyDriver
 ) -> None:
     upload = core.uploads.start(NAME)
     add(core, upload, 0, b"whole")
@@ -66,7 +66,7 @@ def test_another_process_closes_with_the_digest_that_the_first_committed(
     assert pull_blob(other, Digest.of(b"whole")) == b"whole"
 
 
-def test_what_another_process_continued_is_read_once(world: World, core: Core, storage: FaultyDriver) -> None:
+def test_what_another_process_continued_is_read_once(world: World, core: Registry, storage: FaultyDriver) -> None:
     upload = core.uploads.start(NAME)
     add(core, upload, 0, b"here ")
     other = world.core(driver=storage)
@@ -77,7 +77,7 @@ def test_what_another_process_continued_is_read_once(world: World, core: Core, s
     assert pull_blob(core, Digest.of(b"here there end")) == b"here there end"
 
 
-def test_wrong_bytes_are_found_also_when_nobody_saw_them_all(world: World, core: Core) -> None:
+def test_wrong_bytes_are_found_also_when_nobody_saw_them_all(world: World, core: Registry) -> None:
     upload = core.uploads.start(NAME)
     add(core, upload, 0, b"here ")
     other = world.core()
@@ -88,7 +88,7 @@ def test_wrong_bytes_are_found_also_when_nobody_saw_them_all(world: World, core:
         core.uploads.find(NAME, upload)
 
 
-def test_a_closing_digest_of_another_algorithm_reads_the_bytes_once(counted: Core, storage: FaultyDriver) -> None:
+def test_a_closing_digest_of_another_algorithm_reads_the_bytes_once(counted: Registry, storage: FaultyDriver) -> None:
     upload = counted.uploads.start(NAME)
     add(counted, upload, 0, b"some bytes")
     finish(counted, upload, 10, Digest.of(b"some bytes", "sha512"))
@@ -96,18 +96,18 @@ def test_a_closing_digest_of_another_algorithm_reads_the_bytes_once(counted: Cor
     assert pull_blob(counted, Digest.of(b"some bytes", "sha512")) == b"some bytes"
 
 
-def test_an_algorithm_known_from_the_start_is_hashed_while_receiving(counted: Core, storage: FaultyDriver) -> None:
+def test_an_algorithm_known_from_the_start_is_hashed_while_receiving(counted: Registry, storage: FaultyDriver) -> None:
     upload = counted.uploads.start(NAME, "sha512")
     finish(counted, upload, 0, Digest.of(b"some bytes", "sha512"), b"some bytes")
     assert reads(storage) == (0, 0)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_the_empty_blob(core: Core, algorithm: str) -> None:
+def test_the_empty_blob(core: Registry, algorithm: str) -> None:
     assert pull_blob(core, push_blob(core, b"", algorithm=algorithm)) == b""
 
 
-def test_bytes_that_were_not_committed_are_dropped_by_who_goes_on(world: World, core: Core) -> None:
+def test_bytes_that_were_not_committed_are_dropped_by_who_goes_on(world: World, core: Registry) -> None:
     upload = core.uploads.start(NAME)
     add(core, upload, 0, b"kept ")
     with core.uploads.add(NAME, upload, 5) as addition:
@@ -119,7 +119,7 @@ def test_bytes_that_were_not_committed_are_dropped_by_who_goes_on(world: World, 
 
 
 @pytest.mark.parametrize("start", [0, 3, 5])
-def test_a_chunk_out_of_order_is_refused_and_the_upload_lives_on(core: Core, start: int) -> None:
+def test_a_chunk_out_of_order_is_refused_and_the_upload_lives_on(core: Registry, start: int) -> None:
     upload = core.uploads.start(NAME)
     add(core, upload, 0, b"four")
     with pytest.raises(RangeInvalid) as refusal:
@@ -129,7 +129,7 @@ def test_a_chunk_out_of_order_is_refused_and_the_upload_lives_on(core: Core, sta
 
 
 @writes_at_once
-def test_one_writer_at_a_time(world: World, core: Core) -> None:
+def test_one_writer_at_a_time(world: World, core: Registry) -> None:
     upload = core.uploads.start(NAME)
     other = world.core()
     with core.uploads.add(NAME, upload, 0) as addition:
@@ -142,7 +142,7 @@ def test_one_writer_at_a_time(world: World, core: Core) -> None:
     add(other, upload, 5, b" more")
 
 
-def test_an_upload_belongs_to_its_repository(core: Core) -> None:
+def test_an_upload_belongs_to_its_repository(core: Registry) -> None:
     upload = core.uploads.start(NAME)
     with pytest.raises(BlobUploadUnknown):
         core.uploads.find("other/app", upload)
@@ -151,7 +151,7 @@ def test_an_upload_belongs_to_its_repository(core: Core) -> None:
     assert core.uploads.find(NAME, upload).offset == 0
 
 
-def test_a_cancelled_upload_leaves_nothing(core: Core) -> None:
+def test_a_cancelled_upload_leaves_nothing(core: Registry) -> None:
     upload = core.uploads.start(NAME)
     add(core, upload, 0, b"bytes")
     core.uploads.cancel(NAME, upload)
@@ -161,7 +161,7 @@ def test_a_cancelled_upload_leaves_nothing(core: Core) -> None:
         core.uploads.cancel(NAME, upload)
 
 
-def test_wrong_bytes_end_the_upload_and_are_never_visible(core: Core) -> None:
+def test_wrong_bytes_end_the_upload_and_are_never_visible(core: Registry) -> None:
     upload = core.uploads.start(NAME)
     push_blob(core, b"so that the repository exists")
     with pytest.raises(DigestInvalid):
@@ -174,7 +174,7 @@ def test_wrong_bytes_end_the_upload_and_are_never_visible(core: Core) -> None:
 
 
 @writes_at_once
-def test_uploads_that_nobody_continued_go_with_their_bytes(world: World, core: Core) -> None:
+def test_uploads_that_nobody_continued_go_with_their_bytes(world: World, core: Registry) -> None:
     old, orphan = core.uploads.start(NAME), "of-a-lost-database"
     add(core, old, 0, b"bytes")
     core.stores.driver.start_upload(orphan)
@@ -189,7 +189,7 @@ def test_uploads_that_nobody_continued_go_with_their_bytes(world: World, core: C
 
 @pytest.mark.parametrize("kind", [REAL_KIND])
 def test_a_long_upload_does_not_expire_while_bytes_come(
-    world: World, core: Core, monkeypatch: pytest.MonkeyPatch
+    world: World, core: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(additions, "LOOK_SECONDS", -1)
     upload = core.uploads.start(NAME)
@@ -203,7 +203,7 @@ def test_a_long_upload_does_not_expire_while_bytes_come(
 
 
 @writes_at_once
-def test_an_upload_that_is_being_written_to_does_not_expire(world: World, core: Core) -> None:
+def test_an_upload_that_is_being_written_to_does_not_expire(world: World, core: Registry) -> None:
     upload = core.uploads.start(NAME)
     with core.uploads.add(NAME, upload, 0) as addition:
         world.clock.now += core.stores.rules.upload_expiry + 60
@@ -223,7 +223,7 @@ def test_an_upload_whose_remains_cannot_be_freed_is_finished_all_the_same(world:
     assert list(core.stores.driver.uploads()) == []
 
 
-def test_the_running_hash_goes_with_its_upload(core: Core) -> None:
+def test_the_running_hash_goes_with_its_upload(core: Registry) -> None:
     data = b"hashed while it came"
     wrong = Digest.of(b"other bytes")
     for ending in ("finish", "wrong", "cancel"):

@@ -15,8 +15,8 @@ import pytest
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import withholding
-from registry.images.core import Core
 from registry.images.folding import ABANDONED_SECONDS
+from registry.images.registry import Registry
 from registry.maintenance.arrivals import Arrivals
 from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
@@ -47,7 +47,7 @@ from tests.payloads import Blob, Manifest, image, index
 OTHER = "team/private"
 ACCEPTING: dict[str, Any] = {"accept_missing_blobs": True, "accept_missing_manifests": True}
 
-Again = Callable[[Core], Core]
+Again = Callable[[Registry], Registry]
 """A process that has read storage again."""
 
 
@@ -58,7 +58,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def core(world: World) -> Core:
+def core(world: World) -> Registry:
     """One that accepts manifests of which something is missing, beside a repository that has everything."""
     made = world.core(**ACCEPTING)
     push_image(made, "secret", "v1", name=OTHER)
@@ -69,7 +69,7 @@ def core(world: World) -> Core:
 def again(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Again:
     numbers = itertools.count()
 
-    def read(core: Core) -> Core:
+    def read(core: Registry) -> Registry:
         if request.param == "rebuild":
             rebuild_core(core)
             return core
@@ -84,7 +84,7 @@ def again(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Again
 SECRET = make_image("secret")
 
 
-def push_sparse(core: Core, *tags: str) -> Pushed:
+def push_sparse(core: Registry, *tags: str) -> Pushed:
     """The manifest of the other repository's image, and nothing else of it."""
     push_manifest(core, SECRET.manifest, *tags)
     return SECRET
@@ -94,7 +94,7 @@ def digest(blob: Blob) -> Digest:
     return Digest.parse(blob.digest)
 
 
-def is_held(core: Core, blob: Blob | Digest, name: str = NAME) -> bool:
+def is_held(core: Registry, blob: Blob | Digest, name: str = NAME) -> bool:
     try:
         pull_blob(core, blob if isinstance(blob, Digest) else digest(blob), name)
     except (BlobUnknown, NameUnknown):
@@ -102,7 +102,7 @@ def is_held(core: Core, blob: Blob | Digest, name: str = NAME) -> bool:
     return True
 
 
-def has_manifest(core: Core, manifest: Manifest) -> bool:
+def has_manifest(core: Registry, manifest: Manifest) -> bool:
     try:
         core.manifests.read(core.manifests.find(NAME, Digest.parse(manifest.digest)))
     except (ManifestUnknown, NameUnknown):
@@ -113,7 +113,7 @@ def has_manifest(core: Core, manifest: Manifest) -> bool:
 @pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_layer_that_was_withheld_is_not_granted_by_reading_storage_again(
-    core: Core, again: Again, folded: bool
+    core: Registry, again: Again, folded: bool
 ) -> None:
     push_sparse(core, "v1")
     if folded:
@@ -128,7 +128,7 @@ def test_a_layer_that_was_withheld_is_not_granted_by_reading_storage_again(
 @pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folded", [True, False])
 @pytest.mark.parametrize("mounted", [True, False])
-def test_what_is_pushed_or_mounted_later_stays(core: Core, again: Again, folded: bool, mounted: bool) -> None:
+def test_what_is_pushed_or_mounted_later_stays(core: Registry, again: Again, folded: bool, mounted: bool) -> None:
     push_sparse(core, "v1")
     if folded:
         core.fold_waiting()
@@ -143,7 +143,9 @@ def test_what_is_pushed_or_mounted_later_stays(core: Core, again: Again, folded:
     assert not is_held(read, SECRET.config)
 
 
-def test_what_another_manifest_finds_there_stays_when_the_one_that_lacked_it_is_gone(core: Core, again: Again) -> None:
+def test_what_another_manifest_finds_there_stays_when_the_one_that_lacked_it_is_gone(
+    core: Registry, again: Again
+) -> None:
     push_sparse(core, "v1")
     other = image(SECRET.config, [SECRET.layer], annotations={"x": "y"})
     push_blob(core, SECRET.layer.data)
@@ -155,7 +157,7 @@ def test_what_another_manifest_finds_there_stays_when_the_one_that_lacked_it_is_
     assert pull(read, "v2") == Digest.parse(other.digest)
 
 
-def test_a_deleted_manifest_leaves_nothing_withheld(core: Core, again: Again) -> None:
+def test_a_deleted_manifest_leaves_nothing_withheld(core: Registry, again: Again) -> None:
     push_sparse(core, "v1")
     core.fold_waiting()
     core.manifests.delete(NAME, SECRET.digest, actor=ACTOR)
@@ -168,7 +170,9 @@ def test_a_deleted_manifest_leaves_nothing_withheld(core: Core, again: Again) ->
     assert pull(again(core), "v1") == SECRET.digest
 
 
-def test_a_foreign_layer_is_withheld_where_every_other_must_be_there(world: World, core: Core, again: Again) -> None:
+def test_a_foreign_layer_is_withheld_where_every_other_must_be_there(
+    world: World, core: Registry, again: Again
+) -> None:
     strict = world.core()
     elsewhere = SECRET.layer.descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar")
     config = Blob(b"config")
@@ -180,7 +184,7 @@ def test_a_foreign_layer_is_withheld_where_every_other_must_be_there(world: Worl
 
 
 @pytest.mark.parametrize("folded", [True, False])
-def test_a_manifest_that_was_withheld_is_none_until_it_is_pushed(core: Core, again: Again, folded: bool) -> None:
+def test_a_manifest_that_was_withheld_is_none_until_it_is_pushed(core: Registry, again: Again, folded: bool) -> None:
     parent = index([SECRET.manifest])
     push_manifest(core, parent, "multi")
     if folded:
@@ -197,7 +201,7 @@ def test_a_manifest_that_was_withheld_is_none_until_it_is_pushed(core: Core, aga
 
 
 @pytest.mark.parametrize("kind", ["memory"])
-def test_the_bytes_of_a_manifest_that_came_as_a_blob_grant_nothing_that_they_name(core: Core, again: Again) -> None:
+def test_the_bytes_of_a_manifest_that_came_as_a_blob_grant_nothing_that_they_name(core: Registry, again: Again) -> None:
     push_blob(core, SECRET.manifest.data)
     push_manifest(core, index([SECRET.manifest]), "multi")
     push_manifest(core, image(Blob(b"config"), [Blob(SECRET.manifest.data)]), "as-a-layer")
@@ -207,7 +211,7 @@ def test_the_bytes_of_a_manifest_that_came_as_a_blob_grant_nothing_that_they_nam
     assert not is_held(read, SECRET.layer)
 
 
-def test_a_release_before_that_folds_does_not_grant_it(core: Core, again: Again) -> None:
+def test_a_release_before_that_folds_does_not_grant_it(core: Registry, again: Again) -> None:
     push_sparse(core, "v1")
     push_blob(core, SECRET.config.data)
     core.fold_waiting()
@@ -229,7 +233,7 @@ def test_a_release_before_that_folds_does_not_grant_it(core: Core, again: Again)
     assert stored(read).noted == stored(read).folded
 
 
-def test_a_repository_that_the_release_before_wrote_loses_nothing(core: Core, again: Again) -> None:
+def test_a_repository_that_the_release_before_wrote_loses_nothing(core: Registry, again: Again) -> None:
     """Its records do not say what was missing: then nothing was."""
     push_sparse(core, "v1")
     core.blobs.mount(NAME, digest(SECRET.layer), OTHER)
@@ -248,7 +252,7 @@ def test_a_repository_that_the_release_before_wrote_loses_nothing(core: Core, ag
     assert pull(again(core), "v1") == SECRET.digest
 
 
-def test_what_the_release_before_took_in_is_written_down(world: World, core: Core, again: Again) -> None:
+def test_what_the_release_before_took_in_is_written_down(world: World, core: Registry, again: Again) -> None:
     push_sparse(core, "v1")
     core.fold_waiting()
     with core.stores.database.write() as connection:  # it knows neither these rows nor what they are for
@@ -267,7 +271,7 @@ def test_what_the_release_before_took_in_is_written_down(world: World, core: Cor
 
 @pytest.mark.parametrize("moment", list(When))
 def test_a_kill_between_a_layer_and_its_record_loses_nothing_that_was_acknowledged(
-    world: World, core: Core, tmp_path: Path, moment: When
+    world: World, core: Registry, tmp_path: Path, moment: When
 ) -> None:
     push_sparse(core, "v1")
     core.fold_waiting()
@@ -282,7 +286,7 @@ def test_a_kill_between_a_layer_and_its_record_loses_nothing_that_was_acknowledg
 
 
 def test_a_push_that_is_repeated_is_answered_when_the_first_one_is_written_down(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     push_sparse(core, "v1")
     core.fold_waiting()
@@ -299,7 +303,7 @@ def test_a_push_that_is_repeated_is_answered_when_the_first_one_is_written_down(
 
 
 def test_an_upload_that_is_closed_once_more_is_answered_when_the_first_one_is_written_down(
-    world: World, core: Core, tmp_path: Path
+    world: World, core: Registry, tmp_path: Path
 ) -> None:
     """Its session is gone with the transaction that made the blob a member; the record failed."""
     push_sparse(core, "v1")
@@ -325,7 +329,7 @@ def stored_withheld(world: World, tmp_path: Path) -> frozenset[Digest]:
         return withheld_rows.collected(withheld_rows.of_repository(connection, row.id)).blobs
 
 
-def test_an_older_copy_of_the_database_learns_what_came_since(world: World, core: Core, tmp_path: Path) -> None:
+def test_an_older_copy_of_the_database_learns_what_came_since(world: World, core: Registry, tmp_path: Path) -> None:
     push_sparse(core, "v1")
     core.fold_waiting()
     old = copy_of(world, tmp_path / "old.db")
@@ -337,7 +341,7 @@ def test_an_older_copy_of_the_database_learns_what_came_since(world: World, core
     assert not is_held(read, SECRET.config)
 
 
-def test_a_layer_and_a_manifest_that_lacks_it_come_at_once(world: World, core: Core, tmp_path: Path) -> None:
+def test_a_layer_and_a_manifest_that_lacks_it_come_at_once(world: World, core: Registry, tmp_path: Path) -> None:
     """Whichever is first: what the repository has in the end, it has after the database is lost."""
     for number in range(12):
         made = make_image(f"racing {number}")
@@ -356,7 +360,7 @@ def test_a_layer_and_a_manifest_that_lacks_it_come_at_once(world: World, core: C
         assert not is_held(lost, made.config)
 
 
-def test_no_manifest_makes_a_record_of_any_size(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_manifest_makes_a_record_of_any_size(core: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(withholding, "MOST", 3)
     monkeypatch.setattr(withholding, "MOST_IN_REPOSITORY", 5)
     for tag in ("v1", "v2"):  # what is withheld already counts once
@@ -367,11 +371,11 @@ def test_no_manifest_makes_a_record_of_any_size(core: Core, monkeypatch: pytest.
         push_manifest(core, image(Blob(b"4"), [Blob(b"5"), Blob(b"6")]))
 
 
-def stored(core: Core) -> Index:
+def stored(core: Registry) -> Index:
     return Index.parse(core.stores.driver.read(core.stores.layout.index(NAME), max_bytes=1 << 20)[0])
 
 
-def test_a_manifest_whose_record_is_still_to_come_is_granted_nothing(world: World, core: Core) -> None:
+def test_a_manifest_whose_record_is_still_to_come_is_granted_nothing(world: World, core: Registry) -> None:
     """Its rows are committed, and storage does not say yet what they withhold."""
     operation = "append" if core.stores.driver.capabilities.appends else "write"
     push_image(core, "something", "v0")

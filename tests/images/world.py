@@ -19,8 +19,8 @@ import pytest
 
 from registry.database.engine import Database
 from registry.database.migrate import upgrade, upgrade_database
-from registry.images.core import Core
-from registry.images.stores import Rules, Stores
+from registry.images.backends import Backends, Policy
+from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.index import Index
 from registry.storage.driver import StorageDriver
@@ -71,10 +71,10 @@ class World:
         self.kind = kind
         self.url = url or f"sqlite:///{directory / 'cache.db'}"
         self.clock = Clock()
-        self.rules = Rules()
+        self.rules = Policy()
         self._memory = MemoryDriver()
         self._s3: S3Driver | None = None
-        self._cores: list[Core] = []
+        self._cores: list[Registry] = []
 
     def driver(self) -> StorageDriver:
         """The storage as a new process sees it."""
@@ -83,7 +83,7 @@ class World:
             return self._s3
         return LocalDriver(self.root, fsync=False) if self.kind == "local" else self._memory
 
-    def core(self, *, driver: StorageDriver | None = None, url: str | None = None, **rules: Any) -> Core:
+    def core(self, *, driver: StorageDriver | None = None, url: str | None = None, **rules: Any) -> Registry:
         """A new process: it remembers nothing."""
         url = url or self.url
         path = Path(url.removeprefix("sqlite:///"))
@@ -91,8 +91,8 @@ class World:
             shutil.copyfile(_template(), path)  # migrating each from nothing would take most of the time
         database = Database(url)
         upgrade_database(database)
-        stores = Stores(driver or self.driver(), database, replace(self.rules, **rules), clock=self.clock)
-        core = Core(stores)
+        stores = Backends(driver or self.driver(), database, replace(self.rules, **rules), clock=self.clock)
+        core = Registry(stores)
         self._cores.append(core)
         return core
 
@@ -113,7 +113,7 @@ def _template() -> Path:
     return path
 
 
-def push_blob(core: Core, data: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
+def push_blob(core: Registry, data: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
     """Upload a blob as a client does."""
     digest = Digest.of(data, algorithm)
     upload = core.uploads.start(name)
@@ -129,13 +129,13 @@ def make_image(text: str, **more: Any) -> Pushed:
     return Pushed(image(config, [layer], **more), config, layer)
 
 
-def push_manifest(core: Core, manifest: Manifest, *tags: str, name: str = NAME) -> Digest:
+def push_manifest(core: Registry, manifest: Manifest, *tags: str, name: str = NAME) -> Digest:
     """Put a manifest whose blobs are there."""
     digest = Digest.parse(manifest.digest)
     return core.manifests.put(name, manifest.data, manifest.media_type, digest=digest, tags=tags, actor=ACTOR).digest
 
 
-def push_image(core: Core, text: str, *tags: str, name: str = NAME, **more: Any) -> Pushed:
+def push_image(core: Registry, text: str, *tags: str, name: str = NAME, **more: Any) -> Pushed:
     """Push a whole image."""
     made = make_image(text, **more)
     push_blob(core, made.config.data, name)
@@ -144,7 +144,7 @@ def push_image(core: Core, text: str, *tags: str, name: str = NAME, **more: Any)
     return made
 
 
-def pull(core: Core, reference: str, name: str = NAME) -> Digest:
+def pull(core: Registry, reference: str, name: str = NAME) -> Digest:
     """Pull a whole image, hashing all of it; the digest of its manifest."""
     target = Digest.parse(reference) if ":" in reference else reference
     found = core.manifests.find(name, target)
@@ -155,19 +155,19 @@ def pull(core: Core, reference: str, name: str = NAME) -> Digest:
     return found.digest
 
 
-def pull_blob(core: Core, digest: Digest, name: str = NAME) -> bytes:
+def pull_blob(core: Registry, digest: Digest, name: str = NAME) -> bytes:
     """The bytes of a blob, looked up as HEAD does and read as GET does."""
     core.blobs.find(name, digest)
     with core.blobs.read(core.blobs.open(name, digest)) as reader:
         return reader.read(1 << 20)
 
 
-def tags(core: Core, name: str = NAME) -> list[str]:
+def tags(core: Registry, name: str = NAME) -> list[str]:
     """All tags."""
     return core.manifests.tags(name, last="", count=1000)[0]
 
 
-def read_index(core: Core, name: str = NAME) -> Index:
+def read_index(core: Registry, name: str = NAME) -> Index:
     """What an outside tool reads from storage; every manifest and blob that it names is there, with its bytes."""
     driver, layout = core.stores.driver, core.stores.layout
     index = Index.parse(driver.read(layout.index(name), max_bytes=1 << 20)[0])
@@ -183,6 +183,6 @@ def read_index(core: Core, name: str = NAME) -> Index:
     return index
 
 
-def write_index(core: Core, index: Index, name: str = NAME) -> None:
+def write_index(core: Registry, index: Index, name: str = NAME) -> None:
     """Replace ``index.json`` as an outside tool does."""
     core.stores.driver.write(core.stores.layout.index(name), index.serialise())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.config import Settings
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.migration.adopt import Pass
 from registry.migration.context import RunOptions
 from registry.migration.report import Report
@@ -47,7 +47,7 @@ class Bucket:
         assert isinstance(driver, MemoryDriver)
         return driver
 
-    def core(self, **more: Any) -> Core:
+    def core(self, **more: Any) -> Registry:
         """A new process."""
         return self.world.core(**more)
 
@@ -56,16 +56,16 @@ class Bucket:
         storage = {"driver": "s3", "root_directory": self.root, "s3": {"bucket": "b"}}
         return Settings(storage=storage, migration={"parallel": parallel})  # type: ignore[arg-type]
 
-    def process(self, core: Core | None = None, options: RunOptions | None = None) -> Run:
+    def process(self, core: Registry | None = None, options: RunOptions | None = None) -> Run:
         """The command in a process of its own, unless ``core`` is one."""
         return Run(core or self.core(), self.settings(), options or RunOptions(), Tally())
 
-    def run(self, core: Core | None = None, options: RunOptions | None = None, *, parallel: int = 1) -> Report:
+    def run(self, core: Registry | None = None, options: RunOptions | None = None, *, parallel: int = 1) -> Report:
         """A run of the command, in a process of its own unless ``core`` is one."""
         settings = self.settings(parallel=parallel)
         return Run(core or self.core(), settings, options or RunOptions(), Tally()).run()
 
-    def adopt(self, core: Core | None = None) -> Pass:
+    def adopt(self, core: Registry | None = None) -> Pass:
         """One pass, whether it is quiet or not."""
         found = self.run(core, RunOptions(adopt_only=True))
         assert isinstance(found, Pass)
@@ -91,7 +91,7 @@ def contents(driver: StorageDriver, *prefixes: str) -> dict[str, bytes]:
     return {key: driver.read(key, max_bytes=1 << 20)[0] for key in keys}
 
 
-def check_served(core: Core, content: list[Repository]) -> None:
+def check_served(core: Registry, content: list[Repository]) -> None:
     """Everything that is described is there, by tags and digests, with its bytes."""
     for repository in content:
         assert core.manifests.tags(repository.name, last="", count=100)[0] == sorted(repository.tags)

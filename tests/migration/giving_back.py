@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from registry.images.core import Core
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
+from registry.images.registry import Registry
 from registry.migration.context import RunOptions
 from registry.migration.report import Report
 from registry.migration.requests import Tally
@@ -34,7 +34,7 @@ PUSHED = image(NEW_CONFIG, [SHARED, LAYER])
 
 def running(
     bucket: Bucket,
-    core: Core | None = None,
+    core: Registry | None = None,
     *,
     accept_loss: bool = False,
     parallel: int = 1,
@@ -45,21 +45,21 @@ def running(
     return Run(core or bucket.core(), bucket.settings(parallel=parallel), options, tally or Tally())
 
 
-def back(bucket: Bucket, core: Core | None = None, *, accept_loss: bool = False, parallel: int = 1) -> Report:
+def back(bucket: Bucket, core: Registry | None = None, *, accept_loss: bool = False, parallel: int = 1) -> Report:
     return running(bucket, core, accept_loss=accept_loss, parallel=parallel).rollback()
 
 
-def planned(bucket: Bucket, core: Core | None = None) -> RollbackPlan:
+def planned(bucket: Bucket, core: Registry | None = None) -> RollbackPlan:
     return running(bucket, core).plan_rollback()
 
 
-def push(core: Core, name: str, made: Manifest, blobs: list[Blob], *tags: str) -> None:
+def push(core: Registry, name: str, made: Manifest, blobs: list[Blob], *tags: str) -> None:
     for blob in blobs:
         push_blob(core, blob.data, name, blob.algorithm)
     push_manifest(core, made, *tags, name=name)
 
 
-def change(core: Core) -> list[Repository]:
+def change(core: Registry) -> list[Repository]:
     """Pushes, to what was there and to a new repository, a moved tag, deletions; what there is then."""
     push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new", "amd")
     push(core, "brand/new", PUSHED, [NEW_CONFIG, SHARED, LAYER], "v1")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from registry.images.core import Core
-from registry.images.stores import Stores
+from registry.images.backends import Backends
+from registry.images.registry import Registry
 from registry.migration.report import Report
 from tests.migration.adopting import Bucket
 from tests.migration.deaths import Doom, DyingDatabase, DyingDriver, Killed
@@ -26,12 +26,12 @@ Prepare = Callable[[Bucket], None]
 Check = Callable[[Bucket], object]
 
 
-def doomed(bucket: Bucket, doom: Doom) -> Core:
+def doomed(bucket: Bucket, doom: Doom) -> Registry:
     """A process that dies."""
     world = bucket.world
     world.core()  # makes the database, and is closed with its world
-    stores = Stores(DyingDriver(bucket.driver, doom), DyingDatabase(world.url, doom), world.rules, clock=world.clock)
-    return Core(stores)
+    stores = Backends(DyingDriver(bucket.driver, doom), DyingDatabase(world.url, doom), world.rules, clock=world.clock)
+    return Registry(stores)
 
 
 def rows(bucket: Bucket) -> dict[str, list[Any]]:
@@ -84,7 +84,7 @@ def kill_after_steps(
     directory: Path,
     layout: str,
     prepare: Prepare,
-    work: Callable[[Bucket, Core], Report],
+    work: Callable[[Bucket, Registry], Report],
     *,
     step: int,
     state: str,

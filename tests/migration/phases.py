@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.migration.consolidate import consolidate
 from registry.migration.context import Context, RunOptions
 from registry.migration.progress import OnProgress, silent
@@ -19,7 +19,7 @@ from tests.migration.adopting import Bucket
 @contextmanager
 def reading(
     bucket: Bucket,
-    core: Core | None = None,
+    core: Registry | None = None,
     *,
     parallel: int = 1,
     on_progress: OnProgress = silent,
@@ -37,12 +37,12 @@ def reading(
         yield context
 
 
-def consolidated(bucket: Bucket, core: Core | None = None, **more: Any) -> Report:
+def consolidated(bucket: Bucket, core: Registry | None = None, **more: Any) -> Report:
     """Copy what is not copied."""
     with reading(bucket, core, **more) as context:
         return consolidate(context)
 
 
-def finalizing(bucket: Bucket, core: Core | None = None) -> Report:
+def finalizing(bucket: Bucket, core: Registry | None = None) -> Report:
     """Delete what is copied, as the command does."""
     return Run(core or bucket.core(), bucket.settings(parallel=1), RunOptions(), Tally()).finalize()

@@ -8,7 +8,7 @@ import pytest
 
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.core import Core
+from registry.images.registry import Registry
 from registry.migration.plan import Plan
 from registry.migration.requests import Tally
 from registry.migration.review import Options, Review
@@ -26,7 +26,7 @@ def reviewed(bucket: Bucket) -> Plan:
     return Review(MeasuredDriver(bucket.driver, tally.observe), bucket.settings(), Options(), tally, bucket="b").run()
 
 
-def served(core: Core) -> tuple[int, int, int]:
+def served(core: Registry) -> tuple[int, int, int]:
     """Repositories, tags, and distinct manifests; each is read."""
     with core.stores.database.read() as connection:
         names = repository_rows.names(connection)

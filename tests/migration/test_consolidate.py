@@ -11,8 +11,8 @@ import pytest
 
 from registry.database import blobs as blob_rows
 from registry.database import originals
-from registry.images.location_journal import LocationJournal
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
+from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.migration.consolidate import consolidate, plan_consolidation
 from registry.migration.copying import Copying
 from registry.migration.problem import ProblemKind
@@ -134,7 +134,7 @@ def test_a_second_time_there_is_nothing_to_do(bucket: Bucket) -> None:
 
 def test_the_journal_says_what_is_copied_so_that_a_new_database_knows(bucket: Bucket) -> None:
     consolidated(bucket)
-    lines = [line for _, shard in LocationJournal(bucket.driver).shards("0001") for line in shard]
+    lines = [line for _, shard in MigrationJournalReader(bucket.driver).shards("0001") for line in shard]
     assert {str(line.digest) for line in lines} == set(CONTENT)
     for line in lines:
         assert line.copy == bucket.driver.stat(f"storage/blobs/{path(line.digest)}").signature

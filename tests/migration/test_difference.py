@@ -6,12 +6,12 @@ import itertools
 
 import pytest
 
-from registry.images.original_base import Named
+from registry.images.migration_journal.documents import ManifestInfo
 from registry.migration.difference import Content, Difference, Kept, difference
 from registry.oci.digest import Digest
 from registry.oci.media_types import OCI_MANIFEST
 
-NAMED = Named(OCI_MANIFEST, 1)
+NAMED = ManifestInfo(OCI_MANIFEST, 1)
 A, B, C = (Digest.of(letter.encode()) for letter in "abc")
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from registry.database import blobs as blob_rows
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
 from registry.maintenance.rebuild import rebuild_core
 from registry.migration.context import RunOptions
 from registry.migration.finalization import Finalization

@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from registry.images.blob_line import BlobLine, Place
-from registry.images.migration_state import Phase, ReadOnly
-from registry.migration.journal import Journal
+from registry.images.migration_journal.documents import Phase, ReadOnly, ShardEntry, SourceLocation
+from registry.migration.journal import MigrationJournal
 from registry.migration.problem import Problem, ProblemKind
 from registry.migration.report import Refused
 from registry.oci.digest import Digest
@@ -27,13 +26,13 @@ def driver() -> MemoryDriver:
 
 
 def test_a_state_begins_once_and_moves_by_one_revision_each_time(driver: MemoryDriver) -> None:
-    journal = Journal(driver, writer="me")
+    journal = MigrationJournal(driver, writer="me")
     assert journal.resume() is None
     with pytest.raises(ValueError, match="no migration"):
         _ = journal.state
     state = journal.begin("distribution", ("docker/registry/v2",))
     assert (state.id, state.revision, state.state) == ("0001", 1, Phase.ADOPTING)
-    assert Journal(driver).begin("distribution", ()) == state
+    assert MigrationJournal(driver).begin("distribution", ()) == state
     moved = journal.move(Phase.ADOPTED, passes=1, counts={"blobs": 2})
     assert (moved.revision, moved.passes, moved.counts) == (2, 1, {"blobs": 2})
     assert journal.move(Phase.CONSOLIDATED).passes == 1
@@ -41,23 +40,23 @@ def test_a_state_begins_once_and_moves_by_one_revision_each_time(driver: MemoryD
 
 
 def test_after_a_rollback_the_next_one_begins_read_only(driver: MemoryDriver) -> None:
-    journal = Journal(driver)
+    journal = MigrationJournal(driver)
     journal.begin("distribution", ())
     journal.move(Phase.ROLLED_BACK, read_only=SHUT)
-    begun = Journal(driver).begin("per-repository", ("zot",))
+    begun = MigrationJournal(driver).begin("per-repository", ("zot",))
     assert (begun.id, begun.revision, begun.read_only, begun.prefixes) == ("0002", 1, SHUT, ("zot",))
     assert journal.locations.ids() == ["0001", "0002"]
 
 
 @pytest.mark.parametrize("is_new", [True, False])
 def test_an_instance_that_was_overtaken_is_refused(is_new: bool, driver: MemoryDriver) -> None:
-    other = Journal(driver, writer="other")
+    other = MigrationJournal(driver, writer="other")
 
     def overtake() -> None:
         other.begin("distribution", ())
 
     begin = Fault("write", STATE, effect=overtake)
-    journal = Journal(FaultyDriver(driver, [begin] if is_new else []))
+    journal = MigrationJournal(FaultyDriver(driver, [begin] if is_new else []))
     if is_new:
         with pytest.raises(Refused, match="other has written"):
             journal.begin("distribution", ())
@@ -71,20 +70,20 @@ def test_an_instance_that_was_overtaken_is_refused(is_new: bool, driver: MemoryD
 
 def test_a_state_whose_answer_was_lost_is_found_by_the_next_instance(driver: MemoryDriver) -> None:
     lost = Fault("write", STATE, first=2, moment=When.AFTER)
-    journal = Journal(FaultyDriver(driver, [lost]))
+    journal = MigrationJournal(FaultyDriver(driver, [lost]))
     journal.begin("distribution", ())
     with pytest.raises(StorageUnavailable):
         journal.move(Phase.ADOPTED)
-    found = Journal(driver).resume()
+    found = MigrationJournal(driver).resume()
     assert found is not None
     assert (found.state, found.revision) == (Phase.ADOPTED, 2)
 
 
 def test_what_is_there_is_not_written_again(driver: MemoryDriver) -> None:
     counting = FaultyDriver(driver)
-    journal = Journal(counting)
+    journal = MigrationJournal(counting)
     journal.begin("distribution", ())
-    lines = [BlobLine(DIGEST, 1, (Place("a", "1", verified=True),))]
+    lines = [ShardEntry(DIGEST, 1, (SourceLocation("a", "1", verified=True),))]
     assert journal.write_shard("sha256-2d", lines)
     assert not journal.write_shard("sha256-2d", lines)
     assert journal.shard("sha256-2d") == lines
@@ -98,7 +97,7 @@ def test_what_is_there_is_not_written_again(driver: MemoryDriver) -> None:
 
 
 def test_the_first_index_is_kept_unless_nobody_has_written_over_it_since(driver: MemoryDriver) -> None:
-    journal = Journal(driver)
+    journal = MigrationJournal(driver)
     journal.begin("per-repository", ())
     assert journal.saved_index("app") is None
     for data, replace, kept in ((b"1", False, b"1"), (b"2", False, b"1"), (b"3", True, b"3")):

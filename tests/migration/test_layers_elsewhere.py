@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
 from registry.oci.digest import Digest
 from tests.migration.adopting import Bucket, check_served
 from tests.migration.giving_back import back, check_original, original, push

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
 from registry.migration.context import RunOptions
 from registry.migration.problem import ProblemKind
 from registry.migration.report import Refused

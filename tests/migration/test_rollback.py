@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from registry.images.folding import ABANDONED_SECONDS
-from registry.images.migration_state import Phase
-from registry.migration.journal import Journal
+from registry.images.migration_journal.documents import Phase
+from registry.migration.journal import MigrationJournal
 from registry.migration.report import Refused
 from registry.migration.requests import Tally
 from registry.migration.rollback import REASON
@@ -211,7 +211,7 @@ def test_from_the_cut_on_nothing_is_taken_and_the_reason_is_told(bucket: Bucket)
 @pytest.mark.parametrize("phase", [Phase.FINALIZING, Phase.FINALIZED])
 def test_once_originals_are_deleted_there_is_no_way_back(phase: Phase, bucket: Bucket) -> None:
     bucket.adopt()
-    journal = Journal(bucket.driver)
+    journal = MigrationJournal(bucket.driver)
     journal.resume()
     journal.move(phase)
     with pytest.raises(Refused, match="no way back"):

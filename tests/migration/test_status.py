@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.journal_document import UnknownJournal
+from registry.images.migration_journal.documents import UnknownJournal
 from registry.migration.status import status
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
 from registry.maintenance.rebuild import rebuild_core
 from registry.migration.context import RunOptions
 from registry.oci.digest import Digest

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.core import Core
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.migration.context import RunOptions
 from registry.migration.report import Refused, Report, Unfinished
@@ -181,7 +181,7 @@ class Walk:
                 action()
         self.bucket.world.clock.now += self._chance.uniform(0, 100)
 
-    def _run(self, name: str, core: Core) -> Report:
+    def _run(self, name: str, core: Registry) -> Report:
         options = RunOptions(adopt_only=name == "adopt")
         return COMMANDS[name](Run(core, self.bucket.settings(), options, Tally()))
 
@@ -239,7 +239,7 @@ class Walk:
                 repository.tags = {tag: made for tag, made in repository.tags.items() if made != manifest}
                 repository.untagged = [made for made in repository.untagged if made != manifest]
 
-    def _is_accepted(self, change: Callable[[Core], object]) -> bool:
+    def _is_accepted(self, change: Callable[[Registry], object]) -> bool:
         """Whether a registry that has just started takes a change; a bucket that is given back takes none."""
         core = self.bucket.core()
         try:
@@ -298,7 +298,7 @@ def _set_tag(repository: Repository, tag: str, manifest: Manifest | None) -> Non
         repository.untagged.append(before)
 
 
-def check_repository(core: Core, repository: Repository) -> None:
+def check_repository(core: Registry, repository: Repository) -> None:
     """What a repository must have is there, and no tag that was ever taken away; others may come from the original."""
     for tag, manifest in repository.tags.items():
         assert core.manifests.find(repository.name, tag).digest == manifest.digest, (repository.name, tag)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from registry.config import DatabaseSettings, Settings, StorageSettings
-from registry.images.core import Core
 from registry.images.folding import ABANDONED_SECONDS
+from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
 from registry.maintenance.rescan import Rescan
 from registry.server.application import create_application
@@ -45,7 +45,7 @@ class Service(ABC):
 
     def _open(self) -> None:
         self.driver = self._driver()
-        self.core = Core.open(self.settings, driver=self.driver)
+        self.core = Registry.open(self.settings, driver=self.driver)
         object.__setattr__(self.core.stores, "clock", lambda: time.time() + self._elapsed)
         # The schedule of background work begins with the lifespan, which is not sent: the tests decide what runs when.
         application = create_application(self.core, self.settings, ProcessMetrics(None, None))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from registry.config import Settings
-from registry.images.core import Core
+from registry.images.registry import Registry
 from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import MAKE, check_served
 from tests.migration.placing import place
@@ -150,9 +150,9 @@ class Migration:
 
 class _Opened:
     def __init__(self, settings: Settings) -> None:
-        self._core = Core.open(settings)
+        self._core = Registry.open(settings)
 
-    def __enter__(self) -> Core:
+    def __enter__(self) -> Registry:
         return self._core
 
     def __exit__(self, *exc: object) -> None:

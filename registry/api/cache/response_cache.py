@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from registry.api.cache.postgresql import VersionQuery
     from registry.database.currency import Currency
-    from registry.images.core import Core
+    from registry.images.registry import Registry
 
 OVERHEAD = 2048
 """Bytes that an answer costs beside its body, with the path and query that it is kept under, roughly."""
@@ -109,7 +109,7 @@ class _Repository:
 class ResponseCache:
     """Answers by path and query, bounded in bytes."""
 
-    def __init__(self, core: Core, currency: Currency | None, versions: VersionQuery, max_bytes: int) -> None:
+    def __init__(self, core: Registry, currency: Currency | None, versions: VersionQuery, max_bytes: int) -> None:
         """``versions`` are asked where there is no currency."""
         self._driver = core.stores.driver
         self._capabilities = core.stores.driver.capabilities

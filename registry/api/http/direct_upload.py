@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from registry.api.context import ApiContext
     from registry.api.http.reception import Reception
     from registry.api.http.request_body import Body
-    from registry.images.addition import Addition
+    from registry.images.blob_writer import BlobWriter
 
 SOCKET_BODY = "registry.socket_body"
 """The extension of a scope that makes what reads the rest of the body of a request."""
@@ -123,7 +123,7 @@ async def _wait(body: SocketBody, idle_timeout: float) -> None:
     raise Interrupted(timed_out=True)
 
 
-def _pump(body: SocketBody, addition: Addition, hasher: Executor | None) -> _Pause:
+def _pump(body: SocketBody, addition: BlobWriter, hasher: Executor | None) -> _Pause:
     """Hash and store what comes, a chunk at a time. In a thread; with ``hasher`` the next chunk comes meanwhile."""
     buffers = cycle([memoryview(bytearray(CHUNK_SIZE)) for _ in range(2 if hasher else 1)])
     until = monotonic() + SLICE_SECONDS

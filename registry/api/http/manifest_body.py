@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.context import ApiContext
-    from registry.images.addition import Addition
+    from registry.images.blob_writer import BlobWriter
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ async def _by_way_of_storage(edge: ApiContext, body: Body, name: str, use: Calla
             await ended(edge.end(edge.core.uploads.cancel, name, upload_id))
 
 
-def _use_content(addition: Addition, use: Callable[[bytes], T]) -> T:
+def _use_content(addition: BlobWriter, use: Callable[[bytes], T]) -> T:
     """In a thread."""
     return use(addition.content())
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from registry.api.context import ApiContext
     from registry.api.http.upload_memory import Share
-    from registry.images.addition import Addition
+    from registry.images.blob_writer import BlobWriter
 
 
 class Reception:
     """One request's right to add to an upload. For the event loop's thread."""
 
-    def __init__(self, edge: ApiContext, addition: Addition) -> None:
+    def __init__(self, edge: ApiContext, addition: BlobWriter) -> None:
         """Use ``open``."""
         self._edge = edge
         self.addition = addition
@@ -31,7 +31,7 @@ class Reception:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, edge: ApiContext, opening: asyncio.Future[Addition]) -> AsyncIterator[Reception]:
+    async def open(cls, edge: ApiContext, opening: asyncio.Future[BlobWriter]) -> AsyncIterator[Reception]:
         """For a block that receives into what is being opened, and closes it."""
         reception = cls(edge, await ended(opening))
         try:

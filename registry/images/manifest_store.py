@@ -1,13 +1,17 @@
-"""The exact bytes of manifests (I5): on storage and, where a look at storage is dear, in the database as well."""
+"""Manifest store: the bytes of manifests, and the rows that say what they name."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+
+import orjson
 
 from registry.database import blobs as blob_rows
 from registry.database import manifest_bodies as body_rows
-from registry.images.locations import Location
+from registry.database import manifests as manifest_rows
+from registry.images.blob_locations import Location
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
@@ -17,9 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.database.transaction import Transaction
-    from registry.images.locations import Locations
+    from registry.images.backends import Backends
+    from registry.images.blob_locations import BlobLocations
     from registry.images.manifests import FoundManifest
-    from registry.images.stores import Stores
+    from registry.oci.descriptor import Descriptor
+    from registry.oci.manifest import Manifest
     from registry.storage.driver import ObjectReader
 
 T = TypeVar("T")
@@ -33,7 +39,7 @@ KEPT = 256 << 10
 class ManifestBytes:
     """Any thread, any process: what one has read or pushed, every other reads without a call to storage."""
 
-    def __init__(self, stores: Stores, locations: Locations) -> None:
+    def __init__(self, stores: Backends, locations: BlobLocations) -> None:
         self._stores = stores
         self._locations = locations
 
@@ -101,3 +107,50 @@ class ManifestBytes:
 
 def _is_right(body: bytes, digest: Digest) -> bool:
     return Digest.of(body, digest.algorithm) == digest
+
+
+def slim(manifest: Manifest) -> Manifest:
+    """What ``note`` needs of a manifest, for a caller that keeps many: without most of their annotations."""
+    return replace(
+        manifest,
+        config=_bare(manifest.config) if manifest.config is not None else None,
+        layers=tuple(map(_bare, manifest.layers)),
+        manifests=tuple(map(_bare, manifest.manifests)),
+        subject=_bare(manifest.subject) if manifest.subject is not None else None,
+        annotations=_fitting(manifest.annotations),
+    )
+
+
+def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Manifest, *, now: float) -> None:
+    """Write the rows of a manifest whose bytes are stored and verified."""
+    manifest_rows.put(
+        connection,
+        repository_id,
+        blob_id,
+        media_type=manifest.media_type,
+        artifact_type=manifest.artifact_type,
+        subject=manifest.subject.digest if manifest.subject else None,
+        annotations=orjson.dumps(_fitting(manifest.annotations)).decode(),
+        now=now,
+    )
+    # Of a digest that is named twice, the first counts.
+    references = [(child.digest, manifest_rows.MANIFEST) for child in manifest.children()]
+    references += [(blob.digest, manifest_rows.BLOB) for blob in manifest.needed_blobs()]
+    references += [(blob.digest, manifest_rows.OPTIONAL) for blob in manifest.named_blobs()]
+    manifest_rows.refer(connection, repository_id, blob_id, references)
+
+
+def _bare(descriptor: Descriptor) -> Descriptor:
+    return replace(descriptor, annotations=None)
+
+
+def _fitting(annotations: dict[str, str]) -> dict[str, str]:
+    """Those that fit into MOST_ANNOTATIONS as JSON, in their order; one that does not fit is left out."""
+    room = manifest_rows.MOST_ANNOTATIONS - len("{}")
+    kept = {}
+    for name, value in annotations.items():
+        size = len(orjson.dumps({name: value})) - 1  # its comma in place of two braces
+        if size <= room:
+            room -= size
+            kept[name] = value
+    return kept

@@ -13,7 +13,7 @@ from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
     from registry.database.places import PlaceRow
-    from registry.images.stores import Stores
+    from registry.images.backends import Backends
     from registry.oci.digest import Digest
 
 log = structlog.get_logger(__name__)
@@ -31,10 +31,10 @@ class Location(NamedTuple):
     """Somebody has hashed the object with this signature."""
 
 
-class Locations:
+class BlobLocations:
     """Any thread, any process. Where each repository has its own blobs there is one place, that of its key."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Backends) -> None:
         self._stores = stores
 
     def best(self, digest: Digest) -> Location | None:

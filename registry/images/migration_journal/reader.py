@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from registry.images.blob_line import BlobLine
-from registry.images.migration_state import MigrationState
-from registry.images.original_base import Base
+from registry.images.migration_journal.documents import Baseline, MigrationState, ShardEntry
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -72,7 +70,7 @@ def ours_key(migration: str, repository: str) -> str:
     return f"{repositories_prefix(migration)}/{repository}/.ours"
 
 
-class LocationJournal:
+class MigrationJournalReader:
     """Reads the journals of all migrations. Any thread; nothing is kept between two calls.
 
     Every method raises StorageError, and UnknownJournal for what it cannot understand.
@@ -99,12 +97,12 @@ class LocationJournal:
         """The state of the newest migration, which counts; None where there is none."""
         return next((found for migration in reversed(self.ids()) if (found := self.state(migration))), None)
 
-    def shard(self, migration: str, shard: str) -> tuple[list[BlobLine], ObjectStat] | None:
+    def shard(self, migration: str, shard: str) -> tuple[list[ShardEntry], ObjectStat] | None:
         """The lines of one shard; None where there is none."""
         key = shard_key(migration, shard)
-        return self._read(key, _MAX_SHARD, lambda data: [BlobLine.parse(line, key) for line in data.splitlines()])
+        return self._read(key, _MAX_SHARD, lambda data: [ShardEntry.parse(line, key) for line in data.splitlines()])
 
-    def shards(self, migration: str) -> Iterator[tuple[str, list[BlobLine]]]:
+    def shards(self, migration: str) -> Iterator[tuple[str, list[ShardEntry]]]:
         """Every shard of a migration by its name, sorted, read one at a time."""
         prefix = shards_prefix(migration)
         for key, _ in self._driver.list(prefix):
@@ -120,7 +118,7 @@ class LocationJournal:
             if key.endswith(f"/{BASE}"):
                 yield key.removeprefix(prefix).removesuffix(f"/{BASE}")
 
-    def base(self, repository: str) -> Base | None:
+    def base(self, repository: str) -> Baseline | None:
         """The base of a repository, the newest of any migration; None where none has one."""
         for migration in reversed(self.ids()):
             found = self.base_in(migration, repository)
@@ -128,10 +126,10 @@ class LocationJournal:
                 return found
         return None
 
-    def base_in(self, migration: str, repository: str) -> Base | None:
+    def base_in(self, migration: str, repository: str) -> Baseline | None:
         """The base of a repository in one migration."""
         key = base_key(migration, repository)
-        found = self._read(key, _MAX_BASE, lambda data: Base.parse(data, key))
+        found = self._read(key, _MAX_BASE, lambda data: Baseline.parse(data, key))
         return None if found is None else found[0]
 
     def ours(self, repository: str) -> bytes | None:

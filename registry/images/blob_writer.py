@@ -1,11 +1,13 @@
-"""The right to add bytes to one upload: they are hashed once, as they arrive, and committed to the session's row."""
+"""Blob writer: bytes of an upload session on their way to storage, hashed as they come."""
 
 from __future__ import annotations
 
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import structlog
+from cachetools import LRUCache
 
 from registry.database import sessions as session_rows
 from registry.images.verification import hash_reader
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from registry.database.blobs import Found
     from registry.database.repositories import RepositoryRow
     from registry.database.sessions import SessionRow
-    from registry.images.running_hashes import RunningHashes
-    from registry.images.stores import Stores
+    from registry.images.backends import Backends
     from registry.storage.driver import ObjectStat, UploadWriter
 
 LOOK_SECONDS = 1.0
@@ -30,14 +31,14 @@ LOOK_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
-class Ahead(NamedTuple):
+class Prefetched(NamedTuple):
     """What ``finish`` looks at first, where it was looked at with the session."""
 
     repository: RepositoryRow | None
     blob: Found
 
 
-class Addition:
+class BlobWriter:
     """The exclusive right to add bytes to one session. For one thread at a time; close it, it is a context manager.
 
     ``hash`` and ``store`` of the same bytes may run side by side in two threads.
@@ -45,12 +46,12 @@ class Addition:
 
     def __init__(
         self,
-        stores: Stores,
-        hashes: RunningHashes,
+        stores: Backends,
+        hashes: HashCache,
         row: SessionRow,
         writer: UploadWriter,
         digest: Digest | None,
-        ahead: Ahead | None = None,
+        ahead: Prefetched | None = None,
     ) -> None:
         """Goes on where ``row`` ends; ``digest`` of the whole, where it is known. Raises UploadOffsetMismatch."""
         self._stores = stores
@@ -222,3 +223,36 @@ def out_of_order(start: int, offset: int) -> RangeInvalid:
     return RangeInvalid(
         f"the chunk starts at {start}, the upload is at {offset}; continue there", detail={"offset": offset}
     )
+
+
+REMEMBERED = 10_000
+"""Uploads whose hash a process keeps; of one that it forgot the bytes are read once more."""
+
+
+class HashCache:
+    """Hash objects by upload and offset. Any thread; whoever takes one owns it until it is kept again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: LRUCache[str, tuple[int, _Hash]] = LRUCache(REMEMBERED)
+
+    def take(self, upload_id: str, offset: int) -> _Hash | None:
+        """The hash of the first ``offset`` bytes, if this process has it."""
+        with self._lock:
+            kept = self._kept.pop(upload_id, None)
+        return kept[1] if kept is not None and kept[0] == offset else None
+
+    def keep(self, upload_id: str, offset: int, hasher: _Hash) -> None:
+        """Keep the hash of the first ``offset`` bytes."""
+        with self._lock:
+            self._kept[upload_id] = (offset, hasher)
+
+    def forget(self, upload_id: str) -> None:
+        """The upload has ended."""
+        with self._lock:
+            self._kept.pop(upload_id, None)
+
+    def count(self) -> int:
+        """How many are kept."""
+        with self._lock:
+            return len(self._kept)

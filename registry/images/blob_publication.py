@@ -1,6 +1,6 @@
 """Putting a blob into a repository: verified bytes first, then the rows, and no lock across storage (proposal 0001).
 
-The deleter's half of the protocol is in ``registry.images.removal``.
+The deleter's half of the protocol is in ``registry.images.blob_deletion``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from registry.database import places as place_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import withholding
-from registry.images.repositories import present
+from registry.images.repositories import require_row
 from registry.oci.errors import Unavailable
 from registry.storage.errors import PathNotFound
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from registry.database.blobs import BlobRow, Found, LocationRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
-    from registry.images.changing import Allotted
-    from registry.images.locations import Location
-    from registry.images.originals import Originals
-    from registry.images.removal import Removal
-    from registry.images.stores import Stores
+    from registry.images.backends import Backends
+    from registry.images.blob_deletion import BlobDeletion
+    from registry.images.blob_locations import Location
+    from registry.images.journal import PendingChange
+    from registry.images.write_gate import WriteGate
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectStat
 
@@ -98,10 +98,10 @@ class _Placed(NamedTuple):
     """The place was noted before, and stays as it is."""
 
 
-class Publication:
+class BlobPublication:
     """Makes blobs members of repositories. Any thread, any process."""
 
-    def __init__(self, stores: Stores, originals: Originals, removal: Removal) -> None:
+    def __init__(self, stores: Backends, originals: WriteGate, removal: BlobDeletion) -> None:
         self._stores = stores
         self._originals = originals
         self._removal = removal
@@ -117,7 +117,7 @@ class Publication:
         found: Found | None = None,
         keep: Keep = Keep.HELD,
         source: Location | None = None,
-    ) -> Allotted | None:
+    ) -> PendingChange | None:
         """Make ``digest`` a member of ``repository``.
 
         The bytes are durable first; then blob, location, membership and lease are written in one transaction, together
@@ -240,7 +240,7 @@ class Publication:
         is_verified: bool,
         keep: Keep,
         is_blob: bool,
-    ) -> tuple[list[LocationRow], Allotted | None]:
+    ) -> tuple[list[LocationRow], PendingChange | None]:
         """Write the rows. Returns the places that had these bytes before this one did, and what is to be recorded.
 
         Raises _Overtaken, KeepMore.
@@ -258,7 +258,7 @@ class Publication:
             withheld = withheld_rows.named_later(connection, repository.id, [digest]) if is_blob else None
             write = commit(connection, keep) if commit is not None else None
             is_open.get()
-            present(current.get())
+            require_row(current.get())
             naming = withheld.get().get((digest, withheld_rows.BLOB)) if withheld is not None else None
             if naming is not None and keep is Keep.HELD:
                 raise KeepMore(Keep.LOCKED)

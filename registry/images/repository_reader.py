@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import manifest_bodies as body_rows
 from registry.database import places as place_rows
-from registry.images.location_journal import LocationJournal
-from registry.images.locations import Location
-from registry.images.manifest_rows import slim
+from registry.images.blob_locations import Location
+from registry.images.manifest_store import slim
+from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.images.omissions import Kind, Omission, shown
-from registry.images.several import AT_ONCE, map_several
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import Index
@@ -21,6 +20,7 @@ from registry.oci.manifest import parse_manifest
 from registry.oci.media_types import INDEXES
 from registry.oci.record import Record
 from registry.oci.withheld import NOTHING, Lacks, Withheld
+from registry.parallel import AT_ONCE, map_parallel
 from registry.storage.errors import ObjectTooLarge, PathNotFound, PathRefused
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from registry.database.manifests import ManifestRow
     from registry.database.places import PlaceRow
+    from registry.images.backends import Backends
     from registry.images.journal import Journal
-    from registry.images.stores import Stores
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
 
@@ -39,7 +39,7 @@ MAX_INDEX = 1 << 30
 """Bytes of the largest ``index.json`` that is read."""
 
 
-class Loaded(NamedTuple):
+class LoadedManifest(NamedTuple):
     """A manifest that was read and verified."""
 
     manifest: Manifest
@@ -64,7 +64,7 @@ class _Known(NamedTuple):
 
 
 @dataclass(slots=True)
-class View:
+class StoredRepository:
     """What storage says of a repository at one moment."""
 
     index: Index
@@ -80,7 +80,7 @@ class View:
     """The index of ours with what its records say and it did not; None if it said all."""
     withheld: Withheld = NOTHING
     """What the repository does not have, once the records are applied."""
-    manifests: dict[Digest, Loaded] = field(default_factory=dict)
+    manifests: dict[Digest, LoadedManifest] = field(default_factory=dict)
     """Those that the database does not know."""
     missing: int = 0
     """How many are named, and not there, or not as they should be."""
@@ -129,15 +129,15 @@ class View:
         return max(self.records, default=self.folded)
 
 
-class StorageReader:
+class RepositoryReader:
     """Reads views. Any thread."""
 
-    def __init__(self, stores: Stores, journal: Journal) -> None:
+    def __init__(self, stores: Backends, journal: Journal) -> None:
         self._stores = stores
         self._journal = journal
-        self._locations = LocationJournal(stores.driver)
+        self._locations = MigrationJournalReader(stores.driver)
 
-    def read(self, name: str) -> View | None:
+    def read(self, name: str) -> StoredRepository | None:
         """The view without its manifests; None when there is no index. Raises StorageError, ManifestInvalid."""
         try:
             data, stat = self._stores.driver.read(self._stores.layout.index(name), max_bytes=MAX_INDEX)
@@ -151,12 +151,16 @@ class StorageReader:
             index, is_nothing = (Index.parse(ours), False) if ours is not None else (Index.empty(), True)
         is_completed = self._journal.note(name, index)
         records = self._journal.after(name, index.folded)
-        view = View(index, stat.signature, index.folded, records, stat.modified, is_nothing=is_nothing and not records)
+        view = StoredRepository(
+            index, stat.signature, index.folded, records, stat.modified, is_nothing=is_nothing and not records
+        )
         view.noted = index.serialise() if is_completed and is_there else None
         view.withheld = view.withheld_with(())
         return view
 
-    def load_manifests(self, name: str, known: Mapping[str, ManifestRow], view: View, *, below: bool) -> None:
+    def load_manifests(
+        self, name: str, known: Mapping[str, ManifestRow], view: StoredRepository, *, below: bool
+    ) -> None:
         """Read, hash and parse every manifest that the database does not know, and the children of indexes.
 
         ``below``: also the children of indexes that the database knows.
@@ -178,7 +182,7 @@ class StorageReader:
             seen.update(waiting)
             level, waiting = list(waiting.values()), {}
             for descriptor, loaded in self._load_all(name, level):
-                if not isinstance(loaded, Loaded):
+                if not isinstance(loaded, LoadedManifest):
                     view.miss(loaded)
                     continue
                 if descriptor.digest not in known:
@@ -190,26 +194,26 @@ class StorageReader:
 
     def _load_all(
         self, name: str, descriptors: Sequence[Descriptor]
-    ) -> Iterator[tuple[Descriptor, Loaded | Omission | None]]:
+    ) -> Iterator[tuple[Descriptor, LoadedManifest | Omission | None]]:
         """Several at once: the database is asked for them together, and storage side by side."""
         for start in range(0, len(descriptors), AT_ONCE):
             several = descriptors[start : start + AT_ONCE]
-            found = map_several(self._stores.driver.capabilities, partial(self._load, name), self._look(name, several))
+            found = map_parallel(self._stores.driver.capabilities, partial(self._load, name), self._look(name, several))
             yield from zip(several, found, strict=True)
 
-    def _load(self, name: str, known: _Known) -> Loaded | Omission | None:
+    def _load(self, name: str, known: _Known) -> LoadedManifest | Omission | None:
         """From the database, else from the first place that has it; else why it is left out, None if it is absent."""
         descriptor, body, omission = known.descriptor, known.body, None
         if body is not None:
             with contextlib.suppress(ManifestInvalid):
-                return Loaded(_verified_manifest(body, descriptor), len(body), None)
+                return LoadedManifest(_verified_manifest(body, descriptor), len(body), None)
         for place in known.places:
             try:
                 body, stat = self._stores.driver.read(
                     place.key, max_bytes=max(self._stores.rules.manifest_bytes, LARGE)
                 )
                 manifest = _verified_manifest(body, descriptor)
-                return Loaded(manifest, len(body), place, stat.signature, stat.modified)
+                return LoadedManifest(manifest, len(body), place, stat.signature, stat.modified)
             except PathNotFound:
                 continue  # sparse content, or named by a tool that has not written it yet
             except PathRefused as error:

@@ -15,8 +15,8 @@ from registry.database import stores as store_rows
 from registry.database.originals import Copied, Original
 from registry.database.stores import OPEN, READ_ONLY, StoreRow
 from registry.database.transaction import Later
-from registry.images.location_journal import LocationJournal
-from registry.images.migration_state import Phase
+from registry.images.migration_journal.documents import Phase
+from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.oci.digest import Digest
 from registry.oci.errors import NameInvalid, Unavailable
 
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from registry.database.transaction import Transaction
-    from registry.images.blob_line import BlobLine
-    from registry.images.migration_state import MigrationState
-    from registry.images.stores import Stores
+    from registry.images.backends import Backends
+    from registry.images.migration_journal.documents import MigrationState, ShardEntry
 
 ATTEMPTS = 20
 """How often the state of a migration may change while it is read."""
 SWAPPED = 10_000
-"""Originals that are made current in one transaction."""
+"""WriteGate that are made current in one transaction."""
 READ_ONLY_SECONDS = "30"
 """When a client may try again whether changes are taken by now."""
 
@@ -40,12 +39,12 @@ UNLOOKED = "storage is looked at for migrations before anything is written; try 
 log = structlog.get_logger(__name__)
 
 
-class Originals:
+class WriteGate:
     """Any thread, any process; taking the same twice is harmless."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Backends) -> None:
         self._stores = stores
-        self._journal = LocationJournal(stores.driver)
+        self._journal = MigrationJournalReader(stores.driver)
         self._lock = threading.Lock()
         self._known = stores.layout.per_repository
         """This process has looked at storage, and has not met a database that lacks what it found."""
@@ -181,7 +180,7 @@ class Originals:
                 after = original_rows.swap(connection, newest.id, store=store, after=after, count=SWAPPED)
         log.info("the places of another registry's blobs were read from storage", migration=newest.id, blobs=blobs)
 
-    def _put(self, migration: str, lines: Sequence[BlobLine]) -> None:
+    def _put(self, migration: str, lines: Sequence[ShardEntry]) -> None:
         store, now, layout = self._stores.driver.name, self._stores.clock(), self._stores.layout
         originals = [
             Original(line.digest, line.size, at.key, at.signature, at.verified) for line in lines for at in line.places

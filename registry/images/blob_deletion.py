@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from registry.database.blobs import BlobRow, LocationRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
-    from registry.images.stores import Stores
+    from registry.images.backends import Backends
     from registry.oci.digest import Digest
 
 CLAIM_SECONDS = 60.0
@@ -34,10 +34,10 @@ class Claim(NamedTuple):
     deadline: float
 
 
-class Removal:
+class BlobDeletion:
     """Deletes objects of blobs that were claimed. Any thread, any process."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Backends) -> None:
         self._stores = stores
 
     def in_progress(self, blob: BlobRow | None, there: LocationRow | None) -> bool:

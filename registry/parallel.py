@@ -1,4 +1,4 @@
-"""Reading many objects at once, and no more than a given number at a time."""
+"""Parallel work: many calls that wait for storage, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,33 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from registry.waiting import aside
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from registry.storage.driver import Capabilities
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+AT_ONCE = 16
+"""Calls of one piece of work that are under way at the same time."""
+
+
+def map_parallel(capabilities: Capabilities, function: Callable[[A], R], items: Sequence[A]) -> list[R]:
+    """``function`` of each, in order; the first error ends it, when what is under way has ended."""
+    if capabilities.stat_is_local or len(items) < 2:  # noqa: PLR2004 - one needs no company
+        return [function(item) for item in items]
+    with aside, ThreadPoolExecutor(min(AT_ONCE, len(items)), thread_name_prefix="several") as pool:
+        return list(pool.map(function, items))
+
 
 _AHEAD = 4
 """Results for each thread that may wait for the one that takes them."""
 
 
-class Workers:
+class WorkerPool:
     """A bounded pool of threads. A context manager; what has not begun when it is left is dropped."""
 
     def __init__(self, parallel: int) -> None:

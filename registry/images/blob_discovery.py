@@ -12,29 +12,29 @@ from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images.journal import understood
 from registry.images.omissions import LINK, Kind, Omission
-from registry.images.several import map_several
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.oci.errors import RegistryError
+from registry.parallel import map_parallel
 from registry.storage.errors import PathNotFound, PathRefused
 
 if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
-    from registry.images.storage_view import View
-    from registry.images.stores import Stores
+    from registry.images.backends import Backends
+    from registry.images.repository_reader import StoredRepository
     from registry.storage.driver import ObjectStat
 
 BATCH = 500
 """Blobs adopted in one transaction."""
 
 
-class Adoption:
+class BlobDiscovery:
     """Any thread, any process; adopting twice is harmless."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Backends) -> None:
         self._stores = stores
 
-    def adopt(self, repository: RepositoryRow, view: View) -> None:
+    def adopt(self, repository: RepositoryRow, view: StoredRepository) -> None:
         """Make members of the blobs that storage has for this repository, as unverified ones."""
         found = (
             self._found_on_disk(repository, view)
@@ -70,7 +70,7 @@ class Adoption:
         known = self._known(digests)
         new = [digest for digest in digests if digest not in known]
         keys = [layout.blob(repository.name, digest) for digest in new]
-        stats = dict(zip(new, map_several(driver.capabilities, self._stat, keys), strict=True))
+        stats = dict(zip(new, map_parallel(driver.capabilities, self._stat, keys), strict=True))
         with self._stores.database.write() as connection:
             if is_optional:
                 digests = self._still_lacking(connection, repository, digests)
@@ -115,7 +115,7 @@ class Adoption:
         except PathNotFound:
             return None
 
-    def _found_on_disk(self, repository: RepositoryRow, view: View) -> list[Digest]:
+    def _found_on_disk(self, repository: RepositoryRow, view: StoredRepository) -> list[Digest]:
         """Blobs in the repository's directory of which nothing is noted."""
         found = []
         for algorithm in SUPPORTED_ALGORITHMS:
@@ -140,7 +140,7 @@ class Adoption:
                     found.append(digest)
         return found
 
-    def _referenced(self, repository: RepositoryRow, view: View) -> list[Digest]:
+    def _referenced(self, repository: RepositoryRow, view: StoredRepository) -> list[Digest]:
         """Blobs that the manifests reference, and the manifests, where all repositories share one place.
 
         What is withheld is not among them (I12).
@@ -156,7 +156,9 @@ class Adoption:
             members = blob_rows.members(connection, repository.id, wanted)
         return [digest for digest in wanted if digest not in members]
 
-    def _come_since(self, connection: Transaction, repository: RepositoryRow, view: View) -> frozenset[Digest]:
+    def _come_since(
+        self, connection: Transaction, repository: RepositoryRow, view: StoredRepository
+    ) -> frozenset[Digest]:
         """What a row withholds, and neither storage nor a change that is committed does.
 
         The record of such a change may not be on storage yet: its rows are no proof that anything has come.

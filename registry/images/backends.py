@@ -25,7 +25,7 @@ def holder_name() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Policy:
     """What the configuration decides about content."""
 
     lease: float = 3600.0
@@ -47,12 +47,12 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Stores:
+class Backends:
     """Storage and database, with what is needed to use them together."""
 
     driver: StorageDriver
     database: Database
-    rules: Rules = field(default_factory=Rules)
+    rules: Policy = field(default_factory=Policy)
     clock: Callable[[], float] = time.time
     """Seconds since the epoch."""
     holder: str = field(default_factory=holder_name)

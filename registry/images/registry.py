@@ -8,19 +8,19 @@ import structlog
 
 from registry.database.engine import Database
 from registry.database.migrate import upgrade_database
+from registry.images.backends import Backends, Policy
+from registry.images.blob_deletion import BlobDeletion
+from registry.images.blob_locations import BlobLocations
+from registry.images.blob_publication import BlobPublication
 from registry.images.blobs import Blobs
 from registry.images.folding import Folding
 from registry.images.journal import Journal
-from registry.images.locations import Locations
 from registry.images.manifests import Manifests
-from registry.images.originals import Originals
-from registry.images.publication import Publication
 from registry.images.reconciliation import Reconciliation
 from registry.images.references import References
-from registry.images.removal import Removal
 from registry.images.repositories import Repositories
-from registry.images.stores import Rules, Stores
 from registry.images.uploads import Uploads
+from registry.images.write_gate import WriteGate
 from registry.oci.errors import RegistryError
 from registry.storage.errors import StorageError
 from registry.storage.factory import open_driver
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class Core:
+class Registry:
     """The registry without its edge. Synchronous; any thread."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Backends) -> None:
         self.stores = stores
         journal = Journal(stores)
-        self.originals = Originals(stores)
-        self.locations = Locations(stores)
-        self.removal = Removal(stores)
+        self.originals = WriteGate(stores)
+        self.locations = BlobLocations(stores)
+        self.removal = BlobDeletion(stores)
         self.reconciliation = Reconciliation(stores, journal, self.originals)
         self.repositories = Repositories(stores, journal, self.originals, self.reconciliation)
         self.folding = Folding(stores, journal, self.reconciliation, self.removal)
-        publication = Publication(stores, self.originals, self.removal)
+        publication = BlobPublication(stores, self.originals, self.removal)
         self.references = References(stores, self.locations)
         self.blobs = Blobs(
             stores,
@@ -60,7 +60,7 @@ class Core:
         self.manifests = Manifests(stores, self.originals, self.locations, self.repositories, publication, self.folding)
 
     @classmethod
-    def open(cls, settings: Settings, driver: StorageDriver | None = None) -> Core:
+    def open(cls, settings: Settings, driver: StorageDriver | None = None) -> Registry:
         """Open storage and database, bringing the schema up to date. ``driver`` replaces the configured one.
 
         Raises StorageError, DatabaseError.
@@ -68,7 +68,7 @@ class Core:
         driver = driver or open_driver(settings)
         database = Database.of(settings)
         upgrade_database(database)
-        return cls(Stores(driver, database, _rules(settings)))
+        return cls(Backends(driver, database, _rules(settings)))
 
     def fold_waiting(self) -> int:
         """Fold what this process has recorded and what others have abandoned. Returns how many changes.
@@ -94,8 +94,8 @@ class Core:
         self.stores.database.close()
 
 
-def _rules(settings: Settings) -> Rules:
-    return Rules(
+def _rules(settings: Settings) -> Policy:
+    return Policy(
         lease=settings.gc.lease,
         dedupe=settings.storage.dedupe,
         delete=settings.storage.delete,
