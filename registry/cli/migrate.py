@@ -18,9 +18,9 @@ from registry.config_file import ConfigProblem
 
 if TYPE_CHECKING:
     from registry.config import Settings
+    from registry.migration.command import Run
     from registry.migration.context import RunOptions
     from registry.migration.report import Report
-    from registry.migration.run import Run
 
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Review the bucket: what there is, what is wrong, what a migration costs.")
@@ -94,9 +94,9 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
             _review(output, settings, verify, plan, single_prefix=single_prefix)
         else:
             from registry.migration.context import RunOptions
-            from registry.migration.reviewed import Reviewed
+            from registry.migration.review.saved_plan import SavedPlan
 
-            reviewed = None if plan is None else Reviewed.read(plan)
+            reviewed = None if plan is None else SavedPlan.read(plan)
             options = RunOptions(reviewed, single_prefix, adopt_only, accept_loss)
             with _running(output, settings, options) as run:
                 if dry_run:
@@ -129,8 +129,8 @@ def _status(output: Output, settings: Settings) -> None:
 def _review(
     output: Output, settings: Settings, verify: Literal["sizes", "full"], plan: Path | None, *, single_prefix: bool
 ) -> None:
-    from registry.migration.plan import check_target
-    from registry.migration.review import Options, review
+    from registry.migration.review.plan_file import check_target
+    from registry.migration.review.review import Options, review
 
     if plan is not None:
         check_target(plan)
@@ -145,7 +145,7 @@ def _review(
 @contextmanager
 def _running(output: Output, settings: Settings, options: RunOptions) -> Iterator[Run]:
     from registry.maintenance.single_replica import writing
-    from registry.migration.run import running
+    from registry.migration.command import running
 
     right = writing(settings, conditional_writes=probe_store(settings))
     with right, phases(quiet=output.as_json) as on_progress, running(settings, options, on_progress) as run:
@@ -165,7 +165,7 @@ def _tell(output: Output, run: Run, options: RunOptions, *, rollback: bool) -> N
 
 def _report(output: Output, report: Report) -> None:
     """What was done."""
-    from registry.migration.adopt import Pass
+    from registry.migration.adopt.adopt import Pass
 
     changed = report.changed if isinstance(report, Pass) else []
     output.document(report, [] if output.as_json else report_lines(report, changed))

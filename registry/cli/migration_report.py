@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from registry.migration.estimate import Phase
-    from registry.migration.finalization import Finalization
-    from registry.migration.plan import Plan
-    from registry.migration.problem import Problem
+    from registry.migration.finalize.plan import Finalization
+    from registry.migration.problems import Problem
     from registry.migration.report import Report
-    from registry.migration.requests import Requests
-    from registry.migration.rollback_plan import RollbackPlan
+    from registry.migration.review.estimate import PhaseCost
+    from registry.migration.review.plan_file import Plan
+    from registry.migration.review.requests import Requests
+    from registry.migration.rollback.plan import RollbackPlan
 
 SHOWN = 10
 """Problems of one kind that are listed; ``--json`` and ``--plan`` have all."""
@@ -176,7 +176,7 @@ def _phase_table(title: str) -> Table:
     return _table(title, "", *(kind.upper() for kind in _KINDS), "bytes read", "price", "time", "at --rate")
 
 
-def _add(table: Table, name: str, phase: Phase) -> None:
+def _add(table: Table, name: str, phase: PhaseCost) -> None:
     numbers = (f"{getattr(phase.requests, kind):,}" for kind in _KINDS)
     table.add_row(
         name,

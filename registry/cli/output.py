@@ -154,8 +154,8 @@ def _explain(error: Exception) -> Failure | None:
     from registry.database.errors import DatabaseError, SchemaTooNew
     from registry.images.migration_journal.documents import UnknownJournal
     from registry.maintenance.single_replica import AnotherReplica
-    from registry.migration.detection import BothLayouts
     from registry.migration.report import Refused, Unfinished
+    from registry.migration.source.detection import BothLayouts
     from registry.oci.errors import RegistryError
     from registry.storage.errors import StorageError
 

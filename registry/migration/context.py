@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from registry.config import Settings
     from registry.images.registry import Registry
     from registry.migration.journal import MigrationJournal
-    from registry.migration.original_layout import OriginalLayout
-    from registry.migration.problem import Note, Problem
+    from registry.migration.problems import Note, Problem
     from registry.migration.progress import OnProgress
-    from registry.migration.requests import Tally
-    from registry.migration.reviewed import Reviewed
-    from registry.migration.snapshot import Snapshot
+    from registry.migration.review.requests import Tally
+    from registry.migration.review.saved_plan import SavedPlan
+    from registry.migration.source.inventory import Inventory
+    from registry.migration.source.layout import SourceLayout
     from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class RunOptions:
     """What a run is asked for."""
 
-    plan: Reviewed | None = None
+    plan: SavedPlan | None = None
     """What was reviewed: whatever differs and is not covered by it is not touched."""
     single_prefix: bool = False
-    """See registry.migration.review.Options."""
+    """See registry.migration.review.review.Options."""
     adopt_only: bool = False
     accept_loss: bool = False
     """What the original cannot represent may be left out of a rollback."""
@@ -38,8 +38,8 @@ class Context:
 
     core: Registry
     settings: Settings
-    layout: OriginalLayout
-    snapshot: Snapshot
+    layout: SourceLayout
+    snapshot: Inventory
     """Listed and read: its tables ``object``, ``repository``, ``tag``, ``member``, ``manifest``, ``reference``,
     ``wanted``, ``named`` and ``place`` are full."""
     journal: MigrationJournal

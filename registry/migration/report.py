@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.migration.problem import Note, Problem
+    from registry.migration.problems import Note, Problem
 
 
 @dataclass(slots=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from registry.images.migration_journal.documents import Phase
 from registry.images.migration_journal.reader import MigrationJournalReader
-from registry.migration.bucket import opened
 from registry.migration.journal import MigrationJournal
-from registry.migration.requests import Tally
+from registry.migration.review.requests import Tally
+from registry.migration.source.bucket import opened
 
 if TYPE_CHECKING:
     from registry.config import Settings

@@ -56,7 +56,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
                 raise error
             return MeasuredDriver(FaultyDriver(driver, faults), observe)
 
-        monkeypatch.setattr("registry.migration.bucket.open_driver", open_it)
+        monkeypatch.setattr("registry.migration.source.bucket.open_driver", open_it)
         return driver
 
     return place

@@ -8,9 +8,9 @@ import pytest
 
 from registry.config import Settings
 from registry.images.registry import Registry
+from registry.migration.command import Run, running
 from registry.migration.context import RunOptions
 from registry.migration.report import Report
-from registry.migration.run import Run, running
 from registry.storage.errors import StorageError
 from tests.far.conftest import Config
 from tests.far.test_faults import WAYS

@@ -9,11 +9,11 @@ from typing import Any
 
 from registry.config import Settings
 from registry.images.registry import Registry
-from registry.migration.adopt import Pass
+from registry.migration.adopt.adopt import Pass
+from registry.migration.command import Run
 from registry.migration.context import RunOptions
 from registry.migration.report import Report
-from registry.migration.requests import Tally
-from registry.migration.run import Run
+from registry.migration.review.requests import Tally
 from registry.oci.digest import Digest
 from registry.storage.driver import StorageDriver
 from registry.storage.memory import MemoryDriver

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from registry.migration.problem import ProblemKind
+from registry.migration.problems import ProblemKind
 from registry.oci.digest import Digest
 from tests.migration.world import ATTACHED, FIRST, ON_AMD, ON_ARM, OTHER, SHARED, TREE, Tree, data_key, path
 from tests.payloads import MANIFEST

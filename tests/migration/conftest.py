@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from registry.config import Settings
-from registry.migration.plan import Plan
-from registry.migration.requests import Tally
-from registry.migration.review import Options, Review
+from registry.migration.review.plan_file import Plan
+from registry.migration.review.requests import Tally
+from registry.migration.review.review import Options, Review
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.adopting import MAKE, Bucket

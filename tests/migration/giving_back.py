@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from registry.images.migration_journal.documents import Phase
 from registry.images.registry import Registry
+from registry.migration.command import Run
 from registry.migration.context import RunOptions
 from registry.migration.report import Report
-from registry.migration.requests import Tally
-from registry.migration.rollback_plan import RollbackPlan
-from registry.migration.run import Run
+from registry.migration.review.requests import Tally
+from registry.migration.rollback.plan import RollbackPlan
 from registry.oci.digest import Digest
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.world import push_blob, push_manifest

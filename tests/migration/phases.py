@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from registry.images.registry import Registry
-from registry.migration.consolidate import consolidate
+from registry.migration.command import Run
+from registry.migration.consolidate.consolidate import consolidate
 from registry.migration.context import Context, RunOptions
 from registry.migration.progress import OnProgress, silent
 from registry.migration.report import Report
-from registry.migration.requests import Tally
-from registry.migration.run import Run
+from registry.migration.review.requests import Tally
 from tests.migration.adopting import Bucket
 
 

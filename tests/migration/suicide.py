@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from registry.config import Settings
-from registry.migration import bucket
+from registry.migration.source import bucket
 from registry.storage.driver import StorageDriver
 from registry.storage.factory import open_driver
 from registry.storage.middleware.base import DriverDecorator

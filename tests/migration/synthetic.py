@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING
 
 from registry.config import Settings
-from registry.migration.requests import Tally
-from registry.migration.review import Options, Review
+from registry.migration.review.requests import Tally
+from registry.migration.review.review import Options, Review
 from registry.storage.driver import ObjectReader, ObjectStat
 from registry.storage.errors import PathNotFound
 from registry.storage.memory import MemoryDriver

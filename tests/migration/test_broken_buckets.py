@@ -9,9 +9,9 @@ import pytest
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.registry import Registry
-from registry.migration.plan import Plan
-from registry.migration.requests import Tally
-from registry.migration.review import Options, Review
+from registry.migration.review.plan_file import Plan
+from registry.migration.review.requests import Tally
+from registry.migration.review.review import Options, Review
 from registry.oci.digest import Digest
 from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.adopting import MAKE, Bucket

@@ -13,9 +13,9 @@ from registry.database import blobs as blob_rows
 from registry.database import originals
 from registry.images.migration_journal.documents import Phase
 from registry.images.migration_journal.reader import MigrationJournalReader
-from registry.migration.consolidate import consolidate, plan_consolidation
-from registry.migration.copying import Copying
-from registry.migration.problem import ProblemKind
+from registry.migration.consolidate.consolidate import consolidate, plan_consolidation
+from registry.migration.consolidate.copier import Copier
+from registry.migration.problems import ProblemKind
 from registry.migration.progress import Progress
 from registry.migration.report import Refused
 from registry.oci.digest import Digest
@@ -334,7 +334,7 @@ def test_an_original_that_changes_all_the_time_is_left_for_another_run(zot: Buck
 def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket) -> None:
     """Else a row would say that an object is there which is not, and finalize would believe it."""
     core = zot.core()
-    copying = Copying(core)
+    copying = Copier(core)
     with core.stores.database.read() as connection:
         (row,) = originals.uncopied(connection, store="memory", after="", count=1)
     copy = copying.copy(row)
@@ -358,7 +358,7 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
     zot: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its deletion would take the copy too, and was told to nobody that comes later."""
-    monkeypatch.setattr("registry.migration.copying.LOOKS", 2)
+    monkeypatch.setattr("registry.migration.consolidate.copier.LOOKS", 2)
     core = zot.core()
     with core.stores.database.read() as connection:
         (row,) = originals.uncopied(connection, store="memory", after="", count=1)
@@ -367,7 +367,7 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
         blob_rows.adopt_location(connection, row.blob_id, store="memory", key=key, size=row.size, signature="1")
         claim = core.removal.claim(connection, row.blob_id, key)
     assert claim is not None
-    copying = Copying(core)
+    copying = Copier(core)
     copy = copying.copy(row)
     assert copy.copied is None
     assert key not in zot.objects()
@@ -412,7 +412,7 @@ def test_what_was_made_before_a_failure_is_not_made_again(zot: Bucket) -> None:
 def test_a_consolidation_ends_as_if_nobody_had_killed_it(
     step: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.migration.consolidate.MOST_BLOBS", 3)
+    monkeypatch.setattr("registry.migration.consolidate.consolidate.MOST_BLOBS", 3)
     kill_after_steps(
         tmp_path,
         layout,

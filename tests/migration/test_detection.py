@@ -7,7 +7,7 @@ import json
 import pytest
 
 from registry.config_file import ConfigError
-from registry.migration.detection import BothLayouts
+from registry.migration.source.detection import BothLayouts
 from registry.oci.index import Index
 from tests.migration.conftest import Reviewing
 from tests.migration.world import Repository, distribution, ours, per_repository, repositories

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from registry.images.migration_journal.documents import ManifestInfo
-from registry.migration.difference import Content, Difference, Kept, difference
+from registry.migration.adopt.merge import Content, Difference, Kept, difference
 from registry.oci.digest import Digest
 from registry.oci.media_types import OCI_MANIFEST
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from registry.migration.distribution import Distribution
-from registry.migration.original_layout import Located
-from registry.migration.review import Options
+from registry.migration.review.review import Options
+from registry.migration.source.distribution import Distribution
+from registry.migration.source.layout import RepositoryPath
 from registry.oci.digest import Digest
 from registry.storage.driver import ObjectStat
 from registry.storage.memory import MemoryDriver
@@ -84,5 +84,5 @@ def test_what_came_while_the_listing_went_on_is_no_problem(reviewing: Reviewing)
 
 
 def test_the_home_of_bytes_is_where_distribution_puts_them() -> None:
-    located = Located("app", "app", TREE)
+    located = RepositoryPath("app", "app", TREE)
     assert Distribution().home(located, Digest(SHARED.digest)) == data_key(SHARED.digest)

@@ -12,8 +12,8 @@ from registry.database import blobs as blob_rows
 from registry.images.migration_journal.documents import Phase
 from registry.maintenance.rebuild import rebuild_core
 from registry.migration.context import RunOptions
-from registry.migration.finalization import Finalization
-from registry.migration.finalize import finalize, plan_finalize
+from registry.migration.finalize.finalize import finalize, plan_finalize
+from registry.migration.finalize.plan import Finalization
 from registry.migration.report import Refused, Unfinished
 from registry.oci.digest import Digest
 from registry.storage.driver import StorageDriver
@@ -305,7 +305,7 @@ def copied(bucket: Bucket) -> None:
 def test_a_finalization_ends_as_if_nobody_had_killed_it(
     step: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.migration.finalize._BATCH", 3)
+    monkeypatch.setattr("registry.migration.finalize.finalize._BATCH", 3)
     kill_after_steps(
         tmp_path,
         layout,

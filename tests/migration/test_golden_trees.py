@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.s3.servers import S3_SERVERS
 from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT, Running
-from registry.migration.detection import classify
-from registry.migration.distribution import Distribution
-from registry.migration.original_layout import Located, ObjectKind, OriginalLayout
-from registry.migration.per_repository import PerRepository
+from registry.migration.source.detection import classify
+from registry.migration.source.distribution import Distribution
+from registry.migration.source.layout import ObjectKind, RepositoryPath, SourceLayout
+from registry.migration.source.zot import ZotLayout
 from registry.storage.memory import MemoryDriver
 from tests.clients.wire import Wire
 from tests.migration.filling import content, push
@@ -79,10 +79,10 @@ def test_a_tree_that_is_made_of_nothing_is_the_one_that_the_registry_writes_and_
         wire = Wire(f"127.0.0.1:{server.port}")
         served = {(each.name, tag): wire.content(each.name, tag) for each in repositories for tag in each.tags}
     prefix = "zot" if name == ZOT else ""
-    layout: OriginalLayout = PerRepository(("zot",)) if name == ZOT else Distribution()
+    layout: SourceLayout = ZotLayout(("zot",)) if name == ZOT else Distribution()
     driver = MemoryDriver()
     places = [
-        Located(each.name, f"{prefix}/{each.name}".lstrip("/"), prefix if name == ZOT else TREE)
+        RepositoryPath(each.name, f"{prefix}/{each.name}".lstrip("/"), prefix if name == ZOT else TREE)
         for each in repositories
     ]
     whole(layout, repositories, places, driver)

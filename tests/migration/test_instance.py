@@ -12,8 +12,8 @@ from registry.background.leases import Leases
 from registry.database import leases as lease_rows
 from registry.database.engine import Database
 from registry.database.migrate import upgrade_database
-from registry.migration.instance import LEASE, PATIENCE, SECONDS, alone
 from registry.migration.report import Refused
+from registry.migration.single_instance import LEASE, PATIENCE, SECONDS, exclusive_run
 
 THEIRS = "far-machine:1:1:aa"
 RENEWAL = SECONDS / 3
@@ -54,7 +54,7 @@ def take(database: Database, now: float, *, seconds: float = SECONDS, holder: st
 
 @contextlib.contextmanager
 def migrating(database: Database, clock: Clock) -> Iterator[None]:
-    with alone(database, clock=clock, sleep=clock.sleep):
+    with exclusive_run(database, clock=clock, sleep=clock.sleep):
         yield
 
 

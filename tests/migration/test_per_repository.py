@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from registry.migration.per_repository import is_ours
-from registry.migration.problem import ProblemKind
-from registry.migration.review import Options
+from registry.migration.problems import ProblemKind
+from registry.migration.review.review import Options
+from registry.migration.source.zot import is_ours
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import FOLDED, Index
 from tests.migration.conftest import Reviewing

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from registry.config_file import ConfigError
-from registry.migration.fingerprint import fingerprint
-from registry.migration.plan import check_target
+from registry.migration.review.fingerprint import fingerprint
+from registry.migration.review.plan_file import check_target
 from registry.storage.memory import MemoryDriver
 from tests.migration.conftest import Reviewing
 from tests.migration.world import FIRST, Tree, fill, path, per_repository, repositories

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from registry.config import MigrationSettings, PricesSettings, load_settings
-from registry.migration.counts import Counts, Work
-from registry.migration.estimate import Estimating, Rate
-from registry.migration.prices import GIB, Prices
-from registry.migration.requests import Requests, Tally
+from registry.migration.review.counts import Counts, Work
+from registry.migration.review.estimate import Estimator, Rate
+from registry.migration.review.prices import GIB, Prices
+from registry.migration.review.requests import Requests, Tally
 from registry.storage.driver import Capabilities
 from registry.storage.memory import MemoryDriver
 
@@ -49,7 +49,7 @@ def test_time_is_listings_one_by_one_and_the_rest_by_the_rate() -> None:
 
 
 def _estimate(work: Work, capabilities: Capabilities = MemoryDriver.capabilities) -> tuple[int, int]:
-    estimating = Estimating(
+    estimating = Estimator(
         work, Counts(), 2500, Prices(PricesSettings()), Rate(requests_per_second=1.0, seconds_per_listing=1.0), 2.0
     )
     found = estimating.estimate(Requests(), 0, 0.0, capabilities, link_requests=0)

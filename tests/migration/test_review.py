@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from registry.migration.plan import Plan
-from registry.migration.problem import ProblemKind
-from registry.migration.review import Options
+from registry.migration.problems import ProblemKind
+from registry.migration.review.plan_file import Plan
+from registry.migration.review.review import Options
 from registry.storage.errors import StorageUnavailable
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver

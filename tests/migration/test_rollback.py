@@ -13,8 +13,8 @@ from registry.images.folding import ABANDONED_SECONDS
 from registry.images.migration_journal.documents import Phase
 from registry.migration.journal import MigrationJournal
 from registry.migration.report import Refused
-from registry.migration.requests import Tally
-from registry.migration.rollback import REASON
+from registry.migration.review.requests import Tally
+from registry.migration.rollback.rollback import REASON
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageError

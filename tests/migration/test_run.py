@@ -10,9 +10,9 @@ import pytest
 from registry.config_file import ConfigError
 from registry.migration.context import RunOptions
 from registry.migration.report import Refused
-from registry.migration.requests import Tally
-from registry.migration.review import Options, Review
-from registry.migration.reviewed import Reviewed
+from registry.migration.review.requests import Tally
+from registry.migration.review.review import Options, Review
+from registry.migration.review.saved_plan import SavedPlan
 from registry.oci.errors import Unavailable
 from registry.storage.middleware.metrics import MeasuredDriver
 from tests.images.world import push_blob, push_manifest
@@ -45,7 +45,7 @@ def planned(bucket: Bucket, file: Path) -> RunOptions:
     tally = Tally()
     driver = MeasuredDriver(bucket.driver, tally.observe)
     Review(driver, bucket.settings(), Options(), tally, bucket="b").run().write(file)
-    return RunOptions(Reviewed.read(file), adopt_only=True)
+    return RunOptions(SavedPlan.read(file), adopt_only=True)
 
 
 def move(bucket: Bucket, state: str) -> None:
@@ -176,4 +176,4 @@ def test_a_plan_that_is_not_whole_is_a_mistake_of_usage(break_it: str, tmp_path:
     else:
         file = tmp_path if break_it == "directory" else tmp_path / "nothing"
     with pytest.raises(ConfigError, match="--plan"):
-        Reviewed.read(file)
+        SavedPlan.read(file)

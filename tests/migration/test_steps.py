@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from registry.migration.distribution import Distribution
-from registry.migration.original_layout import Located, OriginalLayout
-from registry.migration.per_repository import PerRepository
-from registry.migration.steps import Copy, Delete, Document, Step, Write
+from registry.migration.rollback.steps import Copy, Delete, SourceIndex, Step, Write
+from registry.migration.source.distribution import Distribution
+from registry.migration.source.layout import RepositoryPath, SourceLayout
+from registry.migration.source.zot import ZotLayout
 from registry.oci.digest import Digest
 from registry.oci.index import FOLDED
 from registry.storage.memory import MemoryDriver
@@ -58,16 +58,16 @@ def changed() -> Repository:
     return Repository("app", {"v1": PUSHED, "v2": PUSHED, "next": BOTH}, [ON_AMD, ON_ARM], blobs)
 
 
-def at(prefix: str, name: str = "app") -> Located:
-    return Located(name, f"{prefix}{name}", prefix.rstrip("/"))
+def at(prefix: str, name: str = "app") -> RepositoryPath:
+    return RepositoryPath(name, f"{prefix}{name}", prefix.rstrip("/"))
 
 
-IN_TREE = Located("app", "app", TREE)
+IN_TREE = RepositoryPath("app", "app", TREE)
 
 
-def document_of(driver: MemoryDriver, key: str, original: bytes | None = None) -> Document:
+def document_of(driver: MemoryDriver, key: str, original: bytes | None = None) -> SourceIndex:
     data, stat = driver.read(key, max_bytes=1 << 20)
-    return Document(key, data if original is None else original, data, stat.signature, sequence=9)
+    return SourceIndex(key, data if original is None else original, data, stat.signature, sequence=9)
 
 
 def in_no_order(index: bytes) -> list[str]:
@@ -81,7 +81,7 @@ def in_no_order(index: bytes) -> list[str]:
 @pytest.mark.parametrize("prefix", ["", "zot/"], ids=["root once", "root twice"])
 def test_a_tree_of_zot_is_made_of_nothing(prefix: str) -> None:
     driver = MemoryDriver()
-    whole(PerRepository(("zot",)), repositories(), [at(prefix, made.name) for made in repositories()], driver)
+    whole(ZotLayout(("zot",)), repositories(), [at(prefix, made.name) for made in repositories()], driver)
     made, expected = tree_of(driver), per_repository(repositories(), prefix=prefix, stubs=False)
     for repository in repositories():
         key = f"{prefix}{repository.name}/index.json"
@@ -91,7 +91,7 @@ def test_a_tree_of_zot_is_made_of_nothing(prefix: str) -> None:
 
 def test_a_tree_of_distribution_is_made_of_nothing() -> None:
     driver = MemoryDriver()
-    places = [Located(made.name, made.name, TREE) for made in repositories()]
+    places = [RepositoryPath(made.name, made.name, TREE) for made in repositories()]
     whole(Distribution(), repositories(), places, driver)
     assert tree_of(driver) == distribution(repositories())
 
@@ -109,23 +109,23 @@ def test_an_index_that_is_ours_becomes_the_saved_one_byte_for_byte_and_nothing_e
     with listed(driver) as snapshot:
         document = document_of(driver, "app/index.json", saved)
         asked = wanted(app(), at(""), snapshot, before=app(), document=document)
-        steps = list(PerRepository(()).steps(asked, snapshot))
+        steps = list(ZotLayout(()).steps(asked, snapshot))
     assert steps == [Write("app/index.json", saved, document.signature)]
     apply(driver, steps[0])
     with listed(driver) as snapshot:
         asked = wanted(app(), at(""), snapshot, before=app(), document=document_of(driver, "app/index.json"))
-        assert list(PerRepository(()).steps(asked, snapshot)) == []
+        assert list(ZotLayout(()).steps(asked, snapshot)) == []
 
 
 @pytest.mark.parametrize(
     ("layout", "tree", "located"),
     [
-        (PerRepository(("zot",)), per_repository(repositories(), prefix="zot/"), at("zot/")),
+        (ZotLayout(("zot",)), per_repository(repositories(), prefix="zot/"), at("zot/")),
         (Distribution(), distribution(repositories()), IN_TREE),
     ],
     ids=["zot", "distribution"],
 )
-def test_where_nothing_changed_there_are_no_steps(layout: OriginalLayout, tree: Tree, located: Located) -> None:
+def test_where_nothing_changed_there_are_no_steps(layout: SourceLayout, tree: Tree, located: RepositoryPath) -> None:
     driver = MemoryDriver()
     fill(driver, tree)
     put_ours(driver, [app()])
@@ -141,10 +141,10 @@ def test_children_that_an_index_json_leaves_out_are_not_added_to_it() -> None:
     with listed(driver) as snapshot:
         repository = Repository("app", {"v1": BOTH}, [ON_AMD, ON_ARM], app().blobs)
         asked = wanted(repository, at(""), snapshot, document=document_of(driver, "app/index.json"))
-        assert list(PerRepository(()).steps(asked, snapshot)) == []
+        assert list(ZotLayout(()).steps(asked, snapshot)) == []
         alone = Repository("app", {}, [ON_AMD, ON_ARM], app().blobs)
         asked = wanted(alone, at(""), snapshot, before=repository, document=document_of(driver, "app/index.json"))
-        (step,) = PerRepository(()).steps(asked, snapshot)
+        (step,) = ZotLayout(()).steps(asked, snapshot)
     assert isinstance(step, Write)
     listed_now = [entry["digest"] for entry in json.loads(step.data)["manifests"]]
     assert sorted(listed_now) == sorted([ON_AMD.digest, ON_ARM.digest])
@@ -163,7 +163,7 @@ def test_changes_are_made_in_the_index_that_zot_had_and_blobs_are_copied_whole(p
     put_ours(driver, [changed()])
     with listed(driver) as snapshot:
         asked = wanted(changed(), at(prefix), snapshot, before=app(), document=document_of(driver, key))
-        steps = list(PerRepository(("zot",)).steps(asked, snapshot))
+        steps = list(ZotLayout(("zot",)).steps(asked, snapshot))
     assert [type(step) for step in steps] == [Copy, Copy, Write]
     assert {step.digest for step in steps if isinstance(step, Copy)} == {NEW_LAYER.digest, PUSHED.digest}
     for step in steps:
@@ -236,7 +236,7 @@ def test_what_could_not_be_taken_is_kept() -> None:
     repository = app()
     repository.tags["bad"] = bad
     for layout, tree, located in (
-        (PerRepository(()), per_repository([repository]), at("")),
+        (ZotLayout(()), per_repository([repository]), at("")),
         (Distribution(), distribution([repository]), IN_TREE),
     ):
         driver = MemoryDriver()
@@ -257,7 +257,7 @@ def test_an_object_with_other_bytes_is_mended_and_a_stub_without_bytes_filled() 
     put_ours(driver, [app()])
     bad = f"app/blobs/{path(SHARED.digest)}"
     with listed(driver) as snapshot:
-        steps = list(PerRepository(()).steps(wanted(app(), at(""), snapshot, before=app(), lost=[bad]), snapshot))
+        steps = list(ZotLayout(()).steps(wanted(app(), at(""), snapshot, before=app(), lost=[bad]), snapshot))
     assert sorted(step.digest for step in steps if isinstance(step, Copy)) == sorted(
         [FIRST.digest, SECOND.digest, SHARED.digest]
     )
@@ -279,7 +279,7 @@ def test_a_blob_of_no_bytes_is_copied_where_it_is_missing_and_let_alone_where_it
         fill(driver, tree)
         put_ours(driver, [web])
         with listed(driver) as snapshot:
-            steps = PerRepository(()).steps(wanted(web, at("", "team/web"), snapshot, before=web), snapshot)
+            steps = ZotLayout(()).steps(wanted(web, at("", "team/web"), snapshot, before=web), snapshot)
             assert [step.digest for step in steps if isinstance(step, Copy)] == expected
 
 
@@ -290,7 +290,7 @@ def test_an_earlier_layout_of_ours_does_not_make_changes_again_that_its_index_ha
     repository = app()
     with listed(driver) as snapshot:
         document = document_of(driver, "app/index.json")
-        (step,) = PerRepository(()).steps(wanted(repository, at(""), snapshot, document=document), snapshot)
+        (step,) = ZotLayout(()).steps(wanted(repository, at(""), snapshot, document=document), snapshot)
     assert isinstance(step, Write)
     assert json.loads(step.data)["annotations"] == {FOLDED: "9"}
 
@@ -298,7 +298,7 @@ def test_an_earlier_layout_of_ours_does_not_make_changes_again_that_its_index_ha
 # ---- wherever it stops
 
 
-def _run(layout: OriginalLayout, located: Located, driver: MemoryDriver, limit: int) -> list[Step]:
+def _run(layout: SourceLayout, located: RepositoryPath, driver: MemoryDriver, limit: int) -> list[Step]:
     with listed(driver) as snapshot:
         key = f"{located.path}/index.json"
         document = document_of(driver, key) if layout.has_stubs else None
@@ -311,7 +311,7 @@ def _run(layout: OriginalLayout, located: Located, driver: MemoryDriver, limit: 
 
 @pytest.mark.parametrize("kind", ["zot", "distribution"])
 def test_killed_between_any_two_steps_every_tag_is_whole_and_going_on_ends_alike(kind: str) -> None:
-    layout: OriginalLayout = PerRepository(("zot",)) if kind == "zot" else Distribution()
+    layout: SourceLayout = ZotLayout(("zot",)) if kind == "zot" else Distribution()
     located = at("zot/") if kind == "zot" else IN_TREE
     trees = (
         per_repository([*repositories()[1:], app()], prefix="zot/") if kind == "zot" else distribution(repositories())
@@ -361,7 +361,7 @@ def test_sha512_and_a_type_that_distribution_would_guess_otherwise_are_losses_wi
         asked = replace(asked, manifests={**asked.manifests, Digest(other.digest): untyped})
         losses = list(Distribution().losses(asked, snapshot))
         steps = list(Distribution().steps(asked, snapshot))
-        assert list(PerRepository(()).losses(asked, snapshot)) == []
+        assert list(ZotLayout(()).losses(asked, snapshot)) == []
     assert [loss.digest for loss in losses] == [strange.digest, names_it.digest, other.digest]
     assert "sha512" in losses[0].detail
     assert strange.digest in losses[1].detail
@@ -374,7 +374,7 @@ def test_what_nobody_has_is_a_loss_only_where_the_original_did_not_lack_it_befor
     repository.tags["since"] = PUSHED
     repository.blobs.append(NEW_LAYER)
     for layout, tree, located in (
-        (PerRepository(()), per_repository([app()]), at("")),
+        (ZotLayout(()), per_repository([app()]), at("")),
         (Distribution(), distribution([app()]), IN_TREE),
     ):
         tree.pop(f"app/blobs/{path(FIRST.digest)}", None)
@@ -399,6 +399,6 @@ def test_what_is_of_no_use_without_the_original_is_told_but_never_a_key_of_ours(
     driver = MemoryDriver()
     fill(driver, per_repository(repositories(), prefix="zot/"))
     with listed(driver) as snapshot:
-        layout = PerRepository(("zot",))
+        layout = ZotLayout(("zot",))
         assert list(layout.waste(at("zot/"), snapshot)) == ["zot/app/index.json", "zot/app/oci-layout"]
         assert list(layout.waste(at(""), snapshot)) == []

@@ -16,11 +16,11 @@ import pytest
 from registry.images.migration_journal.documents import Phase
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_core
+from registry.migration.command import Run
 from registry.migration.context import RunOptions
 from registry.migration.report import Refused, Report, Unfinished
-from registry.migration.requests import Tally
-from registry.migration.review import Options, Review
-from registry.migration.run import Run
+from registry.migration.review.requests import Tally
+from registry.migration.review.review import Options, Review
 from registry.migration.status import status
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.migration.detection import classify
-from registry.migration.snapshot import Snapshot
-from registry.migration.steps import Copy, Delete, Document, Source, Step, Wanted, WantedManifest
+from registry.migration.rollback.steps import Copy, Delete, Source, SourceIndex, Step, TargetContent, WantedManifest
+from registry.migration.source.detection import classify
+from registry.migration.source.inventory import Inventory
 from registry.oci.digest import Digest
 from tests.migration.world import Repository, path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from registry.migration.original_layout import Located, OriginalLayout
+    from registry.migration.source.layout import RepositoryPath, SourceLayout
     from registry.storage.driver import StorageDriver
     from tests.payloads import Blob, Manifest
 
@@ -26,27 +26,27 @@ def put_ours(driver: StorageDriver, content: Iterable[Repository]) -> None:
             driver.write(f"storage/blobs/{path(made.digest)}", made.data)
 
 
-def listed(driver: StorageDriver) -> Snapshot:
+def listed(driver: StorageDriver) -> Inventory:
     """A snapshot that was listed and not read."""
-    snapshot = Snapshot()
+    snapshot = Inventory()
     snapshot.fill(driver, classify, lambda _: None)
     return snapshot
 
 
 def wanted(
     repository: Repository,
-    located: Located,
-    snapshot: Snapshot,
+    located: RepositoryPath,
+    snapshot: Inventory,
     *,
     before: Repository | None = None,
-    document: Document | None = None,
+    document: SourceIndex | None = None,
     gone: Iterable[Blob] = (),
     lost: Iterable[str] = (),
-) -> Wanted:
+) -> TargetContent:
     """The whole of a repository, with our objects as the sources; ``before`` is what the original had."""
     had = before or Repository(repository.name)
     ordered = sorted(repository.manifests, key=lambda made: len(made.children))
-    return Wanted(
+    return TargetContent(
         located,
         {tag: Digest(made.digest) for tag, made in repository.tags.items()},
         {
@@ -74,7 +74,7 @@ def _digests(texts: Iterable[str]) -> tuple[Digest, ...]:
     return tuple(Digest(text) for text in texts)
 
 
-def _ours(snapshot: Snapshot) -> Mapping[Digest, Source]:
+def _ours(snapshot: Inventory) -> Mapping[Digest, Source]:
     found = snapshot.rows("SELECT digest, key, signature FROM object WHERE kind = 'our-blob'")
     return {Digest(digest): Source(key, signature) for digest, key, signature in found}
 
@@ -100,13 +100,13 @@ def tree_of(driver: StorageDriver) -> dict[str, bytes]:
 
 
 def whole(
-    layout: OriginalLayout, content: Iterable[Repository], located: Iterable[Located], driver: StorageDriver
+    layout: SourceLayout, content: Iterable[Repository], located: Iterable[RepositoryPath], driver: StorageDriver
 ) -> None:
     """Make an original of nothing, from our objects alone."""
     put_ours(driver, content)
     for repository, place in zip(content, located, strict=True):
         with listed(driver) as snapshot:
             key = f"{place.path}/index.json"
-            document = Document(key, b"", b"", "") if layout.has_stubs else None
+            document = SourceIndex(key, b"", b"", "") if layout.has_stubs else None
             for step in layout.steps(wanted(repository, place, snapshot, document=document), snapshot):
                 apply(driver, step)

@@ -1,0 +1,1 @@
+"""Adopt: Stowage serves everything from the source's objects."""

@@ -1,0 +1,375 @@
+"""RepositoryAdoption one repository of the original: its index becomes ours, and the database follows."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database import blobs as blob_rows
+from registry.database import changes as change_rows
+from registry.database import manifest_bodies
+from registry.database import manifests as manifest_rows
+from registry.database import repositories as repository_rows
+from registry.images.journal import Journal as Records
+from registry.images.journal import NumberTaken
+from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
+from registry.images.repository_reader import MAX_INDEX
+from registry.migration.adopt.merge import Content, difference
+from registry.migration.problems import Problem, ProblemKind
+from registry.migration.review.fingerprint import repository_fingerprint
+from registry.migration.source.layout import RepositoryPath
+from registry.migration.source.zot import is_ours
+from registry.oci.descriptor import Descriptor
+from registry.oci.digest import Digest
+from registry.oci.errors import ManifestInvalid, ManifestUnknown, RegistryError, Unsupported
+from registry.oci.index import LAYOUT_FILE, Index
+from registry.oci.withheld import Withheld
+from registry.storage.errors import AlreadyExists, ObjectTooLarge, PathNotFound, PreconditionFailed
+
+if TYPE_CHECKING:
+    from registry.database.repositories import RepositoryRow
+    from registry.migration.adopt.baselines import Baselines
+    from registry.migration.adopt.merge import Difference, Kept
+    from registry.migration.context import Context
+
+ATTEMPTS = 20
+"""How often Stowage may write the index between our read and our write."""
+_TAGS = (
+    "SELECT t.name, t.digest, EXISTS (SELECT 1 FROM manifest f WHERE f.digest = t.digest AND f.problem = '')"
+    " FROM tag t WHERE t.repository = ? ORDER BY t.name"
+)
+_MANIFESTS = (
+    "SELECT m.digest, f.media_type, f.size FROM member m LEFT JOIN manifest f ON f.digest = m.digest"
+    " AND f.problem = '' WHERE m.repository = ? ORDER BY m.digest"
+)
+_BODIES = "SELECT b.digest, b.data FROM member m JOIN body b ON b.digest = m.digest WHERE m.repository = ?"
+_MODIFIED = "SELECT b.digest, b.modified FROM member m JOIN body b ON b.digest = m.digest WHERE m.repository = ?"
+_UNLINKED = "SELECT digest FROM unlinked WHERE repository = ? AND (kind = 'manifest') = ?"
+
+
+class Outcome(enum.Enum):
+    """What became of a repository in a pass."""
+
+    TAKEN = "taken"
+    CHANGED = "changed"
+    """The original has changed it again; the next pass takes it."""
+    REFUSED = "refused"
+    """It cannot be taken; ``problems`` say why."""
+
+
+@dataclass(slots=True)
+class AdoptionResult:
+    """What became of one repository."""
+
+    name: str
+    outcome: Outcome = Outcome.TAKEN
+    problems: list[Problem] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+
+
+class RepositoryAdoption:
+    """Takes repositories as a context has read them. Any thread; taking one twice is the same as once."""
+
+    def __init__(self, context: Context, bases: Baselines) -> None:
+        self._context = context
+        self._core = context.core
+        self._journal = context.journal
+        self._bases = bases
+        self._records = Records(context.core.stores)
+        self._actor = f"migration {context.journal.id}"
+
+    def take(self, path: str) -> AdoptionResult:
+        """Take the repository at a path of the snapshot. Raises StorageError, RegistryError."""
+        row = self._context.snapshot.rows(
+            "SELECT name, prefix, index_key, index_signature FROM repository WHERE path = ?", path
+        )[0]
+        return self._take(_Repository(self._context, RepositoryPath(row[0], path, row[1]), IndexAt(*row[2:])))
+
+    def drop(self, located: RepositoryPath) -> AdoptionResult:
+        """Take that a repository, which was taken once, is gone from the original. Raises as ``take`` does."""
+        return self._take(_Repository(self._context, located, IndexAt("", "")))
+
+    def _take(self, repository: _Repository) -> AdoptionResult:
+        taken = AdoptionResult(repository.located.name)
+        current = self._bases.current(taken.name)
+        earlier = self._bases.earlier(taken.name)
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(PreconditionFailed, AlreadyExists):
+                return self._attempt(repository, taken, current, earlier)
+        raise RegistryError(f"the index of {taken.name} is written faster than it can be merged")
+
+    def _attempt(
+        self, repository: _Repository, taken: AdoptionResult, current: Baseline | None, earlier: Baseline | None
+    ) -> AdoptionResult:
+        """Raises PreconditionFailed or AlreadyExists where Stowage has written the index meanwhile."""
+        try:
+            there = self._read(taken.name)
+        except (ManifestInvalid, ObjectTooLarge) as error:
+            return self._refuse(taken, f"the index at the key of ours cannot be read: {error}")
+        is_taken = there.parsed.migration == self._journal.id
+        if there.signature and not is_taken and not is_ours(there.data):
+            if not repository.is_overwritten:
+                return self._refuse(taken, "the key of our index has one that neither registry wrote")
+            if there.signature != repository.index_signature:
+                taken.outcome = Outcome.CHANGED
+                return taken
+        base = _content(current if is_taken else earlier)
+        theirs = repository.content(base)
+        ours = self._ours(taken.name, there.signature)
+        found = difference(base, theirs, ours.content)
+        taken.kept = found.kept
+        self._remove(taken.name, found, base)
+        new = repository.base(theirs)
+        if not is_taken:
+            self._journal.write_base(new)
+        is_foreign = bool(there.data) and not is_ours(there.data)
+        given = ours if is_foreign and earlier is not None else None
+        merged = self._merged(repository, there, found, theirs, ours, given)
+        signature = self._write(repository, there, merged, is_taken=is_taken)
+        self._follow(repository, signature)
+        if is_taken:
+            self._journal.write_base(new)
+        return taken
+
+    def _refuse(self, taken: AdoptionResult, detail: str) -> AdoptionResult:
+        key = self._core.stores.layout.index(taken.name)
+        taken.outcome = Outcome.REFUSED
+        taken.problems = [Problem(ProblemKind.NAME_COLLISION, taken.name, key, "", detail)]
+        return taken
+
+    def _read(self, name: str) -> _There:
+        try:
+            data, stat = self._context.driver.read(self._core.stores.layout.index(name), max_bytes=MAX_INDEX)
+        except PathNotFound:
+            return _There(b"", Index.empty(), "")
+        return _There(data, Index.parse(data), stat.signature)
+
+    def _ours(self, name: str, signature: str) -> _Ours:
+        """What Stowage has, once the database knows the index with this signature, and storage each change."""
+        row = self._row(name)
+        if row is None or row.is_unread or row.signature != signature:
+            row = self._core.reconciliation.reconcile(name)
+        if row is None:
+            return _Ours(Content(), 0)
+        self._record(row)
+        with self._core.stores.database.read() as connection:
+            current = repository_rows.find(connection, name)
+            tags = manifest_rows.all_tags(connection, row.id)
+            manifests = manifest_rows.of_repository(connection, row.id)
+        content = Content(
+            {tag: Digest(named.digest) for tag, named in tags.items()},
+            {Digest(digest): ManifestInfo(named.media_type, named.size) for digest, named in manifests.items()},
+        )
+        return _Ours(content, 0 if current is None else current.sequence)
+
+    def _record(self, row: RepositoryRow) -> None:
+        """Make durable what is committed: a base that was noted after a change of ours must not outlive it."""
+        with self._core.stores.database.read() as connection:
+            changes = change_rows.of_repository(connection, row.id)
+        for change in changes:
+            if change.state == change_rows.PENDING:
+                with contextlib.suppress(NumberTaken):  # whoever folds finds out
+                    self._records.write(row.name, change.sequence, change.record)
+
+    def _row(self, name: str) -> RepositoryRow | None:
+        with self._core.stores.database.read() as connection:
+            return repository_rows.find(connection, name)
+
+    def _remove(self, name: str, found: Difference, base: Content) -> None:
+        """What went from the original, as changes that clients could make; where Stowage has moved on, it stays."""
+        for tag in found.gone_tags:
+            with contextlib.suppress(ManifestUnknown):
+                self._core.manifests.untag(name, tag, actor=self._actor, only=base.tags[tag], forced=True)
+        waiting = found.gone_manifests
+        while waiting:  # an index goes before what it lists
+            left = [digest for digest in waiting if not self._delete(name, digest)]
+            if len(left) == len(waiting):
+                return
+            waiting = left
+
+    def _delete(self, name: str, digest: Digest) -> bool:
+        """False: another manifest lists it."""
+        try:
+            self._core.manifests.delete(name, digest, actor=self._actor, only=(), forced=True)
+        except ManifestUnknown:
+            return True
+        except Unsupported:
+            return False
+        return True
+
+    def _merged(
+        self,
+        repository: _Repository,
+        there: _There,
+        found: Difference,
+        theirs: Content,
+        ours: _Ours,
+        given: _Ours | None,
+    ) -> bytes:
+        """The index with what the original changed, and what it lacks withheld.
+
+        ``given``, where an earlier migration gave this key back: what Stowage has, and the original has of it what it
+        can have. It is in the index from now on, and in no record that is still to be folded: the original may have
+        moved on since.
+        """
+        index, folded = there.parsed, there.parsed.folded
+        if there.data and not is_ours(there.data):
+            folded = max(self._folded_before(repository.located.name), given.sequence if given is not None else 0)
+        index.folded = folded  # which says that it is ours
+        index.migration = self._journal.id
+        named = theirs.manifests | found.manifests
+        tags = index.tags()
+        for tag, digest in found.tags.items():
+            if tag not in tags or tags[tag].digest != digest:
+                index.set_tag(tag, Descriptor(named[digest].media_type, digest, named[digest].size))
+        for digest, said in found.manifests.items():
+            index.add_manifest(Descriptor(said.media_type, digest, said.size))
+        times = repository.times()
+        index.fill(times, {tag: times[at.digest] for tag, at in index.tags().items() if at.digest in times})
+        index.withheld = self._withheld(repository, index, ours.content)
+        if given is not None:
+            _keep(index, given.content, found)
+        return index.serialise()
+
+    def _withheld(self, repository: _Repository, index: Index, ours: Content) -> Withheld:
+        """What the index withholds already, less what the original has there by now; and what it names and lacks.
+
+        What Stowage's repository has by itself, of a push or mount, is not among that.
+        """
+        lacks = repository.unlinked()
+        with self._core.stores.database.read() as connection:
+            row = repository_rows.find(connection, repository.located.name)
+            held = blob_rows.members(connection, row.id, lacks.blobs) if row is not None else {}
+        has = Withheld(frozenset(map(Digest, held)), frozenset(ours.manifests))
+        return (index.withheld - repository.linked(index.withheld)) | (lacks - has)
+
+    def _write(self, repository: _Repository, there: _There, data: bytes, *, is_taken: bool) -> str:
+        """Returns the signature of the index as it is then. Raises PreconditionFailed, AlreadyExists."""
+        driver, layout, name = self._context.driver, self._core.stores.layout, repository.located.name
+        if data == there.data:
+            return there.signature
+        if repository.is_overwritten and there.signature and not is_taken:
+            self._journal.save_index(name, there.data, replace=not is_ours(there.data))
+        if not repository.has_marker:
+            with contextlib.suppress(AlreadyExists):
+                driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
+        if there.signature:
+            return driver.write(layout.index(name), data, if_signature=there.signature).signature
+        return driver.write(layout.index(name), data, if_absent=True).signature
+
+    def _folded_before(self, name: str) -> int:
+        """The last record that was in our index when a rollback gave its key back; 0 where none did."""
+        ours = self._journal.locations.ours(name)
+        return 0 if ours is None else Index.parse(ours).folded
+
+    def _follow(self, repository: _Repository, signature: str) -> None:
+        """Bring the database to what the index says; the bytes of manifests that were read need not be read again."""
+        row = self._row(repository.located.name)
+        if row is not None and not row.is_unread and row.signature == signature:
+            return
+        bodies = repository.bodies()
+        with self._core.stores.database.write() as connection:
+            for digest, body in bodies:
+                manifest_bodies.bring(connection, digest, body)
+        self._core.reconciliation.reconcile(repository.located.name)
+
+
+def _keep(index: Index, ours: Content, found: Difference) -> None:
+    """What Stowage has and the original did not change."""
+    kept = {digest: said for digest, said in ours.manifests.items() if digest not in found.gone_manifests}
+    for digest, said in kept.items():
+        index.add_manifest(Descriptor(said.media_type, digest, said.size))
+    for tag, digest in ours.tags.items():
+        if digest in kept and tag not in found.gone_tags and tag not in found.tags:
+            index.set_tag(tag, Descriptor(kept[digest].media_type, digest, kept[digest].size))
+
+
+class _Ours(NamedTuple):
+    """What Stowage has, at one moment."""
+
+    content: Content
+    sequence: int
+    """Of the last change that is in it."""
+
+
+class _There(NamedTuple):
+    """The index at the key of ours."""
+
+    data: bytes
+    parsed: Index
+    signature: str
+    """Empty where there is none."""
+
+
+class _Repository:
+    """A repository of the original as a snapshot has it."""
+
+    def __init__(self, context: Context, located: RepositoryPath, index: IndexAt) -> None:
+        """``index``: empty where there is none."""
+        self._snapshot = context.snapshot
+        self.located = located
+        self._index_key, self.index_signature = index
+        self.is_overwritten = context.layout.overwrites_index(self.located)
+        marker = context.core.stores.layout.marker(located.name)
+        self._kinds = context.layout.member_kinds
+        self.has_marker = bool(self._snapshot.value("SELECT 1 FROM object WHERE key = ?", marker))
+
+    def content(self, base: Content) -> Content:
+        """What the original says, as far as it can be served; of what cannot it says what it said before."""
+        name = self.located.name
+        tags, manifests = {}, {}
+        for tag, digest, is_readable in self._snapshot.rows(_TAGS, name):
+            if is_readable:
+                tags[tag] = Digest(digest)
+            elif tag in base.tags:
+                tags[tag] = base.tags[tag]
+        for digest, media_type, size in self._snapshot.rows(_MANIFESTS, name):
+            if media_type is not None:
+                manifests[Digest(digest)] = ManifestInfo(media_type, size)
+            elif digest in base.manifests:
+                manifests[Digest(digest)] = base.manifests[Digest(digest)]
+        return Content(tags, manifests)
+
+    def base(self, theirs: Content) -> Baseline:
+        """What is noted once this was taken."""
+        return Baseline(
+            name=self.located.name,
+            prefix=self.located.prefix,
+            index=IndexAt(self._index_key, self.index_signature) if self._index_key else None,
+            fingerprint=repository_fingerprint(self._snapshot, self.located.path),
+            overwritten=self.is_overwritten,
+            tags=theirs.tags,
+            manifests=theirs.manifests,
+        )
+
+    def times(self) -> dict[Digest, float]:
+        """When the objects of manifests that were read were written (seconds since the epoch)."""
+        return {Digest(digest): at for digest, at in self._snapshot.rows(_MODIFIED, self.located.name)}
+
+    def unlinked(self) -> Withheld:
+        """What its manifests name, and the original does not have in this repository."""
+        blobs, manifests = (
+            frozenset(Digest(digest) for (digest,) in self._snapshot.rows(_UNLINKED, self.located.name, is_manifest))
+            for is_manifest in (False, True)
+        )
+        return Withheld(blobs, manifests)
+
+    def linked(self, references: Withheld) -> Withheld:
+        """Those that the original has in this repository."""
+
+        def has(digest: Digest) -> bool:
+            marks = ", ".join("?" * len(self._kinds))
+            statement = f"SELECT 1 FROM object WHERE digest = ? AND repository = ? AND kind IN ({marks})"
+            return bool(self._snapshot.value(statement, digest, self.located.path, *self._kinds))
+
+        return Withheld(frozenset(filter(has, references.blobs)), frozenset(filter(has, references.manifests)))
+
+    def bodies(self) -> list[tuple[str, bytes]]:
+        """The manifests whose bytes were read, at most those of one repository."""
+        return self._snapshot.rows(_BODIES, self.located.name)
+
+
+def _content(base: Baseline | None) -> Content:
+    return Content() if base is None else Content(base.tags, base.manifests)

@@ -1,0 +1,1 @@
+"""Consolidate: adopted blobs become objects of ours."""

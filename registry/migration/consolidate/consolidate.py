@@ -1,0 +1,162 @@
+"""Consolidating: each adopted blob becomes an object of ours, copied inside the store and read back (proposal 0005)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from registry.database import blobs as blob_rows
+from registry.database import originals
+from registry.database.errors import DatabaseError
+from registry.images.migration_journal.documents import Phase, shard_of
+from registry.migration.consolidate.copier import Copier
+from registry.migration.consolidate.lost_blobs import placed, unreadable
+from registry.migration.progress import Meter
+from registry.migration.report import Refused, Report, Unfinished
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from registry.database.originals import PlacedRow, UncopiedRow
+    from registry.images.migration_journal.documents import ShardEntry
+    from registry.migration.consolidate.copier import CopiedBlob
+    from registry.migration.context import Context
+    from registry.migration.problems import Problem
+
+MOST_BLOBS: Final = 500
+MOST_BYTES: Final = 1 << 30
+"""Blobs, and their bytes, that one transaction notes: what a kill lets be copied again."""
+ROUNDS: Final = 3
+"""How often what clients deleted and pushed again meanwhile is copied once more."""
+_PAGE: Final = 1000
+_ALLOWED: Final = frozenset({Phase.ADOPTED, Phase.CONSOLIDATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """What is to be copied."""
+
+    blobs: int
+    bytes: int
+
+
+def plan_consolidation(context: Context) -> Consolidation:
+    """What has no verified object of ours yet; nothing is written."""
+    stores = context.core.stores
+    with stores.database.read() as connection:
+        return Consolidation(*originals.uncopied_total(connection, store=stores.driver.name))
+
+
+def consolidate(context: Context) -> Report:
+    """CopiedBlob what is not copied, and say so on storage. Run again, after a kill too, it goes on where it was.
+
+    Originals stay. Of a blob none of whose places has the right bytes a problem is reported. Raises Refused in a state
+    that has nothing to copy, Unfinished where clients delete faster than blobs are copied; StorageError, DatabaseError.
+    """
+    return _Consolidating(context).run()
+
+
+def copy_uncopied(context: Context) -> Report:
+    """CopiedBlob what is not copied, whatever the state; ``consolidate`` without its end. Raises as it does."""
+    return _Consolidating(context).copy()
+
+
+class _Consolidating:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._stores = context.core.stores
+        self._journal = context.journal
+        self._copying = Copier(context.core)
+        self._report = Report()
+        self._problems: dict[str, list[Problem]] = {}
+        """By shard, of those that say what the database says."""
+
+    def run(self) -> Report:
+        state = self._journal.state
+        if state.state not in _ALLOWED:
+            raise Refused(f"migration {state.id} is {state.state}: nothing can be copied before all is adopted")
+        self.copy()
+        for shard in self._journal.shard_names():
+            if shard not in self._problems:
+                self._end_shard(shard)
+        self._report.problems = sorted(problem for found in self._problems.values() for problem in found)
+        if self._report.problems:
+            self._journal.write_problems({*self._journal.problems(), *self._report.problems})
+        if state.state is not Phase.CONSOLIDATED:
+            state = self._journal.move(Phase.CONSOLIDATED, read_only=state.read_only)
+            self._context.core.originals.note(state)
+        self._report.state = state.state
+        return self._report
+
+    def copy(self) -> Report:
+        """CopiedBlob until nothing is left. Raises Unfinished where clients are faster."""
+        self._report.counts = {"copied": 0, "copied_bytes": 0}
+        for _ in range(ROUNDS):
+            plan = plan_consolidation(self._context)
+            if not plan.blobs:
+                return self._report
+            self._copy_all(plan)
+        if plan_consolidation(self._context).blobs:
+            raise Unfinished("blobs are deleted and pushed again while they are copied; run it again")
+        return self._report
+
+    def _copy_all(self, plan: Consolidation) -> None:
+        meter = Meter("copying", plan.blobs, plan.bytes, self._context.on_progress)
+        made = self._context.workers.each(self._copying.copy, self._uncopied())
+        for shard, copies in groupby(made, key=lambda copy: shard_of(copy.digest)):
+            self._commit_all(copies, meter)
+            self._end_shard(shard)
+
+    def _uncopied(self) -> Iterator[UncopiedRow]:
+        after = ""
+        while True:
+            with self._stores.database.look() as connection:
+                page = originals.uncopied(connection, store=self._stores.driver.name, after=after, count=_PAGE)
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].digest
+
+    def _commit_all(self, copies: Iterator[CopiedBlob], meter: Meter) -> None:
+        """Note copies in batches; what was made before something failed, too."""
+        batch: list[CopiedBlob] = []
+        try:
+            for copy in copies:
+                batch.append(copy)
+                meter.add(1, copy.size)
+                if len(batch) >= MOST_BLOBS or sum(made.size for made in batch) >= MOST_BYTES:
+                    self._commit(batch)
+                    batch = []
+        except (StorageError, KeyboardInterrupt):
+            with suppress(DatabaseError):
+                self._commit(batch)
+            raise
+        self._commit(batch)
+
+    def _commit(self, batch: Sequence[CopiedBlob]) -> None:
+        if not batch:
+            return
+        self._report.counts["copied"] += self._copying.commit(batch)
+        self._report.counts["copied_bytes"] += sum(copy.size for copy in batch if copy.copied is not None)
+
+    # ---- what storage is told
+
+    def _end_shard(self, shard: str) -> None:
+        """Write what the database knows of the places of a shard's blobs."""
+        rows = placed(self._context.core, shard)
+        known = {digest: list(own) for digest, own in groupby(rows, key=lambda row: row.digest)}
+        lines = [self._line(line, known.get(line.digest, [])) for line in self._journal.shard(shard)]
+        self._journal.write_shard(shard, lines)
+        self._problems[shard] = unreadable(self._context.core, rows)
+
+    def _line(self, line: ShardEntry, rows: Sequence[PlacedRow]) -> ShardEntry:
+        hashed = {(row.key, row.signature) for row in rows if row.verified_at is not None}
+        own = self._stores.layout.blob("", line.digest)
+        copies = [row.signature for row in rows if row.key == own and row.state == blob_rows.CURRENT]
+        return line._replace(
+            places=tuple(place._replace(verified=(place.key, place.signature) in hashed) for place in line.places),
+            copy=next((signature for signature in copies if (own, signature) in hashed), None),
+        )

@@ -1,0 +1,51 @@
+"""Blobs that no place has the bytes of: the database tells, so that it is known after a kill too."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from registry.database import blobs as blob_rows
+from registry.database import contents, originals
+from registry.database.originals import LOST
+from registry.database.places import READABLE
+from registry.migration.problems import Problem, ProblemKind
+from registry.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from registry.database.originals import PlacedRow
+    from registry.images.registry import Registry
+
+
+def placed(core: Registry, shard: str) -> list[PlacedRow]:
+    """Every place of the blobs of a shard, by digest and key. Raises DatabaseError."""
+    algorithm, _, begin = shard.partition("-")
+    low = f"{algorithm}:{begin}"
+    with core.stores.database.read() as connection:
+        return originals.placed(connection, store=core.stores.driver.name, low=low, high=f"{low}g")
+
+
+def unreadable(core: Registry, rows: Iterable[PlacedRow]) -> list[Problem]:
+    """A problem for each blob that a repository needs, and of which ``rows`` know no place but lost ones.
+
+    What the original deleted, and collected since it was taken, nobody needs.
+    """
+    found = (_problem(core, digest, list(own)) for digest, own in groupby(rows, key=lambda row: row.digest))
+    return [problem for problem in found if problem is not None]
+
+
+def _problem(core: Registry, digest: str, rows: Sequence[PlacedRow]) -> Problem | None:
+    lost = [row.key for row in rows if row.state == LOST]
+    if not lost or any(row.state in READABLE for row in rows):
+        return None
+    with core.stores.database.read() as connection:
+        blob = blob_rows.find(connection, digest)
+        name = contents.needing(connection, blob.id, digest) if blob is not None else None
+    if blob is None or name is None:
+        return None
+    is_gone = blob.state == blob_rows.MISSING
+    kind = ProblemKind.MISSING_BLOB if is_gone else ProblemKind.WRONG_DIGEST
+    detail = "it was there, and has gone" if is_gone else "no place has the bytes of this digest"
+    return Problem(kind, name, min(lost), Digest(digest), detail)

@@ -1,0 +1,1 @@
+"""Finalize: source objects whose copies are verified are deleted."""

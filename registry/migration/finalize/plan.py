@@ -1,0 +1,209 @@
+"""What finalize deletes of the original, and what stays: a plan, made from a listing and the rows of copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from registry.database.blobs import CURRENT
+from registry.images.blob_locations import Location
+from registry.migration.consolidate.lost_blobs import placed
+from registry.migration.source.layout import ObjectKind
+from registry.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.migration.context import Context
+    from registry.migration.source.layout import RepositoryPath
+
+LINKS: Final = 0
+"""What a repository has beside blobs goes first: while a blob is there, what names it may be there too."""
+BLOBS: Final = 1
+
+_TABLES: Final = {
+    "going": "step INTEGER, key TEXT, size INTEGER NOT NULL, PRIMARY KEY (step, key)",
+    "copied": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, verified_at REAL NOT NULL",
+    "taken": "path TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL",
+    "kept": "digest TEXT PRIMARY KEY",
+    "absent": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, key TEXT NOT NULL, id INTEGER NOT NULL,"
+    " signature TEXT NOT NULL",
+}
+_BEGINNINGS: Final = (
+    "SELECT DISTINCT substr(digest, 1, instr(digest, ':') + 2) FROM object WHERE kind IN (?, 'our-blob') ORDER BY 1"
+)
+_LISTED: Final = "SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = {0}.digest AND o.size = {0}.size"
+_BLOBS_GO: Final = (
+    "INSERT OR IGNORE INTO going SELECT ?1, o.key, o.size FROM object o JOIN copied c ON c.digest = o.digest"
+    " WHERE o.kind = ?2 AND (o.size = c.size OR (o.size = 0 AND ?3))"
+    " AND (o.repository = '' OR o.repository IN (SELECT path FROM taken))"
+    " AND NOT EXISTS (SELECT 1 FROM kept k WHERE k.digest = o.digest)"
+)
+_INCOMPLETE: Final = (
+    "SELECT EXISTS (SELECT 1 FROM member m LEFT JOIN manifest f ON f.digest = m.digest"
+    " WHERE m.repository = ?1 AND coalesce(f.problem, 'unread') <> '')"
+    " OR EXISTS (SELECT 1 FROM wanted w WHERE w.repository = ?1"
+    " AND NOT EXISTS (SELECT 1 FROM copied c WHERE c.digest = w.digest))"
+)
+_NOT_BEFORE: Final = (
+    "SELECT max(c.verified_at) FROM copied c"
+    " WHERE EXISTS (SELECT 1 FROM object o JOIN going g ON g.step = ?1 AND g.key = o.key WHERE o.digest = c.digest)"
+)
+_STAYS: Final = (
+    "SELECT CASE WHEN kind IN ('upload', 'left', 'unknown') THEN kind"
+    " WHEN repository <> '' AND repository NOT IN (SELECT path FROM taken) THEN 'not-taken'"
+    " WHEN kind = ?1 THEN 'not-copied' ELSE 'incomplete' END AS reason, count(*), sum(size), min(key)"
+    " FROM object o WHERE kind NOT IN ('our-blob', 'our-record')"
+    " AND NOT EXISTS (SELECT 1 FROM going g WHERE g.step IN (?2, ?3) AND g.key = o.key)"
+    " AND NOT (kind IN ('index', 'marker') AND (?4 OR repository IN (SELECT path FROM ours)"
+    " OR repository IN (SELECT path FROM taken WHERE prefix = '')))"
+    " GROUP BY 1 ORDER BY 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """Objects of the original that nothing deletes."""
+
+    reason: str
+    """``not-copied`` (nothing that Stowage has needs it, or a problem keeps it), ``incomplete`` (of a repository that
+    names such a blob), ``not-taken`` (of a repository that Stowage could not take), ``upload``, ``left``, ``unknown``.
+    """
+    objects: int
+    bytes: int
+    example: str
+    """One of the keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finalization:
+    """What goes, and what stays."""
+
+    objects: int
+    bytes: int
+    requests: int
+    """That delete."""
+    not_before: float | None
+    """Seconds since the epoch until which clients may hold addresses of originals; None where nobody does."""
+    stays: list[Staying] = field(default_factory=list)
+
+    def waits_until(self, now: float) -> str | None:
+        """When originals may go; None: now."""
+        if self.not_before is None or self.not_before <= now:
+            return None
+        return datetime.fromtimestamp(ceil(self.not_before), UTC).isoformat(timespec="seconds")
+
+
+class FinalizePlanner:
+    """Decides key by key; what goes is in the table ``going`` of the snapshot. Writes nothing else."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._snapshot = context.snapshot
+        self._layout = context.layout
+        self._stores = context.core.stores
+        # Those of the last pass: what is gone already would be missing now.
+        self._wrong = {problem.repository for problem in context.journal.problems()}
+
+    def plan(self) -> Finalization:
+        """See Finalization. Raises StorageError, DatabaseError."""
+        for table, columns in _TABLES.items():
+            self._snapshot.do(f"DROP TABLE IF EXISTS {table}")
+            self._snapshot.do(f"CREATE TABLE {table} ({columns}) WITHOUT ROWID")
+        self._note_copies()
+        taken = self._note_taken()
+        self._note_kept()
+        for located in taken:
+            if self._is_complete(located):
+                self._snapshot.put("going", [(LINKS, key, 0) for key in self._layout.waste(located, self._snapshot)])
+        self._snapshot.do("UPDATE going SET size = (SELECT o.size FROM object o WHERE o.key = going.key)")
+        self._snapshot.do(_BLOBS_GO, BLOBS, self._layout.bytes_kind, self._layout.has_stubs)
+        objects, size = self._snapshot.rows("SELECT count(*), coalesce(sum(size), 0) FROM going")[0]
+        stays = self._snapshot.rows(
+            _STAYS, self._layout.bytes_kind, LINKS, BLOBS, self._layout.bytes_kind is not ObjectKind.BLOB
+        )
+        batch = self._stores.driver.capabilities.delete_batch
+        return Finalization(objects, size, ceil(objects / batch), self._not_before(), [Staying(*row) for row in stays])
+
+    def links(self) -> Iterator[tuple[str, str]]:
+        """(key, empty) of what goes beside blobs: an index after its marker, tags before revisions before layers.
+
+        So what a kill leaves of a repository is still known as one, of which nothing is wrong.
+        """
+        statement = "SELECT key FROM going WHERE step = ? ORDER BY key DESC"
+        return ((key, "") for (key,) in self._snapshot.each(statement, LINKS))
+
+    def blobs(self) -> Iterator[tuple[str, str]]:
+        """(key, digest) of the objects of blobs that go, sorted."""
+        statement = "SELECT g.key, o.digest FROM going g JOIN object o ON o.key = g.key WHERE g.step = ? ORDER BY g.key"
+        return ((key, digest) for key, digest in self._snapshot.each(statement, BLOBS))
+
+    def absent(self) -> list[tuple[Digest, int, Location]]:
+        """Copies that rows tell of and the listing does not: the original may be all that there is."""
+        rows = self._snapshot.rows("SELECT digest, size, key, id, signature FROM absent ORDER BY digest")
+        return [
+            (Digest(digest), size, Location(key, row_id, signature, is_verified=True))
+            for digest, size, key, row_id, signature in rows
+        ]
+
+    def _note_copies(self) -> None:
+        """The blobs of which a row says, and the listing shows, that we have an object which was hashed."""
+        layout = self._stores.layout
+        for (low,) in self._snapshot.rows(_BEGINNINGS, self._layout.bytes_kind):
+            rows = placed(self._context.core, low.replace(":", "-"))
+            copies = [
+                row
+                for row in rows
+                if row.state == CURRENT
+                and row.migration is None
+                and row.verified_at is not None
+                and row.key == layout.blob("", Digest(row.digest))
+            ]
+            self._snapshot.put("copied", [(row.digest, row.size, row.verified_at) for row in copies])
+            self._snapshot.put("absent", [(row.digest, row.size, row.key, row.id, row.signature) for row in copies])
+        self._snapshot.do(f"DELETE FROM absent WHERE EXISTS ({_LISTED.format('absent')})")
+        self._snapshot.do(f"DELETE FROM copied WHERE NOT EXISTS ({_LISTED.format('copied')})")
+
+    def _note_taken(self) -> list[RepositoryPath]:
+        """The repositories that Stowage has."""
+        journal = self._context.journal
+        found = self._layout.repositories(self._snapshot)
+        bases = self._context.workers.each(lambda located: journal.locations.base_in(journal.id, located.name), found)
+        taken = [
+            located
+            for located, base in zip(found, bases, strict=True)
+            if base is not None and base.prefix == located.prefix
+        ]
+        self._snapshot.put("taken", [(located.path, located.name, located.prefix) for located in taken])
+        return taken
+
+    def _note_kept(self) -> None:
+        """What a repository that Stowage has not may live from, wherever its bytes are."""
+        kinds = (*self._layout.member_kinds, self._layout.bytes_kind)
+        marks = ", ".join("?" * len(kinds))
+        self._snapshot.do(
+            f"INSERT OR IGNORE INTO kept SELECT digest FROM object WHERE kind IN ({marks}) AND repository <> ''"
+            " AND repository NOT IN (SELECT path FROM taken) AND repository NOT IN (SELECT path FROM ours)",
+            *kinds,
+        )
+        self._snapshot.do(
+            "INSERT OR IGNORE INTO kept SELECT digest FROM wanted WHERE repository NOT IN (SELECT name FROM taken)"
+        )
+
+    def _is_complete(self, located: RepositoryPath) -> bool:
+        """Whether everything that a repository names is copied, and nothing about it was wrong."""
+        if self._snapshot.value(_INCOMPLETE, located.name):
+            return False
+        row = self._snapshot.rows("SELECT index_key, index_signature FROM repository WHERE path = ?", located.path)
+        if not row or (row[0][0] and not row[0][1]):
+            return False
+        return located.name not in self._wrong
+
+    def _not_before(self) -> float | None:
+        storage = self._context.settings.storage
+        if storage.redirect == "off":
+            return None
+        youngest = self._snapshot.value(_NOT_BEFORE, BLOBS)
+        return None if youngest is None else float(youngest) + storage.redirect_expiry

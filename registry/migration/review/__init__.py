@@ -1,0 +1,1 @@
+"""Review: what a migration would do and cost, before anything is written."""

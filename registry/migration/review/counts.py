@@ -1,0 +1,245 @@
+"""What there is to migrate, counted over a whole review."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from registry.migration.review.fingerprint import fingerprint, repository_fingerprint
+from registry.migration.source.checks import EMPTY
+from registry.migration.source.inventory import SERVABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.migration.source.inventory import Inventory
+    from registry.migration.source.layout import SourceLayout
+
+_USED = "EXISTS (SELECT 1 FROM wanted w WHERE w.digest = o.digest)"
+_GONE = "kind IN ('layer-link', 'revision-link', 'tag-link', 'old-tag-link')"
+
+
+@dataclass(slots=True)
+class Counts:
+    """Of what Stowage would serve: whatever has a problem is not counted, unless it is served in spite of it."""
+
+    repositories: int = 0
+    tags: int = 0
+    manifests: int = 0
+    """Distinct."""
+    manifest_bytes: int = 0
+    blobs: int = 0
+    """Distinct, manifests aside."""
+    blob_bytes: int = 0
+    duplicates: int = 0
+    """Objects that have bytes which another one has too."""
+    duplicate_bytes: int = 0
+    """What these waste."""
+    stubs: int = 0
+    """Objects of 0 bytes that stand for those of another one."""
+    objects: int = 0
+    """In all, of the original."""
+    object_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Of manifests and blobs, each once."""
+        return self.manifest_bytes + self.blob_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Objects that are not migrated, and that nothing will delete."""
+
+    reason: str
+    """``unreferenced``, ``uploads``, ``left``, ``not-taken`` or ``unknown``."""
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryLine:
+    """A repository, in a plan."""
+
+    repository: str
+    fingerprint: str
+    """Of its keys, without those of its index, marker, uploads and records."""
+    index: str
+    """The signature of its index; empty where the layout has none."""
+    tags: int
+    manifests: int
+    blobs: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLine:
+    """All objects with bytes whose digests begin alike, in a plan."""
+
+    shard: str
+    """``sha256-ab``."""
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class Work:
+    """What the phases to come will have to do; what ``counts`` do not tell."""
+
+    shards: int = 0
+    overwritten: int = 0
+    """Indexes of the original whose key is ours too."""
+    indexes: int = 0
+    """Indexes, or links of tags, that a pass reads."""
+    uncopied: int = 0
+    """Manifests and blobs that are not at our place already."""
+    uncopied_manifests: int = 0
+    uncopied_bytes: int = 0
+    copied_in_parts: list[int] = field(default_factory=list)
+    """Bytes of each of them that is too large to be copied by one request."""
+    deleted: int = 0
+    """Objects that finalize deletes."""
+    deleted_bytes: int = 0
+
+
+class Counter:
+    """Counts what a snapshot holds, after its checks."""
+
+    def __init__(self, snapshot: Inventory, layout: SourceLayout) -> None:
+        self._snapshot = snapshot
+        self._layout = layout
+
+    def counts(self) -> Counts:
+        """See Counts."""
+        value, rows = self._snapshot.value, self._snapshot.rows
+        manifests = rows("SELECT count(*), coalesce(sum(size), 0) FROM manifest WHERE problem = ''")[0]
+        blobs = rows(
+            "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT min(size) AS size FROM place l"
+            " WHERE NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = l.digest) GROUP BY digest)"
+        )[0]
+        duplicates = rows(
+            "SELECT coalesce(sum(n - 1), 0), coalesce(sum((n - 1) * size), 0)"
+            " FROM (SELECT count(*) AS n, min(size) AS size FROM place GROUP BY digest)"
+        )[0]
+        stubs = value(
+            "SELECT count(*) FROM object o WHERE kind = ? AND size = 0 AND digest NOT IN (?, ?) AND ?"
+            f" AND {_USED}",
+            self._layout.bytes_kind, *EMPTY, self._layout.has_stubs,
+        )  # fmt: skip
+        objects = rows(
+            "SELECT count(*), coalesce(sum(size), 0) FROM object o"
+            " WHERE kind NOT IN ('our-blob', 'our-record', 'unknown')"
+            " AND NOT EXISTS (SELECT 1 FROM ours WHERE ours.path = o.repository AND o.kind IN ('index', 'marker'))"
+        )[0]
+        return Counts(
+            repositories=value("SELECT count(*) FROM repository"),
+            tags=value(f"SELECT count(*) FROM tag t WHERE {SERVABLE.format('t')}"),
+            manifests=manifests[0],
+            manifest_bytes=manifests[1],
+            blobs=blobs[0],
+            blob_bytes=blobs[1],
+            duplicates=duplicates[0],
+            duplicate_bytes=duplicates[1],
+            stubs=stubs,
+            objects=objects[0],
+            object_bytes=objects[1],
+        )
+
+    def stays(self) -> list[Leftover]:
+        """See Leftover."""
+        conditions = {
+            "unreferenced": f"kind = '{self._layout.bytes_kind}' AND NOT {_USED}",
+            "uploads": "kind = 'upload'",
+            "left": "kind = 'left'",
+            "not-taken": "kind IN ('index', 'marker', 'layer-link', 'revision-link', 'tag-link', 'old-tag-link')"
+            " AND repository NOT IN (SELECT path FROM repository UNION SELECT path FROM ours)",
+            "unknown": "kind = 'unknown'",
+        }
+        found = []
+        for reason, condition in conditions.items():
+            count, size = self._snapshot.rows(
+                f"SELECT count(*), coalesce(sum(size), 0) FROM object o WHERE {condition}"
+            )[0]
+            if count:
+                found.append(Leftover(reason, count, size))
+        return found
+
+    def work(self, copy_bytes: int) -> Work:
+        """See Work. ``copy_bytes``: the most that one request copies; 0 for any size."""
+        rows = self._snapshot.rows
+        self._snapshot.do(
+            f"INSERT OR IGNORE INTO uncopied SELECT digest, min(size), {SERVABLE.format('l')} FROM place l"
+            " WHERE NOT EXISTS (SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = l.digest"
+            " AND o.size = l.size) GROUP BY digest"
+        )
+        uncopied = rows("SELECT count(*), coalesce(sum(manifest), 0), coalesce(sum(size), 0) FROM uncopied")[0]
+        large = rows("SELECT size FROM uncopied WHERE ? > 0 AND size > ?", copy_bytes, copy_bytes)
+        deleted = rows(
+            "SELECT count(*), coalesce(sum(size), 0) FROM object o WHERE (kind = ?"
+            f" AND EXISTS (SELECT 1 FROM place l WHERE l.digest = o.digest)) OR ({_GONE}"
+            " AND EXISTS (SELECT 1 FROM repository p WHERE p.path = o.repository)) OR (kind IN ('index', 'marker')"
+            " AND EXISTS (SELECT 1 FROM repository p WHERE p.path = o.repository AND p.prefix <> ''))",
+            self._layout.bytes_kind,
+        )[0]
+        return Work(
+            shards=len(self._shards()),
+            overwritten=self._snapshot.value("SELECT count(*) FROM repository WHERE prefix = '' AND index_key <> ''"),
+            indexes=self._snapshot.value(
+                "SELECT count(*) FROM object o WHERE kind IN ('index', 'tag-link')"
+                " AND EXISTS (SELECT 1 FROM repository p WHERE p.path = o.repository)"
+            ),
+            uncopied=uncopied[0],
+            uncopied_manifests=uncopied[1],
+            uncopied_bytes=uncopied[2],
+            copied_in_parts=[size for (size,) in large],
+            deleted=deleted[0],
+            deleted_bytes=deleted[1],
+        )
+
+    def repositories(self) -> Iterator[RepositoryLine]:
+        """Each that is taken, by name."""
+        blob = (
+            "SELECT w.digest FROM wanted w WHERE w.repository = ?"
+            " AND NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = w.digest)"
+        )
+        for path, name, _prefix, _key, signature in self._snapshot.rows("SELECT * FROM repository ORDER BY name"):
+            tags = self._snapshot.value(
+                f"SELECT count(*) FROM tag t WHERE repository = ? AND {SERVABLE.format('t')}",
+                name,
+            )
+            manifests, manifest_bytes = self._snapshot.rows(
+                "SELECT count(*), coalesce(sum(f.size), 0) FROM member m JOIN manifest f ON f.digest = m.digest"
+                " AND f.problem = '' WHERE m.repository = ?",
+                name,
+            )[0]
+            blobs, blob_bytes = self._snapshot.rows(
+                "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT min(l.size) AS size FROM place l"
+                f" WHERE l.digest IN ({blob}) GROUP BY l.digest)",
+                name,
+            )[0]
+            yield RepositoryLine(
+                name,
+                repository_fingerprint(self._snapshot, path),
+                signature,
+                tags,
+                manifests,
+                blobs,
+                manifest_bytes + blob_bytes,
+            )
+
+    def shards(self) -> Iterator[ShardLine]:
+        """Each that has an object with bytes."""
+        for shard in self._shards():
+            algorithm, _, begin = shard.partition("-")
+            objects = self._snapshot.each(
+                "SELECT key, size, signature FROM object WHERE kind = ? AND digest >= ? AND digest < ? ORDER BY key",
+                self._layout.bytes_kind, f"{algorithm}:{begin}", f"{algorithm}:{begin}g",
+            )  # fmt: skip
+            yield ShardLine(shard, fingerprint(objects))
+
+    def _shards(self) -> list[str]:
+        found = self._snapshot.rows(
+            "SELECT DISTINCT replace(substr(digest, 1, instr(digest, ':') + 2), ':', '-') FROM object WHERE kind = ?"
+            " ORDER BY 1",
+            self._layout.bytes_kind,
+        )
+        return [shard for (shard,) in found]

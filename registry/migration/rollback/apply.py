@@ -1,0 +1,239 @@
+"""Giving one repository back to the original: the steps are done, and what it has then is its base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from registry.database import repositories as repository_rows
+from registry.database.blobs import QUARANTINED
+from registry.images.blob_locations import BlobLocations
+from registry.images.keyed_locks import KeyedLocks
+from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
+from registry.migration.problems import Problem, ProblemKind
+from registry.migration.report import Unfinished
+from registry.migration.review.fingerprint import repository_fingerprint
+from registry.migration.rollback.steps import Copy, Delete, Source, Write
+from registry.migration.source.detection import classify
+from registry.migration.source.distribution import ROOT
+from registry.migration.source.layout import ObjectKind
+from registry.oci.digest import Digest, new_hasher
+from registry.storage.driver import CHUNK_SIZE
+from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
+
+if TYPE_CHECKING:
+    from registry.images.blob_locations import Location
+    from registry.migration.context import Context
+    from registry.migration.rollback.steps import Step, TargetContent
+    from registry.migration.rollback.target import RollbackTarget
+    from registry.storage.driver import ObjectStat
+
+
+class _Stale(Exception):
+    """The source of a copy is gone, or is another object than was noted."""
+
+    def __init__(self, digest: Digest, key: str) -> None:
+        super().__init__(key)
+        self.digest = digest
+        self.key = key
+
+
+@dataclass(slots=True)
+class RepositoryResult:
+    """What was done for one repository."""
+
+    name: str
+    copied: int = 0
+    copied_bytes: int = 0
+    written: int = 0
+    """Indexes and links."""
+    deleted: int = 0
+    """Links."""
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything was done."""
+        return bool(self.copied or self.written or self.deleted)
+
+
+class RollbackApplier:
+    """Gives repositories back. Any thread; one twice is the same as once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._driver = context.driver
+        self._snapshot = context.snapshot
+        self._locations = BlobLocations(context.core.stores)
+        self._copying = KeyedLocks()
+        self._snapshot.do("CREATE TABLE IF NOT EXISTS given (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def give(self, asked: RollbackTarget) -> RepositoryResult:
+        """Make the original have what is asked. Raises StorageError; Unfinished where somebody else writes there."""
+        given = RepositoryResult(asked.wanted.located.name)
+        stale: set[Digest] = set()
+        while True:
+            wanted = self._hashed(asked, stale, given)
+            try:
+                self._do_all(wanted, asked, given)
+                break
+            except _Stale as found:  # what was noted of its source is no longer so
+                if found.digest in stale:
+                    raise Unfinished(f"{found.key} is written by somebody else: run it again") from found
+                stale.add(found.digest)
+        lost = {loss.digest for loss in self._context.layout.losses(wanted, self._snapshot)}
+        base = self._base(wanted, lost, is_whole=self._is_whole(asked))
+        if base != asked.base:  # also where whoever did the steps was killed before it
+            self._context.journal.write_base(base)
+        return given
+
+    def _do_all(self, wanted: TargetContent, asked: RollbackTarget, given: RepositoryResult) -> None:
+        """What was done is no step any more. Raises _Stale, and Unfinished as ``give`` does."""
+        try:
+            for step in self._context.layout.steps(wanted, self._snapshot):
+                if asked.ours is not None and isinstance(step, Write) and step.key == _index_of(wanted):
+                    self._context.journal.save_ours(given.name, asked.ours)
+                    self._do(step, given)
+                    self._note_known(given.name, step.key)
+                else:
+                    self._do(step, given)
+        except (AlreadyExists, PreconditionFailed) as error:
+            raise Unfinished(f"{error.key} was written by somebody else meanwhile; run it again") from error
+
+    def _do(self, step: Step, given: RepositoryResult) -> None:
+        if isinstance(step, Copy):
+            with self._copying.hold(step.target):
+                if self._snapshot.value("SELECT 1 FROM given WHERE key = ?", step.target):
+                    return  # another repository has brought it since the steps were thought of
+                try:
+                    stat = self._driver.copy(step.source, step.target, size=step.size, if_signature=step.signature)
+                except (PathNotFound, PreconditionFailed) as error:
+                    raise _Stale(step.digest, step.source) from error
+                self._note(step.target, stat)
+                self._snapshot.put("given", [(step.target,)])
+            given.copied += 1
+            given.copied_bytes += step.size
+        elif isinstance(step, Delete):
+            self._driver.delete(step.keys)
+            given.deleted += len(step.keys)
+            for key in step.keys:
+                self._snapshot.do("DELETE FROM object WHERE key = ?", key)
+        else:
+            if step.if_signature:
+                stat = self._driver.write(step.key, step.data, if_signature=step.if_signature)
+            else:
+                stat = self._driver.write(step.key, step.data, if_absent=True)
+            self._note(step.key, stat)
+            given.written += 1
+
+    def _note(self, key: str, stat: ObjectStat) -> None:
+        """As another listing would show it."""
+        entry = classify(key)
+        if entry is not None:
+            self._snapshot.do(
+                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
+                key, entry.kind, entry.repository, entry.digest, stat.size, stat.signature,
+            )  # fmt: skip
+
+    def _note_known(self, name: str, key: str) -> None:
+        """Whoever looks at the repository need not read an index that was made of its rows."""
+        signature = self._signature(key)
+        with self._context.core.stores.database.write() as connection:
+            row = repository_rows.find(connection, name)
+            if row is not None:
+                repository_rows.set_signature(connection, row.id, signature)
+
+    def _signature(self, key: str) -> str:
+        """Of an object, as the snapshot has it; "" for none."""
+        return self._snapshot.value("SELECT signature FROM object WHERE key = ?", key) or ""
+
+    # ---- sources
+
+    def _hashed(self, asked: RollbackTarget, stale: set[Digest], given: RepositoryResult) -> TargetContent:
+        """With sources whose bytes somebody has hashed; what has none any more is a problem (M2), where it is named.
+
+        Of the ``stale`` what was noted is not believed.
+        """
+        sources: dict[Digest, Source] = dict(asked.wanted.sources)
+        sizes = dict(asked.wanted.sizes())
+        named = {
+            digest
+            for manifest in asked.wanted.manifests.values()
+            for digest in (*manifest.named_blobs, *manifest.children)
+        }
+        given.problems = []
+        for digest in sorted(asked.unhashed | stale):
+            place = self._good_place(digest, sizes[digest])
+            if place is not None:
+                sources[digest] = Source(place.key, place.signature)
+                continue
+            bad = sources.pop(digest)
+            if digest not in named and digest not in asked.wanted.manifests:
+                continue  # the original has deleted it, and what named it
+            detail = "its bytes are not those of its digest, and nobody else has them: it was not given back"
+            given.problems.append(Problem(ProblemKind.WRONG_DIGEST, given.name, bad.key, digest, detail))
+        return replace(asked.wanted, sources=sources)
+
+    def _good_place(self, digest: Digest, size: int) -> Location | None:
+        place = self._locations.best(digest)
+        while place is not None and not (place.is_verified and self._is_as_noted(place)):
+            signature = self._hash(place, digest)
+            if signature is not None:
+                self._locations.note_verified(place, signature)
+                return place._replace(signature=signature, is_verified=True)
+            place = self._locations.lost(digest, size, place, QUARANTINED)
+        return place
+
+    def _is_as_noted(self, place: Location) -> bool:
+        try:
+            return self._driver.stat(place.key).signature == place.signature
+        except PathNotFound:
+            return False
+
+    def _hash(self, place: Location, digest: Digest) -> str | None:
+        """The signature of the object; None where it has other bytes, or is not there."""
+        hasher = new_hasher(digest.algorithm)
+        try:
+            with self._driver.open(place.key) as reader:
+                while data := reader.read(CHUNK_SIZE):
+                    hasher.update(data)
+                return reader.stat.signature if Digest.from_hasher(hasher) == digest else None
+        except PathNotFound:
+            return None
+
+    # ---- the base
+
+    def _is_whole(self, asked: RollbackTarget) -> bool:
+        """Whether the original has nothing there but what was taken of it, so that its base says all.
+
+        A repository that both registries were pushed to, and that no pass has taken since, has more.
+        """
+        if asked.base is not None:
+            return bool(asked.base.fingerprint)
+        path = asked.wanted.located.path
+        return not self._snapshot.value("SELECT 1 FROM repository WHERE path = ?", path)
+
+    def _base(self, wanted: TargetContent, lost: set[Digest], *, is_whole: bool) -> Baseline:
+        """``is_whole``: False leaves the fingerprint out, so that the next migration reads the repository again."""
+        located = wanted.located
+        index = None
+        if wanted.document is not None:
+            index = IndexAt(wanted.document.key, self._signature(wanted.document.key))
+        is_tree = self._context.layout.bytes_kind is ObjectKind.DATA
+        return Baseline(
+            name=located.name,
+            prefix=ROOT if is_tree else located.prefix,
+            index=index,
+            fingerprint=repository_fingerprint(self._snapshot, located.path) if is_whole else "",
+            overwritten=False,
+            tags={tag: digest for tag, digest in wanted.tags.items() if digest not in lost},
+            manifests={
+                digest: ManifestInfo(manifest.media_type, manifest.size)
+                for digest, manifest in wanted.manifests.items()
+                if digest not in lost
+            },
+        )
+
+
+def _index_of(wanted: TargetContent) -> str:
+    return "" if wanted.document is None else wanted.document.key

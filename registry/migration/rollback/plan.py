@@ -1,0 +1,159 @@
+"""What a rollback would do now, what that costs, and what it would lose. Nothing is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from registry.migration.adopt.baselines import Baselines
+from registry.migration.problems import Problem, ProblemKind
+from registry.migration.progress import Progress
+from registry.migration.review.counts import Leftover
+from registry.migration.review.prices import Prices
+from registry.migration.review.requests import Requests
+from registry.migration.rollback.rollback import changed_since, check_state
+from registry.migration.rollback.steps import Copy, Delete
+from registry.migration.rollback.target import RollbackTargets
+from registry.oci.errors import ManifestInvalid
+
+if TYPE_CHECKING:
+    from registry.migration.context import Context
+    from registry.migration.rollback.steps import Loss, Step
+    from registry.migration.rollback.target import RollbackTarget
+
+_STATE_WRITES = 2
+_CHECKS = 2
+"""How often a rollback looks at each repository that nobody changes meanwhile: before the cut, and to give it back."""
+
+
+@dataclass(slots=True)
+class RollbackPlan:
+    """What ``rollback`` would do."""
+
+    state: str
+    """Of the migration."""
+    repositories: int = 0
+    """That change."""
+    copied: int = 0
+    """Blobs, manifests too."""
+    copied_bytes: int = 0
+    """They stay inside the store."""
+    hashed: int = 0
+    """Of these: nobody has hashed them, they are read first."""
+    hashed_bytes: int = 0
+    written: int = 0
+    """Indexes and links."""
+    deleted: int = 0
+    """Links."""
+    requests: Requests = field(default_factory=Requests)
+    price: float = 0.0
+    seconds: float | None = None
+    """At the rate at which this plan was made; None where it made no request."""
+    losses: list[Loss] = field(default_factory=list)
+    """What the original cannot have: refused without --accept-loss."""
+    changed: list[str] = field(default_factory=list)
+    """Repositories that the original has changed since they were taken: refused until they are."""
+    stays: list[Leftover] = field(default_factory=list)
+    """``deleted``: bytes that only the original's own collector removes; ``ours``: what Stowage goes on reading."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """As one JSON document."""
+        losses = [{"repository": loss.repository, "digest": loss.digest, "detail": loss.detail} for loss in self.losses]
+        return asdict(self) | {"losses": losses, "problems": [problem.document() for problem in self.problems]}
+
+
+def plan_rollback(context: Context) -> RollbackPlan:
+    """Look at everything, and write nothing. Raises Refused where there is no way back, StorageError, DatabaseError."""
+    check_state(context)
+    return _Planning(context).run()
+
+
+class _Planning:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._bases = Baselines(context.core, context.journal, context.layout, ())
+        self._plan = RollbackPlan(context.journal.state.state)
+        self._targets: set[str] = set()
+        self._made = Requests(put=_STATE_WRITES)
+        self._deleted = [0, 0]
+
+    def run(self) -> RollbackPlan:
+        context, plan = self._context, self._plan
+        listed, began = context.tally.requests, time.perf_counter()
+        plan.changed = changed_since(context, self._bases)
+        wanting = RollbackTargets(context, self._bases)
+        names = wanting.names()
+        for done, name in enumerate(names, 1):
+            context.on_progress(Progress("planning", done, len(names)))
+            try:
+                asked = wanting.of(name)
+            except ManifestInvalid as error:
+                key = f"{name}/index.json"
+                plan.problems.append(Problem(ProblemKind.UNREADABLE_INDEX, name, key, "", error.message))
+                continue
+            if asked is not None:
+                self._look(asked)
+        self._finish(listed, time.perf_counter() - began)
+        return plan
+
+    def _look(self, asked: RollbackTarget) -> None:
+        plan, layout, snapshot = self._plan, self._context.layout, self._context.snapshot
+        plan.losses += layout.losses(asked.wanted, snapshot)
+        is_changed = False
+        for step in layout.steps(asked.wanted, snapshot):
+            is_changed |= self._count(step, asked)
+        if is_changed:
+            plan.repositories += 1
+        if is_changed or asked.base is None or asked.base.overwritten:
+            self._made.put += 1  # the base
+        for digest in (*asked.wanted.gone_manifests, *asked.wanted.gone_blobs):
+            home = layout.home(asked.wanted.located, digest)
+            size = snapshot.value("SELECT size FROM object WHERE key = ?", home)
+            if size is not None:
+                self._deleted[0] += 1
+                self._deleted[1] += size
+
+    def _count(self, step: Step, asked: RollbackTarget) -> bool:
+        plan, capabilities = self._plan, self._context.driver.capabilities
+        if isinstance(step, Copy):
+            if step.target in self._targets:
+                return False  # another repository brings it
+            self._targets.add(step.target)
+            plan.copied += 1
+            plan.copied_bytes += step.size
+            in_parts = capabilities.copy_bytes and step.size > capabilities.copy_bytes
+            self._made.copy += 2 + ceil(step.size / capabilities.copy_part_bytes) if in_parts else 1
+            if step.digest in asked.unhashed:
+                plan.hashed += 1
+                plan.hashed_bytes += step.size
+        elif isinstance(step, Delete):
+            plan.deleted += len(step.keys)
+            self._made.delete += ceil(len(step.keys) / capabilities.delete_batch)
+        else:
+            document = asked.wanted.document
+            is_ours = asked.ours is not None and document is not None and step.key == document.key
+            plan.written += 1
+            self._made.put += 1 + is_ours
+        return True
+
+    def _finish(self, listed: Requests, seconds: float) -> None:
+        """Requests that only read are those that were made to get here, and made again by a rollback."""
+        context, plan = self._context, self._plan
+        total = context.tally.requests
+        again = Requests(list=total.list - listed.list, head=total.head - listed.head, get=total.get - listed.get)
+        plan.requests = self._made + Requests(list=listed.list, head=listed.head, get=listed.get + plan.hashed)
+        for _ in range(_CHECKS):
+            plan.requests = plan.requests + again
+        plan.price = Prices(context.settings.migration.prices).of(plan.requests, plan.hashed_bytes)
+        made = total.total - listed.total
+        if made and seconds:
+            plan.seconds = round(plan.requests.total * seconds / made, 3)
+        ours = context.snapshot.rows("SELECT count(*), coalesce(sum(size), 0) FROM object WHERE kind = 'our-blob'")[0]
+        plan.stays = [
+            Leftover(reason, objects, size)
+            for reason, (objects, size) in (("deleted", self._deleted), ("ours", ours))
+            if objects
+        ]

@@ -1,0 +1,222 @@
+"""The way back: the original becomes what Stowage serves, and from the cut on nothing changes any more."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from registry.database import originals
+from registry.database import repositories as repository_rows
+from registry.images.migration_journal.documents import Phase, ReadOnly
+from registry.images.repository_reader import MAX_INDEX
+from registry.images.write_gate import SWAPPED
+from registry.migration.adopt.baselines import Baselines
+from registry.migration.problems import Problem, ProblemKind
+from registry.migration.progress import Progress
+from registry.migration.report import Refused, Report, Unfinished
+from registry.migration.rollback.apply import RollbackApplier
+from registry.migration.rollback.target import RollbackTargets
+from registry.migration.source.inventory import SERVABLE
+from registry.oci.digest import Digest
+from registry.oci.errors import ManifestInvalid
+from registry.oci.index import Index
+from registry.storage.errors import PathNotFound
+
+if TYPE_CHECKING:
+    from registry.images.migration_journal.documents import Baseline
+    from registry.migration.context import Context
+    from registry.migration.rollback.apply import RepositoryResult
+    from registry.migration.rollback.steps import Loss
+    from registry.migration.rollback.target import RollbackTarget
+    from registry.migration.source.inventory import Inventory
+
+REASON: Final = (
+    "this registry is being given back to the one that it came from: pull from here, push there when it is up"
+)
+"""Why nothing can be pushed any more, for clients."""
+FOLD_SECONDS: Final = 30.0
+"""How long changes of other processes that were committed before the cut may take to be folded."""
+_TOO_LATE = {Phase.FINALIZING, Phase.FINALIZED}
+
+
+def rollback(context: Context) -> Report:
+    """Give the bucket back. Killed at any instant and run again, it ends as if it had not been.
+
+    Nothing that was in the bucket before is copied, and no blob is deleted. From the cut on no change commits, in any
+    replica. Raises Refused where originals are gone already, where the original has changed since it was taken, or
+    where it cannot represent something and that was not accepted: then no change was made. Raises Unfinished where it
+    is to be run again, StorageError, DatabaseError, RegistryError.
+    """
+    state = context.journal.state
+    check_state(context)
+    if state.state is Phase.ROLLED_BACK:
+        return Report(state.state)
+    return _Rollback(context).run()
+
+
+def check_state(context: Context) -> None:
+    """Raises Refused where there is no way back any more."""
+    state = context.journal.state
+    if state.state in _TOO_LATE:
+        raise Refused(f"migration {state.id} is {state.state}: originals are deleted, and there is no way back")
+
+
+def changed_since(context: Context, bases: Baselines) -> list[str]:
+    """Repositories of the original that are not as they were when they were taken; what was never taken is none."""
+    snapshot = context.snapshot
+    found = {name for (name,) in snapshot.rows("SELECT name FROM repository")}
+    names = []
+    for name in sorted(found | bases.names()):
+        base = bases.current(name) or bases.earlier(name)
+        if base is not None and _said(snapshot, name, base) != (base.tags, set(base.manifests)):
+            names.append(name)
+    return names
+
+
+def _said(snapshot: Inventory, name: str, base: Baseline) -> tuple[dict[str, Digest], set[Digest]]:
+    """Tags and manifests that the original has now; what cannot be served says what it said before."""
+    rows = snapshot.rows(f"SELECT name, digest, {SERVABLE.format('t')} FROM tag t WHERE repository = ?", name)
+    tags = {tag: Digest(digest) if is_readable else base.tags.get(tag) for tag, digest, is_readable in rows}
+    members = snapshot.rows(f"SELECT digest, {SERVABLE.format('m')} FROM member m WHERE repository = ?", name)
+    manifests = {Digest(digest) for digest, is_readable in members if is_readable or digest in base.manifests}
+    return {tag: digest for tag, digest in tags.items() if digest is not None}, manifests
+
+
+class _Rollback:
+    """One run of it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._core = context.core
+        self._journal = context.journal
+        self._bases = Baselines(context.core, context.journal, context.layout, ())
+        self._wanting = RollbackTargets(context, self._bases)
+        self._unreadable: set[Problem] = set()
+
+    def run(self) -> Report:
+        before = self._journal.state
+        is_resumed = before.state is Phase.ROLLING_BACK
+        if not is_resumed and (names := changed_since(self._context, self._bases)):
+            raise Refused("the original has changed since it was taken: take that first, without --rollback", names)
+        checked = self._check({})
+        if is_resumed:
+            self._core.originals.note(before)
+        else:
+            self._cut()
+        self._fold()
+        try:
+            self._check(checked)
+        except Refused:
+            if not is_resumed:  # nothing was done: they were pushed between the first look and the cut
+                self._core.originals.note(self._journal.move(before.state, read_only=before.read_only))
+            raise
+        report = self._give()
+        self._swap()
+        report.problems = sorted({*report.problems, *self._unreadable})
+        state = self._journal.move(Phase.ROLLED_BACK, read_only=self._journal.state.read_only)
+        self._core.originals.note(state)
+        report.state = state.state
+        return report
+
+    # ---- the cut
+
+    def _check(self, checked: dict[str, int]) -> dict[str, int]:
+        """Raises Refused where something would be lost. ``checked``: versions of repositories that were looked at."""
+        losses: list[Loss] = []
+        found: dict[str, int] = {}
+
+        def look(name: str) -> tuple[str, int, list[Loss]] | None:
+            version = self._wanting.version(name)
+            if version is not None and checked.get(name) == version:
+                return name, version, []
+            asked = self._asked(name)
+            if asked is None:
+                return None
+            return name, asked.version, list(self._context.layout.losses(asked.wanted, self._context.snapshot))
+
+        for looked in self._context.workers.each(look, self._wanting.names()):
+            if looked is not None:
+                found[looked[0]] = looked[1]
+                losses += looked[2]
+        if losses and not self._context.options.accept_loss:
+            lines = [f"{loss.repository} {loss.digest}: {loss.detail}" for loss in sorted(losses)]
+            raise Refused("the original cannot have everything; --accept-loss leaves it out", lines)
+        return found
+
+    def _asked(self, name: str) -> RollbackTarget | None:
+        try:
+            return self._wanting.of(name)
+        except ManifestInvalid as error:
+            key = f"{name}/index.json"
+            self._unreadable.add(Problem(ProblemKind.UNREADABLE_INDEX, name, key, "", error.message))
+            return None
+
+    def _cut(self) -> None:
+        """The bucket first: a database that is made anew from it knows, too."""
+        since = datetime.fromtimestamp(self._core.stores.clock(), UTC).isoformat(timespec="seconds")
+        state = self._journal.move(Phase.ROLLING_BACK, read_only=ReadOnly(since, REASON))
+        self._core.originals.note(state)
+
+    def _fold(self) -> None:
+        """Have in our indexes all that was committed; what waits for an index of the original is in the rows alone."""
+        deadline = time.monotonic() + FOLD_SECONDS
+        while names := self._unfolded():
+            folded = [self._core.folding.fold(name) for name in names]
+            if not any(folded) and all(self._is_foreign(name) for name in names):
+                return
+            if time.monotonic() > deadline:
+                raise Unfinished(f"changes of {', '.join(names[:3])} wait for another process; run it again")
+            if not any(folded):
+                time.sleep(0.05)
+
+    def _unfolded(self) -> list[str]:
+        with self._core.stores.database.read() as connection:
+            return repository_rows.unfolded(connection, before=float("inf"))
+
+    def _is_foreign(self, name: str) -> bool:
+        try:
+            data, _ = self._core.stores.driver.read(self._core.stores.layout.index(name), max_bytes=MAX_INDEX)
+        except PathNotFound:
+            return False
+        return not Index.parse(data).is_ours
+
+    # ---- repositories
+
+    def _give(self) -> Report:
+        giving = RollbackApplier(self._context)
+        names = self._wanting.names()
+
+        def give(name: str) -> RepositoryResult | None:
+            asked = self._asked(name)
+            return None if asked is None else giving.give(asked)
+
+        report = Report(counts=dict.fromkeys(("repositories", "copied", "copied_bytes", "written", "deleted"), 0))
+        for done, given in enumerate(self._context.workers.each(give, names), 1):
+            self._context.on_progress(Progress("giving back", done, len(names)))
+            if given is not None:
+                _count(report, given)
+        return report
+
+    def _swap(self) -> None:
+        """Read from the original's objects from now on; ours stay."""
+        after: int | None = 0
+        while after is not None:
+            with self._core.stores.database.write() as connection:
+                after = originals.swap(
+                    connection,
+                    self._journal.id,
+                    store=self._core.stores.driver.name,
+                    after=after,
+                    count=SWAPPED,
+                )
+
+
+def _count(report: Report, given: RepositoryResult) -> None:
+    counts = report.counts
+    counts["repositories"] += given.is_changed
+    counts["copied"] += given.copied
+    counts["copied_bytes"] += given.copied_bytes
+    counts["written"] += given.written
+    counts["deleted"] += given.deleted
+    report.problems += given.problems

@@ -1,0 +1,310 @@
+"""What the original is to hold after a rollback: from the rows of the database, the bases and the listing."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database import blobs as blob_rows
+from registry.database import contents, manifest_bodies
+from registry.database import manifests as manifest_rows
+from registry.database import places as place_rows
+from registry.database import repositories as repository_rows
+from registry.images.repository_reader import MAX_INDEX
+from registry.migration.rollback.steps import Source, SourceIndex, TargetContent, WantedManifest
+from registry.migration.source.distribution import ROOT
+from registry.migration.source.layout import ObjectKind, RepositoryPath
+from registry.migration.source.zot import is_ours
+from registry.oci.digest import Digest
+from registry.oci.errors import ManifestInvalid, NameInvalid
+from registry.oci.index import Index
+from registry.oci.manifest import parse_manifest
+from registry.oci.name import parse_name
+from registry.storage.errors import PathNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from registry.database.contents import HeldRow, LostRow, NamedRow
+    from registry.database.manifests import ManifestRow
+    from registry.database.repositories import RepositoryRow
+    from registry.images.migration_journal.documents import Baseline
+    from registry.migration.adopt.baselines import Baselines
+    from registry.migration.context import Context
+
+_MANIFEST_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackTarget:
+    """One repository of Stowage, as the original is to have it."""
+
+    wanted: TargetContent
+    base: Baseline | None
+    """What the original said when it was last taken; None: it had no such repository."""
+    version: int
+    """Of the row: as long as it is the same, all of this is."""
+    unhashed: frozenset[Digest]
+    """Sources that nobody has hashed."""
+    ours: bytes | None
+    """Our index, where it stands at the original's key."""
+
+
+class _Rows(NamedTuple):
+    """What the database says, at one moment."""
+
+    repository: RepositoryRow
+    tags: dict[str, Digest]
+    manifests: dict[str, ManifestRow]
+    held: list[HeldRow]
+    named: list[NamedRow]
+    lost: list[LostRow]
+
+
+class RollbackTargets:
+    """Tells what is wanted of each repository. Any thread. Every method raises StorageError, DatabaseError."""
+
+    def __init__(self, context: Context, bases: Baselines) -> None:
+        self._context = context
+        self._bases = bases
+        self._prefix = self._usual_prefix()
+
+    def names(self) -> list[str]:
+        """Every repository of Stowage, by the database and, where that was lost or is old, by the listing."""
+        with self._context.core.stores.database.read() as connection:
+            found = set(repository_rows.names(connection))
+        kinds = (ObjectKind.INDEX, ObjectKind.OUR_RECORD)
+        for (path,) in self._context.snapshot.each(
+            "SELECT DISTINCT repository FROM object WHERE kind IN (?, ?)", *kinds
+        ):
+            if not any(path.startswith(f"{prefix}/") for prefix in self._context.layout.prefixes if prefix):
+                with contextlib.suppress(NameInvalid):
+                    found.add(parse_name(path))
+        return sorted(found)
+
+    def of(self, name: str) -> RollbackTarget | None:
+        """What is wanted of a repository; None where Stowage has none of that name, or has nothing in it.
+
+        Raises ManifestInvalid where an index of the original, or ours, cannot be read.
+        """
+        rows = self._rows(name)
+        if rows is None:
+            return None
+        base = self._bases.current(name) or self._bases.earlier(name)
+        located = self._locate(name, base)
+        manifests = self._manifests(rows, located)
+        named = {digest for manifest in manifests.values() for digest in manifest.named_blobs}
+        blobs = {
+            Digest(row.digest): row.size
+            for row in rows.held
+            if row.digest not in rows.manifests and (row.state == blob_rows.PRESENT or row.digest in named)
+        }
+        if base is None and not rows.held:
+            return None
+        lost = [row.key for row in rows.lost if self._signature(row.key) == row.signature]
+        document, ours = self._document(located, rows.repository)
+        gone_tags, gone_manifests = self._gone(name, rows, base, document)
+        sources, unhashed = self._sources(located, blobs, manifests, lost)
+        wanted = TargetContent(
+            located, rows.tags, manifests, blobs, sources, document,
+            said=self._said(name),
+            gone_tags=gone_tags,
+            gone_manifests=gone_manifests,
+            gone_blobs=sorted(self._blobs_of(located, gone_manifests) - named - {row.digest for row in rows.held}),
+            lost=lost,
+        )  # fmt: skip
+        return RollbackTarget(wanted, base, rows.repository.version, unhashed, ours)
+
+    def version(self, name: str) -> int | None:
+        """Of the row of a repository; None where there is none."""
+        with self._context.core.stores.database.look() as connection:
+            row = repository_rows.find(connection, name)
+        return None if row is None else row.version
+
+    def _rows(self, name: str) -> _Rows | None:
+        core = self._context.core
+        with core.stores.database.read() as connection:
+            row = repository_rows.find(connection, name)
+        listed = self._signature(core.stores.layout.index(name)) or ""
+        if row is None or row.is_unread or row.signature != listed:
+            row = core.reconciliation.reconcile(name)
+        if row is None:
+            return None
+        with core.stores.database.read() as connection:
+            current = repository_rows.find(connection, name)
+            if current is None:
+                return None
+            tags = manifest_rows.all_tags(connection, current.id)
+            return _Rows(
+                current,
+                {tag: Digest(named.digest) for tag, named in tags.items()},
+                manifest_rows.of_repository(connection, current.id),
+                contents.held(connection, current.id),
+                contents.named(connection, current.id),
+                contents.lost(connection, current.id, store=core.stores.driver.name),
+            )
+
+    # ---- where
+
+    def _usual_prefix(self) -> str:
+        """Below which the original has most of its repositories: a new one is put there."""
+        if self._context.layout.bytes_kind is ObjectKind.DATA:
+            return ROOT
+        found = self._context.snapshot.value("SELECT prefix FROM repository GROUP BY prefix ORDER BY count(*) DESC, 1")
+        return found or ""
+
+    def _locate(self, name: str, base: Baseline | None) -> RepositoryPath:
+        prefix = self._prefix if base is None else base.prefix
+        if self._context.layout.bytes_kind is ObjectKind.DATA:
+            return RepositoryPath(name, name, ROOT)
+        return RepositoryPath(name, f"{prefix}/{name}" if prefix else name, prefix)
+
+    def _signature(self, key: str) -> str | None:
+        found: str | None = self._context.snapshot.value("SELECT signature FROM object WHERE key = ?", key)
+        return found
+
+    # ---- what
+
+    def _said(self, name: str) -> Mapping[str, Digest]:
+        rows = self._context.snapshot.rows("SELECT name, digest FROM tag WHERE repository = ?", name)
+        return {tag: Digest(digest) for tag, digest in rows}
+
+    def _manifests(self, rows: _Rows, located: RepositoryPath) -> dict[Digest, WantedManifest]:
+        """Each after those that it names."""
+        named: dict[str, list[NamedRow]] = {digest: [] for digest in rows.manifests}
+        for line in rows.named:
+            named.get(line.manifest, []).append(line)
+        found = {}
+        for text in _children_first(named):
+            row, digest = rows.manifests[text], Digest(text)
+            found[digest] = WantedManifest(
+                row.media_type,
+                row.size,
+                _of_kind(named[text], manifest_rows.BLOB),
+                _of_kind(named[text], manifest_rows.OPTIONAL),
+                _of_kind(named[text], manifest_rows.MANIFEST, manifest_rows.FORMER),
+                self._taken_for(located, digest),
+            )
+        return found
+
+    def _taken_for(self, located: RepositoryPath, digest: Digest) -> str:
+        """What a manifest that the original lacks is without the media type that Stowage keeps beside it."""
+        layout, snapshot = self._context.layout, self._context.snapshot
+        if layout.keeps_media_types or layout.has_manifest(located, digest, snapshot):
+            return ""
+        body = self._body(digest)
+        if body is None:
+            return ""
+        try:
+            return parse_manifest(body, None).media_type
+        except ManifestInvalid as error:
+            return f"no manifest at all ({error.message})"
+
+    def _body(self, digest: Digest) -> bytes | None:
+        """The bytes of a manifest, kept or read from a place that has them; None where nobody does."""
+        stores = self._context.core.stores
+        with stores.database.read() as connection:
+            kept = manifest_bodies.find(connection, digest)
+            places = place_rows.of_digest(connection, digest, store=stores.driver.name)
+        found = [] if kept is None else [kept]
+        for place in places if kept is None else ():
+            try:
+                found.append(
+                    stores.driver.read(place.key, max_bytes=max(stores.rules.manifest_bytes, _MANIFEST_BYTES))[0]
+                )
+            except PathNotFound:
+                continue
+        return next((body for body in found if Digest.of(body, digest.algorithm) == digest), None)
+
+    def _sources(
+        self,
+        located: RepositoryPath,
+        blobs: Mapping[Digest, int],
+        manifests: Mapping[Digest, WantedManifest],
+        lost: list[str],
+    ) -> tuple[dict[Digest, Source], frozenset[Digest]]:
+        """The best place of everything that the original lacks."""
+        layout, stores = self._context.layout, self._context.core.stores
+        sizes = {**blobs, **{digest: manifest.size for digest, manifest in manifests.items()}}
+        found, unhashed = {}, set()
+        for digest, size in sizes.items():
+            if layout.has_bytes(located, digest, size, self._context.snapshot, lost):
+                continue
+            with stores.database.look() as connection:
+                places = place_rows.of_digest(connection, digest, store=stores.driver.name)
+            if places:
+                found[digest] = Source(places[0].key, places[0].signature)
+                if places[0].verified_at is None:
+                    unhashed.add(digest)
+        return found, frozenset(unhashed)
+
+    # ---- the index
+
+    def _document(self, located: RepositoryPath, row: RepositoryRow) -> tuple[SourceIndex | None, bytes | None]:
+        """The original's index, and ours where that stands at its key. None, None where the layout has none."""
+        layout = self._context.layout
+        if layout.bytes_kind is ObjectKind.DATA:
+            return None, None
+        key = f"{located.path}/index.json"
+        present, signature = self._read(key)
+        if not layout.overwrites_index(located):
+            return SourceIndex(key, present, present, signature, row.folded), None
+        if present and not is_ours(present):
+            return SourceIndex(key, present, present, signature, row.folded), None
+        original = self._context.journal.saved_index(located.name) or b""
+        return SourceIndex(key, original, present, signature, row.folded), present or None
+
+    def _read(self, key: str) -> tuple[bytes, str]:
+        try:
+            data, stat = self._context.driver.read(key, max_bytes=MAX_INDEX)
+        except PathNotFound:
+            return b"", ""
+        return data, stat.signature
+
+    def _gone(
+        self, name: str, rows: _Rows, base: Baseline | None, document: SourceIndex | None
+    ) -> tuple[list[str], list[Digest]]:
+        """What the original had when Stowage took it and Stowage has no more; nothing where it never took it."""
+        if base is None:
+            return [], []
+        tags = [tag for tag in base.tags if tag not in rows.tags]
+        manifests = [digest for digest in base.manifests if digest not in rows.manifests]
+        if not tags and not manifests:
+            return [], []
+        key = self._context.core.stores.layout.index(name)
+        data = document.present if document is not None and document.key == key else self._read(key)[0]
+        if not data or Index.parse(data).migration != self._context.journal.id:
+            return [], []
+        return tags, manifests
+
+    def _blobs_of(self, located: RepositoryPath, manifests: Iterable[Digest]) -> set[Digest]:
+        """What manifests that went have named. Their bytes are where they were: a rollback deletes none."""
+        found: set[Digest] = set()
+        for digest in manifests:
+            key = self._context.layout.home(located, digest)
+            try:
+                body, _ = self._context.driver.read(key, max_bytes=_MANIFEST_BYTES)
+                found.update(named.digest for named in parse_manifest(body, None).named_blobs())
+            except (PathNotFound, ManifestInvalid):
+                continue
+        return found
+
+
+def _of_kind(named: Iterable[NamedRow], *kinds: str) -> tuple[Digest, ...]:
+    return tuple(Digest(line.digest) for line in named if line.kind in kinds)
+
+
+def _children_first(named: Mapping[str, list[NamedRow]]) -> Iterable[str]:
+    """Every manifest, each after those that it names. Digests make no circles."""
+    done: dict[str, None] = {}
+    for first in sorted(named):
+        waiting = [first]
+        while waiting:
+            digest = waiting[-1]
+            before = [line.digest for line in named[digest] if line.digest in named and line.digest not in done]
+            if before:
+                waiting += before
+            else:
+                done[waiting.pop()] = None
+    return done

@@ -1,0 +1,236 @@
+"""Blobs in each repository beside its ``index.json``: what zot writes, and what earlier layouts of ours were."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from registry.images.repository_reader import MAX_INDEX
+from registry.migration.problems import Problem, ProblemKind
+from registry.migration.rollback.steps import Write
+from registry.migration.source.layout import KeyInfo, ObjectKind, RepositoryPath, SourceLayout, SourceRepository
+from registry.oci.descriptor import Descriptor
+from registry.oci.errors import ManifestInvalid
+from registry.oci.index import FOLDED, LAYOUT_FILE, Index
+from registry.oci.record import Record
+from registry.storage.errors import ObjectTooLarge, PathNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from registry.migration.rollback.steps import SourceIndex, Step, TargetContent
+    from registry.migration.source.inventory import Inventory
+    from registry.oci.digest import Digest
+    from registry.storage.driver import StorageDriver
+
+_BLOB = re.compile(r"(?:(.+)/)?blobs/(sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128})")
+_NAMED = re.compile(r"(.+)/(index\.json|oci-layout)")
+_RECORD = re.compile(r"(.+)/\.journal/([0-9]{16})\.json")
+_UPLOAD = re.compile(r"(.+)/\.(?:uploads|sync)/.+")
+_LEFT = re.compile(r"(?:.+/)?_(?:trivy|cosign|notation|sessions)/.+|(?:.+/)?_restore_complete|scheduler-state\.json")
+OURS = "storage"
+"""Below it Stowage keeps blobs and migrations."""
+_MAX_RECORD = 1 << 20
+_NEW_INDEX = b'{"schemaVersion":2,"manifests":[]}'
+"""What zot makes of a repository before anything is pushed to it."""
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether an ``index.json`` is one that Stowage wrote. Raises ManifestInvalid where it is none at all."""
+    return data == Index.empty().serialise() or (FOLDED.encode() in data and Index.parse(data).has_folded)
+
+
+def left_out(repository: str, key: str, index: Index) -> list[Problem]:
+    """What of an index cannot be read; it stays in it."""
+    return [
+        Problem(
+            ProblemKind.INVALID_TAG if name else ProblemKind.UNREADABLE_INDEX,
+            repository,
+            key,
+            "",
+            f"{name}: {reason}" if name else reason,
+        )
+        for name, reason in index.left_out()
+    ]
+
+
+class ZotLayout(SourceLayout):
+    """``{prefix}{repository}/blobs/{algorithm}/{hex}``, where ``prefix`` may be the root directory once more."""
+
+    kind = "per-repository"
+    bytes_kind = ObjectKind.BLOB
+    member_kinds = (ObjectKind.BLOB,)
+    has_stubs = True
+    keeps_media_types = True
+    link_requests = 0
+
+    @staticmethod
+    def classify(key: str) -> KeyInfo | None:
+        """See SourceLayout. Every key that is not ours is something here."""
+        if key.startswith(f"{OURS}/migrations/"):
+            return None
+        if found := _BLOB.fullmatch(key):
+            path, digest = found[1] or "", found[2].replace("/", ":")
+            if path == OURS:
+                return KeyInfo(ObjectKind.OUR_BLOB, digest=digest)
+            return KeyInfo(ObjectKind.BLOB, path, digest) if path else KeyInfo(ObjectKind.UNKNOWN)
+        if found := _NAMED.fullmatch(key):
+            kind = ObjectKind.INDEX if found[2] == "index.json" else ObjectKind.MARKER
+            return KeyInfo(kind, found[1])
+        for pattern, kind in ((_RECORD, ObjectKind.OUR_RECORD), (_UPLOAD, ObjectKind.UPLOAD)):
+            if found := pattern.fullmatch(key):
+                return KeyInfo(kind, found[1])
+        return KeyInfo(ObjectKind.LEFT if _LEFT.fullmatch(key) else ObjectKind.UNKNOWN)
+
+    def repositories(self, snapshot: Inventory) -> list[RepositoryPath]:
+        """See SourceLayout."""
+        found = snapshot.rows(
+            "SELECT repository, max(kind = 'blob') FROM object WHERE kind IN ('blob', 'index') GROUP BY repository"
+        )
+        return [self._locate(path, has_blobs=bool(has_blobs)) for path, has_blobs in found]
+
+    def _locate(self, path: str, *, has_blobs: bool) -> RepositoryPath:
+        for prefix in self.prefixes:
+            if path.startswith(f"{prefix}/"):
+                return RepositoryPath(path.removeprefix(f"{prefix}/"), path, prefix, has_blobs)
+        return RepositoryPath(path, path, "", has_blobs)
+
+    def home(self, located: RepositoryPath, digest: Digest) -> str:
+        """See SourceLayout."""
+        return f"{located.path}/blobs/{digest.algorithm}/{digest.encoded}"
+
+    def read(self, located: RepositoryPath, snapshot: Inventory, driver: StorageDriver) -> SourceRepository | None:
+        """See SourceLayout."""
+        key = f"{located.path}/index.json"
+        repository = SourceRepository(located.name, located.path, located.prefix, key)
+
+        def report(kind: ProblemKind, at: str, detail: str) -> None:
+            repository.problems.append(Problem(kind, located.name, at, "", detail))
+
+        try:
+            data, stat = driver.read(key, max_bytes=MAX_INDEX)
+            if not located.has_blobs and is_ours(data):
+                return None
+            index = Index.parse(data)
+        except PathNotFound:
+            report(ProblemKind.UNREADABLE_INDEX, key, "there are blobs, and no index.json that says what they are")
+            return repository
+        except (ManifestInvalid, ObjectTooLarge) as error:
+            report(ProblemKind.UNREADABLE_INDEX, key, str(error))
+            return repository
+        repository.index_signature = stat.signature
+        if index.has_folded:
+            self._apply_records(located, index, snapshot, driver, repository)
+        repository.problems += left_out(located.name, key, index)
+        repository.tags = {tag: descriptor.digest for tag, descriptor in index.tags().items()}
+        repository.manifests = dict(index.manifests())
+        return repository
+
+    def steps(self, wanted: TargetContent, snapshot: Inventory) -> Iterator[Step]:
+        """See SourceLayout. Blobs are copied whole: which stubs the original understands, nobody can tell."""
+        lost = {loss.digest for loss in self.losses(wanted, snapshot)}
+        yield from self._copies(wanted, lost, snapshot)
+        document = wanted.document
+        if document is None:
+            return
+        marker = f"{wanted.located.path}/oci-layout"
+        if not snapshot.value("SELECT 1 FROM object WHERE key = ?", marker):
+            yield Write(marker, LAYOUT_FILE, "")
+        data = _changed(document, wanted, lost)
+        if data != document.present:
+            yield Write(document.key, data, document.signature)
+
+    def waste(self, located: RepositoryPath, snapshot: Inventory) -> Iterator[str]:
+        """See SourceLayout. Where the keys are those of our index and marker, there is nothing."""
+        if not located.prefix:
+            return iter(())
+        statement = "SELECT key FROM object WHERE repository = ? AND kind IN (?, ?) ORDER BY key"
+        return (key for (key,) in snapshot.each(statement, located.path, ObjectKind.INDEX, ObjectKind.MARKER))
+
+    def has_manifest(self, located: RepositoryPath, digest: Digest, snapshot: Inventory) -> bool:
+        """See SourceLayout."""
+        return bool(snapshot.value("SELECT 1 FROM object WHERE key = ?", self.home(located, digest)))
+
+    def has_bytes(
+        self, located: RepositoryPath, digest: Digest, size: int, snapshot: Inventory, lost: Collection[str]
+    ) -> bool:
+        """See SourceLayout. A stub has those of another object, wherever that is."""
+        home = self.home(located, digest)
+        found = snapshot.value("SELECT size FROM object WHERE key = ? AND kind = ?", home, ObjectKind.BLOB)
+        if found == size and home not in lost:
+            return True
+        if found != 0:
+            return False
+        statement = "SELECT key FROM object WHERE digest = ? AND kind = ? AND size = ? LIMIT ?"
+        others = snapshot.rows(statement, digest, ObjectKind.BLOB, size, len(lost) + 1)
+        return any(key not in lost for (key,) in others)
+
+    def _apply_records(
+        self,
+        located: RepositoryPath,
+        index: Index,
+        snapshot: Inventory,
+        driver: StorageDriver,
+        repository: SourceRepository,
+    ) -> None:
+        """Make the changes that an earlier layout of ours had acknowledged and not yet written into its index."""
+        records = {}
+        keys = snapshot.rows(
+            "SELECT key FROM object WHERE repository = ? AND kind = ? AND key > ? ORDER BY key",
+            located.path, ObjectKind.OUR_RECORD, f"{located.path}/.journal/{index.folded:016d}.json",
+        )  # fmt: skip
+        for (key,) in keys:
+            try:
+                data, _ = driver.read(key, max_bytes=_MAX_RECORD)
+                record = Record.parse(data)
+            except (PathNotFound, ValueError, ObjectTooLarge) as error:
+                detail = f"a record that its index lacks cannot be read: {error}"
+                repository.problems.append(Problem(ProblemKind.UNREADABLE_INDEX, located.name, key, "", detail))
+                return
+            records[record.sequence] = record
+        for _, record in sorted(records.items()):
+            record.apply(index)
+
+
+def _changed(document: SourceIndex, wanted: TargetContent, lost: Collection[Digest]) -> bytes:
+    """The original's index with what is wanted in it; the same bytes where it says that already."""
+    index = Index.parse(document.data or _NEW_INDEX)
+    before = index.serialise()
+    _remove(index, wanted)
+    _add(index, wanted, lost)
+    if index.serialise() == before:
+        return document.data or _NEW_INDEX
+    if index.has_folded:
+        index.folded = max(index.folded, document.sequence)
+    return index.serialise()
+
+
+def _remove(index: Index, wanted: TargetContent) -> None:
+    for tag in wanted.gone_tags:
+        index.remove_tag(tag)
+    for digest in wanted.gone_manifests:
+        index.remove_manifest(digest)
+
+
+def _add(index: Index, wanted: TargetContent, lost: Collection[Digest]) -> None:
+    implied = _below(index.manifests(), wanted)
+    for digest, manifest in wanted.manifests.items():
+        if digest not in implied and digest not in lost:
+            index.add_manifest(Descriptor(manifest.media_type, digest, manifest.size))
+    tags = index.tags()
+    for tag, digest in sorted(wanted.tags.items()):
+        manifest = wanted.manifests[digest]
+        if digest not in lost and (tag not in tags or tags[tag].digest != digest):
+            index.set_tag(tag, Descriptor(manifest.media_type, digest, manifest.size))
+
+
+def _below(manifests: Collection[Digest], wanted: TargetContent) -> set[Digest]:
+    """What an index.json need not list, because a manifest in it does: other tools leave children out."""
+    found: set[Digest] = set()
+    waiting = [digest for digest in manifests if digest in wanted.manifests]
+    while waiting:
+        for child in wanted.manifests[waiting.pop()].children:
+            if child not in found and child in wanted.manifests:
+                found.add(child)
+                waiting.append(child)
+    return found
