@@ -1,4 +1,4 @@
-"""Runs the schema migrations on the connection that ``registry.database.migrate`` hands over."""
+"""Runs the schema migrations on the connection that ``registry.database.schema`` hands over."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from registry.api.http.request_body import Receivers
 from registry.api.http.upload_memory import UploadMemory
 from registry.api.http.urls import ExternalUrls
 from registry.api.threads import ThreadPool
-from registry.database.currency import connect_versions, currency_of
+from registry.database.sqlite.data_version import connect_versions, currency_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Bring the schema of the cache database to that of this release; serve does it too when it starts."""
     with command(as_json=as_json) as output:
         settings = output.usable_settings(config)
-        from registry.database.migrate import upgrade as run
+        from registry.database.schema import upgrade as run
 
         report = run(settings.database_url)
         done = "already up to date" if report.before == report.after else f"upgraded from {report.before or 'nothing'}"

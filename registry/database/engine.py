@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry.database.circuit import Circuit
 from registry.database.errors import DatabaseBusy, DatabaseUnavailable
-from registry.database.group_commit import GroupCommit
-from registry.database.sqlite import SqliteLink, is_locked, open_engine
+from registry.database.sqlite.engine import SqliteLink, is_locked, open_engine
+from registry.database.sqlite.group_commit import GroupCommit
+from registry.database.sqlite.write_lock import WriteLock
 from registry.database.transaction import Transaction
-from registry.database.write_lock import WriteLock
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Dialect, Engine, PoolProxiedConnection
 
     from registry.config import Settings
-    from registry.database.server import Server
+    from registry.database.postgresql.server import Server
 
 CONNECTIONS = 40
 """Transactions at once, at most; at least as many as there are threads that serve requests."""
@@ -95,7 +95,7 @@ class Database:
                 self._writer: PoolProxiedConnection = self._engine.raw_connection()
             self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.dialect), timeout)
         else:
-            from registry.database.server import Server, dialect_of  # noqa: PLC0415 - psycopg may not be installed
+            from registry.database.postgresql.server import Server, dialect_of  # noqa: PLC0415 - psycopg may not be installed
 
             self.dialect = dialect_of(self.url)
             self._server = Server(

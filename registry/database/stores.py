@@ -1,4 +1,4 @@
-"""Rows of stores: what is known of the migrations on a storage, and whether changes may commit there."""
+"""Rows about stores as wholes: whether changes may commit, and what has been reached once."""
 
 from __future__ import annotations
 
@@ -71,3 +71,20 @@ def _row(rows: Rows) -> StoreRow | None:
         return None
     name, migration, revision, mode, reason, prefixes, looked_at = row
     return StoreRow(name, migration, revision, mode, reason, tuple(prefixes.splitlines()), looked_at)
+
+
+STORAGE_READ = "storage-read"
+"""Every repository that storage had was read into this database."""
+
+_REACHED = Statement("SELECT 1 FROM milestone WHERE name = :name")
+_REACH = Statement("INSERT INTO milestone (name, reached_at) VALUES (:name, :now) ON CONFLICT (name) DO NOTHING")
+
+
+def is_reached(connection: Transaction, name: str) -> bool:
+    """Whether it was."""
+    return connection.execute(_REACHED, {"name": name}).first() is not None
+
+
+def reach(connection: Transaction, name: str, *, now: float) -> None:
+    """Note that it was."""
+    connection.execute(_REACH, {"name": name, "now": now})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
 from registry.database import changes as change_rows
-from registry.database import places as place_rows
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows

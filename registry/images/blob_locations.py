@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
-from registry.database import places as place_rows
 from registry.database import repositories as repository_rows
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from registry.database.places import PlaceRow
+    from registry.database.blob_locations import PlaceRow
     from registry.images.backends import Backends
     from registry.oci.digest import Digest
 

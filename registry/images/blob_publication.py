@@ -11,8 +11,8 @@ import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
-from registry.database import places as place_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import withholding

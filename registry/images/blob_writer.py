@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import structlog
 from cachetools import LRUCache
 
-from registry.database import sessions as session_rows
+from registry.database import upload_sessions as session_rows
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import BlobUploadUnknown, RangeInvalid, RegistryError, SizeInvalid
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from registry.database.blobs import Found
     from registry.database.repositories import RepositoryRow
-    from registry.database.sessions import SessionRow
+    from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
     from registry.storage.driver import ObjectStat, UploadWriter
 

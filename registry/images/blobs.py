@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
-from registry.database import places as place_rows
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database.engine import Database
-from registry.database.migrate import upgrade_database
+from registry.database.schema import upgrade_database
 from registry.images.backends import Backends, Policy
 from registry.images.blob_deletion import BlobDeletion
 from registry.images.blob_locations import BlobLocations

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.database import blob_locations as place_rows
 from registry.database import manifest_bodies as body_rows
-from registry.database import places as place_rows
 from registry.images.blob_locations import Location
 from registry.images.manifest_store import slim
 from registry.images.migration_journal.reader import MigrationJournalReader
@@ -26,8 +26,8 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound, PathRefused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from registry.database.blob_locations import PlaceRow
     from registry.database.manifests import ManifestRow
-    from registry.database.places import PlaceRow
     from registry.images.backends import Backends
     from registry.images.journal import Journal
     from registry.oci.descriptor import Descriptor

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from registry.database import sessions as session_rows
+from registry.database import upload_sessions as session_rows
 from registry.database.errors import DatabaseError
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from registry.database.sessions import SessionRow
+    from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
 
 SHARE = 100

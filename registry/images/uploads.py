@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import repositories as repository_rows
-from registry.database import sessions as session_rows
+from registry.database import upload_sessions as session_rows
 from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
 from registry.images.omissions import Kind, Omission, Source
 from registry.images.upload_room import UploadRoom, crowd_of
@@ -37,8 +37,8 @@ from registry.storage.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.database.sessions import SessionRow
     from registry.database.transaction import Transaction
+    from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
     from registry.images.blob_publication import BlobPublication, Keep, Write
     from registry.images.folding import Folding

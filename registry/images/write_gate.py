@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.database import originals as original_rows
+from registry.database import migration_queries as original_rows
 from registry.database import stores as store_rows
-from registry.database.originals import Copied, Original
+from registry.database.migration_queries import Copied, Original
 from registry.database.stores import OPEN, READ_ONLY, StoreRow
 from registry.database.transaction import Later
 from registry.images.migration_journal.documents import Phase

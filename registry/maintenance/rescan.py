@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.database import milestones
+from registry.database import stores
 from registry.oci.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class Rescan:
     def is_done(self) -> bool:
         """Whether storage was walked once with this database."""
         with self._database.look() as connection:
-            return milestones.is_reached(connection, milestones.STORAGE_READ)
+            return stores.is_reached(connection, stores.STORAGE_READ)
 
     def run_once(self) -> None:
         """Fill a new database, behind the open port."""
         found = self.run()
         with self._database.write() as connection:
-            milestones.reach(connection, milestones.STORAGE_READ, now=self._clock())
+            stores.reach(connection, stores.STORAGE_READ, now=self._clock())
         log.info("a new database was filled from storage", repositories=found)
 
     def run(self) -> int:

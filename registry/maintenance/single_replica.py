@@ -11,7 +11,7 @@ import structlog
 
 from registry.background.leases import Leases
 from registry.database.engine import Database
-from registry.database.migrate import upgrade_database
+from registry.database.schema import upgrade_database
 from registry.images.backends import holder_name
 
 if TYPE_CHECKING:

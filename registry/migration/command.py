@@ -115,7 +115,10 @@ class Run:
             return work(_present(context))
 
     def finalize(self) -> Report:
-        """Delete the originals, once a pass has seen that nothing changes them (``registry.migration.finalize.finalize``)."""
+        """Delete the originals, once a pass has seen that nothing changes them.
+
+        See ``registry.migration.finalize.finalize``.
+        """
         state = self._begun()
         if state.state is Phase.FINALIZED:
             return self._finalized(state)

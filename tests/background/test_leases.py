@@ -16,7 +16,7 @@ import pytest
 from registry.background.leases import Leases, _machine
 from registry.database import leases as lease_rows
 from registry.database.engine import Database
-from registry.database.migrate import upgrade_database
+from registry.database.schema import upgrade_database
 
 
 @pytest.fixture

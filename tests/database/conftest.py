@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.database.engine import Database
-from registry.database.migrate import upgrade_database
+from registry.database.schema import upgrade_database
 from registry.database.statement import Statement
 from tests.stores.postgresql import Cluster
 

@@ -10,10 +10,10 @@ import pytest
 
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
-from registry.database.group_commit import GroupCommit
+from registry.database.sqlite.group_commit import GroupCommit
+from registry.database.sqlite.write_lock import WriteLock
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
-from registry.database.write_lock import WriteLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from sqlalchemy import inspect, text
 from registry.database import blobs, manifest_bodies, revision
 from registry.database.engine import Database
 from registry.database.errors import SchemaTooNew
-from registry.database.migrate import HEAD, UpgradeReport, configuration, upgrade, upgrade_database
+from registry.database.schema import HEAD, UpgradeReport, configuration, upgrade, upgrade_database
 from registry.database.tables import metadata
 
 REVISIONS = {"alembic_version", revision.TABLE}

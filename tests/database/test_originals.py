@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from registry.database import blobs, originals, places, repositories
+from registry.database import blob_locations, blobs, migration_queries, repositories
 from registry.database.engine import Database
-from registry.database.originals import Copied, Original
+from registry.database.migration_queries import Copied, Original
 
 NOW = 1_750_000_000.25
 STORE = "s3"
@@ -25,7 +25,7 @@ def line(number: int, key: str = "", *, signature: str = "s", verified: bool = F
 
 def put(database: Database, *lines: Original, migration: str = MIGRATION, now: float = NOW) -> list[str]:
     with database.write() as connection:
-        return originals.put(connection, migration, lines, store=STORE, now=now)
+        return migration_queries.put(connection, migration, lines, store=STORE, now=now)
 
 
 def hold(database: Database, *numbers: int) -> int:
@@ -42,14 +42,14 @@ def hold(database: Database, *numbers: int) -> int:
 def rows(database: Database, number: int) -> list[tuple[Any, ...]]:
     """(key, signature, state, verified at, migration) of all places of a blob."""
     with database.look() as connection:
-        found = originals.placed(connection, store=STORE, low=digest(number), high=digest(number + 1))
+        found = migration_queries.placed(connection, store=STORE, low=digest(number), high=digest(number + 1))
     return [(row.key, row.signature, row.state, row.verified_at, row.migration) for row in found]
 
 
 def lose(database: Database, number: int) -> None:
     with database.write() as connection:
-        for place in places.of_digest(connection, digest(number), store=STORE):
-            assert places.set_lost(connection, place.id, signature=place.signature)
+        for place in blob_locations.of_digest(connection, digest(number), store=STORE):
+            assert blob_locations.set_lost(connection, place.id, signature=place.signature)
 
 
 def test_putting_twice_is_the_same_as_once(database: Database) -> None:
@@ -125,7 +125,7 @@ def test_nothing_but_a_migration_ever_deletes_an_original(database: Database) ->
         for after in range(2):  # as it is, and once a rollback has made it current
             assert not blobs.claim_location(connection, place.blob_id, **claim)
             assert not blobs.claim_orphan(connection, row, place.blob_id, **claim)
-            originals.swap(connection, MIGRATION, store=STORE, after=0, count=10)
+            migration_queries.swap(connection, MIGRATION, store=STORE, after=0, count=10)
             assert after in {0, 1}
 
 
@@ -134,21 +134,21 @@ def test_what_has_no_verified_object_of_ours_is_uncopied(database: Database) -> 
     hold(database, 1, 2, 3, 4)
     copies = [Copied(digest(1), 3, "ours/1", "c"), Copied(digest(4), 3, "ours/4", "c")]
     with database.write() as connection:
-        assert originals.set_copied(connection, copies, store=STORE, now=NOW) == []
+        assert migration_queries.set_copied(connection, copies, store=STORE, now=NOW) == []
         blob = blobs.find(connection, digest(2))
         assert blob is not None
         blobs.adopt_location(connection, blob.id, store=STORE, key="ours/2", size=3, signature="x")
     with database.look() as connection:
-        assert [row.digest for row in originals.uncopied(connection, store=STORE, after="", count=9)] == [
+        assert [row.digest for row in migration_queries.uncopied(connection, store=STORE, after="", count=9)] == [
             digest(2),
             digest(3),
         ]
-        assert [row[1:] for row in originals.uncopied(connection, store=STORE, after=digest(2), count=9)] == [
+        assert [row[1:] for row in migration_queries.uncopied(connection, store=STORE, after=digest(2), count=9)] == [
             (digest(3), 3)
         ]
-        assert len(originals.uncopied(connection, store=STORE, after="", count=1)) == 1
+        assert len(migration_queries.uncopied(connection, store=STORE, after="", count=1)) == 1
         asked = [digest(number) for number in range(1, 2000)]
-        assert originals.copied(connection, asked, store=STORE) == {digest(1), digest(4)}
+        assert migration_queries.copied(connection, asked, store=STORE) == {digest(1), digest(4)}
 
 
 def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Database) -> None:
@@ -167,7 +167,7 @@ def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Dat
         claim: dict[str, Any] = {"store": STORE, "key": "ours/3", "token": "t", "now": NOW, "deadline": NOW + 60}
         assert blobs.claim_orphan(connection, row, third.id, **claim)
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 2, 3)]
-        assert originals.set_copied(connection, copies, store=STORE, now=NOW + 1) == [digest(1), digest(3)]
+        assert migration_queries.set_copied(connection, copies, store=STORE, now=NOW + 1) == [digest(1), digest(3)]
     assert rows(database, 1)[0] == ("ours/1", "p", "current", NOW, None)
     assert rows(database, 2)[0] == ("ours/2", "c", "current", NOW + 1, None)
     assert rows(database, 3)[0][2] == "deleting"
@@ -177,14 +177,14 @@ def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_
     put(database, *(line(number) for number in range(1, 6)))
     with database.write() as connection:
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 5)]
-        originals.set_copied(connection, copies, store=STORE, now=NOW)
+        migration_queries.set_copied(connection, copies, store=STORE, now=NOW)
         blob = blobs.put(connection, digest(9), size=3, leased_until=0)
         blobs.put_location(connection, blob, store=STORE, key="ours/9", size=3, signature="p", verified_at=NOW)
     for _ in range(2):
         after: int | None = 0
         while after is not None:
             with database.write() as connection:
-                after = originals.swap(connection, MIGRATION, store=STORE, after=after, count=2)
+                after = migration_queries.swap(connection, MIGRATION, store=STORE, after=after, count=2)
         assert [[row[2] for row in rows(database, number)] for number in (1, 2, 5, 9)] == [
             ["copy", "current"],
             ["current"],
@@ -198,19 +198,19 @@ def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_
 def test_a_place_is_verified_in_the_version_that_was_hashed(database: Database) -> None:
     put(database, line(1))
     with database.write() as connection:
-        [place] = places.of_digest(connection, digest(1), store=STORE)
-        originals.set_verified(connection, place.id, signature="another", now=NOW)
-        places.set_verified(connection, place.id, was="another", signature="t", now=NOW)
-        assert places.of_digest(connection, digest(1), store=STORE) == [place]
-        assert not places.set_lost(connection, place.id, signature="another")
-        originals.set_verified(connection, place.id, signature="s", now=NOW)
+        [place] = blob_locations.of_digest(connection, digest(1), store=STORE)
+        migration_queries.set_verified(connection, place.id, signature="another", now=NOW)
+        blob_locations.set_verified(connection, place.id, was="another", signature="t", now=NOW)
+        assert blob_locations.of_digest(connection, digest(1), store=STORE) == [place]
+        assert not blob_locations.set_lost(connection, place.id, signature="another")
+        migration_queries.set_verified(connection, place.id, signature="s", now=NOW)
         assert rows_of(connection) == [("s", NOW)]
-        places.set_verified(connection, place.id, was="s", signature="t", now=NOW + 1)
+        blob_locations.set_verified(connection, place.id, was="s", signature="t", now=NOW + 1)
         assert rows_of(connection) == [("t", NOW + 1)]
 
 
 def rows_of(connection: Any) -> list[tuple[str, float | None]]:
-    found = places.of_digest(connection, digest(1), store=STORE)
+    found = blob_locations.of_digest(connection, digest(1), store=STORE)
     return [(row.signature, row.verified_at) for row in found]
 
 
@@ -218,19 +218,19 @@ def test_the_best_place_is_held_and_what_is_forgotten_or_lost_is_not(database: D
     put(database, line(1), line(1, "zot/b", verified=True))
     repository = hold(database, 1)
     with database.write() as connection:
-        held = places.held(connection, repository, digest(1), store=STORE)
+        held = blob_locations.held(connection, repository, digest(1), store=STORE)
         assert held is not None
         assert (held.key, held.signature, held.verified_at) == ("zot/b", "s", NOW)
-        assert places.held(connection, repository, digest(1), store="gcs") is not None
-        assert places.held(connection, repository, digest(2), store=STORE) is None
-        assert set(places.known(connection, [digest(1), digest(2)], store=STORE)) == {digest(1)}
-        originals.forget(connection, ["zot/b", *(f"zot/x{number}" for number in range(1500))], store=STORE)
-        held = places.held(connection, repository, digest(1), store=STORE)
+        assert blob_locations.held(connection, repository, digest(1), store="gcs") is not None
+        assert blob_locations.held(connection, repository, digest(2), store=STORE) is None
+        assert set(blob_locations.known(connection, [digest(1), digest(2)], store=STORE)) == {digest(1)}
+        migration_queries.forget(connection, ["zot/b", *(f"zot/x{number}" for number in range(1500))], store=STORE)
+        held = blob_locations.held(connection, repository, digest(1), store=STORE)
         assert held is not None
         assert (held.key, held.verified_at) == ("zot/1", None)
     lose(database, 1)
     with database.look() as connection:
-        held = places.held(connection, repository, digest(1), store=STORE)
+        held = blob_locations.held(connection, repository, digest(1), store=STORE)
         assert held is not None
         assert (held.key, held.location_id, held.state) == (None, None, blobs.PRESENT)
-        assert places.known(connection, [digest(1)], store=STORE) == {}
+        assert blob_locations.known(connection, [digest(1)], store=STORE) == {}

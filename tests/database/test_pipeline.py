@@ -9,7 +9,7 @@ import pytest
 
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
-from registry.database.pipeline import MOST, Pipeline
+from registry.database.postgresql.pipeline import MOST, Pipeline
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
 from registry.oci.digest import Digest

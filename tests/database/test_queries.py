@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 
 from registry.database import (
+    blob_locations,
     blobs,
     changes,
-    contents,
     leases,
     manifests,
-    originals,
-    places,
+    migration_queries,
     repositories,
-    sessions,
     stores,
+    upload_sessions,
 )
 from registry.database.engine import Database
 from registry.database.statement import Statement
@@ -37,7 +36,18 @@ def key(number: int) -> str:
 
 STATEMENTS = [
     pytest.param(statement, id=f"{module.__name__.rpartition('.')[2]}.{name}")
-    for module in (blobs, changes, contents, leases, manifests, originals, places, repositories, sessions, stores)
+    for module in (
+        blobs,
+        changes,
+        migration_queries,
+        leases,
+        manifests,
+        migration_queries,
+        blob_locations,
+        repositories,
+        upload_sessions,
+        stores,
+    )
     for name, statement in sorted(vars(module).items())
     if isinstance(statement, Statement)
 ]
@@ -205,33 +215,33 @@ def test_changes_wait_until_they_are_recorded_and_folded(database: Database) -> 
 def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
     moved: dict[str, Any] = {"digest": None, "note": "%s :x", "tail": b"\0tail", "now": NOW + 1}
     with database.write() as connection:
-        sessions.add(connection, "u1", "team/app", algorithm="sha256", digest=digest(0), note="", now=NOW)
-        assert sessions.find(connection, "u1") == sessions.SessionRow(
+        upload_sessions.add(connection, "u1", "team/app", algorithm="sha256", digest=digest(0), note="", now=NOW)
+        assert upload_sessions.find(connection, "u1") == upload_sessions.SessionRow(
             "u1", "team/app", 0, "sha256", digest(0), "", None
         )
-        assert sessions.find(connection, "u2") is None
-        assert sessions.advance(connection, "u1", before=0, offset=1 << 40, **moved).get()
-        assert not sessions.advance(connection, "u1", before=0, offset=1, **moved).get()
-        after = sessions.SessionRow("u1", "team/app", 1 << 40, "sha256", None, "%s :x", b"\0tail")
-        assert sessions.find(connection, "u1") == after
-        assert sessions.expired(connection, before=NOW + 1) == []
-        assert [row.id for row in sessions.expired(connection, before=NOW + 2)] == ["u1"]
-        assert sessions.count(connection) == 1
-        sessions.remove(connection, "u1")
-        assert sessions.find(connection, "u1") is None
-        sessions.remove(connection, "u1")
+        assert upload_sessions.find(connection, "u2") is None
+        assert upload_sessions.advance(connection, "u1", before=0, offset=1 << 40, **moved).get()
+        assert not upload_sessions.advance(connection, "u1", before=0, offset=1, **moved).get()
+        after = upload_sessions.SessionRow("u1", "team/app", 1 << 40, "sha256", None, "%s :x", b"\0tail")
+        assert upload_sessions.find(connection, "u1") == after
+        assert upload_sessions.expired(connection, before=NOW + 1) == []
+        assert [row.id for row in upload_sessions.expired(connection, before=NOW + 2)] == ["u1"]
+        assert upload_sessions.count(connection) == 1
+        upload_sessions.remove(connection, "u1")
+        assert upload_sessions.find(connection, "u1") is None
+        upload_sessions.remove(connection, "u1")
 
 
 def test_sessions_are_counted_by_where_they_were_begun(database: Database) -> None:
     common = {"algorithm": "sha256", "digest": digest(0), "note": ""}
     with database.write() as connection:
         for number, address in enumerate(["192.0.2.1", "", "192.0.2.1", "192.0.2.2", "192.0.2.1"]):
-            sessions.add(connection, f"u{number}", "team/app", **common, now=NOW - number, address=address)
+            upload_sessions.add(connection, f"u{number}", "team/app", **common, now=NOW - number, address=address)
     with database.look() as connection:
-        assert sessions.count_by_address(connection) == {"192.0.2.1": 3, "192.0.2.2": 1, "": 1}
-        assert [row.id for row in sessions.oldest(connection, "192.0.2.1", count=2)] == ["u4", "u2"]
-        assert [row.id for row in sessions.oldest(connection, "", count=2)] == ["u1"]
-        assert sessions.oldest(connection, "192.0.2.3", count=2) == []
+        assert upload_sessions.count_by_address(connection) == {"192.0.2.1": 3, "192.0.2.2": 1, "": 1}
+        assert [row.id for row in upload_sessions.oldest(connection, "192.0.2.1", count=2)] == ["u4", "u2"]
+        assert [row.id for row in upload_sessions.oldest(connection, "", count=2)] == ["u1"]
+        assert upload_sessions.oldest(connection, "192.0.2.3", count=2) == []
 
 
 def test_a_lease_has_one_holder_until_its_deadline(database: Database) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import contents, originals, references
+from registry.database import migration_queries, references
 from registry.database.engine import Database
-from registry.database.migrate import upgrade_database
+from registry.database.schema import upgrade_database
 from registry.database.statement import Statement
 
 
@@ -25,7 +25,7 @@ def explain(statement: Statement, directory: Path) -> list[str]:
         return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement._sql}", values)]
 
 
-@pytest.mark.parametrize("statement", [contents._LOST, originals._PLACED], ids=["lost", "placed"])
+@pytest.mark.parametrize("statement", [migration_queries._LOST, migration_queries._PLACED], ids=["lost", "placed"])
 def test_places_are_found_by_their_blob(statement: Statement, tmp_path: Path) -> None:
     plan = explain(statement, tmp_path)
     assert any("ix_blob_location_blob_id" in step for step in plan), plan

@@ -16,12 +16,12 @@ from sqlalchemy.engine import make_url
 from registry.database.circuit import PROBE_SECONDS, Circuit
 from registry.database.engine import Database
 from registry.database.errors import DatabaseBusy, DatabaseUnavailable
-from registry.database.group_commit import GroupCommit
-from registry.database.migrate import upgrade_database
+from registry.database.postgresql.repository_versions import Versions
+from registry.database.schema import upgrade_database
+from registry.database.sqlite.group_commit import GroupCommit
+from registry.database.sqlite.write_lock import WriteLock
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
-from registry.database.versions import Versions
-from registry.database.write_lock import WriteLock
 from tests.stores.postgresql import Cluster
 from tests.stores.silent_proxy import SilentProxy
 

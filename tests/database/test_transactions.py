@@ -19,7 +19,7 @@ from registry.database import blobs, changes, repositories
 from registry.database.circuit import PROBE_SECONDS
 from registry.database.engine import CONNECTIONS, SPARE, TIMEOUT, Database
 from registry.database.errors import DatabaseUnavailable
-from registry.database.migrate import upgrade
+from registry.database.schema import upgrade
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
 from tests.stores.postgresql import Cluster
@@ -78,7 +78,7 @@ def test_a_connection_that_cannot_be_made_ready_is_not_kept_from_others(
 ) -> None:
     url = cluster.create()
     with monkeypatch.context() as patched:
-        patched.setattr("registry.database.server.PLANS", ("no command",))
+        patched.setattr("registry.database.postgresql.server.PLANS", ("no command",))
         database = Database(url)
     for _ in range(CONNECTIONS + SPARE + 1):
         with pytest.raises(DatabaseUnavailable, match="syntax error"), database.look():

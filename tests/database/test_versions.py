@@ -16,8 +16,8 @@ from registry.api.cache.postgresql import VersionQuery
 from registry.database import repositories
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
-from registry.database.migrate import upgrade_database
-from registry.database.versions import Versions
+from registry.database.postgresql.repository_versions import Versions
+from registry.database.schema import upgrade_database
 from tests.stores.postgresql import Cluster
 
 NAME = "team/app"
@@ -60,7 +60,7 @@ def test_where_no_descriptor_is_left_for_the_watch_whoever_asks_is_told_at_once(
         with contextlib.closing(VersionQuery(lambda: Versions(database))) as query:
             told: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
             began = time.monotonic()
-            monkeypatch.setattr("registry.database.versions.os.dup", none_left)
+            monkeypatch.setattr("registry.database.postgresql.repository_versions.os.dup", none_left)
             query.ask(NAME, told.set_result)
             assert await asyncio.wait_for(told, 20) is None
             return time.monotonic() - began

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import originals as original_rows
+from registry.database import migration_queries as original_rows
 from registry.images.blobs import Blobs, HeldBlob
 from registry.images.registry import Registry
 from registry.images.verification import WrongBytes

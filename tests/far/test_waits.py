@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from registry.database.pipeline import Pipeline
+from registry.database.postgresql.pipeline import Pipeline
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from tests.images.world import ACTOR, NAME, REAL, World

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
-from registry.database import originals as original_rows
-from registry.database import places as place_rows
+from registry.database import migration_queries as original_rows
 from registry.images.registry import Registry
 from registry.images.verification import WrongBytes
 from registry.oci.digest import Digest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.database import sessions as session_rows
+from registry.database import upload_sessions as session_rows
 from registry.images.upload_room import Bounds, crowd_of, surplus
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from registry.database.engine import Database
-from registry.database.migrate import upgrade, upgrade_database
+from registry.database.schema import upgrade, upgrade_database
 from registry.images.backends import Backends, Policy
 from registry.images.registry import Registry
 from registry.oci.digest import Digest

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from registry.database import blobs as blob_rows
-from registry.database import originals
+from registry.database import migration_queries
 from registry.images.migration_journal.documents import Phase
 from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.migration.consolidate.consolidate import consolidate, plan_consolidation
@@ -222,7 +222,7 @@ def test_where_one_place_is_wrong_or_gone_another_is_copied(tmp_path: Path) -> N
     assert found.problems == []
     assert bucket.objects("storage/blobs") == COPIES
     with core.stores.database.read() as connection:
-        placed = originals.placed(connection, store="memory", low=SHARED.digest, high=f"{SHARED.digest}~")
+        placed = migration_queries.placed(connection, store="memory", low=SHARED.digest, high=f"{SHARED.digest}~")
     assert {row.key: row.state for row in placed} == {
         places[0]: "lost", places[1]: "lost", places[2]: "original",
         f"storage/blobs/{path(SHARED.digest)}": "current",
@@ -336,7 +336,7 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
     core = zot.core()
     copying = Copier(core)
     with core.stores.database.read() as connection:
-        (row,) = originals.uncopied(connection, store="memory", after="", count=1)
+        (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1)
     copy = copying.copy(row)
     assert copy.copied is not None
     key = copy.copied.key
@@ -361,7 +361,7 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
     monkeypatch.setattr("registry.migration.consolidate.copier.LOOKS", 2)
     core = zot.core()
     with core.stores.database.read() as connection:
-        (row,) = originals.uncopied(connection, store="memory", after="", count=1)
+        (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1)
     key = f"storage/blobs/{path(row.digest)}"
     with core.stores.database.write() as connection:
         blob_rows.adopt_location(connection, row.blob_id, store="memory", key=key, size=row.size, signature="1")

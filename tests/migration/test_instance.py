@@ -11,7 +11,7 @@ import pytest
 from registry.background.leases import Leases
 from registry.database import leases as lease_rows
 from registry.database.engine import Database
-from registry.database.migrate import upgrade_database
+from registry.database.schema import upgrade_database
 from registry.migration.report import Refused
 from registry.migration.single_instance import LEASE, PATIENCE, SECONDS, exclusive_run
 

@@ -21,7 +21,7 @@ SECONDS = 5.0
 
 
 class Connection(Protocol):
-    """See ``registry.database.versions.Versions``."""
+    """See ``registry.database.postgresql.repository_versions.Versions``."""
 
     def fileno(self) -> int:
         """See Versions."""

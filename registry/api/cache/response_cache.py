@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from registry.api.cache.postgresql import VersionQuery
-    from registry.database.currency import Currency
+    from registry.database.sqlite.data_version import Currency
     from registry.images.registry import Registry
 
 OVERHEAD = 2048

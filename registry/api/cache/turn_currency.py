@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from registry.database.currency import Currency
+    from registry.database.sqlite.data_version import Currency
 
 
 class TurnCurrency:

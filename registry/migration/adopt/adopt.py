@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from registry.database import originals
+from registry.database import migration_queries
 from registry.images.migration_journal.documents import Phase
 from registry.migration.adopt.baselines import Baselines
 from registry.migration.adopt.quiet import changed_during_pass
@@ -105,7 +105,7 @@ def _end(context: Context, found: Pass) -> None:
     phase = Phase.ADOPTING
     if found.is_quiet:
         with stores.database.look() as connection:
-            left = originals.uncopied(connection, store=stores.driver.name, after="", count=1)
+            left = migration_queries.uncopied(connection, store=stores.driver.name, after="", count=1)
         phase = Phase.CONSOLIDATED if before.state is Phase.CONSOLIDATED and not left else Phase.ADOPTED
     state = journal.move(
         phase,

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from registry.database import originals
+from registry.database import migration_queries
 from registry.images.migration_journal.documents import PLACES, ShardEntry, SourceLocation
 from registry.migration.problems import Problem, ProblemKind
 from registry.migration.progress import Progress
@@ -84,12 +84,14 @@ class Shards:
     def _put(self, lines: list[ShardEntry]) -> list[Problem]:
         stores = self._context.core.stores
         found = [
-            originals.Original(line.digest, line.size, place.key, place.signature, place.verified)
+            migration_queries.Original(line.digest, line.size, place.key, place.signature, place.verified)
             for line in lines
             for place in line.places
         ]
         with stores.database.write() as connection:
-            refused = originals.put(connection, self._journal.id, found, store=stores.driver.name, now=stores.clock())
+            refused = migration_queries.put(
+                connection, self._journal.id, found, store=stores.driver.name, now=stores.clock()
+            )
         detail = "Stowage has a blob of this digest with another size"
         return [Problem(ProblemKind.SIZE_CONFLICT, "", "", digest, detail) for digest in refused]
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from registry.database import blobs as blob_rows
-from registry.database import originals
+from registry.database import migration_queries
 from registry.database.errors import DatabaseError
 from registry.images.migration_journal.documents import Phase, shard_of
 from registry.migration.consolidate.copier import Copier
@@ -20,7 +20,7 @@ from registry.storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from registry.database.originals import PlacedRow, UncopiedRow
+    from registry.database.migration_queries import PlacedRow, UncopiedRow
     from registry.images.migration_journal.documents import ShardEntry
     from registry.migration.consolidate.copier import CopiedBlob
     from registry.migration.context import Context
@@ -47,11 +47,11 @@ def plan_consolidation(context: Context) -> Consolidation:
     """What has no verified object of ours yet; nothing is written."""
     stores = context.core.stores
     with stores.database.read() as connection:
-        return Consolidation(*originals.uncopied_total(connection, store=stores.driver.name))
+        return Consolidation(*migration_queries.uncopied_total(connection, store=stores.driver.name))
 
 
 def consolidate(context: Context) -> Report:
-    """CopiedBlob what is not copied, and say so on storage. Run again, after a kill too, it goes on where it was.
+    """Copy what is not copied, and say so on storage. Run again, after a kill too, it goes on where it was.
 
     Originals stay. Of a blob none of whose places has the right bytes a problem is reported. Raises Refused in a state
     that has nothing to copy, Unfinished where clients delete faster than blobs are copied; StorageError, DatabaseError.
@@ -60,7 +60,7 @@ def consolidate(context: Context) -> Report:
 
 
 def copy_uncopied(context: Context) -> Report:
-    """CopiedBlob what is not copied, whatever the state; ``consolidate`` without its end. Raises as it does."""
+    """Copy what is not copied, whatever the state; ``consolidate`` without its end. Raises as it does."""
     return _Consolidating(context).copy()
 
 
@@ -92,7 +92,7 @@ class _Consolidating:
         return self._report
 
     def copy(self) -> Report:
-        """CopiedBlob until nothing is left. Raises Unfinished where clients are faster."""
+        """Copy until nothing is left. Raises Unfinished where clients are faster."""
         self._report.counts = {"copied": 0, "copied_bytes": 0}
         for _ in range(ROUNDS):
             plan = plan_consolidation(self._context)
@@ -114,7 +114,7 @@ class _Consolidating:
         after = ""
         while True:
             with self._stores.database.look() as connection:
-                page = originals.uncopied(connection, store=self._stores.driver.name, after=after, count=_PAGE)
+                page = migration_queries.uncopied(connection, store=self._stores.driver.name, after=after, count=_PAGE)
             yield from page
             if len(page) < _PAGE:
                 return

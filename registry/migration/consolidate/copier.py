@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
-from registry.database import originals
-from registry.database import places as place_rows
-from registry.database.originals import ORIGINAL, Copied
+from registry.database import migration_queries
+from registry.database.migration_queries import ORIGINAL, Copied
 from registry.images.blob_locations import Location
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest
@@ -18,9 +18,9 @@ from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUna
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from registry.database.blob_locations import PlaceRow
     from registry.database.blobs import BlobRow
-    from registry.database.originals import UncopiedRow
-    from registry.database.places import PlaceRow
+    from registry.database.migration_queries import UncopiedRow
     from registry.images.registry import Registry
 
 POLL = 0.05
@@ -71,9 +71,9 @@ class Copier:
         self._database = core.stores.database
 
     def copy(self, row: UncopiedRow) -> CopiedBlob:
-        """Copy a blob from its first source location with the right bytes; other locations are lost. Raises StorageError.
+        """Copy a blob from its first source location with the right bytes, and mark other locations lost.
 
-        Nothing counts before ``commit``.
+        Raises StorageError. Nothing counts before ``commit``.
         """
         copy = CopiedBlob(Digest(row.digest), row.size, -1)
         blob = self._wait_for_deleters(copy.digest)
@@ -104,7 +104,7 @@ class Copier:
                 if copy.copied is not None
             ]
             right = [copied for copy, look, copied in looks if _is_unmoved(copy, look.get()[0])]
-            refused = originals.set_copied(connection, right, store=store, now=now)
+            refused = migration_queries.set_copied(connection, right, store=store, now=now)
             for copy in copies:
                 if copy.hashed is not None:
                     place, signature = copy.hashed

@@ -6,16 +6,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from registry.database import blobs as blob_rows
-from registry.database import contents, originals
-from registry.database.originals import LOST
-from registry.database.places import READABLE
+from registry.database import migration_queries
+from registry.database.blob_locations import READABLE
+from registry.database.migration_queries import LOST
 from registry.migration.problems import Problem, ProblemKind
 from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from registry.database.originals import PlacedRow
+    from registry.database.migration_queries import PlacedRow
     from registry.images.registry import Registry
 
 
@@ -24,7 +24,7 @@ def placed(core: Registry, shard: str) -> list[PlacedRow]:
     algorithm, _, begin = shard.partition("-")
     low = f"{algorithm}:{begin}"
     with core.stores.database.read() as connection:
-        return originals.placed(connection, store=core.stores.driver.name, low=low, high=f"{low}g")
+        return migration_queries.placed(connection, store=core.stores.driver.name, low=low, high=f"{low}g")
 
 
 def unreadable(core: Registry, rows: Iterable[PlacedRow]) -> list[Problem]:
@@ -42,7 +42,7 @@ def _problem(core: Registry, digest: str, rows: Sequence[PlacedRow]) -> Problem 
         return None
     with core.stores.database.read() as connection:
         blob = blob_rows.find(connection, digest)
-        name = contents.needing(connection, blob.id, digest) if blob is not None else None
+        name = migration_queries.needing(connection, blob.id, digest) if blob is not None else None
     if blob is None or name is None:
         return None
     is_gone = blob.state == blob_rows.MISSING

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from registry.database import originals
+from registry.database import migration_queries
 from registry.database.blobs import MISSING
 from registry.images.migration_journal.documents import Phase
 from registry.images.migration_journal.reader import MIGRATIONS, problems_key, state_key
@@ -125,9 +125,9 @@ class _Finalize:
         store = self._driver.name
         digests = sorted({digest for _, digest in batch if digest})
         with self._database.write() as connection:
-            copied = originals.copied(connection, digests, store=store)
+            copied = migration_queries.copied(connection, digests, store=store)
             keys = [key for key, digest in batch if not digest or digest in copied]
-            originals.forget(connection, keys, store=store)
+            migration_queries.forget(connection, keys, store=store)
         return keys
 
     def _end(self, problems: list[Problem]) -> list[Problem]:
@@ -159,7 +159,7 @@ class _Finalize:
         """False: somebody has pushed a blob again, and was given an original for it."""
         store = self._driver.name
         with self._database.exclusive() as connection:
-            blobs, _ = originals.uncopied_total(connection, store=store)
+            blobs, _ = migration_queries.uncopied_total(connection, store=store)
             if not blobs:
-                originals.forget_all(connection, store=store)
+                migration_queries.forget_all(connection, store=store)
             return not blobs

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from registry.database import originals
+from registry.database import migration_queries
 from registry.database import repositories as repository_rows
 from registry.images.migration_journal.documents import Phase, ReadOnly
 from registry.images.repository_reader import MAX_INDEX
@@ -203,7 +203,7 @@ class _Rollback:
         after: int | None = 0
         while after is not None:
             with self._core.stores.database.write() as connection:
-                after = originals.swap(
+                after = migration_queries.swap(
                     connection,
                     self._journal.id,
                     store=self._core.stores.driver.name,

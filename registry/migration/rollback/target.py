@@ -6,10 +6,10 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
-from registry.database import contents, manifest_bodies
+from registry.database import manifest_bodies, migration_queries
 from registry.database import manifests as manifest_rows
-from registry.database import places as place_rows
 from registry.database import repositories as repository_rows
 from registry.images.repository_reader import MAX_INDEX
 from registry.migration.rollback.steps import Source, SourceIndex, TargetContent, WantedManifest
@@ -26,8 +26,8 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from registry.database.contents import HeldRow, LostRow, NamedRow
     from registry.database.manifests import ManifestRow
+    from registry.database.migration_queries import HeldRow, LostRow, NamedRow
     from registry.database.repositories import RepositoryRow
     from registry.images.migration_journal.documents import Baseline
     from registry.migration.adopt.baselines import Baselines
@@ -140,9 +140,9 @@ class RollbackTargets:
                 current,
                 {tag: Digest(named.digest) for tag, named in tags.items()},
                 manifest_rows.of_repository(connection, current.id),
-                contents.held(connection, current.id),
-                contents.named(connection, current.id),
-                contents.lost(connection, current.id, store=core.stores.driver.name),
+                migration_queries.held(connection, current.id),
+                migration_queries.named(connection, current.id),
+                migration_queries.lost(connection, current.id, store=core.stores.driver.name),
             )
 
     # ---- where

@@ -16,8 +16,8 @@ from registry.database.errors import DatabaseBusy, DatabaseUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from registry.database.sqlite.write_lock import WriteLock
     from registry.database.transaction import Transaction
-    from registry.database.write_lock import WriteLock
 
 MOST = 32
 """Writers in one commit."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psycopg import pq
 from psycopg.errors import Error, InFailedSqlTransaction
 
-from registry.database.pipeline import GOOD, Form, Pipeline
+from registry.database.postgresql.pipeline import GOOD, Form, Pipeline
 from registry.database.transaction import Later, Rows, Transaction
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGresult
 
-    from registry.database.pipeline import Sent
+    from registry.database.postgresql.pipeline import Sent
     from registry.database.statement import Statement
     from registry.database.transaction import Row
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from registry.database.engine import Database
-    from registry.database.versions import Versions
+    from registry.database.postgresql.repository_versions import Versions
 
 
 class Currency(Protocol):
@@ -65,6 +65,6 @@ def currency_of(database: Database) -> Currency | None:
 
 def connect_versions(database: Database) -> Versions:
     """For a database that has no Currency. Waits for its server. Raises DatabaseUnavailable."""
-    from registry.database.versions import Versions  # noqa: PLC0415 - its library is there only with PostgreSQL
+    from registry.database.postgresql.repository_versions import Versions  # noqa: PLC0415 - its library is there only with PostgreSQL
 
     return Versions(database)

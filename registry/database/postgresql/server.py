@@ -22,8 +22,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from registry.database.errors import DatabaseUrlInvalid
-from registry.database.pipeline import Pipeline, Silent
-from registry.database.postgresql import PostgresqlTransaction
+from registry.database.postgresql.pipeline import Pipeline, Silent
+from registry.database.postgresql.transaction import PostgresqlTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

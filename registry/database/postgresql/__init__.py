@@ -1,0 +1,1 @@
+"""PostgreSQL: statements in a pipeline, and the versions of repositories."""
