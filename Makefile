@@ -55,7 +55,7 @@ soak: $(VENV)/.developed
 	$(if $(filter sample,$(SOAK)),,MODEL_EXAMPLES=500 $(BIN)/pytest -n $(JOBS) tests/model)
 
 dev-s3: $(VENV)/.developed
-	@$(BIN)/python -m tests.stores.dev $(ARGS)
+	@$(BIN)/python -m tests.support.dev $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

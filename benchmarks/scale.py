@@ -11,7 +11,7 @@ from benchmarks.wire import Connection
 if TYPE_CHECKING:
     from benchmarks.content import Source
     from benchmarks.servers import Running
-    from tests.stores.s3_server import S3Server
+    from tests.support.s3_server import S3Server
 
 CLIENTS = 8
 

@@ -1,6 +1,6 @@
 """What holds for every test: the ``tools`` marker, ``--backend``, and that ``REQUIRE_TOOLS=1`` lets no skip pass.
 
-``--backend`` says what the registries of the client and conformance tests run over (``tests/stores/backends.py``).
+``--backend`` says what the registries of the client and conformance tests run over (``tests/support/backends.py``).
 Tests marked ``local_storage`` are not selected for other backends: they are about what only a local directory has.
 """
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stores.postgresql import Cluster
-from tests.tools import require_tools
+from tests.support.postgresql import Cluster
+from tests.support.tools import require_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from _pytest.terminal import TerminalReporter
 
-    from tests.stores.backends import Backend
+    from tests.support.backends import Backend
 
 LOCAL = "local"
 OTHERS = ("s3-postgresql", "gcs-sqlite")
@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """Makes the registries of this run; what they share is started with the first."""
-    from tests.stores.backends import BACKENDS
+    from tests.support.backends import BACKENDS
 
     made = BACKENDS[request.config.getoption("--backend")](tmp_path_factory.mktemp("backend"))
     yield made

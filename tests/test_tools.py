@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools import find_tool, require_tools, tool
+from tests.support.tools import find_tool, require_tools, tool
 
 ROOT = Path(__file__).parent.parent
 SKIPPING = "import pytest\n@pytest.mark.tools('no-such-program')\ndef test_it(): pass\ndef test_other(): pass\n"

@@ -9,7 +9,7 @@ from benchmarks.s3.servers import EVERY_PEER, S3_SERVERS
 from benchmarks.s3.stage import stage
 from benchmarks.scale import QUICK, Scale
 from benchmarks.suite import Suite, main
-from tests.tools import find_tool
+from tests.support.tools import find_tool
 
 NEEDED = ("versitygw", "wrk", "initdb", "pg_ctl", "postgres")
 _LAYERS = (12 << 10, 48 << 10)

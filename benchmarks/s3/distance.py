@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
-from tests.servers import HOST
-from tests.stores.program import Program
+from tests.support.program import Program
+from tests.support.servers import HOST
 
 
 class Distance(Program):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from benchmarks.s3.distance import Distance
 from benchmarks.scale import Bench
 from benchmarks.servers import Running
-from tests.stores.postgresql import Cluster
-from tests.stores.s3_server import REGION, S3Server
+from tests.support.postgresql import Cluster
+from tests.support.s3_server import REGION, S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

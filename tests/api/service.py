@@ -14,7 +14,7 @@ from registry.config import Settings
 from registry.images.registry import Registry
 from registry.server.application import create_application
 from registry.server.observability import ProcessMetrics
-from tests.payloads import Blob, Manifest
+from tests.support.payloads import Blob, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.api.service import Headers, Service, serving
-from tests.payloads import INDEX, MANIFEST, Blob, digest_of, image
+from tests.support.payloads import INDEX, MANIFEST, Blob, digest_of, image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from registry.storage.errors import StorageError, StorageFull, StorageUnavailabl
 from registry.storage.local.driver import LocalDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.api.service import Reply, Service, serving
-from tests.payloads import MANIFEST, Blob, image
+from tests.support.payloads import MANIFEST, Blob, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from registry.oci.digest import Digest
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import FaultyDriver
 from tests.api.service import Service, serving
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

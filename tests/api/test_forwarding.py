@@ -11,7 +11,7 @@ from registry.api.http.fields import members
 from registry.api.http.forwarding import Forwarding
 from registry.config import HttpSettings
 from tests.api.service import serving
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from registry.api.http.urls import ExternalUrls
 from registry.config import HttpSettings
 from tests.api.service import HOST, Headers, serving
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 if TYPE_CHECKING:
     from pathlib import Path

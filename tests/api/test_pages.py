@@ -12,7 +12,7 @@ from registry.api.http.pagination import PAGE_BYTES
 from registry.database.manifests import MOST_ANNOTATIONS
 from registry.database.statement import Statement
 from tests.api.service import Reply, Service, serving
-from tests.payloads import INDEX, MANIFEST, Blob, Manifest, image, index
+from tests.support.payloads import INDEX, MANIFEST, Blob, Manifest, image, index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import pytest
 from registry.api.blobs import SMALL
 from registry.storage.driver import CHUNK_SIZE
 from tests.api.service import Headers, Service
-from tests.payloads import Blob
+from tests.support.payloads import Blob
 
 REPO = "ranges/of/parts"
 BLOBS = {

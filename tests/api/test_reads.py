@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.api.service import Reply, Service, serving
-from tests.payloads import Blob, Manifest, image, index
+from tests.support.payloads import Blob, Manifest, image, index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

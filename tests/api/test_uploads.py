@@ -10,7 +10,7 @@ from registry.storage.driver import CHUNK_SIZE
 from registry.storage.local.driver import LocalDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.api.service import Reply, Service, serving
-from tests.payloads import Blob, digest_of, image
+from tests.support.payloads import Blob, digest_of, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

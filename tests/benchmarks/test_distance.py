@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.s3.distance import Distance
-from tests.servers import HOST
+from tests.support.servers import HOST
 
 SECONDS = 0.1
 

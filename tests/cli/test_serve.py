@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from registry.cli.output import ExitCode
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 PROGRAM = Path(sys.executable).parent / "registry"
 

@@ -10,16 +10,16 @@ import pytest
 from tests.clients.client import Client
 from tests.clients.layouts import Layout, random_bytes, tar
 from tests.clients.wire import Wire
-from tests.servers import RegistryProcess
-from tests.stores.replicas import Replicas
-from tests.tools import tool
+from tests.support.replicas import Replicas
+from tests.support.servers import RegistryProcess
+from tests.support.tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-    from tests.servers import Registry
-    from tests.stores.backends import Backend
+    from tests.support.backends import Backend
+    from tests.support.servers import Registry
 
 PushLayout: TypeAlias = "Callable[[Path, str, str], None]"
 """Directory of a layout, tag in it, and the reference to push to."""

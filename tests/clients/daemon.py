@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from tests.clients.client import Client
-from tests.tools import tool
+from tests.support.tools import tool
 
 if TYPE_CHECKING:
     from pathlib import Path

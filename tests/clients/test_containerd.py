@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients.client import Client
 from tests.clients.layouts import content, layout_content, tagged
-from tests.tools import tool
+from tests.support.tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.clients.client import Client
     from tests.clients.layouts import Descriptor
-    from tests.stores.backends import Backend
+    from tests.support.backends import Backend
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("crane"), pytest.mark.timeout(400)]
 

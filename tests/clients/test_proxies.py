@@ -11,10 +11,10 @@ import pytest
 
 from tests.clients.layouts import layout_content
 from tests.clients.wire import Wire
-from tests.payloads import Blob
-from tests.servers import HOST
-from tests.stores.program import Program
-from tests.tools import tool
+from tests.support.payloads import Blob
+from tests.support.program import Program
+from tests.support.servers import HOST
+from tests.support.tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.clients.client import Client
     from tests.clients.layouts import Layout
-    from tests.servers import Registry
+    from tests.support.servers import Registry
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("nginx")]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.clients.client import Client
     from tests.clients.wire import Wire
-    from tests.servers import Registry
+    from tests.support.servers import Registry
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("regctl")]
 CHUNK = 65_536

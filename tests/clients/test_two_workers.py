@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.clients.client import Client
-    from tests.servers import Registry
-    from tests.stores.backends import Backend
+    from tests.support.backends import Backend
+    from tests.support.servers import Registry
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("crane", "regctl")]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from tests.tools import find_tool, tool
+from tests.support.tools import find_tool, tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from tests.servers import Registry
-    from tests.stores.backends import Backend
+    from tests.support.backends import Backend
+    from tests.support.servers import Registry
 
 pytestmark = pytest.mark.conformance
 

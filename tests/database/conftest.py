@@ -11,7 +11,7 @@ import pytest
 from registry.database.engine import Database
 from registry.database.schema import upgrade_database
 from registry.database.statement import Statement
-from tests.stores.postgresql import Cluster
+from tests.support.postgresql import Cluster
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,7 +13,7 @@ from registry.database.postgresql.pipeline import MOST, Pipeline
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
 from registry.oci.digest import Digest
-from tests.stores.postgresql import Cluster
+from tests.support.postgresql import Cluster
 
 PUT = Statement("INSERT INTO kept (number, body) VALUES (:number, :body) RETURNING number")
 COUNT = Statement("SELECT count(*) FROM kept")

@@ -22,8 +22,8 @@ from registry.database.sqlite.group_commit import GroupCommit
 from registry.database.sqlite.write_lock import WriteLock
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
-from tests.stores.postgresql import Cluster
-from tests.stores.silent_proxy import SilentProxy
+from tests.support.postgresql import Cluster
+from tests.support.silent_proxy import SilentProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -30,8 +30,8 @@ from tests.images.world import (
     read_index,
     tags,
 )
-from tests.payloads import index
-from tests.stores.postgresql import Cluster
+from tests.support.payloads import index
+from tests.support.postgresql import Cluster
 
 
 @pytest.fixture(params=KINDS)

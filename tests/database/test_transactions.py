@@ -22,7 +22,7 @@ from registry.database.errors import DatabaseUnavailable
 from registry.database.schema import upgrade
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
-from tests.stores.postgresql import Cluster
+from tests.support.postgresql import Cluster
 
 NOW = 1_750_000_000.0
 DIGEST = f"sha256:{1:064x}"

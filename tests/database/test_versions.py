@@ -18,7 +18,7 @@ from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
 from registry.database.postgresql.repository_versions import Versions
 from registry.database.schema import upgrade_database
-from tests.stores.postgresql import Cluster
+from tests.support.postgresql import Cluster
 
 NAME = "team/app"
 

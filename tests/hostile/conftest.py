@@ -8,7 +8,7 @@ import pytest
 
 from tests.hostile.place import CANARY, Place
 from tests.hostile.wire import Address
-from tests.servers import HOST, RegistryProcess
+from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

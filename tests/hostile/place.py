@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tests.hostile.wire import Address, Reply, Request, request, send
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable

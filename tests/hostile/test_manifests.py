@@ -20,7 +20,7 @@ from tests.hostile.place import (
     Place,
 )
 from tests.hostile.wire import Reply, Request, chunk, read_reply, request
-from tests.payloads import INDEX, MANIFEST, Blob, digest_of, image, index
+from tests.support.payloads import INDEX, MANIFEST, Blob, digest_of, image, index
 
 
 def put(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.hostile.place import ABSENT, CODES, IMAGE, LAYER, OTHER, OTHER_IMAGE, OTHER_LAYER, REPO, Place
 from tests.hostile.wire import Request, request, try_send
-from tests.payloads import digest_of
+from tests.support.payloads import digest_of
 
 # Written as it goes over the wire: percent signs are sent, bytes above 127 as they are.
 BAD_NAMES = [

@@ -27,7 +27,7 @@ from tests.hostile.place import (
     Place,
 )
 from tests.hostile.wire import Reply, Request, chunk, request, try_send
-from tests.payloads import MANIFEST, digest_of
+from tests.support.payloads import MANIFEST, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ import pytest
 
 from tests.hostile.place import OTHER, REPO, Place, closing, settles
 from tests.hostile.wire import Request, chunk, read_reply, request, try_send
-from tests.payloads import Blob
+from tests.support.payloads import Blob
 
 WHOLE = Blob(b"0123456789" * 1000)
 UPLOAD_CODES = {"RANGE_INVALID", "BLOB_UPLOAD_INVALID", "SIZE_INVALID", "DIGEST_INVALID"}

@@ -13,7 +13,7 @@ from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, Unsupported
 from tests.images.world import ACTOR, NAME, World, make_image, push_blob, push_image, push_manifest, read_index, tags
-from tests.payloads import Manifest, index
+from tests.support.payloads import Manifest, index
 
 
 def attach(core: Registry, subject: Manifest, *texts: str) -> list[Manifest]:

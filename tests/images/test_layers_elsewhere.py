@@ -12,7 +12,7 @@ from registry.maintenance.rebuild import rebuild_core
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unsupported
 from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_manifest
-from tests.payloads import LAYER, Blob, Manifest, image
+from tests.support.payloads import LAYER, Blob, Manifest, image
 
 CONFIG, ELSEWHERE = Blob(b"config"), Blob(b"a layer of the base of an operating system")
 DIGEST = Digest.parse(ELSEWHERE.digest)

@@ -14,7 +14,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
 from registry.storage.middleware.faults import FaultyDriver
 from tests.images.world import ACTOR, NAME, Pushed, World, push_blob, push_image, push_manifest
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 OTHER = "other/app"
 

@@ -36,7 +36,7 @@ from tests.images.world import (
     tags,
     write_index,
 )
-from tests.stores.postgresql import Cluster
+from tests.support.postgresql import Cluster
 
 REASON = "it was given back to the registry that it came from"
 LOOSE = b"a blob that no manifest names"

@@ -11,8 +11,8 @@ import pytest
 from registry.database import repositories as repository_rows
 from registry.maintenance.rebuild import RebuildReport, rebuild_core
 from tests.images.world import World, pull, push_blob, push_manifest
-from tests.payloads import Blob, image
-from tests.stores.postgresql import Cluster
+from tests.support.payloads import Blob, image
+from tests.support.postgresql import Cluster
 
 LAYERS = 40
 PROCESSES = 4

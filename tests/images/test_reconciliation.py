@@ -27,7 +27,7 @@ from tests.images.world import (
     read_index,
     tags,
 )
-from tests.payloads import image, index
+from tests.support.payloads import image, index
 
 local = pytest.mark.parametrize("kind", ["local"])
 

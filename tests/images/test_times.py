@@ -40,7 +40,7 @@ from tests.images.world import (
     push_manifest,
     write_index,
 )
-from tests.payloads import index
+from tests.support.payloads import index
 
 Times = tuple[dict[str, float], dict[str, float]]
 Fresh = Callable[[], str]

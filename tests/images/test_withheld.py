@@ -42,7 +42,7 @@ from tests.images.world import (
     push_image,
     push_manifest,
 )
-from tests.payloads import Blob, Manifest, image, index
+from tests.support.payloads import Blob, Manifest, image, index
 
 OTHER = "team/private"
 ACCEPTING: dict[str, Any] = {"accept_missing_blobs": True, "accept_missing_manifests": True}

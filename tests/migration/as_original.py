@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.migration.world import TREE, Tree, data_key, path
-from tests.payloads import digest_of
+from tests.support.payloads import digest_of
 
 REF_NAME = "org.opencontainers.image.ref.name"
 Tags = dict[str, dict[str, str]]

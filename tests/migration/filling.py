@@ -12,10 +12,10 @@ from benchmarks.s3.servers import S3_SERVERS
 from benchmarks.servers import DOCKER_REGISTRY, Running
 from tests.clients.wire import Wire
 from tests.migration.world import AMD, NOTHING, SHARED, Repository, repositories
-from tests.payloads import image
-from tests.servers import free_port
-from tests.stores.s3_server import REGION, S3Server
-from tests.tools import tool
+from tests.support.payloads import image
+from tests.support.s3_server import REGION, S3Server
+from tests.support.servers import free_port
+from tests.support.tools import tool
 
 WITHOUT = image(AMD, [SHARED])
 """What takes the place of an image with an empty layer, where a registry cannot store that."""

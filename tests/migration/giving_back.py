@@ -26,7 +26,7 @@ from tests.migration.world import (
     path,
     repositories,
 )
-from tests.payloads import Blob, Manifest, image
+from tests.support.payloads import Blob, Manifest, image
 
 LAYER, NEW_CONFIG = Blob(b"pushed since " * 300), Blob(b'{"architecture": "riscv64"}')
 PUSHED = image(NEW_CONFIG, [SHARED, LAYER])

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from tests.migration.as_original import Tags
 from tests.migration.world import Repository
-from tests.payloads import Blob, Manifest, image
 from tests.soak.client import Client, Reply
+from tests.support.payloads import Blob, Manifest, image
 
 OWN = ("own/one", "own/two")
 """Repositories that only Stowage has."""

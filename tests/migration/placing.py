@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from tests.migration.world import Tree
-from tests.stores.s3_server import S3Server
+from tests.support.s3_server import S3Server
 
 ETAG = "user.etag"
 """Where versitygw keeps the ETag of a file."""

@@ -21,7 +21,7 @@ from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.peak import peak_bytes
 from tests.migration.world import Repository, Tree, distribution, per_repository
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

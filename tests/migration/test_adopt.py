@@ -37,7 +37,7 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 T = TypeVar("T")
 NEW = image(AMD, [Blob(b"a new layer")])

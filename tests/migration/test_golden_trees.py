@@ -20,8 +20,8 @@ from tests.migration.filling import content, push
 from tests.migration.test_steps import in_no_order
 from tests.migration.way_back import tree_of, whole
 from tests.migration.world import TREE, Tree
-from tests.servers import free_port
-from tests.stores.s3_server import REGION, S3Server
+from tests.support.s3_server import REGION, S3Server
+from tests.support.servers import free_port
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 

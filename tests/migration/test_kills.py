@@ -12,7 +12,7 @@ from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.deaths import Doom, Killed
 from tests.migration.killing import EVERY, Prepare, doomed, kill_after_steps, objects, prepared, rows
 from tests.migration.world import AMD, Repository, repositories
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 SAMPLED = 47
 """In the default run the process dies after each of so many steps; with ``-m stores`` after every one."""

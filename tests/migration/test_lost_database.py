@@ -12,7 +12,7 @@ from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.as_original import distribution_tags, zot_tags
 from tests.migration.world import AMD, Repository, repositories
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 LAYER = Blob(b"pushed since")
 PUSHED = image(AMD, [LAYER])

@@ -35,7 +35,7 @@ from tests.migration.world import (
     path,
     repositories,
 )
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 MOVED = Repository("e", {"v1": OTHER}, [], [ARM, SHARED])
 BEFORE = Repository("d", {"v1": OTHER}, [], [ARM, SHARED])

@@ -25,7 +25,7 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 WHOLE = (3, 5, len(MANIFESTS), len(BLOBS), BYTES)
 

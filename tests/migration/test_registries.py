@@ -31,10 +31,10 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.payloads import Blob, image
-from tests.servers import RegistryProcess
-from tests.stores.gcs_server import GcsServer
-from tests.stores.s3_server import S3Server
+from tests.support.gcs_server import GcsServer
+from tests.support.payloads import Blob, image
+from tests.support.s3_server import S3Server
+from tests.support.servers import RegistryProcess
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 

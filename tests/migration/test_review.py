@@ -24,7 +24,7 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 
 def check(plan: Plan, healthy: Plan, kind: ProblemKind, repository: str, digest: str, change: dict[str, int]) -> None:

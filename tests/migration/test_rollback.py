@@ -50,7 +50,7 @@ from tests.migration.world import (
     path,
     repositories,
 )
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 # ---- nothing pushed since
 

@@ -30,7 +30,7 @@ from tests.migration.world import (
     path,
     repositories,
 )
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 STATE = "storage/migrations/0001/state.json"
 

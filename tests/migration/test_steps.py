@@ -40,7 +40,7 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.payloads import Blob, image
+from tests.support.payloads import Blob, image
 
 NEW_LAYER = Blob(b"pushed since " * 300)
 PUSHED = image(AMD, [SHARED, NEW_LAYER])

@@ -16,7 +16,7 @@ from tests.images.world import push_blob
 from tests.migration.adopting import Bucket, check_served
 from tests.migration.giving_back import back, original
 from tests.migration.world import Repository
-from tests.payloads import Blob, image, index
+from tests.support.payloads import Blob, image, index
 
 CONFIG, SECRET = Blob(b"config"), Blob(b"a layer of another repository " * 30)
 MADE = image(CONFIG, [SECRET])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from registry.migration.source.layout import RepositoryPath, SourceLayout
     from registry.storage.driver import StorageDriver
-    from tests.payloads import Blob, Manifest
+    from tests.support.payloads import Blob, Manifest
 
 
 def put_ours(driver: StorageDriver, content: Iterable[Repository]) -> None:

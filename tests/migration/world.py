@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from registry.oci.digest import Digest
 from registry.oci.index import FOLDED, LAYOUT_FILE
 from registry.oci.record import Record
-from tests.payloads import INDEX, Blob, Manifest, image, index
+from tests.support.payloads import INDEX, Blob, Manifest, image, index
 
 if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver

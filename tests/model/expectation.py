@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.payloads import Manifest
+    from tests.support.payloads import Manifest
 
 
 @dataclass

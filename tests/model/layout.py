@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from registry.storage.driver import BlobLayout
-from tests.payloads import digest_of
+from tests.support.payloads import digest_of
 
 if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver

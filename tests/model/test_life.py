@@ -17,7 +17,7 @@ from tests.model.caller import Reply
 from tests.model.expectation import Repository
 from tests.model.layout import read_layout
 from tests.model.service import LocalService, MemoryService, Service
-from tests.payloads import INDEX, Blob, Manifest, digest_of, image, index
+from tests.support.payloads import INDEX, Blob, Manifest, digest_of, image, index
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 STEPS = int(os.environ.get("MODEL_STEPS", "40"))

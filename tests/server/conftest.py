@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.servers import HOST
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from pathlib import Path

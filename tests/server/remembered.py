@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.payloads import Blob, image
-from tests.servers import HOST
+from tests.support.payloads import Blob, image
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from tests.server.sending import Client

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from tests.payloads import digest_of
-from tests.servers import HOST
+from tests.support.payloads import digest_of
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from tests.payloads import digest_of
 from tests.server.sending import TIMEOUT, Client
-from tests.servers import HOST
+from tests.support.payloads import digest_of
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tests.servers import Registry
+    from tests.support.servers import Registry
 
 
 @dataclass

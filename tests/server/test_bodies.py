@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.payloads import digest_of
 from tests.server.sending import Client, Config, call
-from tests.servers import RegistryProcess
+from tests.support.payloads import digest_of
+from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.payloads import digest_of
 from tests.server.remembered import MANIFEST, REPO, push, request
 from tests.server.sending import Client, call
 from tests.server.tls import TlsProcess
-from tests.servers import HOST, RegistryProcess
+from tests.support.payloads import digest_of
+from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

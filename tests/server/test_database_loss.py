@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.payloads import Blob, image
 from tests.server.sending import Client
-from tests.servers import RegistryProcess
-from tests.stores.postgresql import Cluster
+from tests.support.payloads import Blob, image
+from tests.support.postgresql import Cluster
+from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.payloads import digest_of
 from tests.server.sending import Client, call
-from tests.servers import RegistryProcess
+from tests.support.payloads import digest_of
+from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

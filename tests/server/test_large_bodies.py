@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from registry.storage.driver import CHUNK_SIZE
-from tests.payloads import digest_of
 from tests.server.sending import Client, Config
-from tests.servers import HOST, RegistryProcess
+from tests.support.payloads import digest_of
+from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

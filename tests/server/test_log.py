@@ -21,9 +21,9 @@ from pydantic import SecretStr
 from registry import DISTRIBUTION
 from registry.config import DatabaseSettings, HttpSettings, S3Settings, Settings, StorageSettings, TlsSettings
 from registry.server.start_line import is_open_to_everybody, start_line
-from tests.payloads import Blob, image
 from tests.server.sending import Client, Config
-from tests.servers import HOST, START_TIMEOUT, RegistryProcess, program
+from tests.support.payloads import Blob, image
+from tests.support.servers import HOST, START_TIMEOUT, RegistryProcess, program
 
 REPO = "logged/requests"
 CONFIG = Blob(b"{}")

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tests.server.sending import Client
-from tests.servers import RegistryProcess
+from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.api.service import Service
-    from tests.stores.postgresql import Cluster
+    from tests.support.postgresql import Cluster
 
 
 class Wire:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.payloads import Blob
 from tests.server.remembered import (
     ABSENT,
     BLOB,
@@ -25,7 +24,8 @@ from tests.server.remembered import (
     tag,
 )
 from tests.server.sending import Client
-from tests.servers import HOST, RegistryProcess
+from tests.support.payloads import Blob
+from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

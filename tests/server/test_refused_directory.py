@@ -14,7 +14,7 @@ import pytest
 from registry.cli.output import ExitCode
 from tests.server.sending import call
 from tests.server.test_start import lay_out
-from tests.servers import RegistryProcess, program
+from tests.support.servers import RegistryProcess, program
 
 SOMEONE_ELSE = 12345
 PATIENCE = 30.0

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.payloads import Blob, image
 from tests.server.sending import Client
-from tests.servers import RegistryProcess
-from tests.stores.postgresql import Cluster
-from tests.stores.silent_proxy import SilentProxy
+from tests.support.payloads import Blob, image
+from tests.support.postgresql import Cluster
+from tests.support.servers import RegistryProcess
+from tests.support.silent_proxy import SilentProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from registry.server.direct_io.file_sender import STEP, _pass_on_for_a_while, _Stream
-from tests.payloads import MANIFEST, Blob, image
 from tests.server.sending import TIMEOUT, Client, Config
-from tests.servers import HOST, RegistryProcess
+from tests.support.payloads import MANIFEST, Blob, image
+from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.payloads import MANIFEST, Blob, digest_of, image
 from tests.server.sending import TIMEOUT, Client, Config
 from tests.server.slow_clients import SlowClient, SlowClients
-from tests.servers import RegistryProcess
+from tests.support.payloads import MANIFEST, Blob, digest_of, image
+from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.payloads import Blob, image
 from tests.server.sending import Client, call
-from tests.servers import RegistryProcess
+from tests.support.payloads import Blob, image
+from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

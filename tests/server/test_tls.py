@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.payloads import digest_of
 from tests.server.tls import TlsProcess
-from tests.servers import HOST, RegistryProcess
+from tests.support.payloads import digest_of
+from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from registry.images.repositories import LOOK_SECONDS
 from tests.server.remembered import BLOB, IMAGE, MANIFEST, REPO, TAGS, TIMEOUT, push, request
 from tests.server.sending import Client, Config
 from tests.server.test_drain import exit_code, wait_until_refused
-from tests.servers import HOST, RegistryProcess
-from tests.stores.postgresql import Cluster
+from tests.support.postgresql import Cluster
+from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.server.sending import call
-from tests.servers import RegistryProcess
+from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

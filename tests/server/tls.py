@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 from typing import TYPE_CHECKING
 
-from tests.servers import HOST, RegistryProcess
+from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
     import ssl

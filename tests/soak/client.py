@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from tests.servers import HOST
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from tests.payloads import Blob, Manifest
+    from tests.support.payloads import Blob, Manifest
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a request counts as failed."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.soak.far_registry import FarRegistry
-from tests.stores.postgresql import Cluster
-from tests.stores.s3_server import S3Server
+from tests.support.postgresql import Cluster
+from tests.support.s3_server import S3Server
 
 
 @pytest.fixture(scope="session")

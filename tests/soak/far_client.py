@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from tests.servers import HOST
 from tests.soak.client import BROKEN, Client, Reply
-from tests.stores.nginx import ASKED
+from tests.support.nginx import ASKED
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

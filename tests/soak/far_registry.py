@@ -8,18 +8,18 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.servers import program
 from tests.soak import truth
 from tests.soak.client import Client
-from tests.stores.replicas import Replicas
+from tests.support.replicas import Replicas
+from tests.support.servers import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.soak.history import History
-    from tests.stores.postgresql import Cluster
-    from tests.stores.s3_server import S3Server
+    from tests.support.postgresql import Cluster
+    from tests.support.s3_server import S3Server
 
 PART = 5 << 20
 SIZES = (0, 1, 1, 5000, 60_000, 60_000, 400_000, PART + 100_000)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.payloads import Blob, Manifest
+    from tests.support.payloads import Blob, Manifest
 
 
 @dataclass(eq=False)

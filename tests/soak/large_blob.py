@@ -7,7 +7,7 @@ import http.client
 import random
 from typing import TYPE_CHECKING
 
-from tests.servers import HOST
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from tests.payloads import Blob, image
 from tests.soak.client import BROKEN
+from tests.support.payloads import Blob, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.servers import RegistryProcess
     from tests.soak.client import Client
+    from tests.support.servers import RegistryProcess
 
 
 def serving_process(client: Client, server: RegistryProcess) -> int:

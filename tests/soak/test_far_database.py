@@ -15,7 +15,7 @@ from tests.soak.far_client import FarClient
 from tests.soak.far_registry import SIZES, FarRegistry
 from tests.soak.history import History
 from tests.soak.pushers import Crowd
-from tests.stores.postgresql import Cluster
+from tests.support.postgresql import Cluster
 
 pytestmark = [
     pytest.mark.soak,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RegistryProcess
 from tests.soak.budget import budget
 from tests.soak.large_blob import MIB, LargeBlob, LargeClient
-from tests.stores.s3_server import S3Server
+from tests.support.s3_server import S3Server
+from tests.support.servers import RegistryProcess
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800), pytest.mark.tools("versitygw")]
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.payloads import Blob
-from tests.servers import RegistryProcess
 from tests.soak import disk, truth
 from tests.soak.budget import SEED, announce, budget
 from tests.soak.client import BROKEN, Client
 from tests.soak.history import History
 from tests.soak.pushers import Crowd
 from tests.soak.sockets import serving_process
+from tests.support.payloads import Blob
+from tests.support.servers import RegistryProcess
 
 KILLS = budget(sample=15, full=200)
 CLIENTS = 8

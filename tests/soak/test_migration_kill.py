@@ -22,11 +22,11 @@ from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import MAKE, check_served
 from tests.migration.placing import place
 from tests.migration.world import AMD, ON_AMD, SHARED, Repository, repositories
-from tests.payloads import Blob, image
-from tests.servers import program
 from tests.soak.budget import FULL, SEED, announce, budget
-from tests.stores.fault_proxy import FaultProxy
-from tests.stores.s3_server import S3Server
+from tests.support.fault_proxy import FaultProxy
+from tests.support.payloads import Blob, image
+from tests.support.s3_server import S3Server
+from tests.support.servers import program
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.tools("versitygw")]
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.payloads import Blob, image
-from tests.servers import RegistryProcess
 from tests.soak import disk
 from tests.soak.budget import SEED, announce, budget
 from tests.soak.client import Client
 from tests.soak.history import History
 from tests.soak.pushers import Crowd
-from tests.tools import tool
+from tests.support.payloads import Blob, image
+from tests.support.servers import RegistryProcess
+from tests.support.tools import tool
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.payloads import Blob, Manifest, image
-from tests.servers import RegistryProcess
 from tests.soak.budget import SEED, announce, budget
 from tests.soak.client import Client
 from tests.soak.far_registry import FarRegistry
 from tests.soak.registers import Register
+from tests.support.payloads import Blob, Manifest, image
+from tests.support.servers import RegistryProcess
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.payloads import Blob, image
-from tests.servers import RegistryProcess
 from tests.soak import disk
 from tests.soak.budget import SEED, announce, budget
 from tests.soak.client import Client
 from tests.soak.sockets import serving_process
+from tests.support.payloads import Blob, image
+from tests.support.servers import RegistryProcess
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
-from tests.servers import HOST
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from email.message import Message

@@ -24,9 +24,9 @@ from registry.storage.middleware.faults import FaultyDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 from registry.storage.middleware.rate_limit import RateLimitedDriver
 from registry.storage.s3.driver import S3Driver
-from tests.servers import HOST
 from tests.storage import gcs_store
-from tests.stores.s3_server import S3Server
+from tests.support.s3_server import S3Server
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from _pytest.mark import ParameterSet

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from registry.config import GcsSettings
 from registry.storage.gcs.driver import GcsDriver
-from tests.servers import free_port
-from tests.tools import tool
+from tests.support.servers import free_port
+from tests.support.tools import tool
 
 PROGRAM = "fake-gcs-server"
 PART = 1 << 20

@@ -25,7 +25,6 @@ from registry.storage.errors import (
 )
 from registry.storage.gcs.driver import GcsDriver
 from registry.storage.object_store.parts import PartBuffers
-from tests.servers import free_port
 from tests.storage import gcs_store
 from tests.storage.gcs_faults import (
     Fault,
@@ -41,6 +40,7 @@ from tests.storage.gcs_faults import (
     text,
 )
 from tests.storage.uploads import NO_STATE
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.tools(gcs_store.PROGRAM)
 

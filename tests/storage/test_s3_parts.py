@@ -18,7 +18,7 @@ from registry.storage.s3.signature import UNSIGNED
 from tests.storage.answering_store import Answer, AnsweringStore
 from tests.storage.cases import S3, s3_server, s3_settings
 from tests.storage.uploads import NO_STATE
-from tests.stores.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -29,9 +29,9 @@ from registry.storage.s3.objects import S3Objects
 from registry.storage.s3.requests import ObjectRequest
 from registry.storage.s3.responses import BytesDamaged, InvalidRange
 from registry.storage.s3.signature import path_of
-from tests.servers import HOST, free_port
 from tests.storage.answering_store import Answer, AnsweringStore
 from tests.storage.test_s3_signature import PATHS
+from tests.support.servers import HOST, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

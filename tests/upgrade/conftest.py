@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores.s3_server import S3Server
-from tests.tools import require_tools
+from tests.support.s3_server import S3Server
+from tests.support.tools import require_tools
 from tests.upgrade import releases
 from tests.upgrade.places import Bucket, Directory, Place, Tenancy
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.payloads import Blob, Manifest
     from tests.soak.client import Client
+    from tests.support.payloads import Blob, Manifest
 
 
 @dataclass

@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tests.payloads import CONFIG, Blob, Manifest, image, index
+from tests.support.payloads import CONFIG, Blob, Manifest, image, index
 
 if TYPE_CHECKING:
     from tests.upgrade.writer import Writer

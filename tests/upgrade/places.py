@@ -7,18 +7,18 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from tests.servers import RegistryProcess, program
 from tests.soak.client import Client
 from tests.soak.disk import REF_NAME
-from tests.stores.backends import Config, merged
+from tests.support.backends import Config, merged
+from tests.support.servers import RegistryProcess, program
 from tests.upgrade.filling import ACCEPTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.stores.postgresql import Cluster
-    from tests.stores.s3_server import S3Server
+    from tests.support.postgresql import Cluster
+    from tests.support.s3_server import S3Server
 
 PART = 5 << 20
 

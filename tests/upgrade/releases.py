@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from tests.tools import TOOLS
+from tests.support.tools import TOOLS
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PYTHON: Final = f"py{sys.version_info.major}{sys.version_info.minor}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.payloads import Blob, Manifest
+from tests.support.payloads import Blob, Manifest
 from tests.upgrade.content import Upload
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry import DISTRIBUTION
-from tests.payloads import Blob, image
 from tests.server.sending import Client
-from tests.servers import RegistryProcess
-from tests.stores.gcs_server import GcsServer
-from tests.stores.s3_server import S3Server
+from tests.support.gcs_server import GcsServer
+from tests.support.payloads import Blob, image
+from tests.support.s3_server import S3Server
+from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.stores.postgresql import Cluster
+    from tests.support.postgresql import Cluster
     from tests.wheel.installed import Environment
 
 pytestmark = [pytest.mark.wheel, pytest.mark.timeout(600)]

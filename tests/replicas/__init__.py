@@ -1,0 +1,1 @@
+"""Replicas: registries over object stores, several at once."""

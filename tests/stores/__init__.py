@@ -1,1 +1,0 @@
-"""Stores, database servers and proxies that tests run registries over, and in front of them."""

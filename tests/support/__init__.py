@@ -1,0 +1,1 @@
+"""Support: servers, stores, clients and content that tests use."""
