@@ -33,61 +33,63 @@ SMALL = 64 << 10
 """Bytes up to which a blob is read in one piece and may be kept in memory: configs, and layers of artifacts."""
 
 
-async def head(edge: ApiContext, request: Request) -> Response:
+async def head(context: ApiContext, request: Request) -> Response:
     """Say that the blob is here; it is then leased (I7)."""
     name, digest = name_of(request), digest_of(request)
-    mark = edge.memory.mark()
-    blob = await edge.run(edge.core.blobs.find, name, digest)
+    mark = context.memory.mark()
+    blob = await context.run(context.registry.blobs.find, name, digest)
     headers = _headers(blob)
-    _remember(edge, request, name, blob, mark)
+    _remember(context, request, name, blob, mark)
     if is_not_modified(request, digest):
         return Response(status_code=304, headers=unmodified(headers))
     return Response(headers=headers)
 
 
-async def get(edge: ApiContext, request: Request) -> Response:
+async def get(context: ApiContext, request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
     name, digest = name_of(request), digest_of(request)
-    mark = edge.memory.mark()
-    redirected = edge.redirects.wanted(name, edge.locations.client_of(request.scope), request.headers.get("user-agent"))
-    blob, body, address = await edge.run(_open, edge, name, digest, redirected=redirected)
+    mark = context.memory.mark()
+    redirected = context.redirects.wanted(
+        name, context.locations.client_of(request.scope), request.headers.get("user-agent")
+    )
+    blob, body, address = await context.run(_open, context, name, digest, redirected=redirected)
     if address is not None:
-        return _redirect(edge, request, name, blob, address, mark)
+        return _redirect(context, request, name, blob, address, mark)
     headers = _headers(blob)
     if body is not None:
-        _remember(edge, request, name, blob, mark, body=body)
+        _remember(context, request, name, blob, mark, body=body)
     if is_not_modified(request, digest):
-        await _prove(edge, name, blob, body)
+        await _prove(context, name, blob, body)
         return Response(status_code=304, headers=unmodified(headers))
     try:
         wanted = parse_range(field(request, "range"), blob.size) if ranges_apply(request, digest) else None
     except RangeInvalid:
-        await _prove(edge, name, blob, body)
+        await _prove(context, name, blob, body)
         raise
     if wanted is None and body is not None:
         return Response(body, headers=headers)
     if wanted is None:
-        return await BlobResponse.open(edge, blob, headers)
+        return await BlobResponse.open(context, blob, headers)
     if len(wanted) == 1:
-        return await BlobResponse.open(edge, blob, headers, wanted[0])
-    return await MultipartResponse.open(edge, blob, headers, wanted)
+        return await BlobResponse.open(context, blob, headers, wanted[0])
+    return await MultipartResponse.open(context, blob, headers, wanted)
 
 
-async def delete(edge: ApiContext, request: Request) -> Response:
+async def delete(context: ApiContext, request: Request) -> Response:
     """End the blob's membership in this repository."""
     name, digest = name_of(request), digest_of(request)
-    await edge.run(edge.core.blobs.delete, name, digest)
+    await context.run(context.registry.blobs.delete, name, digest)
     return Response(status_code=202)
 
 
-async def _prove(edge: ApiContext, name: str, blob: HeldBlob, body: bytes | None) -> None:
+async def _prove(context: ApiContext, name: str, blob: HeldBlob, body: bytes | None) -> None:
     """Look for bytes that were not read, before an answer without them says that they are here (I6)."""
     if body is None:
-        await edge.run(edge.core.blobs.find, name, blob.digest)
+        await context.run(context.registry.blobs.find, name, blob.digest)
 
 
 def _redirect(
-    edge: ApiContext, request: Request, name: str, blob: HeldBlob, address: str, mark: int | None
+    context: ApiContext, request: Request, name: str, blob: HeldBlob, address: str, mark: int | None
 ) -> Response:
     """Send the client to the store, which knows about ranges too."""
     headers = {
@@ -96,8 +98,8 @@ def _redirect(
         "Cache-Control": "no-store",  # the address is valid for a while only
         "Content-Length": "0",
     }
-    elsewhere = Redirect(ResponseHeaders(headers), time.monotonic() + edge.redirects.again_seconds)
-    _remember(edge, request, name, blob, mark, elsewhere=elsewhere)
+    elsewhere = Redirect(ResponseHeaders(headers), time.monotonic() + context.redirects.again_seconds)
+    _remember(context, request, name, blob, mark, elsewhere=elsewhere)
     return Response(status_code=307, headers=headers)
 
 
@@ -111,15 +113,15 @@ class _Opened(NamedTuple):
     """Where its client is sent for them."""
 
 
-def _open(edge: ApiContext, name: str, digest: Digest, *, redirected: bool) -> _Opened:
+def _open(context: ApiContext, name: str, digest: Digest, *, redirected: bool) -> _Opened:
     """In a thread. What nobody has hashed yet is hashed on its way: its client is not sent away (I6)."""
     for _ in range(PLACES):
-        blob = edge.core.blobs.open(name, digest)
+        blob = context.registry.blobs.open(name, digest)
         if redirected and blob.is_verified:
-            return _Opened(blob, address=edge.redirects.address(blob.key))
+            return _Opened(blob, address=context.redirects.address(blob.key))
         if blob.size > SMALL:
             return _Opened(blob)
-        with contextlib.suppress(WrongBytes), edge.core.blobs.read(blob) as reader:
+        with contextlib.suppress(WrongBytes), context.registry.blobs.read(blob) as reader:
             body = reader.read(SMALL + 1)
             if len(body) != blob.size:
                 raise BlobUnknown
@@ -128,7 +130,7 @@ def _open(edge: ApiContext, name: str, digest: Digest, *, redirected: bool) -> _
 
 
 def _remember(
-    edge: ApiContext,
+    context: ApiContext,
     request: Request,
     name: str,
     blob: HeldBlob,
@@ -149,7 +151,7 @@ def _remember(
         leased_until=blob.leased_until,
         elsewhere=elsewhere,
     )
-    edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+    context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
 
 
 def _headers(blob: HeldBlob) -> dict[str, str]:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from registry.api.context import ApiContext
 
 
-async def catalog(edge: ApiContext, request: Request) -> Response:
+async def catalog(context: ApiContext, request: Request) -> Response:
     """List the repositories."""
-    page = page_of(request, edge.settings.limits.page_size)
-    found = await edge.run(edge.core.repositories.page, last=page.last, count=entries_of(page.size) + 1)
-    shown, link = page_link(edge, request, "/v2/_catalog", found, page.size)
+    page = page_of(request, context.settings.limits.page_size)
+    found = await context.run(context.registry.repositories.page, last=page.last, count=entries_of(page.size) + 1)
+    shown, link = page_link(context, request, "/v2/_catalog", found, page.size)
     body = orjson.dumps({"repositories": shown})
     return Response(body, headers=link, media_type="application/json")
 

@@ -35,21 +35,21 @@ T = TypeVar("T")
 class ApiContext:
     """One per process. The asynchronous side of the core."""
 
-    def __init__(self, core: Registry, settings: Settings) -> None:
-        self.core = core
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        self.registry = registry
         self.settings = settings
         self.locations = ExternalUrls(settings.http)
-        database = core.stores.database
+        database = registry.backends.database
         versions = VersionQuery(partial(connect_versions, database))
-        self.memory = ResponseCache(core, currency_of(database), versions, settings.limits.read_memory)
+        self.memory = ResponseCache(registry, currency_of(database), versions, settings.limits.read_memory)
         buffers = settings.limits.upload_buffers
         self.receivers = Receivers(buffers // 4)
         """Decides how much of a body is in memory between client and store."""
-        self.upload_memory = UploadMemory(buffers // 2, core.stores.driver.capabilities.part_bytes)
+        self.upload_memory = UploadMemory(buffers // 2, registry.backends.driver.capabilities.part_bytes)
         """For parts of uploads, where their store takes parts. A quarter of the buffers is for second parts."""
         self.large_manifests = ByteTurns(settings.manifests.max_bytes)
         """For manifests of more than a few bytes, while they are parsed and stored."""
-        self.redirects = Redirects(settings.storage, core.stores.driver)
+        self.redirects = Redirects(settings.storage, registry.backends.driver)
         self._calls = ThreadPool(settings.limits.threads, "core", settings.limits.queue_timeout)
         self._transfers = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="transfer")
         self.hasher = ThreadPoolExecutor(1, thread_name_prefix="hasher")

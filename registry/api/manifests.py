@@ -32,11 +32,11 @@ MAX_TAGS = 100
 """``tag`` parameters of one request (spec: at least 10)."""
 
 
-async def get(edge: ApiContext, request: Request) -> Response:
+async def get(context: ApiContext, request: Request) -> Response:
     """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
     name, reference = name_of(request), reference_of(request)
-    mark = edge.memory.mark()
-    found, body, reader = await edge.run(_find_and_read, edge, name, reference)
+    mark = context.memory.mark()
+    found, body, reader = await context.run(_find_and_read, context, name, reference)
     headers = _headers(found)
     answer = CachedResponse(
         name,
@@ -48,18 +48,18 @@ async def get(edge: ApiContext, request: Request) -> Response:
         key=found.key,
         size=found.size,
     )
-    edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+    context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     unchanged = is_not_modified(request, found.digest)
     if reader is not None:
         if request.method == "GET" and not unchanged:
-            return BlobResponse(edge, reader, ByteRange(0, found.size - 1), 200, headers)
-        await edge.end(reader.close)
+            return BlobResponse(context, reader, ByteRange(0, found.size - 1), 200, headers)
+        await context.end(reader.close)
     if unchanged:
         return Response(status_code=304, headers=unmodified(headers))
     return Response(body if request.method == "GET" else b"", headers=headers)
 
 
-async def put(edge: ApiContext, request: Request) -> Response:
+async def put(context: ApiContext, request: Request) -> Response:
     """Store a manifest by tag, or by digest with any number of ``tag`` parameters (end-7b)."""
     name, reference = name_of(request), reference_of(request)
     tags = [parse_tag(tag) for tag in request.query_params.getlist("tag")]
@@ -71,14 +71,14 @@ async def put(edge: ApiContext, request: Request) -> Response:
     if len(tags) > MAX_TAGS:
         raise TagInvalid(f"at most {MAX_TAGS} tags at once")
     content_type = field(request, "content-type")
-    actor = edge.locations.client_of(request.scope) or "unknown"
+    actor = context.locations.client_of(request.scope) or "unknown"
 
     def store(body: bytes) -> PutManifest:
-        return edge.core.manifests.put(name, body, content_type, digest=digest, tags=tags, actor=actor)
+        return context.registry.manifests.put(name, body, content_type, digest=digest, tags=tags, actor=actor)
 
-    done = await with_manifest(edge, request, name, store)
+    done = await with_manifest(context, request, name, store)
     headers = {
-        "Location": edge.locations.url(request, f"/v2/{name}/manifests/{done.digest}"),
+        "Location": context.locations.url(request, f"/v2/{name}/manifests/{done.digest}"),
         "Docker-Content-Digest": done.digest,
     }
     if digest is not None and tags:
@@ -88,14 +88,14 @@ async def put(edge: ApiContext, request: Request) -> Response:
     return Response(status_code=201, headers=headers)
 
 
-async def delete(edge: ApiContext, request: Request) -> Response:
+async def delete(context: ApiContext, request: Request) -> Response:
     """Remove a tag, or a manifest and every tag that points at it."""
     name, reference = name_of(request), reference_of(request)
-    actor = edge.locations.client_of(request.scope) or "unknown"
+    actor = context.locations.client_of(request.scope) or "unknown"
     if isinstance(reference, Digest):
-        await edge.run(edge.core.manifests.delete, name, reference, actor=actor)
+        await context.run(context.registry.manifests.delete, name, reference, actor=actor)
     else:
-        await edge.run(edge.core.manifests.untag, name, reference, actor=actor)
+        await context.run(context.registry.manifests.untag, name, reference, actor=actor)
     return Response(status_code=202)
 
 
@@ -108,11 +108,11 @@ class _Read(NamedTuple):
     """In place of the body of a large one: how slowly a client reads is no matter of memory."""
 
 
-def _find_and_read(edge: ApiContext, name: str, reference: Digest | str) -> _Read:
-    found = edge.core.manifests.find(name, reference)
+def _find_and_read(context: ApiContext, name: str, reference: Digest | str) -> _Read:
+    found = context.registry.manifests.find(name, reference)
     if found.size > LARGE:
-        return _Read(found, reader=edge.core.manifests.open(found))
-    return _Read(found, edge.core.manifests.read(found))
+        return _Read(found, reader=context.registry.manifests.open(found))
+    return _Read(found, context.registry.manifests.read(found))
 
 
 def _headers(found: FoundManifest) -> dict[str, str]:

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 ROUTE = "/v2/{name:path}/referrers/{digest}"
 
 
-async def referrers(edge: ApiContext, request: Request) -> Response:
+async def referrers(context: ApiContext, request: Request) -> Response:
     """List the manifests whose subject is this digest, filtered by artifact type where asked."""
     name, subject = name_of(request), digest_of(request)
-    page = page_of(request, edge.settings.limits.page_size)
+    page = page_of(request, context.settings.limits.page_size)
     artifact_type = request.query_params.get("artifactType") or None
-    mark = edge.memory.mark()
-    listed = await edge.run(_list, edge, name, subject, artifact_type, page)
+    mark = context.memory.mark()
+    listed = await context.run(_list, context, name, subject, artifact_type, page)
     headers = {"Content-Type": OCI_INDEX, "Content-Length": str(len(listed.body))}
     if artifact_type is not None:
         headers["OCI-Filters-Applied"] = "artifactType"
@@ -36,10 +36,10 @@ async def referrers(edge: ApiContext, request: Request) -> Response:
         parameters: dict[str, str | int] = {"n": page.size, "last": listed.after}
         if artifact_type is not None:
             parameters["artifactType"] = artifact_type
-        headers |= next_link(edge, request, f"/v2/{name}/referrers/{subject}", parameters)
+        headers |= next_link(context, request, f"/v2/{name}/referrers/{subject}", parameters)
     elif listed.version is not None:
         answer = CachedResponse(name, listed.version, ResponseHeaders(headers), listed.body, ROUTE, None)
-        edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+        context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(listed.body if request.method == "GET" else b"", headers=headers)
 
 
@@ -53,9 +53,9 @@ class _Listed(NamedTuple):
     """Of the repository; None where it does not exist."""
 
 
-def _list(edge: ApiContext, name: str, subject: Digest, artifact_type: str | None, page: Page) -> _Listed:
+def _list(context: ApiContext, name: str, subject: Digest, artifact_type: str | None, page: Page) -> _Listed:
     """In a thread: the body is put together here too."""
-    found, version = edge.core.manifests.referrers(
+    found, version = context.registry.manifests.referrers(
         name, subject, artifact_type=artifact_type, last=page.last, count=page.size, max_bytes=PAGE_BYTES
     )
     body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (

@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 ROUTE = "/v2/{name:path}/tags/list"
 
 
-async def tags(edge: ApiContext, request: Request) -> Response:
+async def tags(context: ApiContext, request: Request) -> Response:
     """List the tags of a repository, a page at a time."""
     name = name_of(request)
-    page = page_of(request, edge.settings.limits.page_size)
-    mark = edge.memory.mark()
-    found, version = await edge.run(edge.core.manifests.tags, name, last=page.last, count=entries_of(page.size) + 1)
-    shown, link = page_link(edge, request, f"/v2/{name}/tags/list", found, page.size)
+    page = page_of(request, context.settings.limits.page_size)
+    mark = context.memory.mark()
+    found, version = await context.run(
+        context.registry.manifests.tags, name, last=page.last, count=entries_of(page.size) + 1
+    )
+    shown, link = page_link(context, request, f"/v2/{name}/tags/list", found, page.size)
     body = orjson.dumps({"name": name, "tags": shown})
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **link}
     if not link:
         answer = CachedResponse(name, version, ResponseHeaders(headers), body, ROUTE, None)
-        edge.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+        context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(body if request.method == "GET" else b"", headers=headers)
 
 

@@ -41,40 +41,40 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-async def start(edge: ApiContext, request: Request) -> Response:
+async def start(context: ApiContext, request: Request) -> Response:
     """Mount a blob, push one in this request, or begin a session: also where what is to be mounted cannot be."""
     name = name_of(request)
     query = request.query_params
     mount = mount_of(request)
-    if mount is not None and await edge.run(_has_mounted, edge, name, mount):
-        return _created(edge, request, name, mount.digest)
+    if mount is not None and await context.run(_has_mounted, context, name, mount):
+        return _created(context, request, name, mount.digest)
     if "digest" in query:
         digest = query_digest(request)
-        await _receive_at_once(edge, request, name, digest)
-        return _created(edge, request, name, digest)
+        await _receive_at_once(context, request, name, digest)
+        return _created(context, request, name, digest)
     algorithm = query.get("digest-algorithm", DEFAULT_ALGORITHM)
     if algorithm not in SUPPORTED_ALGORITHMS:
         raise DigestInvalid(f"digest-algorithm must be one of {', '.join(SUPPORTED_ALGORITHMS)}")
-    await Body(request, edge.settings.http.idle_timeout).expect_none()
-    upload_id = await edge.run(edge.core.uploads.start, name, algorithm, address=_client(edge, request))
-    return Response(status_code=202, headers=_progress(edge, request, name, upload_id, 0))
+    await Body(request, context.settings.http.idle_timeout).expect_none()
+    upload_id = await context.run(context.registry.uploads.start, name, algorithm, address=_client(context, request))
+    return Response(status_code=202, headers=_progress(context, request, name, upload_id, 0))
 
 
-async def status(edge: ApiContext, request: Request) -> Response:
+async def status(context: ApiContext, request: Request) -> Response:
     """Say how many bytes are here, so that a client can resume."""
     name, upload_id = name_of(request), upload_of(request)
-    row = await edge.run(edge.core.uploads.find, name, upload_id)
-    return Response(status_code=204, headers=_progress(edge, request, name, upload_id, row.offset))
+    row = await context.run(context.registry.uploads.find, name, upload_id)
+    return Response(status_code=204, headers=_progress(context, request, name, upload_id, row.offset))
 
 
-async def add(edge: ApiContext, request: Request) -> Response:
+async def add(context: ApiContext, request: Request) -> Response:
     """Add a chunk, or a stream of any length."""
     name, upload_id = name_of(request), upload_of(request)
-    offset = await _receive(edge, request, name, upload_id, _start_of(request), None)
-    return Response(status_code=202, headers=_progress(edge, request, name, upload_id, offset))
+    offset = await _receive(context, request, name, upload_id, _start_of(request), None)
+    return Response(status_code=202, headers=_progress(context, request, name, upload_id, offset))
 
 
-async def finish(edge: ApiContext, request: Request) -> Response:
+async def finish(context: ApiContext, request: Request) -> Response:
     """Add what the body has, if anything, and publish the whole under the digest of the query.
 
     Once more is as good as once: a proxy in front of replicas asks the next where one was lost before it answered.
@@ -82,117 +82,119 @@ async def finish(edge: ApiContext, request: Request) -> Response:
     name, upload_id = name_of(request), upload_of(request)
     digest = query_digest(request)
     try:
-        await _receive(edge, request, name, upload_id, _start_of(request), digest)
+        await _receive(context, request, name, upload_id, _start_of(request), digest)
     except BlobUploadUnknown as error:
-        await edge.run(_require_blob, edge, name, digest, error)
-    return _created(edge, request, name, digest)
+        await context.run(_require_blob, context, name, digest, error)
+    return _created(context, request, name, digest)
 
 
-async def cancel(edge: ApiContext, request: Request) -> Response:
+async def cancel(context: ApiContext, request: Request) -> Response:
     """End the session."""
     name, upload_id = name_of(request), upload_of(request)
-    await edge.run(edge.core.uploads.cancel, name, upload_id)
+    await context.run(context.registry.uploads.cancel, name, upload_id)
     return Response(status_code=204)
 
 
-def _has_mounted(edge: ApiContext, name: str, mount: Mount) -> bool:
+def _has_mounted(context: ApiContext, name: str, mount: Mount) -> bool:
     """Whether the blob was mounted. In a thread.
 
     False whatever is wrong with it or its bytes: the client has them too, and its upload is what mends them.
     """
     try:
-        return edge.core.blobs.mount(name, mount.digest, mount.source)
+        return context.registry.blobs.mount(name, mount.digest, mount.source)
     except (RegistryError, StorageError) as error:
         log.warning("a blob could not be mounted and is uploaded", repository=name, reason=str(error))
         return False
 
 
-async def _receive_at_once(edge: ApiContext, request: Request, name: str, digest: Digest) -> None:
+async def _receive_at_once(context: ApiContext, request: Request, name: str, digest: Digest) -> None:
     """Single POST: the client never learns of the session, so none stays when it fails."""
-    upload_id = await edge.run(edge.core.uploads.start, name, digest.algorithm, address=_client(edge, request))
+    upload_id = await context.run(
+        context.registry.uploads.start, name, digest.algorithm, address=_client(context, request)
+    )
     try:
-        await _receive(edge, request, name, upload_id, None, digest)
+        await _receive(context, request, name, upload_id, None, digest)
     except BaseException:
         with contextlib.suppress(RegistryError):
-            await edge.end(edge.core.uploads.cancel, name, upload_id)
+            await context.end(context.registry.uploads.cancel, name, upload_id)
         raise
 
 
 async def _receive(
-    edge: ApiContext, request: Request, name: str, upload_id: str, start: int | None, digest: Digest | None
+    context: ApiContext, request: Request, name: str, upload_id: str, start: int | None, digest: Digest | None
 ) -> int:
     """Take the body into the session and, with ``digest``, publish it. Returns the offset.
 
     A body of one chunk costs one call of the core; a longer or slower one is written while it is received.
     """
-    body = Body(request, edge.settings.http.idle_timeout)
-    async with _status_on_conflict(edge, request, name, upload_id):
-        with edge.receivers.one_more():
+    body = Body(request, context.settings.http.idle_timeout)
+    async with _status_on_conflict(context, request, name, upload_id):
+        with context.receivers.one_more():
             try:
-                await body.gather(edge.receivers.chunk_size(), PATIENCE)
+                await body.gather(context.receivers.chunk_size(), PATIENCE)
             except Interrupted:
-                await edge.end(_add_whole, edge, name, upload_id, start, body.take(), None)
+                await context.end(_add_whole, context, name, upload_id, start, body.take(), None)
                 raise
             if not body.ended:
-                opening = edge.run(edge.core.uploads.add, name, upload_id, start, digest)
-                async with Reception.open(edge, opening) as reception:
-                    await _receive_long(edge, request, body, reception)
+                opening = context.run(context.registry.uploads.add, name, upload_id, start, digest)
+                async with Reception.open(context, opening) as reception:
+                    await _receive_long(context, request, body, reception)
                     addition = reception.addition
                     if digest is not None:
-                        await ended(edge.end(edge.core.uploads.finish, addition, digest))
+                        await ended(context.end(context.registry.uploads.finish, addition, digest))
                     else:
-                        await ended(edge.end(addition.commit))
+                        await ended(context.end(addition.commit))
                 return addition.offset
-        return await edge.run(_add_whole, edge, name, upload_id, start, body.take(), digest)
+        return await context.run(_add_whole, context, name, upload_id, start, body.take(), digest)
 
 
-async def _receive_long(edge: ApiContext, request: Request, body: Body, reception: Reception) -> None:
+async def _receive_long(context: ApiContext, request: Request, body: Body, reception: Reception) -> None:
     """Take a body of several chunks, or a slow one; of one that stops in the middle what came is kept."""
     try:
-        timeout = edge.settings.http.idle_timeout
-        if not await receive_from_socket(edge, request.scope, body, reception, timeout):
-            await receive_into(edge, body, reception)
+        timeout = context.settings.http.idle_timeout
+        if not await receive_from_socket(context, request.scope, body, reception, timeout):
+            await receive_into(context, body, reception)
     except BaseException:
-        await ended(edge.end(reception.addition.commit))
+        await ended(context.end(reception.addition.commit))
         raise
 
 
 def _add_whole(
-    edge: ApiContext, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None
+    context: ApiContext, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None
 ) -> int:
     """Everything that a request with a short body asks for. In a thread."""
-    with edge.core.uploads.add(name, upload_id, start, digest, at_once=digest is not None) as addition:
+    with context.registry.uploads.add(name, upload_id, start, digest, at_once=digest is not None) as addition:
         if data:
             addition.add(data)
         if digest is None:
             addition.commit()
         else:
-            edge.core.uploads.finish(addition, digest)
+            context.registry.uploads.finish(addition, digest)
         return addition.offset
 
 
-def _require_blob(edge: ApiContext, name: str, digest: Digest, error: RegistryError) -> None:
+def _require_blob(context: ApiContext, name: str, digest: Digest, error: RegistryError) -> None:
     """Raises ``error`` unless the repository has the blob, which is then leased (I7). In a thread."""
     try:
-        edge.core.blobs.require_written_down(name, digest)
+        context.registry.blobs.require_written_down(name, digest)
     except (BlobUnknown, NameUnknown):
         raise error from None
 
 
 @contextlib.asynccontextmanager
-async def _status_on_conflict(edge: ApiContext, request: Request, name: str, upload_id: str) -> AsyncIterator[None]:
+async def _status_on_conflict(context: ApiContext, request: Request, name: str, upload_id: str) -> AsyncIterator[None]:
     """A chunk out of order is answered with where to go on; the session lives (spec, "Pushing a blob in chunks")."""
     try:
         yield
     except RangeInvalid as error:
         detail = error.detail
         if isinstance(detail, dict) and isinstance(offset := detail.get("offset"), int):
-            error.headers.update(_progress(edge, request, name, upload_id, offset))
+            error.headers.update(_progress(context, request, name, upload_id, offset))
         raise
 
 
-def _client(edge: ApiContext, request: Request) -> str | None:
-    return edge.locations.client_of(request.scope)
+def _client(context: ApiContext, request: Request) -> str | None:
+    return context.locations.client_of(request.scope)
 
 
 def _start_of(request: Request) -> int | None:
@@ -207,17 +209,17 @@ def _start_of(request: Request) -> int | None:
     return start
 
 
-def _progress(edge: ApiContext, request: Request, name: str, upload_id: str, offset: int) -> dict[str, str]:
+def _progress(context: ApiContext, request: Request, name: str, upload_id: str, offset: int) -> dict[str, str]:
     """The headers of a session: where to go on. ``Range`` is inclusive, so that no byte at all is also ``0-0``."""
     return {
-        "Location": edge.locations.url(request, f"/v2/{name}/blobs/uploads/{upload_id}"),
+        "Location": context.locations.url(request, f"/v2/{name}/blobs/uploads/{upload_id}"),
         "Range": f"0-{max(0, offset - 1)}",
         "Docker-Upload-UUID": upload_id,
     }
 
 
-def _created(edge: ApiContext, request: Request, name: str, digest: Digest) -> Response:
-    location = edge.locations.url(request, f"/v2/{name}/blobs/{digest}")
+def _created(context: ApiContext, request: Request, name: str, digest: Digest) -> Response:
+    location = context.locations.url(request, f"/v2/{name}/blobs/{digest}")
     return Response(status_code=201, headers={"Location": location, "Docker-Content-Digest": digest})
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from registry.api.context import ApiContext
 
 
-async def base(_edge: ApiContext, _request: Request) -> Response:
+async def base(_context: ApiContext, _request: Request) -> Response:
     """Answer 200: the specification is implemented."""
     return Response(b"{}", media_type="application/json")
 

@@ -52,7 +52,7 @@ class Backends:
 
     driver: StorageDriver
     database: Database
-    rules: Policy = field(default_factory=Policy)
+    policy: Policy = field(default_factory=Policy)
     clock: Callable[[], float] = time.time
     """Seconds since the epoch."""
     holder: str = field(default_factory=holder_name)

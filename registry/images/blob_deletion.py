@@ -37,12 +37,12 @@ class Claim(NamedTuple):
 class BlobDeletion:
     """Deletes objects of blobs that were claimed. Any thread, any process."""
 
-    def __init__(self, stores: Backends) -> None:
-        self._stores = stores
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
 
     def in_progress(self, blob: BlobRow | None, there: LocationRow | None) -> bool:
         """Whether a deleter holds the blob or the place: a publisher waits, HEAD and mount say no."""
-        now = self._stores.clock()
+        now = self._backends.clock()
         if blob is not None and blob.state == blob_rows.CLAIMED:
             return blob.claim_deadline is None or blob.claim_deadline > now
         return there is not None and there.state == blob_rows.DELETING and (there.claim_deadline or 0) > now
@@ -53,7 +53,7 @@ class BlobDeletion:
         claimed = blob_rows.claim_location(
             connection,
             blob_id,
-            store=self._stores.driver.name,
+            store=self._backends.driver.name,
             key=key,
             token=claim.token,
             now=now,
@@ -63,25 +63,25 @@ class BlobDeletion:
 
     def delete(self, claim: Claim) -> None:
         """Delete the claimed object, then forget its place. Does nothing when too little is left of the claim (I7)."""
-        if self._stores.clock() + DELETE_SECONDS > claim.deadline:
+        if self._backends.clock() + DELETE_SECONDS > claim.deadline:
             return
-        self._stores.driver.delete([claim.key])
-        with self._stores.database.write() as connection:
-            blob_rows.remove_location(connection, store=self._stores.driver.name, key=claim.key, token=claim.token)
+        self._backends.driver.delete([claim.key])
+        with self._backends.database.write() as connection:
+            blob_rows.remove_location(connection, store=self._backends.driver.name, key=claim.key, token=claim.token)
 
     def delete_orphan(self, repository: RepositoryRow, digest: Digest) -> None:
         """Delete a repository's own bytes of ``digest`` unless it has the blob (again)."""
-        stores = self._stores
-        if not stores.layout.per_repository:
+        backends = self._backends
+        if not backends.layout.per_repository:
             return
-        claim, now = self._new_claim(stores.layout.blob(repository.name, digest))
-        with stores.database.write() as connection:
+        claim, now = self._new_claim(backends.layout.blob(repository.name, digest))
+        with backends.database.write() as connection:
             blob = blob_rows.lock(connection, digest)
             claimed = blob is not None and blob_rows.claim_orphan(
                 connection,
                 repository.id,
                 blob.id,
-                store=stores.driver.name,
+                store=backends.driver.name,
                 key=claim.key,
                 token=claim.token,
                 now=now,
@@ -92,17 +92,17 @@ class BlobDeletion:
 
     def finish_abandoned(self) -> int:
         """Finish deletions whose deleter was killed. Returns how many. What was published again meanwhile is kept."""
-        stores, finished = self._stores, 0
+        backends, finished = self._backends, 0
         refused: list[Omission] = []
-        with stores.database.look() as connection:
-            abandoned = blob_rows.expired_claims(connection, stores.driver.name, now=stores.clock())
+        with backends.database.look() as connection:
+            abandoned = blob_rows.expired_claims(connection, backends.driver.name, now=backends.clock())
         for place in abandoned:
             claim, now = self._new_claim(place.key)
-            with stores.database.write() as connection:
+            with backends.database.write() as connection:
                 claimed = blob_rows.claim_expired(
                     connection,
                     place,
-                    store=stores.driver.name,
+                    store=backends.driver.name,
                     token=claim.token,
                     now=now,
                     deadline=claim.deadline,
@@ -114,9 +114,9 @@ class BlobDeletion:
                 finished += 1
             except PathRefused as error:  # the claim ends, and then it is tried again
                 refused.append(Omission(Kind.BLOB, place.key, "", f"cannot be deleted: {error.reason}"))
-        stores.omissions.note(Source.REMOVAL, "removal", refused)
+        backends.omissions.note(Source.REMOVAL, "removal", refused)
         return finished
 
     def _new_claim(self, key: str) -> tuple[Claim, float]:
-        now = self._stores.clock()
+        now = self._backends.clock()
         return Claim(key, uuid.uuid4().hex, now + CLAIM_SECONDS), now

@@ -31,14 +31,14 @@ BATCH = 500
 class BlobDiscovery:
     """Any thread, any process; adopting twice is harmless."""
 
-    def __init__(self, stores: Backends) -> None:
-        self._stores = stores
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
 
     def adopt(self, repository: RepositoryRow, view: StoredRepository) -> None:
         """Make members of the blobs that storage has for this repository, as unverified ones."""
         found = (
             self._found_on_disk(repository, view)
-            if self._stores.layout.per_repository
+            if self._backends.layout.per_repository
             else self._referenced(repository, view)
         )
         found.sort()  # whoever adopts some of the same takes their rows in the same order
@@ -52,11 +52,11 @@ class BlobDiscovery:
         lacks them. The rows of the repository say by now what its records withhold. Returns what could not be taken.
         """
         omissions: list[Omission] = []
-        if self._stores.layout.per_repository:
+        if self._backends.layout.per_repository:
             return omissions  # what lies there is its own, and was found
         after = ""
         while True:
-            with self._stores.database.look() as connection:
+            with self._backends.database.look() as connection:
                 found = reference_rows.lacking(connection, repository.id, after=after, count=BATCH)
             if not found:
                 return omissions
@@ -66,12 +66,12 @@ class BlobDiscovery:
     def _adopt(
         self, repository: RepositoryRow, digests: list[Digest], omissions: list[Omission], *, is_optional: bool = False
     ) -> None:
-        driver, layout, now = self._stores.driver, self._stores.layout, self._stores.clock()
+        driver, layout, now = self._backends.driver, self._backends.layout, self._backends.clock()
         known = self._known(digests)
         new = [digest for digest in digests if digest not in known]
         keys = [layout.blob(repository.name, digest) for digest in new]
         stats = dict(zip(new, map_parallel(driver.capabilities, self._stat, keys), strict=True))
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             if is_optional:
                 digests = self._still_lacking(connection, repository, digests)
             else:
@@ -104,14 +104,14 @@ class BlobDiscovery:
 
     def _known(self, digests: list[Digest]) -> dict[str, int]:
         """Those that need not be looked for, by digest: all repositories share all places, and one is noted."""
-        if self._stores.layout.per_repository:
+        if self._backends.layout.per_repository:
             return {}
-        with self._stores.database.look() as connection:
-            return place_rows.known(connection, digests, store=self._stores.driver.name)
+        with self._backends.database.look() as connection:
+            return place_rows.known(connection, digests, store=self._backends.driver.name)
 
     def _stat(self, key: str) -> ObjectStat | None:
         try:
-            return self._stores.driver.stat(key)
+            return self._backends.driver.stat(key)
         except PathNotFound:
             return None
 
@@ -119,11 +119,11 @@ class BlobDiscovery:
         """Blobs in the repository's directory of which nothing is noted."""
         found = []
         for algorithm in SUPPORTED_ALGORITHMS:
-            prefix = self._stores.layout.blobs(repository.name, algorithm)
-            with self._stores.database.read() as connection:
-                noted = blob_rows.keys_below(connection, self._stores.driver.name, prefix)
+            prefix = self._backends.layout.blobs(repository.name, algorithm)
+            with self._backends.database.read() as connection:
+                noted = blob_rows.keys_below(connection, self._backends.driver.name, prefix)
             try:
-                children = list(self._stores.driver.children(prefix))
+                children = list(self._backends.driver.children(prefix))
             except PathRefused as error:
                 view.omissions.append(Omission(Kind.BLOB, repository.name, f"blobs/{algorithm}", error.reason))
                 continue
@@ -151,7 +151,7 @@ class BlobDiscovery:
             wanted[digest] = None
             named = (blob.digest for blob in loaded.manifest.named_blobs())
             wanted.update(dict.fromkeys(blob for blob in named if blob not in withheld))
-        with self._stores.database.read() as connection:
+        with self._backends.database.read() as connection:
             wanted.update(dict.fromkeys(self._come_since(connection, repository, view)))
             members = blob_rows.members(connection, repository.id, wanted)
         return [digest for digest in wanted if digest not in members]

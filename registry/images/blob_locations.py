@@ -34,8 +34,8 @@ class Location(NamedTuple):
 class BlobLocations:
     """Any thread, any process. Where each repository has its own blobs there is one place, that of its key."""
 
-    def __init__(self, stores: Backends) -> None:
-        self._stores = stores
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
 
     def best(self, digest: Digest) -> Location | None:
         """Where a blob is read: a verified place before others, and ours before the original's. None: none is noted."""
@@ -43,8 +43,8 @@ class BlobLocations:
 
     def all(self, digest: Digest) -> list[Location]:
         """Every place that is noted, the best one first."""
-        with self._stores.database.look() as connection:
-            return _locations(place_rows.of_digest(connection, digest, store=self._stores.driver.name))
+        with self._backends.database.look() as connection:
+            return _locations(place_rows.of_digest(connection, digest, store=self._backends.driver.name))
 
     def lost(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
         """Go on from a place without the right bytes: it is not read again, and the next one is returned.
@@ -53,10 +53,10 @@ class BlobLocations:
         remembers that it was there. Where a look is cheap, each HEAD sees a loss by itself and nothing is noted.
         """
         log.error("a blob is missing or damaged on storage", digest=digest, key=place.key)
-        if self._stores.driver.capabilities.stat_is_local:
+        if self._backends.driver.capabilities.stat_is_local:
             return None
         if place.id is not None:
-            with self._stores.database.write() as connection:
+            with self._backends.database.write() as connection:
                 repository_rows.raise_versions_of_holders(connection, digest)  # where the bytes are read is remembered
                 place_rows.set_lost(connection, place.id, signature=place.signature)
         return self.best(digest) or self._unlisted(digest, size, place) or self._give_up(digest, state)
@@ -65,17 +65,17 @@ class BlobLocations:
         """Note that the object was hashed at ``signature`` and is right, unless the row has changed meanwhile."""
         if place.id is None:
             return
-        now = self._stores.clock()
-        with self._stores.database.write() as connection:
+        now = self._backends.clock()
+        with self._backends.database.write() as connection:
             place_rows.set_verified(connection, place.id, was=place.signature, signature=signature, now=now)
 
     def _unlisted(self, digest: Digest, size: int, place: Location) -> Location | None:
         """Our own place, where an object is of which a database that was restored, or lost, does not know."""
-        driver, layout = self._stores.driver, self._stores.layout
+        driver, layout = self._backends.driver, self._backends.layout
         if layout.per_repository:
             return None
         key = layout.blob("", digest)
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             noted = blob_rows.location_at(connection, driver.name, key)
         if noted is not None or place.key == key:
             return None
@@ -85,7 +85,7 @@ class BlobLocations:
             return None
         if stat.size != size:
             return None
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             blob = blob_rows.lock(connection, digest)
             if blob is None:
                 return None
@@ -96,12 +96,12 @@ class BlobLocations:
 
     def _give_up(self, digest: Digest, state: str) -> Location | None:
         """None, unless somebody has put it meanwhile."""
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             repository_rows.raise_versions_of_holders(connection, digest)
             blob = blob_rows.lock(connection, digest)
             if blob is None:
                 return None
-            left = _locations(place_rows.of_blob(connection, blob.id, store=self._stores.driver.name))
+            left = _locations(place_rows.of_blob(connection, blob.id, store=self._backends.driver.name))
             if not left:
                 blob_rows.set_state(connection, blob.id, state)
         return left[0] if left else None

@@ -101,8 +101,8 @@ class _Placed(NamedTuple):
 class BlobPublication:
     """Makes blobs members of repositories. Any thread, any process."""
 
-    def __init__(self, stores: Backends, originals: WriteGate, removal: BlobDeletion) -> None:
-        self._stores = stores
+    def __init__(self, backends: Backends, originals: WriteGate, removal: BlobDeletion) -> None:
+        self._backends = backends
         self._originals = originals
         self._removal = removal
 
@@ -130,7 +130,7 @@ class BlobPublication:
         Raises Unavailable when deleters of the same digest do not let go, and where no change may commit.
         """
         is_blob = keep is Keep.HELD
-        key = self._stores.layout.blob(repository.name, digest)
+        key = self._backends.layout.blob(repository.name, digest)
         for _ in range(ATTEMPTS):
             before, there = found or self._look(repository.name, digest)
             found = None
@@ -155,33 +155,33 @@ class BlobPublication:
 
     def look_later(self, connection: Transaction, repository: str, digest: Digest) -> Later[Found]:
         """What ``publish`` begins with, for who has to look at more: however old it is, nothing wrong comes of it."""
-        key = self._stores.layout.blob(repository, digest)
-        return blob_rows.at_later(connection, digest, store=self._stores.driver.name, key=key)
+        key = self._backends.layout.blob(repository, digest)
+        return blob_rows.at_later(connection, digest, store=self._backends.driver.name, key=key)
 
     def _look(self, repository: str, digest: Digest) -> Found:
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             return self.look_later(connection, repository, digest).get()
 
     def _others(self, blob: BlobRow, key: str) -> list[LocationRow]:
         """Other places with the same bytes."""
         if not self._shares:
             return []
-        with self._stores.database.look() as connection:
-            places = blob_rows.locations(connection, blob.id, self._stores.driver.name)
+        with self._backends.database.look() as connection:
+            places = blob_rows.locations(connection, blob.id, self._backends.driver.name)
         return [place for place in places if place.key != key]
 
     @property
     def _shares(self) -> bool:
-        return self._stores.rules.dedupe and self._stores.driver.capabilities.links
+        return self._backends.policy.dedupe and self._backends.driver.capabilities.links
 
     def _join(self, source: Location | None, key: str, size: int) -> _Placed | None:
         """Share a place that is noted, without an object of our own. Raises PathNotFound: it is not as noted.
 
         None: it is that of the key, whose row is written as for any other.
         """
-        if source is None or source.id is None or self._stores.layout.per_repository:
+        if source is None or source.id is None or self._backends.layout.per_repository:
             return None
-        stat = self._stores.driver.stat(source.key)
+        stat = self._backends.driver.stat(source.key)
         if stat.size == size and stat.signature == source.signature:
             return _Placed(source.key, stat, joined=True)
         if source.key == key:
@@ -190,7 +190,7 @@ class BlobPublication:
 
     def _place(self, key: str, size: int, put: Put, blob: BlobRow | None, there: LocationRow | None) -> _Placed:
         """Get the bytes to ``key``, unless another place that is verified will do."""
-        driver = self._stores.driver
+        driver = self._backends.driver
         healthy = blob if blob is not None and blob.state == blob_rows.PRESENT else None
         if healthy and there is not None and there.verified_at is not None:
             try:
@@ -216,15 +216,15 @@ class BlobPublication:
 
     def _shared(self, blob: BlobRow | None, key: str, size: int) -> _Placed | None:
         """A verified place with another key, where all repositories share all places: that of an original."""
-        if blob is None or self._stores.layout.per_repository:
+        if blob is None or self._backends.layout.per_repository:
             return None
-        with self._stores.database.look() as connection:
-            places = place_rows.of_blob(connection, blob.id, store=self._stores.driver.name)
+        with self._backends.database.look() as connection:
+            places = place_rows.of_blob(connection, blob.id, store=self._backends.driver.name)
         for place in places:
             if place.key == key or place.verified_at is None or place.size != size:
                 continue
             with contextlib.suppress(PathNotFound):
-                stat = self._stores.driver.stat(place.key)
+                stat = self._backends.driver.stat(place.key)
                 if stat.size == size and stat.signature == place.signature:
                     return _Placed(place.key, stat, joined=True)
         return None
@@ -248,13 +248,13 @@ class BlobPublication:
         What does not depend on what is found is sent before that is read: where nothing comes between, the whole waits
         for the server once, and once more for the commit.
         """
-        stores = self._stores
-        store, now, (key, stat, _, joined) = stores.driver.name, stores.clock(), placed
-        with stores.database.write() as connection:
+        backends = self._backends
+        store, now, (key, stat, _, joined) = backends.driver.name, backends.clock(), placed
+        with backends.database.write() as connection:
             is_open = self._originals.require_open_later(connection)
             current = _TAKE[keep](connection, repository.id)
             locked = blob_rows.lock_at_later(connection, digest, store=store, key=key)
-            put = blob_rows.put_later(connection, digest, size=stat.size, leased_until=now + stores.rules.lease)
+            put = blob_rows.put_later(connection, digest, size=stat.size, leased_until=now + backends.policy.lease)
             withheld = withheld_rows.named_later(connection, repository.id, [digest]) if is_blob else None
             write = commit(connection, keep) if commit is not None else None
             is_open.get()
@@ -282,7 +282,7 @@ class BlobPublication:
             if write is not None:
                 write(blob_id)
             change = None if naming is None else withholding.release(connection, repository, naming, now)
-            if not self._shares or (row is None and stores.database.serial_writes):
+            if not self._shares or (row is None and backends.database.serial_writes):
                 return [], change
             places = blob_rows.locations(connection, blob_id, store)
             older = takewhile(lambda place: place.key != key, places)
@@ -298,7 +298,7 @@ class BlobPublication:
 
     def _converge(self, older: list[LocationRow], key: str) -> None:
         """Two publishers of one digest met: the later one gives its inode up for that of the earlier."""
-        driver = self._stores.driver
+        driver = self._backends.driver
         for place in older:
             try:
                 if not self._is_as_noted(place):
@@ -306,13 +306,13 @@ class BlobPublication:
                 signature = driver.link(place.key, key).signature
             except PathNotFound:
                 continue  # it was deleted meanwhile
-            with self._stores.database.write() as connection:
+            with self._backends.database.write() as connection:
                 blob_rows.set_signature(connection, store=driver.name, key=key, signature=signature)
             return
 
     def _is_as_noted(self, place: LocationRow) -> bool:
         """Whether nobody has touched the object since its bytes were known to be right. Raises PathNotFound."""
-        stat = self._stores.driver.stat(place.key)
+        stat = self._backends.driver.stat(place.key)
         return stat.size == place.size and stat.signature == place.signature
 
 

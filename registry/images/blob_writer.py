@@ -46,7 +46,7 @@ class BlobWriter:
 
     def __init__(
         self,
-        stores: Backends,
+        backends: Backends,
         hashes: HashCache,
         row: SessionRow,
         writer: UploadWriter,
@@ -54,7 +54,7 @@ class BlobWriter:
         ahead: Prefetched | None = None,
     ) -> None:
         """Goes on where ``row`` ends; ``digest`` of the whole, where it is known. Raises UploadOffsetMismatch."""
-        self._stores = stores
+        self._backends = backends
         self._hashes = hashes
         self._row = row
         self._writer = writer
@@ -66,7 +66,7 @@ class BlobWriter:
         self._looked = monotonic()
         # Where the store gathers bytes at their key, nobody can read them again to hash them.
         gathered = digest is not None and self._hasher is not None and digest.algorithm == self._algorithm
-        key = stores.layout.blob(row.repository, digest) if digest is not None and gathered else None
+        key = backends.layout.blob(row.repository, digest) if digest is not None and gathered else None
         writer.resume(upload_state(row), offset=row.offset, key=key)
 
     @property
@@ -154,7 +154,7 @@ class BlobWriter:
         known = self._hasher is not None and self._algorithm == self._row.algorithm
         digest = Digest.from_hasher(self._hasher) if self._hasher is not None and known else None
         offset = self.offset
-        with self._stores.database.write(durable=False) as connection:
+        with self._backends.database.write(durable=False) as connection:
             advanced = session_rows.advance(
                 connection,
                 self._row.id,
@@ -163,7 +163,7 @@ class BlobWriter:
                 digest=digest,
                 note=state.note,
                 tail=state.tail,
-                now=self._stores.clock(),
+                now=self._backends.clock(),
             )
         if not advanced.get():
             raise self._overtaken()
@@ -172,17 +172,17 @@ class BlobWriter:
 
     def _go_on(self) -> None:
         """Keep the session from expiring, and see that nobody else has gone on with it: his parts would be ours."""
-        if self._stores.driver.capabilities.exclusive_uploads or monotonic() - self._looked < LOOK_SECONDS:
+        if self._backends.driver.capabilities.exclusive_uploads or monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = monotonic()
-        with self._stores.database.write(durable=False) as connection:
-            ours = session_rows.touch(connection, self._row.id, offset=self._row.offset, now=self._stores.clock())
+        with self._backends.database.write(durable=False) as connection:
+            ours = session_rows.touch(connection, self._row.id, offset=self._row.offset, now=self._backends.clock())
         if not ours:
             self._hasher = None
             raise self._overtaken()
 
     def _overtaken(self) -> RegistryError:
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             row = session_rows.find(connection, self._row.id)
         return BlobUploadUnknown() if row is None else out_of_order(self._row.offset, row.offset)
 

@@ -78,7 +78,7 @@ class Blobs:
 
     def __init__(
         self,
-        stores: Backends,
+        backends: Backends,
         originals: WriteGate,
         locations: BlobLocations,
         repositories: Repositories,
@@ -87,7 +87,7 @@ class Blobs:
         folding: Folding,
         references: References,
     ) -> None:
-        self._stores = stores
+        self._backends = backends
         self._originals = originals
         self._locations = locations
         self._repositories = repositories
@@ -95,7 +95,7 @@ class Blobs:
         self._removal = removal
         self._folding = folding
         self._references = references
-        self._may_be_of_a_tool = stores.driver.capabilities.external_writers and stores.layout.per_repository
+        self._may_be_of_a_tool = backends.driver.capabilities.external_writers and backends.layout.per_repository
         self._verifying = KeyedLocks()
         self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
 
@@ -107,7 +107,7 @@ class Blobs:
         repository = self._repositories.require(name)
         held = self._held(repository, digest)
         place = self._place(name, digest, held)
-        if self._stores.driver.capabilities.stat_is_local:
+        if self._backends.driver.capabilities.stat_is_local:
             self._stat(place.key, held.size)
         return HeldBlob(digest, held.size, place, self._lease(held), repository.version)
 
@@ -118,17 +118,17 @@ class Blobs:
         """
         self.find(name, digest)
         repository = self._repositories.require(name)
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             if not withheld_rows.named_later(connection, repository.id, [digest]).get():
                 return
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             is_open = self._originals.require_open_later(connection)
             current = require_row(repository_rows.lock(connection, repository.id))
             row = withheld_rows.named_later(connection, current.id, [digest]).get().get((digest, withheld_rows.BLOB))
             is_there = blob_rows.member(connection, current.id, digest) is not None
             change = None
             if row is not None and is_there:
-                change = withholding.release(connection, current, row, self._stores.clock())
+                change = withholding.release(connection, current, row, self._backends.clock())
             is_open.get()
         if change is not None:
             self._folding.record(change)
@@ -141,7 +141,7 @@ class Blobs:
         repository = self._repositories.require(name)
         held = self._held(repository, digest)
         place = self._place(name, digest, held)
-        if not place.is_verified and self._stores.driver.capabilities.stat_is_local:
+        if not place.is_verified and self._backends.driver.capabilities.stat_is_local:
             self._verify(repository, digest, place.key)
             place = place._replace(is_verified=True)
         return HeldBlob(digest, held.size, place, held.leased_until, repository.version)
@@ -156,7 +156,7 @@ class Blobs:
             if place is None:
                 raise BlobUnknown
             with contextlib.suppress(PathNotFound):
-                reader = self._stores.driver.open(place.key, offset=offset, length=length)
+                reader = self._backends.driver.open(place.key, offset=offset, length=length)
                 if reader.stat.size == blob.size:
                     return self._hashing(reader, blob, place, whole=not offset and length is None)
                 reader.close()
@@ -185,12 +185,12 @@ class Blobs:
         Raises BlobUnknown, NameUnknown, Unavailable while that takes long, and Unsupported naming the manifests that
         need it, or may need it (I7).
         """
-        if not self._stores.rules.delete:
+        if not self._backends.policy.delete:
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD"})
         repository = self._repositories.require(name)
         self._held(repository, digest)
         self._references.complete_repository(repository.id, seconds=READ_SECONDS)
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             claim = self._leave(connection, repository, digest)
         if claim is not None:
             self._removal.delete(claim)
@@ -216,25 +216,25 @@ class Blobs:
         blob_rows.lock(connection, digest)  # before its membership, as who publishes it
         blob_rows.leave(connection, repository.id, member.id)
         repository_rows.raise_version(connection, repository.id)
-        if not self._stores.layout.per_repository:
+        if not self._backends.layout.per_repository:
             return None  # other repositories may have it: collection decides
-        return self._removal.claim(connection, member.id, self._stores.layout.blob(repository.name, digest))
+        return self._removal.claim(connection, member.id, self._backends.layout.blob(repository.name, digest))
 
     def _held(self, repository: RepositoryRow, digest: Digest) -> HeldRow:
         held = self._look(repository, digest)
-        key = self._stores.layout.blob(repository.name, digest)
+        key = self._backends.layout.blob(repository.name, digest)
         if (held is None or self._has_grown(held, key)) and self._adopt(repository, digest, key, held):
             held = self._look(repository, digest)
-        if held is None and not self._stores.driver.capabilities.stat_is_local:
-            with self._stores.database.look() as connection:
+        if held is None and not self._backends.driver.capabilities.stat_is_local:
+            with self._backends.database.look() as connection:
                 require_row(repository_rows.get(connection, repository.id))
         if held is None or held.state != blob_rows.PRESENT:
             raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
         return held
 
     def _look(self, repository: RepositoryRow, digest: Digest) -> HeldRow | None:
-        layout, store = self._stores.layout, self._stores.driver.name
-        with self._stores.database.look() as connection:
+        layout, store = self._backends.layout, self._backends.driver.name
+        with self._backends.database.look() as connection:
             if not layout.per_repository:
                 return place_rows.held(connection, repository.id, digest, store=store)
             key = layout.blob(repository.name, digest)
@@ -243,12 +243,12 @@ class Blobs:
     def _place(self, name: str, digest: Digest, held: HeldRow) -> Location:
         """What was chosen, or where it should be."""
         if held.key is None:
-            return Location(self._stores.layout.blob(name, digest))
+            return Location(self._backends.layout.blob(name, digest))
         return Location(held.key, held.location_id, held.signature or "", held.verified_at is not None)
 
     def _hashing(self, reader: ObjectReader, blob: HeldBlob, place: Location, *, whole: bool) -> ObjectReader:
         """Hashes what nobody has hashed, at this key and in this version, where all of it is read."""
-        known = self._stores.layout.per_repository or reader.stat.signature == place.signature
+        known = self._backends.layout.per_repository or reader.stat.signature == place.signature
         if not whole or (place.is_verified and known):
             return reader
         return VerifyingReader(reader, blob.digest, partial(self._note_hashed, blob, place, reader.stat.signature))
@@ -258,7 +258,7 @@ class Blobs:
         if held.key != key or held.verified_at is not None or not self._may_be_of_a_tool:
             return False
         with contextlib.suppress(PathNotFound):
-            return self._stores.driver.stat(key).size != held.size
+            return self._backends.driver.stat(key).size != held.size
         return False
 
     def _adopt(self, repository: RepositoryRow, digest: Digest, key: str, held: HeldRow | None) -> bool:
@@ -266,12 +266,12 @@ class Blobs:
 
         It is from a tool, or from before a power cut.
         """
-        driver, stores = self._stores.driver, self._stores
+        driver, backends = self._backends.driver, self._backends
         if not self._may_be_of_a_tool:
             return False
         with contextlib.suppress(PathNotFound):  # absent, or deleted meanwhile
             stat = driver.stat(key)
-            with stores.database.look() as connection:
+            with backends.database.look() as connection:
                 leaving = held is None and blob_rows.location_at(connection, driver.name, key) is not None
             if not leaving and self._is_right(repository, digest, key, stat):
                 self._publish(repository, digest, stat.size, self._unchanged(stat))
@@ -283,7 +283,7 @@ class Blobs:
         with self._verifying.hold(key):
             if self._wrong.get(key) == stat.signature:
                 return False
-            if is_intact(self._stores.driver, key, digest):
+            if is_intact(self._backends.driver, key, digest):
                 return True
             log.warning("a file is not what its name says", repository=repository.name, digest=digest)
             if len(self._wrong) >= REMEMBERED:
@@ -295,7 +295,7 @@ class Blobs:
         """Finds the bytes that were hashed still in place, after the publisher has read the generation."""
 
         def in_place(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it is what it is
-            stat = self._stores.driver.stat(key)
+            stat = self._backends.driver.stat(key)
             if stat.signature != hashed.signature:
                 raise PathNotFound(key, "it was replaced since it was hashed")
             return stat
@@ -304,7 +304,7 @@ class Blobs:
 
     def _stat(self, key: str, size: int) -> None:
         try:
-            stat = self._stores.driver.stat(key)
+            stat = self._backends.driver.stat(key)
         except PathNotFound as error:
             raise BlobUnknown("the bytes of the blob are missing on storage; push it again") from error
         if stat.size != size:
@@ -312,31 +312,31 @@ class Blobs:
 
     def _lease(self, held: HeldRow) -> float:
         """Renew the lease when less than half of it is left; the time that it ends."""
-        now, lease = self._stores.clock(), self._stores.rules.lease
+        now, lease = self._backends.clock(), self._backends.policy.lease
         if held.leased_until - now >= lease / 2:
             return held.leased_until
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             blob_rows.lease(connection, held.id, until=now + lease)
         return now + lease
 
     def _verify(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Hash adopted bytes before they are served, once; wrong ones are quarantined (I6)."""
-        store = self._stores.driver.name
+        store = self._backends.driver.name
         with self._verifying.hold(key):
-            with self._stores.database.look() as connection:
+            with self._backends.database.look() as connection:
                 place = blob_rows.location_at(connection, store, key)
             if place is None or place.verified_at is not None:
                 return
             try:
-                intact = is_intact(self._stores.driver, key, digest)
+                intact = is_intact(self._backends.driver, key, digest)
             except PathNotFound as error:
                 raise BlobUnknown from error
             if not intact:
                 log.error("a blob has wrong bytes and is not served", repository=repository.name, digest=digest)
                 self._quarantine(repository, digest, key)
                 raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
-            with self._stores.database.write() as connection:
-                blob_rows.set_verified(connection, place.id, now=self._stores.clock())
+            with self._backends.database.write() as connection:
+                blob_rows.set_verified(connection, place.id, now=self._backends.clock())
 
     def _note_hashed(self, blob: HeldBlob, place: Location, signature: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
         if right:
@@ -346,17 +346,17 @@ class Blobs:
 
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""
-        with self._stores.database.write() as connection:
-            if self._stores.layout.per_repository:
+        with self._backends.database.write() as connection:
+            if self._backends.layout.per_repository:
                 repository_rows.raise_version(connection, repository.id)
             else:
                 repository_rows.raise_versions_of_holders(connection, digest)
             blob = blob_rows.lock(connection, digest)
             if blob is None:
                 return
-            if self._stores.layout.per_repository:
+            if self._backends.layout.per_repository:
                 blob_rows.leave(connection, repository.id, blob.id)
-                blob_rows.forget_location(connection, store=self._stores.driver.name, key=key)
+                blob_rows.forget_location(connection, store=self._backends.driver.name, key=key)
             else:
                 blob_rows.set_state(connection, blob.id, blob_rows.QUARANTINED)
 
@@ -376,12 +376,12 @@ class Blobs:
         return None
 
     def _holders(self, digest: Digest) -> list[str]:
-        with self._stores.database.read() as connection:
+        with self._backends.database.read() as connection:
             blob = blob_rows.find(connection, digest)
             return blob_rows.holders(connection, blob.id) if blob is not None else []
 
     def _put_from(self, source: HeldBlob) -> Put:
-        driver, shared = self._stores.driver, not self._stores.layout.per_repository
+        driver, shared = self._backends.driver, not self._backends.layout.per_repository
 
         def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - there are no other bytes
             return driver.stat(key) if shared else driver.link(source.key, key)

@@ -57,9 +57,9 @@ class Folding:
     """Records changes and folds them. Any thread, any process: the conditional write decides between several."""
 
     def __init__(
-        self, stores: Backends, journal: Journal, reconciliation: Reconciliation, removal: BlobDeletion
+        self, backends: Backends, journal: Journal, reconciliation: Reconciliation, removal: BlobDeletion
     ) -> None:
-        self._stores = stores
+        self._backends = backends
         self._journal = journal
         self._reconciliation = reconciliation
         self._removal = removal
@@ -70,7 +70,7 @@ class Folding:
         self._surprising: set[str] = set()  # repositories of which an index is there, against what the row says
         self._written: LRUCache[str, tuple[bytes, str]] = LRUCache(WRITTEN_BYTES, getsizeof=_size)
         self._foreign: LRUCache[str, float] = LRUCache(REMEMBERED)
-        self._history = History(stores, journal)
+        self._history = History(backends, journal)
         self._incomplete: set[str] = set()  # repositories of which the release before has folded records
         self._untimed: LRUCache[str, int] = LRUCache(REMEMBERED)  # entries whose times nobody knows
         self.wake = threading.Event()
@@ -105,8 +105,8 @@ class Folding:
 
     def abandoned(self) -> list[str]:
         """Names of the repositories with changes that their own process should have folded long ago."""
-        with self._stores.database.look() as connection:
-            names = repository_rows.unfolded(connection, before=self._stores.clock() - ABANDONED_SECONDS)
+        with self._backends.database.look() as connection:
+            names = repository_rows.unfolded(connection, before=self._backends.clock() - ABANDONED_SECONDS)
         before = time.monotonic() - FOREIGN_SECONDS
         with self._lock:
             return [name for name in names if self._foreign.get(name, before) <= before]
@@ -118,7 +118,7 @@ class Folding:
         on storage. Raises StorageError with the index as it was, or as it will be.
         """
         for _ in range(ATTEMPTS):
-            with self._stores.index_locks.hold(name), contextlib.suppress(PreconditionFailed, AlreadyExists):
+            with self._backends.index_locks.hold(name), contextlib.suppress(PreconditionFailed, AlreadyExists):
                 row, changes = self._changes(name)
                 if row is None or not changes:
                     return 0
@@ -141,7 +141,7 @@ class Folding:
         """The repository and those of its changes that can be folded now."""
         with self._lock:
             newest = self._newest.pop(name, 0)
-        with self._stores.database.read() as connection:
+        with self._backends.database.read() as connection:
             found = repository_rows.find_later(connection, name)
             changes = change_rows.of_name_later(connection, name).get()
             row = found.get()
@@ -154,7 +154,7 @@ class Folding:
         ready: list[ChangeRow] = []
         for change in changes:
             if not self._is_recorded(row, change):
-                if self._stores.clock() - change.created_at < ABANDONED_SECONDS:
+                if self._backends.clock() - change.created_at < ABANDONED_SECONDS:
                     self._wait_for(row, changes[len(ready) :])
                     break
                 try:
@@ -168,7 +168,7 @@ class Folding:
     def _give_up(self, row: RepositoryRow, sequence: int, line: bytes) -> None:
         """Take what storage has under this number in the place of our change; what that leaves of it is put back."""
         log.warning("a number was given twice: the database is behind storage", repository=row.name, sequence=sequence)
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             change_rows.remove(connection, row.id, sequence, line)
         self._reconciliation.reconcile(row.name)
 
@@ -203,7 +203,7 @@ class Folding:
             index, signature = Index.empty(), ""
         else:
             index = Index.parse(data)
-            if not self._stores.layout.per_repository and not index.is_ours:
+            if not self._backends.layout.per_repository and not index.is_ours:
                 raise _Foreign
             if signature != row.signature:
                 if not self._is_being_noted(row.name, signature):
@@ -236,7 +236,7 @@ class Folding:
         """Say the times of what no record brought, as the database has them: another tool's, or an original's."""
         if index.untimed in {0, self._untimed.get(row.name)}:
             return
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             pushed = manifest_rows.pushed(connection, row.id)
             tagged = manifest_rows.tagged(connection, row.id)
         index.fill(pushed, tagged)
@@ -259,14 +259,14 @@ class Folding:
             self._surprising.discard(row.name)
         if written is not None and written[1] == row.signature:
             return written
-        if not row.signature and not surprising and not self._stores.driver.capabilities.stat_is_local:
+        if not row.signature and not surprising and not self._backends.driver.capabilities.stat_is_local:
             raise PathNotFound(row.name, "nobody has noted that it was written")
-        data, stat = self._stores.driver.read(self._stores.layout.index(row.name), max_bytes=MAX_INDEX)
+        data, stat = self._backends.driver.read(self._backends.layout.index(row.name), max_bytes=MAX_INDEX)
         return data, stat.signature
 
     def _write(self, name: str, data: bytes, signature: str) -> str:
         """Replace the index with that signature ("": there is none). Raises PreconditionFailed, AlreadyExists."""
-        driver, layout = self._stores.driver, self._stores.layout
+        driver, layout = self._backends.driver, self._backends.layout
         if signature:
             signature = driver.write(layout.index(name), data, if_signature=signature).signature
         else:
@@ -287,7 +287,7 @@ class Folding:
         """Whether another process of ours wrote this index and is about to say so in the row."""
         deadline = time.monotonic() + NOTE_SECONDS
         while time.monotonic() < deadline:
-            with self._stores.database.look() as connection:
+            with self._backends.database.look() as connection:
                 row = repository_rows.find(connection, name)
             if row is None or row.signature == signature:
                 return True
@@ -296,7 +296,7 @@ class Folding:
 
     def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str, *, releases: bool) -> None:
         done = [(row.id, change.sequence) for change in changes]
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             repository_rows.lock_later(connection, row.id)
             change_rows.mark_recorded(connection, done)
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)

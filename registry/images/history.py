@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 class History:
     """Any thread, any process: the conditional write decides between several."""
 
-    def __init__(self, stores: Backends, journal: Journal) -> None:
-        self._stores = stores
+    def __init__(self, backends: Backends, journal: Journal) -> None:
+        self._backends = backends
         self._journal = journal
 
     def complete(self, name: str) -> None:
@@ -39,7 +39,7 @@ class History:
         """
         said: Index | None = None
         for _ in range(ATTEMPTS):
-            data, stat = self._stores.driver.read(self._stores.layout.index(name), max_bytes=MAX_INDEX)
+            data, stat = self._backends.driver.read(self._backends.layout.index(name), max_bytes=MAX_INDEX)
             index = Index.parse(data)
             if not index.has_folded or index.noted == index.folded:
                 return
@@ -56,12 +56,12 @@ class History:
         False where that is another by now. Where storage takes nothing it is left to the next fold or reader.
         """
         try:
-            stat = self._stores.driver.write(self._stores.layout.index(name), data, if_signature=signature)
+            stat = self._backends.driver.write(self._backends.layout.index(name), data, if_signature=signature)
         except PreconditionFailed:
             return False
         except StorageError as error:
             log.info("the times of an index.json were not written down yet", repository=name, reason=str(error))
             return True
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             repository_rows.replace_signature(connection, name, signature, stat.signature)
         return True

@@ -44,9 +44,9 @@ class NumberTaken(Exception):
 class Journal:
     """Records by repository. Writing one twice is harmless: readers take each sequence number once."""
 
-    def __init__(self, stores: Backends) -> None:
-        self._driver = stores.driver
-        self._layout = stores.layout
+    def __init__(self, backends: Backends) -> None:
+        self._driver = backends.driver
+        self._layout = backends.layout
 
     def write(self, repository: str, sequence: int, line: bytes) -> None:
         """Make a record durable. Raises NumberTaken, where records are objects of their own."""

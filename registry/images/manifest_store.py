@@ -39,21 +39,21 @@ KEPT = 256 << 10
 class ManifestBytes:
     """Any thread, any process: what one has read or pushed, every other reads without a call to storage."""
 
-    def __init__(self, stores: Backends, locations: BlobLocations) -> None:
-        self._stores = stores
+    def __init__(self, backends: Backends, locations: BlobLocations) -> None:
+        self._backends = backends
         self._locations = locations
 
     def read(self, manifest: FoundManifest) -> bytes:
         """The bytes, compared with their digest. Raises ManifestUnknown when they are lost."""
         kept = self._is_kept(manifest.size)
         if kept:
-            with self._stores.database.look() as connection:
+            with self._backends.database.look() as connection:
                 body = body_rows.find(connection, manifest.digest)
             if body is not None and _is_right(body, manifest.digest):
                 return body
         body = self._read_storage(manifest)
         if kept:
-            with self._stores.database.write() as connection:
+            with self._backends.database.write() as connection:
                 body_rows.keep(connection, manifest.digest, body)
         return body
 
@@ -63,7 +63,7 @@ class ManifestBytes:
             body_rows.put(connection, blob_id, body)
 
     def _is_kept(self, size: int) -> bool:
-        return size <= KEPT and not self._stores.driver.capabilities.stat_is_local
+        return size <= KEPT and not self._backends.driver.capabilities.stat_is_local
 
     def open(self, manifest: FoundManifest) -> ObjectReader:
         """A reader of the bytes, compared with their digest before: of a large one, which is never whole in memory.
@@ -73,10 +73,10 @@ class ManifestBytes:
         return self._from_places(manifest, lambda key: self._open_intact(key, manifest.digest))
 
     def _open_intact(self, key: str, digest: Digest) -> ObjectReader | None:
-        with self._stores.driver.open(key) as proof:
+        with self._backends.driver.open(key) as proof:
             if hash_reader(proof, digest.algorithm) != digest:
                 return None
-            reader = self._stores.driver.open(key)
+            reader = self._backends.driver.open(key)
             if reader.stat.is_same(proof.stat):
                 return reader
         reader.close()
@@ -84,7 +84,7 @@ class ManifestBytes:
 
     def _read_storage(self, manifest: FoundManifest) -> bytes:
         def read(key: str) -> bytes | None:
-            body, _ = self._stores.driver.read(key, max_bytes=manifest.size)
+            body, _ = self._backends.driver.read(key, max_bytes=manifest.size)
             return body if _is_right(body, manifest.digest) else None
 
         return self._from_places(manifest, read)
@@ -92,7 +92,7 @@ class ManifestBytes:
     def _from_places(self, manifest: FoundManifest, read: Callable[[str], T | None]) -> T:
         """What ``read`` returns for the first place that has the bytes; None is one that has others."""
         place: Location | None = Location(manifest.key)
-        if not self._stores.layout.per_repository:
+        if not self._backends.layout.per_repository:
             place = self._locations.best(manifest.digest) or place
         for _ in range(ATTEMPTS):
             if place is None:

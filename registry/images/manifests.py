@@ -86,36 +86,38 @@ class Manifests:
 
     def __init__(
         self,
-        stores: Backends,
+        backends: Backends,
         originals: WriteGate,
         locations: BlobLocations,
         repositories: Repositories,
         publication: BlobPublication,
         folding: Folding,
     ) -> None:
-        self._stores = stores
+        self._backends = backends
         self._originals = originals
         self._repositories = repositories
         self._publication = publication
         self._folding = folding
-        self._bytes = ManifestBytes(stores, locations)
+        self._bytes = ManifestBytes(backends, locations)
 
     # ---- reading
 
     def find(self, name: str, reference: Digest | str) -> FoundManifest:
         """The manifest with this digest or tag. Raises ManifestUnknown, NameUnknown."""
         repository = self._repositories.require(name)
-        with self._stores.database.read() as connection:
+        with self._backends.database.read() as connection:
             row = self._row(connection, repository.id, reference)
             current = require_row(repository_rows.get(connection, repository.id))
         if row is None or row.state != blob_rows.PRESENT:
-            if self._stores.omissions.unreadable(name, reference) is not None:
+            if self._backends.omissions.unreadable(name, reference) is not None:
                 message = f"the manifest {reference} could not be read from storage; see the log, then try again"
                 raise Unavailable(message, headers={"Retry-After": "5"})
             raise ManifestUnknown(f"repository {name} has no manifest {reference}")
         digest = Digest(row.digest)
-        found = FoundManifest(digest, row.media_type, row.size, self._stores.layout.blob(name, digest), current.version)
-        if self._stores.driver.capabilities.stat_is_local:
+        found = FoundManifest(
+            digest, row.media_type, row.size, self._backends.layout.blob(name, digest), current.version
+        )
+        if self._backends.driver.capabilities.stat_is_local:
             self._stat(found)
         return found
 
@@ -130,7 +132,7 @@ class Manifests:
     def tags(self, name: str, *, last: str, count: int) -> tuple[list[str], int]:
         """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""
         repository = self._repositories.require(name)
-        with self._stores.database.read() as connection:
+        with self._backends.database.read() as connection:
             current = require_row(repository_rows.get(connection, repository.id))
             return manifest_rows.tag_page(connection, repository.id, last=last, count=count), current.version
 
@@ -144,7 +146,7 @@ class Manifests:
         repository = self._repositories.touch(name)
         if repository is None:
             return referrers.NONE, None
-        with self._stores.database.read() as connection:
+        with self._backends.database.read() as connection:
             current = require_row(repository_rows.get(connection, repository.id))
             found = referrers.page(
                 connection,
@@ -173,8 +175,8 @@ class Manifests:
 
         Raises ManifestInvalid, ManifestTooLarge, DigestInvalid, ManifestBlobUnknown naming what is missing (I2).
         """
-        if len(body) > self._stores.rules.manifest_bytes:
-            raise ManifestTooLarge(f"the manifest is larger than {self._stores.rules.manifest_bytes} bytes")
+        if len(body) > self._backends.policy.manifest_bytes:
+            raise ManifestTooLarge(f"the manifest is larger than {self._backends.policy.manifest_bytes} bytes")
         actual = Digest.of(body, digest.algorithm if digest else "sha256")
         if digest is not None and digest != actual:
             raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
@@ -183,7 +185,7 @@ class Manifests:
         allotted: list[PendingChange] = []
 
         def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
-            return self._stores.driver.write(key, body)
+            return self._backends.driver.write(key, body)
 
         def commit(connection: Transaction, keep: Keep) -> Write:
             change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
@@ -207,7 +209,7 @@ class Manifests:
         """
         self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             self._lock(connection, repository, forced=forced)
             found = manifest_rows.tags_named(connection, repository.id, [tag])
             if not found:
@@ -217,7 +219,7 @@ class Manifests:
             manifest_rows.remove_tag(connection, repository.id, tag)
             _note_former(connection, repository, {tag: found[0].digest})
             change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
-            allotted = change.allot(connection, repository, self._stores.clock())
+            allotted = change.allot(connection, repository, self._backends.clock())
         self._folding.record(allotted)
         return True
 
@@ -238,7 +240,7 @@ class Manifests:
         """
         self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             self._lock(connection, repository, forced=forced)
             row = self._required(connection, repository, digest)
             former = manifest_rows.formerly_listed_by(connection, repository.id, digest)
@@ -268,7 +270,7 @@ class Manifests:
         manifest_rows.remove(connection, repository.id, row.blob_id)
         blob_rows.leave(connection, repository.id, row.blob_id)
         change = Change("delete", digest, None, tuple(tags), actor, tags, released=unnamed)
-        return change.allot(connection, repository, self._stores.clock())
+        return change.allot(connection, repository, self._backends.clock())
 
     def _required(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> ManifestRow:
         """Raises ManifestUnknown."""
@@ -291,7 +293,7 @@ class Manifests:
 
     def _stat(self, manifest: FoundManifest) -> None:
         try:
-            stat = self._stores.driver.stat(manifest.key)
+            stat = self._backends.driver.stat(manifest.key)
         except PathNotFound as error:
             raise ManifestUnknown("the bytes of the manifest are missing on storage; push it again") from error
         if stat.size != manifest.size:
@@ -320,14 +322,14 @@ class Manifests:
         keep: Keep,
     ) -> PendingChange:
         """Raises ManifestBlobUnknown, and KeepMore where the repository lacks something."""
-        now = whole(self._stores.clock())
+        now = whole(self._backends.clock())
         held = asked.members.get()
         members = {digest: row for digest, row in held.items() if row.state == blob_rows.PRESENT}
         self._check_members(members, manifest)
         manifests = {child for child, row in asked.children.items() if row.get() is not None}
         for child in asked.children:
             if child in members and child not in manifests:
-                self._refuse_missing([child], accept=self._stores.rules.accept_missing_manifests)
+                self._refuse_missing([child], accept=self._backends.policy.accept_missing_manifests)
         lacks = withholding.lacking(manifest, held, manifests)
         if lacks and keep is not Keep.ALONE:
             raise KeepMore(Keep.ALONE)
@@ -345,11 +347,11 @@ class Manifests:
         return replace(change, withheld=lacks, released=came).keep(connection, repository, now)
 
     def _check_members(self, members: dict[str, blob_rows.MemberRow], manifest: Manifest) -> None:
-        rules = self._stores.rules
+        policy = self._backends.policy
         blobs = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
-        self._refuse_missing(blobs, accept=rules.accept_missing_blobs)
+        self._refuse_missing(blobs, accept=policy.accept_missing_blobs)
         children = [child.digest for child in manifest.children() if child.digest not in members]
-        self._refuse_missing(children, accept=rules.accept_missing_manifests)
+        self._refuse_missing(children, accept=policy.accept_missing_manifests)
 
     def _check_references(
         self, name: str, manifest: Manifest, digest: Digest
@@ -359,7 +361,7 @@ class Manifests:
         if repository is None:
             self._check_members({}, manifest)
             return self._repositories.ensure(name), None, Keep.LOCKED
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             named = blob_rows.members_later(connection, repository.id, _named(manifest))
             found = self._publication.look_later(connection, name, digest)
             members = named.get()
@@ -370,13 +372,13 @@ class Manifests:
 
     def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
         """Where a look is cheap, references must exist in truth and not only in rows (I2, I6)."""
-        driver, rules = self._stores.driver, self._stores.rules
-        if not driver.capabilities.stat_is_local or rules.accept_missing_blobs:
+        driver, policy = self._backends.driver, self._backends.policy
+        if not driver.capabilities.stat_is_local or policy.accept_missing_blobs:
             return
         missing = []
         for blob in manifest.needed_blobs():
             try:
-                driver.stat(self._stores.layout.blob(repository.name, blob.digest))
+                driver.stat(self._backends.layout.blob(repository.name, blob.digest))
             except PathNotFound:
                 missing.append(blob.digest)
         self._refuse_missing(missing, accept=False)
@@ -388,7 +390,7 @@ class Manifests:
             raise ManifestBlobUnknown(message, detail={"missing": [str(digest) for digest in missing[:100]]})
 
     def _check_deletable(self, *, forced: bool) -> None:
-        if not (self._stores.rules.delete or forced):
+        if not (self._backends.policy.delete or forced):
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD, PUT"})
 
 

@@ -59,13 +59,13 @@ class _Times(NamedTuple):
 class Reconciliation:
     """Any thread, any process; several at once for one repository are harmless."""
 
-    def __init__(self, stores: Backends, journal: Journal, originals: WriteGate) -> None:
-        self._stores = stores
+    def __init__(self, backends: Backends, journal: Journal, originals: WriteGate) -> None:
+        self._backends = backends
         self._originals = originals
         self._journal = journal
-        self._reader = RepositoryReader(stores, journal)
-        self._history = History(stores, journal)
-        self._adoption = BlobDiscovery(stores)
+        self._reader = RepositoryReader(backends, journal)
+        self._history = History(backends, journal)
+        self._adoption = BlobDiscovery(backends)
 
     def reconcile(self, name: str) -> RepositoryRow | None:
         """The row of the repository after the database agrees with storage; None when neither knows it.
@@ -74,12 +74,12 @@ class Reconciliation:
         """
         self._originals.ensure_row()
         for _ in range(ATTEMPTS):
-            with self._stores.database.read() as connection:
+            with self._backends.database.read() as connection:
                 row = repository_rows.find(connection, name)
                 known = manifest_rows.of_repository(connection, row.id) if row else {}
             view = self._reader.read(name)
             if view is None:
-                self._stores.omissions.note(Source.CONTENT, name, ())
+                self._backends.omissions.note(Source.CONTENT, name, ())
                 if self._has_remains(name):
                     self._restore_index(name)
                     continue
@@ -94,7 +94,7 @@ class Reconciliation:
             except _Moved:
                 continue
             self._write_down(name, view)
-            self._stores.omissions.note(Source.CONTENT, name, view.omissions, version=view.signature)
+            self._backends.omissions.note(Source.CONTENT, name, view.omissions, version=view.signature)
             return merged
         message = f"repository {name} changes faster than it can be read"
         raise RegistryError(message)
@@ -107,31 +107,31 @@ class Reconciliation:
         """Write an index that was completed from its records, so that they need not be read again."""
         if view.noted is None:
             return
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             if self._originals.is_read_only(connection):
                 return
         self._history.write(name, view.noted, view.signature)
 
     def forget(self, row: RepositoryRow) -> None:
         """Remove every row of a repository that storage does not have. If it comes back it is read anew."""
-        stores = self._stores
-        with stores.database.write() as connection:
+        backends = self._backends
+        with backends.database.write() as connection:
             repository_rows.lock(connection, row.id)
             repository_rows.remove(connection, row.id)
-            if stores.layout.per_repository:
-                blob_rows.forget_below(connection, stores.driver.name, f"{row.name}/blobs")
+            if backends.layout.per_repository:
+                blob_rows.forget_below(connection, backends.driver.name, f"{row.name}/blobs")
         log.warning("a repository is gone from storage and was forgotten", repository=row.name)
 
     def _has_remains(self, name: str) -> bool:
         """Whether storage has something of a repository whose index is missing."""
         if self._journal.has_records(name):
             return True
-        children = self._stores.driver.children(name) if self._stores.layout.per_repository else ()
+        children = self._backends.driver.children(name) if self._backends.layout.per_repository else ()
         return any(child.name in {"oci-layout", "blobs"} and not child.is_link for child in children)
 
     def _restore_index(self, name: str) -> None:
         """An empty index, into which records and rows are put back."""
-        driver, layout = self._stores.driver, self._stores.layout
+        driver, layout = self._backends.driver, self._backends.layout
         for key, data in ((layout.marker(name), LAYOUT_FILE), (layout.index(name), Index.empty().serialise())):
             with contextlib.suppress(AlreadyExists):
                 driver.write(key, data, if_absent=True)
@@ -144,8 +144,8 @@ class Reconciliation:
         self._adoption.adopt(repository, view)
         if row is not None and self._is_as_it_was(row, view):
             return row
-        stores = self._stores
-        with stores.database.write() as connection:
+        backends = self._backends
+        with backends.database.write() as connection:
             current = repository_rows.lock(connection, repository.id)
             if current is None:
                 raise _Moved
@@ -168,10 +168,10 @@ class Reconciliation:
                 sequence=sequence,
                 folded=view.folded,
                 signature=view.signature,
-                missing=view.missing if stores.driver.capabilities.external_writers else 0,
+                missing=view.missing if backends.driver.capabilities.external_writers else 0,
             )
             for number, line in view.records.items():
-                change_rows.add(connection, current.id, number, line, state=change_rows.RECORDED, now=stores.clock())
+                change_rows.add(connection, current.id, number, line, state=change_rows.RECORDED, now=backends.clock())
             if not behind and not self._originals.is_read_only(connection):
                 self._put_back(connection, current, view)
             result = repository_rows.get(connection, current.id)
@@ -205,18 +205,18 @@ class Reconciliation:
 
     def _create(self, name: str) -> RepositoryRow:
         """A row that others do not use, until what storage has is in the database too."""
-        now, sequence = self._stores.clock(), repository_rows.UNREAD
-        with self._stores.database.write() as connection:
+        now, sequence = self._backends.clock(), repository_rows.UNREAD
+        with self._backends.database.write() as connection:
             return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)
 
     def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
         members = blob_rows.members(connection, repository.id, view.manifests)
-        store = self._stores.driver.name
+        store = self._backends.driver.name
         for digest in sorted(view.manifests):  # in the order in which others take these rows
             member, loaded = members.get(digest), view.manifests[digest]
             if member is None:
                 continue
-            now = self._stores.clock()
+            now = self._backends.clock()
             pushed_at = view.index.pushed(digest) or whole(now if loaded.modified is None else loaded.modified)
             rows.note(connection, repository.id, member.id, loaded.manifest, now=pushed_at)
             if loaded.place is None:
@@ -224,7 +224,7 @@ class Reconciliation:
             place = blob_rows.location_at(connection, store, loaded.place.key)
             if place is None:
                 continue
-            own = self._stores.layout.per_repository
+            own = self._backends.layout.per_repository
             if own and place.size != loaded.size and place.claim_token is None:  # adopted while a tool was writing it
                 self._correct(connection, digest, loaded, place.key)
             elif own or place.signature == loaded.signature:
@@ -234,11 +234,11 @@ class Reconciliation:
         blob_rows.put_location(
             connection,
             blob_rows.put(connection, digest, size=loaded.size, leased_until=0.0),
-            store=self._stores.driver.name,
+            store=self._backends.driver.name,
             key=key,
             size=loaded.size,
             signature=loaded.signature,
-            verified_at=self._stores.clock(),
+            verified_at=self._backends.clock(),
         )
 
     def _correct_times(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
@@ -328,4 +328,4 @@ class Reconciliation:
     ) -> None:
         change = Change.put(Digest(manifest.digest), manifest.media_type, manifest.size, tags, actor="reconciliation")
         pushed, tagged = to_text(times.pushed[manifest.digest]), {tag: to_text(times.tagged[tag]) for tag in tags}
-        replace(change, pushed=pushed, tagged=tagged).allot(connection, repository, self._stores.clock())
+        replace(change, pushed=pushed, tagged=tagged).allot(connection, repository, self._backends.clock())

@@ -37,9 +37,9 @@ PAGE_BYTES = 8 << 20
 class References:
     """Any thread, any process; several at once for one manifest are harmless."""
 
-    def __init__(self, stores: Backends, locations: BlobLocations) -> None:
-        self._stores = stores
-        self._bytes = ManifestBytes(stores, locations)
+    def __init__(self, backends: Backends, locations: BlobLocations) -> None:
+        self._backends = backends
+        self._bytes = ManifestBytes(backends, locations)
 
     def complete_next(self, after: tuple[int, int]) -> tuple[tuple[int, int] | None, list[Omission]]:
         """Complete a page of manifests after ``after``, of whichever repositories.
@@ -47,7 +47,7 @@ class References:
         The last of them, None if there was none; and those that could not be read, which stay as they are.
         Raises StorageError, DatabaseError with some of the page completed.
         """
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             page = _bounded(reference_rows.incomplete(connection, after=after, count=PAGE))
         return (page[-1].repository_id, page[-1].blob_id) if page else None, self._complete(page)
 
@@ -60,7 +60,7 @@ class References:
         omissions: list[Omission] = []
         after = -1
         while True:
-            with self._stores.database.look() as connection:
+            with self._backends.database.look() as connection:
                 page = _bounded(reference_rows.incomplete_of(connection, repository_id, after=after, count=PAGE))
             if not page:
                 return omissions
@@ -72,10 +72,10 @@ class References:
 
     def _complete(self, page: Sequence[IncompleteRow]) -> list[Omission]:
         """No transaction is open while storage is read."""
-        read = map_parallel(self._stores.driver.capabilities, self._optional, page)
+        read = map_parallel(self._backends.driver.capabilities, self._optional, page)
         omissions = []
         for repository_id, several in groupby(zip(page, read, strict=True), lambda pair: pair[0].repository_id):
-            with self._stores.database.write() as connection:
+            with self._backends.database.write() as connection:
                 repository_rows.lock(connection, repository_id)  # so that none of the manifests goes meanwhile
                 for row, optional in several:
                     if isinstance(optional, Omission):
@@ -87,7 +87,7 @@ class References:
     def _optional(self, row: IncompleteRow) -> list[str] | Omission:
         """What a manifest names and need not have."""
         digest = Digest(row.digest)
-        key = self._stores.layout.blob(row.repository, digest)
+        key = self._backends.layout.blob(row.repository, digest)
         try:
             body = self._bytes.read(FoundManifest(digest, row.media_type, row.size, key, 0))
             manifest = parse_manifest(body, row.media_type)

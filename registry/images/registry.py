@@ -35,19 +35,19 @@ log = structlog.get_logger(__name__)
 class Registry:
     """The registry without its edge. Synchronous; any thread."""
 
-    def __init__(self, stores: Backends) -> None:
-        self.stores = stores
-        journal = Journal(stores)
-        self.originals = WriteGate(stores)
-        self.locations = BlobLocations(stores)
-        self.removal = BlobDeletion(stores)
-        self.reconciliation = Reconciliation(stores, journal, self.originals)
-        self.repositories = Repositories(stores, journal, self.originals, self.reconciliation)
-        self.folding = Folding(stores, journal, self.reconciliation, self.removal)
-        publication = BlobPublication(stores, self.originals, self.removal)
-        self.references = References(stores, self.locations)
+    def __init__(self, backends: Backends) -> None:
+        self.backends = backends
+        journal = Journal(backends)
+        self.originals = WriteGate(backends)
+        self.locations = BlobLocations(backends)
+        self.removal = BlobDeletion(backends)
+        self.reconciliation = Reconciliation(backends, journal, self.originals)
+        self.repositories = Repositories(backends, journal, self.originals, self.reconciliation)
+        self.folding = Folding(backends, journal, self.reconciliation, self.removal)
+        publication = BlobPublication(backends, self.originals, self.removal)
+        self.references = References(backends, self.locations)
         self.blobs = Blobs(
-            stores,
+            backends,
             self.originals,
             self.locations,
             self.repositories,
@@ -56,8 +56,10 @@ class Registry:
             self.folding,
             self.references,
         )
-        self.uploads = Uploads(stores, self.originals, self.repositories, publication, self.folding)
-        self.manifests = Manifests(stores, self.originals, self.locations, self.repositories, publication, self.folding)
+        self.uploads = Uploads(backends, self.originals, self.repositories, publication, self.folding)
+        self.manifests = Manifests(
+            backends, self.originals, self.locations, self.repositories, publication, self.folding
+        )
 
     @classmethod
     def open(cls, settings: Settings, driver: StorageDriver | None = None) -> Registry:
@@ -90,8 +92,8 @@ class Registry:
 
     def close(self) -> None:
         """Free connections and descriptors."""
-        self.stores.driver.close()
-        self.stores.database.close()
+        self.backends.driver.close()
+        self.backends.database.close()
 
 
 def _rules(settings: Settings) -> Policy:

@@ -55,9 +55,9 @@ class Repositories:
     """Any thread. Each process looks at storage itself before it trusts the database on a repository."""
 
     def __init__(
-        self, stores: Backends, journal: Journal, originals: WriteGate, reconciliation: Reconciliation
+        self, backends: Backends, journal: Journal, originals: WriteGate, reconciliation: Reconciliation
     ) -> None:
-        self._stores = stores
+        self._backends = backends
         self._originals = originals
         self._journal = journal
         self._reconciliation = reconciliation
@@ -66,7 +66,7 @@ class Repositories:
         self._missing: LRUCache[str, tuple[float, float]] = LRUCache(REMEMBERED)  # since when, and when last looked for
         self._foreign: LRUCache[str, str] = LRUCache(REMEMBERED)  # signatures of indexes that are not ours
         self._lock = threading.Lock()
-        self._began = stores.clock()
+        self._began = backends.clock()
 
     def touch(self, name: str, row: RepositoryRow | None = None) -> RepositoryRow | None:
         """The repository, reconciled with storage; None when it does not exist. ``row``, if it was just read, is that.
@@ -77,7 +77,7 @@ class Repositories:
         row = row or self._find(name)
         if self._is_fresh(name, row):
             return row
-        with self._stores.index_locks.hold(name):
+        with self._backends.index_locks.hold(name):
             row = self._find(name)
             if self._is_fresh(name, row):
                 return row
@@ -87,7 +87,7 @@ class Repositories:
                 self._say_unread(name, error)
                 message = f"repository {name} could not be read from storage; see the log, then try again"
                 raise Unavailable(message, headers={"Retry-After": "5"}) from error
-            self._stores.omissions.note(Source.TOUCH, name, ())
+            self._backends.omissions.note(Source.TOUCH, name, ())
             self._note_look(name, row)
             return row
 
@@ -106,7 +106,7 @@ class Repositories:
         row = self.touch(name, row)
         if row is not None:
             return row
-        with self._stores.index_locks.hold(name):
+        with self._backends.index_locks.hold(name):
             row = self._find(name) or self._make(name)
         return self.require(name) if row.is_unread else row
 
@@ -117,7 +117,7 @@ class Repositories:
 
     def page(self, *, last: str, count: int) -> list[str]:
         """At most ``count`` names after ``last``, in byte order."""
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             return repository_rows.page(connection, last=last, count=count)
 
     def on_storage(self) -> Iterator[str]:
@@ -132,7 +132,7 @@ class Repositories:
         while waiting:
             parent = waiting.pop()
             try:
-                children = list(self._stores.driver.children(parent))
+                children = list(self._backends.driver.children(parent))
             except PathRefused as error:
                 omissions.append(Omission(Kind.DIRECTORY, parent, "", error.reason))
                 continue
@@ -143,7 +143,7 @@ class Repositories:
                 if child.is_prefix and is_name(path) and path not in originals:
                     waiting.append(path)
                 omissions += self._left_out(parent, path, child)
-        self._stores.omissions.note(Source.WALK, "", omissions)
+        self._backends.omissions.note(Source.WALK, "", omissions)
 
     def _is_repository(self, path: str, children: Sequence[Child]) -> bool:
         names = {child.name for child in children if not child.is_link}
@@ -165,11 +165,11 @@ class Repositories:
             yield Omission(Kind.DIRECTORY, shown(path), "", reason)
 
     def _is_misnamed(self, path: str, segment: str) -> bool:
-        driver = self._stores.driver
+        driver = self._backends.driver
         if not driver.capabilities.stat_is_local or segment.startswith(".") or is_name(path):
             return False
         try:
-            driver.stat(self._stores.layout.index(path))
+            driver.stat(self._backends.layout.index(path))
         except (StorageError, ValueError):  # nothing there, nothing that can be read, or no key at all
             return False
         return True
@@ -178,7 +178,7 @@ class Repositories:
         """Once where it concerns this repository; each time where storage as a whole fails."""
         if isinstance(error, PathRefused | ManifestInvalid):
             omission = Omission(Kind.REPOSITORY, name, "", str(error))
-            self._stores.omissions.note(Source.TOUCH, name, [omission])
+            self._backends.omissions.note(Source.TOUCH, name, [omission])
             return
         log.error("a repository could not be read from storage", repository=name, reason=str(error))
 
@@ -191,11 +191,11 @@ class Repositories:
             raise Unavailable(message, headers={"Retry-After": "5"}) from error
 
     def _find(self, name: str) -> RepositoryRow | None:
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             return repository_rows.find(connection, name)
 
     def _make(self, name: str) -> RepositoryRow:
-        driver, layout = self._stores.driver, self._stores.layout
+        driver, layout = self._backends.driver, self._backends.layout
         with self._lock:
             signature = self._foreign.get(name, "")
         if driver.capabilities.stat_is_local:  # elsewhere the first fold writes it, with something in it
@@ -203,9 +203,9 @@ class Repositories:
                 driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
             with contextlib.suppress(AlreadyExists):  # another worker made it: the next look compares
                 signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             self._originals.require_room(connection, name)
-            return repository_rows.create(connection, name, signature=signature, now=self._stores.clock())
+            return repository_rows.create(connection, name, signature=signature, now=self._backends.clock())
 
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:
         if row is not None and row.is_unread:
@@ -214,13 +214,13 @@ class Repositories:
             looked, absent = self._looked.get(name), self._absent.get(name)
         if looked is None:
             return self._is_looked_at_by_another(name, row)
-        if self._stores.driver.capabilities.external_writers:
+        if self._backends.driver.capabilities.external_writers:
             return row is not None and time.monotonic() - looked < LOOK_SECONDS
         return row is not None or (absent is not None and time.monotonic() - absent < LOOK_SECONDS)
 
     def _is_looked_at_by_another(self, name: str, row: RepositoryRow | None) -> bool:
         """Whether a process has looked since this one began: a copy of the database that is older would not say so."""
-        if row is None or row.looked_at <= self._began or self._stores.driver.capabilities.stat_is_local:
+        if row is None or row.looked_at <= self._began or self._backends.driver.capabilities.stat_is_local:
             return False
         with self._lock:
             self._looked[name] = time.monotonic()
@@ -233,9 +233,9 @@ class Repositories:
                 self._absent[name] = self._looked[name]
             else:  # should its row ever be missing, then the database has lost it
                 self._absent.pop(name, None)
-        if row is not None and not self._stores.driver.capabilities.stat_is_local:
-            with self._stores.database.write() as connection:
-                repository_rows.set_looked(connection, row.id, now=self._stores.clock())
+        if row is not None and not self._backends.driver.capabilities.stat_is_local:
+            with self._backends.database.write() as connection:
+                repository_rows.set_looked(connection, row.id, now=self._backends.clock())
 
     def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:
         with self._lock:
@@ -287,15 +287,15 @@ class Repositories:
 
     def _ask_storage(self, name: str, sequence: int, *, first: bool) -> tuple[str, int]:
         """The signature of the index, "" for none; and the last record, where that is after ``sequence``."""
-        if self._stores.driver.capabilities.stat_is_local:
+        if self._backends.driver.capabilities.stat_is_local:
             return self._signature(name), self._journal.last(name) if first else 0
         return self._list(name, sequence)
 
     def _list(self, name: str, sequence: int) -> tuple[str, int]:
         """Both in one request: in a listing the records come first, and then the index."""
-        layout, last = self._stores.layout, 0
+        layout, last = self._backends.layout, 0
         index, journal = layout.index(name), layout.journal(name)
-        found = self._stores.driver.list(name, after=layout.record(name, sequence))
+        found = self._backends.driver.list(name, after=layout.record(name, sequence))
         nested = 0
         for key, stat in found:
             if key == index:
@@ -312,6 +312,6 @@ class Repositories:
 
     def _signature(self, name: str) -> str:
         try:
-            return self._stores.driver.stat(self._stores.layout.index(name)).signature
+            return self._backends.driver.stat(self._backends.layout.index(name)).signature
         except PathNotFound:
             return ""

@@ -132,19 +132,19 @@ class StoredRepository:
 class RepositoryReader:
     """Reads views. Any thread."""
 
-    def __init__(self, stores: Backends, journal: Journal) -> None:
-        self._stores = stores
+    def __init__(self, backends: Backends, journal: Journal) -> None:
+        self._backends = backends
         self._journal = journal
-        self._locations = MigrationJournalReader(stores.driver)
+        self._locations = MigrationJournalReader(backends.driver)
 
     def read(self, name: str) -> StoredRepository | None:
         """The view without its manifests; None when there is no index. Raises StorageError, ManifestInvalid."""
         try:
-            data, stat = self._stores.driver.read(self._stores.layout.index(name), max_bytes=MAX_INDEX)
+            data, stat = self._backends.driver.read(self._backends.layout.index(name), max_bytes=MAX_INDEX)
         except PathNotFound:
             return None
         index = Index.parse(data)
-        is_nothing, is_there = False, self._stores.layout.per_repository or index.is_ours
+        is_nothing, is_there = False, self._backends.layout.per_repository or index.is_ours
         if not is_there:
             # Another registry's, which nobody has taken yet, or which was given back: then ours was kept.
             ours = self._locations.ours(name)
@@ -173,7 +173,7 @@ class RepositoryReader:
             elif record.digest is not None:
                 named.pop(record.digest, None)
         # Where each repository has its own blobs, what lies there is its own, whatever a manifest once lacked.
-        withheld = frozenset() if self._stores.layout.per_repository else view.withheld.manifests
+        withheld = frozenset() if self._backends.layout.per_repository else view.withheld.manifests
         settled = {digest for digest, row in known.items() if not (below and row.media_type in INDEXES)}
         waiting = {digest: descriptor for digest, descriptor in named.items() if digest not in settled}
         view.omissions += _left_out(name, view.index)
@@ -198,7 +198,9 @@ class RepositoryReader:
         """Several at once: the database is asked for them together, and storage side by side."""
         for start in range(0, len(descriptors), AT_ONCE):
             several = descriptors[start : start + AT_ONCE]
-            found = map_parallel(self._stores.driver.capabilities, partial(self._load, name), self._look(name, several))
+            found = map_parallel(
+                self._backends.driver.capabilities, partial(self._load, name), self._look(name, several)
+            )
             yield from zip(several, found, strict=True)
 
     def _load(self, name: str, known: _Known) -> LoadedManifest | Omission | None:
@@ -209,8 +211,8 @@ class RepositoryReader:
                 return LoadedManifest(_verified_manifest(body, descriptor), len(body), None)
         for place in known.places:
             try:
-                body, stat = self._stores.driver.read(
-                    place.key, max_bytes=max(self._stores.rules.manifest_bytes, LARGE)
+                body, stat = self._backends.driver.read(
+                    place.key, max_bytes=max(self._backends.policy.manifest_bytes, LARGE)
                 )
                 manifest = _verified_manifest(body, descriptor)
                 return LoadedManifest(manifest, len(body), place, stat.signature, stat.modified)
@@ -224,11 +226,11 @@ class RepositoryReader:
 
     def _look(self, name: str, descriptors: Sequence[Descriptor]) -> list[_Known]:
         """What the database keeps of manifests, and where their bytes may be."""
-        layout, store = self._stores.layout, self._stores.driver.name
+        layout, store = self._backends.layout, self._backends.driver.name
         own = [Location(layout.blob(name, descriptor.digest)) for descriptor in descriptors]
         if layout.per_repository:
             return [_Known(descriptor, None, [place]) for descriptor, place in zip(descriptors, own, strict=True)]
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             bodies = [body_rows.find_later(connection, descriptor.digest) for descriptor in descriptors]
             rows = [
                 place_rows.of_digest_later(connection, descriptor.digest, store=store) for descriptor in descriptors

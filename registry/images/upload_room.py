@@ -51,12 +51,12 @@ class Bounds(NamedTuple):
 class UploadRoom:
     """Keeps the sessions of all replicas within their bounds. Any thread."""
 
-    def __init__(self, stores: Backends, end: Callable[[SessionRow], bool]) -> None:
+    def __init__(self, backends: Backends, end: Callable[[SessionRow], bool]) -> None:
         """``end`` ends a session; False if it is being written to, or has ended already."""
-        rules = stores.rules
-        self._stores = stores
+        policy = backends.policy
+        self._backends = backends
         self._end = end
-        self._bounds = Bounds(rules.uploads, rules.uploads_per_address)
+        self._bounds = Bounds(policy.uploads, policy.uploads_per_address)
         self._stride = max(1, min(self._bounds) // SHARE)
         self._lock = threading.Lock()
         self._begun = self._stride - 1
@@ -76,10 +76,10 @@ class UploadRoom:
             log.warning("upload sessions could not be ended to make room", reason=str(error))
 
     def _make(self) -> None:
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             counts = session_rows.count_by_address(connection)
         for address, count in surplus(counts, self._bounds, MOST_AT_ONCE).items():
-            with self._stores.database.look() as connection:
+            with self._backends.database.look() as connection:
                 oldest = session_rows.oldest(connection, address, count=count + SPARE)
             ended = 0
             for row in oldest:

@@ -56,19 +56,19 @@ class Uploads:
 
     def __init__(
         self,
-        stores: Backends,
+        backends: Backends,
         originals: WriteGate,
         repositories: Repositories,
         publication: BlobPublication,
         folding: Folding,
     ) -> None:
-        self._stores = stores
+        self._backends = backends
         self._originals = originals
         self._repositories = repositories
         self._publication = publication
         self._folding = folding
         self._hashes = HashCache()
-        self._room = UploadRoom(stores, self._expire)
+        self._room = UploadRoom(backends, self._expire)
 
     def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM, *, address: str | None = None) -> str:
         """Begin a session in a repository, which need not exist. Returns its id.
@@ -79,8 +79,8 @@ class Uploads:
         upload_id = str(uuid.uuid4())
         empty = Digest.of(b"", algorithm)
         self._originals.ensure()
-        state = self._stores.driver.start_upload(upload_id)
-        with self._stores.database.write(durable=False) as connection:
+        state = self._backends.driver.start_upload(upload_id)
+        with self._backends.database.write(durable=False) as connection:
             is_open = self._originals.require_open_later(connection, looked=False)
             session_rows.add(
                 connection,
@@ -89,22 +89,22 @@ class Uploads:
                 algorithm=algorithm,
                 digest=empty,
                 note=state.note,
-                now=self._stores.clock(),
+                now=self._backends.clock(),
                 address=crowd_of(address),
             )
         try:
             is_open.get()  # after the commit, for which it would be waited otherwise
         except Unavailable:
-            with self._stores.database.write() as connection:
+            with self._backends.database.write() as connection:
                 session_rows.remove(connection, upload_id)
-            self._stores.driver.discard_upload(upload_id, state)
+            self._backends.driver.discard_upload(upload_id, state)
             raise
         self._room.note_begun()
         return upload_id
 
     def find(self, name: str, upload_id: str) -> SessionRow:
         """The session. Raises BlobUploadUnknown, also for a session of another repository."""
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             return _of_repository(session_rows.find(connection, upload_id), name)
 
     def add(
@@ -117,7 +117,7 @@ class Uploads:
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
         try:
-            writer = self._stores.driver.open_upload(upload_id)
+            writer = self._backends.driver.open_upload(upload_id)
         except PathNotFound as error:
             raise BlobUploadUnknown from error
         except UploadBusy as error:
@@ -127,7 +127,7 @@ class Uploads:
             if start == 0 and row.offset == 1:
                 row = self._begin_again(row)
             _check_start(row, start)
-            return BlobWriter(self._stores, self._hashes, row, writer, digest, ahead)
+            return BlobWriter(self._backends, self._hashes, row, writer, digest, ahead)
         except (UploadOffsetMismatch, PathNotFound) as error:
             writer.close()
             raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error
@@ -139,7 +139,7 @@ class Uploads:
         """As ``find``; with ``digest`` also what is looked at when it is published."""
         if digest is None:
             return self.find(name, upload_id), None
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             session = session_rows.find_later(connection, upload_id)
             repository = repository_rows.find_later(connection, name)
             blob = self._publication.look_later(connection, name, digest)
@@ -149,7 +149,7 @@ class Uploads:
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
         empty = Digest.of(b"", row.algorithm)
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             session_rows.advance(
                 connection,
                 row.id,
@@ -158,7 +158,7 @@ class Uploads:
                 digest=empty,
                 note=row.note,
                 tail=row.tail or b"",
-                now=self._stores.clock(),
+                now=self._backends.clock(),
             )
         return row._replace(offset=0, digest=empty)
 
@@ -193,7 +193,7 @@ class Uploads:
             raise
         addition.forget()
         try:
-            self._stores.driver.discard_upload(row.id, upload_state(addition.row))
+            self._backends.driver.discard_upload(row.id, upload_state(addition.row))
         except StorageError as error:  # the blob is there, and expiry frees what is left
             log.warning("a finished upload could not be freed yet", upload=row.id, reason=str(error))
         if change is not None:
@@ -211,16 +211,16 @@ class Uploads:
         Returns how many. An upload that is being written to is not touched, and one that storage refuses to free stops
         the work on no other.
         """
-        before, freed = self._stores.clock() - self._stores.rules.upload_expiry, 0
-        with self._stores.database.look() as connection:
+        before, freed = self._backends.clock() - self._backends.policy.upload_expiry, 0
+        with self._backends.database.look() as connection:
             expired = session_rows.expired(connection, before=before)
         refused: list[Omission] = []
         for row in expired:
             freed += _unless_refused(refused, row.id, partial(self._expire, row))
-        for entry in self._stores.driver.uploads():
+        for entry in self._backends.driver.uploads():
             if entry.modified < before:
                 freed += _unless_refused(refused, entry.upload_id, partial(self._free_unknown, entry.upload_id))
-        self._stores.omissions.note(Source.UPLOADS, "uploads", refused)
+        self._backends.omissions.note(Source.UPLOADS, "uploads", refused)
         if freed:
             log.info("abandoned uploads removed", uploads=freed)
         return freed
@@ -232,7 +232,7 @@ class Uploads:
 
     def count(self) -> int:
         """Open sessions."""
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             return session_rows.count(connection)
 
     def _expire(self, row: SessionRow) -> bool:
@@ -246,17 +246,17 @@ class Uploads:
 
     def _free_unknown(self, upload_id: str) -> bool:
         """Free what storage holds of an upload, unless there is a row of it."""
-        with self._stores.database.look() as connection:
+        with self._backends.database.look() as connection:
             if session_rows.find(connection, upload_id) is not None:
                 return False
-        self._stores.driver.discard_upload(upload_id)
+        self._backends.driver.discard_upload(upload_id)
         return True
 
     def _end(self, row: SessionRow) -> None:
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             session_rows.remove(connection, row.id)
         self._hashes.forget(row.id)
-        self._stores.driver.discard_upload(row.id, upload_state(row))
+        self._backends.driver.discard_upload(row.id, upload_state(row))
 
 
 def _unless_refused(refused: list[Omission], upload_id: str, free: Callable[[], bool]) -> bool:

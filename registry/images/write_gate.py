@@ -42,11 +42,11 @@ log = structlog.get_logger(__name__)
 class WriteGate:
     """Any thread, any process; taking the same twice is harmless."""
 
-    def __init__(self, stores: Backends) -> None:
-        self._stores = stores
-        self._journal = MigrationJournalReader(stores.driver)
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._journal = MigrationJournalReader(backends.driver)
         self._lock = threading.Lock()
-        self._known = stores.layout.per_repository
+        self._known = backends.layout.per_repository
         """This process has looked at storage, and has not met a database that lacks what it found."""
 
     def ensure(self, *, again: bool = False) -> None:
@@ -56,7 +56,7 @@ class WriteGate:
         where the database turned out to be another, anew. Raises StorageError, DatabaseError, with the database as it
         was or ahead of what is served from it.
         """
-        if self._stores.layout.per_repository or (self._known and not again):
+        if self._backends.layout.per_repository or (self._known and not again):
             return
         with self._lock:
             if self._known and not again:
@@ -69,7 +69,7 @@ class WriteGate:
 
     def ensure_row(self) -> None:
         """As ``ensure``, also where the database was lost since this process has looked. Asks the database."""
-        if self._stores.layout.per_repository:
+        if self._backends.layout.per_repository:
             return
         if self._known and self._row() is None:
             self._known = False
@@ -80,7 +80,7 @@ class WriteGate:
 
         The places are noted by who changed the state. When this returns no transaction goes on that saw it otherwise.
         """
-        with self._stores.database.exclusive() as connection:
+        with self._backends.database.exclusive() as connection:
             store_rows.put(connection, self._row_of(state))
 
     def require_open_later(self, connection: Transaction, *, looked: bool = True) -> Later[None]:
@@ -88,9 +88,9 @@ class WriteGate:
 
         Without ``looked`` not where nobody knows yet: what is begun in this transaction is asked about again.
         """
-        if self._stores.layout.per_repository:
+        if self._backends.layout.per_repository:
             return _NOTHING
-        found = store_rows.find_later(connection, self._stores.driver.name)
+        found = store_rows.find_later(connection, self._backends.driver.name)
 
         def get() -> None:
             row = found.get()
@@ -106,9 +106,9 @@ class WriteGate:
 
         Raises Unavailable where no change may commit, NameInvalid where its keys would lie in the original's trees.
         """
-        if self._stores.layout.per_repository:
+        if self._backends.layout.per_repository:
             return
-        row = self._require_open(store_rows.find(connection, self._stores.driver.name))
+        row = self._require_open(store_rows.find(connection, self._backends.driver.name))
         for prefix in row.prefixes:
             if name == prefix or name.startswith(f"{prefix}/"):
                 message = f"below {prefix} is what another registry left, which is being migrated: choose another name"
@@ -116,14 +116,14 @@ class WriteGate:
 
     def is_read_only(self, connection: Transaction) -> bool:
         """Whether no change may commit, or nobody knows yet."""
-        if self._stores.layout.per_repository:
+        if self._backends.layout.per_repository:
             return False
-        row = store_rows.find(connection, self._stores.driver.name)
+        row = store_rows.find(connection, self._backends.driver.name)
         return row is None or row.mode == READ_ONLY
 
     def prefixes(self) -> tuple[str, ...]:
         """Below which there is no repository of ours."""
-        row = None if self._stores.layout.per_repository else self._row()
+        row = None if self._backends.layout.per_repository else self._row()
         return row.prefixes if row is not None else ()
 
     # ----
@@ -137,11 +137,11 @@ class WriteGate:
         return row
 
     def _row(self) -> StoreRow | None:
-        with self._stores.database.look() as connection:
-            return store_rows.find(connection, self._stores.driver.name)
+        with self._backends.database.look() as connection:
+            return store_rows.find(connection, self._backends.driver.name)
 
     def _row_of(self, state: MigrationState | None) -> StoreRow:
-        name, now = self._stores.driver.name, self._stores.clock()
+        name, now = self._backends.driver.name, self._backends.clock()
         if state is None:
             return StoreRow(name, None, 0, OPEN, None, (), now)
         shut = state.read_only
@@ -159,7 +159,7 @@ class WriteGate:
             return True
         if newest is not None:
             self._load(newest[0])
-        with self._stores.database.exclusive() as connection:
+        with self._backends.database.exclusive() as connection:
             if store_rows.find(connection, row.name) != before:
                 return False
             store_rows.put(connection, row)
@@ -167,7 +167,7 @@ class WriteGate:
 
     def _load(self, newest: MigrationState) -> None:
         """The places that the shards of all migrations name, the oldest first."""
-        blobs, database, store = 0, self._stores.database, self._stores.driver.name
+        blobs, database, store = 0, self._backends.database, self._backends.driver.name
         for state, _ in self._journal.states():
             if state.state is Phase.FINALIZED:
                 continue
@@ -181,7 +181,7 @@ class WriteGate:
         log.info("the places of another registry's blobs were read from storage", migration=newest.id, blobs=blobs)
 
     def _put(self, migration: str, lines: Sequence[ShardEntry]) -> None:
-        store, now, layout = self._stores.driver.name, self._stores.clock(), self._stores.layout
+        store, now, layout = self._backends.driver.name, self._backends.clock(), self._backends.layout
         originals = [
             Original(line.digest, line.size, at.key, at.signature, at.verified) for line in lines for at in line.places
         ]
@@ -190,7 +190,7 @@ class WriteGate:
             for line in lines
             if line.copy is not None
         ]
-        with self._stores.database.write() as connection:
+        with self._backends.database.write() as connection:
             refused = original_rows.put(connection, migration, originals, store=store, now=now)
             original_rows.set_copied(connection, copies, store=store, now=now)
         for digest in refused:

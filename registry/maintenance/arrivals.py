@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 class Arrivals:
     """For one thread; goes on where it was, and begins again at the end. Several processes at once are harmless."""
 
-    def __init__(self, core: Registry) -> None:
-        self._core = core
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._after = _START
 
     def step(self) -> bool:
@@ -39,7 +39,7 @@ class Arrivals:
 
         Raises StorageError, DatabaseError, and Unavailable where no change may commit; the next round does it again.
         """
-        with self._core.stores.database.look() as connection:
+        with self._registry.backends.database.look() as connection:
             page = withheld_rows.page(connection, after=self._after, count=PAGE)
         for row in page:
             if row.has_come:
@@ -54,13 +54,13 @@ class Arrivals:
             pass
 
     def _write_down(self, seen: SeenRow) -> None:
-        core = self._core
-        with core.stores.database.write() as connection:
-            is_open = core.originals.require_open_later(connection)
+        registry = self._registry
+        with registry.backends.database.write() as connection:
+            is_open = registry.originals.require_open_later(connection)
             change = self._release(connection, seen)
             is_open.get()
         if change is not None:
-            core.folding.record(change)
+            registry.folding.record(change)
             log.info("what a release before this one took in is written down", repository=change.repository.name)
 
     def _release(self, connection: Transaction, seen: SeenRow) -> PendingChange | None:
@@ -70,4 +70,4 @@ class Arrivals:
         member = blob_rows.member(connection, seen.repository_id, seen.digest)
         if repository is None or repository.is_unread or withheld is None or member is None:
             return None
-        return withholding.release(connection, repository, withheld, self._core.stores.clock())
+        return withholding.release(connection, repository, withheld, self._registry.backends.clock())

@@ -18,8 +18,8 @@ class Completion:
     When everything is complete a step is one look at an empty index.
     """
 
-    def __init__(self, core: Registry) -> None:
-        self._core = core
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._after = reference_rows.START
         self._omitted: list[Omission] = []
 
@@ -28,7 +28,7 @@ class Completion:
         """Whether there is a manifest to complete, or a round to end."""
         if self._after != reference_rows.START:
             return True
-        with self._core.stores.database.look() as connection:
+        with self._registry.backends.database.look() as connection:
             return bool(reference_rows.incomplete(connection, after=self._after, count=1))
 
     def step(self) -> bool:
@@ -36,11 +36,11 @@ class Completion:
 
         Raises StorageError, DatabaseError; the next step does it again.
         """
-        last, omitted = self._core.references.complete_next(self._after)
+        last, omitted = self._registry.references.complete_next(self._after)
         self._omitted += omitted[: LISTED - len(self._omitted)]
         if last is not None:
             self._after = last
             return True
-        self._core.stores.omissions.note(Source.REFERENCES, "", self._omitted)
+        self._registry.backends.omissions.note(Source.REFERENCES, "", self._omitted)
         self._after, self._omitted = reference_rows.START, []
         return False

@@ -45,30 +45,30 @@ def rebuild(settings: Settings, *, on_progress: OnProgress | None = None) -> Reb
 
     Servers may run meanwhile. Killed in the middle, the same again finishes it (I8).
     """
-    core = Registry.open(settings)
+    registry = Registry.open(settings)
     try:
-        return rebuild_core(core, on_progress=on_progress)
+        return rebuild_registry(registry, on_progress=on_progress)
     finally:
-        core.close()
+        registry.close()
 
 
-def rebuild_core(core: Registry, *, on_progress: OnProgress | None = None) -> RebuildReport:
+def rebuild_registry(registry: Registry, *, on_progress: OnProgress | None = None) -> RebuildReport:
     """As ``rebuild``, on an open core."""
     report = RebuildReport()
-    core.originals.ensure(again=True)
-    names = list(core.repositories.on_storage())  # an error here ends it: nothing is forgotten on a partial list
-    report.problems += map(str, core.stores.omissions.of(""))
-    capabilities = core.stores.driver.capabilities
+    registry.originals.ensure(again=True)
+    names = list(registry.repositories.on_storage())  # an error here ends it: nothing is forgotten on a partial list
+    report.problems += map(str, registry.backends.omissions.of(""))
+    capabilities = registry.backends.driver.capabilities
     for done in range(0, len(names), AT_ONCE):
         if on_progress is not None:
             on_progress(done, len(names))
-        for found in map_parallel(capabilities, partial(_reconcile, core), names[done : done + AT_ONCE]):
+        for found in map_parallel(capabilities, partial(_reconcile, registry), names[done : done + AT_ONCE]):
             report.repositories += found.is_ours
             report.problems += found.problems
     if on_progress is not None:
         on_progress(len(names), len(names))
-    report.removed = _forget_absent(core, set(names))
-    _note_arrivals(core)
+    report.removed = _forget_absent(registry, set(names))
+    _note_arrivals(registry)
     return report
 
 
@@ -80,46 +80,46 @@ class _Reconciled(NamedTuple):
     problems: list[str]
 
 
-def _reconcile(core: Registry, name: str) -> _Reconciled:
+def _reconcile(registry: Registry, name: str) -> _Reconciled:
     omissions: list[Omission] = []
     try:
-        row = core.reconciliation.reconcile(name)
+        row = registry.reconciliation.reconcile(name)
         if row is not None:  # what a release before this one has left out of its rows
-            omissions += core.references.complete_repository(row.id)
-            omissions += core.reconciliation.adopt_optional(row)
+            omissions += registry.references.complete_repository(row.id)
+            omissions += registry.reconciliation.adopt_optional(row)
     except (RegistryError, StorageError) as error:
         return _Reconciled(is_ours=False, problems=[f"{name}: {error}"])
-    omissions += core.stores.omissions.of(name)
+    omissions += registry.backends.omissions.of(name)
     return _Reconciled(row is not None, [str(omission) for omission in dict.fromkeys(omissions)])
 
 
-def _note_arrivals(core: Registry) -> None:
+def _note_arrivals(registry: Registry) -> None:
     """Where no change may commit, it is done when some may again."""
     try:
-        Arrivals(core).run()
+        Arrivals(registry).run()
     except (Unavailable, StorageError) as error:
         log.info("what came since it was withheld is written down later", reason=str(error))
 
 
-def _forget_absent(core: Registry, present: set[str]) -> int:
+def _forget_absent(registry: Registry, present: set[str]) -> int:
     removed = 0
-    with core.stores.database.look() as connection:
+    with registry.backends.database.look() as connection:
         known = repository_rows.names(connection)
     for name in known:
-        if name in present or _is_on_storage(core, name):
+        if name in present or _is_on_storage(registry, name):
             continue
-        with core.stores.database.look() as connection:
+        with registry.backends.database.look() as connection:
             row = repository_rows.find(connection, name)
         if row is not None and row.signature:  # without one it has never been on storage: a first push is under way
-            core.reconciliation.forget(row)
+            registry.reconciliation.forget(row)
             removed += 1
     return removed
 
 
-def _is_on_storage(core: Registry, name: str) -> bool:
+def _is_on_storage(registry: Registry, name: str) -> bool:
     """It may have been made since the walk, or be where the walk was not let in, which proves nothing (I7)."""
     try:
-        core.stores.driver.stat(core.stores.layout.index(name))
+        registry.backends.driver.stat(registry.backends.layout.index(name))
     except PathNotFound:
         return False
     except PathRefused:

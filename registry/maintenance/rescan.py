@@ -21,11 +21,11 @@ class Rescan:
     A failing store ends a walk (I7); what concerns one directory or repository does not.
     """
 
-    def __init__(self, core: Registry) -> None:
-        self._database = core.stores.database
-        self._clock = core.stores.clock
-        self._originals = core.originals
-        self._repositories = core.repositories
+    def __init__(self, registry: Registry) -> None:
+        self._database = registry.backends.database
+        self._clock = registry.backends.clock
+        self._originals = registry.originals
+        self._repositories = registry.repositories
 
     @property
     def is_done(self) -> bool:

@@ -54,12 +54,12 @@ def running(settings: Settings, options: RunOptions, on_progress: OnProgress = s
     """
     tally, rate = Tally(), settings.migration.rate
     with opened(settings, tally.observe) as driver:
-        core = Registry.open(settings, driver if rate is None else RateLimitedDriver(driver, rate))
+        registry = Registry.open(settings, driver if rate is None else RateLimitedDriver(driver, rate))
         try:
-            with exclusive_run(core.stores.database):
-                yield Run(core, settings, options, tally, on_progress)
+            with exclusive_run(registry.backends.database):
+                yield Run(registry, settings, options, tally, on_progress)
         finally:
-            core.close()
+            registry.close()
 
 
 class Run:
@@ -71,14 +71,19 @@ class Run:
     """
 
     def __init__(
-        self, core: Registry, settings: Settings, options: RunOptions, tally: Tally, on_progress: OnProgress = silent
+        self,
+        registry: Registry,
+        settings: Settings,
+        options: RunOptions,
+        tally: Tally,
+        on_progress: OnProgress = silent,
     ) -> None:
-        self._core = core
+        self._registry = registry
         self._settings = settings
         self._options = options
         self._tally = tally
         self._on_progress = on_progress
-        self._journal = MigrationJournal(core.stores.driver, clock=core.stores.clock)
+        self._journal = MigrationJournal(registry.backends.driver, clock=registry.backends.clock)
 
     def run(self) -> Report:
         """Make a pass and, if it was quiet and more than that is asked for, copy what has no copy.
@@ -150,10 +155,10 @@ class Run:
     @contextmanager
     def _reading(self, state: MigrationState | None) -> Iterator[Context | None]:
         """The original as it is now; None where there is none."""
-        core, driver = self._core, self._core.stores.driver
-        core.originals.ensure(again=True)
+        registry, driver = self._registry, self._registry.backends.driver
+        registry.originals.ensure(again=True)
         if state is not None:
-            _fill(core)
+            _fill(registry)
         with Inventory() as snapshot, WorkerPool(self._settings.migration.parallel) as workers:
             reading = SourceScan(snapshot, driver, workers, self._settings, self._on_progress)
             reading.list()
@@ -164,11 +169,11 @@ class Run:
             known = None
             if state is not None:
                 suspicious = {problem.repository for problem in self._journal.problems()}
-                known = Baselines(core, self._journal, layout, suspicious)
+                known = Baselines(registry, self._journal, layout, suspicious)
             reading.read(layout, known)
             yield Context(
-                core, self._settings, layout, snapshot, self._journal, self._options, self._on_progress, self._tally,
-                workers, reading.problems, reading.notes,
+                registry, self._settings, layout, snapshot, self._journal, self._options, self._on_progress,
+                self._tally, workers, reading.problems, reading.notes,
             )  # fmt: skip
 
     def _layout(self, reading: SourceScan, state: MigrationState | None) -> SourceLayout | None:
@@ -203,9 +208,9 @@ def _check_room(context: Context) -> None:
         raise Refused(f"{message}: copy it to another name there, and delete it")
 
 
-def _fill(core: Registry) -> None:
+def _fill(registry: Registry) -> None:
     """Have in a new database the repositories that storage has: what clients pushed is given back, and copied, too."""
-    rescan = Rescan(core)
+    rescan = Rescan(registry)
     if not rescan.is_done:
         rescan.run_once()
 

@@ -36,7 +36,7 @@ class RunOptions:
 class Context:
     """One run: the open registry, and the original as it was listed and read when the run began."""
 
-    core: Registry
+    registry: Registry
     settings: Settings
     layout: SourceLayout
     snapshot: Inventory
@@ -54,4 +54,4 @@ class Context:
     @property
     def driver(self) -> StorageDriver:
         """The store, with its pace."""
-        return self.core.stores.driver
+        return self.registry.backends.driver

@@ -56,18 +56,20 @@ log = structlog.get_logger(__name__)
 
 
 def create_application(
-    core: Registry,
+    registry: Registry,
     settings: Settings,
     watch: ProcessMetrics | None = None,
     on_stopped: Callable[[], object] = lambda: None,
 ) -> ASGIApp:
-    """The ASGI application over ``core``, which it does not close. ``watch`` keeps metrics and logs of this process.
+    """The ASGI application over ``registry``, which it does not close.
+
+    ``watch`` keeps metrics and logs of this process.
 
     ``on_stopped`` is called when it has drained; what hangs then has not ended, and nothing waits for it any more.
     """
     watch = watch or ProcessMetrics(None, open_request_log(settings.log.format, settings.log.level))
-    core.stores.omissions.count = watch.count_omission
-    edge = ApiContext(core, settings)
+    registry.backends.omissions.count = watch.count_omission
+    context = ApiContext(registry, settings)
     application = FastAPI(
         title="Stowage",
         description="What is not the OCI distribution API, which is under /v2/.",
@@ -75,33 +77,33 @@ def create_application(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
-        lifespan=lambda _application: _lifespan(edge, watch, _background(core, settings), on_stopped),
+        lifespan=lambda _application: _lifespan(context, watch, _background(registry, settings), on_stopped),
     )
-    application.state.edge = edge
+    application.state.context = context
     application.state.watch = watch
-    application.state.probes = operations.probes_of(core)
+    application.state.probes = operations.probes_of(registry)
     operations.install(application, with_metrics=settings.metrics.enabled)
     errors.install(application)
     routes = [route for chapter in CHAPTERS for route in chapter.routes]
     return AccessLog(
-        Dispatcher(edge, routes, application),
-        edge.memory,
-        edge.locations,
-        edge.redirects,
+        Dispatcher(context, routes, application),
+        context.memory,
+        context.locations,
+        context.redirects,
         watch.tally,
         watch.request_log,
     )
 
 
-def _background(core: Registry, settings: Settings) -> Schedule:
-    leases = Leases(core.stores.database, core.stores.holder, core.stores.clock)
-    rescan = Rescan(core)
+def _background(registry: Registry, settings: Settings) -> Schedule:
+    leases = Leases(registry.backends.database, registry.backends.holder, registry.backends.clock)
+    rescan = Rescan(registry)
 
     def expire() -> None:
         with leases.hold("upload-expiry", EXPIRY_LEASE) as held:
             if held:
-                core.uploads.expire()
-                core.removal.finish_abandoned()
+                registry.uploads.expire()
+                registry.removal.finish_abandoned()
 
     def look_for_layouts() -> None:
         with leases.hold("rescan", EXPIRY_LEASE) as held:
@@ -110,28 +112,28 @@ def _background(core: Registry, settings: Settings) -> Schedule:
 
     def fill_new_database() -> None:
         if rescan.is_done:
-            core.originals.ensure()  # here, so that no client waits for it
+            registry.originals.ensure()  # here, so that no client waits for it
             return
         with leases.hold("rescan", EXPIRY_LEASE) as held:
             if held:
                 rescan.run_once()
 
     def fold() -> None:
-        core.fold_waiting()
+        registry.fold_waiting()
 
     jobs = [
-        Job("checkpoint", core.stores.database.checkpoint, CHECKPOINT_INTERVAL),
-        Job("fold", fold, FOLD_INTERVAL, wake=core.folding.wake),
+        Job("checkpoint", registry.backends.database.checkpoint, CHECKPOINT_INTERVAL),
+        Job("fold", fold, FOLD_INTERVAL, wake=registry.folding.wake),
         Job("upload-expiry", expire, min(EXPIRY_INTERVAL, settings.storage.upload_expiry / 2)),
     ]
-    jobs += [_noting_arrivals(core, leases), _completing_references(core, leases)]
-    look = look_for_layouts if core.stores.driver.capabilities.external_writers else fill_new_database
+    jobs += [_noting_arrivals(registry, leases), _completing_references(registry, leases)]
+    look = look_for_layouts if registry.backends.driver.capabilities.external_writers else fill_new_database
     jobs.append(Job("rescan", look, settings.storage.rescan_interval))
     return Schedule(jobs)
 
 
-def _noting_arrivals(core: Registry, leases: Leases) -> Job:
-    arrivals = Arrivals(core)
+def _noting_arrivals(registry: Registry, leases: Leases) -> Job:
+    arrivals = Arrivals(registry)
 
     def step() -> None:
         with leases.hold("arrivals", EXPIRY_LEASE) as held:
@@ -141,8 +143,8 @@ def _noting_arrivals(core: Registry, leases: Leases) -> Job:
     return Job("arrivals", step, ARRIVALS_INTERVAL)
 
 
-def _completing_references(core: Registry, leases: Leases) -> Job:
-    completion, more = Completion(core), threading.Event()
+def _completing_references(registry: Registry, leases: Leases) -> Job:
+    completion, more = Completion(registry), threading.Event()
     more.set()
 
     def step() -> None:
@@ -158,7 +160,7 @@ def _completing_references(core: Registry, leases: Leases) -> Job:
 
 @contextlib.asynccontextmanager
 async def _lifespan(
-    edge: ApiContext, watch: ProcessMetrics, schedule: Schedule, on_stopped: Callable[[], object]
+    context: ApiContext, watch: ProcessMetrics, schedule: Schedule, on_stopped: Callable[[], object]
 ) -> AsyncIterator[None]:
     schedule.start()
     flushing = asyncio.create_task(_flush_regularly(watch))
@@ -170,20 +172,20 @@ async def _lifespan(
             TimeoutError
         ):  # requests that were cut at the end of the drain still put their things away
             async with asyncio.timeout(STOP_SECONDS):
-                await edge.quiet.wait()
-        edge.memory.close()  # here, where it is used: it has a query to give up
+                await context.quiet.wait()
+        context.memory.close()  # here, where it is used: it has a query to give up
         await asyncio.to_thread(schedule.stop, STOP_SECONDS)
-        await _fold(edge.core)
-        await asyncio.to_thread(edge.close)
+        await _fold(context.registry)
+        await asyncio.to_thread(context.close)
         watch.flush()
         on_stopped()
 
 
-async def _fold(core: Registry) -> None:
+async def _fold(registry: Registry) -> None:
     """What is not folded in time is folded by the next start, or by another process."""
     try:
         async with asyncio.timeout(STOP_SECONDS):
-            await asyncio.to_thread(core.fold_waiting)
+            await asyncio.to_thread(registry.fold_waiting)
     except TimeoutError:
         log.warning("records were not folded before the end; they are kept", seconds=STOP_SECONDS)
     except DatabaseError as error:

@@ -65,18 +65,18 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """Prometheus metrics, the sum of all workers."""
-    edge: ApiContext = request.app.state.edge
+    context: ApiContext = request.app.state.context
     watch = request.app.state.watch
     watch.flush_metrics()
     with contextlib.suppress(DatabaseError, TimeoutError, Unavailable):  # all else is told also while it is away
         async with asyncio.timeout(SECONDS):
-            watch.metrics.uploads_open.set(await edge.run(edge.core.uploads.count))
+            watch.metrics.uploads_open.set(await context.run(context.registry.uploads.count))
     return Response(await asyncio.to_thread(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})
 
 
-def probes_of(core: Registry) -> list[Probe]:
+def probes_of(registry: Registry) -> list[Probe]:
     """What ``/readyz`` asks."""
     return [
-        Probe("storage", core.stores.driver.check, "storage does not answer"),
-        Probe("database", core.uploads.count, "the database does not answer"),
+        Probe("storage", registry.backends.driver.check, "storage does not answer"),
+        Probe("database", registry.uploads.count, "the database does not answer"),
     ]

@@ -71,9 +71,9 @@ class Service:
             given.setdefault(section, {}).update(values)
         settings = Settings(**given)
         self.root = directory / "root"
-        self.core = Registry.open(settings, driver)
-        self.observation = cast("AccessLog", create_application(self.core, settings, ProcessMetrics(None, None)))
-        self.edge: ApiContext = cast("Any", self.observation)._application.edge
+        self.registry = Registry.open(settings, driver)
+        self.observation = cast("AccessLog", create_application(self.registry, settings, ProcessMetrics(None, None)))
+        self.context: ApiContext = cast("Any", self.observation)._application.context
         transport = httpx2.ASGITransport(self.observation, raise_app_exceptions=False, client=(peer, 1))
         self._client = httpx2.AsyncClient(transport=transport, base_url=f"http://{HOST}")
         self._runner = asyncio.Runner()
@@ -82,8 +82,8 @@ class Service:
         """Free everything."""
         self._runner.run(self._client.aclose())
         self._runner.close()
-        self.edge.close()
-        self.core.close()
+        self.context.close()
+        self.registry.close()
 
     def call(
         self, method: str, target: str, body: bytes | Sequence[bytes] = b"", headers: Headers | Lines | None = None

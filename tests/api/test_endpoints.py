@@ -294,7 +294,7 @@ def test_the_bytes_of_a_manifest_come_back_as_they_were_pushed(seeded: Service) 
 def test_a_manifest_at_the_limit_is_taken_and_one_byte_more_is_too_large(
     seeded: Service, repository: str, declared: bool
 ) -> None:
-    limit = seeded.edge.settings.manifests.max_bytes
+    limit = seeded.context.settings.manifests.max_bytes
     seeded.push_blob(repository, CONFIG)
     small = image(CONFIG, [], annotations={"filling": ""})
     fitting = small.data + b" " * (limit - len(small.data))

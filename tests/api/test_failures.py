@@ -67,13 +67,13 @@ def seeded(tmp_path: Path) -> Path:
         for blob in (CONFIG, LARGE):
             service.push_blob(REPO, blob)
         service.push(REPO, "one", IMAGE)
-        service.core.fold_waiting()
+        service.registry.fold_waiting()
     return tmp_path
 
 
 def failing(service: Service, *faults: Fault) -> None:
     """From now on the service's storage fails."""
-    driver = service.core.stores.driver
+    driver = service.registry.backends.driver
     assert isinstance(driver, FaultyDriver)
     driver._plan = faults
 
@@ -140,14 +140,14 @@ def test_a_database_that_fails(seeded: Path, monkeypatch: pytest.MonkeyPatch) ->
         for what, ask in asked.items():
             with monkeypatch.context() as patch:
                 for transaction in ("read", "look", "write"):
-                    patch.setattr(service.core.stores.database, transaction, fail)
+                    patch.setattr(service.registry.backends.database, transaction, fail)
                 assert_refused(ask(service), 503, "UNAVAILABLE", retry=True, what=what)
             assert ask(service).status < 300, what
 
 
 def test_a_database_whose_file_is_no_database_is_unavailable(seeded: Path) -> None:
     with serving(seeded) as service:
-        path = service.core.stores.database.path
+        path = service.registry.backends.database.path
         with sqlite3.connect(path) as connection:
             connection.execute("ALTER TABLE repository RENAME TO gone")
         connection.close()
@@ -166,7 +166,7 @@ def test_readiness_names_what_does_not_answer(seeded: Path, monkeypatch: pytest.
             raise DatabaseUnavailable(SECRET)
 
         for transaction in ("read", "look"):
-            monkeypatch.setattr(service.core.stores.database, transaction, fail)
+            monkeypatch.setattr(service.registry.backends.database, transaction, fail)
         assert service.call("GET", "/readyz").json["problems"] == ["storage", "database"]
         assert service.call("GET", "/livez").json == {"status": "ok", "problems": []}
 
@@ -177,7 +177,7 @@ def test_an_error_that_nobody_foresaw_shows_nothing(seeded: Path, monkeypatch: p
         def fail(*_: object, **__: object) -> None:
             raise ZeroDivisionError(SECRET)
 
-        monkeypatch.setattr(service.core.manifests, "tags", fail)
+        monkeypatch.setattr(service.registry.manifests, "tags", fail)
         assert_refused(service.call("GET", f"{V2}/tags/list"), 500, "UNKNOWN", retry=False)
 
 

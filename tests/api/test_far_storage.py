@@ -101,7 +101,7 @@ def test_threads_that_are_all_busy_delay_no_read_from_memory(replicas: list[Repl
     service, done = replicas[0].service, threading.Event()
 
     async def story() -> None:
-        calls = [service.edge.run(done.wait, 20) for _ in range(service.edge.settings.limits.threads * 2)]
+        calls = [service.context.run(done.wait, 20) for _ in range(service.context.settings.limits.threads * 2)]
         try:
             async with asyncio.timeout(5):
                 reply = await service._call("GET", f"/v2/{REPO}/manifests/one", b"", {})
@@ -135,8 +135,8 @@ def test_a_blob_whose_loss_one_replica_has_seen_is_gone_for_the_other(replicas: 
     path = f"/v2/{REPO}/blobs/{LAYER.digest}"
     first, second = (replica.service for replica in replicas)
     assert second.call("GET", path).body == LAYER.data
-    key = first.core.stores.layout.blob(REPO, Digest.parse(LAYER.digest))
-    first.core.stores.driver.delete([key])
+    key = first.registry.backends.layout.blob(REPO, Digest.parse(LAYER.digest))
+    first.registry.backends.driver.delete([key])
     assert first.call("GET", path).status == 404
     assert [service.call(method, path).status for service in (first, second) for method in ("HEAD", "GET")] == [404] * 4
     first.push_blob(REPO, LAYER)

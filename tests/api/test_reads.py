@@ -105,10 +105,10 @@ class Pair:
     def age(self) -> None:
         """Let the time pass after which an index that other tools can write is looked at again."""
         for service in self.both:
-            looked = service.core.repositories._looked
+            looked = service.registry.repositories._looked
             for name in list(looked):
                 looked[name] -= 60
-        known = self.thin.edge.memory._known
+        known = self.thin.context.memory._known
         for name in list(known):
             known[name].looked -= 60
 
@@ -145,7 +145,7 @@ def pair(tmp_path: Path, sections: Sections) -> Iterator[Pair]:
             target = f"/v2/{REPO}/manifests/{manifest.digest}?tag={tag}"
             assert thin.call("PUT", target, manifest.data, {"Content-Type": manifest.media_type}).status == 201
         thin.push(REPO, SIGNATURE.digest, SIGNATURE)
-        thin.core.fold_waiting()
+        thin.registry.fold_waiting()
         yield Pair(thin, routes)
 
 
@@ -196,7 +196,7 @@ def _delete(path: str) -> Callable[[Service], None]:
 
 def _folded(service: Service) -> None:
     _tag("new", SECOND)(service)
-    assert service.core.fold_waiting() > 0
+    assert service.registry.fold_waiting() > 0
 
 
 CHANGES: dict[str, Callable[[Service], None]] = {
@@ -242,7 +242,7 @@ def test_any_order_of_reads_and_changes_of_two_processes_is_answered_alike(pair:
         elif step == 3:
             writer.call("DELETE", f"/v2/{REPO}/blobs/{LOOSE.digest}")
         else:
-            writer.core.fold_waiting()
+            writer.registry.fold_waiting()
         pair.compare(chance.sample(READS, 12))
 
 
@@ -309,9 +309,9 @@ def test_a_manifest_that_was_pushed_again_after_its_loss_is_served_again(pair: P
 def test_a_lease_of_which_less_than_half_is_left_is_renewed_by_head(pair: Pair) -> None:
     pair.warm()
     read = Read("HEAD", f"/v2/{REPO}/blobs/{LOOSE.digest}")
-    with pair.thin.core.stores.database.write() as connection:
+    with pair.thin.registry.backends.database.write() as connection:
         connection.run("UPDATE blob SET leased_until = 1")
-    memory = pair.thin.edge.memory
+    memory = pair.thin.context.memory
     for answer in list(memory._answers.values()):
         if answer.leased_until is not None:
             object.__setattr__(answer, "leased_until", 1.0)
@@ -325,7 +325,7 @@ def test_queries_that_mean_nothing_are_not_what_memory_is_filled_with(pair: Pair
     path = f"/v2/{REPO}/tags/list"
     for query in ("?x=short", f"?x={'long' * 200}"):
         assert Read("GET", path + query).of(pair.thin).status == 200
-    kept = [query for asked, query in pair.thin.edge.memory._answers if asked == path]
+    kept = [query for asked, query in pair.thin.context.memory._answers if asked == path]
     assert kept == [b"x=short"]
 
 

@@ -123,11 +123,11 @@ def test_bytes_of_another_digest_are_refused_and_nothing_is_there(
 ) -> None:
     wrong = "sha256:" + "5" * 64
     monkeypatch.setattr("tests.api.test_uploads.digest_of", lambda *_: wrong)
-    before = service.core.uploads.count()
+    before = service.registry.uploads.count()
     reply = push(service, repository, DATA, "sha256")
     assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
     assert service.call("HEAD", f"/v2/{repository}/blobs/{wrong}").status == 404
-    assert service.core.uploads.count() == before, "nothing can mend that session: it is gone"
+    assert service.registry.uploads.count() == before, "nothing can mend that session: it is gone"
 
 
 def test_a_session_says_where_it_is_until_it_ends(service: Service, repository: str) -> None:

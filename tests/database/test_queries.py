@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from registry.database import (
+    backends,
     blob_locations,
     blobs,
     changes,
@@ -15,7 +16,6 @@ from registry.database import (
     manifests,
     migration_queries,
     repositories,
-    stores,
     upload_sessions,
 )
 from registry.database.engine import Database
@@ -46,7 +46,7 @@ STATEMENTS = [
         blob_locations,
         repositories,
         upload_sessions,
-        stores,
+        backends,
     )
     for name, statement in sorted(vars(module).items())
     if isinstance(statement, Statement)

@@ -12,7 +12,7 @@ import pytest
 
 from registry.database import blobs as blob_rows
 from registry.database.transaction import Transaction
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, Unsupported
 from tests.database.conftest import wait_for_a_lock
@@ -42,61 +42,61 @@ def world(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> Iterator[
 
 
 def test_push_pull_tag_attach_delete_and_collect(world: World) -> None:
-    core = world.core()
-    first, second = push_image(core, "1", "v1", "latest"), push_image(core, "2", "v2")
+    registry = world.registry()
+    first, second = push_image(registry, "1", "v1", "latest"), push_image(registry, "2", "v2")
     both = index([first.manifest, second.manifest])
-    push_manifest(core, both, "multi")
-    signature = push_image(core, "signature", subject=first.manifest, artifact_type="application/sig")
-    assert tags(core) == ["latest", "multi", "v1", "v2"]
-    assert pull(core, "latest") == first.digest
-    found, _ = core.manifests.referrers(
+    push_manifest(registry, both, "multi")
+    signature = push_image(registry, "signature", subject=first.manifest, artifact_type="application/sig")
+    assert tags(registry) == ["latest", "multi", "v1", "v2"]
+    assert pull(registry, "latest") == first.digest
+    found, _ = registry.manifests.referrers(
         NAME, first.digest, artifact_type="application/sig", last="", count=10, max_bytes=1 << 20
     )
     assert (len(found.descriptors), found.last) == (1, signature.manifest.digest)
 
     with pytest.raises(Unsupported, match="needed by"):
-        core.blobs.delete(NAME, Digest.parse(first.layer.digest))
+        registry.blobs.delete(NAME, Digest.parse(first.layer.digest))
     with pytest.raises(Unsupported, match="listed by"):
-        core.manifests.delete(NAME, first.digest, actor=ACTOR)
-    core.manifests.untag(NAME, "latest", actor=ACTOR)
-    core.manifests.delete(NAME, Digest.parse(both.digest), actor=ACTOR)
-    core.manifests.delete(NAME, second.digest, actor=ACTOR)
-    core.blobs.delete(NAME, Digest.parse(second.layer.digest))
-    assert core.fold_waiting()
-    assert tags(core) == ["v1"]
+        registry.manifests.delete(NAME, first.digest, actor=ACTOR)
+    registry.manifests.untag(NAME, "latest", actor=ACTOR)
+    registry.manifests.delete(NAME, Digest.parse(both.digest), actor=ACTOR)
+    registry.manifests.delete(NAME, second.digest, actor=ACTOR)
+    registry.blobs.delete(NAME, Digest.parse(second.layer.digest))
+    assert registry.fold_waiting()
+    assert tags(registry) == ["v1"]
     with pytest.raises(ManifestUnknown):
-        core.manifests.find(NAME, second.digest)
+        registry.manifests.find(NAME, second.digest)
     with pytest.raises(BlobUnknown):
-        core.blobs.find(NAME, Digest.parse(second.layer.digest))
-    assert set(read_index(core).tags()) == {"v1"}
+        registry.blobs.find(NAME, Digest.parse(second.layer.digest))
+    assert set(read_index(registry).tags()) == {"v1"}
 
-    again = push_image(core, "2", "v2")
-    assert pull(core, "v2") == again.digest
-    core.fold_waiting()
-    assert set(read_index(core).manifests()) == {first.digest, again.digest, signature.digest}
+    again = push_image(registry, "2", "v2")
+    assert pull(registry, "v2") == again.digest
+    registry.fold_waiting()
+    assert set(read_index(registry).manifests()) == {first.digest, again.digest, signature.digest}
 
 
 def test_a_blob_is_mounted_and_each_repository_has_its_own(world: World) -> None:
-    core = world.core()
-    digest = push_blob(core, b"shared")
-    assert core.blobs.mount("other/app", digest, NAME)
-    assert core.blobs.mount("third/app", digest, None)
-    assert not core.blobs.mount("other/app", Digest.of(b"nowhere"), None)
-    core.blobs.delete(NAME, digest)
+    registry = world.registry()
+    digest = push_blob(registry, b"shared")
+    assert registry.blobs.mount("other/app", digest, NAME)
+    assert registry.blobs.mount("third/app", digest, None)
+    assert not registry.blobs.mount("other/app", Digest.of(b"nowhere"), None)
+    registry.blobs.delete(NAME, digest)
     with pytest.raises(BlobUnknown):
-        core.blobs.find(NAME, digest)
-    assert pull_blob(core, digest, "other/app") == b"shared"
-    assert pull_blob(core, digest, "third/app") == b"shared"
+        registry.blobs.find(NAME, digest)
+    assert pull_blob(registry, digest, "other/app") == b"shared"
+    assert pull_blob(registry, digest, "third/app") == b"shared"
 
 
 def test_everything_comes_back_from_storage_alone(world: World, tmp_path: Path) -> None:
-    core = world.core()
-    pushed = push_image(core, "1", "v1")
-    attached = push_image(core, "sbom", subject=pushed.manifest)
-    core.fold_waiting()
-    moved = push_image(core, "2", "v1")  # still only in the journal
-    other = world.core(url=f"sqlite:///{tmp_path / 'new.db'}")
-    report = rebuild_core(other)
+    registry = world.registry()
+    pushed = push_image(registry, "1", "v1")
+    attached = push_image(registry, "sbom", subject=pushed.manifest)
+    registry.fold_waiting()
+    moved = push_image(registry, "2", "v1")  # still only in the journal
+    other = world.registry(url=f"sqlite:///{tmp_path / 'new.db'}")
+    report = rebuild_registry(other)
     assert (report.repositories, report.problems) == (1, [])
     assert pull(other, "v1") == moved.digest
     assert pull(other, pushed.manifest.digest) == pushed.digest
@@ -105,63 +105,63 @@ def test_everything_comes_back_from_storage_alone(world: World, tmp_path: Path) 
 
 
 def test_two_cores_that_push_at_once_lose_nothing(world: World) -> None:
-    cores = [world.core(), world.core()]
+    registries = [world.registry(), world.registry()]
 
     def push(number: int) -> None:
-        push_image(cores[number % 2], str(number % 5), f"v{number}")
-        cores[number % 2].fold_waiting()
+        push_image(registries[number % 2], str(number % 5), f"v{number}")
+        registries[number % 2].fold_waiting()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(push, range(20)))
-    for core in cores:
-        assert len(tags(core)) == 20
-    while sum(core.fold_waiting() for core in cores):
+    for registry in registries:
+        assert len(tags(registry)) == 20
+    while sum(registry.fold_waiting() for registry in registries):
         pass
-    fresh = world.core()
+    fresh = world.registry()
     for number in range(20):
         assert pull(fresh, f"v{number}") == make_image(str(number % 5)).digest
     assert len(read_index(fresh).tags()) == 20
 
 
 def test_publishers_of_one_blob_in_many_repositories_end_with_one_inode(world: World) -> None:
-    cores, together = [world.core() for _ in range(4)], threading.Barrier(4)
+    registries, together = [world.registry() for _ in range(4)], threading.Barrier(4)
     digest = Digest.of(b"shared")
 
     def push(number: int) -> None:
         together.wait(10)
-        push_blob(cores[number % 4], b"shared", f"team/app{number}")
+        push_blob(registries[number % 4], b"shared", f"team/app{number}")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(push, range(8)))
-    driver, layout = cores[0].stores.driver, cores[0].stores.layout
+    driver, layout = registries[0].backends.driver, registries[0].backends.layout
     assert len({driver.stat(layout.blob(f"team/app{number}", digest)).signature for number in range(8)}) == 1
 
 
 def test_pushes_and_deletions_of_the_same_blob_never_leave_a_manifest_without_it(world: World) -> None:
-    cores = [world.core(), world.core()]
+    registries = [world.registry(), world.registry()]
     made = make_image("contested")
-    push_blob(cores[0], made.config.data)
+    push_blob(registries[0], made.config.data)
 
     def push() -> str:
-        push_blob(cores[0], made.layer.data)
+        push_blob(registries[0], made.layer.data)
         try:
-            push_manifest(cores[0], made.manifest, "v1")
+            push_manifest(registries[0], made.manifest, "v1")
         except ManifestBlobUnknown:
             return ""  # the deletion came first
-        return "" if pull(cores[0], "v1") == made.digest else "another image"
+        return "" if pull(registries[0], "v1") == made.digest else "another image"
 
     def delete() -> str:
         with contextlib.suppress(BlobUnknown, Unsupported):
-            cores[1].blobs.delete(NAME, Digest.parse(made.layer.digest))
+            registries[1].blobs.delete(NAME, Digest.parse(made.layer.digest))
         return ""
 
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(job) for _ in range(12) for job in (push, delete)]
         problems = [future.result() for future in futures]
     assert [problem for problem in problems if problem] == []
-    push_blob(cores[0], made.layer.data)
-    push_manifest(cores[0], made.manifest, "v1")
-    assert pull(world.core(), "v1") == made.digest
+    push_blob(registries[0], made.layer.data)
+    push_manifest(registries[0], made.manifest, "v1")
+    assert pull(world.registry(), "v1") == made.digest
 
 
 def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
@@ -170,7 +170,7 @@ def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
     """Who deletes a blob locks it before its membership, as who pushes it does."""
     world = World(tmp_path, "local", cluster.create())
     request.addfinalizer(world.close)
-    pushing, deleting = world.core(), world.core()
+    pushing, deleting = world.registry(), world.registry()
     digest = push_blob(pushing, b"contested")
     left = threading.Event()
     leave = blob_rows.leave

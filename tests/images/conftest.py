@@ -25,5 +25,5 @@ def world(kind: str, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def core(world: World) -> Registry:
-    return world.core()
+def registry(world: World) -> Registry:
+    return world.registry()

@@ -16,7 +16,7 @@ import pytest
 from registry.images.blob_deletion import CLAIM_SECONDS
 from registry.images.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.storage.errors import StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
@@ -39,10 +39,10 @@ def crashes(world: World, work: Callable[[Registry], object], moment: When) -> I
     for step in itertools.count(1):
         assert step < MOST
         driver = FaultyDriver(world.driver(), [Fault(first=step, moment=moment, effect=kill)])
-        core = world.core(driver=driver)
+        registry = world.registry(driver=driver)
         done = False
         with contextlib.suppress(Killed):
-            work(core)
+            work(registry)
             done = True
         yield done
         if not driver.struck[0]:
@@ -54,12 +54,12 @@ def recover(world: World, path: Path | None = None) -> Registry:
     """What another process does in time; with ``path`` it begins with an empty database."""
     if path is not None:
         world.url = f"sqlite:///{path}"
-    core = world.core()
-    rebuild_core(core)
+    registry = world.registry()
+    rebuild_registry(registry)
     world.clock.now += ABANDONED_SECONDS + CLAIM_SECONDS
-    core.fold_waiting()
-    core.removal.finish_abandoned()
-    return core
+    registry.fold_waiting()
+    registry.removal.finish_abandoned()
+    return registry
 
 
 @pytest.fixture(params=list(When), ids=[moment.value for moment in When])
@@ -77,58 +77,58 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path |
 
 def test_a_blob_that_was_acknowledged_is_there_and_any_other_can_be_pushed(world: World, moment: When) -> None:
     data = b"the content of a blob"
-    for done in crashes(world, lambda core: push_blob(core, data), moment):
-        core = recover(world)
+    for done in crashes(world, lambda registry: push_blob(registry, data), moment):
+        registry = recover(world)
         if not done:
-            push_blob(core, data)
-        assert pull_blob(core, Digest.of(data)) == data
-        core.blobs.delete(NAME, Digest.of(data))
-        world.clock.now += core.stores.rules.upload_expiry * 2
-        core.uploads.expire()
-        assert core.uploads.count() == 0
-        assert list(core.stores.driver.uploads()) == []
+            push_blob(registry, data)
+        assert pull_blob(registry, Digest.of(data)) == data
+        registry.blobs.delete(NAME, Digest.of(data))
+        world.clock.now += registry.backends.policy.upload_expiry * 2
+        registry.uploads.expire()
+        assert registry.uploads.count() == 0
+        assert list(registry.backends.driver.uploads()) == []
 
 
 def test_an_image_that_was_acknowledged_is_whole_and_the_index_valid(
     world: World, moment: When, fresh: Callable[[], Path | None]
 ) -> None:
-    first = push_image(world.core(), "1", "v1")
+    first = push_image(world.registry(), "1", "v1")
     numbers = itertools.count()
 
-    def push(core: Registry) -> None:
+    def push(registry: Registry) -> None:
         number = next(numbers)
-        push_image(core, f"image {number}", f"t{number}", "moving")
+        push_image(registry, f"image {number}", f"t{number}", "moving")
 
     for number, done in enumerate(crashes(world, push, moment)):
-        core = recover(world, fresh())
-        known = tags(core)
-        assert pull(core, "v1") == first.digest
+        registry = recover(world, fresh())
+        known = tags(registry)
+        assert pull(registry, "v1") == first.digest
         for tag in known:
-            pull(core, tag)
+            pull(registry, tag)
         assert (f"t{number}" in known) or not done
         if done:
-            assert pull(core, "moving") == make_image(f"image {number}").digest
-        assert set(read_index(core).tags()) == set(known)
+            assert pull(registry, "moving") == make_image(f"image {number}").digest
+        assert set(read_index(registry).tags()) == set(known)
 
 
 def test_a_deletion_that_was_acknowledged_stays_and_takes_only_its_own(
     world: World, moment: When, fresh: Callable[[], Path | None]
 ) -> None:
-    kept = push_image(world.core(), "kept", "kept")
+    kept = push_image(world.registry(), "kept", "kept")
     gone = make_image("gone")
-    push_image(world.core(), "gone", "gone", "also")
+    push_image(world.registry(), "gone", "gone", "also")
 
-    def delete(core: Registry) -> None:
-        if "gone" in tags(core):
-            core.manifests.delete(NAME, gone.digest, actor=ACTOR)
+    def delete(registry: Registry) -> None:
+        if "gone" in tags(registry):
+            registry.manifests.delete(NAME, gone.digest, actor=ACTOR)
 
     for done in crashes(world, delete, moment):
-        core = recover(world, fresh())
-        assert pull(core, "kept") == kept.digest
-        assert tags(core) in (["kept"], ["also", "gone", "kept"])
+        registry = recover(world, fresh())
+        assert pull(registry, "kept") == kept.digest
+        assert tags(registry) in (["kept"], ["also", "gone", "kept"])
         if done:
-            assert tags(core) == ["kept"]
-        assert set(read_index(core).tags()) == set(tags(core))
+            assert tags(registry) == ["kept"]
+        assert set(read_index(registry).tags()) == set(tags(registry))
 
 
 def test_a_fold_that_crashed_is_finished_by_another_process(
@@ -138,35 +138,38 @@ def test_a_fold_that_crashed_is_finished_by_another_process(
 
     def change() -> set[str]:
         """Some changes of each kind; the tags that are there afterwards."""
-        core, number = world.core(), next(numbers)
-        push_image(core, f"gone {number}", "gone", "untagged")
-        push_image(core, f"image {number}", f"t{number}", "moving")
-        core.manifests.untag(NAME, "untagged", actor=ACTOR)
-        core.manifests.delete(NAME, make_image(f"gone {number}").digest, actor=ACTOR)
+        registry, number = world.registry(), next(numbers)
+        push_image(registry, f"gone {number}", "gone", "untagged")
+        push_image(registry, f"image {number}", f"t{number}", "moving")
+        registry.manifests.untag(NAME, "untagged", actor=ACTOR)
+        registry.manifests.delete(NAME, make_image(f"gone {number}").digest, actor=ACTOR)
         world.clock.now += ABANDONED_SECONDS + 1
-        return set(tags(core))
+        return set(tags(registry))
 
     expected = change()
-    for _ in crashes(world, lambda core: core.fold_waiting(), moment):
+    for _ in crashes(world, lambda registry: registry.fold_waiting(), moment):
         path = fresh()
-        core = recover(world, path)
-        assert set(tags(core)) == expected
+        registry = recover(world, path)
+        assert set(tags(registry)) == expected
         for tag in expected:
-            pull(core, tag)
-        assert set(read_index(core).tags()) == expected
-        if core.stores.layout.per_repository and path is None:  # else the collector's work
-            left = {child.name for child in core.stores.driver.children(core.stores.layout.blobs(NAME, "sha256"))}
+            pull(registry, tag)
+        assert set(read_index(registry).tags()) == expected
+        if registry.backends.layout.per_repository and path is None:  # else the collector's work
+            left = {
+                child.name
+                for child in registry.backends.driver.children(registry.backends.layout.blobs(NAME, "sha256"))
+            }
             wrong = {make_image(f"gone {number}").digest.encoded for number in range(len(expected))}
             assert not left & wrong
         expected = change()
 
 
 def test_a_record_that_cannot_be_written_fails_the_push_and_is_completed_later(world: World) -> None:
-    core = world.core()
-    push_image(core, "1", "v1")
-    core.fold_waiting()
+    registry = world.registry()
+    push_image(registry, "1", "v1")
+    registry.fold_waiting()
     faults = [Fault(operation, "*/.journal/*", effect=StorageUnavailable) for operation in ("append", "write")]
-    broken = world.core(driver=FaultyDriver(world.driver(), faults))
+    broken = world.registry(driver=FaultyDriver(world.driver(), faults))
     with pytest.raises(StorageUnavailable):
         push_image(broken, "2", "v2")
     third = push_image(broken, "3", "v3")

@@ -11,7 +11,7 @@ import pytest
 from registry.images.folding import FOREIGN_SECONDS
 from registry.images.migration_journal import reader as journal
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameUnknown, Unavailable
 from registry.oci.index import LAYOUT_FILE, Index
@@ -42,34 +42,34 @@ def driver(world: World) -> StorageDriver:
     return driver
 
 
-def settle(core: Registry, world: World) -> None:
+def settle(registry: Registry, world: World) -> None:
     for _ in range(3):
-        core.fold_waiting()
+        registry.fold_waiting()
         world.clock.now += 10
 
 
 def test_an_index_of_another_registry_is_no_repository(world: World, driver: StorageDriver) -> None:
-    core = world.core()
+    registry = world.registry()
     with pytest.raises(NameUnknown):
-        core.manifests.find(NAME, "v1")
-    report = rebuild_core(core)
+        registry.manifests.find(NAME, "v1")
+    report = rebuild_registry(registry)
     assert (report.repositories, report.problems) == (0, [])
-    assert Rescan(core).run() == 0
-    assert core.repositories.page(last="", count=10) == []
+    assert Rescan(registry).run() == 0
+    assert registry.repositories.page(last="", count=10) == []
     assert driver.stat(INDEX)
 
 
 def test_pushes_beside_it_are_served_and_nothing_of_it_changes(world: World, driver: StorageDriver) -> None:
     before = originals.content(driver)
-    core = world.core()
-    first = push_image(core, "one", "v1")
-    second = push_image(core, "two", "v2")
-    settle(core, world)
-    core.manifests.untag(NAME, "v2", actor="tester")
-    settle(core, world)
-    assert tags(core) == ["v1"]
-    assert pull(core, "v1") == first.digest
-    assert pull(core, str(second.digest)) == second.digest
+    registry = world.registry()
+    first = push_image(registry, "one", "v1")
+    second = push_image(registry, "two", "v2")
+    settle(registry, world)
+    registry.manifests.untag(NAME, "v2", actor="tester")
+    settle(registry, world)
+    assert tags(registry) == ["v1"]
+    assert pull(registry, "v1") == first.digest
+    assert pull(registry, str(second.digest)) == second.digest
     after = originals.content(driver)
     assert {key: after[key] for key in before} == before
     ours = {key.split("/")[2] for key in after.keys() - before if key.startswith(NAME)}
@@ -77,54 +77,54 @@ def test_pushes_beside_it_are_served_and_nothing_of_it_changes(world: World, dri
 
 
 def test_another_process_and_another_database_serve_them_too(world: World, driver: StorageDriver) -> None:
-    first = push_image(world.core(), "one", "v1")
-    settle(world.core(), world)
-    for core in (world.core(), world.core(url=f"{world.url}-new")):
-        assert tags(core) == ["v1"]
-        assert pull(core, "v1") == first.digest
-        report = rebuild_core(core)
+    first = push_image(world.registry(), "one", "v1")
+    settle(world.registry(), world)
+    for registry in (world.registry(), world.registry(url=f"{world.url}-new")):
+        assert tags(registry) == ["v1"]
+        assert pull(registry, "v1") == first.digest
+        report = rebuild_registry(registry)
         assert (report.repositories, report.removed, report.problems) == (1, 0, [])
-        assert tags(core) == ["v1"]
+        assert tags(registry) == ["v1"]
     assert not Index.parse(driver.read(INDEX, max_bytes=1000)[0]).is_ours
 
 
 def test_a_fold_that_waits_is_tried_when_something_is_pushed_and_each_minute(
     world: World, driver: StorageDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    core = world.core()
-    push_image(core, "one", "v1")
-    core.fold_waiting()
+    registry = world.registry()
+    push_image(registry, "one", "v1")
+    registry.fold_waiting()
     world.clock.now += 10
-    assert core.folding.abandoned() == []
+    assert registry.folding.abandoned() == []
     asked: list[str] = []
 
     def fold(name: str) -> int:
         asked.append(name)
         return 0
 
-    monkeypatch.setattr(core.folding, "fold", fold)
-    push_image(core, "two", "v2")
-    core.fold_waiting()
+    monkeypatch.setattr(registry.folding, "fold", fold)
+    push_image(registry, "two", "v2")
+    registry.fold_waiting()
     assert asked == [NAME]
     now = time.monotonic()
     monkeypatch.setattr("registry.images.folding.time.monotonic", lambda: now + FOREIGN_SECONDS + 1)
-    assert core.folding.abandoned() == [NAME]
+    assert registry.folding.abandoned() == [NAME]
     assert driver.stat(INDEX)
 
 
 def test_what_was_pushed_before_a_migration_is_merged_with_what_it_takes(world: World, driver: StorageDriver) -> None:
-    core = world.core()
-    ours = push_image(core, "one", "new")
-    settle(core, world)
+    registry = world.registry()
+    ours = push_image(registry, "one", "new")
+    settle(registry, world)
     taken = make_image("theirs")
     originals.adopt_image(driver, taken, "old")
-    core.originals.ensure(again=True)
-    core.reconciliation.reconcile(NAME)
-    assert tags(core) == ["new", "old"]
-    assert [pull(core, tag) for tag in ("new", "old")] == [ours.digest, taken.digest]
+    registry.originals.ensure(again=True)
+    registry.reconciliation.reconcile(NAME)
+    assert tags(registry) == ["new", "old"]
+    assert [pull(registry, tag) for tag in ("new", "old")] == [ours.digest, taken.digest]
     world.clock.now += 10
-    assert core.folding.fold(NAME) == 1
-    assert core.folding._foreign == {}
+    assert registry.folding.fold(NAME) == 1
+    assert registry.folding._foreign == {}
     index = Index.parse(driver.read(INDEX, max_bytes=10_000)[0])
     assert sorted(index.tags()) == ["new", "old"]
     assert originals.TAKEN in driver.read(INDEX, max_bytes=10_000)[0].decode()
@@ -134,13 +134,13 @@ def test_an_index_that_was_given_back_leaves_what_we_had(world: World, driver: S
     """The end of a rollback: the original has its key again, and what we served is beside the journal."""
     made = make_image("theirs")
     originals.adopt_image(driver, made, "old")
-    core = world.core()
-    later = push_image(core, "later", "new")
-    settle(core, world)
+    registry = world.registry()
+    later = push_image(registry, "later", "new")
+    settle(registry, world)
     ours, _ = driver.read(INDEX, max_bytes=10_000)
     driver.write(journal.ours_key("0001", NAME), ours)
     driver.write(INDEX, originals.foreign_index(later, "new"))
-    for each in (core, world.core(), world.core(url=f"{world.url}-new")):
+    for each in (registry, world.registry(), world.registry(url=f"{world.url}-new")):
         each.reconciliation.reconcile(NAME)
         assert tags(each) == ["new", "old"]
         assert [pull(each, tag) for tag in ("new", "old")] == [later.digest, made.digest]
@@ -150,28 +150,28 @@ def test_an_index_that_was_given_back_leaves_what_we_had(world: World, driver: S
 
 def test_an_empty_repository_that_was_given_back_is_still_one(world: World, driver: StorageDriver) -> None:
     driver.write(journal.ours_key("0001", NAME), Index.empty().serialise())
-    assert tags(world.core()) == []
+    assert tags(world.registry()) == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}"])
 def test_an_index_that_cannot_be_read_is_nobodys(world: World, driver: StorageDriver, damage: bytes) -> None:
     driver.write(INDEX, damage)
-    core = world.core()
+    registry = world.registry()
     with pytest.raises(Unavailable):
-        core.manifests.find(NAME, "v1")
+        registry.manifests.find(NAME, "v1")
     with pytest.raises(Unavailable):
-        push_image(core, "one", "v1")
+        push_image(registry, "one", "v1")
     assert driver.read(INDEX, max_bytes=100)[0] == damage
 
 
 def test_an_empty_index_as_we_write_it_is_ours(world: World) -> None:
     world.driver().write(f"{NAME}/oci-layout", LAYOUT_FILE)
     world.driver().write(INDEX, Index.empty().serialise())
-    core = world.core()
-    assert tags(core) == []
-    push_image(core, "one", "v1")
-    core.fold_waiting()
-    assert sorted(read_index(core).tags()) == ["v1"]
+    registry = world.registry()
+    assert tags(registry) == []
+    push_image(registry, "one", "v1")
+    registry.fold_waiting()
+    assert sorted(read_index(registry).tags()) == ["v1"]
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -184,16 +184,16 @@ def test_a_whole_tree_of_another_registry_is_harmless(world: World, single: bool
     }
     for key, data in tree.items():
         driver.write(key, data)
-    core = world.core()
+    registry = world.registry()
     names = [repository.name for repository in trees.repositories()]
     for name in names:
         with pytest.raises(NameUnknown):
-            core.manifests.tags(name, last="", count=10)
-        push_image(core, f"ours {name}", "ours", name=name)
-    settle(core, world)
-    rebuild_core(core)
-    Rescan(core).run_once()
-    assert sorted(core.repositories.page(last="", count=100)) == sorted(names)
+            registry.manifests.tags(name, last="", count=10)
+        push_image(registry, f"ours {name}", "ours", name=name)
+    settle(registry, world)
+    rebuild_registry(registry)
+    Rescan(registry).run_once()
+    assert sorted(registry.repositories.page(last="", count=100)) == sorted(names)
     assert {key: data for key, data in originals.content(driver).items() if key in tree} == tree
 
 
@@ -213,11 +213,11 @@ def test_a_tree_by_digests_is_walked_past(world: World) -> None:
     driver.write(f"{root}/blobs/sha256/aa/{'a' * 64}/data", b"bytes")
     driver.write(f"{root}/repositories/app/_layers/sha256/{'a' * 64}/link", b"sha256:" + b"a" * 64)
     driver.write(f"{root}/repositories/app/_manifests/tags/v1/current/link", b"sha256:" + b"a" * 64)
-    core = world.core()
-    push_image(core, "one", "v1", name="docker/other")
-    settle(core, world)
-    assert list(core.repositories.on_storage()) == ["docker/other"]
-    report = rebuild_core(core)
+    registry = world.registry()
+    push_image(registry, "one", "v1", name="docker/other")
+    settle(registry, world)
+    assert list(registry.repositories.on_storage()) == ["docker/other"]
+    report = rebuild_registry(registry)
     assert (report.repositories, report.problems) == (1, [])
 
 
@@ -225,6 +225,6 @@ def test_below_a_prefix_nothing_is_walked(world: World) -> None:
     driver = world.driver()
     originals.adopt_image(driver, make_image("theirs"), "old")
     driver.write("zot/app/index.json", b"not an index at all")
-    core = world.core()
-    assert list(core.repositories.on_storage()) == [NAME]
-    assert rebuild_core(core).problems == []
+    registry = world.registry()
+    assert list(registry.repositories.on_storage()) == [NAME]
+    assert rebuild_registry(registry).problems == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unsupported
 from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_manifest
@@ -29,46 +29,46 @@ def made(request: pytest.FixtureRequest) -> Manifest:
     return image(CONFIG, [], elsewhere=[WAYS[request.param]])
 
 
-def push(core: Registry, made: Manifest, *blobs: Blob) -> Digest:
+def push(registry: Registry, made: Manifest, *blobs: Blob) -> Digest:
     for blob in (CONFIG, *blobs):
-        push_blob(core, blob.data)
-    return push_manifest(core, made, "v1")
+        push_blob(registry, blob.data)
+    return push_manifest(registry, made, "v1")
 
 
-def test_they_need_not_be_pushed(core: Registry, made: Manifest) -> None:
-    digest = push(core, made)
-    assert core.manifests.find(NAME, "v1").digest == digest
+def test_they_need_not_be_pushed(registry: Registry, made: Manifest) -> None:
+    digest = push(registry, made)
+    assert registry.manifests.find(NAME, "v1").digest == digest
     with pytest.raises(BlobUnknown):
-        core.blobs.find(NAME, DIGEST)
+        registry.blobs.find(NAME, DIGEST)
 
 
 @pytest.mark.parametrize("folded", [True, False])
 def test_those_that_were_pushed_survive_a_lost_database(
-    world: World, core: Registry, made: Manifest, tmp_path: Path, folded: bool
+    world: World, registry: Registry, made: Manifest, tmp_path: Path, folded: bool
 ) -> None:
-    push(core, made, ELSEWHERE)
+    push(registry, made, ELSEWHERE)
     if folded:
-        core.fold_waiting()
-    touching = world.core(url=f"sqlite:///{tmp_path / 'touched.db'}")
+        registry.fold_waiting()
+    touching = world.registry(url=f"sqlite:///{tmp_path / 'touched.db'}")
     assert pull_blob(touching, DIGEST) == ELSEWHERE.data
-    rebuilding = world.core(url=f"sqlite:///{tmp_path / 'rebuilt.db'}")
-    assert rebuild_core(rebuilding).problems == []
+    rebuilding = world.registry(url=f"sqlite:///{tmp_path / 'rebuilt.db'}")
+    assert rebuild_registry(rebuilding).problems == []
     assert pull_blob(rebuilding, DIGEST) == ELSEWHERE.data
 
 
-def test_those_that_were_pushed_are_not_deleted_under_their_manifest(core: Registry, made: Manifest) -> None:
-    digest = push(core, made, ELSEWHERE)
+def test_those_that_were_pushed_are_not_deleted_under_their_manifest(registry: Registry, made: Manifest) -> None:
+    digest = push(registry, made, ELSEWHERE)
     with pytest.raises(Unsupported, match=digest):
-        core.blobs.delete(NAME, DIGEST)
-    assert pull_blob(core, DIGEST) == ELSEWHERE.data
-    core.manifests.delete(NAME, digest, actor=ACTOR)
-    core.blobs.delete(NAME, DIGEST)
+        registry.blobs.delete(NAME, DIGEST)
+    assert pull_blob(registry, DIGEST) == ELSEWHERE.data
+    registry.manifests.delete(NAME, digest, actor=ACTOR)
+    registry.blobs.delete(NAME, DIGEST)
     with pytest.raises(BlobUnknown):
-        core.blobs.find(NAME, DIGEST)
+        registry.blobs.find(NAME, DIGEST)
 
 
-def test_those_that_come_after_their_manifest_are_kept_too(core: Registry, made: Manifest) -> None:
-    push(core, made)
-    push_blob(core, ELSEWHERE.data)
+def test_those_that_come_after_their_manifest_are_kept_too(registry: Registry, made: Manifest) -> None:
+    push(registry, made)
+    push_blob(registry, ELSEWHERE.data)
     with pytest.raises(Unsupported):
-        core.blobs.delete(NAME, DIGEST)
+        registry.blobs.delete(NAME, DIGEST)

@@ -33,16 +33,16 @@ def made() -> Pushed:
 
 
 @pytest.fixture
-def core(world: World, made: Pushed) -> Registry:
+def registry(world: World, made: Pushed) -> Registry:
     """Over an image that was adopted."""
     originals.adopt_image(world.driver(), made)
-    core = world.core()
-    assert tags_of(core) == {"v1"}
-    return core
+    registry = world.registry()
+    assert tags_of(registry) == {"v1"}
+    return registry
 
 
-def tags_of(core: Registry) -> set[str]:
-    return set(core.manifests.tags(NAME, last="", count=10)[0])
+def tags_of(registry: Registry) -> set[str]:
+    return set(registry.manifests.tags(NAME, last="", count=10)[0])
 
 
 def digest_of(made: Pushed) -> Digest:
@@ -50,241 +50,245 @@ def digest_of(made: Pushed) -> Digest:
     return Digest.parse(made.layer.digest)
 
 
-def places(core: Registry, digest: Digest) -> dict[str, str]:
+def places(registry: Registry, digest: Digest) -> dict[str, str]:
     """The states of all places of a blob, by key."""
-    with core.stores.database.look() as connection:
-        rows = original_rows.placed(connection, store=core.stores.driver.name, low=digest, high=f"{digest}g")
+    with registry.backends.database.look() as connection:
+        rows = original_rows.placed(connection, store=registry.backends.driver.name, low=digest, high=f"{digest}g")
     return {row.key: row.state for row in rows}
 
 
-def add_place(core: Registry, digest: Digest, data: bytes, key: str, *, verified: bool) -> None:
+def add_place(registry: Registry, digest: Digest, data: bytes, key: str, *, verified: bool) -> None:
     """One more object of the original."""
-    signature = core.stores.driver.write(key, data).signature
+    signature = registry.backends.driver.write(key, data).signature
     line = original_rows.Original(digest, len(data), key, signature, verified)
-    with core.stores.database.write() as connection:
-        original_rows.put(connection, "0001", [line], store=core.stores.driver.name, now=core.stores.clock())
+    with registry.backends.database.write() as connection:
+        original_rows.put(
+            connection, "0001", [line], store=registry.backends.driver.name, now=registry.backends.clock()
+        )
 
 
-def copy(core: Registry, digest: Digest, data: bytes) -> str:
+def copy(registry: Registry, digest: Digest, data: bytes) -> str:
     """What consolidation makes: our object with its row. Its key."""
-    key = core.stores.layout.blob("", digest)
-    signature = core.stores.driver.write(key, data).signature
+    key = registry.backends.layout.blob("", digest)
+    signature = registry.backends.driver.write(key, data).signature
     copied = original_rows.Copied(digest, len(data), key, signature)
-    with core.stores.database.write() as connection:
-        store = core.stores.driver.name
-        assert original_rows.set_copied(connection, [copied], store=store, now=core.stores.clock()) == []
+    with registry.backends.database.write() as connection:
+        store = registry.backends.driver.name
+        assert original_rows.set_copied(connection, [copied], store=store, now=registry.backends.clock()) == []
     return key
 
 
-def version(core: Registry) -> int:
-    row = core.repositories.require(NAME)
+def version(registry: Registry) -> int:
+    row = registry.repositories.require(NAME)
     return row.version
 
 
-def test_an_original_is_hashed_at_its_first_whole_read_and_trusted_then(core: Registry, made: Pushed) -> None:
+def test_an_original_is_hashed_at_its_first_whole_read_and_trusted_then(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    assert not core.blobs.open(NAME, digest).is_verified
-    with core.blobs.read(core.blobs.open(NAME, digest), offset=1) as reader:
+    assert not registry.blobs.open(NAME, digest).is_verified
+    with registry.blobs.read(registry.blobs.open(NAME, digest), offset=1) as reader:
         assert reader.read(100) == made.layer.data[1:]
-    assert not core.blobs.open(NAME, digest).is_verified
-    assert pull_blob(core, digest) == made.layer.data
-    assert core.blobs.open(NAME, digest).is_verified
+    assert not registry.blobs.open(NAME, digest).is_verified
+    assert pull_blob(registry, digest) == made.layer.data
+    assert registry.blobs.open(NAME, digest).is_verified
 
 
-def test_a_verified_place_is_chosen_before_others_and_ours_before_the_originals(core: Registry, made: Pushed) -> None:
+def test_a_verified_place_is_chosen_before_others_and_ours_before_the_originals(
+    registry: Registry, made: Pushed
+) -> None:
     digest, first = digest_of(made), originals.original_key(digest_of(made))
-    assert core.blobs.open(NAME, digest).key == first
-    add_place(core, digest, made.layer.data, "zot/b", verified=True)
-    assert core.blobs.open(NAME, digest).key == "zot/b"
-    assert core.blobs.find(NAME, digest).key == "zot/b"
-    ours = copy(core, digest, made.layer.data)
-    assert core.blobs.open(NAME, digest).key == ours
+    assert registry.blobs.open(NAME, digest).key == first
+    add_place(registry, digest, made.layer.data, "zot/b", verified=True)
+    assert registry.blobs.open(NAME, digest).key == "zot/b"
+    assert registry.blobs.find(NAME, digest).key == "zot/b"
+    ours = copy(registry, digest, made.layer.data)
+    assert registry.blobs.open(NAME, digest).key == ours
 
 
 @pytest.mark.parametrize("wrong", [None, b"shorter"])
-def test_a_read_goes_on_where_the_bytes_are(core: Registry, made: Pushed, wrong: bytes | None) -> None:
-    digest, driver = digest_of(made), core.stores.driver
-    add_place(core, digest, made.layer.data, "zot/b", verified=True)
+def test_a_read_goes_on_where_the_bytes_are(registry: Registry, made: Pushed, wrong: bytes | None) -> None:
+    digest, driver = digest_of(made), registry.backends.driver
+    add_place(registry, digest, made.layer.data, "zot/b", verified=True)
     if wrong is None:
         driver.delete(["zot/b"])
     else:
         driver.write("zot/b", wrong)
-    before = version(core)
-    assert pull_blob(core, digest) == made.layer.data
-    assert places(core, digest) == {"zot/b": "lost", originals.original_key(digest): "original"}
-    assert version(core) > before  # whoever remembers an address of the lost place asks again
+    before = version(registry)
+    assert pull_blob(registry, digest) == made.layer.data
+    assert places(registry, digest) == {"zot/b": "lost", originals.original_key(digest): "original"}
+    assert version(registry) > before  # whoever remembers an address of the lost place asks again
 
 
-def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(core: Registry, made: Pushed) -> None:
-    digest, driver = digest_of(made), core.stores.driver
-    add_place(core, digest, made.layer.data, "zot/b", verified=False)
+def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(registry: Registry, made: Pushed) -> None:
+    digest, driver = digest_of(made), registry.backends.driver
+    add_place(registry, digest, made.layer.data, "zot/b", verified=False)
     key = originals.original_key(digest)
     driver.write(key, made.layer.data[::-1])
-    with core.blobs.read(core.blobs.open(NAME, digest)) as reader, pytest.raises(WrongBytes):
+    with registry.blobs.read(registry.blobs.open(NAME, digest)) as reader, pytest.raises(WrongBytes):
         reader.read(1000)
-    assert places(core, digest) == {"zot/b": "original", key: "lost"}
-    assert pull_blob(core, digest) == made.layer.data
+    assert places(registry, digest) == {"zot/b": "original", key: "lost"}
+    assert pull_blob(registry, digest) == made.layer.data
 
 
-def test_a_verified_place_with_another_signature_is_hashed_again(core: Registry, made: Pushed) -> None:
-    digest, driver = digest_of(made), core.stores.driver
+def test_a_verified_place_with_another_signature_is_hashed_again(registry: Registry, made: Pushed) -> None:
+    digest, driver = digest_of(made), registry.backends.driver
     key = originals.original_key(digest)
-    assert pull_blob(core, digest) == made.layer.data
+    assert pull_blob(registry, digest) == made.layer.data
     driver.write(key, made.layer.data)
-    assert pull_blob(core, digest) == made.layer.data
-    assert core.blobs.open(NAME, digest).place.signature == driver.stat(key).signature
+    assert pull_blob(registry, digest) == made.layer.data
+    assert registry.blobs.open(NAME, digest).place.signature == driver.stat(key).signature
     driver.write(key, made.layer.data[::-1])
-    assert core.blobs.open(NAME, digest).is_verified
-    with core.blobs.read(core.blobs.open(NAME, digest)) as reader, pytest.raises(WrongBytes):
+    assert registry.blobs.open(NAME, digest).is_verified
+    with registry.blobs.read(registry.blobs.open(NAME, digest)) as reader, pytest.raises(WrongBytes):
         reader.read(1000)
 
 
-def test_what_is_nowhere_is_unknown_until_the_next_push(core: Registry, made: Pushed) -> None:
-    digest, driver = digest_of(made), core.stores.driver
-    before = version(core)
+def test_what_is_nowhere_is_unknown_until_the_next_push(registry: Registry, made: Pushed) -> None:
+    digest, driver = digest_of(made), registry.backends.driver
+    before = version(registry)
     driver.delete([originals.original_key(digest)])
     with pytest.raises(BlobUnknown):
-        pull_blob(core, digest)
-    assert version(core) > before
+        pull_blob(registry, digest)
+    assert version(registry) > before
     with pytest.raises(BlobUnknown):
-        core.blobs.find(NAME, digest)
-    push_blob(core, made.layer.data)
-    assert pull_blob(core, digest) == made.layer.data
-    assert places(core, digest) == {
+        registry.blobs.find(NAME, digest)
+    push_blob(registry, made.layer.data)
+    assert pull_blob(registry, digest) == made.layer.data
+    assert places(registry, digest) == {
         originals.original_key(digest): "lost",
-        core.stores.layout.blob("", digest): "current",
+        registry.backends.layout.blob("", digest): "current",
     }
 
 
-def test_a_place_that_is_found_again_makes_the_blob_present(core: Registry, made: Pushed) -> None:
+def test_a_place_that_is_found_again_makes_the_blob_present(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    core.stores.driver.delete([originals.original_key(digest)])
+    registry.backends.driver.delete([originals.original_key(digest)])
     with pytest.raises(BlobUnknown):
-        pull_blob(core, digest)
-    before = version(core)
-    add_place(core, digest, made.layer.data, "zot/b", verified=False)
-    assert version(core) > before
-    assert pull_blob(core, digest) == made.layer.data
+        pull_blob(registry, digest)
+    before = version(registry)
+    add_place(registry, digest, made.layer.data, "zot/b", verified=False)
+    assert version(registry) > before
+    assert pull_blob(registry, digest) == made.layer.data
 
 
-def test_an_object_of_ours_without_a_row_is_found_when_nothing_else_is_left(core: Registry, made: Pushed) -> None:
+def test_an_object_of_ours_without_a_row_is_found_when_nothing_else_is_left(registry: Registry, made: Pushed) -> None:
     """A database from before a consolidation that was finalized since."""
-    digest, driver = digest_of(made), core.stores.driver
-    ours = core.stores.layout.blob("", digest)
+    digest, driver = digest_of(made), registry.backends.driver
+    ours = registry.backends.layout.blob("", digest)
     driver.write(ours, made.layer.data)
     driver.delete([originals.original_key(digest)])
-    assert pull_blob(core, digest) == made.layer.data
-    assert places(core, digest) == {originals.original_key(digest): "lost", ours: "current"}
-    assert core.blobs.open(NAME, digest).is_verified
+    assert pull_blob(registry, digest) == made.layer.data
+    assert places(registry, digest) == {originals.original_key(digest): "lost", ours: "current"}
+    assert registry.blobs.open(NAME, digest).is_verified
 
 
-def test_an_object_of_ours_without_a_row_and_of_another_size_is_none(core: Registry, made: Pushed) -> None:
-    digest, driver = digest_of(made), core.stores.driver
-    driver.write(core.stores.layout.blob("", digest), b"short")
+def test_an_object_of_ours_without_a_row_and_of_another_size_is_none(registry: Registry, made: Pushed) -> None:
+    digest, driver = digest_of(made), registry.backends.driver
+    driver.write(registry.backends.layout.blob("", digest), b"short")
     driver.delete([originals.original_key(digest)])
     with pytest.raises(BlobUnknown):
-        pull_blob(core, digest)
+        pull_blob(registry, digest)
 
 
-def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(core: Registry, made: Pushed) -> None:
+def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(registry: Registry, made: Pushed) -> None:
     """Finalizing: the row goes, then the object."""
     digest = digest_of(made)
-    chosen = core.blobs.open(NAME, digest)
-    copy(core, digest, made.layer.data)
-    with core.stores.database.write() as connection:
-        original_rows.forget(connection, [chosen.key], store=core.stores.driver.name)
-    core.stores.driver.delete([chosen.key])
-    with core.blobs.read(chosen) as reader:
+    chosen = registry.blobs.open(NAME, digest)
+    copy(registry, digest, made.layer.data)
+    with registry.backends.database.write() as connection:
+        original_rows.forget(connection, [chosen.key], store=registry.backends.driver.name)
+    registry.backends.driver.delete([chosen.key])
+    with registry.blobs.read(chosen) as reader:
         assert reader.read(1000) == made.layer.data
-    with core.blobs.read(chosen, offset=2, length=3) as reader:
+    with registry.blobs.read(chosen, offset=2, length=3) as reader:
         assert reader.read(1000) == made.layer.data[2:5]
 
 
-def test_a_place_that_was_replaced_meanwhile_is_not_lost(core: Registry, made: Pushed) -> None:
+def test_a_place_that_was_replaced_meanwhile_is_not_lost(registry: Registry, made: Pushed) -> None:
     """A read opens what is gone, and before it says so a pass has noted the object that is there by now."""
     digest, key = digest_of(made), originals.original_key(digest_of(made))
-    chosen = core.blobs.open(NAME, digest)
-    core.stores.driver.delete([key])
-    add_place(core, digest, made.layer.data, key, verified=False)
-    following = core.locations.lost(digest, chosen.size, chosen.place, blob_rows.MISSING)
+    chosen = registry.blobs.open(NAME, digest)
+    registry.backends.driver.delete([key])
+    add_place(registry, digest, made.layer.data, key, verified=False)
+    following = registry.locations.lost(digest, chosen.size, chosen.place, blob_rows.MISSING)
     assert following is not None
-    assert following.signature == core.stores.driver.stat(key).signature
-    assert places(core, digest) == {key: "original"}
+    assert following.signature == registry.backends.driver.stat(key).signature
+    assert places(registry, digest) == {key: "original"}
 
 
-def test_a_manifest_whose_kept_bytes_are_lost_is_read_where_it_is(core: Registry, made: Pushed) -> None:
-    found = core.manifests.find(NAME, "v1")
-    add_place(core, made.digest, made.manifest.data, "zot/b", verified=True)
-    core.stores.driver.delete([originals.original_key(made.digest)])
-    assert core.manifests.read(found) == made.manifest.data
-    with core.stores.database.schema() as connection:
+def test_a_manifest_whose_kept_bytes_are_lost_is_read_where_it_is(registry: Registry, made: Pushed) -> None:
+    found = registry.manifests.find(NAME, "v1")
+    add_place(registry, made.digest, made.manifest.data, "zot/b", verified=True)
+    registry.backends.driver.delete([originals.original_key(made.digest)])
+    assert registry.manifests.read(found) == made.manifest.data
+    with registry.backends.database.schema() as connection:
         connection.exec_driver_sql("DELETE FROM manifest_body")
-    core.stores.driver.write("zot/b", made.manifest.data[::-1])
+    registry.backends.driver.write("zot/b", made.manifest.data[::-1])
     with pytest.raises(ManifestUnknown):
-        core.manifests.read(found)
+        registry.manifests.read(found)
     with pytest.raises(ManifestUnknown):
-        core.manifests.find(NAME, "v1")
+        registry.manifests.find(NAME, "v1")
 
 
-def test_a_mount_shares_the_place_of_its_source(core: Registry, made: Pushed) -> None:
+def test_a_mount_shares_the_place_of_its_source(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    assert core.blobs.mount("team/other", digest, NAME)
-    assert pull_blob(core, digest, "team/other") == made.layer.data
-    assert list(places(core, digest)) == [originals.original_key(digest)]
-    assert not list(core.stores.driver.list("storage/blobs"))
+    assert registry.blobs.mount("team/other", digest, NAME)
+    assert pull_blob(registry, digest, "team/other") == made.layer.data
+    assert list(places(registry, digest)) == [originals.original_key(digest)]
+    assert not list(registry.backends.driver.list("storage/blobs"))
 
 
-def test_a_mount_of_what_was_replaced_is_refused(core: Registry, made: Pushed) -> None:
+def test_a_mount_of_what_was_replaced_is_refused(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    core.stores.driver.write(originals.original_key(digest), made.layer.data[::-1])
-    assert not core.blobs.mount("team/other", digest, NAME)
+    registry.backends.driver.write(originals.original_key(digest), made.layer.data[::-1])
+    assert not registry.blobs.mount("team/other", digest, NAME)
 
 
-def test_a_push_of_what_the_original_has_verified_makes_no_object(core: Registry, made: Pushed) -> None:
+def test_a_push_of_what_the_original_has_verified_makes_no_object(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    pull_blob(core, digest)
-    push_blob(core, made.layer.data, "team/other")
-    assert pull_blob(core, digest, "team/other") == made.layer.data
-    assert places(core, digest) == {originals.original_key(digest): "original"}
-    assert not list(core.stores.driver.list("storage/blobs"))
+    pull_blob(registry, digest)
+    push_blob(registry, made.layer.data, "team/other")
+    assert pull_blob(registry, digest, "team/other") == made.layer.data
+    assert places(registry, digest) == {originals.original_key(digest): "original"}
+    assert not list(registry.backends.driver.list("storage/blobs"))
 
 
-def test_a_push_of_what_the_original_has_unverified_heals_it(core: Registry, made: Pushed) -> None:
+def test_a_push_of_what_the_original_has_unverified_heals_it(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    core.stores.driver.write(originals.original_key(digest), made.layer.data[::-1])
-    push_blob(core, made.layer.data)
-    assert pull_blob(core, digest) == made.layer.data
-    assert core.blobs.open(NAME, digest).key == core.stores.layout.blob("", digest)
+    registry.backends.driver.write(originals.original_key(digest), made.layer.data[::-1])
+    push_blob(registry, made.layer.data)
+    assert pull_blob(registry, digest) == made.layer.data
+    assert registry.blobs.open(NAME, digest).key == registry.backends.layout.blob("", digest)
 
 
 @pytest.mark.parametrize("before", ["forgotten", "replaced"])
 def test_a_push_that_joins_a_place_which_goes_meanwhile_puts_its_own(
-    world: World, core: Registry, made: Pushed, before: str
+    world: World, registry: Registry, made: Pushed, before: str
 ) -> None:
     digest = digest_of(made)
-    pull_blob(core, digest)
+    pull_blob(registry, digest)
     key = originals.original_key(digest)
 
     def meanwhile() -> None:
-        with core.stores.database.write() as connection:
+        with registry.backends.database.write() as connection:
             if before == "forgotten":
-                original_rows.forget(connection, [key], store=core.stores.driver.name)
+                original_rows.forget(connection, [key], store=registry.backends.driver.name)
             else:
-                [place] = place_rows.of_digest(connection, digest, store=core.stores.driver.name)
+                [place] = place_rows.of_digest(connection, digest, store=registry.backends.driver.name)
                 assert place_rows.set_lost(connection, place.id, signature=place.signature)
 
     driver: StorageDriver = FaultyDriver(world.driver(), [Fault("stat", key, effect=meanwhile)])
-    push_blob(world.core(driver=driver), made.layer.data, "team/other")
-    assert places(core, digest)[core.stores.layout.blob("", digest)] == "current"
-    assert pull_blob(core, digest, "team/other") == made.layer.data
+    push_blob(world.registry(driver=driver), made.layer.data, "team/other")
+    assert places(registry, digest)[registry.backends.layout.blob("", digest)] == "current"
+    assert pull_blob(registry, digest, "team/other") == made.layer.data
 
 
-def test_an_image_is_pushed_over_layers_of_the_original(core: Registry, made: Pushed) -> None:
+def test_an_image_is_pushed_over_layers_of_the_original(registry: Registry, made: Pushed) -> None:
     other = make_image("two")
-    push_blob(core, other.config.data)
-    push_blob(core, other.layer.data)
-    push_manifest(core, other.manifest, "v2")
-    push_manifest(core, made.manifest, "again")
-    assert {pull(core, tag) for tag in ("v1", "again")} == {made.digest}
-    assert pull(core, "v2") == other.digest
-    assert core.stores.layout.blob("", made.digest) not in originals.content(core.stores.driver)
+    push_blob(registry, other.config.data)
+    push_blob(registry, other.layer.data)
+    push_manifest(registry, other.manifest, "v2")
+    push_manifest(registry, made.manifest, "again")
+    assert {pull(registry, tag) for tag in ("v1", "again")} == {made.digest}
+    assert pull(registry, "v2") == other.digest
+    assert registry.backends.layout.blob("", made.digest) not in originals.content(registry.backends.driver)

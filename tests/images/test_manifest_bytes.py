@@ -24,15 +24,15 @@ class Replica:
 
     def __init__(self, world: World) -> None:
         self.driver = FaultyDriver(world.driver())
-        self.core = world.core(driver=self.driver)
+        self.registry = world.registry(driver=self.driver)
 
     def get(self, reference: Digest | str, name: str = NAME) -> bytes:
         """What GET does."""
-        return self.core.manifests.read(self.core.manifests.find(name, reference))
+        return self.registry.manifests.read(self.registry.manifests.find(name, reference))
 
     def calls_for(self, reference: Digest | str, name: str = NAME) -> int:
         """How many calls such a GET makes."""
-        self.core.manifests.tags(name, last="", count=1)  # the look that each process has at each repository, once
+        self.registry.manifests.tags(name, last="", count=1)  # the look that each process has at each repository, once
         before = self.driver.calls.total()
         self.get(reference, name)
         return self.driver.calls.total() - before
@@ -52,22 +52,22 @@ def world(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
 
 
 @pytest.fixture
-def pushed(core: Registry) -> Pushed:
-    return push_image(core, "1", "v1")
+def pushed(registry: Registry) -> Pushed:
+    return push_image(registry, "1", "v1")
 
 
-def _key(core: Registry, pushed: Pushed) -> str:
-    return core.manifests.find(NAME, pushed.digest).key
+def _key(registry: Registry, pushed: Pushed) -> str:
+    return registry.manifests.find(NAME, pushed.digest).key
 
 
-def _forget(core: Registry) -> None:
+def _forget(registry: Registry) -> None:
     """As if a release that keeps no bytes had written the rows."""
-    with core.stores.database.write() as connection:
+    with registry.backends.database.write() as connection:
         connection.run("DELETE FROM manifest_body")
 
 
-def _kept(core: Registry) -> int:
-    with core.stores.database.look() as connection:
+def _kept(registry: Registry) -> int:
+    with registry.backends.database.look() as connection:
         return int(connection.execute(Statement("SELECT count(*) FROM manifest_body"), {}).one()[0])
 
 
@@ -79,23 +79,23 @@ def test_what_one_process_has_pushed_every_other_reads_without_storage(world: Wo
 
 
 def test_what_one_process_has_read_every_other_reads_without_storage(
-    world: World, core: Registry, pushed: Pushed
+    world: World, registry: Registry, pushed: Pushed
 ) -> None:
-    _forget(core)
+    _forget(registry)
     assert [Replica(world).calls_for("v1") for _ in range(3)] == [1, 0, 0]
 
 
-def test_a_large_manifest_is_read_from_storage(world: World, core: Registry) -> None:
+def test_a_large_manifest_is_read_from_storage(world: World, registry: Registry) -> None:
     config = Blob(b"of a large manifest")
-    push_blob(core, config.data)
-    push_manifest(core, image(config, [], annotations={"large": "x" * KEPT}), "large")
+    push_blob(registry, config.data)
+    push_manifest(registry, image(config, [], annotations={"large": "x" * KEPT}), "large")
     assert [Replica(world).calls_for("large") for _ in range(2)] == [1, 1]
 
 
 def test_wrong_bytes_in_the_database_are_never_served_and_are_replaced(
-    world: World, core: Registry, pushed: Pushed
+    world: World, registry: Registry, pushed: Pushed
 ) -> None:
-    with core.stores.database.write() as connection:
+    with registry.backends.database.write() as connection:
         connection.run("UPDATE manifest_body SET body = substr(body, 2)")
     replica = Replica(world)
     assert [replica.calls_for("v1") for _ in range(2)] == [1, 0]
@@ -103,48 +103,50 @@ def test_wrong_bytes_in_the_database_are_never_served_and_are_replaced(
 
 
 def test_bytes_that_are_nowhere_are_gone_for_every_process_until_the_next_push(
-    world: World, core: Registry, pushed: Pushed
+    world: World, registry: Registry, pushed: Pushed
 ) -> None:
     others = [Replica(world) for _ in range(2)]
-    version = core.manifests.find(NAME, "v1").version
-    world.driver().delete([_key(core, pushed)])
+    version = registry.manifests.find(NAME, "v1").version
+    world.driver().delete([_key(registry, pushed)])
     assert others[0].get("v1") == pushed.manifest.data, "the database has them"
-    _forget(core)
+    _forget(registry)
     with pytest.raises(ManifestUnknown):
         others[0].get("v1")
     with pytest.raises(ManifestUnknown):
-        others[1].core.manifests.find(NAME, "v1")
-    assert core.manifests.tags(NAME, last="", count=1)[1] > version, "nobody answers from memory"
-    push_manifest(core, pushed.manifest, "v1")
+        others[1].registry.manifests.find(NAME, "v1")
+    assert registry.manifests.tags(NAME, last="", count=1)[1] > version, "nobody answers from memory"
+    push_manifest(registry, pushed.manifest, "v1")
     assert others[1].get("v1") == pushed.manifest.data
 
 
-def test_the_bytes_go_with_the_last_repository_that_has_the_manifest(core: Registry, pushed: Pushed) -> None:
-    push_image(core, "1", "v1", name=OTHER)
-    core.manifests.delete(NAME, pushed.digest, actor=ACTOR)
-    assert _kept(core) == 1
-    core.manifests.delete(OTHER, pushed.digest, actor=ACTOR)
-    assert _kept(core) == 0
+def test_the_bytes_go_with_the_last_repository_that_has_the_manifest(registry: Registry, pushed: Pushed) -> None:
+    push_image(registry, "1", "v1", name=OTHER)
+    registry.manifests.delete(NAME, pushed.digest, actor=ACTOR)
+    assert _kept(registry) == 1
+    registry.manifests.delete(OTHER, pushed.digest, actor=ACTOR)
+    assert _kept(registry) == 0
 
 
-def test_a_lost_blob_is_no_longer_what_any_repository_remembers(world: World, core: Registry, pushed: Pushed) -> None:
-    push_image(core, "1", "v1", name=OTHER)
+def test_a_lost_blob_is_no_longer_what_any_repository_remembers(
+    world: World, registry: Registry, pushed: Pushed
+) -> None:
+    push_image(registry, "1", "v1", name=OTHER)
     digest = Digest.parse(pushed.layer.digest)
-    before = [core.manifests.tags(name, last="", count=1)[1] for name in (NAME, OTHER)]
-    blob = core.blobs.open(NAME, digest)
+    before = [registry.manifests.tags(name, last="", count=1)[1] for name in (NAME, OTHER)]
+    blob = registry.blobs.open(NAME, digest)
     world.driver().delete([blob.key])
     with pytest.raises(Exception, match="blob"):
-        core.blobs.read(blob)
-    after = [core.manifests.tags(name, last="", count=1)[1] for name in (NAME, OTHER)]
+        registry.blobs.read(blob)
+    after = [registry.manifests.tags(name, last="", count=1)[1] for name in (NAME, OTHER)]
     assert [new > old for old, new in zip(before, after, strict=True)] == [True, True]
 
 
 def test_where_a_stat_is_cheap_nothing_is_kept(tmp_path: Path) -> None:
     world = World(tmp_path, "local")
     try:
-        core = world.core()
-        push_image(core, "1", "v1")
+        registry = world.registry()
+        push_image(registry, "1", "v1")
         assert Replica(world).get("v1")
-        assert _kept(core) == 0
+        assert _kept(registry) == 0
     finally:
         world.close()

@@ -15,7 +15,7 @@ from registry.database.stores import OPEN, READ_ONLY
 from registry.images.migration_journal import reader as journal
 from registry.images.migration_journal.documents import Phase, ReadOnly
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameInvalid, Unavailable
 from registry.storage.driver import StorageDriver
@@ -50,28 +50,28 @@ class Counting(DriverDecorator):
         return {asked: count for asked, count in self.calls.items() if asked[1].startswith(journal.MIGRATIONS)}
 
 
-def row(core: Registry) -> store_rows.StoreRow | None:
-    with core.stores.database.look() as connection:
-        return store_rows.find(connection, core.stores.driver.name)
+def row(registry: Registry) -> store_rows.StoreRow | None:
+    with registry.backends.database.look() as connection:
+        return store_rows.find(connection, registry.backends.driver.name)
 
 
 def test_what_was_adopted_is_served_from_the_originals(world: World) -> None:
     made = make_image("one")
     originals.adopt_image(world.driver(), made)
-    core = world.core()
-    assert pull(core, "v1") == made.digest
-    assert tags(core) == ["v1"]
+    registry = world.registry()
+    assert pull(registry, "v1") == made.digest
+    assert tags(registry) == ["v1"]
     assert not list(world.driver().list("storage/blobs"))
 
 
 def test_a_lost_database_gets_all_of_it_back(world: World) -> None:
     made = make_image("one")
     originals.adopt_image(world.driver(), made)
-    core = world.core()
-    pushed = push_image(core, "two", "v2")
-    core.fold_waiting()
-    for fill in (rebuild_core, lambda core: Rescan(core).run_once()):
-        again = world.core(url=f"{world.url}-{id(fill)}")
+    registry = world.registry()
+    pushed = push_image(registry, "two", "v2")
+    registry.fold_waiting()
+    for fill in (rebuild_registry, lambda registry: Rescan(registry).run_once()):
+        again = world.registry(url=f"{world.url}-{id(fill)}")
         fill(again)
         assert tags(again) == ["v1", "v2"]
         assert [pull(again, tag) for tag in ("v1", "v2")] == [made.digest, pushed.digest]
@@ -80,35 +80,35 @@ def test_a_lost_database_gets_all_of_it_back(world: World) -> None:
 def test_a_database_that_is_lost_under_a_running_replica_gets_them_too(world: World) -> None:
     made = make_image("one")
     originals.adopt_image(world.driver(), made)
-    core = world.core()
-    assert pull(core, "v1") == made.digest
-    with core.stores.database.schema() as connection:
+    registry = world.registry()
+    assert pull(registry, "v1") == made.digest
+    with registry.backends.database.schema() as connection:
         for table in ("blob_location", "membership", "manifest", "tag", "reference", "repository", "blob", "store"):
             connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 - constant names
-    assert pull(core, "v1") == made.digest
-    assert row(core) is not None
+    assert pull(registry, "v1") == made.digest
+    assert row(registry) is not None
 
 
 def test_a_start_without_migrations_costs_one_listing_and_a_touch_none(world: World) -> None:
     driver = Counting(world.driver())
-    core = world.core(driver=driver)
-    push_image(core, "one", "v1")
-    pull(core, "v1")
-    core.fold_waiting()
+    registry = world.registry(driver=driver)
+    push_image(registry, "one", "v1")
+    pull(registry, "v1")
+    registry.fold_waiting()
     assert driver.of_journal() == {("children", journal.MIGRATIONS): 1}
 
 
 def test_a_layout_per_repository_asks_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, "local")
     driver = Counting(world.driver())
-    core = world.core(driver=driver)
-    push_image(core, "one", "v1")
-    assert pull(core, "v1")
-    core.originals.ensure(again=True)
-    core.originals.ensure_row()
-    assert core.originals.prefixes() == ()
+    registry = world.registry(driver=driver)
+    push_image(registry, "one", "v1")
+    assert pull(registry, "v1")
+    registry.originals.ensure(again=True)
+    registry.originals.ensure_row()
+    assert registry.originals.prefixes() == ()
     assert driver.of_journal() == {}
-    assert row(core) is None
+    assert row(registry) is None
     world.close()
 
 
@@ -116,16 +116,16 @@ def test_shards_are_read_when_the_state_has_changed_and_not_before(world: World)
     driver = world.driver()
     one, two = make_image("one"), make_image("two")
     lines = originals.adopt_image(driver, one)
-    assert pull(world.core(), "v1") == one.digest
+    assert pull(world.registry(), "v1") == one.digest
     originals.write_shards(driver, [*lines, *originals.lines_of(driver, two)])
     originals.write_taken_index(driver, {"v1": one, "v2": two})
-    core = world.core()
-    assert tags(core) == ["v1"]  # their places are not known: the migration has not said that it has written them
+    registry = world.registry()
+    assert tags(registry) == ["v1"]  # their places are not known: the migration has not said that it has written them
     originals.write_state(driver, revision=2)
-    world.core().originals.ensure()
-    rebuild_core(core)
-    assert [pull(core, tag) for tag in ("v1", "v2")] == [one.digest, two.digest]
-    found = row(core)
+    world.registry().originals.ensure()
+    rebuild_registry(registry)
+    assert [pull(registry, tag) for tag in ("v1", "v2")] == [one.digest, two.digest]
+    found = row(registry)
     assert found is not None
     assert (found.migration, found.revision, found.mode, found.prefixes) == ("0001", 2, OPEN, ("zot",))
 
@@ -139,9 +139,9 @@ def test_the_places_of_all_migrations_count_but_of_finalized_ones(world: World) 
     originals.write_state(driver, id="0002")
     originals.write_state(driver, id="0003", state=Phase.FINALIZED)
     originals.write_taken_index(driver, {"v1": first, "v2": second, "v3": gone})
-    core = world.core()
-    assert tags(core) == ["v1", "v2"]
-    assert [pull(core, tag) for tag in ("v1", "v2")] == [first.digest, second.digest]
+    registry = world.registry()
+    assert tags(registry) == ["v1", "v2"]
+    assert [pull(registry, tag) for tag in ("v1", "v2")] == [first.digest, second.digest]
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"version":2}', b"[]"])
@@ -149,23 +149,23 @@ def test_a_journal_that_is_not_understood_stops_everything(world: World, damage:
     made = make_image("one")
     originals.adopt_image(world.driver(), made)
     world.driver().write(journal.state_key("0001"), damage)
-    core = world.core()
+    registry = world.registry()
     with pytest.raises(Unavailable):
-        core.manifests.find(NAME, "v1")
+        registry.manifests.find(NAME, "v1")
     with pytest.raises(Exception, match=r"of a later release, or damaged"):
-        rebuild_core(core)
-    assert row(core) is None
+        rebuild_registry(registry)
+    assert row(registry) is None
 
 
 def test_read_only_is_known_to_a_new_database(world: World) -> None:
     made = make_image("one")
     originals.adopt_image(world.driver(), made)
     originals.write_state(world.driver(), revision=2, state=Phase.ROLLED_BACK, read_only=SHUT)
-    core = world.core()
+    registry = world.registry()
     with pytest.raises(Unavailable, match=SHUT.reason):
-        push_blob(core, b"new")
-    assert pull(core, "v1") == made.digest
-    found = row(core)
+        push_blob(registry, b"new")
+    assert pull(registry, "v1") == made.digest
+    found = row(registry)
     assert found is not None
     assert (found.mode, found.reason) == (READ_ONLY, SHUT.reason)
 
@@ -173,10 +173,10 @@ def test_read_only_is_known_to_a_new_database(world: World) -> None:
 def test_an_older_look_never_opens_what_was_shut_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cut of a rollback falls between the read of the journal and the note of it."""
     originals.adopt_image(world.driver(), make_image("one"))
-    first = world.core()
+    first = world.registry()
     first.originals.ensure()
-    core = world.core()
-    read = core.originals._journal.newest
+    registry = world.registry()
+    read = registry.originals._journal.newest
     cuts = iter([True])
 
     def and_cut() -> Any:
@@ -187,10 +187,10 @@ def test_an_older_look_never_opens_what_was_shut_meanwhile(world: World, monkeyp
             )
         return found
 
-    monkeypatch.setattr(core.originals._journal, "newest", and_cut)
+    monkeypatch.setattr(registry.originals._journal, "newest", and_cut)
     originals.write_state(world.driver(), revision=2)
-    core.originals.ensure()
-    found = row(core)
+    registry.originals.ensure()
+    found = row(registry)
     assert found is not None
     assert (found.revision, found.mode) == (3, READ_ONLY)
 
@@ -198,45 +198,45 @@ def test_an_older_look_never_opens_what_was_shut_meanwhile(world: World, monkeyp
 def test_a_journal_that_is_gone_leaves_the_store_open(world: World) -> None:
     originals.adopt_image(world.driver(), make_image("one"))
     originals.write_state(world.driver(), read_only=SHUT)
-    world.core().originals.ensure()
+    world.registry().originals.ensure()
     world.driver().delete([journal.state_key("0001")])
-    core = world.core()
-    push_blob(core, b"new")
-    found = row(core)
+    registry = world.registry()
+    push_blob(registry, b"new")
+    found = row(registry)
     assert found is not None
     assert (found.migration, found.mode) == (None, OPEN)
 
 
 def test_no_repository_is_made_in_the_trees_of_the_original(world: World) -> None:
     originals.adopt_image(world.driver(), make_image("one"))
-    core = world.core()
+    registry = world.registry()
     for name in ("zot", "zot/app", f"zot/{NAME}"):
         with pytest.raises(NameInvalid):
-            push_blob(core, b"new", name)
-    push_blob(core, b"new", "zots")
+            push_blob(registry, b"new", name)
+    push_blob(registry, b"new", "zots")
 
 
 def test_places_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database(world: World) -> None:
     driver = world.driver()
     [line, *rest] = originals.adopt_image(driver, make_image("one"))
     data = driver.read(line.places[0].key, max_bytes=1 << 20)[0]
-    copy = driver.write(world.core().stores.layout.blob("", line.digest), data)
+    copy = driver.write(world.registry().backends.layout.blob("", line.digest), data)
     originals.write_shards(driver, [line._replace(copy=copy.signature), *rest])
     originals.write_state(driver, state=Phase.ROLLED_BACK, read_only=SHUT)
-    core = world.core()
-    core.originals.ensure()
-    with core.stores.database.schema() as connection:
+    registry = world.registry()
+    registry.originals.ensure()
+    with registry.backends.database.schema() as connection:
         states: dict[str, str] = dict(connection.exec_driver_sql("SELECT key, state FROM blob_location").fetchall())
     assert states == {
         **{each.places[0].key: "current" for each in [line, *rest]},
-        core.stores.layout.blob("", line.digest): "copy",
+        registry.backends.layout.blob("", line.digest): "copy",
     }
 
 
 def test_what_a_state_says_is_noted_whole(world: World) -> None:
-    core = world.core()
-    core.originals.ensure()
-    core.originals.note(replace(originals.STATE, prefixes=("", "zot"), revision=9, read_only=SHUT))
-    found = row(core)
+    registry = world.registry()
+    registry.originals.ensure()
+    registry.originals.note(replace(originals.STATE, prefixes=("", "zot"), revision=9, read_only=SHUT))
+    found = row(registry)
     assert found is not None
-    assert found[:6] == (core.stores.driver.name, "0001", 9, READ_ONLY, SHUT.reason, ("zot",))
+    assert found[:6] == (registry.backends.driver.name, "0001", 9, READ_ONLY, SHUT.reason, ("zot",))

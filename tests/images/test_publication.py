@@ -30,19 +30,19 @@ def faulty(
     """A process for which something happens at an operation."""
     moment = When.AFTER if after else When.BEFORE
     fault = Fault(operation=operation, key=key, moment=moment, effect=effect)
-    return world.core(driver=FaultyDriver(world.driver(), [fault]))
+    return world.registry(driver=FaultyDriver(world.driver(), [fault]))
 
 
-def struck(core: Registry) -> bool:
+def struck(registry: Registry) -> bool:
     """Whether what was to happen has happened."""
-    driver = core.stores.driver
+    driver = registry.backends.driver
     assert isinstance(driver, FaultyDriver)
     return driver.struck[0] == 1
 
 
-def exists(core: Registry, name: str = NAME) -> bool:
+def exists(registry: Registry, name: str = NAME) -> bool:
     try:
-        core.stores.driver.stat(core.stores.layout.blob(name, DIGEST))
+        registry.backends.driver.stat(registry.backends.layout.blob(name, DIGEST))
     except PathNotFound:
         return False
     return True
@@ -52,28 +52,30 @@ def abandon_a_deletion(world: World) -> None:
     """A deleter claims and is killed before it deletes."""
     broken = FaultyDriver(world.driver(), [Fault(operation="delete", effect=StorageUnavailable)])
     with pytest.raises(StorageUnavailable):
-        world.core(driver=broken).blobs.delete(NAME, DIGEST)
+        world.registry(driver=broken).blobs.delete(NAME, DIGEST)
 
 
 def test_a_deletion_between_the_bytes_and_the_rows_makes_the_publisher_do_it_again(
-    world: World, core: Registry
+    world: World, registry: Registry
 ) -> None:
-    push_blob(core, DATA)
-    deleter = world.core()
+    push_blob(registry, DATA)
+    deleter = world.registry()
     publisher = faulty(world, "stat", lambda: deleter.blobs.delete(NAME, DIGEST), key=f"*{DIGEST.encoded}", after=True)
     push_blob(publisher, DATA)
     assert struck(publisher)
-    assert pull_blob(core, DIGEST) == DATA
+    assert pull_blob(registry, DIGEST) == DATA
 
 
-def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(world: World, core: Registry) -> None:
-    push_blob(core, DATA)
-    key = core.stores.layout.blob(NAME, DIGEST)
-    core.stores.driver.delete([key])  # so that the publisher needs its upload
-    deleter = world.core()
+def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(
+    world: World, registry: Registry
+) -> None:
+    push_blob(registry, DATA)
+    key = registry.backends.layout.blob(NAME, DIGEST)
+    registry.backends.driver.delete([key])  # so that the publisher needs its upload
+    deleter = world.registry()
 
     def delete() -> None:
-        with deleter.stores.database.write() as connection:
+        with deleter.backends.database.write() as connection:
             row = blob_rows.find(connection, DIGEST)
             assert row is not None
             claim = deleter.removal.claim(connection, row.id, key)
@@ -83,29 +85,31 @@ def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(
     publisher = faulty(world, "writer.publish", delete, after=True)
     push_blob(publisher, DATA)
     assert struck(publisher)
-    assert pull_blob(core, DIGEST) == DATA
+    assert pull_blob(registry, DIGEST) == DATA
 
 
-def test_a_source_that_is_deleted_before_it_is_linked_is_replaced_by_the_upload(world: World, core: Registry) -> None:
-    push_blob(core, DATA)
-    deleter = world.core()
+def test_a_source_that_is_deleted_before_it_is_linked_is_replaced_by_the_upload(
+    world: World, registry: Registry
+) -> None:
+    push_blob(registry, DATA)
+    deleter = world.registry()
     publisher = faulty(world, "link", lambda: deleter.blobs.delete(NAME, DIGEST))
     push_blob(publisher, DATA, OTHER)
     assert struck(publisher)
-    assert pull_blob(core, DIGEST, OTHER) == DATA
-    assert not exists(core)
+    assert pull_blob(registry, DIGEST, OTHER) == DATA
+    assert not exists(registry)
 
 
-def test_a_mount_whose_source_is_deleted_meanwhile_says_no(world: World, core: Registry) -> None:
-    push_blob(core, DATA)
-    deleter = world.core()
+def test_a_mount_whose_source_is_deleted_meanwhile_says_no(world: World, registry: Registry) -> None:
+    push_blob(registry, DATA)
+    deleter = world.registry()
     assert not faulty(world, "link", lambda: deleter.blobs.delete(NAME, DIGEST)).blobs.mount(OTHER, DIGEST, NAME)
     with pytest.raises(BlobUnknown):
-        core.blobs.find(OTHER, DIGEST)
+        registry.blobs.find(OTHER, DIGEST)
 
 
-def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, core: Registry) -> None:
-    push_blob(core, DATA)
+def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, registry: Registry) -> None:
+    push_blob(registry, DATA)
     inside, go_on = threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -117,65 +121,65 @@ def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, core:
         deletion = pool.submit(deleter.blobs.delete, NAME, DIGEST)
         assert inside.wait(10)
         with pytest.raises(BlobUnknown):
-            core.blobs.find(NAME, DIGEST)
-        assert not core.blobs.mount(OTHER, DIGEST, NAME)
-        push = pool.submit(push_blob, core, DATA)
+            registry.blobs.find(NAME, DIGEST)
+        assert not registry.blobs.mount(OTHER, DIGEST, NAME)
+        push = pool.submit(push_blob, registry, DATA)
         with pytest.raises(TimeoutError):
             push.result(0.1)
         go_on.set()
         deletion.result(10)
         push.result(10)
-    assert pull_blob(core, DIGEST) == DATA
+    assert pull_blob(registry, DIGEST) == DATA
 
 
-def test_a_publisher_does_not_wait_for_ever(world: World, core: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publisher_does_not_wait_for_ever(world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blob_publication, "POLL", 0.001)
-    push_blob(core, DATA)
+    push_blob(registry, DATA)
     abandon_a_deletion(world)
     with pytest.raises(Unavailable) as refusal:
-        push_blob(core, DATA)
+        push_blob(registry, DATA)
     assert refusal.value.headers["Retry-After"] == "1"
 
 
-def test_a_publisher_takes_over_from_a_deleter_that_was_killed(world: World, core: Registry) -> None:
-    push_blob(core, DATA)
+def test_a_publisher_takes_over_from_a_deleter_that_was_killed(world: World, registry: Registry) -> None:
+    push_blob(registry, DATA)
     abandon_a_deletion(world)
     world.clock.now += CLAIM_SECONDS + 1
-    push_blob(core, DATA)
-    assert core.removal.finish_abandoned() == 0
-    assert pull_blob(core, DIGEST) == DATA
+    push_blob(registry, DATA)
+    assert registry.removal.finish_abandoned() == 0
+    assert pull_blob(registry, DIGEST) == DATA
 
 
-def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, core: Registry) -> None:
-    push_blob(core, DATA)
+def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, registry: Registry) -> None:
+    push_blob(registry, DATA)
     abandon_a_deletion(world)
-    assert core.removal.finish_abandoned() == 0
-    assert exists(core)
+    assert registry.removal.finish_abandoned() == 0
+    assert exists(registry)
     world.clock.now += CLAIM_SECONDS + 1
-    assert core.removal.finish_abandoned() == 1
-    assert not exists(core)
-    assert core.removal.finish_abandoned() == 0
-    push_blob(core, DATA)
-    assert pull_blob(core, DIGEST) == DATA
+    assert registry.removal.finish_abandoned() == 1
+    assert not exists(registry)
+    assert registry.removal.finish_abandoned() == 0
+    push_blob(registry, DATA)
+    assert pull_blob(registry, DIGEST) == DATA
 
 
-def test_a_deleter_that_slept_too_long_does_not_delete(world: World, core: Registry) -> None:
-    push_blob(core, DATA)
-    key = core.stores.layout.blob(NAME, DIGEST)
-    with core.stores.database.write() as connection:
+def test_a_deleter_that_slept_too_long_does_not_delete(world: World, registry: Registry) -> None:
+    push_blob(registry, DATA)
+    key = registry.backends.layout.blob(NAME, DIGEST)
+    with registry.backends.database.write() as connection:
         row = blob_rows.find(connection, DIGEST)
         assert row is not None
-        claim = core.removal.claim(connection, row.id, key)
+        claim = registry.removal.claim(connection, row.id, key)
     assert claim is not None
     world.clock.now += CLAIM_SECONDS - DELETE_SECONDS + 1
-    core.removal.delete(claim)
-    assert exists(core)
+    registry.removal.delete(claim)
+    assert exists(registry)
 
 
-def test_a_manifest_that_comes_back_before_the_fold_keeps_its_bytes(core: Registry) -> None:
-    pushed = push_image(core, "1", "v1")
-    core.fold_waiting()
-    core.manifests.delete(NAME, pushed.digest, actor=ACTOR)
-    push_image(core, "1", "v2")
-    core.fold_waiting()
-    assert core.manifests.read(core.manifests.find(NAME, "v2")) == pushed.manifest.data
+def test_a_manifest_that_comes_back_before_the_fold_keeps_its_bytes(registry: Registry) -> None:
+    pushed = push_image(registry, "1", "v1")
+    registry.fold_waiting()
+    registry.manifests.delete(NAME, pushed.digest, actor=ACTOR)
+    push_image(registry, "1", "v2")
+    registry.fold_waiting()
+    assert registry.manifests.read(registry.manifests.find(NAME, "v2")) == pushed.manifest.data

@@ -17,7 +17,7 @@ from registry.database.transaction import Transaction
 from registry.images.backends import Backends
 from registry.images.migration_journal.documents import MigrationState, Phase, ReadOnly
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import Index
@@ -57,54 +57,56 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
-def cut(core: Registry) -> MigrationState:
+def cut(registry: Registry) -> MigrationState:
     """As a rollback does it: the bucket first, then the database."""
-    state = originals.write_state(core.stores.driver, revision=5, state=Phase.ROLLING_BACK, prefixes=(), read_only=SHUT)
-    core.originals.note(state)
+    state = originals.write_state(
+        registry.backends.driver, revision=5, state=Phase.ROLLING_BACK, prefixes=(), read_only=SHUT
+    )
+    registry.originals.note(state)
     return state
 
 
-def reopen(core: Registry) -> None:
-    core.originals.note(
-        originals.write_state(core.stores.driver, id="0002", state=Phase.ADOPTED, prefixes=(), read_only=None)
+def reopen(registry: Registry) -> None:
+    registry.originals.note(
+        originals.write_state(registry.backends.driver, id="0002", state=Phase.ADOPTED, prefixes=(), read_only=None)
     )
 
 
-def content(core: Registry) -> dict[str, bytes]:
+def content(registry: Registry) -> dict[str, bytes]:
     """All of storage but blobs: of what is refused when it is to commit, bytes may be there, as of a killed push."""
-    found = originals.content(core.stores.driver)
+    found = originals.content(registry.backends.driver)
     return {key: data for key, data in found.items() if not key.startswith("storage/blobs/")}
 
 
-def changes(core: Registry, made: Pushed, other: Pushed) -> dict[str, Callable[[], object]]:
+def changes(registry: Registry, made: Pushed, other: Pushed) -> dict[str, Callable[[], object]]:
     """What a client may ask for that changes anything."""
     layer = Digest.parse(made.layer.digest)
     return {
-        "POST of an upload": lambda: core.uploads.start(NAME),
-        "POST to a new repository": lambda: core.uploads.start("team/new"),
-        "mount": lambda: core.blobs.mount("team/other", layer, NAME),
-        "mount into a new repository": lambda: core.blobs.mount("team/new", layer, NAME),
-        "PUT of a manifest": lambda: push_manifest(core, other.manifest, "v2"),
-        "PUT of a tag": lambda: push_manifest(core, made.manifest, "v3"),
-        "DELETE of a tag": lambda: core.manifests.untag(NAME, "v1", actor=ACTOR),
-        "DELETE of a manifest": lambda: core.manifests.delete(NAME, made.digest, actor=ACTOR),
-        "DELETE of a blob": lambda: core.blobs.delete(NAME, Digest.of(LOOSE)),
+        "POST of an upload": lambda: registry.uploads.start(NAME),
+        "POST to a new repository": lambda: registry.uploads.start("team/new"),
+        "mount": lambda: registry.blobs.mount("team/other", layer, NAME),
+        "mount into a new repository": lambda: registry.blobs.mount("team/new", layer, NAME),
+        "PUT of a manifest": lambda: push_manifest(registry, other.manifest, "v2"),
+        "PUT of a tag": lambda: push_manifest(registry, made.manifest, "v3"),
+        "DELETE of a tag": lambda: registry.manifests.untag(NAME, "v1", actor=ACTOR),
+        "DELETE of a manifest": lambda: registry.manifests.delete(NAME, made.digest, actor=ACTOR),
+        "DELETE of a blob": lambda: registry.blobs.delete(NAME, Digest.of(LOOSE)),
     }
 
 
 def test_every_change_gets_the_reason_and_every_read_goes_on(world: World) -> None:
-    core = world.core()
-    made, other = push_image(core, "one", "v1"), make_image("two")
+    registry = world.registry()
+    made, other = push_image(registry, "one", "v1"), make_image("two")
     for data in (other.config.data, other.layer.data, LOOSE):
-        push_blob(core, data)
-    push_blob(core, b"other", "team/other")
-    uploads = [core.uploads.start(NAME) for _ in range(3)]
-    core.fold_waiting()
-    another = world.core()
+        push_blob(registry, data)
+    push_blob(registry, b"other", "team/other")
+    uploads = [registry.uploads.start(NAME) for _ in range(3)]
+    registry.fold_waiting()
+    another = world.registry()
     assert pull(another, "v1") == made.digest
-    cut(core)
-    before, before_uploads = content(core), list(uploads)
-    for each in (core, another, world.core()):
+    cut(registry)
+    before, before_uploads = content(registry), list(uploads)
+    for each in (registry, another, world.registry()):
         for what, change in changes(each, made, other).items():
             with pytest.raises(Unavailable) as raised:
                 change()
@@ -116,69 +118,69 @@ def test_every_change_gets_the_reason_and_every_read_goes_on(world: World) -> No
         assert pull(each, "v1") == made.digest
         assert tags(each) == ["v1"]
         each.fold_waiting()
-    assert content(core) == before
-    assert core.uploads.count() == len(before_uploads)
-    reopen(core)
+    assert content(registry) == before
+    assert registry.uploads.count() == len(before_uploads)
+    reopen(registry)
     for what, change in changes(another, made, other).items():
         assert [what, change()]
 
 
 def test_a_migrations_own_changes_go_through_while_others_do_not(world: World) -> None:
-    core = world.core(delete=False)
-    made = push_image(core, "one", "v1", "v2")
-    cut(core)
+    registry = world.registry(delete=False)
+    made = push_image(registry, "one", "v1", "v2")
+    cut(registry)
     elsewhere = Digest.of(b"elsewhere")
-    assert not core.manifests.untag(NAME, "v1", actor="migration 0001", only=elsewhere, forced=True)
-    assert core.manifests.untag(NAME, "v1", actor="migration 0001", only=made.digest, forced=True)
-    assert not core.manifests.delete(NAME, made.digest, actor="migration 0001", only=["v1"], forced=True)
-    assert tags(core) == ["v2"]
-    assert core.manifests.delete(NAME, made.digest, actor="migration 0001", only=["v1", "v2"], forced=True)
-    assert tags(core) == []
+    assert not registry.manifests.untag(NAME, "v1", actor="migration 0001", only=elsewhere, forced=True)
+    assert registry.manifests.untag(NAME, "v1", actor="migration 0001", only=made.digest, forced=True)
+    assert not registry.manifests.delete(NAME, made.digest, actor="migration 0001", only=["v1"], forced=True)
+    assert tags(registry) == ["v2"]
+    assert registry.manifests.delete(NAME, made.digest, actor="migration 0001", only=["v1", "v2"], forced=True)
+    assert tags(registry) == []
 
 
 def test_what_another_tool_has_dropped_is_not_put_back_meanwhile(world: World) -> None:
-    core = world.core()
-    push_image(core, "one", "v1")
-    core.fold_waiting()
-    cut(core)
+    registry = world.registry()
+    push_image(registry, "one", "v1")
+    registry.fold_waiting()
+    cut(registry)
     empty = Index.empty()
     empty.folded = 1
-    write_index(core, empty)
-    another = world.core()
+    write_index(registry, empty)
+    another = world.registry()
     another.reconciliation.reconcile(NAME)
     world.clock.now += 10
     another.fold_waiting()
-    assert Index.parse(core.stores.driver.read(f"{NAME}/index.json", max_bytes=1000)[0]).tags() == {}
+    assert Index.parse(registry.backends.driver.read(f"{NAME}/index.json", max_bytes=1000)[0]).tags() == {}
 
 
 def test_a_rebuilt_database_is_shut_too(world: World, tmp_path: Path) -> None:
-    core = world.core()
-    made = push_image(core, "one", "v1")
-    core.fold_waiting()
-    cut(core)
-    again = world.core(url=f"sqlite:///{tmp_path / 'again.db'}")
-    rebuild_core(again)
+    registry = world.registry()
+    made = push_image(registry, "one", "v1")
+    registry.fold_waiting()
+    cut(registry)
+    again = world.registry(url=f"sqlite:///{tmp_path / 'again.db'}")
+    rebuild_registry(again)
     assert pull(again, "v1") == made.digest
     with pytest.raises(Unavailable, match=REASON):
         push_blob(again, b"new")
 
 
 def test_a_database_that_nobody_has_looked_into_takes_no_change(world: World) -> None:
-    core = world.core()
-    made = push_image(core, "one", "v1")
-    with core.stores.database.schema() as connection:
+    registry = world.registry()
+    made = push_image(registry, "one", "v1")
+    with registry.backends.database.schema() as connection:
         connection.exec_driver_sql("DELETE FROM store")
     with pytest.raises(Unavailable, match="looked at for migrations"):
-        push_manifest(core, made.manifest, "v2")
-    assert tags(core) == ["v1"]
-    push_manifest(core, made.manifest, "v2")
-    assert tags(core) == ["v1", "v2"]
+        push_manifest(registry, made.manifest, "v2")
+    assert tags(registry) == ["v1"]
+    push_manifest(registry, made.manifest, "v2")
+    assert tags(registry) == ["v1", "v2"]
 
 
 def test_what_commits_at_the_cut_is_before_it_or_refused(world: World) -> None:
     """Pushers, and a cut among them: what it finds is all that was ever acknowledged, and nothing comes after it."""
-    cores = [world.core() for _ in range(4)]
-    push_image(cores[0], "first", "first")
+    registries = [world.registry() for _ in range(4)]
+    push_image(registries[0], "first", "first")
     acknowledged: list[str] = []
     refused: list[str] = []
     begun, over = threading.Barrier(5), threading.Event()
@@ -190,7 +192,7 @@ def test_what_commits_at_the_cut_is_before_it_or_refused(world: World) -> None:
                 return
             tag = f"{number}-{attempt}"
             try:
-                push_image(cores[number], tag, tag)
+                push_image(registries[number], tag, tag)
             except Unavailable as error:
                 refused.append(str(error))
                 return
@@ -201,15 +203,15 @@ def test_what_commits_at_the_cut_is_before_it_or_refused(world: World) -> None:
         begun.wait()
         while len(acknowledged) < 8:
             threading.Event().wait(0.001)
-        cut(cores[0])
-        at_the_cut = set(tags(cores[0]))
+        cut(registries[0])
+        at_the_cut = set(tags(registries[0]))
         wait(pushing, PATIENCE)
         over.set()
         for each in pushing:
             each.result()
     assert refused == [REASON] * 4
     assert set(acknowledged) <= at_the_cut
-    assert set(tags(cores[0])) == at_the_cut
+    assert set(tags(registries[0])) == at_the_cut
 
 
 class Strict(Database):
@@ -243,29 +245,29 @@ def test_no_write_transaction_is_within_another(tmp_path: Path, kind: str) -> No
     if kind == "memory":
         originals.adopt_image(world.driver(), third)
 
-    def strict(**rules: Any) -> Registry:
-        base = world.core(**rules).stores
-        return Registry(Backends(base.driver, Strict(world.url), base.rules, clock=world.clock))
+    def strict(**policy: Any) -> Registry:
+        base = world.registry(**policy).backends
+        return Registry(Backends(base.driver, Strict(world.url), base.policy, clock=world.clock))
 
-    core = strict()
-    push_image(core, "one", "v1")
+    registry = strict()
+    push_image(registry, "one", "v1")
     for data in (other.config.data, other.layer.data, LOOSE):
-        push_blob(core, data)
-    core.fold_waiting()
-    for change in changes(core, made, other).values():
+        push_blob(registry, data)
+    registry.fold_waiting()
+    for change in changes(registry, made, other).values():
         change()
-    core.fold_waiting()
-    rebuild_core(core)
+    registry.fold_waiting()
+    rebuild_registry(registry)
     world.clock.now += 100_000
-    core.uploads.expire()
-    core.removal.finish_abandoned()
+    registry.uploads.expire()
+    registry.removal.finish_abandoned()
     again = strict()
     for digest in map(Digest.parse, (other.layer.digest, other.config.digest)):
         assert pull_blob(again, digest)
-    core.stores.driver.delete([core.stores.layout.blob(NAME, Digest.parse(other.layer.digest))])
+    registry.backends.driver.delete([registry.backends.layout.blob(NAME, Digest.parse(other.layer.digest))])
     with contextlib.suppress(Exception):
         pull_blob(again, Digest.parse(other.layer.digest))
-    cut(core)
-    for each in (core, again):
-        each.stores.database.close()
+    cut(registry)
+    for each in (registry, again):
+        each.backends.database.close()
     world.close()

@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 
 from registry.database import repositories as repository_rows
-from registry.maintenance.rebuild import RebuildReport, rebuild_core
+from registry.maintenance.rebuild import RebuildReport, rebuild_registry
 from tests.images.world import World, pull, push_blob, push_manifest
 from tests.support.payloads import Blob, image
 from tests.support.postgresql import Cluster
@@ -24,7 +24,7 @@ def test_repositories_with_the_same_blobs_are_read_at_once_and_nobody_waits_for_
 ) -> None:
     """One names the blobs in the other's reverse order: rows are written in an order that is the same for all."""
     world = World(tmp_path, "memory", cluster.create())
-    first = world.core()
+    first = world.registry()
     layers = [Blob(f"layer {number}".encode()) for number in range(LAYERS)]
     names = {"a/forth": layers, "b/back": layers[::-1]}
     for name, ordered in names.items():
@@ -38,21 +38,21 @@ def test_repositories_with_the_same_blobs_are_read_at_once_and_nobody_waits_for_
 
     for _ in range(3):
         world.url = cluster.create()
-        cores, ready = [world.core() for _ in range(PROCESSES)], Barrier(PROCESSES)
+        registries, ready = [world.registry() for _ in range(PROCESSES)], Barrier(PROCESSES)
 
         def fill(number: int) -> RebuildReport:
             ready.wait()  # noqa: B023 - called at once
-            core = cores[number]  # noqa: B023
+            registry = registries[number]  # noqa: B023
             for name in list(names)[:: 1 if number % 2 else -1]:
-                core.repositories.touch(name)
-            return rebuild_core(core)
+                registry.repositories.touch(name)
+            return rebuild_registry(registry)
 
         with ThreadPoolExecutor(PROCESSES) as pool:
             reports = list(pool.map(fill, range(PROCESSES)))
         assert [report.problems for report in reports] == [[]] * PROCESSES
         for name in names:
-            pull(cores[0], "v4", name)
-            with cores[0].stores.database.look() as connection:
+            pull(registries[0], "v4", name)
+            with registries[0].backends.database.look() as connection:
                 row = repository_rows.find(connection, name)
             assert row is not None
             assert not row.is_unread

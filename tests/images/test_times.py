@@ -20,7 +20,7 @@ from registry.images.history import History
 from registry.images.journal import Journal
 from registry.images.layout import SEGMENT
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.index import NOTED, Index
 from registry.oci.index_entry import PUSHED, TAGGED
@@ -59,9 +59,9 @@ def fresh(tmp_path: Path) -> Fresh:
     return lambda: f"sqlite:///{tmp_path / f'fresh-{next(numbers)}.db'}"
 
 
-def times(core: Registry, name: str = NAME) -> Times:
+def times(registry: Registry, name: str = NAME) -> Times:
     """Of pushes by digest, and of tags by name, as the database has them."""
-    with core.stores.database.read() as connection:
+    with registry.backends.database.read() as connection:
         row = repository_rows.find(connection, name)
         assert row is not None
         return manifest_rows.pushed(connection, row.id), manifest_rows.tagged(connection, row.id)
@@ -70,74 +70,74 @@ def times(core: Registry, name: str = NAME) -> Times:
 def rebuilt(world: World, url: str) -> Registry:
     """A process with a new database, a day later."""
     world.clock.now += 86_400
-    core = world.core(url=url)
-    rebuild_core(core)
-    return core
+    registry = world.registry(url=url)
+    rebuild_registry(registry)
+    return registry
 
 
-def push_for_days(world: World, core: Registry) -> None:
+def push_for_days(world: World, registry: Registry) -> None:
     """What happens to tags and manifests, a day after the other."""
-    first = push_image(core, "1", "v1", "latest")
+    first = push_image(registry, "1", "v1", "latest")
     for work in (
-        lambda: push_image(core, "2", "v2", "latest"),
-        lambda: push_manifest(core, first.manifest, "again"),
-        lambda: core.manifests.untag(NAME, "v2", actor=ACTOR),
-        lambda: push_manifest(core, push_image(core, "3").manifest, "v3"),
-        lambda: push_manifest(core, index([first.manifest]), "multi"),
-        lambda: core.manifests.untag(NAME, "again", actor=ACTOR),
-        lambda: push_manifest(core, first.manifest),
-        lambda: core.manifests.delete(NAME, push_image(core, "gone", "gone").digest, actor=ACTOR),
-        lambda: push_manifest(core, first.manifest, "v1"),
+        lambda: push_image(registry, "2", "v2", "latest"),
+        lambda: push_manifest(registry, first.manifest, "again"),
+        lambda: registry.manifests.untag(NAME, "v2", actor=ACTOR),
+        lambda: push_manifest(registry, push_image(registry, "3").manifest, "v3"),
+        lambda: push_manifest(registry, index([first.manifest]), "multi"),
+        lambda: registry.manifests.untag(NAME, "again", actor=ACTOR),
+        lambda: push_manifest(registry, first.manifest),
+        lambda: registry.manifests.delete(NAME, push_image(registry, "gone", "gone").digest, actor=ACTOR),
+        lambda: push_manifest(registry, first.manifest, "v1"),
     ):
         world.clock.now += 86_400.123_456
         work()
 
 
-def stored(core: Registry, name: str = NAME) -> Index:
-    return Index.parse(core.stores.driver.read(core.stores.layout.index(name), max_bytes=1 << 20)[0])
+def stored(registry: Registry, name: str = NAME) -> Index:
+    return Index.parse(registry.backends.driver.read(registry.backends.layout.index(name), max_bytes=1 << 20)[0])
 
 
-def as_the_release_before(core: Registry) -> None:
+def as_the_release_before(registry: Registry) -> None:
     """The index without what that release does not write."""
-    key = core.stores.layout.index(NAME)
-    document = orjson.loads(core.stores.driver.read(key, max_bytes=1 << 20)[0])
+    key = registry.backends.layout.index(NAME)
+    document = orjson.loads(registry.backends.driver.read(key, max_bytes=1 << 20)[0])
     document["annotations"].pop(NOTED, None)
     for entry in document["manifests"]:
         left = {name: value for name, value in entry.get("annotations", {}).items() if name not in {PUSHED, TAGGED}}
         entry.pop("annotations", None)
         if left:
             entry["annotations"] = left
-    core.stores.driver.write(key, orjson.dumps(document))
+    registry.backends.driver.write(key, orjson.dumps(document))
 
 
 @pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folds", ["each", "end", "never"])
-def test_a_rebuild_keeps_the_times(world: World, core: Registry, fresh: Fresh, folds: str) -> None:
-    push_for_days(world, core)
+def test_a_rebuild_keeps_the_times(world: World, registry: Registry, fresh: Fresh, folds: str) -> None:
+    push_for_days(world, registry)
     if folds == "each":
-        other = world.core()
+        other = world.registry()
         for _ in range(3):
             push_image(other, "more", "more")
             other.fold_waiting()
     if folds != "never":
-        core.fold_waiting()
-    before = times(core)
+        registry.fold_waiting()
+    before = times(registry)
     assert len(set(before[0].values())) > 2
     assert times(rebuilt(world, fresh())) == before
     assert times(rebuilt(world, fresh())) == before
 
 
 def test_the_fold_writes_them_into_the_index_and_history_need_not_be_read(
-    world: World, core: Registry, fresh: Fresh
+    world: World, registry: Registry, fresh: Fresh
 ) -> None:
-    push_for_days(world, core)
-    core.fold_waiting()
-    before = times(core)
+    push_for_days(world, registry)
+    registry.fold_waiting()
+    before = times(registry)
     shutil.rmtree(world.root / NAME / ".journal", ignore_errors=True)
-    journal = core.stores.layout.journal(NAME)
-    core.stores.driver.delete([key for key, _ in core.stores.driver.list(journal)])
+    journal = registry.backends.layout.journal(NAME)
+    registry.backends.driver.delete([key for key, _ in registry.backends.driver.list(journal)])
     assert times(rebuilt(world, fresh())) == before
-    entries = orjson.loads(stored(core).serialise())["manifests"]
+    entries = orjson.loads(stored(registry).serialise())["manifests"]
     assert all(PUSHED in entry["annotations"] for entry in entries)
     assert [TAGGED in entry["annotations"] for entry in entries] == [
         "org.opencontainers.image.ref.name" in entry["annotations"] for entry in entries
@@ -145,24 +145,26 @@ def test_the_fold_writes_them_into_the_index_and_history_need_not_be_read(
 
 
 @pytest.mark.parametrize("how", ["rebuild", "fold"])
-def test_an_index_without_them_has_its_history_read_once(world: World, core: Registry, fresh: Fresh, how: str) -> None:
-    push_for_days(world, core)
-    core.fold_waiting()
-    before = times(core)
-    as_the_release_before(core)
+def test_an_index_without_them_has_its_history_read_once(
+    world: World, registry: Registry, fresh: Fresh, how: str
+) -> None:
+    push_for_days(world, registry)
+    registry.fold_waiting()
+    before = times(registry)
+    as_the_release_before(registry)
     if how == "rebuild":
         assert times(rebuilt(world, fresh())) == before
     else:
-        push_image(core, "more", "more")
-        core.fold_waiting()
-        core.fold_waiting()
-        before = times(core)
-    assert stored(core).noted == stored(core).folded
-    assert stored(core).untimed == 0
+        push_image(registry, "more", "more")
+        registry.fold_waiting()
+        registry.fold_waiting()
+        before = times(registry)
+    assert stored(registry).noted == stored(registry).folded
+    assert stored(registry).untimed == 0
     reading = FaultyDriver(world.driver(), [Fault("read", "*/.journal/*", times=None)])
-    other = world.core(driver=reading, url=fresh())
-    if not other.stores.driver.capabilities.appends:  # a file of records is looked into for the newest
-        rebuild_core(other)
+    other = world.registry(driver=reading, url=fresh())
+    if not other.backends.driver.capabilities.appends:  # a file of records is looked into for the newest
+        rebuild_registry(other)
         assert times(other) == before
 
 
@@ -170,16 +172,16 @@ def test_history_is_read_once_also_where_others_fold_meanwhile(
     world: World, fresh: Fresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading a hundred thousand records takes a minute, and in a busy repository none passes without a fold."""
-    core = world.core(accept_missing_blobs=True)
-    push_for_days(world, core)
+    registry = world.registry(accept_missing_blobs=True)
+    push_for_days(world, registry)
     lacking = make_image("lacking")
-    push_manifest(core, lacking.manifest, "lacking")
-    core.fold_waiting()
-    as_the_release_before(core)
-    with core.stores.database.write() as connection:
+    push_manifest(registry, lacking.manifest, "lacking")
+    registry.fold_waiting()
+    as_the_release_before(registry)
+    with registry.backends.database.write() as connection:
         row = repository_rows.find(connection, NAME)
         assert row is not None
-        signature = core.stores.driver.stat(core.stores.layout.index(NAME)).signature
+        signature = registry.backends.driver.stat(registry.backends.layout.index(NAME)).signature
         repository_rows.set_signature(connection, row.id, signature)
     wrote, read, others = History.write, Journal.history, itertools.count()
     ranges = list[int]()
@@ -188,7 +190,7 @@ def test_history_is_read_once_also_where_others_fold_meanwhile(
         if len(ranges) <= 3:
             with monkeypatch.context() as patched:
                 patched.setattr(History, "complete", lambda *_: None)
-                other = world.core()
+                other = world.registry()
                 world.clock.now += 86_400
                 push_image(other, f"other {next(others)}", "v1")
                 if len(ranges) == 2:
@@ -202,66 +204,68 @@ def test_history_is_read_once_also_where_others_fold_meanwhile(
 
     monkeypatch.setattr(History, "write", write)
     monkeypatch.setattr(Journal, "history", history)
-    push_image(core, "more", "more")
-    core.fold_waiting()
+    push_image(registry, "more", "more")
+    registry.fold_waiting()
     assert ranges[0] == 0
     assert len(ranges) > 3
     assert 0 not in ranges[1:]
-    assert stored(core).noted == stored(core).folded
-    assert stored(core).withheld.blobs == {Digest.parse(lacking.layer.digest)}
-    assert times(rebuilt(world, fresh())) == times(core)
+    assert stored(registry).noted == stored(registry).folded
+    assert stored(registry).withheld.blobs == {Digest.parse(lacking.layer.digest)}
+    assert times(rebuilt(world, fresh())) == times(registry)
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_history_is_in_memory_one_file_at_a_time(world: World, core: Registry) -> None:
-    push_image(core, "1", "v1")
-    line = core.stores.driver.read(core.stores.layout.record(NAME, 1), max_bytes=1 << 20)[0]
+def test_history_is_in_memory_one_file_at_a_time(world: World, registry: Registry) -> None:
+    push_image(registry, "1", "v1")
+    line = registry.backends.driver.read(registry.backends.layout.record(NAME, 1), max_bytes=1 << 20)[0]
     numbers = [1, SEGMENT, 2 * SEGMENT]
     for number in numbers[1:]:
-        core.stores.driver.append(
-            core.stores.layout.record(NAME, number), replace(Record.parse(line), sequence=number).to_line()
+        registry.backends.driver.append(
+            registry.backends.layout.record(NAME, number), replace(Record.parse(line), sequence=number).to_line()
         )
-    faults = [Fault("read", core.stores.layout.record(NAME, number)) for number in numbers[1:]]
-    failing = Journal(world.core(driver=FaultyDriver(world.driver(), faults)).stores)
+    faults = [Fault("read", registry.backends.layout.record(NAME, number)) for number in numbers[1:]]
+    failing = Journal(world.registry(driver=FaultyDriver(world.driver(), faults)).backends)
     assert next(failing.history(NAME, 0, numbers[-1])).sequence == 1
-    found = Journal(core.stores).history(NAME, 0, numbers[-1])
+    found = Journal(registry.backends).history(NAME, 0, numbers[-1])
     assert [record.sequence for record in found] == numbers
 
 
-def test_a_release_before_that_folds_in_between_takes_no_time_away(world: World, core: Registry, fresh: Fresh) -> None:
-    push_for_days(world, core)
-    core.fold_waiting()
-    noted = stored(core).noted
-    push_image(core, "beside", "v1")
-    core.fold_waiting()
-    before = times(core)
-    key = core.stores.layout.index(NAME)
-    document = orjson.loads(core.stores.driver.read(key, max_bytes=1 << 20)[0])
+def test_a_release_before_that_folds_in_between_takes_no_time_away(
+    world: World, registry: Registry, fresh: Fresh
+) -> None:
+    push_for_days(world, registry)
+    registry.fold_waiting()
+    noted = stored(registry).noted
+    push_image(registry, "beside", "v1")
+    registry.fold_waiting()
+    before = times(registry)
+    key = registry.backends.layout.index(NAME)
+    document = orjson.loads(registry.backends.driver.read(key, max_bytes=1 << 20)[0])
     document["annotations"][NOTED] = str(noted)
     for entry in document["manifests"]:
         if entry["annotations"].get("org.opencontainers.image.ref.name") == "v1":
             del entry["annotations"][PUSHED], entry["annotations"][TAGGED]
-    core.stores.driver.write(key, orjson.dumps(document))
+    registry.backends.driver.write(key, orjson.dumps(document))
     assert times(rebuilt(world, fresh())) == before
 
 
 def test_an_older_copy_of_the_database_gets_the_times_of_what_came_since(
-    world: World, core: Registry, tmp_path: Path
+    world: World, registry: Registry, tmp_path: Path
 ) -> None:
-    made = push_image(core, "1", "v1")
-    core.fold_waiting()
+    made = push_image(registry, "1", "v1")
+    registry.fold_waiting()
     old = copy_of(world, tmp_path / "old.db")
     world.clock.now += 86_400
-    push_manifest(core, made.manifest, "v1")
-    core.fold_waiting()
-    before = times(core)
+    push_manifest(registry, made.manifest, "v1")
+    registry.fold_waiting()
+    before = times(registry)
     assert times(rebuilt(world, old)) == before
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_what_another_tool_placed_has_the_time_of_its_files(world: World, core: Registry, fresh: Fresh) -> None:
-    push_image(core, "1", "v1")
-    core.fold_waiting()
+def test_what_another_tool_placed_has_the_time_of_its_files(world: World, registry: Registry, fresh: Fresh) -> None:
+    push_image(registry, "1", "v1")
+    registry.fold_waiting()
     shutil.copytree(world.root / NAME, world.root / "placed", ignore=shutil.ignore_patterns(".journal"))
     document = orjson.loads((world.root / "placed/index.json").read_bytes())
     placed = {
@@ -287,19 +291,19 @@ def test_what_another_tool_placed_has_the_time_of_its_files(world: World, core: 
 
 @pytest.mark.parametrize("kind", ["local"])
 @pytest.mark.parametrize("claimed", ["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"])
-def test_no_time_that_a_tool_claims_stops_its_repository(world: World, core: Registry, claimed: str) -> None:
-    made = push_image(core, "1", "v1")
-    core.fold_waiting()
+def test_no_time_that_a_tool_claims_stops_its_repository(world: World, registry: Registry, claimed: str) -> None:
+    made = push_image(registry, "1", "v1")
+    registry.fold_waiting()
     document = orjson.loads((world.root / NAME / "index.json").read_bytes())
     document["annotations"] = {}
     document["manifests"][0]["annotations"] |= {PUSHED: claimed, TAGGED: claimed}
     shutil.copytree(world.root / NAME, world.root / "placed", ignore=shutil.ignore_patterns(".journal"))
     (world.root / "placed/index.json").write_bytes(orjson.dumps(document))
-    rebuild_core(core)
+    rebuild_registry(registry)
     document["manifests"] = []
     (world.root / "placed/index.json").write_bytes(orjson.dumps(document))
-    other = world.core()
-    rebuild_core(other)
+    other = world.registry()
+    rebuild_registry(other)
     push_image(other, "2", "v2", name="placed")
     world.clock.now += 86_400
     other.fold_waiting()
@@ -308,64 +312,64 @@ def test_no_time_that_a_tool_claims_stops_its_repository(world: World, core: Reg
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_what_a_tool_dropped_comes_back_with_its_times(world: World, core: Registry, fresh: Fresh) -> None:
-    push_image(core, "1", "v1", "also")
-    core.fold_waiting()
-    stale = stored(core)
+def test_what_a_tool_dropped_comes_back_with_its_times(world: World, registry: Registry, fresh: Fresh) -> None:
+    push_image(registry, "1", "v1", "also")
+    registry.fold_waiting()
+    stale = stored(registry)
     world.clock.now += 86_400
-    push_image(core, "2", "v2")
-    core.fold_waiting()
-    before = times(core)
-    write_index(core, stale)
+    push_image(registry, "2", "v2")
+    registry.fold_waiting()
+    before = times(registry)
+    write_index(registry, stale)
     world.clock.now += 86_400
-    other = world.core()
-    rebuild_core(other)
+    other = world.registry()
+    rebuild_registry(other)
     other.fold_waiting()
     assert times(other) == before
     assert times(rebuilt(world, fresh())) == before
 
 
 def test_a_record_that_a_later_release_wrote_differently_stops_its_repository(
-    world: World, core: Registry, fresh: Fresh
+    world: World, registry: Registry, fresh: Fresh
 ) -> None:
-    push_image(core, "1", "v1")
-    push_image(core, "1", "v1", name="team/other")
-    core.fold_waiting()
+    push_image(registry, "1", "v1")
+    push_image(registry, "1", "v1", name="team/other")
+    registry.fold_waiting()
     line = orjson.dumps({"seq": 2, "time": "2026-11-28T00:00:00Z", "actor": "x", "op": "rename", "tags": [], "old": {}})
-    key = core.stores.layout.record(NAME, 2)
-    if core.stores.driver.capabilities.appends:
-        core.stores.driver.append(key, line + b"\n")
+    key = registry.backends.layout.record(NAME, 2)
+    if registry.backends.driver.capabilities.appends:
+        registry.backends.driver.append(key, line + b"\n")
     else:
-        core.stores.driver.write(key, line + b"\n")
-    other = world.core(url=fresh())
-    report = rebuild_core(other)
+        registry.backends.driver.write(key, line + b"\n")
+    other = world.registry(url=fresh())
+    report = rebuild_registry(other)
     assert report.repositories == 1
     assert [problem for problem in report.problems if problem.startswith(f"{NAME}: ")] == report.problems != []
 
 
-def test_a_change_that_a_later_release_committed_stops_its_repository_alone(world: World, core: Registry) -> None:
+def test_a_change_that_a_later_release_committed_stops_its_repository_alone(world: World, registry: Registry) -> None:
     """It runs beside this one on the same database, and was killed before its record was on storage."""
     for name in (NAME, "team/other"):
-        push_image(core, "1", "v1", name=name)
+        push_image(registry, "1", "v1", name=name)
     line = orjson.dumps({"seq": 2, "time": "2026-11-28T00:00:00Z", "actor": "x", "op": "rename", "tags": [], "old": {}})
-    with core.stores.database.write() as connection:
+    with registry.backends.database.write() as connection:
         row = repository_rows.find(connection, NAME)
         assert row is not None
         repository_rows.allot(connection, row.id)
         change_rows.add(connection, row.id, 2, line + b"\n", state=change_rows.PENDING, now=world.clock.now)
     world.clock.now += ABANDONED_SECONDS + 1
-    core.fold_waiting()
-    assert stored(core, "team/other").folded == 1
-    report = rebuild_core(core)
+    registry.fold_waiting()
+    assert stored(registry, "team/other").folded == 1
+    report = rebuild_registry(registry)
     assert report.repositories == 1
     assert [problem for problem in report.problems if problem.startswith(f"{NAME}: ")] == report.problems != []
 
 
 @pytest.mark.parametrize("kind", ["local"])
-def test_a_line_that_a_kill_cut_short_is_skipped(world: World, core: Registry, fresh: Fresh) -> None:
-    push_image(core, "1", "v1")
-    with (world.root / core.stores.layout.record(NAME, 1)).open("ab") as journal:
+def test_a_line_that_a_kill_cut_short_is_skipped(world: World, registry: Registry, fresh: Fresh) -> None:
+    push_image(registry, "1", "v1")
+    with (world.root / registry.backends.layout.record(NAME, 1)).open("ab") as journal:
         journal.write(b'{"seq":2,"time":"2026')
-    push_image(core, "2", "v2")
-    before = times(core)
+    push_image(registry, "2", "v2")
+    before = times(registry)
     assert times(rebuilt(world, fresh())) == before

@@ -11,7 +11,7 @@ import pytest
 
 from registry.database.engine import Database
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.storage.middleware.base import DriverDecorator
 from tests.images.world import ACTOR, NAME, Pushed, World, pull, push_blob, push_image
@@ -55,25 +55,25 @@ def counting(begin: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_no_transaction_is_open_during_a_call_to_storage(world: World, watched: None) -> None:
     driver = Watching(world.driver())
-    core = world.core(driver=driver)
-    made = push_image(core, "1", "v1", "v2")
-    assert core.blobs.mount("other/app", push_blob(core, b"mounted"), NAME)
-    core.fold_waiting()
-    fresh = world.core(driver=driver, url=f"{world.url}-lost")
-    rebuild_core(fresh)
-    for each in (core, fresh):
+    registry = world.registry(driver=driver)
+    made = push_image(registry, "1", "v1", "v2")
+    assert registry.blobs.mount("other/app", push_blob(registry, b"mounted"), NAME)
+    registry.fold_waiting()
+    fresh = world.registry(driver=driver, url=f"{world.url}-lost")
+    rebuild_registry(fresh)
+    for each in (registry, fresh):
         assert pull(each, "v1") == made.digest
-    end(core, made)
+    end(registry, made)
     assert driver.calls > 30
 
 
-def end(core: Registry, made: Pushed) -> None:
+def end(registry: Registry, made: Pushed) -> None:
     """Delete everything, expire what is left, and finish what others have begun."""
-    core.manifests.untag(NAME, "v1", actor=ACTOR)
-    core.manifests.delete(NAME, made.digest, actor=ACTOR)
-    core.fold_waiting()
+    registry.manifests.untag(NAME, "v1", actor=ACTOR)
+    registry.manifests.delete(NAME, made.digest, actor=ACTOR)
+    registry.fold_waiting()
     for blob in (made.config, made.layer):
-        core.blobs.delete(NAME, Digest.parse(blob.digest))
-    core.uploads.start(NAME)
-    core.uploads.expire()
-    core.removal.finish_abandoned()
+        registry.blobs.delete(NAME, Digest.parse(blob.digest))
+    registry.uploads.start(NAME)
+    registry.uploads.expire()
+    registry.removal.finish_abandoned()

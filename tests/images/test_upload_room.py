@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 ONE, OTHER, THIRD = "192.0.2.1", "192.0.2.2", "2001:db8::1"
 
 
-def begin(world: World, core: Registry, address: str | None, count: int = 1) -> list[str]:
+def begin(world: World, registry: Registry, address: str | None, count: int = 1) -> list[str]:
     """Sessions, each a second younger than the one before."""
     begun = []
     for _ in range(count):
         world.clock.now += 1
-        begun.append(core.uploads.start(NAME, address=address))
+        begun.append(registry.uploads.start(NAME, address=address))
     return begun
 
 
-def living(core: Registry, uploads: list[str]) -> list[str]:
+def living(registry: Registry, uploads: list[str]) -> list[str]:
     """Those that are still open."""
     found = []
     for upload in uploads:
         try:
-            core.uploads.find(NAME, upload)
+            registry.uploads.find(NAME, upload)
         except BlobUploadUnknown:
             continue
         found.append(upload)
@@ -76,68 +76,68 @@ def test_a_network_of_ipv6_counts_as_one_address(address: str | None, crowd: str
 
 
 def test_an_address_at_its_bound_goes_on_and_loses_its_oldest(world: World) -> None:
-    core = world.core(uploads_per_address=3)
-    others = begin(world, core, OTHER)
-    mine = begin(world, core, ONE, 5)
-    assert living(core, mine) == mine[-3:]
-    assert living(core, others) == others
-    assert {entry.upload_id for entry in core.stores.driver.uploads()} <= {*mine[-3:], *others}
-    assert core.uploads.count() == 4
+    registry = world.registry(uploads_per_address=3)
+    others = begin(world, registry, OTHER)
+    mine = begin(world, registry, ONE, 5)
+    assert living(registry, mine) == mine[-3:]
+    assert living(registry, others) == others
+    assert {entry.upload_id for entry in registry.backends.driver.uploads()} <= {*mine[-3:], *others}
+    assert registry.uploads.count() == 4
 
 
 def test_addresses_of_one_machine_are_one(world: World) -> None:
-    core = world.core(uploads_per_address=2)
-    mine = [begin(world, core, f"2001:db8::{number}")[0] for number in range(1, 5)]
-    assert living(core, mine) == mine[-2:]
+    registry = world.registry(uploads_per_address=2)
+    mine = [begin(world, registry, f"2001:db8::{number}")[0] for number in range(1, 5)]
+    assert living(registry, mine) == mine[-2:]
 
 
 def test_what_is_added_to_counts_from_then(world: World) -> None:
-    core = world.core(uploads_per_address=2)
-    first, second = begin(world, core, ONE, 2)
+    registry = world.registry(uploads_per_address=2)
+    first, second = begin(world, registry, ONE, 2)
     world.clock.now += 1
-    with core.uploads.add(NAME, first, 0) as addition:
+    with registry.uploads.add(NAME, first, 0) as addition:
         addition.add(b"goes on")
         addition.commit()
-    begin(world, core, ONE)
-    assert living(core, [first, second]) == [first]
+    begin(world, registry, ONE)
+    assert living(registry, [first, second]) == [first]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_session_that_is_being_written_to_is_not_idle(world: World) -> None:
-    core = world.core(uploads_per_address=2)
-    assert core.stores.driver.capabilities.exclusive_uploads
-    first, second = begin(world, core, ONE, 2)
-    with core.uploads.add(NAME, first, 0) as addition:
+    registry = world.registry(uploads_per_address=2)
+    assert registry.backends.driver.capabilities.exclusive_uploads
+    first, second = begin(world, registry, ONE, 2)
+    with registry.uploads.add(NAME, first, 0) as addition:
         addition.add(b"takes ")
-        third, fourth = begin(world, core, ONE, 2)
+        third, fourth = begin(world, registry, ONE, 2)
         addition.add(b"long")
-        core.uploads.finish(addition, Digest.of(b"takes long"))
-    assert living(core, [first, second, third, fourth]) == [fourth]
-    assert pull_blob(core, Digest.of(b"takes long")) == b"takes long"
+        registry.uploads.finish(addition, Digest.of(b"takes long"))
+    assert living(registry, [first, second, third, fourth]) == [fourth]
+    assert pull_blob(registry, Digest.of(b"takes long")) == b"takes long"
 
 
 def test_where_all_have_too_many_the_largest_loses_and_the_small_do_not(world: World) -> None:
-    core = world.core(uploads=6)
-    small = begin(world, core, OTHER)
-    large = begin(world, core, ONE, 4)
-    third = begin(world, core, THIRD, 3)
-    assert living(core, large) == large[-2:]
-    assert living(core, small + third) == small + third
+    registry = world.registry(uploads=6)
+    small = begin(world, registry, OTHER)
+    large = begin(world, registry, ONE, 4)
+    third = begin(world, registry, THIRD, 3)
+    assert living(registry, large) == large[-2:]
+    assert living(registry, small + third) == small + third
 
 
 def test_all_replicas_count_together(world: World) -> None:
-    replicas = [world.core(uploads_per_address=4) for _ in range(3)]
-    mine = [upload for _ in range(4) for core in replicas for upload in begin(world, core, ONE)]
+    replicas = [world.registry(uploads_per_address=4) for _ in range(3)]
+    mine = [upload for _ in range(4) for registry in replicas for upload in begin(world, registry, ONE)]
     assert living(replicas[0], mine) == mine[-4:]
 
 
 def test_sessions_that_a_former_release_began_count_as_one_address(world: World) -> None:
-    core = world.core(uploads_per_address=3)
+    registry = world.registry(uploads_per_address=3)
     old = [str(uuid.uuid4()) for _ in range(5)]
     for upload in old:
         world.clock.now += 1
-        note = core.stores.driver.start_upload(upload).note
-        with core.stores.database.write() as connection:
+        note = registry.backends.driver.start_upload(upload).note
+        with registry.backends.database.write() as connection:
             session_rows.add(
                 connection,
                 upload,
@@ -147,32 +147,32 @@ def test_sessions_that_a_former_release_began_count_as_one_address(world: World)
                 note=note,
                 now=world.clock.now,
             )
-    begin(world, core, ONE)
-    assert living(core, old) == old[-3:]
+    begin(world, registry, ONE)
+    assert living(registry, old) == old[-3:]
 
 
 def test_a_store_that_cannot_free_refuses_no_session(world: World) -> None:
     driver = FaultyDriver(world.driver(), [Fault("discard_upload", times=None), Fault("open_upload", times=None)])
-    core = world.core(driver=driver, uploads_per_address=2)
-    mine = begin(world, core, ONE, 4)
-    assert mine[-1] in living(core, mine)
+    registry = world.registry(driver=driver, uploads_per_address=2)
+    mine = begin(world, registry, ONE, 4)
+    assert mine[-1] in living(registry, mine)
     assert driver.struck
 
 
 def test_many_pushes_from_one_address_end_nothing(world: World) -> None:
-    core = world.core(uploads=3, uploads_per_address=3)
-    waiting = begin(world, core, ONE)
+    registry = world.registry(uploads=3, uploads_per_address=3)
+    waiting = begin(world, registry, ONE)
     for number in range(30):
-        (upload,) = begin(world, core, ONE)
+        (upload,) = begin(world, registry, ONE)
         data = b"%d" % number
-        with core.uploads.add(NAME, upload, 0) as addition:
+        with registry.uploads.add(NAME, upload, 0) as addition:
             addition.add(data)
-            core.uploads.finish(addition, Digest.of(data))
-    assert living(core, waiting) == waiting
+            registry.uploads.finish(addition, Digest.of(data))
+    assert living(registry, waiting) == waiting
 
 
 def test_with_large_bounds_a_push_pays_for_no_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    core = world.core(uploads=1000, uploads_per_address=500)
+    registry = world.registry(uploads=1000, uploads_per_address=500)
     counts: list[int] = []
     real = session_rows.count_by_address
 
@@ -181,5 +181,5 @@ def test_with_large_bounds_a_push_pays_for_no_count(world: World, monkeypatch: p
         return real(connection)
 
     monkeypatch.setattr(session_rows, "count_by_address", counted)
-    begin(world, core, ONE, 21)
+    begin(world, registry, ONE, 21)
     assert len(counts) == 5

@@ -18,7 +18,7 @@ from registry.images import withholding
 from registry.images.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
 from registry.maintenance.arrivals import Arrivals
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, NameUnknown
 from registry.oci.index import NOTED, WITHHELD, Index
@@ -58,9 +58,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def core(world: World) -> Registry:
+def registry(world: World) -> Registry:
     """One that accepts manifests of which something is missing, beside a repository that has everything."""
-    made = world.core(**ACCEPTING)
+    made = world.registry(**ACCEPTING)
     push_image(made, "secret", "v1", name=OTHER)
     return made
 
@@ -69,13 +69,13 @@ def core(world: World) -> Registry:
 def again(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Again:
     numbers = itertools.count()
 
-    def read(core: Registry) -> Registry:
+    def read(registry: Registry) -> Registry:
         if request.param == "rebuild":
-            rebuild_core(core)
-            return core
-        other = world.core(url=f"sqlite:///{tmp_path / f'lost-{next(numbers)}.db'}", **ACCEPTING)
+            rebuild_registry(registry)
+            return registry
+        other = world.registry(url=f"sqlite:///{tmp_path / f'lost-{next(numbers)}.db'}", **ACCEPTING)
         if request.param == "lost-and-rebuild":
-            rebuild_core(other)
+            rebuild_registry(other)
         return other
 
     return read
@@ -84,9 +84,9 @@ def again(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Again
 SECRET = make_image("secret")
 
 
-def push_sparse(core: Registry, *tags: str) -> Pushed:
+def push_sparse(registry: Registry, *tags: str) -> Pushed:
     """The manifest of the other repository's image, and nothing else of it."""
-    push_manifest(core, SECRET.manifest, *tags)
+    push_manifest(registry, SECRET.manifest, *tags)
     return SECRET
 
 
@@ -94,17 +94,17 @@ def digest(blob: Blob) -> Digest:
     return Digest.parse(blob.digest)
 
 
-def is_held(core: Registry, blob: Blob | Digest, name: str = NAME) -> bool:
+def is_held(registry: Registry, blob: Blob | Digest, name: str = NAME) -> bool:
     try:
-        pull_blob(core, blob if isinstance(blob, Digest) else digest(blob), name)
+        pull_blob(registry, blob if isinstance(blob, Digest) else digest(blob), name)
     except (BlobUnknown, NameUnknown):
         return False
     return True
 
 
-def has_manifest(core: Registry, manifest: Manifest) -> bool:
+def has_manifest(registry: Registry, manifest: Manifest) -> bool:
     try:
-        core.manifests.read(core.manifests.find(NAME, Digest.parse(manifest.digest)))
+        registry.manifests.read(registry.manifests.find(NAME, Digest.parse(manifest.digest)))
     except (ManifestUnknown, NameUnknown):
         return False
     return True
@@ -113,12 +113,12 @@ def has_manifest(core: Registry, manifest: Manifest) -> bool:
 @pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_layer_that_was_withheld_is_not_granted_by_reading_storage_again(
-    core: Registry, again: Again, folded: bool
+    registry: Registry, again: Again, folded: bool
 ) -> None:
-    push_sparse(core, "v1")
+    push_sparse(registry, "v1")
     if folded:
-        core.fold_waiting()
-    read = again(core)
+        registry.fold_waiting()
+    read = again(registry)
     assert pull(read, "v1", OTHER) == SECRET.digest
     assert has_manifest(read, SECRET.manifest)
     assert not is_held(read, SECRET.layer)
@@ -128,52 +128,52 @@ def test_a_layer_that_was_withheld_is_not_granted_by_reading_storage_again(
 @pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
 @pytest.mark.parametrize("folded", [True, False])
 @pytest.mark.parametrize("mounted", [True, False])
-def test_what_is_pushed_or_mounted_later_stays(core: Registry, again: Again, folded: bool, mounted: bool) -> None:
-    push_sparse(core, "v1")
+def test_what_is_pushed_or_mounted_later_stays(registry: Registry, again: Again, folded: bool, mounted: bool) -> None:
+    push_sparse(registry, "v1")
     if folded:
-        core.fold_waiting()
+        registry.fold_waiting()
     if mounted:
-        assert core.blobs.mount(NAME, digest(SECRET.layer), OTHER)
+        assert registry.blobs.mount(NAME, digest(SECRET.layer), OTHER)
     else:
-        push_blob(core, SECRET.layer.data)
+        push_blob(registry, SECRET.layer.data)
     if folded:
-        core.fold_waiting()
-    read = again(core)
+        registry.fold_waiting()
+    read = again(registry)
     assert is_held(read, SECRET.layer)
     assert not is_held(read, SECRET.config)
 
 
 def test_what_another_manifest_finds_there_stays_when_the_one_that_lacked_it_is_gone(
-    core: Registry, again: Again
+    registry: Registry, again: Again
 ) -> None:
-    push_sparse(core, "v1")
+    push_sparse(registry, "v1")
     other = image(SECRET.config, [SECRET.layer], annotations={"x": "y"})
-    push_blob(core, SECRET.layer.data)
-    push_blob(core, SECRET.config.data)
-    push_manifest(core, other, "v2")
-    core.manifests.delete(NAME, SECRET.digest, actor=ACTOR)
-    core.fold_waiting()
-    read = again(core)
+    push_blob(registry, SECRET.layer.data)
+    push_blob(registry, SECRET.config.data)
+    push_manifest(registry, other, "v2")
+    registry.manifests.delete(NAME, SECRET.digest, actor=ACTOR)
+    registry.fold_waiting()
+    read = again(registry)
     assert pull(read, "v2") == Digest.parse(other.digest)
 
 
-def test_a_deleted_manifest_leaves_nothing_withheld(core: Registry, again: Again) -> None:
-    push_sparse(core, "v1")
-    core.fold_waiting()
-    core.manifests.delete(NAME, SECRET.digest, actor=ACTOR)
-    push_image(core, "other", "v2")
-    core.fold_waiting()
-    assert not stored(core).withheld
-    push_blob(core, SECRET.layer.data)
-    push_blob(core, SECRET.config.data)
-    push_manifest(core, SECRET.manifest, "v1")
-    assert pull(again(core), "v1") == SECRET.digest
+def test_a_deleted_manifest_leaves_nothing_withheld(registry: Registry, again: Again) -> None:
+    push_sparse(registry, "v1")
+    registry.fold_waiting()
+    registry.manifests.delete(NAME, SECRET.digest, actor=ACTOR)
+    push_image(registry, "other", "v2")
+    registry.fold_waiting()
+    assert not stored(registry).withheld
+    push_blob(registry, SECRET.layer.data)
+    push_blob(registry, SECRET.config.data)
+    push_manifest(registry, SECRET.manifest, "v1")
+    assert pull(again(registry), "v1") == SECRET.digest
 
 
 def test_a_foreign_layer_is_withheld_where_every_other_must_be_there(
-    world: World, core: Registry, again: Again
+    world: World, registry: Registry, again: Again
 ) -> None:
-    strict = world.core()
+    strict = world.registry()
     elsewhere = SECRET.layer.descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar")
     config = Blob(b"config")
     push_blob(strict, config.data)
@@ -184,47 +184,51 @@ def test_a_foreign_layer_is_withheld_where_every_other_must_be_there(
 
 
 @pytest.mark.parametrize("folded", [True, False])
-def test_a_manifest_that_was_withheld_is_none_until_it_is_pushed(core: Registry, again: Again, folded: bool) -> None:
+def test_a_manifest_that_was_withheld_is_none_until_it_is_pushed(
+    registry: Registry, again: Again, folded: bool
+) -> None:
     parent = index([SECRET.manifest])
-    push_manifest(core, parent, "multi")
+    push_manifest(registry, parent, "multi")
     if folded:
-        core.fold_waiting()
-    read = again(core)
-    if not core.stores.layout.per_repository:
+        registry.fold_waiting()
+    read = again(registry)
+    if not registry.backends.layout.per_repository:
         assert not has_manifest(read, SECRET.manifest)
         assert not is_held(read, SECRET.digest)
     assert not is_held(read, SECRET.layer)
-    push_sparse(core)
-    read = again(core)
+    push_sparse(registry)
+    read = again(registry)
     assert has_manifest(read, SECRET.manifest)
     assert not is_held(read, SECRET.layer)
 
 
 @pytest.mark.parametrize("kind", ["memory"])
-def test_the_bytes_of_a_manifest_that_came_as_a_blob_grant_nothing_that_they_name(core: Registry, again: Again) -> None:
-    push_blob(core, SECRET.manifest.data)
-    push_manifest(core, index([SECRET.manifest]), "multi")
-    push_manifest(core, image(Blob(b"config"), [Blob(SECRET.manifest.data)]), "as-a-layer")
-    core.fold_waiting()
-    read = again(core)
+def test_the_bytes_of_a_manifest_that_came_as_a_blob_grant_nothing_that_they_name(
+    registry: Registry, again: Again
+) -> None:
+    push_blob(registry, SECRET.manifest.data)
+    push_manifest(registry, index([SECRET.manifest]), "multi")
+    push_manifest(registry, image(Blob(b"config"), [Blob(SECRET.manifest.data)]), "as-a-layer")
+    registry.fold_waiting()
+    read = again(registry)
     assert is_held(read, SECRET.digest)
     assert not is_held(read, SECRET.layer)
 
 
-def test_a_release_before_that_folds_does_not_grant_it(core: Registry, again: Again) -> None:
-    push_sparse(core, "v1")
-    push_blob(core, SECRET.config.data)
-    core.fold_waiting()
-    key = core.stores.layout.index(NAME)
-    document = orjson.loads(core.stores.driver.read(key, max_bytes=1 << 20)[0])
+def test_a_release_before_that_folds_does_not_grant_it(registry: Registry, again: Again) -> None:
+    push_sparse(registry, "v1")
+    push_blob(registry, SECRET.config.data)
+    registry.fold_waiting()
+    key = registry.backends.layout.index(NAME)
+    document = orjson.loads(registry.backends.driver.read(key, max_bytes=1 << 20)[0])
     document["annotations"] = {"io.stowage.folded": document["annotations"]["io.stowage.folded"]}
     data = orjson.dumps(document)
-    stat = core.stores.driver.write(key, data)
-    with core.stores.database.write() as connection:
+    stat = registry.backends.driver.write(key, data)
+    with registry.backends.database.write() as connection:
         row = repository_rows.find(connection, NAME)
         assert row is not None
         repository_rows.set_signature(connection, row.id, stat.signature)
-    read = again(core)
+    read = again(registry)
     assert not is_held(read, SECRET.layer)
     assert is_held(read, SECRET.config)
     push_image(read, "more", "v2")
@@ -233,13 +237,13 @@ def test_a_release_before_that_folds_does_not_grant_it(core: Registry, again: Ag
     assert stored(read).noted == stored(read).folded
 
 
-def test_a_repository_that_the_release_before_wrote_loses_nothing(core: Registry, again: Again) -> None:
+def test_a_repository_that_the_release_before_wrote_loses_nothing(registry: Registry, again: Again) -> None:
     """Its records do not say what was missing: then nothing was."""
-    push_sparse(core, "v1")
-    core.blobs.mount(NAME, digest(SECRET.layer), OTHER)
-    core.blobs.mount(NAME, digest(SECRET.config), OTHER)
-    core.fold_waiting()
-    driver, layout = core.stores.driver, core.stores.layout
+    push_sparse(registry, "v1")
+    registry.blobs.mount(NAME, digest(SECRET.layer), OTHER)
+    registry.blobs.mount(NAME, digest(SECRET.config), OTHER)
+    registry.fold_waiting()
+    driver, layout = registry.backends.driver, registry.backends.layout
     for key in [key for key, _ in driver.list(layout.journal(NAME))]:
         lines = [Record.parse(line) for line in driver.read(key, max_bytes=1 << 20)[0].splitlines()]
         nothing = Withheld()
@@ -249,36 +253,36 @@ def test_a_repository_that_the_release_before_wrote_loses_nothing(core: Registry
     document["annotations"].pop(NOTED)
     document["annotations"].pop(WITHHELD, None)
     driver.write(layout.index(NAME), orjson.dumps(document))
-    assert pull(again(core), "v1") == SECRET.digest
+    assert pull(again(registry), "v1") == SECRET.digest
 
 
-def test_what_the_release_before_took_in_is_written_down(world: World, core: Registry, again: Again) -> None:
-    push_sparse(core, "v1")
-    core.fold_waiting()
-    with core.stores.database.write() as connection:  # it knows neither these rows nor what they are for
+def test_what_the_release_before_took_in_is_written_down(world: World, registry: Registry, again: Again) -> None:
+    push_sparse(registry, "v1")
+    registry.fold_waiting()
+    with registry.backends.database.write() as connection:  # it knows neither these rows nor what they are for
         row = repository_rows.find(connection, NAME)
         assert row is not None
         kept = withheld_rows.collected(withheld_rows.of_repository(connection, row.id))
         withheld_rows.remove_all(connection, row.id)
-    push_blob(core, SECRET.layer.data)
-    with core.stores.database.write() as connection:
+    push_blob(registry, SECRET.layer.data)
+    with registry.backends.database.write() as connection:
         withheld_rows.add(connection, row.id, kept)
-    Arrivals(core).run()
-    read = again(core)
+    Arrivals(registry).run()
+    read = again(registry)
     assert is_held(read, SECRET.layer)
     assert not is_held(read, SECRET.config)
 
 
 @pytest.mark.parametrize("moment", list(When))
 def test_a_kill_between_a_layer_and_its_record_loses_nothing_that_was_acknowledged(
-    world: World, core: Registry, tmp_path: Path, moment: When
+    world: World, registry: Registry, tmp_path: Path, moment: When
 ) -> None:
-    push_sparse(core, "v1")
-    core.fold_waiting()
+    push_sparse(registry, "v1")
+    registry.fold_waiting()
     numbers = itertools.count()
     for done in crashes(world, lambda killed: push_blob(killed, SECRET.layer.data), moment):
-        lost = world.core(url=f"sqlite:///{tmp_path / f'killed-{next(numbers)}.db'}")
-        rebuild_core(lost)
+        lost = world.registry(url=f"sqlite:///{tmp_path / f'killed-{next(numbers)}.db'}")
+        rebuild_registry(lost)
         assert is_held(lost, SECRET.layer) or not done
         assert not is_held(lost, SECRET.config)
         if done:
@@ -286,36 +290,36 @@ def test_a_kill_between_a_layer_and_its_record_loses_nothing_that_was_acknowledg
 
 
 def test_a_push_that_is_repeated_is_answered_when_the_first_one_is_written_down(
-    world: World, core: Registry, tmp_path: Path
+    world: World, registry: Registry, tmp_path: Path
 ) -> None:
-    push_sparse(core, "v1")
-    core.fold_waiting()
-    operation = "append" if core.stores.driver.capabilities.appends else "write"
-    failing = world.core(driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=1)]))
+    push_sparse(registry, "v1")
+    registry.fold_waiting()
+    operation = "append" if registry.backends.driver.capabilities.appends else "write"
+    failing = world.registry(driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=1)]))
     with pytest.raises(StorageError):
         push_blob(failing, SECRET.layer.data)
     push_blob(failing, SECRET.layer.data)
-    lost = world.core(url=f"sqlite:///{tmp_path / 'lost.db'}")
+    lost = world.registry(url=f"sqlite:///{tmp_path / 'lost.db'}")
     assert is_held(lost, SECRET.layer)
     world.clock.now += ABANDONED_SECONDS + 1
-    core.fold_waiting()
-    assert stored(core).withheld.blobs == {digest(SECRET.config)}
+    registry.fold_waiting()
+    assert stored(registry).withheld.blobs == {digest(SECRET.config)}
 
 
 def test_an_upload_that_is_closed_once_more_is_answered_when_the_first_one_is_written_down(
-    world: World, core: Registry, tmp_path: Path
+    world: World, registry: Registry, tmp_path: Path
 ) -> None:
     """Its session is gone with the transaction that made the blob a member; the record failed."""
-    push_sparse(core, "v1")
-    core.fold_waiting()
-    operation = "append" if core.stores.driver.capabilities.appends else "write"
-    failing = world.core(driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=2)]))
+    push_sparse(registry, "v1")
+    registry.fold_waiting()
+    operation = "append" if registry.backends.driver.capabilities.appends else "write"
+    failing = world.registry(driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=2)]))
     with pytest.raises(StorageError):
         push_blob(failing, SECRET.layer.data)
     with pytest.raises(StorageError):
         failing.blobs.require_written_down(NAME, digest(SECRET.layer))
     failing.blobs.require_written_down(NAME, digest(SECRET.layer))
-    if not core.stores.layout.per_repository:
+    if not registry.backends.layout.per_repository:
         assert stored_withheld(world, tmp_path) == {digest(SECRET.config)}
     with pytest.raises(BlobUnknown):
         failing.blobs.require_written_down(NAME, digest(SECRET.config))
@@ -323,30 +327,30 @@ def test_an_upload_that_is_closed_once_more_is_answered_when_the_first_one_is_wr
 
 def stored_withheld(world: World, tmp_path: Path) -> frozenset[Digest]:
     """What a process finds withheld that has storage alone."""
-    lost = world.core(url=f"sqlite:///{tmp_path / 'storage-alone.db'}")
+    lost = world.registry(url=f"sqlite:///{tmp_path / 'storage-alone.db'}")
     row = lost.repositories.require(NAME)
-    with lost.stores.database.read() as connection:
+    with lost.backends.database.read() as connection:
         return withheld_rows.collected(withheld_rows.of_repository(connection, row.id)).blobs
 
 
-def test_an_older_copy_of_the_database_learns_what_came_since(world: World, core: Registry, tmp_path: Path) -> None:
-    push_sparse(core, "v1")
-    core.fold_waiting()
+def test_an_older_copy_of_the_database_learns_what_came_since(world: World, registry: Registry, tmp_path: Path) -> None:
+    push_sparse(registry, "v1")
+    registry.fold_waiting()
     old = copy_of(world, tmp_path / "old.db")
-    push_blob(core, SECRET.layer.data)
-    core.fold_waiting()
-    read = world.core(url=old, **ACCEPTING)
-    rebuild_core(read)
+    push_blob(registry, SECRET.layer.data)
+    registry.fold_waiting()
+    read = world.registry(url=old, **ACCEPTING)
+    rebuild_registry(read)
     assert is_held(read, SECRET.layer)
     assert not is_held(read, SECRET.config)
 
 
-def test_a_layer_and_a_manifest_that_lacks_it_come_at_once(world: World, core: Registry, tmp_path: Path) -> None:
+def test_a_layer_and_a_manifest_that_lacks_it_come_at_once(world: World, registry: Registry, tmp_path: Path) -> None:
     """Whichever is first: what the repository has in the end, it has after the database is lost."""
     for number in range(12):
         made = make_image(f"racing {number}")
-        push_blob(core, made.layer.data, OTHER)
-        one, two = world.core(**ACCEPTING), world.core(**ACCEPTING)
+        push_blob(registry, made.layer.data, OTHER)
+        one, two = world.registry(**ACCEPTING), world.registry(**ACCEPTING)
         threads = [
             threading.Thread(target=push_manifest, args=(one, made.manifest, "v1")),
             threading.Thread(target=push_blob, args=(two, made.layer.data)),
@@ -355,38 +359,40 @@ def test_a_layer_and_a_manifest_that_lacks_it_come_at_once(world: World, core: R
             thread.start()
         for thread in threads:
             thread.join()
-        lost = world.core(url=f"sqlite:///{tmp_path / f'lost-{number}.db'}")
+        lost = world.registry(url=f"sqlite:///{tmp_path / f'lost-{number}.db'}")
         assert is_held(lost, made.layer)
         assert not is_held(lost, made.config)
 
 
-def test_no_manifest_makes_a_record_of_any_size(core: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_manifest_makes_a_record_of_any_size(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(withholding, "MOST", 3)
     monkeypatch.setattr(withholding, "MOST_IN_REPOSITORY", 5)
     for tag in ("v1", "v2"):  # what is withheld already counts once
-        push_manifest(core, image(Blob(b"config"), [Blob(b"1"), Blob(b"2")]), tag)
+        push_manifest(registry, image(Blob(b"config"), [Blob(b"1"), Blob(b"2")]), tag)
     with pytest.raises(ManifestBlobUnknown, match="at most 3"):
-        push_manifest(core, image(Blob(b"config"), [Blob(b"1"), Blob(b"2"), Blob(b"3")]))
+        push_manifest(registry, image(Blob(b"config"), [Blob(b"1"), Blob(b"2"), Blob(b"3")]))
     with pytest.raises(ManifestBlobUnknown, match="at most 5"):
-        push_manifest(core, image(Blob(b"4"), [Blob(b"5"), Blob(b"6")]))
+        push_manifest(registry, image(Blob(b"4"), [Blob(b"5"), Blob(b"6")]))
 
 
-def stored(core: Registry) -> Index:
-    return Index.parse(core.stores.driver.read(core.stores.layout.index(NAME), max_bytes=1 << 20)[0])
+def stored(registry: Registry) -> Index:
+    return Index.parse(registry.backends.driver.read(registry.backends.layout.index(NAME), max_bytes=1 << 20)[0])
 
 
-def test_a_manifest_whose_record_is_still_to_come_is_granted_nothing(world: World, core: Registry) -> None:
+def test_a_manifest_whose_record_is_still_to_come_is_granted_nothing(world: World, registry: Registry) -> None:
     """Its rows are committed, and storage does not say yet what they withhold."""
-    operation = "append" if core.stores.driver.capabilities.appends else "write"
-    push_image(core, "something", "v0")
-    core.fold_waiting()
-    failing = world.core(driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=1)]), **ACCEPTING)
+    operation = "append" if registry.backends.driver.capabilities.appends else "write"
+    push_image(registry, "something", "v0")
+    registry.fold_waiting()
+    failing = world.registry(
+        driver=FaultyDriver(world.driver(), [Fault(operation, "*/.journal/*", times=1)]), **ACCEPTING
+    )
     with pytest.raises(StorageError):
         push_sparse(failing, "v1")
-    rebuild_core(core)
-    assert not is_held(core, SECRET.layer)
+    rebuild_registry(registry)
+    assert not is_held(registry, SECRET.layer)
     world.clock.now += ABANDONED_SECONDS + 1
-    core.folding.fold(NAME)
-    rebuild_core(core)
-    assert has_manifest(core, SECRET.manifest)
-    assert not is_held(core, SECRET.layer)
+    registry.folding.fold(NAME)
+    rebuild_registry(registry)
+    assert has_manifest(registry, SECRET.manifest)
+    assert not is_held(registry, SECRET.layer)

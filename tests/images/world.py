@@ -71,10 +71,10 @@ class World:
         self.kind = kind
         self.url = url or f"sqlite:///{directory / 'cache.db'}"
         self.clock = Clock()
-        self.rules = Policy()
+        self.policy = Policy()
         self._memory = MemoryDriver()
         self._s3: S3Driver | None = None
-        self._cores: list[Registry] = []
+        self._registries: list[Registry] = []
 
     def driver(self) -> StorageDriver:
         """The storage as a new process sees it."""
@@ -83,7 +83,7 @@ class World:
             return self._s3
         return LocalDriver(self.root, fsync=False) if self.kind == "local" else self._memory
 
-    def core(self, *, driver: StorageDriver | None = None, url: str | None = None, **rules: Any) -> Registry:
+    def registry(self, *, driver: StorageDriver | None = None, url: str | None = None, **policy: Any) -> Registry:
         """A new process: it remembers nothing."""
         url = url or self.url
         path = Path(url.removeprefix("sqlite:///"))
@@ -91,15 +91,15 @@ class World:
             shutil.copyfile(_template(), path)  # migrating each from nothing would take most of the time
         database = Database(url)
         upgrade_database(database)
-        stores = Backends(driver or self.driver(), database, replace(self.rules, **rules), clock=self.clock)
-        core = Registry(stores)
-        self._cores.append(core)
-        return core
+        backends = Backends(driver or self.driver(), database, replace(self.policy, **policy), clock=self.clock)
+        registry = Registry(backends)
+        self._registries.append(registry)
+        return registry
 
     def close(self) -> None:
         """End every process."""
-        for core in self._cores:
-            core.close()
+        for registry in self._registries:
+            registry.close()
 
 
 @functools.cache
@@ -113,13 +113,13 @@ def _template() -> Path:
     return path
 
 
-def push_blob(core: Registry, data: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
+def push_blob(registry: Registry, data: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
     """Upload a blob as a client does."""
     digest = Digest.of(data, algorithm)
-    upload = core.uploads.start(name)
-    with core.uploads.add(name, upload, 0) as addition:
+    upload = registry.uploads.start(name)
+    with registry.uploads.add(name, upload, 0) as addition:
         addition.add(data)
-        core.uploads.finish(addition, digest)
+        registry.uploads.finish(addition, digest)
     return digest
 
 
@@ -129,47 +129,49 @@ def make_image(text: str, **more: Any) -> Pushed:
     return Pushed(image(config, [layer], **more), config, layer)
 
 
-def push_manifest(core: Registry, manifest: Manifest, *tags: str, name: str = NAME) -> Digest:
+def push_manifest(registry: Registry, manifest: Manifest, *tags: str, name: str = NAME) -> Digest:
     """Put a manifest whose blobs are there."""
     digest = Digest.parse(manifest.digest)
-    return core.manifests.put(name, manifest.data, manifest.media_type, digest=digest, tags=tags, actor=ACTOR).digest
+    return registry.manifests.put(
+        name, manifest.data, manifest.media_type, digest=digest, tags=tags, actor=ACTOR
+    ).digest
 
 
-def push_image(core: Registry, text: str, *tags: str, name: str = NAME, **more: Any) -> Pushed:
+def push_image(registry: Registry, text: str, *tags: str, name: str = NAME, **more: Any) -> Pushed:
     """Push a whole image."""
     made = make_image(text, **more)
-    push_blob(core, made.config.data, name)
-    push_blob(core, made.layer.data, name)
-    push_manifest(core, made.manifest, *tags, name=name)
+    push_blob(registry, made.config.data, name)
+    push_blob(registry, made.layer.data, name)
+    push_manifest(registry, made.manifest, *tags, name=name)
     return made
 
 
-def pull(core: Registry, reference: str, name: str = NAME) -> Digest:
+def pull(registry: Registry, reference: str, name: str = NAME) -> Digest:
     """Pull a whole image, hashing all of it; the digest of its manifest."""
     target = Digest.parse(reference) if ":" in reference else reference
-    found = core.manifests.find(name, target)
-    document = json.loads(core.manifests.read(found))
+    found = registry.manifests.find(name, target)
+    document = json.loads(registry.manifests.read(found))
     for descriptor in [document["config"], *document["layers"]]:
         digest = Digest.parse(descriptor["digest"])
-        assert Digest.of(pull_blob(core, digest, name), digest.algorithm) == digest
+        assert Digest.of(pull_blob(registry, digest, name), digest.algorithm) == digest
     return found.digest
 
 
-def pull_blob(core: Registry, digest: Digest, name: str = NAME) -> bytes:
+def pull_blob(registry: Registry, digest: Digest, name: str = NAME) -> bytes:
     """The bytes of a blob, looked up as HEAD does and read as GET does."""
-    core.blobs.find(name, digest)
-    with core.blobs.read(core.blobs.open(name, digest)) as reader:
+    registry.blobs.find(name, digest)
+    with registry.blobs.read(registry.blobs.open(name, digest)) as reader:
         return reader.read(1 << 20)
 
 
-def tags(core: Registry, name: str = NAME) -> list[str]:
+def tags(registry: Registry, name: str = NAME) -> list[str]:
     """All tags."""
-    return core.manifests.tags(name, last="", count=1000)[0]
+    return registry.manifests.tags(name, last="", count=1000)[0]
 
 
-def read_index(core: Registry, name: str = NAME) -> Index:
+def read_index(registry: Registry, name: str = NAME) -> Index:
     """What an outside tool reads from storage; every manifest and blob that it names is there, with its bytes."""
-    driver, layout = core.stores.driver, core.stores.layout
+    driver, layout = registry.backends.driver, registry.backends.layout
     index = Index.parse(driver.read(layout.index(name), max_bytes=1 << 20)[0])
     assert driver.read(layout.marker(name), max_bytes=100)[0]
     waiting = list(index.manifests())
@@ -183,6 +185,6 @@ def read_index(core: Registry, name: str = NAME) -> Index:
     return index
 
 
-def write_index(core: Registry, index: Index, name: str = NAME) -> None:
+def write_index(registry: Registry, index: Index, name: str = NAME) -> None:
     """Replace ``index.json`` as an outside tool does."""
-    core.stores.driver.write(core.stores.layout.index(name), index.serialise())
+    registry.backends.driver.write(registry.backends.layout.index(name), index.serialise())

@@ -47,27 +47,27 @@ class Bucket:
         assert isinstance(driver, MemoryDriver)
         return driver
 
-    def core(self, **more: Any) -> Registry:
+    def registry(self, **more: Any) -> Registry:
         """A new process."""
-        return self.world.core(**more)
+        return self.world.registry(**more)
 
     def settings(self, *, parallel: int = 1) -> Settings:
         """Of a run."""
         storage = {"driver": "s3", "root_directory": self.root, "s3": {"bucket": "b"}}
         return Settings(storage=storage, migration={"parallel": parallel})  # type: ignore[arg-type]
 
-    def process(self, core: Registry | None = None, options: RunOptions | None = None) -> Run:
-        """The command in a process of its own, unless ``core`` is one."""
-        return Run(core or self.core(), self.settings(), options or RunOptions(), Tally())
+    def process(self, registry: Registry | None = None, options: RunOptions | None = None) -> Run:
+        """The command in a process of its own, unless ``registry`` is one."""
+        return Run(registry or self.registry(), self.settings(), options or RunOptions(), Tally())
 
-    def run(self, core: Registry | None = None, options: RunOptions | None = None, *, parallel: int = 1) -> Report:
-        """A run of the command, in a process of its own unless ``core`` is one."""
+    def run(self, registry: Registry | None = None, options: RunOptions | None = None, *, parallel: int = 1) -> Report:
+        """A run of the command, in a process of its own unless ``registry`` is one."""
         settings = self.settings(parallel=parallel)
-        return Run(core or self.core(), settings, options or RunOptions(), Tally()).run()
+        return Run(registry or self.registry(), settings, options or RunOptions(), Tally()).run()
 
-    def adopt(self, core: Registry | None = None) -> Pass:
+    def adopt(self, registry: Registry | None = None) -> Pass:
         """One pass, whether it is quiet or not."""
-        found = self.run(core, RunOptions(adopt_only=True))
+        found = self.run(registry, RunOptions(adopt_only=True))
         assert isinstance(found, Pass)
         return found
 
@@ -91,20 +91,20 @@ def contents(driver: StorageDriver, *prefixes: str) -> dict[str, bytes]:
     return {key: driver.read(key, max_bytes=1 << 20)[0] for key in keys}
 
 
-def check_served(core: Registry, content: list[Repository]) -> None:
+def check_served(registry: Registry, content: list[Repository]) -> None:
     """Everything that is described is there, by tags and digests, with its bytes."""
     for repository in content:
-        assert core.manifests.tags(repository.name, last="", count=100)[0] == sorted(repository.tags)
+        assert registry.manifests.tags(repository.name, last="", count=100)[0] == sorted(repository.tags)
         for tag, manifest in repository.tags.items():
-            assert core.manifests.find(repository.name, tag).digest == manifest.digest
+            assert registry.manifests.find(repository.name, tag).digest == manifest.digest
         for manifest in repository.manifests:
-            found = core.manifests.find(repository.name, Digest.parse(manifest.digest))
-            assert core.manifests.read(found) == manifest.data
+            found = registry.manifests.find(repository.name, Digest.parse(manifest.digest))
+            assert registry.manifests.read(found) == manifest.data
             assert found.media_type == manifest.media_type
         for blob in repository.blobs:
             digest = Digest.parse(blob.digest)
-            held = core.blobs.open(repository.name, digest)
-            with core.blobs.read(held) as reader:
+            held = registry.blobs.open(repository.name, digest)
+            with registry.blobs.read(held) as reader:
                 assert reader.read(1 << 20) == blob.data
 
 

@@ -34,40 +34,40 @@ PUSHED = image(NEW_CONFIG, [SHARED, LAYER])
 
 def running(
     bucket: Bucket,
-    core: Registry | None = None,
+    registry: Registry | None = None,
     *,
     accept_loss: bool = False,
     parallel: int = 1,
     tally: Tally | None = None,
 ) -> Run:
-    """The command, in a process of its own unless ``core`` is one."""
+    """The command, in a process of its own unless ``registry`` is one."""
     options = RunOptions(accept_loss=accept_loss)
-    return Run(core or bucket.core(), bucket.settings(parallel=parallel), options, tally or Tally())
+    return Run(registry or bucket.registry(), bucket.settings(parallel=parallel), options, tally or Tally())
 
 
-def back(bucket: Bucket, core: Registry | None = None, *, accept_loss: bool = False, parallel: int = 1) -> Report:
-    return running(bucket, core, accept_loss=accept_loss, parallel=parallel).rollback()
+def back(bucket: Bucket, registry: Registry | None = None, *, accept_loss: bool = False, parallel: int = 1) -> Report:
+    return running(bucket, registry, accept_loss=accept_loss, parallel=parallel).rollback()
 
 
-def planned(bucket: Bucket, core: Registry | None = None) -> RollbackPlan:
-    return running(bucket, core).plan_rollback()
+def planned(bucket: Bucket, registry: Registry | None = None) -> RollbackPlan:
+    return running(bucket, registry).plan_rollback()
 
 
-def push(core: Registry, name: str, made: Manifest, blobs: list[Blob], *tags: str) -> None:
+def push(registry: Registry, name: str, made: Manifest, blobs: list[Blob], *tags: str) -> None:
     for blob in blobs:
-        push_blob(core, blob.data, name, blob.algorithm)
-    push_manifest(core, made, *tags, name=name)
+        push_blob(registry, blob.data, name, blob.algorithm)
+    push_manifest(registry, made, *tags, name=name)
 
 
-def change(core: Registry) -> list[Repository]:
+def change(registry: Registry) -> list[Repository]:
     """Pushes, to what was there and to a new repository, a moved tag, deletions; what there is then."""
-    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new", "amd")
-    push(core, "brand/new", PUSHED, [NEW_CONFIG, SHARED, LAYER], "v1")
-    core.manifests.untag("team/web", "stable", actor="client")
-    core.manifests.delete("app", Digest(ATTACHED.digest), actor="client")
+    push(registry, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new", "amd")
+    push(registry, "brand/new", PUSHED, [NEW_CONFIG, SHARED, LAYER], "v1")
+    registry.manifests.untag("team/web", "stable", actor="client")
+    registry.manifests.delete("app", Digest(ATTACHED.digest), actor="client")
     for blob in (SBOM, EMPTY_JSON):
-        core.blobs.delete("app", Digest(blob.digest))
-    core.fold_waiting()
+        registry.blobs.delete("app", Digest(blob.digest))
+    registry.fold_waiting()
     content = repositories()
     app, web, _ = content
     app.tags |= {"new": PUSHED, "amd": PUSHED}
@@ -106,15 +106,15 @@ def tags_of_original(bucket: Bucket) -> Tags:
 
 def give_back_untaken(bucket: Bucket) -> None:
     """A client pushes ``app:new`` before the first pass, which is not quiet because the original is pushed to."""
-    core = bucket.core()
-    push(core, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
-    core.fold_waiting()
+    registry = bucket.registry()
+    push(registry, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
+    registry.fold_waiting()
 
     def push_theirs() -> None:
         bucket.driver.write(_layer_key(bucket.layout), b"pushed")
 
     pushing = Fault("list", "", first=3, effect=push_theirs)
-    found = bucket.run(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])), RunOptions(adopt_only=True))
+    found = bucket.run(bucket.registry(driver=FaultyDriver(bucket.driver, [pushing])), RunOptions(adopt_only=True))
     assert found.state == Phase.ADOPTING
     back(bucket)
 

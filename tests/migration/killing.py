@@ -29,9 +29,11 @@ Check = Callable[[Bucket], object]
 def doomed(bucket: Bucket, doom: Doom) -> Registry:
     """A process that dies."""
     world = bucket.world
-    world.core()  # makes the database, and is closed with its world
-    stores = Backends(DyingDriver(bucket.driver, doom), DyingDatabase(world.url, doom), world.rules, clock=world.clock)
-    return Registry(stores)
+    world.registry()  # makes the database, and is closed with its world
+    backends = Backends(
+        DyingDriver(bucket.driver, doom), DyingDatabase(world.url, doom), world.policy, clock=world.clock
+    )
+    return Registry(backends)
 
 
 def rows(bucket: Bucket) -> dict[str, list[Any]]:
@@ -115,7 +117,7 @@ def kill_after_steps(
         if death % LOST == 0:
             bucket.world.url = f"sqlite:///{directory / f'new-{death}.db'}"
             when_lost(bucket)
-        found = work(bucket, bucket.core())
+        found = work(bucket, bucket.registry())
         assert (found.state, found.problems) == (state, []), death
         assert seen(bucket) == expected_objects, death
         if death % LOST:

@@ -19,30 +19,30 @@ from tests.migration.adopting import Bucket
 @contextmanager
 def reading(
     bucket: Bucket,
-    core: Registry | None = None,
+    registry: Registry | None = None,
     *,
     parallel: int = 1,
     on_progress: OnProgress = silent,
     storage: dict[str, Any] | None = None,
 ) -> Iterator[Context]:
-    """A context in a process of its own unless ``core`` is one, after the listing."""
-    core = core or bucket.core()
+    """A context in a process of its own unless ``registry`` is one, after the listing."""
+    registry = registry or bucket.registry()
     chosen = bucket.settings(parallel=parallel)
     if storage is not None:
         chosen = chosen.model_copy(update={"storage": chosen.storage.model_copy(update=storage)})
-    run = Run(core, chosen, RunOptions(), Tally(), on_progress)
-    core.originals.ensure(again=True)
+    run = Run(registry, chosen, RunOptions(), Tally(), on_progress)
+    registry.originals.ensure(again=True)
     with run._reading(run._journal.resume()) as context:
         assert context is not None
         yield context
 
 
-def consolidated(bucket: Bucket, core: Registry | None = None, **more: Any) -> Report:
+def consolidated(bucket: Bucket, registry: Registry | None = None, **more: Any) -> Report:
     """Copy what is not copied."""
-    with reading(bucket, core, **more) as context:
+    with reading(bucket, registry, **more) as context:
         return consolidate(context)
 
 
-def finalizing(bucket: Bucket, core: Registry | None = None) -> Report:
+def finalizing(bucket: Bucket, registry: Registry | None = None) -> Report:
     """Delete what is copied, as the command does."""
-    return Run(core or bucket.core(), bucket.settings(parallel=1), RunOptions(), Tally()).finalize()
+    return Run(registry or bucket.registry(), bucket.settings(parallel=1), RunOptions(), Tally()).finalize()

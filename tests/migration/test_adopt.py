@@ -11,7 +11,7 @@ import pytest
 
 from registry.images.folding import ABANDONED_SECONDS
 from registry.images.repository_reader import MAX_INDEX
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.migration.report import Refused
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
@@ -68,11 +68,11 @@ def overwritten(layout: str) -> set[str]:
 
 def test_everything_is_served_from_the_original_and_none_of_it_is_touched(layout: str, bucket: Bucket) -> None:
     driver = FaultyDriver(bucket.driver)
-    found = bucket.adopt(bucket.core(driver=driver))
+    found = bucket.adopt(bucket.registry(driver=driver))
     assert (found.state, found.problems, found.notes) == ("adopted", [], [])
     assert found.counts == {"taken": 3}
     assert driver.calls["copy"] == driver.calls["delete"] == driver.calls["open"] == 0
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
     now = bucket.objects()
     assert {key for key, data in bucket.original.items() if now[key] != data} == overwritten(layout)
     assert not [key for key in now if key.startswith("storage/blobs/")]
@@ -82,7 +82,7 @@ def test_a_second_pass_writes_its_state_and_nothing_else(bucket: Bucket) -> None
     bucket.adopt()
     before = bucket.objects()
     driver = FaultyDriver(bucket.driver)
-    found = bucket.adopt(bucket.core(driver=driver))
+    found = bucket.adopt(bucket.registry(driver=driver))
     assert (found.state, found.is_quiet) == ("adopted", True)
     assert driver.calls["write"] == 1
     now = bucket.objects()
@@ -92,11 +92,11 @@ def test_a_second_pass_writes_its_state_and_nothing_else(bucket: Bucket) -> None
 def test_without_a_database_the_journal_gives_everything_back(bucket: Bucket, tmp_path: Path) -> None:
     bucket.adopt()
     bucket.world.url = f"sqlite:///{tmp_path / 'new.db'}"
-    core = bucket.core()
-    report = rebuild_core(core)
+    registry = bucket.registry()
+    report = rebuild_registry(registry)
     assert (report.repositories, report.problems) == (3, [])
-    check_served(core, repositories())
-    assert bucket.adopt(core).state == "adopted"
+    check_served(registry, repositories())
+    assert bucket.adopt(registry).state == "adopted"
 
 
 def test_an_index_that_both_share_is_kept_first_and_nothing_of_it_is_dropped(tmp_path: Path) -> None:
@@ -124,20 +124,20 @@ def test_an_index_that_both_share_is_kept_first_and_nothing_of_it_is_dropped(tmp
 
 def test_what_is_pushed_while_a_pass_reads_is_named_and_taken_by_the_next(layout: str, bucket: Bucket) -> None:
     pushing = Fault("list", "", first=3, effect=lambda: bucket.become(with_new(repositories())))  # the second listing
-    found = bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])))
+    found = bucket.adopt(bucket.registry(driver=FaultyDriver(bucket.driver, [pushing])))
     assert (found.state, found.is_quiet) == ("adopting", False)
     assert "app" in found.changed
-    core = bucket.core()
+    registry = bucket.registry()
     for repository in repositories()[1:]:
         if layout == "zot-without-prefix":  # the original would find our entries in its own index
-            assert core.repositories.touch(repository.name) is None
+            assert registry.repositories.touch(repository.name) is None
         else:
-            check_served(core, [repository])
-    assert core.repositories.touch("app") is None
+            check_served(registry, [repository])
+    assert registry.repositories.touch("app") is None
     assert not any(b"stowage" in data for key, data in bucket.objects().items() if key in bucket.original)
     again = bucket.adopt()
     assert (again.state, again.is_quiet) == ("adopted", True)
-    check_served(bucket.core(), with_new(repositories()))
+    check_served(bucket.registry(), with_new(repositories()))
 
 
 @pytest.mark.parametrize("layout", ["zot", "distribution"])
@@ -152,70 +152,70 @@ def test_passes_take_what_the_original_pushed_moved_and_removed(layout: str, buc
     bucket.become(content)
     found = bucket.adopt()
     assert (found.problems, found.is_quiet) == ([], True)
-    core = bucket.core()
-    check_served(core, content)
-    assert core.manifests.tags("team/web/nested", last="", count=9)[0] == []
+    registry = bucket.registry()
+    check_served(registry, content)
+    assert registry.manifests.tags("team/web/nested", last="", count=9)[0] == []
     with pytest.raises(ManifestUnknown):
-        core.manifests.find("team/web/nested", Digest.parse(OTHER.digest))
-    core.fold_waiting()
+        registry.manifests.find("team/web/nested", Digest.parse(OTHER.digest))
+    registry.fold_waiting()
     before = bucket.objects("app", "team", "brand")
     assert bucket.adopt().notes == found.notes
     assert bucket.objects("app", "team", "brand") == before
-    check_served(bucket.core(), content)
+    check_served(bucket.registry(), content)
 
 
 @pytest.mark.parametrize("layout", ["zot", "distribution"])
 def test_what_stowage_changed_too_stays_and_is_told(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
-    core = bucket.core()
-    push_blob(core, b"mine", "app")
+    registry = bucket.registry()
+    push_blob(registry, b"mine", "app")
     mine = image(AMD, [Blob(b"mine")])
-    push_manifest(core, mine, "v1", "own", name="app")
-    core.manifests.untag("team/web", "stable", actor="client")
-    core.fold_waiting()
+    push_manifest(registry, mine, "v1", "own", name="app")
+    registry.manifests.untag("team/web", "stable", actor="client")
+    registry.fold_waiting()
     content = with_new(repositories(), "v1")
     content[1].tags["stable"] = NEW
     content[1].blobs.append(Blob(b"a new layer"))
     bucket.become(content)
     found = bucket.adopt()
     assert [(note.kind, note.count) for note in found.notes if note.kind == "kept-tags"] == [("kept-tags", 2)]
-    core = bucket.core()
-    assert core.manifests.find("app", "v1").digest == mine.digest
-    assert core.manifests.find("app", Digest.parse(NEW.digest)).digest == NEW.digest
+    registry = bucket.registry()
+    assert registry.manifests.find("app", "v1").digest == mine.digest
+    assert registry.manifests.find("app", Digest.parse(NEW.digest)).digest == NEW.digest
     with pytest.raises(ManifestUnknown):
-        core.manifests.find("team/web", "stable")
+        registry.manifests.find("team/web", "stable")
     assert [note.kind for note in bucket.adopt().notes if note.kind == "kept-tags"] == []
 
 
 def test_pushes_to_stowage_before_the_adoption_are_merged(layout: str, bucket: Bucket) -> None:
-    core = bucket.core()
-    push_blob(core, b"mine", "app")
-    push_blob(core, AMD.data, "app")
+    registry = bucket.registry()
+    push_blob(registry, b"mine", "app")
+    push_blob(registry, AMD.data, "app")
     mine = image(AMD, [Blob(b"mine")])
-    push_manifest(core, mine, "v1", "own", name="app")
-    core.fold_waiting()
+    push_manifest(registry, mine, "v1", "own", name="app")
+    registry.fold_waiting()
     before = {key: data for key, data in bucket.objects().items() if key in bucket.original}
     assert before == bucket.original
     found = bucket.adopt()
     assert [(note.kind, note.count) for note in found.notes] == [("kept-tags", 1)]
-    core = bucket.core()
+    registry = bucket.registry()
     bucket.world.clock.now += 2 * ABANDONED_SECONDS
-    core.fold_waiting()
-    assert core.manifests.find("app", "v1").digest == core.manifests.find("app", "own").digest == mine.digest
-    assert core.manifests.find("app", "amd").digest == ON_AMD.digest
-    assert core.manifests.find("app", Digest.parse(BOTH.digest)).digest == BOTH.digest
-    check_served(core, repositories()[1:])
+    registry.fold_waiting()
+    assert registry.manifests.find("app", "v1").digest == registry.manifests.find("app", "own").digest == mine.digest
+    assert registry.manifests.find("app", "amd").digest == ON_AMD.digest
+    assert registry.manifests.find("app", Digest.parse(BOTH.digest)).digest == BOTH.digest
+    check_served(registry, repositories()[1:])
     index = json.loads(bucket.driver.read("app/index.json", max_bytes=MAX_INDEX)[0])
     assert index["annotations"] == {FOLDED: "1", NOTED: "1", MIGRATION: "0001"}
 
 
 def test_pushes_to_stowage_after_it_go_beside_the_original(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
-    core = bucket.core()
-    push_blob(core, b"mine", "app")
+    registry = bucket.registry()
+    push_blob(registry, b"mine", "app")
     mine = image(SHARED, [Blob(b"mine")])
-    push_manifest(core, mine, "own", name="app")
-    core.fold_waiting()
+    push_manifest(registry, mine, "own", name="app")
+    registry.fold_waiting()
     now = bucket.objects()
     assert {key for key, data in bucket.original.items() if now[key] != data} == overwritten(layout)
     found = bucket.adopt()
@@ -223,7 +223,7 @@ def test_pushes_to_stowage_after_it_go_beside_the_original(layout: str, bucket: 
     content = repositories()
     content[0].tags["own"] = mine
     content[0].blobs.append(Blob(b"mine"))
-    check_served(bucket.core(), content)
+    check_served(bucket.registry(), content)
     base = json.loads(bucket.driver.read("storage/migrations/0001/repositories/app/.original.json", max_bytes=9999)[0])
     assert set(base["tags"]) == {"amd", "v1"}, "what Stowage has pushed is nothing that the original said"
 
@@ -242,7 +242,7 @@ def test_what_is_pushed_to_an_index_that_both_share_is_taken_by_the_next_pass(tm
     bucket.driver.write("app/index.json", json.dumps(index).encode())
     found = bucket.adopt()
     assert (found.is_quiet, found.problems) == (True, [])
-    check_served(bucket.core(), with_new(repositories()))
+    check_served(bucket.registry(), with_new(repositories()))
 
 
 @pytest.mark.parametrize("is_made_anew", [False, True])
@@ -255,14 +255,14 @@ def test_a_shared_index_that_somebody_lost_is_taken_again_and_the_original_one_k
     bucket.driver.delete(["app/index.json"])
     content = repositories()
     if is_made_anew:
-        core = bucket.core()
+        registry = bucket.registry()
         content[0].tags["own"] = image(AMD, [Blob(b"mine")])
         for data in (AMD.data, b"mine"):
-            push_blob(core, data, "app")
-        push_manifest(core, content[0].tags["own"], "own", name="app")
-        core.fold_waiting()
+            push_blob(registry, data, "app")
+        push_manifest(registry, content[0].tags["own"], "own", name="app")
+        registry.fold_waiting()
     assert bucket.adopt().is_quiet
-    check_served(bucket.core(), content)
+    check_served(bucket.registry(), content)
     saved = bucket.driver.read("storage/migrations/0001/repositories/app/.index", max_bytes=MAX_INDEX)[0]
     assert saved == tree["app/index.json"]
 
@@ -270,23 +270,23 @@ def test_a_shared_index_that_somebody_lost_is_taken_again_and_the_original_one_k
 def test_an_earlier_layout_of_ours_is_taken_with_the_records_that_its_indexes_lack(tmp_path: Path) -> None:
     bucket = Bucket(tmp_path, "zot-without-prefix", earlier_layout(repositories()))
     assert bucket.adopt().problems == []
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
     assert bucket.adopt().is_quiet
-    core = bucket.core()
-    push_blob(core, b"mine", "app")
-    push_manifest(core, image(AMD, [Blob(b"mine")]), "own", name="app")
-    assert core.fold_waiting() >= 1
-    assert core.manifests.find("app", "v1").digest == BOTH.digest
+    registry = bucket.registry()
+    push_blob(registry, b"mine", "app")
+    push_manifest(registry, image(AMD, [Blob(b"mine")]), "own", name="app")
+    assert registry.fold_waiting() >= 1
+    assert registry.manifests.find("app", "v1").digest == BOTH.digest
 
 
 def test_an_index_that_neither_registry_wrote_is_left_alone_where_ours_would_be(tmp_path: Path) -> None:
     bucket = Bucket(tmp_path, "distribution")
     strange = b'{"manifests": []}'
     meanwhile = Fault("list", "", first=3, effect=lambda: fill(bucket.driver, {"app/index.json": strange}))
-    found = bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [meanwhile])))
+    found = bucket.adopt(bucket.registry(driver=FaultyDriver(bucket.driver, [meanwhile])))
     assert [(problem.kind.value, problem.repository) for problem in found.problems] == [("name-collision", "app")]
     assert bucket.driver.read("app/index.json", max_bytes=99)[0] == strange
-    check_served(bucket.core(), repositories()[1:])
+    check_served(bucket.registry(), repositories()[1:])
 
 
 def test_another_instance_is_noticed_by_the_state_that_it_wrote(bucket: Bucket) -> None:
@@ -299,11 +299,11 @@ def test_another_instance_is_noticed_by_the_state_that_it_wrote(bucket: Bucket) 
 
     meanwhile = Fault("list", "", first=3, effect=write)
     with pytest.raises(Refused, match="another has written"):
-        bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [meanwhile])))
+        bucket.adopt(bucket.registry(driver=FaultyDriver(bucket.driver, [meanwhile])))
 
 
 def test_a_base_covers_its_repository_so_that_nothing_of_it_is_read_again(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
     driver = Reads(bucket.driver)
-    bucket.adopt(bucket.core(driver=driver))
+    bucket.adopt(bucket.registry(driver=driver))
     assert [key for key in driver.keys if key in bucket.original and key not in overwritten(layout)] == []

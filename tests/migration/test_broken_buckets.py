@@ -26,15 +26,15 @@ def reviewed(bucket: Bucket) -> Plan:
     return Review(MeasuredDriver(bucket.driver, tally.observe), bucket.settings(), Options(), tally, bucket="b").run()
 
 
-def served(core: Registry) -> tuple[int, int, int]:
+def served(registry: Registry) -> tuple[int, int, int]:
     """Repositories, tags, and distinct manifests; each is read."""
-    with core.stores.database.read() as connection:
+    with registry.backends.database.read() as connection:
         names = repository_rows.names(connection)
         rows = [found for name in names if (found := repository_rows.find(connection, name)) is not None]
         tags = sum(len(manifest_rows.all_tags(connection, row.id)) for row in rows)
         known = {(row.name, digest) for row in rows for digest in manifest_rows.of_repository(connection, row.id)}
     for name, digest in known:
-        body = core.manifests.read(core.manifests.find(name, Digest(digest)))
+        body = registry.manifests.read(registry.manifests.find(name, Digest(digest)))
         assert Digest.of(body, Digest(digest).algorithm) == digest
     return len(names), tags, len({digest for _, digest in known})
 
@@ -51,11 +51,11 @@ def test_what_is_broken_is_named_and_the_rest_is_served(
     assert found.is_quiet
     assert found.problems == plan.problems
     counts = plan.counts
-    core = bucket.core()
-    assert served(core) == (counts.repositories, counts.tags, counts.manifests), name
+    registry = bucket.registry()
+    assert served(registry) == (counts.repositories, counts.tags, counts.manifests), name
     assert {key: data for key, data in bucket.objects().items() if key in tree and not key.endswith("index.json")} == {
         key: data for key, data in tree.items() if not key.endswith("index.json")
     }
     again = bucket.adopt()
     assert (again.is_quiet, again.problems) == (True, plan.problems)
-    assert served(bucket.core()) == (counts.repositories, counts.tags, counts.manifests)
+    assert served(bucket.registry()) == (counts.repositories, counts.tags, counts.manifests)

@@ -75,7 +75,7 @@ def interleaved(make: Callable[[int], Bucket], digest: str, work: Callable[[Buck
     for at in range(1, 100):
         bucket = make(at)
         driver = Meanwhile(bucket.driver, digest, at, partial(work, bucket))
-        with reading(bucket, bucket.core(driver=driver)) as context:
+        with reading(bucket, bucket.registry(driver=driver)) as context:
             driver.is_on = True
             assert consolidate(context).problems == []
         if not driver.is_done:
@@ -101,22 +101,22 @@ def originals_are_untouched(bucket: Bucket) -> bool:
 
 def test_every_blob_is_copied_once_and_served_from_its_copy(bucket: Bucket) -> None:
     driver = FaultyDriver(bucket.driver)
-    found = consolidated(bucket, bucket.core(driver=driver))
+    found = consolidated(bucket, bucket.registry(driver=driver))
     assert (found.state, found.problems) == (Phase.CONSOLIDATED, [])
     assert found.counts == {"copied": len(CONTENT), "copied_bytes": sum(map(len, CONTENT.values()))}
     assert driver.calls["copy"] == len(CONTENT)
     assert bucket.objects("storage/blobs") == COPIES
     assert originals_are_untouched(bucket)
-    core = bucket.core()
+    registry = bucket.registry()
     for repository in repositories():
         for blob in repository.blobs:
-            assert core.blobs.find(repository.name, Digest.parse(blob.digest)).key in COPIES
-    check_served(core, repositories())
+            assert registry.blobs.find(repository.name, Digest.parse(blob.digest)).key in COPIES
+    check_served(registry, repositories())
 
 
 def test_what_was_hashed_by_the_pass_is_read_once_and_everything_else_twice(bucket: Bucket) -> None:
     driver = FaultyDriver(bucket.driver)
-    with reading(bucket, bucket.core(driver=driver)) as context:
+    with reading(bucket, bucket.registry(driver=driver)) as context:
         before = driver.calls["open"]
         consolidate(context)
     assert driver.calls["open"] - before == len(MANIFESTS) + 2 * len(BLOBS)
@@ -126,7 +126,7 @@ def test_a_second_time_there_is_nothing_to_do(bucket: Bucket) -> None:
     consolidated(bucket)
     before = bucket.objects()
     driver = FaultyDriver(bucket.driver)
-    found = consolidated(bucket, bucket.core(driver=driver))
+    found = consolidated(bucket, bucket.registry(driver=driver))
     assert found.counts == {"copied": 0, "copied_bytes": 0}
     assert (driver.calls["copy"], driver.calls["write"]) == (0, 0)
     assert bucket.objects() == before
@@ -169,7 +169,7 @@ def test_the_plan_counts_and_writes_nothing(zot: Bucket) -> None:
 def test_many_threads_copy_the_same(bucket: Bucket) -> None:
     consolidated(bucket, parallel=8)
     assert bucket.objects("storage/blobs") == COPIES
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
 
 
 def test_progress_goes_to_the_end(zot: Bucket) -> None:
@@ -202,9 +202,9 @@ def test_of_wrong_bytes_a_problem_is_told_and_everything_else_is_copied(bucket: 
             (ProblemKind.WRONG_DIGEST, key, SHARED.digest)
         ]
         assert bucket.objects("storage/blobs") == {at: data for at, data in COPIES.items() if data != SHARED.data}
-    core = bucket.core()
-    push_blob(core, SHARED.data, "app")
-    held = core.blobs.find("app", Digest.parse(SHARED.digest))
+    registry = bucket.registry()
+    push_blob(registry, SHARED.data, "app")
+    held = registry.blobs.find("app", Digest.parse(SHARED.digest))
     assert held.key == f"storage/blobs/{path(SHARED.digest)}"
 
 
@@ -215,13 +215,13 @@ def test_where_one_place_is_wrong_or_gone_another_is_copied(tmp_path: Path) -> N
     bucket = Bucket(tmp_path, "zot", tree | dict.fromkeys(stubs, SHARED.data))
     bucket.adopt()
     places = sorted(key for key, data in bucket.original.items() if data == SHARED.data)
-    core = bucket.core()
+    registry = bucket.registry()
     bucket.driver.write(places[0], b"?" * len(SHARED.data))
     bucket.driver.delete([places[1]])
-    found = consolidated(bucket, core)
+    found = consolidated(bucket, registry)
     assert found.problems == []
     assert bucket.objects("storage/blobs") == COPIES
-    with core.stores.database.read() as connection:
+    with registry.backends.database.read() as connection:
         placed = migration_queries.placed(connection, store="memory", low=SHARED.digest, high=f"{SHARED.digest}~")
     assert {row.key: row.state for row in placed} == {
         places[0]: "lost", places[1]: "lost", places[2]: "original",
@@ -252,16 +252,16 @@ def test_an_original_that_is_replaced_meanwhile_is_hashed_again(make: Callable[[
 
     for bucket in interleaved(make, SHARED.digest, replace):
         assert bucket.objects("storage/blobs") == COPIES
-        check_served(bucket.core(), repositories())
+        check_served(bucket.registry(), repositories())
 
 
 def test_a_push_of_the_same_blob_at_any_moment_stays(make: Callable[[int], Bucket]) -> None:
     def push(bucket: Bucket) -> None:
-        push_blob(bucket.core(), SHARED.data, "app")
+        push_blob(bucket.registry(), SHARED.data, "app")
 
     for bucket in interleaved(make, SHARED.digest, push):
         assert bucket.objects("storage/blobs") == COPIES
-        check_served(bucket.core(), repositories())
+        check_served(bucket.registry(), repositories())
 
 
 def test_a_corrupt_original_never_comes_over_what_a_client_pushes(make: Callable[[int], Bucket]) -> None:
@@ -274,20 +274,20 @@ def test_a_corrupt_original_never_comes_over_what_a_client_pushes(make: Callable
         return bucket
 
     def push(bucket: Bucket) -> None:
-        push_blob(bucket.core(), SHARED.data, "app")
+        push_blob(bucket.registry(), SHARED.data, "app")
 
     moments = 0
     for at in range(1, 10):
         bucket = make_corrupt(at)
         driver = Meanwhile(bucket.driver, SHARED.digest, at, partial(push, bucket))
-        with reading(bucket, bucket.core(driver=driver)) as context:
+        with reading(bucket, bucket.registry(driver=driver)) as context:
             driver.is_on = True
             found = consolidate(context)
         if driver.is_done:
             moments += 1
             assert found.problems == []
             assert bucket.objects("storage/blobs")[shared] == SHARED.data
-            check_served(bucket.core(), repositories())
+            check_served(bucket.registry(), repositories())
         else:
             assert len(found.problems) == 1
         bucket.world.close()
@@ -308,8 +308,8 @@ def test_a_copy_that_has_other_bytes_does_not_count(zot: Bucket) -> None:
             return self.inner.write(target, b"?" * size)
 
     with pytest.raises(StorageUnavailable, match="other bytes"):
-        consolidated(zot, zot.core(driver=Careless(zot.driver)))
-    check_served(zot.core(), repositories())
+        consolidated(zot, zot.registry(driver=Careless(zot.driver)))
+    check_served(zot.registry(), repositories())
     assert consolidated(zot).problems == []
     assert zot.objects("storage/blobs") == COPIES
 
@@ -324,7 +324,7 @@ def test_an_original_that_changes_all_the_time_is_left_for_another_run(zot: Buck
             return call()
 
     with pytest.raises(StorageUnavailable, match="again and again"):
-        consolidated(zot, zot.core(driver=Restless(zot.driver)))
+        consolidated(zot, zot.registry(driver=Restless(zot.driver)))
     assert consolidated(zot).problems == []
 
 
@@ -333,23 +333,23 @@ def test_an_original_that_changes_all_the_time_is_left_for_another_run(zot: Buck
 
 def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket) -> None:
     """Else a row would say that an object is there which is not, and finalize would believe it."""
-    core = zot.core()
-    copying = Copier(core)
-    with core.stores.database.read() as connection:
+    registry = zot.registry()
+    copying = Copier(registry)
+    with registry.backends.database.read() as connection:
         (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1)
     copy = copying.copy(row)
     assert copy.copied is not None
     key = copy.copied.key
-    with core.stores.database.write() as connection:  # a push, and then a client that deletes the blob
+    with registry.backends.database.write() as connection:  # a push, and then a client that deletes the blob
         noted = {"store": "memory", "key": key}
         blob_rows.adopt_location(connection, row.blob_id, size=row.size, signature="1", **noted)
-        claim = core.removal.claim(connection, row.blob_id, key)
+        claim = registry.removal.claim(connection, row.blob_id, key)
     assert claim is not None
     assert copying.commit([copy]) == 0, "it is about to be deleted"
-    core.removal.delete(claim)
+    registry.removal.delete(claim)
     assert copying.commit([copy]) == 0, "it is gone"
     assert key not in zot.objects()
-    with core.stores.database.read() as connection:
+    with registry.backends.database.read() as connection:
         assert blob_rows.location_at(connection, "memory", key) is None
     assert consolidated(zot).counts["copied"] == len(CONTENT)
 
@@ -359,19 +359,19 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
 ) -> None:
     """Its deletion would take the copy too, and was told to nobody that comes later."""
     monkeypatch.setattr("registry.migration.consolidate.copier.LOOKS", 2)
-    core = zot.core()
-    with core.stores.database.read() as connection:
+    registry = zot.registry()
+    with registry.backends.database.read() as connection:
         (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1)
     key = f"storage/blobs/{path(row.digest)}"
-    with core.stores.database.write() as connection:
+    with registry.backends.database.write() as connection:
         blob_rows.adopt_location(connection, row.blob_id, store="memory", key=key, size=row.size, signature="1")
-        claim = core.removal.claim(connection, row.blob_id, key)
+        claim = registry.removal.claim(connection, row.blob_id, key)
     assert claim is not None
-    copying = Copier(core)
+    copying = Copier(registry)
     copy = copying.copy(row)
     assert copy.copied is None
     assert key not in zot.objects()
-    core.removal.delete(claim)
+    registry.removal.delete(claim)
     assert copying.commit([copying.copy(row)]) == 1
     assert zot.objects()[key] == CONTENT[row.digest]
 
@@ -394,17 +394,17 @@ def test_a_store_that_fails_is_told_and_the_next_run_goes_on(
     plan = [Fault(operation, key="*sha256*", first=7, times=None, moment=moment, effect=error)]
     driver = FaultyDriver(zot.driver, plan)
     with pytest.raises(error):
-        consolidated(zot, zot.core(driver=driver))
+        consolidated(zot, zot.registry(driver=driver))
     again = FaultyDriver(zot.driver)
-    assert consolidated(zot, zot.core(driver=again)).problems == []
+    assert consolidated(zot, zot.registry(driver=again)).problems == []
     assert zot.objects("storage/blobs") == COPIES
-    check_served(zot.core(), repositories())
+    check_served(zot.registry(), repositories())
 
 
 def test_what_was_made_before_a_failure_is_not_made_again(zot: Bucket) -> None:
     plan = [Fault("copy", first=9, times=None)]
     with pytest.raises(StorageUnavailable):
-        consolidated(zot, zot.core(driver=FaultyDriver(zot.driver, plan)))
+        consolidated(zot, zot.registry(driver=FaultyDriver(zot.driver, plan)))
     assert consolidated(zot).counts["copied"] == len(CONTENT) - 8
 
 
@@ -431,4 +431,4 @@ def adopted(bucket: Bucket) -> None:
 
 
 def served(bucket: Bucket) -> None:
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())

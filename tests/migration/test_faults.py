@@ -36,7 +36,7 @@ def test_a_run_that_failed_is_ended_by_the_next(
 ) -> None:
     whole = started(tmp_path / "whole", layout)
     counting = FaultyDriver(whole.driver)
-    whole.run(whole.core(driver=counting))
+    whole.run(whole.registry(driver=counting))
     expected_objects, expected_rows = objects(whole), rows(whole)
     whole.world.close()
     failed = 0
@@ -44,13 +44,13 @@ def test_a_run_that_failed_is_ended_by_the_next(
         bucket = started(tmp_path / f"failed-{first}", layout)
         fault = Fault(first=first, moment=moment, effect=effect)
         with contextlib.suppress(StorageError):
-            bucket.run(bucket.core(driver=FaultyDriver(bucket.driver, [fault])))
+            bucket.run(bucket.registry(driver=FaultyDriver(bucket.driver, [fault])))
             failed -= 1
         failed += 1
-        found = bucket.run(bucket.core())
+        found = bucket.run(bucket.registry())
         assert (found.state, found.problems) == ("consolidated", []), first
         assert objects(bucket) == expected_objects, first
         assert rows(bucket) == expected_rows, first
-        check_served(bucket.core(), repositories())
+        check_served(bucket.registry(), repositories())
         bucket.world.close()
     assert failed > 1

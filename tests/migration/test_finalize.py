@@ -10,7 +10,7 @@ import pytest
 
 from registry.database import blobs as blob_rows
 from registry.images.migration_journal.documents import Phase
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.migration.context import RunOptions
 from registry.migration.finalize.finalize import finalize, plan_finalize
 from registry.migration.finalize.plan import Finalization
@@ -64,7 +64,7 @@ def test_originals_go_and_everything_is_served_from_the_copies(bucket: Bucket) -
     assert (found.state, found.problems, found.notes) == (Phase.FINALIZED, [], [])
     assert found.counts["deleted"] == plan.objects == len(bucket.original.keys() - ours)
     assert set(bucket.objects()) == ours | {STATE}
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
     assert {row[-1] for row in rows(bucket)["places"]} == {""}
     assert finalizing(bucket).state == Phase.FINALIZED
 
@@ -72,10 +72,10 @@ def test_originals_go_and_everything_is_served_from_the_copies(bucket: Bucket) -
 def test_a_new_database_serves_what_is_left(bucket: Bucket) -> None:
     finalizing(bucket)
     bucket.world.url = bucket.world.url.replace("cache.db", "new.db")
-    core = bucket.core()
-    rebuild_core(core)
-    check_served(core, repositories())
-    assert bucket.run(core).state == Phase.FINALIZED
+    registry = bucket.registry()
+    rebuild_registry(registry)
+    check_served(registry, repositories())
+    assert bucket.run(registry).state == Phase.FINALIZED
 
 
 def test_the_plan_says_what_goes_and_writes_nothing(bucket: Bucket) -> None:
@@ -108,7 +108,7 @@ def test_what_the_original_took_since_has_to_be_copied_first(zot: Bucket) -> Non
     assert set(zot.original) <= set(zot.objects())
     zot.run()
     finalizing(zot)
-    check_served(zot.core(), changed)
+    check_served(zot.registry(), changed)
 
 
 def test_unknown_objects_and_uploads_stay_and_are_told(bucket: Bucket) -> None:
@@ -133,7 +133,7 @@ def test_unknown_objects_and_uploads_stay_and_are_told(bucket: Bucket) -> None:
     there = bucket.objects()
     assert {key: there.get(key) for key in extra} == extra
     assert not {key for key in bucket.original if key in there} - of_ours(bucket)
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
 
 
 def test_wrong_bytes_stay_with_the_repositories_that_name_them(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_killed_as_the_last_word_is_written_it_tells_again_what_could_not_be_mig
 
     dying = FaultyDriver(bucket.driver, [Fault("write", STATE, times=None, effect=die_once_the_journal_is_gone)])
     with pytest.raises(StorageUnavailable):
-        finalizing(bucket, bucket.core(driver=dying))
+        finalizing(bucket, bucket.registry(driver=dying))
     found = finalizing(bucket)
     assert (found.state, [problem.digest for problem in found.problems]) == (Phase.FINALIZED, [SHARED.digest])
     bucket.world.close()
@@ -186,7 +186,7 @@ def test_an_object_that_was_cut_short_stays(tmp_path: Path) -> None:
     assert [(problem.kind, problem.key) for problem in found.problems] == [("truncated-blob", key)]
     left = {at for at, data in bucket.objects("zot").items() if "/blobs/" in at}
     assert left == {key}
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
     bucket.world.close()
 
 
@@ -204,7 +204,7 @@ def test_what_a_repository_that_was_not_taken_lives_from_stays(tmp_path: Path) -
     there = set(bucket.objects())
     assert shared <= there
     assert {key for key in tree if key.startswith("zot/storage/app/")} <= there
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
     bucket.world.close()
 
 
@@ -212,17 +212,17 @@ def test_what_a_repository_that_was_not_taken_lives_from_stays(tmp_path: Path) -
 def test_what_stowage_had_deleted_before_it_was_copied_stays(layout: str, tmp_path: Path) -> None:
     bucket = Bucket(tmp_path, layout)
     bucket.adopt()
-    core = bucket.core()
-    core.manifests.delete("team/web/nested", Digest.parse(OTHER.digest), actor="client")
-    core.fold_waiting()
-    bucket.run(core)
+    registry = bucket.registry()
+    registry.manifests.delete("team/web/nested", Digest.parse(OTHER.digest), actor="client")
+    registry.fold_waiting()
+    bucket.run(registry)
     found = finalizing(bucket)
     assert found.state == Phase.FINALIZED
     there = bucket.objects()
     assert {key for key, data in bucket.original.items() if data == OTHER.data} <= set(there)
     assert "not-copied" in {note.detail.partition(":")[0] for note in found.notes}
     assert not {key for key, data in bucket.original.items() if data == SHARED.data} & set(there)
-    check_served(bucket.core(), repositories()[:2])
+    check_served(bucket.registry(), repositories()[:2])
     bucket.world.close()
 
 
@@ -243,7 +243,7 @@ def test_a_copy_that_has_gone_is_made_again_before_its_original_goes(bucket: Buc
         finalizing(bucket)
     assert bucket.objects("storage/blobs")[COPY_OF_SHARED] == SHARED.data
     assert finalizing(bucket).state == Phase.FINALIZED
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
 
 
 class AtTheLastMoment(DriverDecorator):
@@ -262,13 +262,13 @@ class AtTheLastMoment(DriverDecorator):
 
 def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_original(bucket: Bucket) -> None:
     """It was pushed again, and that joined the original: what was planned does not count any more."""
-    other = bucket.core()
+    other = bucket.registry()
     done: list[bool] = []
 
     def delete_and_push_again() -> None:
         if done:
             return
-        with other.stores.database.write() as connection:
+        with other.backends.database.write() as connection:
             blob = blob_rows.lock(connection, SHARED.digest)
             assert blob is not None
             claim = other.removal.claim(connection, blob.id, COPY_OF_SHARED)
@@ -276,12 +276,12 @@ def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_original(buck
         other.removal.delete(claim)
         done.append(True)
 
-    core = bucket.core(driver=AtTheLastMoment(bucket.driver, delete_and_push_again))
-    found = finalizing(bucket, core)
+    registry = bucket.registry(driver=AtTheLastMoment(bucket.driver, delete_and_push_again))
+    found = finalizing(bucket, registry)
     assert done
     assert found.state == Phase.FINALIZED
     assert bucket.objects("storage/blobs")[COPY_OF_SHARED] == SHARED.data
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
 
 
 @pytest.mark.parametrize("operation", ["delete", "list", "write"])
@@ -289,14 +289,14 @@ def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_original(buck
 def test_a_store_that_fails_is_told_and_the_next_run_goes_on(zot: Bucket, operation: str, first: int) -> None:
     driver = FaultyDriver(zot.driver, [Fault(operation, first=first, times=None)])
     with pytest.raises(StorageUnavailable):
-        finalizing(zot, zot.core(driver=driver))
-    check_served(zot.core(), repositories())
+        finalizing(zot, zot.registry(driver=driver))
+    check_served(zot.registry(), repositories())
     assert finalizing(zot).state == Phase.FINALIZED
-    check_served(zot.core(), repositories())
+    check_served(zot.registry(), repositories())
 
 
 def copied(bucket: Bucket) -> None:
-    bucket.run(bucket.core(), RunOptions())
+    bucket.run(bucket.registry(), RunOptions())
 
 
 @pytest.mark.parametrize(
@@ -315,10 +315,10 @@ def test_a_finalization_ends_as_if_nobody_had_killed_it(
         state=Phase.FINALIZED,
         check=served,
         when_killed=served,
-        when_lost=lambda bucket: rebuild_core(bucket.core()),
+        when_lost=lambda bucket: rebuild_registry(bucket.registry()),
         at_least=4,
     )
 
 
 def served(bucket: Bucket) -> None:
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())

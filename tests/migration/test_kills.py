@@ -37,16 +37,16 @@ def a_first_pass(bucket: Bucket) -> None:
 
 def a_later_pass(bucket: Bucket) -> None:
     """Adopted, and then the original, and Stowage, took a push and removed a tag."""
-    bucket.run(bucket.core(), ADOPT)
-    core = bucket.core()
-    push_blob(core, b"mine", "app")
-    push_manifest(core, MINE, "own", name="app")
-    core.fold_waiting()
+    bucket.run(bucket.registry(), ADOPT)
+    registry = bucket.registry()
+    push_blob(registry, b"mine", "app")
+    push_manifest(registry, MINE, "own", name="app")
+    registry.fold_waiting()
     if bucket.layout == "zot-without-prefix":  # its index is ours by now, so it takes no pushes: Stowage does
-        push_blob(core, b"a new layer", "app")
-        push_manifest(core, NEW, "v2", name="app")
-        core.manifests.untag("team/web", "stable", actor="client")
-        core.fold_waiting()
+        push_blob(registry, b"a new layer", "app")
+        push_manifest(registry, NEW, "v2", name="app")
+        registry.manifests.untag("team/web", "stable", actor="client")
+        registry.fold_waiting()
         return
     changed = repositories()
     changed[0].tags["v2"] = NEW
@@ -69,10 +69,10 @@ def test_a_run_ends_as_if_nobody_had_killed_it(
         tmp_path,
         layout,
         prepare,
-        lambda bucket, core: bucket.run(core, options),
+        lambda bucket, registry: bucket.run(registry, options),
         step=step,
         state="adopted" if options.adopt_only else "consolidated",
-        check=lambda bucket: check_served(bucket.core(), content(prepare)),
+        check=lambda bucket: check_served(bucket.registry(), content(prepare)),
     )
 
 
@@ -89,7 +89,7 @@ def test_with_several_threads_it_ends_alike(step: int, layout: str, tmp_path: Pa
         bucket = prepared(tmp_path / f"killed-{death}", layout, a_first_pass)
         with pytest.raises(Killed):
             bucket.run(doomed(bucket, Doom(death)), COPY, parallel=4)
-        found = bucket.run(bucket.core(), COPY, parallel=4)
+        found = bucket.run(bucket.registry(), COPY, parallel=4)
         assert (found.state, found.problems) == ("consolidated", []), death
         assert objects(bucket) == expected_objects, death
         assert rows(bucket) == expected_rows, death

@@ -24,7 +24,7 @@ def test_a_migration_takes_those_that_are_there_and_misses_no_other(bucket: Buck
     become(bucket)
     found = bucket.run()
     assert (found.state, found.problems) == (Phase.CONSOLIDATED, [])
-    check_served(bucket.core(), CONTENT)
+    check_served(bucket.registry(), CONTENT)
     assert f"storage/blobs/{PUSHED.digest.replace(':', '/')}" in bucket.objects()
 
 
@@ -33,9 +33,9 @@ def test_a_rollback_gives_back_those_that_were_pushed_since(bucket: Bucket) -> N
     bucket.adopt()
     layer = Blob(b"pushed since " * 50)
     made = image(CONFIG, [], elsewhere=[layer.descriptor(FOREIGN), ABSENT.descriptor(FOREIGN)])
-    core = bucket.core()
-    push(core, "app", made, [layer], "v2")
-    core.fold_waiting()
+    registry = bucket.registry()
+    push(registry, "app", made, [layer], "v2")
+    registry.fold_waiting()
     assert back(bucket).problems == []
     content = [Repository("app", {"v1": MADE, "v2": made}, [], [CONFIG, PUSHED, layer])]
     check_original(bucket, content)
@@ -48,10 +48,10 @@ def test_a_manifest_whose_layer_was_lost_and_can_be_fetched_elsewhere_is_given_b
     bucket.adopt()
     layer = Blob(b"pushed since " * 50)
     made = image(CONFIG, [], elsewhere=[layer.descriptor(FOREIGN)])
-    core = bucket.core()
-    push(core, "app", made, [layer], "v2")
-    core.fold_waiting()
-    core.stores.driver.delete([core.stores.layout.blob("app", Digest.parse(layer.digest))])
+    registry = bucket.registry()
+    push(registry, "app", made, [layer], "v2")
+    registry.fold_waiting()
+    registry.backends.driver.delete([registry.backends.layout.blob("app", Digest.parse(layer.digest))])
     found = back(bucket, accept_loss=True)
     assert found.state == Phase.ROLLED_BACK
     check_original(bucket, [Repository("app", {"v1": MADE, "v2": made}, [], [CONFIG, PUSHED])])

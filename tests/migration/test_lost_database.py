@@ -30,13 +30,13 @@ def test_what_was_pushed_is_given_back_although_the_database_was_lost(
     bucket: Bucket, adopt_only: bool, tmp_path: Path
 ) -> None:
     bucket.run(options=RunOptions(adopt_only=adopt_only))
-    core = bucket.core()
+    registry = bucket.registry()
     content = repositories()
     for name in ("app", "brand/new"):
         for blob in (AMD, LAYER):
-            push_blob(core, blob.data, name)
-        push_manifest(core, PUSHED, "since", name=name)
-    core.fold_waiting()
+            push_blob(registry, blob.data, name)
+        push_manifest(registry, PUSHED, "since", name=name)
+    registry.fold_waiting()
     content[0].tags["since"] = PUSHED
     content[0].blobs.append(LAYER)
     content.append(Repository("brand/new", {"since": PUSHED}, [], [AMD, LAYER]))
@@ -49,4 +49,4 @@ def test_what_was_pushed_is_given_back_although_the_database_was_lost(
     prefix = "zot/" if bucket.layout == "zot" else ""
     found = distribution_tags(tree) if bucket.layout == "distribution" else zot_tags(tree, prefix)
     assert found == {made.name: {tag: manifest.digest for tag, manifest in made.tags.items()} for made in content}
-    check_served(bucket.core(), content)
+    check_served(bucket.registry(), content)

@@ -45,14 +45,14 @@ BEFORE = Repository("d", {"v1": OTHER}, [], [ARM, SHARED])
 def later(bucket: Bucket) -> None:
     """Time passes, and what waits to be folded is."""
     bucket.world.clock.now += 10
-    bucket.core().fold_waiting()
+    bucket.registry().fold_waiting()
     bucket.world.clock.now += 10
 
 
 def pull(bucket: Bucket, name: str, blob: Blob) -> None:
     """A client reads a blob whole, by which it is hashed."""
-    core = bucket.core()
-    with core.blobs.read(core.blobs.open(name, Digest(blob.digest))) as reader:
+    registry = bucket.registry()
+    with registry.blobs.read(registry.blobs.open(name, Digest(blob.digest))) as reader:
         while reader.read(1 << 20):
             pass
 
@@ -81,7 +81,7 @@ def test_what_moved_before_a_rollback_is_copied_before_the_next_migration_is_fin
     later(bucket)
     assert finalizing(bucket).state == Phase.FINALIZED
     bucket.world.url = f"sqlite:///{tmp_path / 'new.db'}"
-    check_served(bucket.core(), [MOVED, other])
+    check_served(bucket.registry(), [MOVED, other])
     bucket.world.close()
 
 
@@ -96,12 +96,12 @@ def test_what_was_hashed_where_it_no_longer_is_is_copied_too(tmp_path: Path) -> 
     bucket.adopt()
     later(bucket)
     for blob in (ARM, SHARED):  # what nobody names any more
-        bucket.core().blobs.delete("d", Digest(blob.digest))
+        bucket.registry().blobs.delete("d", Digest(blob.digest))
     back(bucket, accept_loss=True)
     assert bucket.run().state == Phase.CONSOLIDATED
     later(bucket)
     assert finalizing(bucket).state == Phase.FINALIZED
-    check_served(bucket.core(), [moved])
+    check_served(bucket.registry(), [moved])
     bucket.world.close()
 
 
@@ -122,13 +122,13 @@ def test_a_repository_that_was_deleted_after_a_rollback_is_gone_after_the_next_m
     back(bucket)
     bucket.become(repositories()[:2])
     bucket.run()
-    core = bucket.core()
+    registry = bucket.registry()
     try:
-        tags = core.manifests.tags("team/web/nested", last="", count=100)[0]
+        tags = registry.manifests.tags("team/web/nested", last="", count=100)[0]
     except NameUnknown:
         tags = []
     assert tags == []
-    check_served(core, repositories()[:2])
+    check_served(registry, repositories()[:2])
 
 
 # ---- between passes
@@ -143,7 +143,7 @@ def test_what_the_original_deleted_and_collected_is_no_problem(layout: str, buck
     assert bucket.run().problems == []
     assert finalizing(bucket).problems == []
     assert not [key for key in bucket.objects() if key.startswith(("zot/", "docker/"))], layout
-    check_served(bucket.core(), collected())
+    check_served(bucket.registry(), collected())
 
 
 @pytest.mark.parametrize("layout", ["zot", "distribution"], indirect=True)
@@ -161,9 +161,9 @@ def test_a_source_that_was_collected_does_not_stop_a_rollback(bucket: Bucket) ->
 def test_a_source_that_is_gone_is_a_problem_where_something_names_it(bucket: Bucket) -> None:
     bucket.adopt()
     pull(bucket, "app", FIRST)
-    core = bucket.core()
-    push(core, "brand/new", image(NEW_CONFIG, [FIRST]), [NEW_CONFIG, FIRST], "v1")
-    core.fold_waiting()
+    registry = bucket.registry()
+    push(registry, "brand/new", image(NEW_CONFIG, [FIRST]), [NEW_CONFIG, FIRST], "v1")
+    registry.fold_waiting()
     bucket.driver.delete([key for key, data in bucket.original.items() if data == FIRST.data])
     found = back(bucket, accept_loss=True)
     assert found.state == Phase.ROLLED_BACK
@@ -174,9 +174,9 @@ def test_a_source_that_was_written_again_with_the_same_bytes_is_given_back(layou
     bucket.adopt()
     pull(bucket, "app", FIRST)
     made = image(NEW_CONFIG, [FIRST])
-    core = bucket.core()
-    push(core, "brand/new", made, [NEW_CONFIG, FIRST], "v1")
-    core.fold_waiting()
+    registry = bucket.registry()
+    push(registry, "brand/new", made, [NEW_CONFIG, FIRST], "v1")
+    registry.fold_waiting()
     bucket.driver.write(min(key for key, data in bucket.original.items() if data == FIRST.data), FIRST.data)
     found = back(bucket)
     assert (found.state, found.problems) == (Phase.ROLLED_BACK, []), layout
@@ -198,9 +198,9 @@ def test_a_migration_that_began_with_both_prefixes_goes_on_so(tmp_path: Path) ->
 
 
 def tags_of(bucket: Bucket, name: str) -> dict[str, str]:
-    core = bucket.core()
-    names = core.manifests.tags(name, last="", count=100)[0]
-    return {tag: core.manifests.find(name, tag).digest for tag in names}
+    registry = bucket.registry()
+    names = registry.manifests.tags(name, last="", count=100)[0]
+    return {tag: registry.manifests.find(name, tag).digest for tag in names}
 
 
 def test_records_that_were_given_back_are_not_made_again_over_what_the_original_did_since(
@@ -223,7 +223,7 @@ def test_records_that_were_given_back_are_not_made_again_over_what_the_original_
         document.pop("annotations", None)
         bucket.driver.write(key, json.dumps(document).encode())
     assert bucket.run().state == Phase.CONSOLIDATED
-    bucket.core().fold_waiting()
+    bucket.registry().fold_waiting()
     assert tags_of(bucket, "app")["new"] == ON_AMD.digest
 
 
@@ -232,14 +232,14 @@ def test_what_no_pass_has_taken_is_taken_after_a_rollback_that_added_to_it(layou
     bucket.adopt()
     for key, data in MAKE[layout]([MOVED]).items():
         bucket.driver.write(key, data)
-    core = bucket.core()
-    push(core, MOVED.name, PUSHED, [NEW_CONFIG, SHARED, LAYER], "ours")
-    core.fold_waiting()
+    registry = bucket.registry()
+    push(registry, MOVED.name, PUSHED, [NEW_CONFIG, SHARED, LAYER], "ours")
+    registry.fold_waiting()
     back(bucket)
     content = [*repositories(), Repository(MOVED.name, MOVED.tags | {"ours": PUSHED}, [], [])]
     check_original(bucket, content)
     assert bucket.run().problems == []
-    check_served(bucket.core(), content)
+    check_served(bucket.registry(), content)
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["database-kept", "database-lost"])
@@ -247,11 +247,11 @@ def test_what_the_original_could_not_have_is_there_after_the_next_migration(
     layout: str, bucket: Bucket, tmp_path: Path, is_lost: bool
 ) -> None:
     bucket.adopt()
-    core = bucket.core()
+    registry = bucket.registry()
     layer = Blob(b"the original cannot have it", "sha512" if layout == "distribution" else "sha256")
     made = image(NEW_CONFIG, [layer])
-    push(core, "app", made, [NEW_CONFIG, layer], "v1", "mine")
-    core.fold_waiting()
+    push(registry, "app", made, [NEW_CONFIG, layer], "v1", "mine")
+    registry.fold_waiting()
     if layout != "distribution":
         bucket.driver.delete([f"storage/blobs/{path(layer.digest)}"])
         with pytest.raises(BlobUnknown):

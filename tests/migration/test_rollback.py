@@ -60,31 +60,31 @@ def test_where_nothing_was_pushed_the_original_is_as_it_was_and_no_blob_was_aske
 ) -> None:
     bucket.adopt()
     driver = FaultyDriver(bucket.driver)
-    found = back(bucket, bucket.core(driver=driver))
+    found = back(bucket, bucket.registry(driver=driver))
     assert (found.state, found.problems) == (Phase.ROLLED_BACK, [])
     assert original(bucket) == bucket.original
     assert (found.counts["copied"], found.counts["deleted"]) == (0, 0)
     assert found.counts["written"] == (3 if layout == "zot-without-prefix" else 0)
     assert driver.calls["copy"] == driver.calls["open"] == driver.calls["delete"] == 0
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
 
 
 def test_after_it_was_consolidated_too(layout: str, bucket: Bucket) -> None:
     assert bucket.run().state == Phase.CONSOLIDATED
     driver = FaultyDriver(bucket.driver)
-    back(bucket, bucket.core(driver=driver))
+    back(bucket, bucket.registry(driver=driver))
     assert original(bucket) == bucket.original
     assert driver.calls["copy"] == driver.calls["open"] == 0
-    check_served(bucket.core(), repositories())
+    check_served(bucket.registry(), repositories())
 
 
 def test_a_second_rollback_does_nothing(bucket: Bucket) -> None:
     bucket.adopt()
-    change(bucket.core())
+    change(bucket.registry())
     back(bucket)
     before = bucket.objects()
     driver = FaultyDriver(bucket.driver)
-    assert back(bucket, bucket.core(driver=driver)).state == Phase.ROLLED_BACK
+    assert back(bucket, bucket.registry(driver=driver)).state == Phase.ROLLED_BACK
     assert driver.calls["write"] == 0
     assert bucket.objects() == before
 
@@ -94,11 +94,11 @@ def test_a_second_rollback_does_nothing(bucket: Bucket) -> None:
 
 def test_what_was_pushed_moved_and_deleted_since_is_what_the_original_serves(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
-    content = change(bucket.core())
+    content = change(bucket.registry())
     found = back(bucket)
     assert (found.state, found.problems) == (Phase.ROLLED_BACK, [])
     check_original(bucket, content)
-    check_served(bucket.core(), content)
+    check_served(bucket.registry(), content)
     now, links = bucket.objects(), f"{TREE}/repositories"
     kept = {key for key in bucket.original if "/blobs/" in key}
     assert {key: now[key] for key in kept} == {key: bucket.original[key] for key in kept}
@@ -118,14 +118,14 @@ def test_what_was_pushed_moved_and_deleted_since_is_what_the_original_serves(lay
 
 def test_it_goes_on_through_several_threads(bucket: Bucket) -> None:
     bucket.adopt()
-    content = change(bucket.core())
+    content = change(bucket.registry())
     assert back(bucket, parallel=4).problems == []
     check_original(bucket, content)
 
 
 def test_our_index_is_kept_where_its_key_is_given_back(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
-    change(bucket.core())
+    change(bucket.registry())
     before = bucket.objects()
     back(bucket)
     now = bucket.objects()
@@ -141,43 +141,43 @@ def test_our_index_is_kept_where_its_key_is_given_back(layout: str, bucket: Buck
 
 def test_what_was_given_back_is_known_and_not_read_again_by_whoever_looks_first(bucket: Bucket) -> None:
     bucket.adopt()
-    content = change(bucket.core())
+    content = change(bucket.registry())
     back(bucket)
-    core = bucket.core(driver=FaultyDriver(bucket.driver, [Fault("read", "*/index.json", times=None)]))
+    registry = bucket.registry(driver=FaultyDriver(bucket.driver, [Fault("read", "*/index.json", times=None)]))
     for repository in content:
-        assert core.manifests.tags(repository.name, last="", count=100)[0] == sorted(repository.tags)
+        assert registry.manifests.tags(repository.name, last="", count=100)[0] == sorted(repository.tags)
 
 
 def test_without_a_database_what_was_given_back_is_read_again_and_stays_read_only(
     bucket: Bucket, tmp_path: Path
 ) -> None:
-    from registry.maintenance.rebuild import rebuild_core
+    from registry.maintenance.rebuild import rebuild_registry
 
     bucket.adopt()
-    content = change(bucket.core())
+    content = change(bucket.registry())
     back(bucket)
     bucket.world.url = f"sqlite:///{tmp_path / 'new.db'}"
-    core = bucket.core()
-    assert rebuild_core(core).problems == []
-    check_served(core, content)
+    registry = bucket.registry()
+    assert rebuild_registry(registry).problems == []
+    check_served(registry, content)
     with pytest.raises(Unavailable, match="given back"):
-        push_blob(core, b"too late", "app")
+        push_blob(registry, b"too late", "app")
 
 
 def test_a_second_migration_begins_with_what_the_rollback_gave_back_and_ends_the_read_only_time(
     layout: str, bucket: Bucket
 ) -> None:
     bucket.adopt()
-    content = change(bucket.core())
+    content = change(bucket.registry())
     back(bucket)
     driver = FaultyDriver(bucket.driver)
-    found = bucket.adopt(bucket.core(driver=driver))
+    found = bucket.adopt(bucket.registry(driver=driver))
     assert (found.state, found.problems, found.changed) == (Phase.ADOPTED, [], [])
     assert driver.calls["copy"] == driver.calls["open"] == 0
-    core = bucket.core()
-    check_served(core, content)
-    push(core, "app", OTHER, [SHARED, AMD, Blob(b'{"architecture": "arm64"}')], "again")
-    core.fold_waiting()
+    registry = bucket.registry()
+    check_served(registry, content)
+    push(registry, "app", OTHER, [SHARED, AMD, Blob(b'{"architecture": "arm64"}')], "again")
+    registry.fold_waiting()
     content[0].tags["again"] = OTHER
     assert back(bucket).problems == []
     check_original(bucket, content)
@@ -197,7 +197,7 @@ def test_what_only_stowage_had_beside_an_original_that_was_not_taken_yet_is_adde
 
 def test_from_the_cut_on_nothing_is_taken_and_the_reason_is_told(bucket: Bucket) -> None:
     bucket.adopt()
-    running = bucket.core()
+    running = bucket.registry()
     push_blob(running, b"in time", "app")
     back(bucket)
     with pytest.raises(Unavailable, match="given back"):
@@ -241,12 +241,12 @@ def test_what_the_original_changed_since_it_was_taken_has_to_be_taken_first(layo
 
 def test_losses_are_listed_and_refused_and_left_out_once_they_are_accepted(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
-    core = bucket.core()
+    registry = bucket.registry()
     strange = Blob(b"by another name", "sha512")
     made = image(AMD, [strange])
-    push(core, "app", made, [strange, AMD], "odd")
-    push(core, "app", PUSHED, [NEW_CONFIG, LAYER], "new")
-    core.fold_waiting()
+    push(registry, "app", made, [strange, AMD], "odd")
+    push(registry, "app", PUSHED, [NEW_CONFIG, LAYER], "new")
+    registry.fold_waiting()
     content = repositories()
     content[0].tags |= {"odd": made, "new": PUSHED}
     if layout != "distribution":
@@ -260,7 +260,7 @@ def test_losses_are_listed_and_refused_and_left_out_once_they_are_accepted(layou
         back(bucket)
     assert len(refused.value.names) == 2
     assert bucket.objects() == before
-    push_blob(bucket.core(), b"nothing was shut", "app")
+    push_blob(bucket.registry(), b"nothing was shut", "app")
     assert back(bucket, accept_loss=True).problems == []
     del content[0].tags["odd"]
     check_original(bucket, content)
@@ -269,7 +269,7 @@ def test_losses_are_listed_and_refused_and_left_out_once_they_are_accepted(layou
 @pytest.mark.parametrize("layout", ["distribution"])
 def test_a_loss_that_is_pushed_between_the_look_and_the_cut_takes_the_cut_back(bucket: Bucket) -> None:
     bucket.adopt()
-    running = bucket.core()
+    running = bucket.registry()
     strange = Blob(b"by another name", "sha512")
 
     def pushing() -> None:
@@ -278,7 +278,7 @@ def test_a_loss_that_is_pushed_between_the_look_and_the_cut_takes_the_cut_back(b
 
     cutting = Fault("write", "storage/migrations/0001/state.json", first=1, effect=pushing)
     with pytest.raises(Refused, match="accept-loss"):
-        back(bucket, bucket.core(driver=FaultyDriver(bucket.driver, [cutting])))
+        back(bucket, bucket.registry(driver=FaultyDriver(bucket.driver, [cutting])))
     push_blob(running, b"nothing is shut", "app")
     state = json.loads(bucket.objects("storage/migrations")["storage/migrations/0001/state.json"])
     assert (state["state"], state["read_only"]) == ("adopted", None)
@@ -291,15 +291,15 @@ def test_a_loss_that_is_pushed_between_the_look_and_the_cut_takes_the_cut_back(b
 
 def test_a_dry_run_writes_nothing_and_says_what_the_rollback_then_does(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
-    change(bucket.core())
+    change(bucket.registry())
     before = bucket.objects()
     tally = Tally()
     plan = running(
-        bucket, bucket.core(driver=MeasuredDriver(bucket.driver, tally.observe)), tally=tally
+        bucket, bucket.registry(driver=MeasuredDriver(bucket.driver, tally.observe)), tally=tally
     ).plan_rollback()
     assert bucket.objects() == before
     driver = FaultyDriver(bucket.driver)
-    found = back(bucket, bucket.core(driver=driver))
+    found = back(bucket, bucket.registry(driver=driver))
     told = (plan.repositories, plan.copied, plan.copied_bytes, plan.written, plan.deleted)
     assert told == tuple(
         found.counts[name] for name in ("repositories", "copied", "copied_bytes", "written", "deleted")
@@ -323,16 +323,16 @@ def test_a_source_that_nobody_has_hashed_is_read_first_and_one_with_other_bytes_
     layout: str, bucket: Bucket
 ) -> None:
     bucket.adopt()
-    core = bucket.core()
-    core.blobs.mount("brand/new", Digest(SHARED.digest), "app")
-    core.blobs.mount("brand/new", Digest(AMD.digest), "app")
-    core.blobs.mount("other/new", Digest(NOTHING.digest), "team/web")
-    push(core, "brand/new", image(AMD, [SHARED]), [AMD], "v1")
-    core.fold_waiting()
+    registry = bucket.registry()
+    registry.blobs.mount("brand/new", Digest(SHARED.digest), "app")
+    registry.blobs.mount("brand/new", Digest(AMD.digest), "app")
+    registry.blobs.mount("other/new", Digest(NOTHING.digest), "team/web")
+    push(registry, "brand/new", image(AMD, [SHARED]), [AMD], "v1")
+    registry.fold_waiting()
     plan = planned(bucket)
     assert (plan.hashed, plan.hashed_bytes) == (2, len(SHARED.data))
     driver = FaultyDriver(bucket.driver)
-    assert back(bucket, bucket.core(driver=driver)).problems == []
+    assert back(bucket, bucket.registry(driver=driver)).problems == []
     assert driver.calls["open"] == 2
     assert tags_of_original(bucket)["brand/new"] == {"v1": image(AMD, [SHARED]).digest}
 
@@ -342,12 +342,12 @@ def test_an_object_that_was_found_wrong_and_pushed_again_is_mended(layout: str, 
     key = data_key(SHARED.digest) if layout == "distribution" else f"{prefix}app/blobs/{path(SHARED.digest)}"
     bucket.driver.write(key, bytes(len(SHARED.data)))
     bucket.adopt()
-    core = bucket.core()
+    registry = bucket.registry()
     digest = Digest(SHARED.digest)
-    with core.blobs.read(core.blobs.open("app", digest)) as reader, pytest.raises(StorageError):
+    with registry.blobs.read(registry.blobs.open("app", digest)) as reader, pytest.raises(StorageError):
         deque(iter(partial(reader.read, 1 << 20), b""), maxlen=0)
-    push_blob(core, SHARED.data, "app")
-    core.fold_waiting()
+    push_blob(registry, SHARED.data, "app")
+    registry.fold_waiting()
     found = back(bucket)
     assert (found.problems, found.counts["copied"]) == ([], 1)
     assert bucket.objects()[key] == SHARED.data

@@ -18,7 +18,7 @@ SAMPLED = 61
 def adopted_and_changed(bucket: Bucket) -> None:
     """Then clients pushed, moved a tag, and deleted."""
     bucket.adopt()
-    change(bucket.core())
+    change(bucket.registry())
 
 
 def given(bucket: Bucket) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def test_a_rollback_ends_as_if_nobody_had_killed_it(step: int, layout: str, tmp_
 
     def check(bucket: Bucket) -> None:
         check_original(bucket, content)
-        check_served(bucket.core(), content)
+        check_served(bucket.registry(), content)
 
     kill_after_steps(
         tmp_path, layout, adopted_and_changed, back, step=step, state="rolled-back", check=check, seen=given
@@ -52,6 +52,6 @@ def change_of(directory: Path) -> list[Any]:
     directory.mkdir()
     bucket = Bucket(directory, "zot")
     bucket.adopt()
-    content = change(bucket.core())
+    content = change(bucket.registry())
     bucket.world.close()
     return content

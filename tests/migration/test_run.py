@@ -79,20 +79,20 @@ def test_after_the_end_nothing_is_left_to_do(bucket: Bucket) -> None:
 
 def test_after_a_rollback_the_next_migration_takes_what_the_original_did_since(bucket: Bucket) -> None:
     bucket.run()
-    core = bucket.core()
+    registry = bucket.registry()
     mine = image(AMD, [Blob(b"mine")])
-    push_blob(core, b"mine", "app")
-    push_manifest(core, mine, "own", name="app")
-    core.manifests.untag("team/web", "stable", actor="client")
-    core.fold_waiting()
+    push_blob(registry, b"mine", "app")
+    push_manifest(registry, mine, "own", name="app")
+    registry.manifests.untag("team/web", "stable", actor="client")
+    registry.fold_waiting()
     assert bucket.process().rollback().state == "rolled-back"
     with pytest.raises(Unavailable):
-        push_manifest(bucket.core(), mine, "refused", name="app")
+        push_manifest(bucket.registry(), mine, "refused", name="app")
     content = repositories()
     content[0].tags["own"] = mine
     content[0].blobs.append(Blob(b"mine"))
     del content[1].tags["stable"]
-    check_served(bucket.core(), content)
+    check_served(bucket.registry(), content)
     before = MAKE[bucket.layout](content)
     content[2].tags["v2"] = PLAIN
     content[2].blobs += [AMD, NOTHING]
@@ -104,23 +104,23 @@ def test_after_a_rollback_the_next_migration_takes_what_the_original_did_since(b
     found = bucket.run()
     assert (found.state, found.problems) == ("consolidated", [])
     assert "storage/migrations/0002/state.json" in bucket.objects()
-    check_served(bucket.core(), content)
-    push_manifest(bucket.core(), mine, "again", name="app")
+    check_served(bucket.registry(), content)
+    push_manifest(bucket.registry(), mine, "again", name="app")
     assert bucket.run().notes == []
 
 
 def test_a_plan_covers_the_bucket_that_it_was_made_of_whatever_stowage_does(bucket: Bucket, tmp_path: Path) -> None:
     options = planned(bucket, tmp_path / "plan")
-    core = bucket.core()
-    push_blob(core, b"mine", "app")
-    push_manifest(core, image(Blob(b"mine"), [Blob(b"mine")]), "own", name="app")
-    core.fold_waiting()
+    registry = bucket.registry()
+    push_blob(registry, b"mine", "app")
+    push_manifest(registry, image(Blob(b"mine"), [Blob(b"mine")]), "own", name="app")
+    registry.fold_waiting()
     fill(bucket.driver, {"app/.uploads/1234": b"half", "team/.sync/1/x": b""})
     assert bucket.run(options=options).state == "adopted"
     bucket.world.clock.now += 60
-    bucket.core().fold_waiting()
+    bucket.registry().fold_waiting()
     assert bucket.run(options=options).state == "adopted"
-    check_served(bucket.core(), repositories()[1:])
+    check_served(bucket.registry(), repositories()[1:])
 
 
 @pytest.mark.parametrize("layout", MAKE)

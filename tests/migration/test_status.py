@@ -20,7 +20,7 @@ def test_each_step_is_told_with_what_goes_on(layout: str, tmp_path: Path) -> Non
     assert (none.migration, none.state, none.next) == (None, "none", "registry migrate-s3-storage --dry-run")
 
     pushing = Fault("list", "", first=3, effect=lambda: fill(bucket.driver, {"zot/app/.uploads/1": b""}))
-    bucket.adopt(bucket.core(driver=FaultyDriver(bucket.driver, [pushing])))
+    bucket.adopt(bucket.registry(driver=FaultyDriver(bucket.driver, [pushing])))
     moving = status(bucket.driver)
     assert (moving.state, moving.passes, moving.repositories) == ("adopting", 1, 3)
     assert moving.next.endswith("once nobody writes to the original any more")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry.images.migration_journal.documents import Phase
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.migration.context import RunOptions
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown
@@ -27,11 +27,11 @@ NAMING = Repository("foreign", {"v1": image(CONFIG, [], elsewhere=[SECRET.descri
 
 
 def is_held(bucket: Bucket, blob: Blob, name: str, url: str | None = None) -> bool:
-    core = bucket.world.core(url=url)
+    registry = bucket.world.registry(url=url)
     if url is not None:
-        rebuild_core(core)
+        rebuild_registry(registry)
     try:
-        core.blobs.open(name, Digest.parse(blob.digest))
+        registry.blobs.open(name, Digest.parse(blob.digest))
     except BlobUnknown:
         return False
     return True
@@ -48,7 +48,7 @@ def test_a_layer_that_the_repository_of_the_original_lacks_is_not_granted(bucket
     bucket.become([PRIVATE, SPARSE, NAMING])
     found = bucket.run()
     assert (found.state, found.problems) == (Phase.CONSOLIDATED, [])
-    check_served(bucket.core(), [PRIVATE, SPARSE])
+    check_served(bucket.registry(), [PRIVATE, SPARSE])
     assert not is_held(bucket, SECRET, name)
     assert not is_held(bucket, SECRET, name, lost)
 
@@ -56,9 +56,9 @@ def test_a_layer_that_the_repository_of_the_original_lacks_is_not_granted(bucket
 def test_what_is_pushed_there_later_stays(bucket: Bucket, lost: str) -> None:
     bucket.become([PRIVATE, SPARSE])
     bucket.adopt()
-    core = bucket.core()
-    push_blob(core, SECRET.data, "app")
-    core.fold_waiting()
+    registry = bucket.registry()
+    push_blob(registry, SECRET.data, "app")
+    registry.fold_waiting()
     bucket.adopt()
     assert is_held(bucket, SECRET, "app")
     assert is_held(bucket, SECRET, "app", lost)
@@ -77,13 +77,13 @@ def test_what_the_original_gets_later_is_taken(bucket: Bucket, lost: str) -> Non
 def test_a_manifest_that_the_repository_of_the_original_lacks_is_not_granted(bucket: Bucket, lost: str) -> None:
     bucket.become([PRIVATE, Repository("app", {"multi": index([MADE])}, [], [])])
     bucket.adopt()
-    rebuilt = bucket.world.core(url=lost)
-    rebuild_core(rebuilt)
-    for core in (bucket.core(), rebuilt):
+    rebuilt = bucket.world.registry(url=lost)
+    rebuild_registry(rebuilt)
+    for registry in (bucket.registry(), rebuilt):
         with pytest.raises(ManifestUnknown):
-            core.manifests.find("app", Digest.parse(MADE.digest))
+            registry.manifests.find("app", Digest.parse(MADE.digest))
         with pytest.raises(BlobUnknown):
-            core.blobs.open("app", Digest.parse(SECRET.digest))
+            registry.blobs.open("app", Digest.parse(SECRET.digest))
 
 
 def test_it_is_withheld_after_a_way_back_and_another_migration(bucket: Bucket, lost: str) -> None:
@@ -99,9 +99,9 @@ def test_it_is_withheld_after_a_way_back_and_another_migration(bucket: Bucket, l
 
 def test_times_are_those_of_the_objects_and_are_written_down(bucket: Bucket, lost: str) -> None:
     bucket.adopt()
-    before = times(bucket.core(), "app")
+    before = times(bucket.registry(), "app")
     for key, data in bucket.objects().items():
         bucket.driver.write(key, data)  # it has another time now, as in a copy of the bucket
-    rebuilt = bucket.world.core(url=lost)
-    rebuild_core(rebuilt)
+    rebuilt = bucket.world.registry(url=lost)
+    rebuild_registry(rebuilt)
     assert times(rebuilt, "app") == before

@@ -15,7 +15,7 @@ import pytest
 
 from registry.images.migration_journal.documents import Phase
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.migration.command import Run
 from registry.migration.context import RunOptions
 from registry.migration.report import Refused, Report, Unfinished
@@ -108,9 +108,9 @@ class Walk:
 
     def check(self) -> None:
         """What must be served is, by a process that remembers nothing."""
-        core = self.bucket.core()
+        registry = self.bucket.registry()
         for repository in self._served.values():
-            check_repository(core, repository)
+            check_repository(registry, repository)
 
     # ---- what is done
 
@@ -122,7 +122,7 @@ class Walk:
         if name not in ALLOWED[self._state()]:
             self.history.append(f"{name} refused")
             with pytest.raises(Refused):
-                self._run(name, self.bucket.core())
+                self._run(name, self.bucket.registry())
             return
         report: object = None
         for attempt in range(PASSES + 2):
@@ -131,7 +131,7 @@ class Walk:
                 continue
             self.history.append(name)
             try:
-                report = self._run(name, self.bucket.core())
+                report = self._run(name, self.bucket.registry())
             except Refused:
                 assert name == "finalize" or (name == "rollback" and self._truth.keys() - self._served.keys()), name
                 self.history.append("refused")
@@ -181,21 +181,21 @@ class Walk:
                 action()
         self.bucket.world.clock.now += self._chance.uniform(0, 100)
 
-    def _run(self, name: str, core: Registry) -> Report:
+    def _run(self, name: str, registry: Registry) -> Report:
         options = RunOptions(adopt_only=name == "adopt")
-        return COMMANDS[name](Run(core, self.bucket.settings(), options, Tally()))
+        return COMMANDS[name](Run(registry, self.bucket.settings(), options, Tally()))
 
     def _plan(self) -> None:
         """What is only looked at is not changed."""
         self.history.append("plans")
         before = self.bucket.objects()
-        core = self.bucket.core()
+        registry = self.bucket.registry()
         Review(
             MeasuredDriver(self.bucket.driver, Tally().observe), self.bucket.settings(), Options(), Tally(), bucket="b"
         ).run()
         for plan in (Run.plan_rollback, Run.plan_finalize):
             try:
-                plan(Run(core, self.bucket.settings(), RunOptions(), Tally()))
+                plan(Run(registry, self.bucket.settings(), RunOptions(), Tally()))
             except Refused:
                 self.history.append("refused")
         assert self.bucket.objects() == before
@@ -205,7 +205,7 @@ class Walk:
         name = self._chance.choice([*self._truth, "brand/new"])
         tag = self._chance.choice(["moved", f"tag-{self._number}"])
         self.history.append(f"push {name}:{tag}")
-        if self._is_accepted(lambda core: push(core, name, made, blobs, tag)):
+        if self._is_accepted(lambda registry: push(registry, name, made, blobs, tag)):
             for content in (self._truth, self._served):
                 repository = content.setdefault(name, Repository(name))
                 _set_tag(repository, tag, made)
@@ -217,7 +217,7 @@ class Walk:
         name = self._chance.choice(tagged).name
         tag = self._chance.choice(list(self._served[name].tags))
         self.history.append(f"untag {name}:{tag}")
-        if self._is_accepted(lambda core: core.manifests.untag(name, tag, actor="client")):
+        if self._is_accepted(lambda registry: registry.manifests.untag(name, tag, actor="client")):
             for content in (self._truth, self._served):
                 _set_tag(content[name], tag, None)
 
@@ -233,7 +233,7 @@ class Walk:
             return
         name, manifest = self._chance.choice(found)
         self.history.append(f"delete {name}@{manifest.digest[:15]}")
-        if self._is_accepted(lambda core: core.manifests.delete(name, Digest(manifest.digest), actor="client")):
+        if self._is_accepted(lambda registry: registry.manifests.delete(name, Digest(manifest.digest), actor="client")):
             for content in (self._truth, self._served):
                 repository = content[name]
                 repository.tags = {tag: made for tag, made in repository.tags.items() if made != manifest}
@@ -241,9 +241,9 @@ class Walk:
 
     def _is_accepted(self, change: Callable[[Registry], object]) -> bool:
         """Whether a registry that has just started takes a change; a bucket that is given back takes none."""
-        core = self.bucket.core()
+        registry = self.bucket.registry()
         try:
-            change(core)
+            change(registry)
         except Unavailable:
             assert self._given_back or self._state() == Phase.ROLLING_BACK, self._state()
             self.history.append("refused")
@@ -255,7 +255,7 @@ class Walk:
             return True
         finally:
             if self._chance.random() < 0.5:
-                core.fold_waiting()
+                registry.fold_waiting()
 
     def _push_to_original(self) -> None:
         """A repository that Stowage has after the next pass."""
@@ -274,8 +274,8 @@ class Walk:
         self._number += 1
         self.bucket.world.url = f"sqlite:///{self._directory / f'cache-{self._number}.db'}"
         if rebuilt:
-            core = self.bucket.core()
-            assert rebuild_core(core).problems == []
+            registry = self.bucket.registry()
+            assert rebuild_registry(registry).problems == []
 
     # ----
 
@@ -298,15 +298,15 @@ def _set_tag(repository: Repository, tag: str, manifest: Manifest | None) -> Non
         repository.untagged.append(before)
 
 
-def check_repository(core: Registry, repository: Repository) -> None:
+def check_repository(registry: Registry, repository: Repository) -> None:
     """What a repository must have is there, and no tag that was ever taken away; others may come from the original."""
     for tag, manifest in repository.tags.items():
-        assert core.manifests.find(repository.name, tag).digest == manifest.digest, (repository.name, tag)
+        assert registry.manifests.find(repository.name, tag).digest == manifest.digest, (repository.name, tag)
     for manifest in repository.manifests:
-        found = core.manifests.find(repository.name, Digest(manifest.digest))
-        assert (core.manifests.read(found), found.media_type) == (manifest.data, manifest.media_type)
+        found = registry.manifests.find(repository.name, Digest(manifest.digest))
+        assert (registry.manifests.read(found), found.media_type) == (manifest.data, manifest.media_type)
         for digest in manifest.blobs:
-            with core.blobs.read(core.blobs.open(repository.name, Digest(digest))) as reader:
+            with registry.blobs.read(registry.blobs.open(repository.name, Digest(digest))) as reader:
                 assert str(Digest.of(reader.read(1 << 20))) == digest
 
 

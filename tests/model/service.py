@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from registry.config import DatabaseSettings, Settings, StorageSettings
 from registry.images.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
-from registry.maintenance.rebuild import rebuild_core
+from registry.maintenance.rebuild import rebuild_registry
 from registry.maintenance.rescan import Rescan
 from registry.server.application import create_application
 from registry.server.observability import ProcessMetrics
@@ -45,17 +45,17 @@ class Service(ABC):
 
     def _open(self) -> None:
         self.driver = self._driver()
-        self.core = Registry.open(self.settings, driver=self.driver)
-        object.__setattr__(self.core.stores, "clock", lambda: time.time() + self._elapsed)
+        self.registry = Registry.open(self.settings, driver=self.driver)
+        object.__setattr__(self.registry.backends, "clock", lambda: time.time() + self._elapsed)
         # The schedule of background work begins with the lifespan, which is not sent: the tests decide what runs when.
-        application = create_application(self.core, self.settings, ProcessMetrics(None, None))
-        self._edge: ApiContext = cast("Any", application)._application.edge
+        application = create_application(self.registry, self.settings, ProcessMetrics(None, None))
+        self._context: ApiContext = cast("Any", application)._application.context
         self._caller = Caller(application)
 
     def _close(self) -> None:
-        self._edge.close()
+        self._context.close()
         self._caller.close()
-        self.core.close()
+        self.registry.close()
 
     def call(self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
         """One request."""
@@ -63,22 +63,22 @@ class Service(ABC):
 
     def fold(self) -> None:
         """Fold what this core has recorded."""
-        self.core.fold_waiting()
+        self.registry.fold_waiting()
 
     def settle(self) -> None:
         """Let so much time pass that whatever waits is done, also what another process would have left behind."""
         self.rescan()
         self._elapsed += 2 * ABANDONED_SECONDS
-        self.core.fold_waiting()
-        self.core.removal.finish_abandoned()
+        self.registry.fold_waiting()
+        self.registry.removal.finish_abandoned()
 
     def rescan(self) -> None:
         """Find the repositories that storage has."""
-        Rescan(self.core).run()
+        Rescan(self.registry).run()
 
     def rebuild(self) -> None:
         """``registry rebuild`` beside the running registry."""
-        report = rebuild_core(self.core)
+        report = rebuild_registry(self.registry)
         assert not report.problems, report
 
     def restart(self) -> None:

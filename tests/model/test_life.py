@@ -321,7 +321,7 @@ class Life(RuleBasedStateMachine):
             self.service.rescan()
         self.open_sessions.clear()
         for repository in self.model.values():
-            if self.service.core.stores.layout.per_repository:
+            if self.service.registry.backends.layout.per_repository:
                 # A manifest's file cannot be told from a blob with the same bytes.
                 repository.doubtful |= repository.manifests.keys() - repository.blobs
             else:

@@ -41,10 +41,10 @@ class Story:
         ):
             self._until_done(step, 201)
         self._until_done(self._put_manifest, 201)
-        self._service.core.fold_waiting()
+        self._service.registry.fold_waiting()
         self.check()
         self._until_done(lambda: self._service.call("DELETE", f"/v2/{REPO}/manifests/old"), 202)
-        self._service.core.fold_waiting()
+        self._service.registry.fold_waiting()
 
     def check(self) -> None:
         """Everything is there, by every name."""
@@ -135,8 +135,8 @@ def index_tags(service: Service) -> set[str]:
     """As they are on storage."""
     from registry.oci.index import Index
 
-    core = service.core
-    data, _ = core.stores.driver.read(core.stores.layout.index(REPO), max_bytes=1 << 20)
+    registry = service.registry
+    data, _ = registry.backends.driver.read(registry.backends.layout.index(REPO), max_bytes=1 << 20)
     return set(Index.parse(data).tags())
 
 

@@ -64,7 +64,7 @@ def test_one_failure_in_every_operation_harms_nothing(service: Service, proxy: F
     proxy.clear()
     story.check()
     assert tags(service) == ["v1"]
-    service.core.fold_waiting()
+    service.registry.fold_waiting()
     assert index_tags(service) == {"v1"}
 
 

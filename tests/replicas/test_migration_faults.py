@@ -70,9 +70,9 @@ def migrating(way: str, store: S3Server, proxy: FaultProxy, config: Config) -> t
 
 def check(settings: Settings, content: list[Repository]) -> None:
     """All that the original had is served."""
-    core = Registry.open(settings)
-    check_served(core, content)
-    core.close()
+    registry = Registry.open(settings)
+    check_served(registry, content)
+    registry.close()
 
 
 @pytest.mark.parametrize("way", STRUCK)

@@ -58,7 +58,7 @@ def test_the_same_address_is_told_from_memory_until_its_time_is_over(
         assert service.call("HEAD", TARGET).headers["content-length"] == str(len(BLOB.data))
         assert service.call("GET", TARGET, headers={"Range": "bytes=0-1"}).status == 307
         assert len(opened) == 2
-        service.edge.redirects.again_seconds = 0
+        service.context.redirects.again_seconds = 0
         service.call("GET", TARGET, headers={"Range": "bytes=0-1"})
         assert service.call("GET", TARGET).status == 307
         assert len(opened) == 4
@@ -100,7 +100,7 @@ def test_an_address_is_told_for_two_minutes_at_most(config: Config, tmp_path: Pa
     """Credentials that were borrowed are renewed ten minutes before they end, and addresses end with them."""
     config["storage"] |= {"redirect": "on", "redirect_expiry": 86400}
     with serving(tmp_path, config) as service:
-        assert service.edge.redirects.again_seconds == 120
+        assert service.context.redirects.again_seconds == 120
 
 
 # ---- where the bytes are read changes
@@ -108,30 +108,30 @@ def test_an_address_is_told_for_two_minutes_at_most(config: Config, tmp_path: Pa
 
 def adopted(service: Service) -> Registry:
     """The image is another registry's, and its layer was hashed there."""
-    core = service.core
-    originals.adopt_image(core.stores.driver, MADE)
-    with core.blobs.read(core.blobs.open(NAME, LAYER)) as reader:
+    registry = service.registry
+    originals.adopt_image(registry.backends.driver, MADE)
+    with registry.blobs.read(registry.blobs.open(NAME, LAYER)) as reader:
         reader.read(1 << 20)
-    return core
+    return registry
 
 
-def note_original(core: Registry, key: str, data: bytes, *, verified: bool) -> None:
+def note_original(registry: Registry, key: str, data: bytes, *, verified: bool) -> None:
     """A pass of a migration has found these bytes for the layer."""
-    driver = core.stores.driver
+    driver = registry.backends.driver
     line = original_rows.Original(LAYER, len(data), key, driver.write(key, data).signature, verified)
-    with core.stores.database.write() as connection:
-        original_rows.put(connection, "0001", [line], store=driver.name, now=core.stores.clock())
+    with registry.backends.database.write() as connection:
+        original_rows.put(connection, "0001", [line], store=driver.name, now=registry.backends.clock())
 
 
 def test_an_address_of_a_place_that_is_known_to_be_lost_is_not_told(config: Config, tmp_path: Path) -> None:
     config["storage"]["redirect"] = RULES
     with serving(tmp_path, config) as service:
-        core = adopted(service)
-        note_original(core, "zot/other", MADE.layer.data, verified=True)
+        registry = adopted(service)
+        note_original(registry, "zot/other", MADE.layer.data, verified=True)
         first = service.call("GET", ADOPTED, headers=DOCKER)
         assert fetch(first.location) == (200, MADE.layer.data)
-        core.stores.driver.delete(["zot/other", KEY])
-        note_original(core, "zot/third", MADE.layer.data, verified=True)
+        registry.backends.driver.delete(["zot/other", KEY])
+        note_original(registry, "zot/third", MADE.layer.data, verified=True)
         assert service.call("GET", ADOPTED, headers=CURL).body == MADE.layer.data
         assert fetch(service.call("GET", ADOPTED, headers=DOCKER).location) == (200, MADE.layer.data)
 
@@ -142,9 +142,9 @@ def test_to_an_original_that_was_replaced_nobody_is_sent_before_it_is_hashed(
 ) -> None:
     config["storage"]["redirect"] = "on"
     with serving(tmp_path, config) as service:
-        core = adopted(service)
+        registry = adopted(service)
         assert service.call("GET", ADOPTED).status == 307
-        note_original(core, KEY, MADE.layer.data[::-1], verified=False)
+        note_original(registry, KEY, MADE.layer.data[::-1], verified=False)
         if method == "HEAD":
             assert service.call("HEAD", ADOPTED).status == 200
         assert service.call("GET", ADOPTED).status != 307
@@ -153,10 +153,10 @@ def test_to_an_original_that_was_replaced_nobody_is_sent_before_it_is_hashed(
 def test_an_address_is_not_told_for_what_was_pushed_since(config: Config, tmp_path: Path) -> None:
     config["storage"]["redirect"] = "on"
     with serving(tmp_path, config) as service:
-        core = adopted(service)
+        registry = adopted(service)
         assert fetch(service.call("GET", ADOPTED).location) == (200, MADE.layer.data)
-        core.stores.driver.write(KEY, MADE.layer.data[::-1])
-        with core.blobs.read(core.blobs.open(NAME, LAYER)) as reader, pytest.raises(WrongBytes):
+        registry.backends.driver.write(KEY, MADE.layer.data[::-1])
+        with registry.blobs.read(registry.blobs.open(NAME, LAYER)) as reader, pytest.raises(WrongBytes):
             reader.read(1 << 20)
         assert service.call("GET", ADOPTED).status == 404
         service.push_blob(NAME, MADE.layer)

@@ -20,10 +20,10 @@ pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "initdb", "pg_c
 
 
 @pytest.fixture
-def core(tmp_path: Path, cluster: Cluster) -> Iterator[Registry]:
+def registry(tmp_path: Path, cluster: Cluster) -> Iterator[Registry]:
     """One process over S3 and PostgreSQL."""
     world = World(tmp_path, REAL, cluster.create())
-    yield world.core()
+    yield world.registry()
     world.close()
 
 
@@ -47,29 +47,29 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
     return counted
 
 
-def push(core: Registry, waits: Waits, seed: str) -> None:
+def push(registry: Registry, waits: Waits, seed: str) -> None:
     """An image, as a client pushes it: POST, PATCH and PUT for each blob, then the manifest."""
     config, layer = Blob(f"config {seed}".encode()), Blob(f"layer {seed}".encode())
     manifest = image(config, [layer])
     for blob in (config, layer):
         digest = Digest.parse(blob.digest)
         waits.doing = "POST"
-        upload = core.uploads.start(NAME)
+        upload = registry.uploads.start(NAME)
         waits.doing = "PATCH"
-        with core.uploads.add(NAME, upload, None) as addition:
+        with registry.uploads.add(NAME, upload, None) as addition:
             addition.add(blob.data)
             addition.commit()
         waits.doing = "PUT"
-        with core.uploads.add(NAME, upload, None, digest, at_once=True) as addition:
-            core.uploads.finish(addition, digest)
+        with registry.uploads.add(NAME, upload, None, digest, at_once=True) as addition:
+            registry.uploads.finish(addition, digest)
     waits.doing = "manifest"
-    core.manifests.put(NAME, manifest.data, manifest.media_type, digest=None, tags=[seed], actor=ACTOR)
+    registry.manifests.put(NAME, manifest.data, manifest.media_type, digest=None, tags=[seed], actor=ACTOR)
     waits.doing = "fold"
-    core.fold_waiting()
+    registry.fold_waiting()
 
 
-def test_a_push_waits_for_the_database_no_more_often_than_was_decided(core: Registry, waits: Waits) -> None:
-    push(core, waits, "first")
+def test_a_push_waits_for_the_database_no_more_often_than_was_decided(registry: Registry, waits: Waits) -> None:
+    push(registry, waits, "first")
     waits.clear()
-    push(core, waits, "second")
+    push(registry, waits, "second")
     assert waits == {"POST": 2 * 1, "PATCH": 2 * 2, "PUT": 2 * 3, "manifest": 4, "fold": 4}

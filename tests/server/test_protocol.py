@@ -84,7 +84,7 @@ def _serving(directory: Path, url: str | None) -> Iterator[Service]:
 
 def _connect(service: Service) -> tuple[RegistryProtocol, Wire]:
     configuration = ServingConfiguration(
-        service.observation, service.edge.settings.http, ws="none", proxy_headers=False, log_config=None
+        service.observation, service.context.settings.http, ws="none", proxy_headers=False, log_config=None
     )
     protocol, wire = RegistryProtocol(configuration, ServerState(), {}), Wire()
     protocol.connection_made(cast("asyncio.Transport", wire))
@@ -114,7 +114,7 @@ def test_a_remembered_read_is_answered_before_data_received_returns(on_sqlite: S
 def test_a_look_at_the_database_is_shared_only_by_what_waited_when_the_turn_began(on_sqlite: Service) -> None:
     on_sqlite.call("GET", MANIFEST)
     looks: list[int | None] = []
-    currency = cast("Any", on_sqlite.edge.memory)._currency._inner
+    currency = cast("Any", on_sqlite.context.memory)._currency._inner
     mark = currency.mark
 
     def counted() -> int | None:
@@ -186,7 +186,7 @@ def _have(wires: list[Wire], answers: int) -> bool:
 def _count_queries(service: Service) -> list[object]:
     """Fills with the names that are asked for from now on."""
     queries: list[object] = []
-    connection = cast("Any", service.edge.memory)._versions._connection
+    connection = cast("Any", service.context.memory)._versions._connection
     send = connection.send
 
     def counted(names: object) -> None:
@@ -219,7 +219,7 @@ class Versions:
 def test_what_is_told_late_answers_no_other_request(on_postgresql: Service) -> None:
     """The query that it came from began before that request arrived."""
     on_postgresql.call("GET", MANIFEST)
-    memory = cast("Any", on_postgresql.edge.memory)
+    memory = cast("Any", on_postgresql.context.memory)
     memory._versions.close()
     memory._versions = versions = Versions(memory._answers[MANIFEST, b""].version)
 
@@ -273,7 +273,7 @@ def test_no_more_is_read_of_who_sends_faster_than_it_is_answered(service: Servic
 
 def test_a_database_that_cannot_be_asked_is_not_the_clients_fault(on_sqlite: Service) -> None:
     on_sqlite.call("GET", MANIFEST)
-    cast("Any", on_sqlite.edge.memory)._currency.close()
+    cast("Any", on_sqlite.context.memory)._currency.close()
 
     async def story() -> None:
         protocol, wire = _connect(on_sqlite)

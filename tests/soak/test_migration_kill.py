@@ -121,15 +121,15 @@ class Migration:
 
     def change(self) -> None:
         """What clients do: they push to what was there, and to what was not, and delete."""
-        with self.core() as core:
+        with self.registry() as registry:
             for name in ("app", "brand/new"):
                 for blob in (AMD, SHARED, LAYER):
-                    push_blob(core, blob.data, name)
-                push_manifest(core, PUSHED, "since", name=name)
-            core.manifests.untag("team/web", "stable", actor="client")
-            core.fold_waiting()
+                    push_blob(registry, blob.data, name)
+                push_manifest(registry, PUSHED, "since", name=name)
+            registry.manifests.untag("team/web", "stable", actor="client")
+            registry.fold_waiting()
 
-    def core(self) -> _Opened:
+    def registry(self) -> _Opened:
         """A registry on it, for a block, past the proxy."""
         return _Opened(Settings(**json.loads((self.directory / "direct.json").read_text())))
 
@@ -150,13 +150,13 @@ class Migration:
 
 class _Opened:
     def __init__(self, settings: Settings) -> None:
-        self._core = Registry.open(settings)
+        self._registry = Registry.open(settings)
 
     def __enter__(self) -> Registry:
-        return self._core
+        return self._registry
 
     def __exit__(self, *exc: object) -> None:
-        self._core.close()
+        self._registry.close()
 
 
 def unhashed(objects: dict[str, Any]) -> dict[str, Any]:
@@ -235,8 +235,8 @@ def test_killed_at_any_instant_it_ends_as_if_nobody_had(
                 one.change()
         found = unhashed(one.objects()) if one.databases > 1 else one.objects()
         assert found == (unhashed(expected) if one.databases > 1 else expected)
-        with one.core() as core:
-            check_served(core, content())
+        with one.registry() as registry:
+            check_served(registry, content())
         killed += one.deaths
     assert killed >= DEATHS * len(phases) // 2
 

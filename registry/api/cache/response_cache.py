@@ -109,12 +109,12 @@ class _Repository:
 class ResponseCache:
     """Answers by path and query, bounded in bytes."""
 
-    def __init__(self, core: Registry, currency: Currency | None, versions: VersionQuery, max_bytes: int) -> None:
+    def __init__(self, registry: Registry, currency: Currency | None, versions: VersionQuery, max_bytes: int) -> None:
         """``versions`` are asked where there is no currency."""
-        self._driver = core.stores.driver
-        self._capabilities = core.stores.driver.capabilities
-        self._repositories = core.repositories
-        self._half_lease = core.stores.rules.lease / 2
+        self._driver = registry.backends.driver
+        self._capabilities = registry.backends.driver.capabilities
+        self._repositories = registry.repositories
+        self._half_lease = registry.backends.policy.lease / 2
         self._currency = None if currency is None else TurnCurrency(currency)
         self._versions = versions
         self._answers: LRUCache[tuple[str, bytes], CachedResponse] = LRUCache(max(1, max_bytes), getsizeof=_size)

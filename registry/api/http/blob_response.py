@@ -51,24 +51,24 @@ class BlobResponse(Response):
     """
 
     def __init__(
-        self, edge: ApiContext, reader: ObjectReader, part: ByteRange, status: int, headers: dict[str, str]
+        self, context: ApiContext, reader: ObjectReader, part: ByteRange, status: int, headers: dict[str, str]
     ) -> None:
         super().__init__(status_code=status, headers=headers)
-        self._edge = edge
+        self._context = context
         self._reader = reader
         self._part = part
 
     @classmethod
     async def open(
-        cls, edge: ApiContext, blob: HeldBlob, headers: dict[str, str], part: ByteRange | None = None
+        cls, context: ApiContext, blob: HeldBlob, headers: dict[str, str], part: ByteRange | None = None
     ) -> BlobResponse:
         """Raises BlobUnknown."""
         if part is None:
-            reader = await edge.run(edge.core.blobs.read, blob)
-            return cls(edge, reader, ByteRange(0, blob.size - 1), 200, headers)
-        reader = await edge.run(edge.core.blobs.read, blob, offset=part.start, length=part.length)
+            reader = await context.run(context.registry.blobs.read, blob)
+            return cls(context, reader, ByteRange(0, blob.size - 1), 200, headers)
+        reader = await context.run(context.registry.blobs.read, blob, offset=part.start, length=part.length)
         ranged = {"Content-Length": str(part.length), "Content-Range": part.content_range(blob.size)}
-        return cls(edge, reader, part, 206, {**headers, **ranged})
+        return cls(context, reader, part, 206, {**headers, **ranged})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Send it: by the server where it offers that and the bytes are in a file, else chunk by chunk."""
@@ -77,28 +77,30 @@ class BlobResponse(Response):
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if sender is None:
-                await send_object(self._edge, self._reader, self._part.length, send, more=False)
+                await send_object(self._context, self._reader, self._part.length, send, more=False)
                 return
             length = self._part.length
             if descriptor is None:
-                sent = await sender.pass_on(self._edge.transfer, _filling(self._reader), length)
+                sent = await sender.pass_on(self._context.transfer, _filling(self._reader), length)
             else:
-                sent = await sender.send(self._edge.transfer, descriptor, self._part.start, length)
+                sent = await sender.send(self._context.transfer, descriptor, self._part.start, length)
             scope[SENT] = sent
             if sent == length:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             if sender is not None:
                 sender.close()
-            await self._edge.end(self._reader.close)
+            await self._context.end(self._reader.close)
 
 
 class MultipartResponse(Response):
     """Several ranges of a blob as multipart/byteranges (RFC 9110, section 14.6)."""
 
-    def __init__(self, edge: ApiContext, blob: HeldBlob, parts: Sequence[ByteRange], headers: dict[str, str]) -> None:
+    def __init__(
+        self, context: ApiContext, blob: HeldBlob, parts: Sequence[ByteRange], headers: dict[str, str]
+    ) -> None:
         boundary = secrets.token_hex(16)
-        self._edge = edge
+        self._context = context
         self._blob = blob
         self._parts = [(part, self._head(boundary, part)) for part in parts]
         self._end = f"\r\n--{boundary}--\r\n".encode()
@@ -111,12 +113,12 @@ class MultipartResponse(Response):
 
     @classmethod
     async def open(
-        cls, edge: ApiContext, blob: HeldBlob, headers: dict[str, str], parts: Sequence[ByteRange]
+        cls, context: ApiContext, blob: HeldBlob, headers: dict[str, str], parts: Sequence[ByteRange]
     ) -> MultipartResponse:
         """Raises BlobUnknown."""
-        reader = await edge.run(edge.core.blobs.read, blob, length=0)
+        reader = await context.run(context.registry.blobs.read, blob, length=0)
         reader.close()
-        return cls(edge, blob, parts, headers)
+        return cls(context, blob, parts, headers)
 
     def _head(self, boundary: str, part: ByteRange) -> bytes:
         content_range = part.content_range(self._blob.size)
@@ -129,11 +131,13 @@ class MultipartResponse(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for part, head in self._parts:
             await send({"type": "http.response.body", "body": head, "more_body": True})
-            reader = await self._edge.run(self._edge.core.blobs.read, self._blob, offset=part.start, length=part.length)
+            reader = await self._context.run(
+                self._context.registry.blobs.read, self._blob, offset=part.start, length=part.length
+            )
             try:
-                await send_object(self._edge, reader, part.length, send, more=True)
+                await send_object(self._context, reader, part.length, send, more=True)
             finally:
-                await self._edge.end(reader.close)
+                await self._context.end(reader.close)
         await send({"type": "http.response.body", "body": self._end, "more_body": False})
 
 
@@ -176,7 +180,7 @@ class _Pace:
         self.size = LEAST if seconds > SLOW_SECONDS else min(2 * self.size, CHUNK_SIZE)
 
 
-async def send_object(edge: ApiContext, reader: ObjectReader, length: int, send: Send, *, more: bool) -> None:
+async def send_object(context: ApiContext, reader: ObjectReader, length: int, send: Send, *, more: bool) -> None:
     """Send exactly ``length`` bytes.
 
     Raises StorageError in mid-body when there are fewer: the server then cuts the connection.
@@ -184,12 +188,12 @@ async def send_object(edge: ApiContext, reader: ObjectReader, length: int, send:
     pace = _Pace()
     following: Awaitable[bytes] | None = None
     while length:
-        chunk = await (following or edge.transfer(reader.read, min(pace.size, length)))
+        chunk = await (following or context.transfer(reader.read, min(pace.size, length)))
         if not chunk:
             raise StorageError(reason="the object ended early")
         length -= len(chunk)
         ahead = length > 0 and pace.is_full
-        following = edge.transfer(reader.read, min(pace.size, length)) if ahead else None
+        following = context.transfer(reader.read, min(pace.size, length)) if ahead else None
         began = monotonic()
         await send({"type": "http.response.body", "body": chunk, "more_body": more or length > 0})
         pace.note(monotonic() - began)

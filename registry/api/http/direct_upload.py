@@ -69,7 +69,7 @@ class _Pause(Enum):
 
 
 async def receive_from_socket(
-    edge: ApiContext, scope: Scope, gathered: Body, reception: Reception, idle_timeout: float
+    context: ApiContext, scope: Scope, gathered: Body, reception: Reception, idle_timeout: float
 ) -> bool:
     """Write what was ``gathered`` and the rest of the body to an upload.
 
@@ -91,7 +91,7 @@ async def receive_from_socket(
         await reception.written()
         while body.left:
             left = body.left
-            pause = await _take_turn(edge, body, reception)
+            pause = await _take_turn(context, body, reception)
             reception.share.received(left - body.left)
             if pause is _Pause.GONE:
                 raise Interrupted(timed_out=False)
@@ -103,15 +103,15 @@ async def receive_from_socket(
     return True
 
 
-async def _take_turn(edge: ApiContext, body: SocketBody, reception: Reception) -> _Pause:
+async def _take_turn(context: ApiContext, body: SocketBody, reception: Reception) -> _Pause:
     """Receive for a while. Alone on the machine an upload gets a second thread; else it would only be in the way."""
     async with reception.turn():
-        edge.receiving += 1
+        context.receiving += 1
         try:
-            hasher = edge.hasher if edge.receiving == 1 else None
-            return await ended(edge.transfer(_pump, body, reception.addition, hasher))
+            hasher = context.hasher if context.receiving == 1 else None
+            return await ended(context.transfer(_pump, body, reception.addition, hasher))
         finally:
-            edge.receiving -= 1
+            context.receiving -= 1
 
 
 async def _wait(body: SocketBody, idle_timeout: float) -> None:

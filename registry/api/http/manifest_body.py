@@ -25,44 +25,44 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def with_manifest(edge: ApiContext, request: Request, name: str, use: Callable[[bytes], T]) -> T:
+async def with_manifest(context: ApiContext, request: Request, name: str, use: Callable[[bytes], T]) -> T:
     """What ``use`` returns for the body of a request to the repository ``name``, called in a thread.
 
     Raises ManifestTooLarge beyond ``manifests.max_bytes``, and SizeInvalid.
     """
-    limit = edge.settings.manifests.max_bytes
+    limit = context.settings.manifests.max_bytes
     length = declared_length(request)
     if length is not None and length > limit:
         raise ManifestTooLarge(f"the manifest has {length} bytes, at most {limit} are accepted")
-    body = Body(request, edge.settings.http.idle_timeout)
-    with edge.receivers.one_more():
+    body = Body(request, context.settings.http.idle_timeout)
+    with context.receivers.one_more():
         await body.gather(min(LEAST, limit + 1))
-        await body.gather(min(edge.receivers.chunk_size(), limit + 1), PATIENCE)
+        await body.gather(min(context.receivers.chunk_size(), limit + 1), PATIENCE)
         if body.gathered > limit:
             await _refuse(body, limit)
         if not body.ended:
-            return await _by_way_of_storage(edge, body, name, use)
+            return await _by_way_of_storage(context, body, name, use)
     if body.gathered <= LEAST:
-        return await edge.run(use, body.take())
-    async with edge.large_manifests.of(body.gathered):
-        return await edge.run(use, body.take())
+        return await context.run(use, body.take())
+    async with context.large_manifests.of(body.gathered):
+        return await context.run(use, body.take())
 
 
-async def _by_way_of_storage(edge: ApiContext, body: Body, name: str, use: Callable[[bytes], T]) -> T:
-    limit = edge.settings.manifests.max_bytes
-    upload_id = await edge.run(edge.core.uploads.start, name)
+async def _by_way_of_storage(context: ApiContext, body: Body, name: str, use: Callable[[bytes], T]) -> T:
+    limit = context.settings.manifests.max_bytes
+    upload_id = await context.run(context.registry.uploads.start, name)
     try:
-        opening = edge.run(edge.core.uploads.add, name, upload_id, None)
-        async with Reception.open(edge, opening) as reception:
-            await receive_into(edge, body, reception, most=limit)
+        opening = context.run(context.registry.uploads.add, name, upload_id, None)
+        async with Reception.open(context, opening) as reception:
+            await receive_into(context, body, reception, most=limit)
             size = reception.addition.offset
             if size > limit:
                 await _refuse(body, limit)
-            async with edge.large_manifests.of(size):
-                return await ended(edge.end(_use_content, reception.addition, use))
+            async with context.large_manifests.of(size):
+                return await ended(context.end(_use_content, reception.addition, use))
     finally:
         with contextlib.suppress(RegistryError):  # else it expires
-            await ended(edge.end(edge.core.uploads.cancel, name, upload_id))
+            await ended(context.end(context.registry.uploads.cancel, name, upload_id))
 
 
 def _use_content(addition: BlobWriter, use: Callable[[bytes], T]) -> T:

@@ -18,9 +18,9 @@ MOST_ENTRIES = 10_000
 """Entries of a page, whatever ``limits.page_size`` says: they are objects in memory before they are bytes."""
 
 
-def next_link(edge: ApiContext, request: Request, path: str, parameters: dict[str, str | int]) -> dict[str, str]:
+def next_link(context: ApiContext, request: Request, path: str, parameters: dict[str, str | int]) -> dict[str, str]:
     """The Link header of a page that is not the last (RFC 8288)."""
-    return {"Link": f'<{edge.locations.url(request, f"{path}?{urlencode(parameters)}")}>; rel="next"'}
+    return {"Link": f'<{context.locations.url(request, f"{path}?{urlencode(parameters)}")}>; rel="next"'}
 
 
 def entries_of(size: int) -> int:
@@ -29,13 +29,13 @@ def entries_of(size: int) -> int:
 
 
 def page_link(
-    edge: ApiContext, request: Request, path: str, found: Sequence[str], count: int
+    context: ApiContext, request: Request, path: str, found: Sequence[str], count: int
 ) -> tuple[Sequence[str], dict[str, str]]:
     """What of ``found`` (read with ``entries_of(count) + 1``) the page shows, and its Link header."""
     shown = _fitting(found[: entries_of(count)])
     if not shown or len(found) <= len(shown):
         return shown, {}
-    return shown, next_link(edge, request, path, {"n": count, "last": shown[-1]})
+    return shown, next_link(context, request, path, {"n": count, "last": shown[-1]})
 
 
 def _fitting(entries: Sequence[str]) -> Sequence[str]:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Reception:
     """One request's right to add to an upload. For the event loop's thread."""
 
-    def __init__(self, edge: ApiContext, addition: BlobWriter) -> None:
+    def __init__(self, context: ApiContext, addition: BlobWriter) -> None:
         """Use ``open``."""
-        self._edge = edge
+        self._context = context
         self.addition = addition
         self.share: Share
         """The memory that its store needs for it."""
@@ -31,14 +31,14 @@ class Reception:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, edge: ApiContext, opening: asyncio.Future[BlobWriter]) -> AsyncIterator[Reception]:
+    async def open(cls, context: ApiContext, opening: asyncio.Future[BlobWriter]) -> AsyncIterator[Reception]:
         """For a block that receives into what is being opened, and closes it."""
-        reception = cls(edge, await ended(opening))
+        reception = cls(context, await ended(opening))
         try:
-            with edge.upload_memory.share(reception._spill) as reception.share:
+            with context.upload_memory.share(reception._spill) as reception.share:
                 yield reception
         finally:
-            await ended(edge.end(reception.addition.close))
+            await ended(context.end(reception.addition.close))
 
     def write(self, data: bytes) -> None:
         """Begin to hash and store a chunk; the one before is written. See ``written``."""
@@ -52,9 +52,9 @@ class Reception:
 
     async def _write(self, data: bytes) -> None:
         """Hash and store side by side: neither waits for the other within a chunk."""
-        edge, addition = self._edge, self.addition
+        context, addition = self._context, self.addition
         async with self.turn():
-            both = edge.transfer(addition.hash, data), edge.transfer(addition.store, data)
+            both = context.transfer(addition.hash, data), context.transfer(addition.store, data)
             await asyncio.wait(both)
             for one in both:
                 one.result()
@@ -69,5 +69,5 @@ class Reception:
     async def _spill(self) -> int:
         """Bring what is in memory to the store. Returns the bytes that still are."""
         async with self._using:
-            await ended(self._edge.transfer(self.addition.spill))
+            await ended(self._context.transfer(self.addition.spill))
         return self.addition.held

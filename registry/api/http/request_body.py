@@ -122,7 +122,7 @@ class Interrupted(ClientDisconnect):
         """The client may still be there, but sends nothing."""
 
 
-async def receive_into(edge: ApiContext, body: Body, reception: Reception, most: float = math.inf) -> None:
+async def receive_into(context: ApiContext, body: Body, reception: Reception, most: float = math.inf) -> None:
     """Write what was gathered, and the rest of the body, to an upload: one chunk is stored while the next arrives.
 
     Holds at most two chunks, and none while a slow client is waited for. Stops behind ``most`` bytes. Raises
@@ -132,7 +132,7 @@ async def receive_into(edge: ApiContext, body: Body, reception: Reception, most:
     reception.write(body.take())
     try:
         while not body.ended and received <= most:
-            await reception.share.wait(lambda: body.gather(edge.receivers.chunk_size(), PATIENCE))
+            await reception.share.wait(lambda: body.gather(context.receivers.chunk_size(), PATIENCE))
             received += body.gathered
             await reception.written()
             reception.write(body.take())

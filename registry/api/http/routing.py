@@ -100,9 +100,9 @@ TEMPLATE = "registry.template"
 class Dispatcher:
     """Finds the handler of a request, and sends what it returns or raises."""
 
-    def __init__(self, edge: ApiContext, routes: Iterable[Route], rest: ASGIApp) -> None:
+    def __init__(self, context: ApiContext, routes: Iterable[Route], rest: ASGIApp) -> None:
         """``rest`` is the application of everything else."""
-        self.edge = edge
+        self.context = context
         self._routes = Routes(routes)
         self._rest = rest
 
@@ -112,7 +112,7 @@ class Dispatcher:
             await self._rest(scope, receive, send)
             return
         request = Request(scope, receive, send)
-        self.edge.request_began()
+        self.context.request_began()
         try:
             try:
                 response = await self._answer(scope, request)
@@ -120,14 +120,14 @@ class Dispatcher:
                 response = errors.answer(request, error)
             await response(scope, receive, send)
         finally:
-            self.edge.request_ended()
+            self.context.request_ended()
 
     async def _answer(self, scope: Scope, request: Request) -> Response:
         found = self._routes.find(scope["path"], scope["method"])
         scope[TEMPLATE] = found.template
         scope["path_params"] = found.parameters
         if found.handler is not None:
-            return await found.handler(self.edge, request)
+            return await found.handler(self.context, request)
         if not found.methods:
             raise NotFound
         allowed = ", ".join(found.methods)

@@ -48,8 +48,8 @@ def adopt(context: Context) -> Pass:
     Raises Refused where another instance goes on with the same migration, StorageError, DatabaseError, RegistryError.
     """
     journal = context.journal
-    context.core.originals.note(journal.begin(context.layout.kind, context.layout.prefixes))
-    bases = Baselines(context.core, journal, context.layout, ())
+    context.registry.originals.note(journal.begin(context.layout.kind, context.layout.prefixes))
+    bases = Baselines(context.registry, journal, context.layout, ())
     problems = {*context.problems, *Shards(context).note()}
     moving = changed_during_pass(context, bases)
     journal.write_problems(problems)  # before a base says that its repository need not be read again
@@ -74,7 +74,7 @@ def adopt(context: Context) -> Pass:
 def _take(context: Context, bases: Baselines, moving: set[str]) -> Iterator[AdoptionResult]:
     """Take each that the original left alone, and those that are gone."""
     repositories = context.snapshot.rows("SELECT name, path, index_key FROM repository ORDER BY name")
-    index = context.core.stores.layout.index
+    index = context.registry.backends.layout.index
     # A registry that still writes must not find our entries in an index of its own.
     paths = [path for name, path, key in repositories if name not in moving and not (moving and key == index(name))]
     taking = RepositoryAdoption(context, bases)
@@ -99,13 +99,13 @@ def _gone(context: Context, bases: Baselines, others: set[str]) -> Iterator[Repo
 
 def _end(context: Context, found: Pass) -> None:
     """Note how the pass ended, on storage first."""
-    journal, stores = context.journal, context.core.stores
+    journal, backends = context.journal, context.registry.backends
     before = journal.state
     counts = Counter(context.snapshot, context.layout).counts()
     phase = Phase.ADOPTING
     if found.is_quiet:
-        with stores.database.look() as connection:
-            left = migration_queries.uncopied(connection, store=stores.driver.name, after="", count=1)
+        with backends.database.look() as connection:
+            left = migration_queries.uncopied(connection, store=backends.driver.name, after="", count=1)
         phase = Phase.CONSOLIDATED if before.state is Phase.CONSOLIDATED and not left else Phase.ADOPTED
     state = journal.move(
         phase,
@@ -120,5 +120,5 @@ def _end(context: Context, found: Pass) -> None:
             "problems": len(found.problems),
         },
     )
-    context.core.originals.note(state)
+    context.registry.originals.note(state)
     found.state = state.state

@@ -31,10 +31,10 @@ class Baselines:
     """A Known (registry.migration.source.repositories) from the journal and the database. Any thread."""
 
     def __init__(
-        self, core: Registry, journal: MigrationJournal, layout: SourceLayout, suspicious: Container[str]
+        self, registry: Registry, journal: MigrationJournal, layout: SourceLayout, suspicious: Container[str]
     ) -> None:
         """``suspicious``: repositories of which the last pass found something wrong; they are read again."""
-        self._core = core
+        self._registry = registry
         self._journal = journal
         self._layout = layout
         self._suspicious = suspicious
@@ -82,7 +82,7 @@ class Baselines:
 
     def manifest(self, digest: str) -> bytes | None:
         """See Known: as the database keeps it."""
-        with self._core.stores.database.look() as connection:
+        with self._registry.backends.database.look() as connection:
             return manifest_bodies.find(connection, digest)
 
     def shared(self, located: RepositoryPath, base: Baseline, snapshot: Inventory) -> SourceRepository | None:
@@ -95,7 +95,7 @@ class Baselines:
         if index is None:
             return None
         repository = _said(located, base)
-        with self._core.stores.database.read() as connection:
+        with self._registry.backends.database.read() as connection:
             row = repository_rows.find(connection, located.name)
             known = manifest_rows.of_repository(connection, row.id) if row else {}
         key = f"{located.path}/index.json"
@@ -122,7 +122,7 @@ class Baselines:
     def _index(self, located: RepositoryPath) -> Index | None:
         """The index at the key that both have, where it is ours; empty where it is gone: None where it is not ours."""
         try:
-            data, _ = self._core.stores.driver.read(f"{located.path}/index.json", max_bytes=MAX_INDEX)
+            data, _ = self._registry.backends.driver.read(f"{located.path}/index.json", max_bytes=MAX_INDEX)
             index = Index.parse(data)
         except PathNotFound:
             return Index.empty()

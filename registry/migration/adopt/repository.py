@@ -74,10 +74,10 @@ class RepositoryAdoption:
 
     def __init__(self, context: Context, bases: Baselines) -> None:
         self._context = context
-        self._core = context.core
+        self._registry = context.registry
         self._journal = context.journal
         self._bases = bases
-        self._records = Records(context.core.stores)
+        self._records = Records(context.registry.backends)
         self._actor = f"migration {context.journal.id}"
 
     def take(self, path: str) -> AdoptionResult:
@@ -134,14 +134,14 @@ class RepositoryAdoption:
         return taken
 
     def _refuse(self, taken: AdoptionResult, detail: str) -> AdoptionResult:
-        key = self._core.stores.layout.index(taken.name)
+        key = self._registry.backends.layout.index(taken.name)
         taken.outcome = Outcome.REFUSED
         taken.problems = [Problem(ProblemKind.NAME_COLLISION, taken.name, key, "", detail)]
         return taken
 
     def _read(self, name: str) -> _There:
         try:
-            data, stat = self._context.driver.read(self._core.stores.layout.index(name), max_bytes=MAX_INDEX)
+            data, stat = self._context.driver.read(self._registry.backends.layout.index(name), max_bytes=MAX_INDEX)
         except PathNotFound:
             return _There(b"", Index.empty(), "")
         return _There(data, Index.parse(data), stat.signature)
@@ -150,11 +150,11 @@ class RepositoryAdoption:
         """What Stowage has, once the database knows the index with this signature, and storage each change."""
         row = self._row(name)
         if row is None or row.is_unread or row.signature != signature:
-            row = self._core.reconciliation.reconcile(name)
+            row = self._registry.reconciliation.reconcile(name)
         if row is None:
             return _Ours(Content(), 0)
         self._record(row)
-        with self._core.stores.database.read() as connection:
+        with self._registry.backends.database.read() as connection:
             current = repository_rows.find(connection, name)
             tags = manifest_rows.all_tags(connection, row.id)
             manifests = manifest_rows.of_repository(connection, row.id)
@@ -166,7 +166,7 @@ class RepositoryAdoption:
 
     def _record(self, row: RepositoryRow) -> None:
         """Make durable what is committed: a base that was noted after a change of ours must not outlive it."""
-        with self._core.stores.database.read() as connection:
+        with self._registry.backends.database.read() as connection:
             changes = change_rows.of_repository(connection, row.id)
         for change in changes:
             if change.state == change_rows.PENDING:
@@ -174,14 +174,14 @@ class RepositoryAdoption:
                     self._records.write(row.name, change.sequence, change.record)
 
     def _row(self, name: str) -> RepositoryRow | None:
-        with self._core.stores.database.read() as connection:
+        with self._registry.backends.database.read() as connection:
             return repository_rows.find(connection, name)
 
     def _remove(self, name: str, found: Difference, base: Content) -> None:
         """What went from the original, as changes that clients could make; where Stowage has moved on, it stays."""
         for tag in found.gone_tags:
             with contextlib.suppress(ManifestUnknown):
-                self._core.manifests.untag(name, tag, actor=self._actor, only=base.tags[tag], forced=True)
+                self._registry.manifests.untag(name, tag, actor=self._actor, only=base.tags[tag], forced=True)
         waiting = found.gone_manifests
         while waiting:  # an index goes before what it lists
             left = [digest for digest in waiting if not self._delete(name, digest)]
@@ -192,7 +192,7 @@ class RepositoryAdoption:
     def _delete(self, name: str, digest: Digest) -> bool:
         """False: another manifest lists it."""
         try:
-            self._core.manifests.delete(name, digest, actor=self._actor, only=(), forced=True)
+            self._registry.manifests.delete(name, digest, actor=self._actor, only=(), forced=True)
         except ManifestUnknown:
             return True
         except Unsupported:
@@ -239,7 +239,7 @@ class RepositoryAdoption:
         What Stowage's repository has by itself, of a push or mount, is not among that.
         """
         lacks = repository.unlinked()
-        with self._core.stores.database.read() as connection:
+        with self._registry.backends.database.read() as connection:
             row = repository_rows.find(connection, repository.located.name)
             held = blob_rows.members(connection, row.id, lacks.blobs) if row is not None else {}
         has = Withheld(frozenset(map(Digest, held)), frozenset(ours.manifests))
@@ -247,7 +247,7 @@ class RepositoryAdoption:
 
     def _write(self, repository: _Repository, there: _There, data: bytes, *, is_taken: bool) -> str:
         """Returns the signature of the index as it is then. Raises PreconditionFailed, AlreadyExists."""
-        driver, layout, name = self._context.driver, self._core.stores.layout, repository.located.name
+        driver, layout, name = self._context.driver, self._registry.backends.layout, repository.located.name
         if data == there.data:
             return there.signature
         if repository.is_overwritten and there.signature and not is_taken:
@@ -270,10 +270,10 @@ class RepositoryAdoption:
         if row is not None and not row.is_unread and row.signature == signature:
             return
         bodies = repository.bodies()
-        with self._core.stores.database.write() as connection:
+        with self._registry.backends.database.write() as connection:
             for digest, body in bodies:
                 manifest_bodies.bring(connection, digest, body)
-        self._core.reconciliation.reconcile(repository.located.name)
+        self._registry.reconciliation.reconcile(repository.located.name)
 
 
 def _keep(index: Index, ours: Content, found: Difference) -> None:
@@ -312,7 +312,7 @@ class _Repository:
         self.located = located
         self._index_key, self.index_signature = index
         self.is_overwritten = context.layout.overwrites_index(self.located)
-        marker = context.core.stores.layout.marker(located.name)
+        marker = context.registry.backends.layout.marker(located.name)
         self._kinds = context.layout.member_kinds
         self.has_marker = bool(self._snapshot.value("SELECT 1 FROM object WHERE key = ?", marker))
 

@@ -82,15 +82,15 @@ class Shards:
                 yield line._replace(places=places)
 
     def _put(self, lines: list[ShardEntry]) -> list[Problem]:
-        stores = self._context.core.stores
+        backends = self._context.registry.backends
         found = [
             migration_queries.Original(line.digest, line.size, place.key, place.signature, place.verified)
             for line in lines
             for place in line.places
         ]
-        with stores.database.write() as connection:
+        with backends.database.write() as connection:
             refused = migration_queries.put(
-                connection, self._journal.id, found, store=stores.driver.name, now=stores.clock()
+                connection, self._journal.id, found, store=backends.driver.name, now=backends.clock()
             )
         detail = "Stowage has a blob of this digest with another size"
         return [Problem(ProblemKind.SIZE_CONFLICT, "", "", digest, detail) for digest in refused]

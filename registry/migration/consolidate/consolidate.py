@@ -45,9 +45,9 @@ class Consolidation:
 
 def plan_consolidation(context: Context) -> Consolidation:
     """What has no verified object of ours yet; nothing is written."""
-    stores = context.core.stores
-    with stores.database.read() as connection:
-        return Consolidation(*migration_queries.uncopied_total(connection, store=stores.driver.name))
+    backends = context.registry.backends
+    with backends.database.read() as connection:
+        return Consolidation(*migration_queries.uncopied_total(connection, store=backends.driver.name))
 
 
 def consolidate(context: Context) -> Report:
@@ -67,9 +67,9 @@ def copy_uncopied(context: Context) -> Report:
 class _Consolidating:
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._stores = context.core.stores
+        self._backends = context.registry.backends
         self._journal = context.journal
-        self._copying = Copier(context.core)
+        self._copying = Copier(context.registry)
         self._report = Report()
         self._problems: dict[str, list[Problem]] = {}
         """By shard, of those that say what the database says."""
@@ -87,7 +87,7 @@ class _Consolidating:
             self._journal.write_problems({*self._journal.problems(), *self._report.problems})
         if state.state is not Phase.CONSOLIDATED:
             state = self._journal.move(Phase.CONSOLIDATED, read_only=state.read_only)
-            self._context.core.originals.note(state)
+            self._context.registry.originals.note(state)
         self._report.state = state.state
         return self._report
 
@@ -113,8 +113,10 @@ class _Consolidating:
     def _uncopied(self) -> Iterator[UncopiedRow]:
         after = ""
         while True:
-            with self._stores.database.look() as connection:
-                page = migration_queries.uncopied(connection, store=self._stores.driver.name, after=after, count=_PAGE)
+            with self._backends.database.look() as connection:
+                page = migration_queries.uncopied(
+                    connection, store=self._backends.driver.name, after=after, count=_PAGE
+                )
             yield from page
             if len(page) < _PAGE:
                 return
@@ -146,15 +148,15 @@ class _Consolidating:
 
     def _end_shard(self, shard: str) -> None:
         """Write what the database knows of the places of a shard's blobs."""
-        rows = placed(self._context.core, shard)
+        rows = placed(self._context.registry, shard)
         known = {digest: list(own) for digest, own in groupby(rows, key=lambda row: row.digest)}
         lines = [self._line(line, known.get(line.digest, [])) for line in self._journal.shard(shard)]
         self._journal.write_shard(shard, lines)
-        self._problems[shard] = unreadable(self._context.core, rows)
+        self._problems[shard] = unreadable(self._context.registry, rows)
 
     def _line(self, line: ShardEntry, rows: Sequence[PlacedRow]) -> ShardEntry:
         hashed = {(row.key, row.signature) for row in rows if row.verified_at is not None}
-        own = self._stores.layout.blob("", line.digest)
+        own = self._backends.layout.blob("", line.digest)
         copies = [row.signature for row in rows if row.key == own and row.state == blob_rows.CURRENT]
         return line._replace(
             places=tuple(place._replace(verified=(place.key, place.signature) in hashed) for place in line.places),

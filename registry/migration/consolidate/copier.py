@@ -65,10 +65,10 @@ class Copier:
     twice, right bytes replace right bytes. A copy counts once it was read and hashed itself.
     """
 
-    def __init__(self, core: Registry) -> None:
-        self._core = core
-        self._driver = core.stores.driver
-        self._database = core.stores.database
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._driver = registry.backends.driver
+        self._database = registry.backends.database
 
     def copy(self, row: UncopiedRow) -> CopiedBlob:
         """Copy a blob from its first source location with the right bytes, and mark other locations lost.
@@ -95,8 +95,8 @@ class Copier:
 
     def commit(self, copies: Sequence[CopiedBlob]) -> int:
         """Note them, in one transaction. Returns how many count; the others were deleted while they were copied."""
-        stores, store = self._core.stores, self._driver.name
-        now = stores.clock()
+        backends, store = self._registry.backends, self._driver.name
+        now = backends.clock()
         with self._database.write() as connection:
             looks = [
                 (copy, blob_rows.lock_at_later(connection, copy.digest, store=store, key=copy.copied.key), copy.copied)
@@ -116,11 +116,11 @@ class Copier:
 
         Who begins to delete it later raises its generation.
         """
-        key = self._core.stores.layout.blob("", digest)
+        key = self._registry.backends.layout.blob("", digest)
         for _ in range(LOOKS):
             with self._database.look() as connection:
                 blob, there = blob_rows.at_later(connection, digest, store=self._driver.name, key=key).get()
-            if not self._core.removal.in_progress(blob, there):
+            if not self._registry.removal.in_progress(blob, there):
                 return blob
             time.sleep(POLL)
         return None
@@ -130,7 +130,7 @@ class Copier:
         known = place.signature if place.verified_at is not None else None
         for _ in range(ATTEMPTS):
             signature = known or self._hash(place.key, copy)[0]
-            target = self._core.stores.layout.blob("", copy.digest)
+            target = self._registry.backends.layout.blob("", copy.digest)
             try:
                 self._driver.copy(place.key, target, size=copy.size, if_signature=signature)
             except PreconditionFailed:
@@ -159,7 +159,7 @@ class Copier:
 
     def _lose(self, copy: CopiedBlob, place: PlaceRow, state: str) -> None:
         noted = Location(place.key, place.id, place.signature, place.verified_at is not None)
-        self._core.locations.lost(copy.digest, copy.size, noted, state)
+        self._registry.locations.lost(copy.digest, copy.size, noted, state)
 
 
 def _is_unmoved(copy: CopiedBlob, blob: BlobRow | None) -> bool:

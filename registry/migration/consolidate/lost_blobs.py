@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from registry.images.registry import Registry
 
 
-def placed(core: Registry, shard: str) -> list[PlacedRow]:
+def placed(registry: Registry, shard: str) -> list[PlacedRow]:
     """Every place of the blobs of a shard, by digest and key. Raises DatabaseError."""
     algorithm, _, begin = shard.partition("-")
     low = f"{algorithm}:{begin}"
-    with core.stores.database.read() as connection:
-        return migration_queries.placed(connection, store=core.stores.driver.name, low=low, high=f"{low}g")
+    with registry.backends.database.read() as connection:
+        return migration_queries.placed(connection, store=registry.backends.driver.name, low=low, high=f"{low}g")
 
 
-def unreadable(core: Registry, rows: Iterable[PlacedRow]) -> list[Problem]:
+def unreadable(registry: Registry, rows: Iterable[PlacedRow]) -> list[Problem]:
     """A problem for each blob that a repository needs, and of which ``rows`` know no place but lost ones.
 
     What the original deleted, and collected since it was taken, nobody needs.
     """
-    found = (_problem(core, digest, list(own)) for digest, own in groupby(rows, key=lambda row: row.digest))
+    found = (_problem(registry, digest, list(own)) for digest, own in groupby(rows, key=lambda row: row.digest))
     return [problem for problem in found if problem is not None]
 
 
-def _problem(core: Registry, digest: str, rows: Sequence[PlacedRow]) -> Problem | None:
+def _problem(registry: Registry, digest: str, rows: Sequence[PlacedRow]) -> Problem | None:
     lost = [row.key for row in rows if row.state == LOST]
     if not lost or any(row.state in READABLE for row in rows):
         return None
-    with core.stores.database.read() as connection:
+    with registry.backends.database.read() as connection:
         blob = blob_rows.find(connection, digest)
         name = migration_queries.needing(connection, blob.id, digest) if blob is not None else None
     if blob is None or name is None:

@@ -63,13 +63,13 @@ class _Finalize:
         self._context = context
         self._journal = context.journal
         self._driver = context.driver
-        self._database = context.core.stores.database
+        self._database = context.registry.backends.database
 
     def run(self) -> Report:
         finalizing = FinalizePlanner(self._context)
         plan = finalizing.plan()
         self._make_again(finalizing)
-        until = plan.waits_until(self._context.core.stores.clock())
+        until = plan.waits_until(self._context.registry.backends.clock())
         if until is not None:
             raise Unfinished(f"clients may hold addresses of originals: run it again after {until}")
         report = Report(problems=self._journal.problems())
@@ -87,10 +87,10 @@ class _Finalize:
 
     def _make_again(self, finalizing: FinalizePlanner) -> None:
         """Raises Unfinished where copies have gone from storage: the original is all that there was of these."""
-        core, gone = self._context.core, 0
+        registry, gone = self._context.registry, 0
         for digest, size, place in finalizing.absent():
             if not self._is_there(place.key, size):
-                core.locations.lost(digest, size, place, MISSING)
+                registry.locations.lost(digest, size, place, MISSING)
                 gone += 1
         if gone:
             copy_uncopied(self._context)
@@ -104,7 +104,7 @@ class _Finalize:
 
     def _move(self, phase: Phase) -> None:
         state = self._journal.move(phase, read_only=self._journal.state.read_only)
-        self._context.core.originals.note(state)
+        self._context.registry.originals.note(state)
 
     def _delete(self, found: Iterable[tuple[str, str]], meter: Meter) -> int:
         """Delete objects, those of blobs unless their copy has gone meanwhile. Returns how many."""
@@ -135,11 +135,11 @@ class _Finalize:
 
         Returns, and keeps for whoever runs it again, ``problems`` and what no copy could be made of.
         """
-        core = self._context.core
+        registry = self._context.registry
         for _ in range(ROUNDS):
             copy_uncopied(self._context)
             shards = self._journal.shard_names()
-            found = [problem for shard in shards for problem in unreadable(core, placed(core, shard))]
+            found = [problem for shard in shards for problem in unreadable(registry, placed(registry, shard))]
             if self._forget_all():
                 break
         else:

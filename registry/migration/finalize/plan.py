@@ -103,7 +103,7 @@ class FinalizePlanner:
         self._context = context
         self._snapshot = context.snapshot
         self._layout = context.layout
-        self._stores = context.core.stores
+        self._backends = context.registry.backends
         # Those of the last pass: what is gone already would be missing now.
         self._wrong = {problem.repository for problem in context.journal.problems()}
 
@@ -124,7 +124,7 @@ class FinalizePlanner:
         stays = self._snapshot.rows(
             _STAYS, self._layout.bytes_kind, LINKS, BLOBS, self._layout.bytes_kind is not ObjectKind.BLOB
         )
-        batch = self._stores.driver.capabilities.delete_batch
+        batch = self._backends.driver.capabilities.delete_batch
         return Finalization(objects, size, ceil(objects / batch), self._not_before(), [Staying(*row) for row in stays])
 
     def links(self) -> Iterator[tuple[str, str]]:
@@ -150,9 +150,9 @@ class FinalizePlanner:
 
     def _note_copies(self) -> None:
         """The blobs of which a row says, and the listing shows, that we have an object which was hashed."""
-        layout = self._stores.layout
+        layout = self._backends.layout
         for (low,) in self._snapshot.rows(_BEGINNINGS, self._layout.bytes_kind):
-            rows = placed(self._context.core, low.replace(":", "-"))
+            rows = placed(self._context.registry, low.replace(":", "-"))
             copies = [
                 row
                 for row in rows

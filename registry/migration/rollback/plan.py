@@ -74,7 +74,7 @@ def plan_rollback(context: Context) -> RollbackPlan:
 class _Planning:
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._bases = Baselines(context.core, context.journal, context.layout, ())
+        self._bases = Baselines(context.registry, context.journal, context.layout, ())
         self._plan = RollbackPlan(context.journal.state.state)
         self._targets: set[str] = set()
         self._made = Requests(put=_STATE_WRITES)

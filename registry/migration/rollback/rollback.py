@@ -88,9 +88,9 @@ class _Rollback:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._core = context.core
+        self._registry = context.registry
         self._journal = context.journal
-        self._bases = Baselines(context.core, context.journal, context.layout, ())
+        self._bases = Baselines(context.registry, context.journal, context.layout, ())
         self._wanting = RollbackTargets(context, self._bases)
         self._unreadable: set[Problem] = set()
 
@@ -101,7 +101,7 @@ class _Rollback:
             raise Refused("the original has changed since it was taken: take that first, without --rollback", names)
         checked = self._check({})
         if is_resumed:
-            self._core.originals.note(before)
+            self._registry.originals.note(before)
         else:
             self._cut()
         self._fold()
@@ -109,13 +109,13 @@ class _Rollback:
             self._check(checked)
         except Refused:
             if not is_resumed:  # nothing was done: they were pushed between the first look and the cut
-                self._core.originals.note(self._journal.move(before.state, read_only=before.read_only))
+                self._registry.originals.note(self._journal.move(before.state, read_only=before.read_only))
             raise
         report = self._give()
         self._swap()
         report.problems = sorted({*report.problems, *self._unreadable})
         state = self._journal.move(Phase.ROLLED_BACK, read_only=self._journal.state.read_only)
-        self._core.originals.note(state)
+        self._registry.originals.note(state)
         report.state = state.state
         return report
 
@@ -154,15 +154,15 @@ class _Rollback:
 
     def _cut(self) -> None:
         """The bucket first: a database that is made anew from it knows, too."""
-        since = datetime.fromtimestamp(self._core.stores.clock(), UTC).isoformat(timespec="seconds")
+        since = datetime.fromtimestamp(self._registry.backends.clock(), UTC).isoformat(timespec="seconds")
         state = self._journal.move(Phase.ROLLING_BACK, read_only=ReadOnly(since, REASON))
-        self._core.originals.note(state)
+        self._registry.originals.note(state)
 
     def _fold(self) -> None:
         """Have in our indexes all that was committed; what waits for an index of the original is in the rows alone."""
         deadline = time.monotonic() + FOLD_SECONDS
         while names := self._unfolded():
-            folded = [self._core.folding.fold(name) for name in names]
+            folded = [self._registry.folding.fold(name) for name in names]
             if not any(folded) and all(self._is_foreign(name) for name in names):
                 return
             if time.monotonic() > deadline:
@@ -171,12 +171,14 @@ class _Rollback:
                 time.sleep(0.05)
 
     def _unfolded(self) -> list[str]:
-        with self._core.stores.database.read() as connection:
+        with self._registry.backends.database.read() as connection:
             return repository_rows.unfolded(connection, before=float("inf"))
 
     def _is_foreign(self, name: str) -> bool:
         try:
-            data, _ = self._core.stores.driver.read(self._core.stores.layout.index(name), max_bytes=MAX_INDEX)
+            data, _ = self._registry.backends.driver.read(
+                self._registry.backends.layout.index(name), max_bytes=MAX_INDEX
+            )
         except PathNotFound:
             return False
         return not Index.parse(data).is_ours
@@ -202,11 +204,11 @@ class _Rollback:
         """Read from the original's objects from now on; ours stay."""
         after: int | None = 0
         while after is not None:
-            with self._core.stores.database.write() as connection:
+            with self._registry.backends.database.write() as connection:
                 after = migration_queries.swap(
                     connection,
                     self._journal.id,
-                    store=self._core.stores.driver.name,
+                    store=self._registry.backends.driver.name,
                     after=after,
                     count=SWAPPED,
                 )

@@ -72,7 +72,7 @@ class RollbackTargets:
 
     def names(self) -> list[str]:
         """Every repository of Stowage, by the database and, where that was lost or is old, by the listing."""
-        with self._context.core.stores.database.read() as connection:
+        with self._context.registry.backends.database.read() as connection:
             found = set(repository_rows.names(connection))
         kinds = (ObjectKind.INDEX, ObjectKind.OUR_RECORD)
         for (path,) in self._context.snapshot.each(
@@ -118,20 +118,20 @@ class RollbackTargets:
 
     def version(self, name: str) -> int | None:
         """Of the row of a repository; None where there is none."""
-        with self._context.core.stores.database.look() as connection:
+        with self._context.registry.backends.database.look() as connection:
             row = repository_rows.find(connection, name)
         return None if row is None else row.version
 
     def _rows(self, name: str) -> _Rows | None:
-        core = self._context.core
-        with core.stores.database.read() as connection:
+        registry = self._context.registry
+        with registry.backends.database.read() as connection:
             row = repository_rows.find(connection, name)
-        listed = self._signature(core.stores.layout.index(name)) or ""
+        listed = self._signature(registry.backends.layout.index(name)) or ""
         if row is None or row.is_unread or row.signature != listed:
-            row = core.reconciliation.reconcile(name)
+            row = registry.reconciliation.reconcile(name)
         if row is None:
             return None
-        with core.stores.database.read() as connection:
+        with registry.backends.database.read() as connection:
             current = repository_rows.find(connection, name)
             if current is None:
                 return None
@@ -142,7 +142,7 @@ class RollbackTargets:
                 manifest_rows.of_repository(connection, current.id),
                 migration_queries.held(connection, current.id),
                 migration_queries.named(connection, current.id),
-                migration_queries.lost(connection, current.id, store=core.stores.driver.name),
+                migration_queries.lost(connection, current.id, store=registry.backends.driver.name),
             )
 
     # ---- where
@@ -203,15 +203,15 @@ class RollbackTargets:
 
     def _body(self, digest: Digest) -> bytes | None:
         """The bytes of a manifest, kept or read from a place that has them; None where nobody does."""
-        stores = self._context.core.stores
-        with stores.database.read() as connection:
+        backends = self._context.registry.backends
+        with backends.database.read() as connection:
             kept = manifest_bodies.find(connection, digest)
-            places = place_rows.of_digest(connection, digest, store=stores.driver.name)
+            places = place_rows.of_digest(connection, digest, store=backends.driver.name)
         found = [] if kept is None else [kept]
         for place in places if kept is None else ():
             try:
                 found.append(
-                    stores.driver.read(place.key, max_bytes=max(stores.rules.manifest_bytes, _MANIFEST_BYTES))[0]
+                    backends.driver.read(place.key, max_bytes=max(backends.policy.manifest_bytes, _MANIFEST_BYTES))[0]
                 )
             except PathNotFound:
                 continue
@@ -225,14 +225,14 @@ class RollbackTargets:
         lost: list[str],
     ) -> tuple[dict[Digest, Source], frozenset[Digest]]:
         """The best place of everything that the original lacks."""
-        layout, stores = self._context.layout, self._context.core.stores
+        layout, backends = self._context.layout, self._context.registry.backends
         sizes = {**blobs, **{digest: manifest.size for digest, manifest in manifests.items()}}
         found, unhashed = {}, set()
         for digest, size in sizes.items():
             if layout.has_bytes(located, digest, size, self._context.snapshot, lost):
                 continue
-            with stores.database.look() as connection:
-                places = place_rows.of_digest(connection, digest, store=stores.driver.name)
+            with backends.database.look() as connection:
+                places = place_rows.of_digest(connection, digest, store=backends.driver.name)
             if places:
                 found[digest] = Source(places[0].key, places[0].signature)
                 if places[0].verified_at is None:
@@ -272,7 +272,7 @@ class RollbackTargets:
         manifests = [digest for digest in base.manifests if digest not in rows.manifests]
         if not tags and not manifests:
             return [], []
-        key = self._context.core.stores.layout.index(name)
+        key = self._context.registry.backends.layout.index(name)
         data = document.present if document is not None and document.key == key else self._read(key)[0]
         if not data or Index.parse(data).migration != self._context.journal.id:
             return [], []
