@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from registry.database import (
-    backends,
+    stores,
     blob_locations,
     blobs,
     changes,
@@ -46,7 +46,7 @@ STATEMENTS = [
         blob_locations,
         repositories,
         upload_sessions,
-        backends,
+        stores,
     )
     for name, statement in sorted(vars(module).items())
     if isinstance(statement, Statement)
