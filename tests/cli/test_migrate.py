@@ -18,7 +18,7 @@ from registry.storage.errors import StorageUnavailable, StoreMisconfigured
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from registry.storage.middleware.metrics import MeasuredDriver, Observe
-from tests.migration.world import (
+from tests.support.source_world import (
     BLOBS,
     FIRST,
     MANIFESTS,

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from registry.database import (
-    stores,
     blob_locations,
     blobs,
     changes,
@@ -16,6 +15,7 @@ from registry.database import (
     manifests,
     migration_queries,
     repositories,
+    stores,
     upload_sessions,
 )
 from registry.database.engine import Database

@@ -16,7 +16,9 @@ from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, Unsupported
 from tests.database.conftest import wait_for_a_lock
-from tests.images.world import (
+from tests.support.payloads import index
+from tests.support.postgresql import Cluster
+from tests.support.registry_world import (
     ACTOR,
     KINDS,
     NAME,
@@ -30,8 +32,6 @@ from tests.images.world import (
     read_index,
     tags,
 )
-from tests.support.payloads import index
-from tests.support.postgresql import Cluster
 
 
 @pytest.fixture(params=KINDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.images.registry import Registry
-from tests.images.world import KINDS, REAL_KIND, World
+from tests.support.registry_world import KINDS, REAL_KIND, World
 
 
 @pytest.fixture(params=[*KINDS, REAL_KIND])

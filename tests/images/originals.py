@@ -19,7 +19,7 @@ from registry.images.migration_journal.documents import (
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.index import LAYOUT_FILE, Index
-from tests.images.world import NAME, Pushed
+from tests.support.registry_world import NAME, Pushed
 
 if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver

@@ -11,7 +11,7 @@ from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, NameUnknown, Unsupported
 from registry.storage.middleware.faults import FaultyDriver
-from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_image, push_manifest
+from tests.support.registry_world import ACTOR, NAME, World, pull_blob, push_blob, push_image, push_manifest
 
 local = pytest.mark.parametrize("kind", ["local"])
 OTHER = "other/app"

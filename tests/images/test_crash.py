@@ -20,7 +20,18 @@ from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.storage.errors import StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
-from tests.images.world import ACTOR, NAME, World, make_image, pull, pull_blob, push_blob, push_image, read_index, tags
+from tests.support.registry_world import (
+    ACTOR,
+    NAME,
+    World,
+    make_image,
+    pull,
+    pull_blob,
+    push_blob,
+    push_image,
+    read_index,
+    tags,
+)
 
 MOST = 60
 """Steps of the longest work here, at most; a run that reaches its end without a crash ends the loop."""

@@ -17,8 +17,8 @@ from registry.oci.errors import NameUnknown, Unavailable
 from registry.oci.index import LAYOUT_FILE, Index
 from registry.storage.driver import StorageDriver
 from tests.images import originals
-from tests.images.world import NAME, World, make_image, pull, push_image, read_index, tags
-from tests.migration import world as trees
+from tests.support import source_world as trees
+from tests.support.registry_world import NAME, World, make_image, pull, push_image, read_index, tags
 
 INDEX = f"{NAME}/index.json"
 

@@ -12,8 +12,18 @@ from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, Unsupported
-from tests.images.world import ACTOR, NAME, World, make_image, push_blob, push_image, push_manifest, read_index, tags
 from tests.support.payloads import Manifest, index
+from tests.support.registry_world import (
+    ACTOR,
+    NAME,
+    World,
+    make_image,
+    push_blob,
+    push_image,
+    push_manifest,
+    read_index,
+    tags,
+)
 
 
 def attach(registry: Registry, subject: Manifest, *texts: str) -> list[Manifest]:

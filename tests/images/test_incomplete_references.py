@@ -24,8 +24,8 @@ from registry.server import application
 from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.test_layers_elsewhere import CONFIG, DIGEST, ELSEWHERE, WAYS, push
-from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_image, push_manifest
 from tests.support.payloads import Blob, Manifest, image, index
+from tests.support.registry_world import ACTOR, NAME, World, pull_blob, push_blob, push_image, push_manifest
 
 OTHER = "team/private"
 ELSEWHERE_TYPE = "application/vnd.oci.image.layer.nondistributable.v1.tar"

@@ -11,8 +11,8 @@ from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unsupported
-from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_manifest
 from tests.support.payloads import LAYER, Blob, Manifest, image
+from tests.support.registry_world import ACTOR, NAME, World, pull_blob, push_blob, push_manifest
 
 CONFIG, ELSEWHERE = Blob(b"config"), Blob(b"a layer of the base of an operating system")
 DIGEST = Digest.parse(ELSEWHERE.digest)

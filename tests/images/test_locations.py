@@ -17,7 +17,7 @@ from registry.oci.errors import BlobUnknown, ManifestUnknown
 from registry.storage.driver import StorageDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images import originals
-from tests.images.world import NAME, Pushed, World, make_image, pull, pull_blob, push_blob, push_manifest
+from tests.support.registry_world import NAME, Pushed, World, make_image, pull, pull_blob, push_blob, push_manifest
 
 
 @pytest.fixture

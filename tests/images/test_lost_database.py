@@ -16,7 +16,7 @@ from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, RegistryError, Unavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
-from tests.images.world import World, make_image, pull, pull_blob, push_blob, push_image, read_index, tags
+from tests.support.registry_world import World, make_image, pull, pull_blob, push_blob, push_image, read_index, tags
 
 pytestmark = pytest.mark.parametrize("kind", ["memory"])
 

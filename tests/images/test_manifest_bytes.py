@@ -13,8 +13,8 @@ from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
 from registry.storage.middleware.faults import FaultyDriver
-from tests.images.world import ACTOR, NAME, Pushed, World, push_blob, push_image, push_manifest
 from tests.support.payloads import Blob, image
+from tests.support.registry_world import ACTOR, NAME, Pushed, World, push_blob, push_image, push_manifest
 
 OTHER = "other/app"
 

@@ -23,7 +23,7 @@ from registry.oci.index import Index
 from registry.oci.quotation import quoted
 from registry.storage.errors import PathRefused, StorageError, StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.images.world import NAME, World, pull, pull_blob, push_blob, push_image, read_index, tags
+from tests.support.registry_world import NAME, World, pull, pull_blob, push_blob, push_image, read_index, tags
 
 pytestmark = pytest.mark.parametrize("kind", ["local"])
 

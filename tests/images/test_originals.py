@@ -21,7 +21,7 @@ from registry.oci.errors import NameInvalid, Unavailable
 from registry.storage.driver import StorageDriver
 from registry.storage.middleware.base import DriverDecorator
 from tests.images import originals
-from tests.images.world import NAME, World, make_image, pull, push_blob, push_image, tags
+from tests.support.registry_world import NAME, World, make_image, pull, push_blob, push_image, tags
 
 T = TypeVar("T")
 SHUT = ReadOnly("2026-11-25T04:00:00Z", "it was given back to the registry that it came from")

@@ -17,7 +17,18 @@ from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from registry.oci.index import Index
 from registry.oci.media_types import OCI_INDEX
-from tests.images.world import ACTOR, NAME, Pushed, World, make_image, pull, push_image, read_index, tags, write_index
+from tests.support.registry_world import (
+    ACTOR,
+    NAME,
+    Pushed,
+    World,
+    make_image,
+    pull,
+    push_image,
+    read_index,
+    tags,
+    write_index,
+)
 
 pytestmark = pytest.mark.parametrize("kind", ["local"])
 

@@ -16,7 +16,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unavailable
 from registry.storage.errors import PathNotFound, StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
-from tests.images.world import ACTOR, NAME, World, pull_blob, push_blob, push_image
+from tests.support.registry_world import ACTOR, NAME, World, pull_blob, push_blob, push_image
 
 pytestmark = pytest.mark.parametrize("kind", ["local"])
 DATA = b"contested"

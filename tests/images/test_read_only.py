@@ -22,7 +22,8 @@ from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import Index
 from tests.images import originals
-from tests.images.world import (
+from tests.support.postgresql import Cluster
+from tests.support.registry_world import (
     ACTOR,
     NAME,
     Pushed,
@@ -36,7 +37,6 @@ from tests.images.world import (
     tags,
     write_index,
 )
-from tests.support.postgresql import Cluster
 
 REASON = "it was given back to the registry that it came from"
 LOOSE = b"a blob that no manifest names"

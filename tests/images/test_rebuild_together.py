@@ -10,9 +10,9 @@ import pytest
 
 from registry.database import repositories as repository_rows
 from registry.maintenance.rebuild import RebuildReport, rebuild_registry
-from tests.images.world import World, pull, push_blob, push_manifest
 from tests.support.payloads import Blob, image
 from tests.support.postgresql import Cluster
+from tests.support.registry_world import World, pull, push_blob, push_manifest
 
 LAYERS = 40
 PROCESSES = 4

@@ -15,7 +15,8 @@ from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError, Unavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
-from tests.images.world import (
+from tests.support.payloads import image, index
+from tests.support.registry_world import (
     ACTOR,
     NAME,
     World,
@@ -27,7 +28,6 @@ from tests.images.world import (
     read_index,
     tags,
 )
-from tests.support.payloads import image, index
 
 local = pytest.mark.parametrize("kind", ["local"])
 

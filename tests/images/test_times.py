@@ -27,7 +27,8 @@ from registry.oci.index_entry import PUSHED, TAGGED
 from registry.oci.record import Record
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.test_reconciliation import copy_of
-from tests.images.world import (
+from tests.support.payloads import index
+from tests.support.registry_world import (
     ACTOR,
     KINDS,
     NAME,
@@ -40,7 +41,6 @@ from tests.images.world import (
     push_manifest,
     write_index,
 )
-from tests.support.payloads import index
 
 Times = tuple[dict[str, float], dict[str, float]]
 Fresh = Callable[[], str]

@@ -14,7 +14,7 @@ from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.storage.middleware.base import DriverDecorator
-from tests.images.world import ACTOR, NAME, Pushed, World, pull, push_blob, push_image
+from tests.support.registry_world import ACTOR, NAME, Pushed, World, pull, push_blob, push_image
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from registry.images.upload_room import Bounds, crowd_of, surplus
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.images.world import KINDS, NAME, World, pull_blob
+from tests.support.registry_world import KINDS, NAME, World, pull_blob
 
 if TYPE_CHECKING:
     from registry.database.transaction import Transaction

@@ -10,7 +10,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
 from registry.storage.errors import StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
-from tests.images.world import KINDS, NAME, REAL_KIND, World, pull_blob, push_blob
+from tests.support.registry_world import KINDS, NAME, REAL_KIND, World, pull_blob, push_blob
 
 writes_at_once = pytest.mark.parametrize("kind", KINDS)
 """About what a store has that keeps an upload from its beginning, and a lock that ends with its holder."""

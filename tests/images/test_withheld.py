@@ -28,7 +28,8 @@ from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.test_crash import crashes
 from tests.images.test_reconciliation import copy_of
-from tests.images.world import (
+from tests.support.payloads import Blob, Manifest, image, index
+from tests.support.registry_world import (
     ACTOR,
     KINDS,
     NAME,
@@ -42,7 +43,6 @@ from tests.images.world import (
     push_image,
     push_manifest,
 )
-from tests.support.payloads import Blob, Manifest, image, index
 
 OTHER = "team/private"
 ACCEPTING: dict[str, Any] = {"accept_missing_blobs": True, "accept_missing_manifests": True}

@@ -17,8 +17,8 @@ from registry.migration.review.requests import Tally
 from registry.oci.digest import Digest
 from registry.storage.driver import StorageDriver
 from registry.storage.memory import MemoryDriver
-from tests.images.world import World
-from tests.migration.world import Repository, Tree, distribution, fill, per_repository, repositories
+from tests.support.registry_world import World
+from tests.support.source_world import Repository, Tree, distribution, fill, per_repository, repositories
 
 Make = Callable[[list[Repository]], Tree]
 MAKE: dict[str, Make] = {

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.migration.world import TREE, Tree, data_key, path
 from tests.support.payloads import digest_of
+from tests.support.source_world import TREE, Tree, data_key, path
 
 REF_NAME = "org.opencontainers.image.ref.name"
 Tags = dict[str, dict[str, str]]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from registry.migration.problems import ProblemKind
 from registry.oci.digest import Digest
-from tests.migration.world import ATTACHED, FIRST, ON_AMD, ON_ARM, OTHER, SHARED, TREE, Tree, data_key, path
 from tests.support.payloads import MANIFEST
+from tests.support.source_world import ATTACHED, FIRST, ON_AMD, ON_ARM, OTHER, SHARED, TREE, Tree, data_key, path
 
 Break = Callable[[Tree], None]
 APP = "app/blobs/"

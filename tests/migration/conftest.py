@@ -14,7 +14,7 @@ from registry.migration.review.review import Options, Review
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.adopting import MAKE, Bucket
-from tests.migration.world import Tree, fill
+from tests.support.source_world import Tree, fill
 
 Reviewing = Callable[..., Plan]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from benchmarks.s3.servers import S3_SERVERS
 from benchmarks.servers import DOCKER_REGISTRY, Running
 from tests.clients.wire import Wire
-from tests.migration.world import AMD, NOTHING, SHARED, Repository, repositories
 from tests.support.payloads import image
 from tests.support.s3_server import REGION, S3Server
 from tests.support.servers import free_port
+from tests.support.source_world import AMD, NOTHING, SHARED, Repository, repositories
 from tests.support.tools import tool
 
 WITHOUT = image(AMD, [SHARED])

@@ -11,10 +11,11 @@ from registry.migration.review.requests import Tally
 from registry.migration.rollback.plan import RollbackPlan
 from registry.oci.digest import Digest
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import Bucket
 from tests.migration.as_original import Tags, distribution_tags, zot_tags
-from tests.migration.world import (
+from tests.support.payloads import Blob, Manifest, image
+from tests.support.registry_world import push_blob, push_manifest
+from tests.support.source_world import (
     ATTACHED,
     EMPTY_JSON,
     ON_AMD,
@@ -26,7 +27,6 @@ from tests.migration.world import (
     path,
     repositories,
 )
-from tests.support.payloads import Blob, Manifest, image
 
 LAYER, NEW_CONFIG = Blob(b"pushed since " * 300), Blob(b'{"architecture": "riscv64"}')
 PUSHED = image(NEW_CONFIG, [SHARED, LAYER])

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Sequence
 
 from tests.migration.as_original import Tags
-from tests.migration.world import Repository
 from tests.soak.client import Client, Reply
 from tests.support.payloads import Blob, Manifest, image
+from tests.support.source_world import Repository
 
 OWN = ("own/one", "own/two")
 """Repositories that only Stowage has."""

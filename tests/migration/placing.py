@@ -6,8 +6,8 @@ import hashlib
 import os
 from collections.abc import Iterable
 
-from tests.migration.world import Tree
 from tests.support.s3_server import S3Server
+from tests.support.source_world import Tree
 
 ETAG = "user.etag"
 """Where versitygw keeps the ETag of a file."""

@@ -20,8 +20,8 @@ from registry.storage.errors import PathNotFound
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.peak import peak_bytes
-from tests.migration.world import Repository, Tree, distribution, per_repository
 from tests.support.payloads import Blob, image
+from tests.support.source_world import Repository, Tree, distribution, per_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

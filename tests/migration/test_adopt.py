@@ -20,9 +20,10 @@ from registry.oci.index_entry import PUSHED, TAGGED
 from registry.oci.withheld import Withheld
 from registry.storage.driver import StorageDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import Bucket, check_served
-from tests.migration.world import (
+from tests.support.payloads import Blob, image
+from tests.support.registry_world import push_blob, push_manifest
+from tests.support.source_world import (
     AMD,
     ARM,
     BOTH,
@@ -37,7 +38,6 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.support.payloads import Blob, image
 
 T = TypeVar("T")
 NEW = image(AMD, [Blob(b"a new layer")])

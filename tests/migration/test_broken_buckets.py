@@ -16,7 +16,7 @@ from registry.oci.digest import Digest
 from registry.storage.middleware.metrics import MeasuredDriver
 from tests.migration.adopting import MAKE, Bucket
 from tests.migration.breakages import TREES, ZOT, Break
-from tests.migration.world import repositories
+from tests.support.source_world import repositories
 
 ROWS = [("zot-without-prefix", *row[:2]) for row in ZOT] + [("distribution", *row[:2]) for row in TREES]
 

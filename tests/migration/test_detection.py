@@ -10,7 +10,7 @@ from registry.config_file import ConfigError
 from registry.migration.source.detection import BothLayouts
 from registry.oci.index import Index
 from tests.migration.conftest import Reviewing
-from tests.migration.world import Repository, distribution, ours, per_repository, repositories
+from tests.support.source_world import Repository, distribution, ours, per_repository, repositories
 
 
 @pytest.mark.parametrize(

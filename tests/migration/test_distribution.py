@@ -10,7 +10,7 @@ from registry.storage.driver import ObjectStat
 from registry.storage.memory import MemoryDriver
 from tests.migration.conftest import Reviewing
 from tests.migration.test_per_repository import WHOLE, counted
-from tests.migration.world import BOTH, PLAIN, SHARED, TREE, data_key, distribution, ours, path, repositories
+from tests.support.source_world import BOTH, PLAIN, SHARED, TREE, data_key, distribution, ours, path, repositories
 
 
 def test_a_tree_is_counted_and_bytes_are_there_once(reviewing: Reviewing) -> None:

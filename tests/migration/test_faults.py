@@ -11,7 +11,7 @@ from registry.storage.errors import StorageError, StorageUnavailable, Throttled
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.killing import objects, rows
-from tests.migration.world import repositories
+from tests.support.source_world import repositories
 
 SAMPLED = 73
 EVERY = pytest.param(1, id="every-call", marks=pytest.mark.stores)

@@ -23,8 +23,8 @@ from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket, check_served, opened
 from tests.migration.killing import kill_after_steps, rows
 from tests.migration.phases import finalizing, reading
-from tests.migration.world import ARM, OTHER, SHARED, Repository, path, repositories
 from tests.support.payloads import Blob, image
+from tests.support.source_world import ARM, OTHER, SHARED, Repository, path, repositories
 
 T = TypeVar("T")
 

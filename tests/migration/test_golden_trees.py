@@ -19,9 +19,9 @@ from tests.clients.wire import Wire
 from tests.migration.filling import content, push
 from tests.migration.test_steps import in_no_order
 from tests.migration.way_back import tree_of, whole
-from tests.migration.world import TREE, Tree
 from tests.support.s3_server import REGION, S3Server
 from tests.support.servers import free_port
+from tests.support.source_world import TREE, Tree
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from registry.migration.context import RunOptions
-from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.deaths import Doom, Killed
 from tests.migration.killing import EVERY, Prepare, doomed, kill_after_steps, objects, prepared, rows
-from tests.migration.world import AMD, Repository, repositories
 from tests.support.payloads import Blob, image
+from tests.support.registry_world import push_blob, push_manifest
+from tests.support.source_world import AMD, Repository, repositories
 
 SAMPLED = 47
 """In the default run the process dies after each of so many steps; with ``-m stores`` after every one."""

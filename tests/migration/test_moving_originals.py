@@ -18,7 +18,8 @@ from registry.oci.index import Index
 from tests.migration.adopting import MAKE, Bucket, check_served
 from tests.migration.giving_back import LAYER, NEW_CONFIG, PUSHED, back, check_original, give_back_untaken, push
 from tests.migration.phases import finalizing
-from tests.migration.world import (
+from tests.support.payloads import Blob, image
+from tests.support.source_world import (
     AMD,
     ARM,
     EMPTY_JSON,
@@ -35,7 +36,6 @@ from tests.migration.world import (
     path,
     repositories,
 )
-from tests.support.payloads import Blob, image
 
 MOVED = Repository("e", {"v1": OTHER}, [], [ARM, SHARED])
 BEFORE = Repository("d", {"v1": OTHER}, [], [ARM, SHARED])

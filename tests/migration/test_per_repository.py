@@ -12,7 +12,8 @@ from registry.migration.source.zot import is_ours
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import FOLDED, Index
 from tests.migration.conftest import Reviewing
-from tests.migration.world import (
+from tests.support.payloads import Blob, image
+from tests.support.source_world import (
     BLOBS,
     BYTES,
     MANIFESTS,
@@ -25,7 +26,6 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.support.payloads import Blob, image
 
 WHOLE = (3, 5, len(MANIFESTS), len(BLOBS), BYTES)
 

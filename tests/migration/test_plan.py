@@ -14,7 +14,7 @@ from registry.migration.review.fingerprint import fingerprint
 from registry.migration.review.plan_file import check_target
 from registry.storage.memory import MemoryDriver
 from tests.migration.conftest import Reviewing
-from tests.migration.world import FIRST, Tree, fill, path, per_repository, repositories
+from tests.support.source_world import FIRST, Tree, fill, path, per_repository, repositories
 
 
 def read(file: Path) -> list[dict[str, Any]]:

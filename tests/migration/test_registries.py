@@ -15,7 +15,11 @@ import pytest
 from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT
 from tests.clients.wire import until
 from tests.migration.filling import WITHOUT, filled_by, listing, push
-from tests.migration.world import (
+from tests.support.gcs_server import GcsServer
+from tests.support.payloads import Blob, image
+from tests.support.s3_server import S3Server
+from tests.support.servers import RegistryProcess
+from tests.support.source_world import (
     ARM,
     ATTACHED,
     BLOBS,
@@ -31,10 +35,6 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.support.gcs_server import GcsServer
-from tests.support.payloads import Blob, image
-from tests.support.s3_server import S3Server
-from tests.support.servers import RegistryProcess
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 

@@ -12,7 +12,8 @@ from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.migration.breakages import APP, TREES, ZOT, Break, cut, delete, flip, put
 from tests.migration.conftest import Reviewing
-from tests.migration.world import (
+from tests.support.payloads import Blob, image
+from tests.support.source_world import (
     FIRST,
     ON_AMD,
     SBOM,
@@ -24,7 +25,6 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.support.payloads import Blob, image
 
 
 def check(plan: Plan, healthy: Plan, kind: ProblemKind, repository: str, digest: str, change: dict[str, int]) -> None:

@@ -20,7 +20,6 @@ from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from registry.storage.middleware.metrics import MeasuredDriver
-from tests.images.world import push_blob
 from tests.migration.adopting import Bucket, check_served
 from tests.migration.giving_back import (
     LAYER,
@@ -36,7 +35,9 @@ from tests.migration.giving_back import (
     running,
     tags_of_original,
 )
-from tests.migration.world import (
+from tests.support.payloads import Blob, image
+from tests.support.registry_world import push_blob
+from tests.support.source_world import (
     AMD,
     ATTACHED,
     EMPTY_JSON,
@@ -50,7 +51,6 @@ from tests.migration.world import (
     path,
     repositories,
 )
-from tests.support.payloads import Blob, image
 
 # ---- nothing pushed since
 

@@ -15,9 +15,10 @@ from registry.migration.review.review import Options, Review
 from registry.migration.review.saved_plan import SavedPlan
 from registry.oci.errors import Unavailable
 from registry.storage.middleware.metrics import MeasuredDriver
-from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.world import (
+from tests.support.payloads import Blob, image
+from tests.support.registry_world import push_blob, push_manifest
+from tests.support.source_world import (
     AMD,
     NOTHING,
     ON_AMD,
@@ -30,7 +31,6 @@ from tests.migration.world import (
     path,
     repositories,
 )
-from tests.support.payloads import Blob, image
 
 STATE = "storage/migrations/0001/state.json"
 

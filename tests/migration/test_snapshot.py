@@ -10,7 +10,7 @@ from registry.migration.source.layout import KeyInfo, ObjectKind
 from registry.storage.errors import StorageUnavailable
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.migration.world import AMD, data_key, fill, path
+from tests.support.source_world import AMD, data_key, fill, path
 
 HEX = "ab" * 32
 LONG = "cd" * 64

@@ -10,7 +10,7 @@ from registry.images.migration_journal.documents import UnknownJournal
 from registry.migration.status import status
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.migration.adopting import MAKE, Bucket
-from tests.migration.world import BLOBS, FIRST, MANIFESTS, fill, path, repositories
+from tests.support.source_world import BLOBS, FIRST, MANIFESTS, fill, path, repositories
 
 
 @pytest.mark.parametrize("layout", MAKE)

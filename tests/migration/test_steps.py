@@ -16,7 +16,8 @@ from registry.oci.index import FOLDED
 from registry.storage.memory import MemoryDriver
 from tests.migration.as_original import distribution_tags, zot_tags
 from tests.migration.way_back import apply, listed, put_ours, tree_of, wanted, whole
-from tests.migration.world import (
+from tests.support.payloads import Blob, image
+from tests.support.source_world import (
     AMD,
     ARM,
     ATTACHED,
@@ -40,7 +41,6 @@ from tests.migration.world import (
     per_repository,
     repositories,
 )
-from tests.support.payloads import Blob, image
 
 NEW_LAYER = Blob(b"pushed since " * 300)
 PUSHED = image(AMD, [SHARED, NEW_LAYER])

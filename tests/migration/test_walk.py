@@ -29,9 +29,9 @@ from tests.migration.adopting import MAKE, Bucket
 from tests.migration.deaths import Doom, Killed
 from tests.migration.giving_back import check_original, push
 from tests.migration.killing import doomed
-from tests.migration.world import BLOBS, Repository, repositories
 from tests.soak.budget import SEED, announce, budget
 from tests.support.payloads import Blob, Manifest, image
+from tests.support.source_world import BLOBS, Repository, repositories
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 

@@ -8,7 +8,7 @@ from registry.migration.rollback.steps import Copy, Delete, Source, SourceIndex,
 from registry.migration.source.detection import classify
 from registry.migration.source.inventory import Inventory
 from registry.oci.digest import Digest
-from tests.migration.world import Repository, path
+from tests.support.source_world import Repository, path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,12 +13,12 @@ import pytest
 from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT
 from tests.clients.wire import Wire, until
 from tests.migration.filling import content, filled_by, listing, push, running
-from tests.migration.world import ARM, BOTH, MANIFESTS, ON_AMD, OTHER, SHARED, Repository
 from tests.replicas.conftest import Config
 from tests.support.access_log import Call
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
 from tests.support.servers import RegistryProcess
+from tests.support.source_world import ARM, BOTH, MANIFESTS, ON_AMD, OTHER, SHARED, Repository
 from tests.support.tools import tool
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "crane")]

@@ -14,11 +14,11 @@ from registry.migration.report import Report
 from registry.storage.errors import StorageError
 from tests.migration.adopting import check_served
 from tests.migration.filling import listing
-from tests.migration.world import Repository, distribution, per_repository, repositories
 from tests.replicas.conftest import Config
 from tests.replicas.test_faults import WAYS
 from tests.support.fault_proxy import FaultProxy
 from tests.support.s3_server import S3Server
+from tests.support.source_world import Repository, distribution, per_repository, repositories
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 

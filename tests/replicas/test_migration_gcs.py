@@ -16,12 +16,12 @@ from tests.clients.wire import Wire, until
 from tests.migration.adopting import contents
 from tests.migration.as_original import zot_tags
 from tests.migration.filling import push
-from tests.migration.world import ARM, ON_ARM, SHARED, Repository, Tree, fill, per_repository, repositories
 from tests.replicas.conftest import Config
 from tests.replicas.test_migration import command
 from tests.support.gcs_server import GcsServer
 from tests.support.payloads import Blob, image
 from tests.support.servers import RegistryProcess
+from tests.support.source_world import ARM, ON_ARM, SHARED, Repository, Tree, fill, per_repository, repositories
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("fake-gcs-server")]
 

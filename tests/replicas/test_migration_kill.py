@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.migration.filling import listing, push
-from tests.migration.world import ARM, SHARED, Repository, per_repository, repositories
 from tests.replicas.conftest import Config
 from tests.replicas.test_migration import ROOT, check_pulled, command
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
 from tests.support.servers import RegistryProcess
+from tests.support.source_world import ARM, SHARED, Repository, per_repository, repositories
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "crane")]
 

@@ -14,11 +14,11 @@ import pytest
 
 from tests.migration.adopting import MAKE
 from tests.migration.placing import place
-from tests.migration.world import Repository, Tree
 from tests.replicas.conftest import Config
 from tests.soak.budget import FULL, budget
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
+from tests.support.source_world import Repository, Tree
 
 pytestmark = [
     pytest.mark.soak if FULL else pytest.mark.stores,

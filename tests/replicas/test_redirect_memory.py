@@ -13,9 +13,9 @@ from registry.images.verification import WrongBytes
 from registry.oci.digest import Digest
 from tests.api.service import Service, serving
 from tests.images import originals
-from tests.images.world import NAME, make_image
 from tests.replicas.conftest import Config
 from tests.replicas.test_redirect import BLOB, REPO, fetch
+from tests.support.registry_world import NAME, make_image
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 

@@ -12,9 +12,9 @@ import pytest
 from registry.database.postgresql.pipeline import Pipeline
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
-from tests.images.world import ACTOR, NAME, REAL, World
 from tests.support.payloads import Blob, image
 from tests.support.postgresql import Cluster
+from tests.support.registry_world import ACTOR, NAME, REAL, World
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "initdb", "pg_ctl", "postgres")]
 

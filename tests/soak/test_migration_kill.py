@@ -18,15 +18,15 @@ import pytest
 
 from registry.config import Settings
 from registry.images.registry import Registry
-from tests.images.world import push_blob, push_manifest
 from tests.migration.adopting import MAKE, check_served
 from tests.migration.placing import place
-from tests.migration.world import AMD, ON_AMD, SHARED, Repository, repositories
 from tests.soak.budget import FULL, SEED, announce, budget
 from tests.support.fault_proxy import FaultProxy
 from tests.support.payloads import Blob, image
+from tests.support.registry_world import push_blob, push_manifest
 from tests.support.s3_server import S3Server
 from tests.support.servers import program
+from tests.support.source_world import AMD, ON_AMD, SHARED, Repository, repositories
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.tools("versitygw")]
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from tests.migration.placing import ETAG, place
-from tests.migration.world import Repository, per_repository
 from tests.replicas.conftest import Config
 from tests.soak.budget import budget
 from tests.soak.large_blob import MIB, LargeBlob
 from tests.support.payloads import CONFIG, LAYER, MANIFEST, Blob, Manifest
 from tests.support.s3_server import S3Server
+from tests.support.source_world import Repository, per_repository
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800), pytest.mark.tools("versitygw")]
 
