@@ -6,21 +6,22 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from registry.api.cache.response_cache import CachedResponse, Redirect, ResponseHeaders
 from registry.api.http.blob_response import BlobResponse, MultipartResponse
 from registry.api.http.conditional import is_not_modified, ranges_apply, unmodified
 from registry.api.http.fields import field
+from registry.api.http.operations import BYTES, DIGEST, NAME, RANGE, Content, operation
 from registry.api.http.parameters import digest_of, name_of
-from registry.api.http.routing import Route
+from registry.api.http.routing import Action, OciRoute, context_of
 from registry.images.verification import WrongBytes
 from registry.oci.errors import BlobUnknown, RangeInvalid, Unavailable
 from registry.oci.ranges import parse_range
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
     from registry.api.context import ApiContext
     from registry.images.blobs import HeldBlob
     from registry.oci.digest import Digest
@@ -33,8 +34,13 @@ SMALL = 64 << 10
 """Bytes up to which a blob is read in one piece and may be kept in memory: configs, and layers of artifacts."""
 
 
-async def head(context: ApiContext, request: Request) -> Response:
+router = APIRouter(route_class=OciRoute, tags=["Blobs"])
+
+
+@router.head(ROUTE, **operation(Action.PULL, NAME, DIGEST, answers=(200, 304, 400, 404), head=True))
+async def head(request: Request) -> Response:
     """Say that the blob is here; it is then leased (I7)."""
+    context = context_of(request)
     name, digest = name_of(request), digest_of(request)
     mark = context.memory.mark()
     blob = await context.run(context.registry.blobs.find, name, digest)
@@ -45,8 +51,13 @@ async def head(context: ApiContext, request: Request) -> Response:
     return Response(headers=headers)
 
 
-async def get(context: ApiContext, request: Request) -> Response:
+@router.get(
+    ROUTE,
+    **operation(Action.PULL, NAME, DIGEST, RANGE, answers=(200, 206, 304, 307, 400, 404, 416), content=Content(BYTES)),
+)
+async def get(request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
+    context = context_of(request)
     name, digest = name_of(request), digest_of(request)
     mark = context.memory.mark()
     redirected = context.redirects.wanted(
@@ -75,8 +86,10 @@ async def get(context: ApiContext, request: Request) -> Response:
     return await MultipartResponse.open(context, blob, headers, wanted)
 
 
-async def delete(context: ApiContext, request: Request) -> Response:
+@router.delete(ROUTE, **operation(Action.DELETE, NAME, DIGEST, answers=(202, 400, 404, 405)))
+async def delete(request: Request) -> Response:
     """End the blob's membership in this repository."""
+    context = context_of(request)
     name, digest = name_of(request), digest_of(request)
     await context.run(context.registry.blobs.delete, name, digest)
     return Response(status_code=202)
@@ -163,10 +176,3 @@ def _headers(blob: HeldBlob) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Cache-Control": "max-age=31536000, immutable",
     }
-
-
-routes = [
-    Route(ROUTE, head, methods=["HEAD"]),
-    Route(ROUTE, get, methods=["GET"]),
-    Route(ROUTE, delete, methods=["DELETE"]),
-]

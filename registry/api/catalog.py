@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
+from registry.api.http.operations import COUNT, LAST, TEXTS, json_object, operation
 from registry.api.http.pagination import entries_of, page_link
 from registry.api.http.parameters import page_of
-from registry.api.http.routing import Route
+from registry.api.http.routing import Action, OciRoute, context_of
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from registry.api.context import ApiContext
+router = APIRouter(route_class=OciRoute, tags=["Catalog"])
 
 
-async def catalog(context: ApiContext, request: Request) -> Response:
+@router.get(
+    "/v2/_catalog",
+    **operation(Action.CATALOG, COUNT, LAST, answers=(200, 400), content=json_object(repositories=TEXTS)),
+)
+@router.head("/v2/_catalog", **operation(Action.CATALOG, COUNT, LAST, answers=(200, 400), head=True))
+async def catalog(request: Request) -> Response:
     """List the repositories."""
+    context = context_of(request)
     page = page_of(request, context.settings.limits.page_size)
     found = await context.run(context.registry.repositories.page, last=page.last, count=entries_of(page.size) + 1)
     shown, link = page_link(context, request, "/v2/_catalog", found, page.size)
     body = orjson.dumps({"repositories": shown})
     return Response(body, headers=link, media_type="application/json")
-
-
-routes = [
-    Route("/v2/_catalog", catalog, methods=["GET", "HEAD"]),
-]

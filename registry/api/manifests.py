@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
@@ -11,16 +13,15 @@ from registry.api.http.blob_response import BlobResponse
 from registry.api.http.conditional import is_not_modified, unmodified
 from registry.api.http.fields import field
 from registry.api.http.manifest_body import with_manifest
+from registry.api.http.operations import ANY, NAME, REFERENCE, TAG, Content, operation
 from registry.api.http.parameters import name_of, reference_of
-from registry.api.http.routing import Route
+from registry.api.http.routing import Action, OciRoute, context_of
 from registry.oci.digest import Digest
 from registry.oci.errors import TagInvalid
 from registry.oci.ranges import ByteRange
 from registry.oci.tag import parse_tag
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
     from registry.api.context import ApiContext
     from registry.images.manifests import FoundManifest, PutManifest
     from registry.storage.driver import ObjectReader
@@ -32,8 +33,14 @@ MAX_TAGS = 100
 """``tag`` parameters of one request (spec: at least 10)."""
 
 
-async def get(context: ApiContext, request: Request) -> Response:
+router = APIRouter(route_class=OciRoute, tags=["Manifests"])
+
+
+@router.get(ROUTE, **operation(Action.PULL, NAME, REFERENCE, answers=(200, 304, 400, 404), content=Content(ANY)))
+@router.head(ROUTE, **operation(Action.PULL, NAME, REFERENCE, answers=(200, 304, 400, 404), head=True))
+async def get(request: Request) -> Response:
     """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
+    context = context_of(request)
     name, reference = name_of(request), reference_of(request)
     mark = context.memory.mark()
     found, body, reader = await context.run(_find_and_read, context, name, reference)
@@ -59,8 +66,12 @@ async def get(context: ApiContext, request: Request) -> Response:
     return Response(body if request.method == "GET" else b"", headers=headers)
 
 
-async def put(context: ApiContext, request: Request) -> Response:
+@router.put(
+    ROUTE, **operation(Action.PUSH, NAME, REFERENCE, TAG, answers=(201, 400, 404, 405, 408, 413, 507), body=ANY)
+)
+async def put(request: Request) -> Response:
     """Store a manifest by tag, or by digest with any number of ``tag`` parameters (end-7b)."""
+    context = context_of(request)
     name, reference = name_of(request), reference_of(request)
     tags = [parse_tag(tag) for tag in request.query_params.getlist("tag")]
     digest = reference if isinstance(reference, Digest) else None
@@ -88,8 +99,10 @@ async def put(context: ApiContext, request: Request) -> Response:
     return Response(status_code=201, headers=headers)
 
 
-async def delete(context: ApiContext, request: Request) -> Response:
+@router.delete(ROUTE, **operation(Action.DELETE, NAME, REFERENCE, answers=(202, 400, 404, 405)))
+async def delete(request: Request) -> Response:
     """Remove a tag, or a manifest and every tag that points at it."""
+    context = context_of(request)
     name, reference = name_of(request), reference_of(request)
     actor = context.locations.client_of(request.scope) or "unknown"
     if isinstance(reference, Digest):
@@ -122,10 +135,3 @@ def _headers(found: FoundManifest) -> dict[str, str]:
         "Docker-Content-Digest": found.digest,
         "ETag": f'"{found.digest}"',
     }
-
-
-routes = [
-    Route(ROUTE, get, methods=["GET", "HEAD"]),
-    Route(ROUTE, put, methods=["PUT"]),
-    Route(ROUTE, delete, methods=["DELETE"]),
-]

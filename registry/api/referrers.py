@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
+from registry.api.http.operations import ARTIFACT_TYPE, COUNT, DIGEST, LAST, NAME, json_object, operation
 from registry.api.http.pagination import PAGE_BYTES, next_link
 from registry.api.http.parameters import digest_of, name_of, page_of
-from registry.api.http.routing import Route
+from registry.api.http.routing import Action, OciRoute, context_of
 from registry.oci.media_types import OCI_INDEX
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
     from registry.api.context import ApiContext
     from registry.api.http.parameters import Page
     from registry.oci.digest import Digest
@@ -22,8 +23,23 @@ if TYPE_CHECKING:
 ROUTE = "/v2/{name:path}/referrers/{digest}"
 
 
-async def referrers(context: ApiContext, request: Request) -> Response:
+INDEX = json_object(
+    OCI_INDEX,
+    schemaVersion={"const": 2},
+    mediaType={"const": OCI_INDEX},
+    manifests={"type": "array", "items": {"type": "object"}},
+)
+
+router = APIRouter(route_class=OciRoute, tags=["Referrers"])
+
+
+@router.get(
+    ROUTE, **operation(Action.PULL, NAME, DIGEST, ARTIFACT_TYPE, COUNT, LAST, answers=(200, 400), content=INDEX)
+)
+@router.head(ROUTE, **operation(Action.PULL, NAME, DIGEST, ARTIFACT_TYPE, COUNT, LAST, answers=(200, 400), head=True))
+async def referrers(request: Request) -> Response:
     """List the manifests whose subject is this digest, filtered by artifact type where asked."""
+    context = context_of(request)
     name, subject = name_of(request), digest_of(request)
     page = page_of(request, context.settings.limits.page_size)
     artifact_type = request.query_params.get("artifactType") or None
@@ -63,8 +79,3 @@ def _list(context: ApiContext, name: str, subject: Digest, artifact_type: str | 
         b",".join(found.descriptors),
     )
     return _Listed(body, found.last if found.more and found.descriptors else None, version)
-
-
-routes = [
-    Route(ROUTE, referrers, methods=["GET", "HEAD"]),
-]

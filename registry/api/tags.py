@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
+from registry.api.http.operations import COUNT, LAST, NAME, TEXTS, json_object, operation
 from registry.api.http.pagination import entries_of, page_link
 from registry.api.http.parameters import name_of, page_of
-from registry.api.http.routing import Route
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from registry.api.context import ApiContext
+from registry.api.http.routing import Action, OciRoute, context_of
 
 ROUTE = "/v2/{name:path}/tags/list"
 
 
-async def tags(context: ApiContext, request: Request) -> Response:
+router = APIRouter(route_class=OciRoute, tags=["Tags"])
+
+
+@router.get(
+    ROUTE,
+    **operation(
+        Action.PULL,
+        NAME,
+        COUNT,
+        LAST,
+        answers=(200, 400, 404),
+        content=json_object(name={"type": "string"}, tags=TEXTS),
+    ),
+)
+@router.head(ROUTE, **operation(Action.PULL, NAME, COUNT, LAST, answers=(200, 400, 404), head=True))
+async def tags(request: Request) -> Response:
     """List the tags of a repository, a page at a time."""
+    context = context_of(request)
     name = name_of(request)
     page = page_of(request, context.settings.limits.page_size)
     mark = context.memory.mark()
@@ -35,8 +47,3 @@ async def tags(context: ApiContext, request: Request) -> Response:
         answer = CachedResponse(name, version, ResponseHeaders(headers), body, ROUTE, None)
         context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
     return Response(body if request.method == "GET" else b"", headers=headers)
-
-
-routes = [
-    Route(ROUTE, tags, methods=["GET", "HEAD"]),
-]

@@ -6,15 +6,28 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
+from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from registry.api.context import ended
 from registry.api.http.direct_upload import receive_from_socket
 from registry.api.http.fields import field
+from registry.api.http.operations import (
+    ALGORITHM,
+    BYTES,
+    CLOSING_DIGEST,
+    CONTENT_RANGE,
+    MOUNT,
+    NAME,
+    SOURCE,
+    UPLOAD,
+    operation,
+)
 from registry.api.http.parameters import mount_of, name_of, query_digest, upload_of
 from registry.api.http.reception import Reception
 from registry.api.http.request_body import PATIENCE, Body, Interrupted, declared_length, receive_into
-from registry.api.http.routing import Route
+from registry.api.http.routing import Action, OciRoute, context_of
 from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 from registry.oci.errors import (
@@ -32,8 +45,6 @@ from registry.storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.requests import Request
-
     from registry.api.context import ApiContext
     from registry.api.http.parameters import Mount
     from registry.oci.digest import Digest
@@ -41,8 +52,28 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-async def start(context: ApiContext, request: Request) -> Response:
+SESSIONS = "/v2/{name:path}/blobs/uploads"
+SESSION = f"{SESSIONS}/{{upload}}"
+
+START = operation(
+    Action.PUSH,
+    NAME,
+    CLOSING_DIGEST,
+    MOUNT,
+    SOURCE,
+    ALGORITHM,
+    answers=(202, 201, 400, 404, 408, 416, 429, 507),
+    body=BYTES,
+)
+
+router = APIRouter(route_class=OciRoute, tags=["Uploads"])
+
+
+@router.post(SESSIONS, **START)
+@router.post(f"{SESSIONS}/", **START)
+async def start(request: Request) -> Response:
     """Mount a blob, push one in this request, or begin a session: also where what is to be mounted cannot be."""
+    context = context_of(request)
     name = name_of(request)
     query = request.query_params
     mount = mount_of(request)
@@ -60,25 +91,39 @@ async def start(context: ApiContext, request: Request) -> Response:
     return Response(status_code=202, headers=_progress(context, request, name, upload_id, 0))
 
 
-async def status(context: ApiContext, request: Request) -> Response:
+@router.get(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204, 400, 404)))
+@router.head(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204, 400, 404), head=True))
+async def status(request: Request) -> Response:
     """Say how many bytes are here, so that a client can resume."""
+    context = context_of(request)
     name, upload_id = name_of(request), upload_of(request)
     row = await context.run(context.registry.uploads.find, name, upload_id)
     return Response(status_code=204, headers=_progress(context, request, name, upload_id, row.offset))
 
 
-async def add(context: ApiContext, request: Request) -> Response:
+@router.patch(
+    SESSION, **operation(Action.PUSH, NAME, UPLOAD, CONTENT_RANGE, answers=(202, 400, 404, 408, 416, 507), body=BYTES)
+)
+async def add(request: Request) -> Response:
     """Add a chunk, or a stream of any length."""
+    context = context_of(request)
     name, upload_id = name_of(request), upload_of(request)
     offset = await _receive(context, request, name, upload_id, _start_of(request), None)
     return Response(status_code=202, headers=_progress(context, request, name, upload_id, offset))
 
 
-async def finish(context: ApiContext, request: Request) -> Response:
+@router.put(
+    SESSION,
+    **operation(
+        Action.PUSH, NAME, UPLOAD, CLOSING_DIGEST, CONTENT_RANGE, answers=(201, 400, 404, 408, 416, 507), body=BYTES
+    ),
+)
+async def finish(request: Request) -> Response:
     """Add what the body has, if anything, and publish the whole under the digest of the query.
 
     Once more is as good as once: a proxy in front of replicas asks the next where one was lost before it answered.
     """
+    context = context_of(request)
     name, upload_id = name_of(request), upload_of(request)
     digest = query_digest(request)
     try:
@@ -88,8 +133,10 @@ async def finish(context: ApiContext, request: Request) -> Response:
     return _created(context, request, name, digest)
 
 
-async def cancel(context: ApiContext, request: Request) -> Response:
+@router.delete(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204, 400, 404)))
+async def cancel(request: Request) -> Response:
     """End the session."""
+    context = context_of(request)
     name, upload_id = name_of(request), upload_of(request)
     await context.run(context.registry.uploads.cancel, name, upload_id)
     return Response(status_code=204)
@@ -221,13 +268,3 @@ def _progress(context: ApiContext, request: Request, name: str, upload_id: str, 
 def _created(context: ApiContext, request: Request, name: str, digest: Digest) -> Response:
     location = context.locations.url(request, f"/v2/{name}/blobs/{digest}")
     return Response(status_code=201, headers={"Location": location, "Docker-Content-Digest": digest})
-
-
-routes = [
-    Route("/v2/{name:path}/blobs/uploads", start, methods=["POST"]),
-    Route("/v2/{name:path}/blobs/uploads/", start, methods=["POST"]),
-    Route("/v2/{name:path}/blobs/uploads/{upload}", status, methods=["GET", "HEAD"]),
-    Route("/v2/{name:path}/blobs/uploads/{upload}", add, methods=["PATCH"]),
-    Route("/v2/{name:path}/blobs/uploads/{upload}", finish, methods=["PUT"]),
-    Route("/v2/{name:path}/blobs/uploads/{upload}", cancel, methods=["DELETE"]),
-]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
-from registry.api.http.routing import Route
+from registry.api.http.operations import json_object, operation
+from registry.api.http.routing import Action, OciRoute
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from registry.api.context import ApiContext
+router = APIRouter(route_class=OciRoute, tags=["Version"])
 
 
-async def base(_context: ApiContext, _request: Request) -> Response:
+@router.get("/v2", **operation(Action.NONE, answers=(200,), content=json_object()))
+@router.head("/v2", **operation(Action.NONE, answers=(200,), head=True))
+@router.get("/v2/", **operation(Action.NONE, answers=(200,), content=json_object()))
+@router.head("/v2/", **operation(Action.NONE, answers=(200,), head=True))
+async def base(_request: Request) -> Response:
     """Answer 200: the specification is implemented."""
     return Response(b"{}", media_type="application/json")
-
-
-routes = [
-    Route("/v2", base, methods=["GET", "HEAD"]),
-    Route("/v2/", base, methods=["GET", "HEAD"]),
-]

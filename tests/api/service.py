@@ -73,7 +73,7 @@ class Service:
         self.root = directory / "root"
         self.registry = Registry.open(settings, driver)
         self.observation = cast("AccessLog", create_application(self.registry, settings, ProcessMetrics(None, None)))
-        self.context: ApiContext = cast("Any", self.observation)._application.context
+        self.context: ApiContext = cast("Any", self.observation)._application.state.context
         transport = httpx2.ASGITransport(self.observation, raise_app_exceptions=False, client=(peer, 1))
         self._client = httpx2.AsyncClient(transport=transport, base_url=f"http://{HOST}")
         self._runner = asyncio.Runner()

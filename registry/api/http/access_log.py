@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 from registry.api.cache.lookup import API_VERSION, NOT_RECALLED, REQUEST_ID, CachedAnswer, CacheLookup, RequestIds
 from registry.api.http.blob_response import SENT
 from registry.api.http.direct_upload import RECEIVED
-from registry.api.http.routing import TEMPLATE
 from registry.oci.digest import looks_like_digest
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from registry.api.cache.response_cache import RawHeaders, ResponseCache
-    from registry.api.http.redirects import Redirects
-    from registry.api.http.urls import ExternalUrls
+    from registry.api.cache.response_cache import RawHeaders
+    from registry.api.context import ApiContext
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
     from registry.oci.errors import RegistryError
@@ -31,18 +29,17 @@ class AccessLog:
     def __init__(
         self,
         application: ASGIApp,
-        memory: ResponseCache,
-        locations: ExternalUrls,
-        redirects: Redirects,
+        context: ApiContext,
         tally: RequestTally,
         log: RequestLog | None,
     ) -> None:
         self._application = application
-        self._locations = locations
+        self._context = context
+        self._locations = context.locations
         self._tally = tally
         self._log = log
         self._request_ids = RequestIds()
-        self.recall = CacheLookup(memory, locations, redirects, tally, log, self._request_ids)
+        self.recall = CacheLookup(context.memory, context.locations, context.redirects, tally, log, self._request_ids)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from memory or through the routes; what is not HTTP is passed on untouched."""
@@ -102,13 +99,15 @@ class AccessLog:
                 state.sent += len(message.get("body", b"")) if scope["method"] != "HEAD" else 0
             await send(message)
 
+        self._context.request_began()
         try:
             await self._application(scope, counting_receive, counting_send)
         finally:
+            self._context.request_ended()
             self._note(scope, state, request_id, perf_counter() - began)
 
     def _note(self, scope: Scope, state: _Counts, request_id: str, seconds: float) -> None:
-        route: str = scope.get(TEMPLATE) or getattr(scope.get("route"), "path", None) or UNMATCHED
+        route: str = getattr(scope.get("route"), "path", None) or UNMATCHED
         method = scope["method"]
         state.sent += scope.get(SENT, 0)
         state.received += scope.get(RECEIVED, 0)

@@ -1,0 +1,130 @@
+"""Operations: what the OpenAPI document says about each endpoint of the OCI API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from registry.api.http.routing import ACTION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from registry.api.http.routing import Action
+
+
+class Content(NamedTuple):
+    """What a successful answer has."""
+
+    media_type: str
+    schema: Mapping[str, object] = {"type": "string", "format": "binary"}
+    """JSON Schema of its body."""
+
+
+def json_object(media_type: str = "application/json", **properties: Mapping[str, object]) -> Content:
+    """A JSON object with these properties, each of which it has."""
+    return Content(media_type, {"type": "object", "properties": properties, "required": list(properties)})
+
+
+class OciError(BaseModel):
+    """One error (spec, "Error Codes")."""
+
+    code: str
+    message: str = ""
+    detail: Any = None
+
+
+class OciErrors(BaseModel):
+    """The body of every answer from 400 on."""
+
+    errors: list[OciError]
+
+
+def _parameter(name: str, place: str, description: str, schema: Mapping[str, object] | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": {"type": "string", **(schema or {})},
+    }
+
+
+NAME: Final = _parameter("name", "path", "Name of the repository; it may contain slashes.")
+REFERENCE: Final = _parameter("reference", "path", "Tag or digest of the manifest.")
+DIGEST: Final = _parameter("digest", "path", "Digest, as `sha256:` and 64 hex digits.")
+UPLOAD: Final = _parameter("upload", "path", "Identifier of the upload session: the Location of POST has it.")
+COUNT: Final = _parameter("n", "query", "Entries of the page at most.", {"type": "integer", "minimum": 0})
+LAST: Final = _parameter("last", "query", "The page begins after this value, which need not exist.")
+ARTIFACT_TYPE: Final = _parameter("artifactType", "query", "Only referrers of this type.")
+CLOSING_DIGEST: Final = _parameter("digest", "query", "Digest of the whole blob, which is then published.")
+MOUNT: Final = _parameter("mount", "query", "Digest of a blob that another repository has.")
+SOURCE: Final = _parameter("from", "query", "The repository to mount from; without it any that has the blob.")
+ALGORITHM: Final = _parameter("digest-algorithm", "query", "Algorithm of the digest that will close the session.")
+TAG: Final = _parameter("tag", "query", "A tag for a manifest that is pushed by digest; may be repeated.")
+CONTENT_RANGE: Final = _parameter("Content-Range", "header", "First and last byte of the chunk, as `0-1023`.")
+RANGE: Final = _parameter("Range", "header", "Ranges of bytes (RFC 9110, section 14).")
+
+ANY: Final = "*/*"
+"""Media type of a manifest: the one that it was pushed with."""
+BYTES: Final = "application/octet-stream"
+TEXTS: Final = {"type": "array", "items": {"type": "string"}}
+"""JSON Schema of a list of names."""
+
+_STATUS: Final[Mapping[int, str]] = {
+    200: "OK",
+    201: "Created: it is durable and visible. Location says where.",
+    202: "Accepted",
+    204: "No content",
+    206: "The ranges asked for",
+    304: "Not modified",
+    307: "The store has the bytes: Location is a signed address.",
+    400: "The request is invalid",
+    404: "Unknown",
+    405: "Not allowed, or needed by another manifest",
+    408: "The body stopped arriving",
+    413: "The manifest is too large",
+    416: "The range cannot be satisfied, or the chunk is out of order",
+    429: "Too many upload sessions",
+    503: "Storage or database does not answer: try again after Retry-After seconds",
+    507: "Storage is full",
+}
+_ERRORS: Final = 400
+"""Statuses from here on have an error body."""
+
+
+def operation(
+    action: Action,
+    *parameters: Mapping[str, object],
+    answers: tuple[int, ...],
+    content: Content | None = None,
+    body: str | None = None,
+    head: bool = False,
+) -> dict[str, Any]:
+    """The options of a route's decorator.
+
+    ``answers`` are its statuses. ``content`` is what a 200 or 206 has, ``body`` the media type of the request.
+    ``head``: no answer has a body.
+    """
+    extra: dict[str, Any] = {ACTION: str(action), "parameters": list(parameters)}
+    if body is not None:
+        extra["requestBody"] = {"content": {body: {"schema": {"type": "string", "format": "binary"}}}}
+    return {
+        "openapi_extra": extra,
+        "status_code": answers[0],
+        "response_class": Response,
+        "response_model": None,
+        "responses": {status: _response(status, content, head=head) for status in (*answers, 503)},
+    }
+
+
+def _response(status: int, content: Content | None, *, head: bool) -> dict[str, Any]:
+    if head:
+        return {"description": _STATUS[status]}
+    if status >= _ERRORS:
+        return {"description": _STATUS[status], "model": OciErrors}
+    if content is None or status not in {200, 206}:
+        return {"description": _STATUS[status]}
+    return {"description": _STATUS[status], "content": {content.media_type: {"schema": dict(content.schema)}}}
