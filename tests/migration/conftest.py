@@ -13,7 +13,7 @@ from registry.migration.review.requests import Tally
 from registry.migration.review.review import Options, Review
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.metrics import MeasuredDriver
-from tests.migration.adopting import MAKE, Bucket
+from tests.support.migrated_bucket import MAKE, Bucket
 from tests.support.source_world import Tree, fill
 
 Reviewing = Callable[..., Plan]

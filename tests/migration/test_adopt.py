@@ -20,7 +20,7 @@ from registry.oci.index_entry import PUSHED, TAGGED
 from registry.oci.withheld import Withheld
 from registry.storage.driver import StorageDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.migration.adopting import Bucket, check_served
+from tests.support.migrated_bucket import Bucket, check_served
 from tests.support.payloads import Blob, image
 from tests.support.registry_world import push_blob, push_manifest
 from tests.support.source_world import (

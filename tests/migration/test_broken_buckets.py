@@ -14,8 +14,8 @@ from registry.migration.review.requests import Tally
 from registry.migration.review.review import Options, Review
 from registry.oci.digest import Digest
 from registry.storage.middleware.metrics import MeasuredDriver
-from tests.migration.adopting import MAKE, Bucket
-from tests.migration.breakages import TREES, ZOT, Break
+from tests.support.breakages import TREES, ZOT, Break
+from tests.support.migrated_bucket import MAKE, Bucket
 from tests.support.source_world import repositories
 
 ROWS = [("zot-without-prefix", *row[:2]) for row in ZOT] + [("distribution", *row[:2]) for row in TREES]

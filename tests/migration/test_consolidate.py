@@ -23,9 +23,8 @@ from registry.storage.driver import ObjectStat, StorageDriver
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled
 from registry.storage.middleware.base import DriverDecorator
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
-from tests.migration.adopting import MAKE, Bucket, check_served, opened
-from tests.migration.killing import kill_after_steps, rows
-from tests.migration.phases import consolidated, reading
+from tests.support.kills import kill_after_steps, rows
+from tests.support.migrated_bucket import MAKE, Bucket, check_served, consolidated, opened, reading
 from tests.support.registry_world import push_blob
 from tests.support.source_world import BLOBS, MANIFESTS, SHARED, path, repositories
 

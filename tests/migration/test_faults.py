@@ -9,8 +9,8 @@ import pytest
 
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
-from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.killing import objects, rows
+from tests.support.kills import objects, rows
+from tests.support.migrated_bucket import MAKE, Bucket, check_served
 from tests.support.source_world import repositories
 
 SAMPLED = 73

@@ -20,9 +20,8 @@ from registry.storage.driver import StorageDriver
 from registry.storage.errors import StorageUnavailable
 from registry.storage.middleware.base import DriverDecorator
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.migration.adopting import MAKE, Bucket, check_served, opened
-from tests.migration.killing import kill_after_steps, rows
-from tests.migration.phases import finalizing, reading
+from tests.support.kills import kill_after_steps, rows
+from tests.support.migrated_bucket import MAKE, Bucket, check_served, finalizing, opened, reading
 from tests.support.payloads import Blob, image
 from tests.support.source_world import ARM, OTHER, SHARED, Repository, path, repositories
 

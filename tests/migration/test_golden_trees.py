@@ -16,9 +16,9 @@ from registry.migration.source.layout import ObjectKind, RepositoryPath, SourceL
 from registry.migration.source.zot import ZotLayout
 from registry.storage.memory import MemoryDriver
 from tests.clients.wire import Wire
-from tests.migration.filling import content, push
 from tests.migration.test_steps import in_no_order
-from tests.migration.way_back import tree_of, whole
+from tests.support.buckets import content, push
+from tests.support.rollback import tree_of, whole
 from tests.support.s3_server import REGION, S3Server
 from tests.support.servers import free_port
 from tests.support.source_world import TREE, Tree

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from registry.migration.context import RunOptions
-from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.deaths import Doom, Killed
-from tests.migration.killing import EVERY, Prepare, doomed, kill_after_steps, objects, prepared, rows
+from tests.support.kills import EVERY, Doom, Killed, Prepare, doomed, kill_after_steps, objects, prepared, rows
+from tests.support.migrated_bucket import MAKE, Bucket, check_served
 from tests.support.payloads import Blob, image
 from tests.support.registry_world import push_blob, push_manifest
 from tests.support.source_world import AMD, Repository, repositories

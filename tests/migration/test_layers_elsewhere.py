@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from registry.images.migration_journal.documents import Phase
 from registry.oci.digest import Digest
-from tests.migration.adopting import Bucket, check_served
-from tests.migration.giving_back import back, check_original, original, push
+from tests.support.migrated_bucket import Bucket, check_served
 from tests.support.payloads import Blob, image
+from tests.support.rollback import back, check_original, original, push
 from tests.support.source_world import Repository
 
 CONFIG, PUSHED, ABSENT = Blob(b"config"), Blob(b"layer of a base " * 100), Blob(b"layer that is only elsewhere")

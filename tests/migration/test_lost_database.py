@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from registry.migration.context import RunOptions
-from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.as_original import distribution_tags, zot_tags
+from tests.support.migrated_bucket import MAKE, Bucket, check_served
 from tests.support.payloads import Blob, image
 from tests.support.registry_world import push_blob, push_manifest
+from tests.support.served_tags import distribution_tags, zot_tags
 from tests.support.source_world import AMD, Repository, repositories
 
 LAYER = Blob(b"pushed since")

@@ -15,10 +15,9 @@ from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, NameUnknown
 from registry.oci.index import Index
-from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.giving_back import LAYER, NEW_CONFIG, PUSHED, back, check_original, give_back_untaken, push
-from tests.migration.phases import finalizing
+from tests.support.migrated_bucket import MAKE, Bucket, check_served, finalizing
 from tests.support.payloads import Blob, image
+from tests.support.rollback import LAYER, NEW_CONFIG, PUSHED, back, check_original, give_back_untaken, push
 from tests.support.source_world import (
     AMD,
     ARM,

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT
 from tests.clients.wire import until
-from tests.migration.filling import WITHOUT, filled_by, listing, push
+from tests.support.buckets import WITHOUT, filled_by, listing, push
 from tests.support.gcs_server import GcsServer
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
@@ -52,7 +52,7 @@ def review(directory: Path, storage: dict[str, Any], *options: str) -> tuple[int
     """The exit code, the document, and the most memory that the command had, in bytes."""
     (directory / "config.json").write_text(json.dumps({"storage": storage}))
     peak, config = directory / "peak", directory / "config.json"
-    command = [sys.executable, "-m", "tests.migration.peak", str(peak), "migrate-s3-storage", "--config", str(config)]
+    command = [sys.executable, "-m", "tests.support.peak", str(peak), "migrate-s3-storage", "--config", str(config)]
     done = subprocess.run(
         [*command, "--dry-run", "--json", *options], cwd=ROOT, capture_output=True, text=True, check=False
     )

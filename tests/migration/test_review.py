@@ -10,8 +10,8 @@ from registry.migration.review.review import Options
 from registry.storage.errors import StorageUnavailable
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.migration.breakages import APP, TREES, ZOT, Break, cut, delete, flip, put
 from tests.migration.conftest import Reviewing
+from tests.support.breakages import APP, TREES, ZOT, Break, cut, delete, flip, put
 from tests.support.payloads import Blob, image
 from tests.support.source_world import (
     FIRST,

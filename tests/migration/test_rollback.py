@@ -20,8 +20,10 @@ from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from registry.storage.middleware.metrics import MeasuredDriver
-from tests.migration.adopting import Bucket, check_served
-from tests.migration.giving_back import (
+from tests.support.migrated_bucket import Bucket, check_served
+from tests.support.payloads import Blob, image
+from tests.support.registry_world import push_blob
+from tests.support.rollback import (
     LAYER,
     NEW_CONFIG,
     PUSHED,
@@ -35,8 +37,6 @@ from tests.migration.giving_back import (
     running,
     tags_of_original,
 )
-from tests.support.payloads import Blob, image
-from tests.support.registry_world import push_blob
 from tests.support.source_world import (
     AMD,
     ATTACHED,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.migration.adopting import MAKE, Bucket, check_served
-from tests.migration.giving_back import back, change, check_original
-from tests.migration.killing import EVERY, kill_after_steps, objects
+from tests.support.kills import EVERY, kill_after_steps, objects
+from tests.support.migrated_bucket import MAKE, Bucket, check_served
+from tests.support.rollback import back, change, check_original
 
 SAMPLED = 61
 

@@ -15,7 +15,7 @@ from registry.migration.review.review import Options, Review
 from registry.migration.review.saved_plan import SavedPlan
 from registry.oci.errors import Unavailable
 from registry.storage.middleware.metrics import MeasuredDriver
-from tests.migration.adopting import MAKE, Bucket, check_served
+from tests.support.migrated_bucket import MAKE, Bucket, check_served
 from tests.support.payloads import Blob, image
 from tests.support.registry_world import push_blob, push_manifest
 from tests.support.source_world import (

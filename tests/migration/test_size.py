@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.synthetic import MAKERS
+from tests.support.synthetic_bucket import MAKERS
 
 ROOT = Path(__file__).parents[2]
 REPOSITORIES, LAYERS = 2000, 50
@@ -19,7 +19,7 @@ MOST_MIB = 300
 @pytest.mark.stores
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_hundred_thousand_blobs_are_reviewed_below_300_mib(kind: str) -> None:
-    command = [sys.executable, "-m", "tests.migration.synthetic", kind, str(REPOSITORIES), str(LAYERS)]
+    command = [sys.executable, "-m", "tests.support.synthetic_bucket", kind, str(REPOSITORIES), str(LAYERS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -9,7 +9,7 @@ import pytest
 from registry.images.migration_journal.documents import UnknownJournal
 from registry.migration.status import status
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.migration.adopting import MAKE, Bucket
+from tests.support.migrated_bucket import MAKE, Bucket
 from tests.support.source_world import BLOBS, FIRST, MANIFESTS, fill, path, repositories
 
 

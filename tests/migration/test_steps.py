@@ -14,9 +14,9 @@ from registry.migration.source.zot import ZotLayout
 from registry.oci.digest import Digest
 from registry.oci.index import FOLDED
 from registry.storage.memory import MemoryDriver
-from tests.migration.as_original import distribution_tags, zot_tags
-from tests.migration.way_back import apply, listed, put_ours, tree_of, wanted, whole
 from tests.support.payloads import Blob, image
+from tests.support.rollback import apply, listed, put_ours, tree_of, wanted, whole
+from tests.support.served_tags import distribution_tags, zot_tags
 from tests.support.source_world import (
     AMD,
     ARM,

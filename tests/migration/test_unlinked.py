@@ -12,10 +12,10 @@ from registry.migration.context import RunOptions
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown
 from tests.images.test_times import times
-from tests.migration.adopting import Bucket, check_served
-from tests.migration.giving_back import back, original
+from tests.support.migrated_bucket import Bucket, check_served
 from tests.support.payloads import Blob, image, index
 from tests.support.registry_world import push_blob
+from tests.support.rollback import back, original
 from tests.support.source_world import Repository
 
 CONFIG, SECRET = Blob(b"config"), Blob(b"a layer of another repository " * 30)

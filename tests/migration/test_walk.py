@@ -25,12 +25,11 @@ from registry.migration.status import status
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.storage.middleware.metrics import MeasuredDriver
-from tests.migration.adopting import MAKE, Bucket
-from tests.migration.deaths import Doom, Killed
-from tests.migration.giving_back import check_original, push
-from tests.migration.killing import doomed
 from tests.soak.budget import SEED, announce, budget
+from tests.support.kills import Doom, Killed, doomed
+from tests.support.migrated_bucket import MAKE, Bucket
 from tests.support.payloads import Blob, Manifest, image
+from tests.support.rollback import check_original, push
 from tests.support.source_world import BLOBS, Repository, repositories
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]

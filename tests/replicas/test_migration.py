@@ -12,9 +12,9 @@ import pytest
 
 from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT
 from tests.clients.wire import Wire, until
-from tests.migration.filling import content, filled_by, listing, push, running
 from tests.replicas.conftest import Config
 from tests.support.access_log import Call
+from tests.support.buckets import content, filled_by, listing, push, running
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
 from tests.support.servers import RegistryProcess

@@ -12,11 +12,11 @@ from registry.migration.command import Run, running
 from registry.migration.context import RunOptions
 from registry.migration.report import Report
 from registry.storage.errors import StorageError
-from tests.migration.adopting import check_served
-from tests.migration.filling import listing
 from tests.replicas.conftest import Config
 from tests.replicas.test_faults import WAYS
+from tests.support.buckets import listing
 from tests.support.fault_proxy import FaultProxy
+from tests.support.migrated_bucket import check_served
 from tests.support.s3_server import S3Server
 from tests.support.source_world import Repository, distribution, per_repository, repositories
 

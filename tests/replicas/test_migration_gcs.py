@@ -13,13 +13,13 @@ from pydantic import TypeAdapter
 from registry.config import GcsSettings
 from registry.storage.gcs.driver import GcsDriver
 from tests.clients.wire import Wire, until
-from tests.migration.adopting import contents
-from tests.migration.as_original import zot_tags
-from tests.migration.filling import push
 from tests.replicas.conftest import Config
 from tests.replicas.test_migration import command
+from tests.support.buckets import push
 from tests.support.gcs_server import GcsServer
+from tests.support.migrated_bucket import contents
 from tests.support.payloads import Blob, image
+from tests.support.served_tags import zot_tags
 from tests.support.servers import RegistryProcess
 from tests.support.source_world import ARM, ON_ARM, SHARED, Repository, Tree, fill, per_repository, repositories
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.filling import listing, push
 from tests.replicas.conftest import Config
 from tests.replicas.test_migration import ROOT, check_pulled, command
+from tests.support.buckets import listing, push
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
 from tests.support.servers import RegistryProcess
@@ -23,8 +23,9 @@ pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "crane")]
 
 def killed(config: Path, step: int, *options: str) -> bool:
     """Whether the command was killed after that step; else it has ended well."""
-    run = [sys.executable, "-m", "tests.migration.suicide", str(step), "migrate-s3-storage", "--config", str(config)]
-    done = subprocess.run([*run, "--json", *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    program = [sys.executable, "-m", "tests.support.killed_command", str(step)]
+    run = [*program, "migrate-s3-storage", "--config", str(config), "--json", *options]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode in {0, -signal.SIGKILL}, done.stdout + done.stderr
     return done.returncode != 0
 

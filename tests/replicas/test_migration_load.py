@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.clients.wire import Wire, until
-from tests.migration.adopting import MAKE
-from tests.migration.as_original import Tags, distribution_tags, zot_tags
-from tests.migration.load import Load
-from tests.migration.placing import place
 from tests.replicas.conftest import Config
 from tests.replicas.test_migration import command
 from tests.soak.budget import SEED, announce
+from tests.support.buckets import place
+from tests.support.migrated_bucket import MAKE
+from tests.support.migration_load import Load
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
+from tests.support.served_tags import Tags, distribution_tags, zot_tags
 from tests.support.servers import RegistryProcess
 from tests.support.source_world import ARM, BOTH, FIRST, ON_AMD, OTHER, SECOND, SHARED, Repository, Tree, repositories
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.migration.adopting import MAKE
-from tests.migration.placing import place
 from tests.replicas.conftest import Config
 from tests.soak.budget import FULL, budget
+from tests.support.buckets import place
+from tests.support.migrated_bucket import MAKE
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
 from tests.support.source_world import Repository, Tree
@@ -80,7 +80,7 @@ def test_a_migration_of_any_size_needs_less_than_300_mib(
 def measured(config: Path, peak: Path, *options: str) -> tuple[dict[str, Any], int]:
     """What the command says, which must succeed, and the most memory that it had, in bytes."""
     command = ["migrate-s3-storage", "--config", str(config), "--json", *options]
-    run = [sys.executable, "-m", "tests.migration.peak", str(peak), *command]
+    run = [sys.executable, "-m", "tests.support.peak", str(peak), *command]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
     return json.loads(done.stdout), int(peak.read_text())

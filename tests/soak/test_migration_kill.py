@@ -18,10 +18,10 @@ import pytest
 
 from registry.config import Settings
 from registry.images.registry import Registry
-from tests.migration.adopting import MAKE, check_served
-from tests.migration.placing import place
 from tests.soak.budget import FULL, SEED, announce, budget
+from tests.support.buckets import place
 from tests.support.fault_proxy import FaultProxy
+from tests.support.migrated_bucket import MAKE, check_served
 from tests.support.payloads import Blob, image
 from tests.support.registry_world import push_blob, push_manifest
 from tests.support.s3_server import S3Server

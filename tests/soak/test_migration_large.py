@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.migration.placing import ETAG, place
 from tests.replicas.conftest import Config
 from tests.soak.budget import budget
 from tests.soak.large_blob import MIB, LargeBlob
+from tests.support.buckets import ETAG, place
 from tests.support.payloads import CONFIG, LAYER, MANIFEST, Blob, Manifest
 from tests.support.s3_server import S3Server
 from tests.support.source_world import Repository, per_repository
@@ -76,7 +76,7 @@ def command(directory: Path, *options: str) -> tuple[dict[str, Any], int]:
     """What the command says, which must succeed, and the most memory that it had, in bytes."""
     peak = directory / "peak"
     arguments = ["migrate-s3-storage", "--config", str(directory / "config.json"), "--json", *options]
-    run = [sys.executable, "-m", "tests.migration.peak", str(peak), *arguments]
+    run = [sys.executable, "-m", "tests.support.peak", str(peak), *arguments]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
     return json.loads(done.stdout), int(peak.read_text())

@@ -1,4 +1,4 @@
-"""``python -m tests.migration.peak FILE ARGUMENT...``: the command ``registry``, and in FILE the most memory it had.
+"""``python -m tests.support.peak FILE ARGUMENT...``: the command ``registry``, and in FILE the most memory it had.
 
 What the system says of a process that has ended counts the memory of the one that started it, too.
 """

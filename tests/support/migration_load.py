@@ -1,4 +1,4 @@
-"""Clients that pull and push while a bucket is migrated below them, and what they were told."""
+"""Load: clients that pull and push while a bucket is migrated below them, and what they were told."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 
-from tests.migration.as_original import Tags
 from tests.soak.client import Client, Reply
 from tests.support.payloads import Blob, Manifest, image
+from tests.support.served_tags import Tags
 from tests.support.source_world import Repository
 
 OWN = ("own/one", "own/two")

@@ -1,10 +1,12 @@
-"""Buckets that the real registries fill over the wire: what ``world`` describes, by their own hands."""
+"""Buckets on versitygw: filled by real registries over the wire, or as files without a request for each object."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from tests.clients.wire import Wire
 from tests.support.payloads import image
 from tests.support.s3_server import REGION, S3Server
 from tests.support.servers import free_port
-from tests.support.source_world import AMD, NOTHING, SHARED, Repository, repositories
+from tests.support.source_world import AMD, NOTHING, SHARED, Repository, Tree, repositories
 from tests.support.tools import tool
 
 WITHOUT = image(AMD, [SHARED])
@@ -77,3 +79,20 @@ def content(name: str) -> list[Repository]:
         found[1].blobs.remove(NOTHING)
         found[1].tags = {"v1": WITHOUT, "stable": WITHOUT}
     return found
+
+
+ETAG = "user.etag"
+"""Where versitygw keeps the ETag of a file."""
+
+
+def place(store: S3Server, bucket: str, trees: Iterable[Tree]) -> int:
+    """Put trees into a bucket, one after the other; how many objects these are."""
+    count = 0
+    for tree in trees:
+        for key, data in tree.items():
+            path = store.data / bucket / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            os.setxattr(path, ETAG, f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'.encode())
+            count += 1
+    return count

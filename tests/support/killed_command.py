@@ -1,4 +1,4 @@
-"""``python -m tests.migration.suicide STEP ARGUMENT...``: ``registry``, ended by SIGKILL after a step of its store."""
+"""Killed command: ``python -m tests.support.killed_command STEP ARGUMENT...`` is ``registry``, killed after a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the registry that a bucket came from would serve of it: read from the tree alone, with no code of ours."""
+"""Served tags: what the registry that a bucket came from would serve, read from the tree alone, without our code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A bucket of any size that is in no memory: its listing and its objects are computed. Run as a program, reviews it.
+"""Synthetic bucket: of any size and in no memory, its listing and objects are computed. As a program it reviews one.
 
-    python -m tests.migration.synthetic per-repository|distribution REPOSITORIES LAYERS
+    python -m tests.support.synthetic_bucket per-repository|distribution REPOSITORIES LAYERS
 
 prints one JSON document: objects, problems, peak memory in MiB, and seconds.
 """
@@ -19,8 +19,8 @@ from registry.storage.driver import ObjectReader, ObjectStat
 from registry.storage.errors import PathNotFound
 from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.metrics import MeasuredDriver
-from tests.migration.peak import peak_bytes
 from tests.support.payloads import Blob, image
+from tests.support.peak import peak_bytes
 from tests.support.source_world import Repository, Tree, distribution, per_repository
 
 if TYPE_CHECKING:

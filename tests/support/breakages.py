@@ -1,4 +1,4 @@
-"""What can be broken in a bucket: a change of its tree, and what a review has to say of it."""
+"""Breakages: changes of a tree, and what a review has to say about each."""
 
 from __future__ import annotations
 

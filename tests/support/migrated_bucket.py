@@ -1,4 +1,4 @@
-"""A bucket in memory that another registry filled, a database beside it, and runs over both."""
+"""Migrated bucket: objects in memory that another registry filled, a database beside them, and runs over both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from registry.config import Settings
 from registry.images.registry import Registry
 from registry.migration.adopt.adopt import Pass
 from registry.migration.command import Run
-from registry.migration.context import RunOptions
+from registry.migration.consolidate.consolidate import consolidate
+from registry.migration.context import Context, RunOptions
+from registry.migration.progress import OnProgress, silent
 from registry.migration.report import Report
 from registry.migration.review.requests import Tally
 from registry.oci.digest import Digest
@@ -115,3 +117,35 @@ def opened(directory: Path, layout: str, prepare: Callable[[Bucket], object]) ->
     prepare(made)
     yield made
     made.world.close()
+
+
+@contextmanager
+def reading(
+    bucket: Bucket,
+    registry: Registry | None = None,
+    *,
+    parallel: int = 1,
+    on_progress: OnProgress = silent,
+    storage: dict[str, Any] | None = None,
+) -> Iterator[Context]:
+    """A context in a process of its own unless ``registry`` is one, after the listing."""
+    registry = registry or bucket.registry()
+    chosen = bucket.settings(parallel=parallel)
+    if storage is not None:
+        chosen = chosen.model_copy(update={"storage": chosen.storage.model_copy(update=storage)})
+    run = Run(registry, chosen, RunOptions(), Tally(), on_progress)
+    registry.originals.ensure(again=True)
+    with run._reading(run._journal.resume()) as context:
+        assert context is not None
+        yield context
+
+
+def consolidated(bucket: Bucket, registry: Registry | None = None, **more: Any) -> Report:
+    """Copy what is not copied."""
+    with reading(bucket, registry, **more) as context:
+        return consolidate(context)
+
+
+def finalizing(bucket: Bucket, registry: Registry | None = None) -> Report:
+    """Delete what is copied, as the command does."""
+    return Run(registry or bucket.registry(), bucket.settings(parallel=1), RunOptions(), Tally()).finalize()
