@@ -10,13 +10,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from registry.api.access import Action, caller_of
 from registry.api.cache.response_cache import CachedResponse, Redirect, ResponseHeaders
 from registry.api.http.blob_response import BlobResponse, MultipartResponse
 from registry.api.http.conditional import is_not_modified, ranges_apply, unmodified
 from registry.api.http.fields import field
 from registry.api.http.operations import BYTES, DIGEST, NAME, RANGE, Content, operation
 from registry.api.http.parameters import digest_of, name_of
-from registry.api.http.routing import Action, OciRoute, context_of
+from registry.api.http.routing import OciRoute, context_of
 from registry.images.verification import WrongBytes
 from registry.oci.errors import BlobUnknown, RangeInvalid, Unavailable
 from registry.oci.ranges import parse_range
@@ -60,9 +61,7 @@ async def get(request: Request) -> Response:
     context = context_of(request)
     name, digest = name_of(request), digest_of(request)
     mark = context.memory.mark()
-    redirected = context.redirects.wanted(
-        name, context.locations.client_of(request.scope), request.headers.get("user-agent")
-    )
+    redirected = context.redirects.wanted(name, caller_of(request.scope))
     blob, body, address = await context.run(_open, context, name, digest, redirected=redirected)
     if address is not None:
         return _redirect(context, request, name, blob, address, mark)

@@ -7,10 +7,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from registry.api.access import Action
 from registry.api.http.operations import COUNT, LAST, TEXTS, json_object, operation
 from registry.api.http.pagination import entries_of, page_link
 from registry.api.http.parameters import page_of
-from registry.api.http.routing import Action, OciRoute, context_of
+from registry.api.http.routing import OciRoute, context_of
 
 router = APIRouter(route_class=OciRoute, tags=["Catalog"])
 

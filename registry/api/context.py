@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from registry.api.access import Access
 from registry.api.cache.postgresql import VersionQuery
 from registry.api.cache.response_cache import ResponseCache
 from registry.api.http.byte_turns import ByteTurns
+from registry.api.http.forwarding import Forwarding
 from registry.api.http.redirects import Redirects
 from registry.api.http.request_body import Receivers
 from registry.api.http.upload_memory import UploadMemory
@@ -38,7 +40,9 @@ class ApiContext:
     def __init__(self, registry: Registry, settings: Settings) -> None:
         self.registry = registry
         self.settings = settings
-        self.locations = ExternalUrls(settings.http)
+        forwarding = Forwarding(settings.http.trusted_proxies)
+        self.urls = ExternalUrls(settings.http, forwarding)
+        self.access = Access(forwarding)
         database = registry.backends.database
         versions = VersionQuery(partial(connect_versions, database))
         self.memory = ResponseCache(registry, currency_of(database), versions, settings.limits.read_memory)

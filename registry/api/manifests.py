@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from registry.api.access import Action, caller_of
 from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
 from registry.api.http.blob_response import BlobResponse
 from registry.api.http.conditional import is_not_modified, unmodified
@@ -15,7 +16,7 @@ from registry.api.http.fields import field
 from registry.api.http.manifest_body import with_manifest
 from registry.api.http.operations import ANY, NAME, REFERENCE, TAG, Content, operation
 from registry.api.http.parameters import name_of, reference_of
-from registry.api.http.routing import Action, OciRoute, context_of
+from registry.api.http.routing import OciRoute, context_of
 from registry.oci.digest import Digest
 from registry.oci.errors import TagInvalid
 from registry.oci.ranges import ByteRange
@@ -82,14 +83,14 @@ async def put(request: Request) -> Response:
     if len(tags) > MAX_TAGS:
         raise TagInvalid(f"at most {MAX_TAGS} tags at once")
     content_type = field(request, "content-type")
-    actor = context.locations.client_of(request.scope) or "unknown"
+    actor = caller_of(request.scope).actor
 
     def store(body: bytes) -> PutManifest:
         return context.registry.manifests.put(name, body, content_type, digest=digest, tags=tags, actor=actor)
 
     done = await with_manifest(context, request, name, store)
     headers = {
-        "Location": context.locations.url(request, f"/v2/{name}/manifests/{done.digest}"),
+        "Location": context.urls.url(request, f"/v2/{name}/manifests/{done.digest}"),
         "Docker-Content-Digest": done.digest,
     }
     if digest is not None and tags:
@@ -104,7 +105,7 @@ async def delete(request: Request) -> Response:
     """Remove a tag, or a manifest and every tag that points at it."""
     context = context_of(request)
     name, reference = name_of(request), reference_of(request)
-    actor = context.locations.client_of(request.scope) or "unknown"
+    actor = caller_of(request.scope).actor
     if isinstance(reference, Digest):
         await context.run(context.registry.manifests.delete, name, reference, actor=actor)
     else:

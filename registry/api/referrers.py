@@ -8,11 +8,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from registry.api.access import Action
 from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
 from registry.api.http.operations import ARTIFACT_TYPE, COUNT, DIGEST, LAST, NAME, json_object, operation
 from registry.api.http.pagination import PAGE_BYTES, next_link
 from registry.api.http.parameters import digest_of, name_of, page_of
-from registry.api.http.routing import Action, OciRoute, context_of
+from registry.api.http.routing import OciRoute, context_of
 from registry.oci.media_types import OCI_INDEX
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from registry.api.access import Action
 from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
 from registry.api.http.operations import COUNT, LAST, NAME, TEXTS, json_object, operation
 from registry.api.http.pagination import entries_of, page_link
 from registry.api.http.parameters import name_of, page_of
-from registry.api.http.routing import Action, OciRoute, context_of
+from registry.api.http.routing import OciRoute, context_of
 
 ROUTE = "/v2/{name:path}/tags/list"
 

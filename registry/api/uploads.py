@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from registry.api.access import Action, caller_of
 from registry.api.context import ended
 from registry.api.http.direct_upload import receive_from_socket
 from registry.api.http.fields import field
@@ -25,9 +26,9 @@ from registry.api.http.operations import (
     operation,
 )
 from registry.api.http.parameters import mount_of, name_of, query_digest, upload_of
-from registry.api.http.reception import Reception
-from registry.api.http.request_body import PATIENCE, Body, Interrupted, declared_length, receive_into
-from registry.api.http.routing import Action, OciRoute, context_of
+from registry.api.http.reception import Reception, receive_into
+from registry.api.http.request_body import PATIENCE, Body, Interrupted, declared_length
+from registry.api.http.routing import OciRoute, context_of
 from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 from registry.oci.errors import (
@@ -87,7 +88,9 @@ async def start(request: Request) -> Response:
     if algorithm not in SUPPORTED_ALGORITHMS:
         raise DigestInvalid(f"digest-algorithm must be one of {', '.join(SUPPORTED_ALGORITHMS)}")
     await Body(request, context.settings.http.idle_timeout).expect_none()
-    upload_id = await context.run(context.registry.uploads.start, name, algorithm, address=_client(context, request))
+    upload_id = await context.run(
+        context.registry.uploads.start, name, algorithm, address=caller_of(request.scope).address
+    )
     return Response(status_code=202, headers=_progress(context, request, name, upload_id, 0))
 
 
@@ -157,7 +160,7 @@ def _has_mounted(context: ApiContext, name: str, mount: Mount) -> bool:
 async def _receive_at_once(context: ApiContext, request: Request, name: str, digest: Digest) -> None:
     """Single POST: the client never learns of the session, so none stays when it fails."""
     upload_id = await context.run(
-        context.registry.uploads.start, name, digest.algorithm, address=_client(context, request)
+        context.registry.uploads.start, name, digest.algorithm, address=caller_of(request.scope).address
     )
     try:
         await _receive(context, request, name, upload_id, None, digest)
@@ -240,10 +243,6 @@ async def _status_on_conflict(context: ApiContext, request: Request, name: str, 
         raise
 
 
-def _client(context: ApiContext, request: Request) -> str | None:
-    return context.locations.client_of(request.scope)
-
-
 def _start_of(request: Request) -> int | None:
     """Where the client says that its chunk begins. Raises RangeInvalid, SizeInvalid."""
     text = field(request, "content-range")
@@ -259,12 +258,12 @@ def _start_of(request: Request) -> int | None:
 def _progress(context: ApiContext, request: Request, name: str, upload_id: str, offset: int) -> dict[str, str]:
     """The headers of a session: where to go on. ``Range`` is inclusive, so that no byte at all is also ``0-0``."""
     return {
-        "Location": context.locations.url(request, f"/v2/{name}/blobs/uploads/{upload_id}"),
+        "Location": context.urls.url(request, f"/v2/{name}/blobs/uploads/{upload_id}"),
         "Range": f"0-{max(0, offset - 1)}",
         "Docker-Upload-UUID": upload_id,
     }
 
 
 def _created(context: ApiContext, request: Request, name: str, digest: Digest) -> Response:
-    location = context.locations.url(request, f"/v2/{name}/blobs/{digest}")
+    location = context.urls.url(request, f"/v2/{name}/blobs/{digest}")
     return Response(status_code=201, headers={"Location": location, "Docker-Content-Digest": digest})

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from registry.api.access import Action
 from registry.api.http.operations import json_object, operation
-from registry.api.http.routing import Action, OciRoute
+from registry.api.http.routing import OciRoute
 
 router = APIRouter(route_class=OciRoute, tags=["Version"])
 

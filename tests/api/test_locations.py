@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from starlette.requests import Request
 
+from registry.api.http.forwarding import Forwarding
 from registry.api.http.urls import ExternalUrls
 from registry.config import HttpSettings
 from tests.api.service import HOST, Headers, serving
@@ -99,7 +100,9 @@ WHOLE = {
 def test_a_url_begins_with_what_the_client_can_reach(case: Case) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in ({"Host": HOST} | case.headers).items()]
     scope = {"type": "http", "scheme": "http", "path": "/", "headers": headers, "client": (case.peer, 1)}
-    assert ExternalUrls(HttpSettings.model_validate(case.http)).url(Request(scope), "/v2/x") == f"{case.base}/v2/x"
+    settings = HttpSettings.model_validate(case.http)
+    urls = ExternalUrls(settings, Forwarding(settings.trusted_proxies))
+    assert urls.url(Request(scope), "/v2/x") == f"{case.base}/v2/x"
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.what in WHOLE], ids=lambda case: case.what)

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from registry.api.access import Action
 from registry.api.http.operations import operation
-from registry.api.http.routing import Action, OciRoute
+from registry.api.http.routing import OciRoute
 from registry.server.application import CHAPTERS
 
 ROUTES = [cast("OciRoute", route) for chapter in CHAPTERS for route in chapter.router.routes]

@@ -8,14 +8,15 @@ import secrets
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.api.access import Action
 from registry.api.http.conditional import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from registry.api.access import Access, Caller
     from registry.api.cache.response_cache import CachedResponse, RawHeaders, ResponseCache, ResponseHeaders
     from registry.api.http.redirects import Redirects
-    from registry.api.http.urls import ExternalUrls
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
@@ -35,10 +36,9 @@ class CacheHit(NamedTuple):
     answer: CachedResponse
     method: str
     path: str
-    agent: str | None
+    caller: Caller
     condition: str | None
     """All of If-None-Match."""
-    client: str | None
     elsewhere: ResponseHeaders | None
     """In place of the bytes: the client is sent to the store."""
     began: float
@@ -81,14 +81,14 @@ class CacheLookup:
     def __init__(
         self,
         memory: ResponseCache,
-        locations: ExternalUrls,
+        access: Access,
         redirects: Redirects,
         tally: RequestTally,
         log: RequestLog | None,
         request_ids: RequestIds,
     ) -> None:
         self._memory = memory
-        self._locations = locations
+        self._access = access
         self._redirects = redirects
         self._tally = tally
         self._log = log
@@ -115,15 +115,17 @@ class CacheLookup:
                 condition = value.decode("latin-1") if condition is None else f"{condition}, {value.decode('latin-1')}"
             elif name in _FOR_ROUTES and _is_for_routes(name, value, method):
                 return None
-        client = self._locations.address(peer, headers)
+        caller = self._access.identify(peer, headers, agent)
+        if self._access.decide(caller, Action.PULL, answer.repository) is not None:
+            return None
         elsewhere = None
-        if method == "GET" and answer.is_of_a_blob and self._redirects.wanted(answer.repository, client, agent):
+        if method == "GET" and answer.is_of_a_blob and self._redirects.wanted(answer.repository, caller):
             elsewhere = answer.sending_away()
             if elsewhere is None:
                 return None
         elif method == "GET" and answer.body is None:
             return None
-        return CacheHit(answer, method, path, agent, condition, client, elsewhere, perf_counter())
+        return CacheHit(answer, method, path, caller, condition, elsewhere, perf_counter())
 
     def ask(self, found: CacheHit, tell: Callable[[bool], object], *, waited: bool = False) -> None:
         """Call ``tell`` with whether it is what the routes would say now: before this returns or later.
@@ -154,8 +156,8 @@ class CacheLookup:
                 0,
                 len(body),
                 seconds,
-                found.client,
-                found.agent,
+                found.caller.address,
+                found.caller.agent,
                 None,
             )
         return CachedAnswer(status, head, request_id.encode(), body)

@@ -13,6 +13,7 @@ from registry.oci.digest import looks_like_digest
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from registry.api.access import Caller
     from registry.api.cache.response_cache import RawHeaders
     from registry.api.context import ApiContext
     from registry.observability.metrics import RequestTally
@@ -35,11 +36,10 @@ class AccessLog:
     ) -> None:
         self._application = application
         self._context = context
-        self._locations = context.locations
         self._tally = tally
         self._log = log
         self._request_ids = RequestIds()
-        self.recall = CacheLookup(context.memory, context.locations, context.redirects, tally, log, self._request_ids)
+        self.recall = CacheLookup(context.memory, context.access, context.redirects, tally, log, self._request_ids)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from memory or through the routes; what is not HTTP is passed on untouched."""
@@ -83,6 +83,7 @@ class AccessLog:
         request_id = next(self._request_ids)
         state = _Counts()
         scope["registry.request_id"] = request_id
+        caller = self._context.access.admit(scope)
 
         async def counting_receive() -> Message:
             message = await receive()
@@ -104,9 +105,9 @@ class AccessLog:
             await self._application(scope, counting_receive, counting_send)
         finally:
             self._context.request_ended()
-            self._note(scope, state, request_id, perf_counter() - began)
+            self._note(scope, caller, state, request_id, perf_counter() - began)
 
-    def _note(self, scope: Scope, state: _Counts, request_id: str, seconds: float) -> None:
+    def _note(self, scope: Scope, caller: Caller, state: _Counts, request_id: str, seconds: float) -> None:
         route: str = getattr(scope.get("route"), "path", None) or UNMATCHED
         method = scope["method"]
         state.sent += scope.get(SENT, 0)
@@ -117,7 +118,6 @@ class AccessLog:
         parameters: dict[str, Any] = scope.get("path_params", {})
         reference = parameters.get("digest") or parameters.get("reference") or ""
         digest = state.digest or (reference if looks_like_digest(reference) else None)
-        agent = _header(scope["headers"], b"user-agent")
         self._log.add(
             request_id,
             method,
@@ -128,8 +128,8 @@ class AccessLog:
             state.received,
             state.sent,
             seconds,
-            self._locations.client_of(scope),
-            agent,
+            caller.address,
+            caller.agent,
             scope.get("registry.error_code"),
         )
 

@@ -10,8 +10,8 @@ import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.api.context import ended
-from registry.api.http.reception import Reception
-from registry.api.http.request_body import LEAST, PATIENCE, Body, declared_length, receive_into
+from registry.api.http.reception import Reception, receive_into
+from registry.api.http.request_body import LEAST, PATIENCE, Body, declared_length
 from registry.oci.errors import ManifestTooLarge, RegistryError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from registry.api.http.routing import ACTION
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from registry.api.http.routing import Action
+    from registry.api.access import Action
 
 
 class Content(NamedTuple):

@@ -20,7 +20,7 @@ MOST_ENTRIES = 10_000
 
 def next_link(context: ApiContext, request: Request, path: str, parameters: dict[str, str | int]) -> dict[str, str]:
     """The Link header of a page that is not the last (RFC 8288)."""
-    return {"Link": f'<{context.locations.url(request, f"{path}?{urlencode(parameters)}")}>; rel="next"'}
+    return {"Link": f'<{context.urls.url(request, f"{path}?{urlencode(parameters)}")}>; rel="next"'}
 
 
 def entries_of(size: int) -> int:

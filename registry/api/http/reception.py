@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import TYPE_CHECKING
 
 from registry.api.context import ended
+from registry.api.http.request_body import PATIENCE, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from registry.api.context import ApiContext
+    from registry.api.http.request_body import Body
     from registry.api.http.upload_memory import Share
     from registry.images.blob_writer import BlobWriter
 
@@ -71,3 +74,25 @@ class Reception:
         async with self._using:
             await ended(self._context.transfer(self.addition.spill))
         return self.addition.held
+
+
+async def receive_into(context: ApiContext, body: Body, reception: Reception, most: float = math.inf) -> None:
+    """Write what was gathered, and the rest of the body, to an upload: one chunk is stored while the next arrives.
+
+    Holds at most two chunks, and none while a slow client is waited for. Stops behind ``most`` bytes. Raises
+    Interrupted when the body stops early; what came is kept.
+    """
+    received = body.gathered
+    reception.write(body.take())
+    try:
+        while not body.ended and received <= most:
+            await reception.share.wait(lambda: body.gather(context.receivers.chunk_size(), PATIENCE))
+            received += body.gathered
+            await reception.written()
+            reception.write(body.take())
+    except Interrupted:
+        await reception.written()
+        reception.write(body.take())
+        raise
+    finally:
+        await reception.written()

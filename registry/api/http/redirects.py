@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from registry.api.access import Caller
     from registry.config import RedirectRule, StorageSettings
     from registry.storage.driver import StorageDriver
 
@@ -26,12 +27,12 @@ class Redirects:
         """How long an address may be told to other clients, too."""
         self._possible = driver.capabilities.presigned and settings.redirect != "off"
 
-    def wanted(self, repository: str, client: str | None, agent: str | None) -> bool:
-        """Whether a client with this address and name is sent to the store."""
+    def wanted(self, repository: str, caller: Caller) -> bool:
+        """Whether this caller is sent to the store."""
         redirect = self._settings.redirect
         if not self._possible or isinstance(redirect, str):
             return self._possible
-        return next((rule.redirect for rule in redirect if _fits(rule, client, agent or "", repository)), False)
+        return next((rule.redirect for rule in redirect if _fits(rule, caller, repository)), False)
 
     def address(self, key: str) -> str:
         """Where the object can be read for a while. In a thread: credentials may have to be fetched anew.
@@ -41,17 +42,17 @@ class Redirects:
         return self._driver.presign(key, seconds=self._settings.redirect_expiry)
 
 
-def _fits(rule: RedirectRule, client: str | None, agent: str, repository: str) -> bool:
+def _fits(rule: RedirectRule, caller: Caller, repository: str) -> bool:
     return (
-        (not rule.networks or _is_in(client, rule))
-        and (not rule.user_agents or any(fnmatchcase(agent, pattern) for pattern in rule.user_agents))
+        (not rule.networks or _is_in(caller.address, rule))
+        and (not rule.user_agents or any(fnmatchcase(caller.agent or "", pattern) for pattern in rule.user_agents))
         and (not rule.repositories or any(fnmatchcase(repository, pattern) for pattern in rule.repositories))
     )
 
 
-def _is_in(client: str | None, rule: RedirectRule) -> bool:
+def _is_in(text: str | None, rule: RedirectRule) -> bool:
     try:
-        address = ip_address(client or "")
+        address = ip_address(text or "")
     except ValueError:
         return False
     return any(address in network for network in rule.networks)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
     from starlette.requests import Request
 
-    from registry.api.context import ApiContext
-    from registry.api.http.reception import Reception
 
 STRAY = 64 << 10
 """Bytes of a body that nobody asked for, which are read and dropped."""
@@ -120,28 +118,6 @@ class Interrupted(ClientDisconnect):
         super().__init__()
         self.timed_out = timed_out
         """The client may still be there, but sends nothing."""
-
-
-async def receive_into(context: ApiContext, body: Body, reception: Reception, most: float = math.inf) -> None:
-    """Write what was gathered, and the rest of the body, to an upload: one chunk is stored while the next arrives.
-
-    Holds at most two chunks, and none while a slow client is waited for. Stops behind ``most`` bytes. Raises
-    Interrupted when the body stops early; what came is kept.
-    """
-    received = body.gathered
-    reception.write(body.take())
-    try:
-        while not body.ended and received <= most:
-            await reception.share.wait(lambda: body.gather(context.receivers.chunk_size(), PATIENCE))
-            received += body.gathered
-            await reception.written()
-            reception.write(body.take())
-    except Interrupted:
-        await reception.written()
-        reception.write(body.take())
-        raise
-    finally:
-        await reception.written()
 
 
 def _is_empty(headers: Headers) -> bool:

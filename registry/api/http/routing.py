@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from fastapi.routing import APIRoute
 
 from registry.api import errors
+from registry.api.access import Action, caller_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -22,18 +22,6 @@ ACTION: Final = "x-action"
 """The key of an operation in the OpenAPI document that says which right it needs."""
 
 
-class Action(enum.StrEnum):
-    """What a caller has to be allowed to do."""
-
-    PULL = "pull"
-    PUSH = "push"
-    DELETE = "delete"
-    CATALOG = "catalog"
-    """See the names of repositories."""
-    NONE = "none"
-    """Nothing: the endpoint is for every caller."""
-
-
 class OciRoute(APIRoute):
     """A route whose endpoint gets the request as it is.
 
@@ -42,7 +30,7 @@ class OciRoute(APIRoute):
     """
 
     action: Action
-    """What its caller has to be allowed to do."""
+    """The right that it needs."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
         """Raises ValueError for a route without an action (I12)."""
@@ -54,11 +42,13 @@ class OciRoute(APIRoute):
         self.action = Action(cast("dict[str, Any]", self.openapi_extra)[ACTION])
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See APIRoute: the endpoint, with each of its errors as an OCI error body."""
+        """See APIRoute: the decision about the caller, the endpoint, and each error as an OCI error body."""
         endpoint: Callable[[Request], Awaitable[Response]] = self.endpoint
 
         async def handle(request: Request) -> Response:
             try:
+                scope = request.scope
+                context_of(request).access.require(caller_of(scope), self.action, scope["path_params"].get("name"))
                 return await endpoint(request)
             except Exception as error:  # noqa: BLE001 - every error has an answer
                 return errors.answer(request, error)

@@ -1,27 +1,25 @@
-"""*ExternalUrls*: URLs in answers, and where requests come from. A path unless absolute URLs are configured."""
+"""External URLs: the addresses in Location and Link headers. A path unless absolute URLs are configured."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from registry.api.http.forwarding import HOST, Forwarding
+from registry.api.http.forwarding import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.requests import Request
-    from starlette.types import Scope
 
+    from registry.api.http.forwarding import Forwarding
     from registry.config import HttpSettings
 
 
 class ExternalUrls:
     """Makes the URLs of Location and Link headers."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, forwarding: Forwarding) -> None:
         self._settings = settings
-        self._forwarding = Forwarding(settings.trusted_proxies)
+        self._forwarding = forwarding
         self._external_path = urlsplit(settings.external_url or "").path
 
     def url(self, request: Request, path: str) -> str:
@@ -38,14 +36,6 @@ class ExternalUrls:
             return prefix + path
         origin = forwarding.origin(request.scope)
         return (_own_origin(request) if origin is None else origin) + prefix + path
-
-    def client_of(self, scope: Scope) -> str | None:
-        """The address of the client, behind trusted proxies too."""
-        return self.address(scope["client"][0] if scope.get("client") else None, scope["headers"])
-
-    def address(self, peer: str | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """As ``client_of``: of a request with these headers, names in lower case, from ``peer``."""
-        return self._forwarding.client(peer, headers)
 
 
 def _own_origin(request: Request) -> str:
