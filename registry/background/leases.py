@@ -48,7 +48,7 @@ class Leases:
         """
         holder = f"{self._holder}:{_machine()}:{os.getpid()}:{uuid.uuid4().hex}"
         now = self._clock()
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             held = lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
             if not held and succeeds_dead:
                 held = _succeed(connection, name, holder, deadline=now + seconds)
@@ -62,12 +62,13 @@ class Leases:
             ended.set()
             if held:
                 renewing.join()
-                with contextlib.suppress(DatabaseError), self._database.write() as connection:  # it ends by itself
+                # Without this it ends by itself.
+                with contextlib.suppress(DatabaseError), self._database.transaction() as connection:
                     lease_rows.free(connection, name, holder)
 
     def held(self, name: str) -> Held | None:
         """Who holds a lease, or held it last and did not give it back."""
-        with self._database.look() as connection:
+        with self._database.autocommit() as connection:
             return lease_rows.find(connection, name)
 
     def _renew(
@@ -77,7 +78,7 @@ class Leases:
         while not ended.wait(seconds / 3):
             now = self._clock()
             with contextlib.suppress(DatabaseError):
-                with self._database.write() as connection:
+                with self._database.transaction() as connection:
                     held = lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
                 deadline = now + seconds if held else 0.0
             if deadline < self._clock() and on_loss is not None:

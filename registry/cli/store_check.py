@@ -40,7 +40,7 @@ def probe_database(settings: Settings) -> None:
     try:
         database = Database.of(settings)
         try:
-            with database.look() as connection:
+            with database.autocommit() as connection:
                 connection.run("SELECT 1")
         finally:
             database.close()

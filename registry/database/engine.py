@@ -66,8 +66,8 @@ class Link(Protocol):
 class Database:
     """A pool of connections. Every method may be called from any thread.
 
-    ``read`` gives one consistent view; ``write`` is serialised against every other writer of a SQLite file, across
-    processes. Keep both short: no call to storage inside.
+    ``snapshot`` gives one consistent view; ``transaction`` is serialised against every other writer of a SQLite file,
+    across processes. Keep both short: no call to storage inside.
 
     Nothing waits without a deadline. A database that is silent for ``timeout`` seconds is asked by one caller at a time
     from then on (see Circuit), and what was connected to it is thrown away.
@@ -132,15 +132,15 @@ class Database:
         """The file of a SQLite database."""
         return Path(self.url.database or "")
 
-    def read(self) -> contextlib.AbstractContextManager[Transaction]:
+    def snapshot(self) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction that sees one state of the database. Raises DatabaseUnavailable."""
         return self._transaction(self._begin_read)
 
-    def look(self) -> contextlib.AbstractContextManager[Transaction]:
-        """As ``read``, for one statement, which sees one state by itself, or for several that need not see the same."""
+    def autocommit(self) -> contextlib.AbstractContextManager[Transaction]:
+        """As ``snapshot``, for one statement, which sees one state, or for several that need not see the same."""
         return self._transaction(())
 
-    def write(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
+    def transaction(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction that commits when the block ends and rolls back when it raises. Raises DatabaseUnavailable.
 
         Never within another of the same thread: it could wait for itself.
@@ -151,7 +151,7 @@ class Database:
         return self._transaction(self._begin_write if durable else (*self._begin_write, NOT_DURABLE))
 
     def exclusive(self) -> contextlib.AbstractContextManager[Transaction]:
-        """As ``write``, begun when all others have ended, in all processes; no other begins before this has ended.
+        """As ``transaction``, begun when all others of all processes have ended; none begins before this has ended.
 
         So what it changes does not change during a transaction that has read it.
         """

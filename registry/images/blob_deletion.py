@@ -66,7 +66,7 @@ class BlobDeletion:
         if self._backends.clock() + DELETE_SECONDS > claim.deadline:
             return
         self._backends.driver.delete([claim.key])
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             blob_rows.remove_location(connection, store=self._backends.driver.name, key=claim.key, token=claim.token)
 
     def delete_orphan(self, repository: RepositoryRow, digest: Digest) -> None:
@@ -75,7 +75,7 @@ class BlobDeletion:
         if not backends.layout.per_repository:
             return
         claim, now = self._new_claim(backends.layout.blob(repository.name, digest))
-        with backends.database.write() as connection:
+        with backends.database.transaction() as connection:
             blob = blob_rows.lock(connection, digest)
             claimed = blob is not None and blob_rows.claim_orphan(
                 connection,
@@ -94,11 +94,11 @@ class BlobDeletion:
         """Finish deletions whose deleter was killed. Returns how many. What was published again meanwhile is kept."""
         backends, finished = self._backends, 0
         refused: list[Omission] = []
-        with backends.database.look() as connection:
+        with backends.database.autocommit() as connection:
             abandoned = blob_rows.expired_claims(connection, backends.driver.name, now=backends.clock())
         for place in abandoned:
             claim, now = self._new_claim(place.key)
-            with backends.database.write() as connection:
+            with backends.database.transaction() as connection:
                 claimed = blob_rows.claim_expired(
                     connection,
                     place,

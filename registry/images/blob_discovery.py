@@ -56,7 +56,7 @@ class BlobDiscovery:
             return omissions  # what lies there is its own, and was found
         after = ""
         while True:
-            with self._backends.database.look() as connection:
+            with self._backends.database.autocommit() as connection:
                 found = reference_rows.lacking(connection, repository.id, after=after, count=BATCH)
             if not found:
                 return omissions
@@ -71,7 +71,7 @@ class BlobDiscovery:
         new = [digest for digest in digests if digest not in known]
         keys = [layout.blob(repository.name, digest) for digest in new]
         stats = dict(zip(new, map_parallel(driver.capabilities, self._stat, keys), strict=True))
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             if is_optional:
                 digests = self._still_lacking(connection, repository, digests)
             else:
@@ -106,7 +106,7 @@ class BlobDiscovery:
         """Those that need not be looked for, by digest: all repositories share all places, and one is noted."""
         if self._backends.layout.per_repository:
             return {}
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             return place_rows.known(connection, digests, store=self._backends.driver.name)
 
     def _stat(self, key: str) -> ObjectStat | None:
@@ -120,7 +120,7 @@ class BlobDiscovery:
         found = []
         for algorithm in SUPPORTED_ALGORITHMS:
             prefix = self._backends.layout.blobs(repository.name, algorithm)
-            with self._backends.database.read() as connection:
+            with self._backends.database.snapshot() as connection:
                 noted = blob_rows.keys_below(connection, self._backends.driver.name, prefix)
             try:
                 children = list(self._backends.driver.children(prefix))
@@ -151,7 +151,7 @@ class BlobDiscovery:
             wanted[digest] = None
             named = (blob.digest for blob in loaded.manifest.named_blobs())
             wanted.update(dict.fromkeys(blob for blob in named if blob not in withheld))
-        with self._backends.database.read() as connection:
+        with self._backends.database.snapshot() as connection:
             wanted.update(dict.fromkeys(self._come_since(connection, repository, view)))
             members = blob_rows.members(connection, repository.id, wanted)
         return [digest for digest in wanted if digest not in members]

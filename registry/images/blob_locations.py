@@ -43,7 +43,7 @@ class BlobLocations:
 
     def all(self, digest: Digest) -> list[Location]:
         """Every place that is noted, the best one first."""
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             return _locations(place_rows.of_digest(connection, digest, store=self._backends.driver.name))
 
     def lost(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
@@ -56,7 +56,7 @@ class BlobLocations:
         if self._backends.driver.capabilities.stat_is_local:
             return None
         if place.id is not None:
-            with self._backends.database.write() as connection:
+            with self._backends.database.transaction() as connection:
                 repository_rows.raise_versions_of_holders(connection, digest)  # where the bytes are read is remembered
                 place_rows.set_lost(connection, place.id, signature=place.signature)
         return self.best(digest) or self._unlisted(digest, size, place) or self._give_up(digest, state)
@@ -66,7 +66,7 @@ class BlobLocations:
         if place.id is None:
             return
         now = self._backends.clock()
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             place_rows.set_verified(connection, place.id, was=place.signature, signature=signature, now=now)
 
     def _unlisted(self, digest: Digest, size: int, place: Location) -> Location | None:
@@ -75,7 +75,7 @@ class BlobLocations:
         if layout.per_repository:
             return None
         key = layout.blob("", digest)
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             noted = blob_rows.location_at(connection, driver.name, key)
         if noted is not None or place.key == key:
             return None
@@ -85,7 +85,7 @@ class BlobLocations:
             return None
         if stat.size != size:
             return None
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             blob = blob_rows.lock(connection, digest)
             if blob is None:
                 return None
@@ -96,7 +96,7 @@ class BlobLocations:
 
     def _give_up(self, digest: Digest, state: str) -> Location | None:
         """None, unless somebody has put it meanwhile."""
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             repository_rows.raise_versions_of_holders(connection, digest)
             blob = blob_rows.lock(connection, digest)
             if blob is None:

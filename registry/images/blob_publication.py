@@ -159,14 +159,14 @@ class BlobPublication:
         return blob_rows.at_later(connection, digest, store=self._backends.driver.name, key=key)
 
     def _look(self, repository: str, digest: Digest) -> Found:
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             return self.look_later(connection, repository, digest).get()
 
     def _others(self, blob: BlobRow, key: str) -> list[LocationRow]:
         """Other places with the same bytes."""
         if not self._shares:
             return []
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             places = blob_rows.locations(connection, blob.id, self._backends.driver.name)
         return [place for place in places if place.key != key]
 
@@ -218,7 +218,7 @@ class BlobPublication:
         """A verified place with another key, where all repositories share all places: that of an original."""
         if blob is None or self._backends.layout.per_repository:
             return None
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             places = place_rows.of_blob(connection, blob.id, store=self._backends.driver.name)
         for place in places:
             if place.key == key or place.verified_at is None or place.size != size:
@@ -250,7 +250,7 @@ class BlobPublication:
         """
         backends = self._backends
         store, now, (key, stat, _, joined) = backends.driver.name, backends.clock(), placed
-        with backends.database.write() as connection:
+        with backends.database.transaction() as connection:
             is_open = self._originals.require_open_later(connection)
             current = _TAKE[keep](connection, repository.id)
             locked = blob_rows.lock_at_later(connection, digest, store=store, key=key)
@@ -306,7 +306,7 @@ class BlobPublication:
                 signature = driver.link(place.key, key).signature
             except PathNotFound:
                 continue  # it was deleted meanwhile
-            with self._backends.database.write() as connection:
+            with self._backends.database.transaction() as connection:
                 blob_rows.set_signature(connection, store=driver.name, key=key, signature=signature)
             return
 

@@ -154,7 +154,7 @@ class BlobWriter:
         known = self._hasher is not None and self._algorithm == self._row.algorithm
         digest = Digest.from_hasher(self._hasher) if self._hasher is not None and known else None
         offset = self.offset
-        with self._backends.database.write(durable=False) as connection:
+        with self._backends.database.transaction(durable=False) as connection:
             advanced = session_rows.advance(
                 connection,
                 self._row.id,
@@ -175,14 +175,14 @@ class BlobWriter:
         if self._backends.driver.capabilities.exclusive_uploads or monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = monotonic()
-        with self._backends.database.write(durable=False) as connection:
+        with self._backends.database.transaction(durable=False) as connection:
             ours = session_rows.touch(connection, self._row.id, offset=self._row.offset, now=self._backends.clock())
         if not ours:
             self._hasher = None
             raise self._overtaken()
 
     def _overtaken(self) -> RegistryError:
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             row = session_rows.find(connection, self._row.id)
         return BlobUploadUnknown() if row is None else out_of_order(self._row.offset, row.offset)
 

@@ -118,10 +118,10 @@ class Blobs:
         """
         self.find(name, digest)
         repository = self._repositories.require(name)
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             if not withheld_rows.named_later(connection, repository.id, [digest]).get():
                 return
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             is_open = self._originals.require_open_later(connection)
             current = require_row(repository_rows.lock(connection, repository.id))
             row = withheld_rows.named_later(connection, current.id, [digest]).get().get((digest, withheld_rows.BLOB))
@@ -190,7 +190,7 @@ class Blobs:
         repository = self._repositories.require(name)
         self._held(repository, digest)
         self._references.complete_repository(repository.id, seconds=READ_SECONDS)
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             claim = self._leave(connection, repository, digest)
         if claim is not None:
             self._removal.delete(claim)
@@ -226,7 +226,7 @@ class Blobs:
         if (held is None or self._has_grown(held, key)) and self._adopt(repository, digest, key, held):
             held = self._look(repository, digest)
         if held is None and not self._backends.driver.capabilities.stat_is_local:
-            with self._backends.database.look() as connection:
+            with self._backends.database.autocommit() as connection:
                 require_row(repository_rows.get(connection, repository.id))
         if held is None or held.state != blob_rows.PRESENT:
             raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
@@ -234,7 +234,7 @@ class Blobs:
 
     def _look(self, repository: RepositoryRow, digest: Digest) -> HeldRow | None:
         layout, store = self._backends.layout, self._backends.driver.name
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             if not layout.per_repository:
                 return place_rows.held(connection, repository.id, digest, store=store)
             key = layout.blob(repository.name, digest)
@@ -271,7 +271,7 @@ class Blobs:
             return False
         with contextlib.suppress(PathNotFound):  # absent, or deleted meanwhile
             stat = driver.stat(key)
-            with backends.database.look() as connection:
+            with backends.database.autocommit() as connection:
                 leaving = held is None and blob_rows.location_at(connection, driver.name, key) is not None
             if not leaving and self._is_right(repository, digest, key, stat):
                 self._publish(repository, digest, stat.size, self._unchanged(stat))
@@ -315,7 +315,7 @@ class Blobs:
         now, lease = self._backends.clock(), self._backends.policy.lease
         if held.leased_until - now >= lease / 2:
             return held.leased_until
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             blob_rows.lease(connection, held.id, until=now + lease)
         return now + lease
 
@@ -323,7 +323,7 @@ class Blobs:
         """Hash adopted bytes before they are served, once; wrong ones are quarantined (I6)."""
         store = self._backends.driver.name
         with self._verifying.hold(key):
-            with self._backends.database.look() as connection:
+            with self._backends.database.autocommit() as connection:
                 place = blob_rows.location_at(connection, store, key)
             if place is None or place.verified_at is not None:
                 return
@@ -335,7 +335,7 @@ class Blobs:
                 log.error("a blob has wrong bytes and is not served", repository=repository.name, digest=digest)
                 self._quarantine(repository, digest, key)
                 raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
-            with self._backends.database.write() as connection:
+            with self._backends.database.transaction() as connection:
                 blob_rows.set_verified(connection, place.id, now=self._backends.clock())
 
     def _note_hashed(self, blob: HeldBlob, place: Location, signature: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
@@ -346,7 +346,7 @@ class Blobs:
 
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             if self._backends.layout.per_repository:
                 repository_rows.raise_version(connection, repository.id)
             else:
@@ -376,7 +376,7 @@ class Blobs:
         return None
 
     def _holders(self, digest: Digest) -> list[str]:
-        with self._backends.database.read() as connection:
+        with self._backends.database.snapshot() as connection:
             blob = blob_rows.find(connection, digest)
             return blob_rows.holders(connection, blob.id) if blob is not None else []
 

@@ -105,7 +105,7 @@ class Folding:
 
     def abandoned(self) -> list[str]:
         """Names of the repositories with changes that their own process should have folded long ago."""
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             names = repository_rows.unfolded(connection, before=self._backends.clock() - ABANDONED_SECONDS)
         before = time.monotonic() - FOREIGN_SECONDS
         with self._lock:
@@ -141,7 +141,7 @@ class Folding:
         """The repository and those of its changes that can be folded now."""
         with self._lock:
             newest = self._newest.pop(name, 0)
-        with self._backends.database.read() as connection:
+        with self._backends.database.snapshot() as connection:
             found = repository_rows.find_later(connection, name)
             changes = change_rows.of_name_later(connection, name).get()
             row = found.get()
@@ -168,7 +168,7 @@ class Folding:
     def _give_up(self, row: RepositoryRow, sequence: int, line: bytes) -> None:
         """Take what storage has under this number in the place of our change; what that leaves of it is put back."""
         log.warning("a number was given twice: the database is behind storage", repository=row.name, sequence=sequence)
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             change_rows.remove(connection, row.id, sequence, line)
         self._reconciliation.reconcile(row.name)
 
@@ -236,7 +236,7 @@ class Folding:
         """Say the times of what no record brought, as the database has them: another tool's, or an original's."""
         if index.untimed in {0, self._untimed.get(row.name)}:
             return
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             pushed = manifest_rows.pushed(connection, row.id)
             tagged = manifest_rows.tagged(connection, row.id)
         index.fill(pushed, tagged)
@@ -287,7 +287,7 @@ class Folding:
         """Whether another process of ours wrote this index and is about to say so in the row."""
         deadline = time.monotonic() + NOTE_SECONDS
         while time.monotonic() < deadline:
-            with self._backends.database.look() as connection:
+            with self._backends.database.autocommit() as connection:
                 row = repository_rows.find(connection, name)
             if row is None or row.signature == signature:
                 return True
@@ -296,7 +296,7 @@ class Folding:
 
     def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str, *, releases: bool) -> None:
         done = [(row.id, change.sequence) for change in changes]
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             repository_rows.lock_later(connection, row.id)
             change_rows.mark_recorded(connection, done)
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)

@@ -62,6 +62,6 @@ class History:
         except StorageError as error:
             log.info("the times of an index.json were not written down yet", repository=name, reason=str(error))
             return True
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             repository_rows.replace_signature(connection, name, signature, stat.signature)
         return True

@@ -47,13 +47,13 @@ class ManifestBytes:
         """The bytes, compared with their digest. Raises ManifestUnknown when they are lost."""
         kept = self._is_kept(manifest.size)
         if kept:
-            with self._backends.database.look() as connection:
+            with self._backends.database.autocommit() as connection:
                 body = body_rows.find(connection, manifest.digest)
             if body is not None and _is_right(body, manifest.digest):
                 return body
         body = self._read_storage(manifest)
         if kept:
-            with self._backends.database.write() as connection:
+            with self._backends.database.transaction() as connection:
                 body_rows.keep(connection, manifest.digest, body)
         return body
 

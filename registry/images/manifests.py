@@ -105,7 +105,7 @@ class Manifests:
     def find(self, name: str, reference: Digest | str) -> FoundManifest:
         """The manifest with this digest or tag. Raises ManifestUnknown, NameUnknown."""
         repository = self._repositories.require(name)
-        with self._backends.database.read() as connection:
+        with self._backends.database.snapshot() as connection:
             row = self._row(connection, repository.id, reference)
             current = require_row(repository_rows.get(connection, repository.id))
         if row is None or row.state != blob_rows.PRESENT:
@@ -132,7 +132,7 @@ class Manifests:
     def tags(self, name: str, *, last: str, count: int) -> tuple[list[str], int]:
         """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""
         repository = self._repositories.require(name)
-        with self._backends.database.read() as connection:
+        with self._backends.database.snapshot() as connection:
             current = require_row(repository_rows.get(connection, repository.id))
             return manifest_rows.tag_page(connection, repository.id, last=last, count=count), current.version
 
@@ -146,7 +146,7 @@ class Manifests:
         repository = self._repositories.touch(name)
         if repository is None:
             return referrers.NONE, None
-        with self._backends.database.read() as connection:
+        with self._backends.database.snapshot() as connection:
             current = require_row(repository_rows.get(connection, repository.id))
             found = referrers.page(
                 connection,
@@ -209,7 +209,7 @@ class Manifests:
         """
         self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             self._lock(connection, repository, forced=forced)
             found = manifest_rows.tags_named(connection, repository.id, [tag])
             if not found:
@@ -240,7 +240,7 @@ class Manifests:
         """
         self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             self._lock(connection, repository, forced=forced)
             row = self._required(connection, repository, digest)
             former = manifest_rows.formerly_listed_by(connection, repository.id, digest)
@@ -361,7 +361,7 @@ class Manifests:
         if repository is None:
             self._check_members({}, manifest)
             return self._repositories.ensure(name), None, Keep.LOCKED
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             named = blob_rows.members_later(connection, repository.id, _named(manifest))
             found = self._publication.look_later(connection, name, digest)
             members = named.get()

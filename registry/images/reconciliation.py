@@ -74,7 +74,7 @@ class Reconciliation:
         """
         self._originals.ensure_row()
         for _ in range(ATTEMPTS):
-            with self._backends.database.read() as connection:
+            with self._backends.database.snapshot() as connection:
                 row = repository_rows.find(connection, name)
                 known = manifest_rows.of_repository(connection, row.id) if row else {}
             view = self._reader.read(name)
@@ -107,7 +107,7 @@ class Reconciliation:
         """Write an index that was completed from its records, so that they need not be read again."""
         if view.noted is None:
             return
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             if self._originals.is_read_only(connection):
                 return
         self._history.write(name, view.noted, view.signature)
@@ -115,7 +115,7 @@ class Reconciliation:
     def forget(self, row: RepositoryRow) -> None:
         """Remove every row of a repository that storage does not have. If it comes back it is read anew."""
         backends = self._backends
-        with backends.database.write() as connection:
+        with backends.database.transaction() as connection:
             repository_rows.lock(connection, row.id)
             repository_rows.remove(connection, row.id)
             if backends.layout.per_repository:
@@ -145,7 +145,7 @@ class Reconciliation:
         if row is not None and self._is_as_it_was(row, view):
             return row
         backends = self._backends
-        with backends.database.write() as connection:
+        with backends.database.transaction() as connection:
             current = repository_rows.lock(connection, repository.id)
             if current is None:
                 raise _Moved
@@ -206,7 +206,7 @@ class Reconciliation:
     def _create(self, name: str) -> RepositoryRow:
         """A row that others do not use, until what storage has is in the database too."""
         now, sequence = self._backends.clock(), repository_rows.UNREAD
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)
 
     def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:

@@ -47,7 +47,7 @@ class References:
         The last of them, None if there was none; and those that could not be read, which stay as they are.
         Raises StorageError, DatabaseError with some of the page completed.
         """
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             page = _bounded(reference_rows.incomplete(connection, after=after, count=PAGE))
         return (page[-1].repository_id, page[-1].blob_id) if page else None, self._complete(page)
 
@@ -60,7 +60,7 @@ class References:
         omissions: list[Omission] = []
         after = -1
         while True:
-            with self._backends.database.look() as connection:
+            with self._backends.database.autocommit() as connection:
                 page = _bounded(reference_rows.incomplete_of(connection, repository_id, after=after, count=PAGE))
             if not page:
                 return omissions
@@ -75,7 +75,7 @@ class References:
         read = map_parallel(self._backends.driver.capabilities, self._optional, page)
         omissions = []
         for repository_id, several in groupby(zip(page, read, strict=True), lambda pair: pair[0].repository_id):
-            with self._backends.database.write() as connection:
+            with self._backends.database.transaction() as connection:
                 repository_rows.lock(connection, repository_id)  # so that none of the manifests goes meanwhile
                 for row, optional in several:
                     if isinstance(optional, Omission):

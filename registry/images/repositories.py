@@ -117,7 +117,7 @@ class Repositories:
 
     def page(self, *, last: str, count: int) -> list[str]:
         """At most ``count`` names after ``last``, in byte order."""
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             return repository_rows.page(connection, last=last, count=count)
 
     def on_storage(self) -> Iterator[str]:
@@ -191,7 +191,7 @@ class Repositories:
             raise Unavailable(message, headers={"Retry-After": "5"}) from error
 
     def _find(self, name: str) -> RepositoryRow | None:
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             return repository_rows.find(connection, name)
 
     def _make(self, name: str) -> RepositoryRow:
@@ -203,7 +203,7 @@ class Repositories:
                 driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
             with contextlib.suppress(AlreadyExists):  # another worker made it: the next look compares
                 signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             self._originals.require_room(connection, name)
             return repository_rows.create(connection, name, signature=signature, now=self._backends.clock())
 
@@ -234,7 +234,7 @@ class Repositories:
             else:  # should its row ever be missing, then the database has lost it
                 self._absent.pop(name, None)
         if row is not None and not self._backends.driver.capabilities.stat_is_local:
-            with self._backends.database.write() as connection:
+            with self._backends.database.transaction() as connection:
                 repository_rows.set_looked(connection, row.id, now=self._backends.clock())
 
     def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:

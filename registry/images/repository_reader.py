@@ -230,7 +230,7 @@ class RepositoryReader:
         own = [Location(layout.blob(name, descriptor.digest)) for descriptor in descriptors]
         if layout.per_repository:
             return [_Known(descriptor, None, [place]) for descriptor, place in zip(descriptors, own, strict=True)]
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             bodies = [body_rows.find_later(connection, descriptor.digest) for descriptor in descriptors]
             rows = [
                 place_rows.of_digest_later(connection, descriptor.digest, store=store) for descriptor in descriptors

@@ -76,10 +76,10 @@ class UploadRoom:
             log.warning("upload sessions could not be ended to make room", reason=str(error))
 
     def _make(self) -> None:
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             counts = session_rows.count_by_address(connection)
         for address, count in surplus(counts, self._bounds, MOST_AT_ONCE).items():
-            with self._backends.database.look() as connection:
+            with self._backends.database.autocommit() as connection:
                 oldest = session_rows.oldest(connection, address, count=count + SPARE)
             ended = 0
             for row in oldest:

@@ -80,7 +80,7 @@ class Uploads:
         empty = Digest.of(b"", algorithm)
         self._originals.ensure()
         state = self._backends.driver.start_upload(upload_id)
-        with self._backends.database.write(durable=False) as connection:
+        with self._backends.database.transaction(durable=False) as connection:
             is_open = self._originals.require_open_later(connection, looked=False)
             session_rows.add(
                 connection,
@@ -95,7 +95,7 @@ class Uploads:
         try:
             is_open.get()  # after the commit, for which it would be waited otherwise
         except Unavailable:
-            with self._backends.database.write() as connection:
+            with self._backends.database.transaction() as connection:
                 session_rows.remove(connection, upload_id)
             self._backends.driver.discard_upload(upload_id, state)
             raise
@@ -104,7 +104,7 @@ class Uploads:
 
     def find(self, name: str, upload_id: str) -> SessionRow:
         """The session. Raises BlobUploadUnknown, also for a session of another repository."""
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             return _of_repository(session_rows.find(connection, upload_id), name)
 
     def add(
@@ -139,7 +139,7 @@ class Uploads:
         """As ``find``; with ``digest`` also what is looked at when it is published."""
         if digest is None:
             return self.find(name, upload_id), None
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             session = session_rows.find_later(connection, upload_id)
             repository = repository_rows.find_later(connection, name)
             blob = self._publication.look_later(connection, name, digest)
@@ -149,7 +149,7 @@ class Uploads:
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
         empty = Digest.of(b"", row.algorithm)
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             session_rows.advance(
                 connection,
                 row.id,
@@ -212,7 +212,7 @@ class Uploads:
         the work on no other.
         """
         before, freed = self._backends.clock() - self._backends.policy.upload_expiry, 0
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             expired = session_rows.expired(connection, before=before)
         refused: list[Omission] = []
         for row in expired:
@@ -232,7 +232,7 @@ class Uploads:
 
     def count(self) -> int:
         """Open sessions."""
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             return session_rows.count(connection)
 
     def _expire(self, row: SessionRow) -> bool:
@@ -246,14 +246,14 @@ class Uploads:
 
     def _free_unknown(self, upload_id: str) -> bool:
         """Free what storage holds of an upload, unless there is a row of it."""
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             if session_rows.find(connection, upload_id) is not None:
                 return False
         self._backends.driver.discard_upload(upload_id)
         return True
 
     def _end(self, row: SessionRow) -> None:
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             session_rows.remove(connection, row.id)
         self._hashes.forget(row.id)
         self._backends.driver.discard_upload(row.id, upload_state(row))

@@ -137,7 +137,7 @@ class WriteGate:
         return row
 
     def _row(self) -> StoreRow | None:
-        with self._backends.database.look() as connection:
+        with self._backends.database.autocommit() as connection:
             return store_rows.find(connection, self._backends.driver.name)
 
     def _row_of(self, state: MigrationState | None) -> StoreRow:
@@ -176,7 +176,7 @@ class WriteGate:
                 blobs += len(lines)
         after: int | None = 0
         while newest.state is Phase.ROLLED_BACK and after is not None:
-            with database.write() as connection:
+            with database.transaction() as connection:
                 after = original_rows.swap(connection, newest.id, store=store, after=after, count=SWAPPED)
         log.info("the places of another registry's blobs were read from storage", migration=newest.id, blobs=blobs)
 
@@ -190,7 +190,7 @@ class WriteGate:
             for line in lines
             if line.copy is not None
         ]
-        with self._backends.database.write() as connection:
+        with self._backends.database.transaction() as connection:
             refused = original_rows.put(connection, migration, originals, store=store, now=now)
             original_rows.set_copied(connection, copies, store=store, now=now)
         for digest in refused:

@@ -39,7 +39,7 @@ class Arrivals:
 
         Raises StorageError, DatabaseError, and Unavailable where no change may commit; the next round does it again.
         """
-        with self._registry.backends.database.look() as connection:
+        with self._registry.backends.database.autocommit() as connection:
             page = withheld_rows.page(connection, after=self._after, count=PAGE)
         for row in page:
             if row.has_come:
@@ -55,7 +55,7 @@ class Arrivals:
 
     def _write_down(self, seen: SeenRow) -> None:
         registry = self._registry
-        with registry.backends.database.write() as connection:
+        with registry.backends.database.transaction() as connection:
             is_open = registry.originals.require_open_later(connection)
             change = self._release(connection, seen)
             is_open.get()

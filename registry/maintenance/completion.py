@@ -28,7 +28,7 @@ class Completion:
         """Whether there is a manifest to complete, or a round to end."""
         if self._after != reference_rows.START:
             return True
-        with self._registry.backends.database.look() as connection:
+        with self._registry.backends.database.autocommit() as connection:
             return bool(reference_rows.incomplete(connection, after=self._after, count=1))
 
     def step(self) -> bool:

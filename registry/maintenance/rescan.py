@@ -30,13 +30,13 @@ class Rescan:
     @property
     def is_done(self) -> bool:
         """Whether storage was walked once with this database."""
-        with self._database.look() as connection:
+        with self._database.autocommit() as connection:
             return stores.is_reached(connection, stores.STORAGE_READ)
 
     def run_once(self) -> None:
         """Fill a new database, behind the open port."""
         found = self.run()
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             stores.reach(connection, stores.STORAGE_READ, now=self._clock())
         log.info("a new database was filled from storage", repositories=found)
 

@@ -139,7 +139,7 @@ def test_a_database_that_fails(seeded: Path, monkeypatch: pytest.MonkeyPatch) ->
     with serving(seeded) as service:
         for what, ask in asked.items():
             with monkeypatch.context() as patch:
-                for transaction in ("read", "look", "write"):
+                for transaction in ("snapshot", "autocommit", "transaction"):
                     patch.setattr(service.registry.backends.database, transaction, fail)
                 assert_refused(ask(service), 503, "UNAVAILABLE", retry=True, what=what)
             assert ask(service).status < 300, what
@@ -165,7 +165,7 @@ def test_readiness_names_what_does_not_answer(seeded: Path, monkeypatch: pytest.
         def fail(*_: object) -> None:
             raise DatabaseUnavailable(SECRET)
 
-        for transaction in ("read", "look"):
+        for transaction in ("snapshot", "autocommit"):
             monkeypatch.setattr(service.registry.backends.database, transaction, fail)
         assert service.call("GET", "/readyz").json["problems"] == ["storage", "database"]
         assert service.call("GET", "/livez").json == {"status": "ok", "problems": []}

@@ -169,7 +169,7 @@ def test_referrers_with_annotations_without_bound_take_no_memory_without_bound(t
     """As rows are that an earlier release wrote: their list was as large as all of their annotations."""
     with serving(tmp_path) as service:
         pushed = attached(service, REPO, 30, {})
-        with service.registry.backends.database.write() as connection:
+        with service.registry.backends.database.transaction() as connection:
             connection.execute(Statement("UPDATE manifest SET annotations = :text"), {"text": f'{{"a":"{"x" * MIB}"}}'})
         tracemalloc.start()
         try:

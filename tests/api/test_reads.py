@@ -309,7 +309,7 @@ def test_a_manifest_that_was_pushed_again_after_its_loss_is_served_again(pair: P
 def test_a_lease_of_which_less_than_half_is_left_is_renewed_by_head(pair: Pair) -> None:
     pair.warm()
     read = Read("HEAD", f"/v2/{REPO}/blobs/{LOOSE.digest}")
-    with pair.thin.registry.backends.database.write() as connection:
+    with pair.thin.registry.backends.database.transaction() as connection:
         connection.run("UPDATE blob SET leased_until = 1")
     memory = pair.thin.context.memory
     for answer in list(memory._answers.values()):

@@ -120,7 +120,7 @@ def test_a_holder_of_whom_nobody_knows_that_it_is_dead_keeps_its_lease(database:
     dead.start()
     dead.join()
     filled = name.format(dead=dead.pid, machine=_machine(), own=os.getpid())
-    with database.write() as connection:
+    with database.transaction() as connection:
         assert lease_rows.take(connection, "migration", filled, now=0, deadline=time.time() + 60)
     with Leases(database, "next").hold("migration", 60, succeeds_dead=True) as held:
         assert not held

@@ -55,7 +55,7 @@ def wait_for_a_lock(url: str) -> None:
     database = Database(url)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        with database.look() as connection:
+        with database.autocommit() as connection:
             if connection.execute(waiting, {}).one()[0]:
                 break
         time.sleep(0.01)

@@ -34,12 +34,12 @@ def test_a_store_is_noted_and_shut(database: Database) -> None:
         stores.put(connection, ROW)
         assert stores.find(connection, "s3") == ROW
         stores.set_mode(connection, "s3", READ_ONLY, reason="why", revision=4)
-    with database.look() as connection:
+    with database.autocommit() as connection:
         assert stores.find(connection, "s3") == ROW._replace(mode=READ_ONLY, reason="why", revision=4)
         assert stores.find(connection, "gcs") is None
     with database.exclusive() as connection:
         stores.put(connection, ROW._replace(migration=None, prefixes=()))
-    with database.look() as connection:
+    with database.autocommit() as connection:
         assert stores.find(connection, "s3") == ROW._replace(migration=None, prefixes=())
 
 
@@ -52,7 +52,7 @@ def test_it_waits_for_those_that_have_begun_and_those_that_come_wait_for_it(
     order: list[str] = []
 
     def first() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             row = stores.find(connection, "s3")
             assert row is not None
             begun.set()
@@ -68,7 +68,7 @@ def test_it_waits_for_those_that_have_begun_and_those_that_come_wait_for_it(
         shut.set()
 
     def last() -> None:
-        with database.write(durable=False) as connection:
+        with database.transaction(durable=False) as connection:
             row = stores.find(connection, "s3")
             assert row is not None
             order.append(f"last {row.mode}")
@@ -100,14 +100,14 @@ def test_others_go_on_after_one_that_failed(database: Database, other: Database)
 
     with pytest.raises(RuntimeError):
         fail()
-    with other.write() as connection:
+    with other.transaction() as connection:
         assert stores.find(connection, "s3") is None
 
 
 def test_readers_do_not_wait_for_it(database: Database, other: Database) -> None:
     with database.exclusive() as connection:
         stores.put(connection, ROW)
-        with other.read() as reading:
+        with other.snapshot() as reading:
             assert stores.find(reading, "s3") is None
-        with other.look() as reading:
+        with other.autocommit() as reading:
             assert stores.find(reading, "s3") is None

@@ -43,7 +43,7 @@ class Recorder(Transaction):
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path / 'words.db'}")
-    with database.write() as transaction:
+    with database.transaction() as transaction:
         transaction.run("CREATE TABLE word (text TEXT PRIMARY KEY)")
     yield database
     database.close()
@@ -64,7 +64,7 @@ def group(database: Database, recorder: Recorder, tmp_path: Path) -> Iterator[Gr
 
 
 def words(database: Database) -> list[str]:
-    with database.read() as transaction:
+    with database.snapshot() as transaction:
         rows: Rows = transaction.execute(ALL, {})
         return list(rows.scalars())
 
@@ -160,7 +160,7 @@ def test_many_threads_and_failures_keep_exactly_what_was_acknowledged(database: 
         for turn in range(50):
             text = f"{number}-{turn}"
             try:
-                with database.write() as transaction:
+                with database.transaction() as transaction:
                     transaction.execute(ADD, {"text": text})
                     if turn % 7 == number % 7:
                         _refuse(text)

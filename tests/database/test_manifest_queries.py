@@ -20,7 +20,7 @@ def digest(number: int) -> str:
 
 @pytest.fixture
 def transaction(database: Database) -> Iterator[Transaction]:
-    with database.write() as connection:
+    with database.transaction() as connection:
         yield connection
 
 

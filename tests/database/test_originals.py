@@ -24,13 +24,13 @@ def line(number: int, key: str = "", *, signature: str = "s", verified: bool = F
 
 
 def put(database: Database, *lines: Original, migration: str = MIGRATION, now: float = NOW) -> list[str]:
-    with database.write() as connection:
+    with database.transaction() as connection:
         return migration_queries.put(connection, migration, lines, store=STORE, now=now)
 
 
 def hold(database: Database, *numbers: int) -> int:
     """A repository with these blobs. Its id."""
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "app", signature="", now=NOW)
         for number in numbers:
             blob = blobs.find(connection, digest(number))
@@ -41,13 +41,13 @@ def hold(database: Database, *numbers: int) -> int:
 
 def rows(database: Database, number: int) -> list[tuple[Any, ...]]:
     """(key, signature, state, verified at, migration) of all places of a blob."""
-    with database.look() as connection:
+    with database.autocommit() as connection:
         found = migration_queries.placed(connection, store=STORE, low=digest(number), high=digest(number + 1))
     return [(row.key, row.signature, row.state, row.verified_at, row.migration) for row in found]
 
 
 def lose(database: Database, number: int) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         for place in blob_locations.of_digest(connection, digest(number), store=STORE):
             assert blob_locations.set_lost(connection, place.id, signature=place.signature)
 
@@ -94,13 +94,13 @@ def test_a_lost_place_stays_lost_until_it_is_another_or_was_hashed(database: Dat
 def test_bytes_that_were_missing_are_present_again_with_a_new_place(database: Database, state: str) -> None:
     put(database, line(1))
     hold(database, 1)
-    with database.write() as connection:
+    with database.transaction() as connection:
         blob = blobs.find(connection, digest(1))
         assert blob is not None
         blobs.set_state(connection, blob.id, state)
         before = repositories.find(connection, "app")
     put(database, line(1, "zot/b"))
-    with database.look() as connection:
+    with database.autocommit() as connection:
         after, healed = repositories.find(connection, "app"), blobs.find(connection, digest(1))
     assert before is not None
     assert after is not None
@@ -118,7 +118,7 @@ def test_a_blob_that_is_known_with_another_size_is_left_out(database: Database) 
 def test_nothing_but_a_migration_ever_deletes_an_original(database: Database) -> None:
     put(database, line(1, verified=True))
     row = hold(database)
-    with database.write() as connection:
+    with database.transaction() as connection:
         place = blobs.location_at(connection, STORE, "zot/1")
         assert place is not None
         claim: dict[str, Any] = {"store": STORE, "key": "zot/1", "token": "t", "now": NOW, "deadline": NOW + 60}
@@ -133,12 +133,12 @@ def test_what_has_no_verified_object_of_ours_is_uncopied(database: Database) -> 
     put(database, *(line(number) for number in range(1, 6)))
     hold(database, 1, 2, 3, 4)
     copies = [Copied(digest(1), 3, "ours/1", "c"), Copied(digest(4), 3, "ours/4", "c")]
-    with database.write() as connection:
+    with database.transaction() as connection:
         assert migration_queries.set_copied(connection, copies, store=STORE, now=NOW) == []
         blob = blobs.find(connection, digest(2))
         assert blob is not None
         blobs.adopt_location(connection, blob.id, store=STORE, key="ours/2", size=3, signature="x")
-    with database.look() as connection:
+    with database.autocommit() as connection:
         assert [row.digest for row in migration_queries.uncopied(connection, store=STORE, after="", count=9)] == [
             digest(2),
             digest(3),
@@ -154,7 +154,7 @@ def test_what_has_no_verified_object_of_ours_is_uncopied(database: Database) -> 
 def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Database) -> None:
     put(database, line(1), line(2), line(3))
     row = hold(database)
-    with database.write() as connection:
+    with database.transaction() as connection:
         ids = {number: blobs.find(connection, digest(number)) for number in (1, 2, 3)}
         for number, verified_at in ((1, NOW), (2, None), (3, NOW)):
             blob = ids[number]
@@ -175,7 +175,7 @@ def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Dat
 
 def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_them_back(database: Database) -> None:
     put(database, *(line(number) for number in range(1, 6)))
-    with database.write() as connection:
+    with database.transaction() as connection:
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 5)]
         migration_queries.set_copied(connection, copies, store=STORE, now=NOW)
         blob = blobs.put(connection, digest(9), size=3, leased_until=0)
@@ -183,7 +183,7 @@ def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_
     for _ in range(2):
         after: int | None = 0
         while after is not None:
-            with database.write() as connection:
+            with database.transaction() as connection:
                 after = migration_queries.swap(connection, MIGRATION, store=STORE, after=after, count=2)
         assert [[row[2] for row in rows(database, number)] for number in (1, 2, 5, 9)] == [
             ["copy", "current"],
@@ -197,7 +197,7 @@ def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_
 
 def test_a_place_is_verified_in_the_version_that_was_hashed(database: Database) -> None:
     put(database, line(1))
-    with database.write() as connection:
+    with database.transaction() as connection:
         [place] = blob_locations.of_digest(connection, digest(1), store=STORE)
         migration_queries.set_verified(connection, place.id, signature="another", now=NOW)
         blob_locations.set_verified(connection, place.id, was="another", signature="t", now=NOW)
@@ -217,7 +217,7 @@ def rows_of(connection: Any) -> list[tuple[str, float | None]]:
 def test_the_best_place_is_held_and_what_is_forgotten_or_lost_is_not(database: Database) -> None:
     put(database, line(1), line(1, "zot/b", verified=True))
     repository = hold(database, 1)
-    with database.write() as connection:
+    with database.transaction() as connection:
         held = blob_locations.held(connection, repository, digest(1), store=STORE)
         assert held is not None
         assert (held.key, held.signature, held.verified_at) == ("zot/b", "s", NOW)
@@ -229,7 +229,7 @@ def test_the_best_place_is_held_and_what_is_forgotten_or_lost_is_not(database: D
         assert held is not None
         assert (held.key, held.verified_at) == ("zot/1", None)
     lose(database, 1)
-    with database.look() as connection:
+    with database.autocommit() as connection:
         held = blob_locations.held(connection, repository, digest(1), store=STORE)
         assert held is not None
         assert (held.key, held.location_id, held.state) == (None, None, blobs.PRESENT)

@@ -25,7 +25,7 @@ SERVER = Statement("SELECT pg_backend_pid()")
 def database(cluster: Cluster) -> Iterator[Database]:
     """With a table of numbers, each of which is there once."""
     opened = Database(cluster.create())
-    with opened.write() as connection:
+    with opened.transaction() as connection:
         connection.run("CREATE TABLE kept (number BIGINT PRIMARY KEY, body BYTEA)")
     yield opened
     opened.close()
@@ -52,30 +52,30 @@ def put(connection: Transaction, number: int, body: bytes | None = None) -> Any:
 
 def count(database: Database) -> int:
     """How many there are."""
-    with database.look() as connection:
+    with database.autocommit() as connection:
         return int(connection.execute(COUNT, {}).one()[0])
 
 
 def server_of(database: Database) -> int:
     """The process of the server that has the connection."""
-    with database.look() as connection:
+    with database.autocommit() as connection:
         return int(connection.execute(SERVER, {}).one()[0])
 
 
 def test_a_transaction_waits_for_what_is_read_and_for_its_end(database: Database, waits: list[int]) -> None:
     server_of(database)
     waits.clear()
-    with database.write(durable=False) as connection:
+    with database.transaction(durable=False) as connection:
         sent = [put(connection, number) for number in range(5)]
     assert len(waits) == 1
     assert [each.get() for each in sent] == [0, 1, 2, 3, 4]
     assert len(waits) == 1, "they have come with the commit"
-    with database.write() as connection:
+    with database.transaction() as connection:
         sent = [put(connection, number) for number in range(5, 8)]
         assert [each.get() for each in sent] == [5, 6, 7]
         put(connection, 8)
     assert len(waits) == 3
-    with database.look() as connection:
+    with database.autocommit() as connection:
         first, second = connection.execute(COUNT, {}), connection.execute(BODY, {"number": 8})
         assert (first.one(), second.one()) == ((9,), (None,))
     assert len(waits) == 4
@@ -85,7 +85,7 @@ def test_an_error_that_nobody_read_is_raised_by_the_next_read(database: Database
     reached = []
 
     def fail() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             put(connection, 1)
             put(connection, 1)
             rows = connection.execute(COUNT, {})
@@ -101,7 +101,7 @@ def test_an_error_that_nobody_read_is_raised_by_the_next_read(database: Database
 
 def test_an_error_that_nobody_read_is_raised_by_the_commit(database: Database) -> None:
     def fail() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             put(connection, 1)
             put(connection, 1)
 
@@ -111,13 +111,13 @@ def test_an_error_that_nobody_read_is_raised_by_the_commit(database: Database) -
 
 
 def test_an_error_of_a_look_that_nobody_read_is_raised_at_its_end(database: Database) -> None:
-    with pytest.raises(DatabaseUnavailable, match="division by zero"), database.look() as connection:
+    with pytest.raises(DatabaseUnavailable, match="division by zero"), database.autocommit() as connection:
         connection.execute(Statement("SELECT 1 / :number"), {"number": 0})
 
 
 def test_an_error_that_the_block_takes_lightly_is_raised_by_the_commit(database: Database) -> None:
     def careless() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             put(connection, 1)
             with pytest.raises(Exception, match="kept_pkey"):
                 put(connection, 1).get()
@@ -133,7 +133,7 @@ def test_a_statement_that_has_not_run_is_known_to_the_server_when_it_is_used_aga
     new = Statement("SELECT :number + 40 WHERE :number = 2")
 
     def fail() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             put(connection, 1)
             put(connection, 1)
             connection.execute(new, {"number": 2})
@@ -145,7 +145,7 @@ def test_a_statement_that_has_not_run_is_known_to_the_server_when_it_is_used_aga
     assert server_of(database) == before, "the same connection"
     assert count(database) == 0
     for _ in range(2):
-        with database.look() as connection:
+        with database.autocommit() as connection:
             assert connection.execute(new, {"number": 2}).first() == (42,)
 
 
@@ -159,7 +159,7 @@ def test_a_connection_whose_answers_were_not_taken_is_not_used_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(Pipeline, "_next_result", interrupt)
-        with pytest.raises(KeyboardInterrupt), database.write() as connection:
+        with pytest.raises(KeyboardInterrupt), database.transaction() as connection:
             put(connection, 1).get()
     assert server_of(database) != before
     assert count(database) == 0
@@ -167,7 +167,7 @@ def test_a_connection_whose_answers_were_not_taken_is_not_used_again(
 
 def test_a_server_that_is_gone_is_told_of_by_the_next_read(cluster: Cluster, database: Database) -> None:
     def cut() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             put(connection, 1).get()
             cluster.stop()
             cluster.start()
@@ -191,7 +191,7 @@ def test_a_connection_that_was_lost_while_idle_is_unavailable_once(cluster: Clus
 def test_more_than_the_buffers_of_both_sides_hold_goes_through(database: Database) -> None:
     """The server stops reading where nobody takes its answers: who sends has to."""
     body = bytes(1 << 20)
-    with database.write() as connection:
+    with database.transaction() as connection:
         put(connection, -1, body)
         sent = [connection.execute(BODY, {"number": -1}) for _ in range(40)]
         for number in range(40):
@@ -208,14 +208,14 @@ def test_more_than_the_buffers_of_both_sides_hold_goes_through(database: Databas
 )
 def test_values_come_back_as_they_were(database: Database, value: object) -> None:
     kinds = {int: "BIGINT", bool: "BOOLEAN", float: "DOUBLE PRECISION", bytes: "BYTEA", str: "TEXT", type(None): "TEXT"}
-    with database.look() as connection:
+    with database.autocommit() as connection:
         found = connection.execute(Statement(f"SELECT CAST(:value AS {kinds[type(value)]})"), {"value": value}).one()[0]
     assert (type(found), found) == (type(value), value)
 
 
 def test_values_of_derived_types_are_sent_as_what_they_are_derived_from(database: Database) -> None:
     digest = Digest.of(b"")
-    with database.look() as connection:
+    with database.autocommit() as connection:
         assert connection.execute(Statement("SELECT CAST(:value AS TEXT)"), {"value": digest}).one() == (str(digest),)
         for buffer in (bytearray(b"x"), memoryview(b"x")):
             assert connection.execute(Statement("SELECT CAST(:value AS BYTEA)"), {"value": buffer}).one() == (b"x",)
@@ -224,7 +224,7 @@ def test_values_of_derived_types_are_sent_as_what_they_are_derived_from(database
 def test_an_empty_table_is_not_what_later_statements_are_planned_for(database: Database) -> None:
     """While it is empty its whole is the cheapest to read, and a plan is kept as long as the connection."""
     explain = "EXPLAIN SELECT body FROM kept WHERE number = 1"
-    with database.look() as connection:
+    with database.autocommit() as connection:
         plan = " ".join(connection.execute(Statement(explain), {}).scalars())
     assert "Index" in plan
     assert "Seq Scan" not in plan

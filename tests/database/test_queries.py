@@ -60,21 +60,21 @@ def test_every_statement_can_be_planned(shared: Database, statement: Statement) 
     for count in (0, 1, 3):
         if statement._expanding is not None:
             values[statement._expanding] = [f"item {number}" for number in range(count)]
-        with shared.write() as connection:
+        with shared.transaction() as connection:
             assert list(connection.execute(planned, values))
 
 
 def test_names_and_tags_come_in_byte_order_and_in_pages(database: Database) -> None:
     tags = ["a-b", "a_b", "aB", "ab", "B", "_", "1", "a.b", "b", "latest", "Latest"]
     names = ["a/b", "a-b", "a_b", "a.b", "ab", "b", "a0", "a"]
-    with database.write() as connection:
+    with database.transaction() as connection:
         for name in names:
             repositories.create(connection, name, signature="", now=NOW)
         row = repositories.create(connection, "a", signature="ignored", now=NOW + 1)
         blob = blobs.put(connection, digest(1), size=1, leased_until=0)
         for number, tag in enumerate(tags):
             manifests.put_tag(connection, row.id, tag, blob, sequence=number, now=NOW)
-    with database.read() as connection:
+    with database.snapshot() as connection:
         assert repositories.names(connection) == sorted(names, key=str.encode)
         assert repositories.page(connection, last="a-b", count=3) == ["a.b", "a/b", "a0"]
         assert manifests.tag_page(connection, row.id, last="", count=100) == sorted(tags, key=str.encode)
@@ -84,7 +84,7 @@ def test_names_and_tags_come_in_byte_order_and_in_pages(database: Database) -> N
 
 
 def test_a_repository_from_its_making_to_its_end(database: Database) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         made = repositories.create(connection, "team/app", signature="s1", now=NOW)
         assert repositories.create(connection, "team/app", signature="s2", now=NOW + 9) == made
         assert repositories.get(connection, made.id) == made
@@ -109,7 +109,7 @@ def test_a_repository_from_its_making_to_its_end(database: Database) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 1200])
 def test_members_and_tags_are_found_in_lists_of_any_length(database: Database, count: int) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         for number in range(count):
             blob = blobs.put(connection, digest(number), size=number, leased_until=0)
@@ -122,7 +122,7 @@ def test_members_and_tags_are_found_in_lists_of_any_length(database: Database, c
 
 
 def test_a_blob_and_its_lease_and_state(database: Database) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         blob = blobs.put(connection, digest(1), size=10, leased_until=NOW + HOUR)
         assert blobs.put(connection, digest(1), size=11, leased_until=NOW) == blob
@@ -144,7 +144,7 @@ def test_a_blob_and_its_lease_and_state(database: Database) -> None:
 
 
 def test_a_place_is_claimed_once_until_the_deadline(database: Database) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         blob = blobs.put(connection, digest(1), size=1, leased_until=0)
         blobs.adopt_location(connection, blob, store=STORE, key=key(1), size=1, signature="i")
@@ -174,7 +174,7 @@ def test_a_place_is_claimed_once_until_the_deadline(database: Database) -> None:
 
 
 def test_a_publication_ends_a_claim_and_a_found_loss_forgets_the_place(database: Database) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         blob = blobs.put(connection, digest(1), size=1, leased_until=0)
         for verified_at in (None, NOW):
@@ -195,7 +195,7 @@ def test_a_publication_ends_a_claim_and_a_found_loss_forgets_the_place(database:
 
 def test_changes_wait_until_they_are_recorded_and_folded(database: Database) -> None:
     record = b'{"text":"\xc3\xa4 % \x00"}\n'
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         for number in (2, 1, 3):
             changes.add(connection, row.id, number, record, state=changes.PENDING, now=NOW)
@@ -214,7 +214,7 @@ def test_changes_wait_until_they_are_recorded_and_folded(database: Database) -> 
 
 def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
     moved: dict[str, Any] = {"digest": None, "note": "%s :x", "tail": b"\0tail", "now": NOW + 1}
-    with database.write() as connection:
+    with database.transaction() as connection:
         upload_sessions.add(connection, "u1", "team/app", algorithm="sha256", digest=digest(0), note="", now=NOW)
         assert upload_sessions.find(connection, "u1") == upload_sessions.SessionRow(
             "u1", "team/app", 0, "sha256", digest(0), "", None
@@ -234,10 +234,10 @@ def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
 
 def test_sessions_are_counted_by_where_they_were_begun(database: Database) -> None:
     common = {"algorithm": "sha256", "digest": digest(0), "note": ""}
-    with database.write() as connection:
+    with database.transaction() as connection:
         for number, address in enumerate(["192.0.2.1", "", "192.0.2.1", "192.0.2.2", "192.0.2.1"]):
             upload_sessions.add(connection, f"u{number}", "team/app", **common, now=NOW - number, address=address)
-    with database.look() as connection:
+    with database.autocommit() as connection:
         assert upload_sessions.count_by_address(connection) == {"192.0.2.1": 3, "192.0.2.2": 1, "": 1}
         assert [row.id for row in upload_sessions.oldest(connection, "192.0.2.1", count=2)] == ["u4", "u2"]
         assert [row.id for row in upload_sessions.oldest(connection, "", count=2)] == ["u1"]
@@ -245,7 +245,7 @@ def test_sessions_are_counted_by_where_they_were_begun(database: Database) -> No
 
 
 def test_a_lease_has_one_holder_until_its_deadline(database: Database) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         assert leases.take(connection, "fold", "a", now=NOW, deadline=NOW + 10)
         assert leases.take(connection, "fold", "a", now=NOW, deadline=NOW + 20)
         assert not leases.take(connection, "fold", "b", now=NOW + 20, deadline=NOW + 30)

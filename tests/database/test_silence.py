@@ -60,14 +60,14 @@ def database(server: Cluster, proxy: SilentProxy) -> Iterator[Database]:
     """Through the proxy, with an empty table."""
     url = make_url(server.create()).set(port=proxy.port).render_as_string()
     opened = Database(url, timeout=TIMEOUT, connect_timeout=CONNECT_TIMEOUT)
-    with opened.write() as connection:
+    with opened.transaction() as connection:
         connection.run("CREATE TABLE kept (number BIGINT PRIMARY KEY)")
     yield opened
     opened.close()
 
 
 def look(database: Database) -> None:
-    with database.look() as connection:
+    with database.autocommit() as connection:
         connection.execute(ONE, {}).one()
 
 
@@ -135,11 +135,11 @@ def test_a_server_that_falls_silent_while_a_connection_is_made_ready_is_given_up
 def test_a_network_that_loses_everything_in_a_transaction_undoes_it_and_frees_its_locks(
     proxy: SilentProxy, database: Database
 ) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         connection.execute(PUT, {"number": 1})
 
     def lost() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             connection.run("UPDATE kept SET number = 2 WHERE number = 1")
             connection.execute(COUNT, {}).one()
             proxy.lose = lambda _: True
@@ -149,11 +149,11 @@ def test_a_network_that_loses_everything_in_a_transaction_undoes_it_and_frees_it
     proxy.lose = lambda _: False
     deadline = time.monotonic() + BOUND
     while True:  # the server, which hears nothing either, has to let go of the row by itself
-        with contextlib.suppress(DatabaseUnavailable), database.write() as connection:
+        with contextlib.suppress(DatabaseUnavailable), database.transaction() as connection:
             connection.run("UPDATE kept SET number = 3 WHERE number = 1")
             break
         assert time.monotonic() < deadline
-    with database.look() as connection:
+    with database.autocommit() as connection:
         assert connection.execute(Statement("SELECT number FROM kept"), {}).all() == [(3,)]
 
 
@@ -161,20 +161,20 @@ def test_a_commit_whose_answer_is_lost_is_unavailable_though_it_took_effect(
     proxy: SilentProxy, database: Database
 ) -> None:
     def doubtful() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             connection.execute(PUT, {"number": 7})
             proxy.lose_answer = lambda data: b"COMMIT" in data or b"INSERT" in data
 
     assert refused(doubtful) < BOUND
     proxy.lose_answer = lambda _: False
     works_again(database)
-    with database.look() as connection:
+    with database.autocommit() as connection:
         assert connection.execute(COUNT, {}).one() == (1,)
 
 
 def test_a_statement_that_takes_too_long_is_ended_by_the_server_and_opens_no_circuit(database: Database) -> None:
     def slow() -> None:
-        with database.look() as connection:
+        with database.autocommit() as connection:
             connection.execute(Statement("SELECT pg_sleep(60)"), {}).one()
 
     assert refused(slow) < BOUND
@@ -214,19 +214,19 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def file(path: Path) -> Iterator[Database]:
     opened = Database(f"sqlite:///{path}", timeout=TIMEOUT)
-    with opened.write() as connection:
+    with opened.transaction() as connection:
         connection.run("CREATE TABLE kept (number BIGINT PRIMARY KEY)")
     yield opened
     opened.close()
 
 
 def write(database: Database, number: int) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         connection.execute(PUT, {"number": number})
 
 
 def numbers(database: Database) -> list[int]:
-    with database.read() as connection:
+    with database.snapshot() as connection:
         return [row[0] for row in connection.execute(Statement("SELECT number FROM kept ORDER BY number"), {})]
 
 

@@ -34,7 +34,7 @@ def allot(url: str, repository: int) -> list[int]:
     database = Database(url)
     got = []
     for _ in range(ROUNDS):
-        with database.write() as connection:
+        with database.transaction() as connection:
             row = repositories.allot(connection, repository)
             changes.add(connection, repository, row.sequence, b"{}\n", state=changes.PENDING, now=NOW)
         got.append(row.sequence)
@@ -43,14 +43,14 @@ def allot(url: str, repository: int) -> list[int]:
 
 
 def test_processes_that_change_a_repository_never_get_one_number_twice(database: Database, url: str) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         numbers = pool.starmap(allot, [(url, row.id)] * 4, chunksize=1)
         pool.close()
         pool.join()
     assert sorted(itertools.chain(*numbers)) == list(range(1, 4 * ROUNDS + 1))
-    with database.read() as connection:
+    with database.snapshot() as connection:
         after = repositories.get(connection, row.id)
         assert after is not None
         assert (after.sequence, after.version) == (4 * ROUNDS, row.version + 4 * ROUNDS)
@@ -62,7 +62,7 @@ def test_more_threads_than_connections_wait_for_each_other(database: Database) -
     together = threading.Barrier(CONNECTIONS)
 
     def look(number: int) -> None:
-        with database.read():
+        with database.snapshot():
             if number < CONNECTIONS:
                 together.wait(timeout=20)  # all connections are in use now
             time.sleep(0.01)
@@ -81,49 +81,49 @@ def test_a_connection_that_cannot_be_made_ready_is_not_kept_from_others(
         patched.setattr("registry.database.postgresql.server.PLANS", ("no command",))
         database = Database(url)
     for _ in range(CONNECTIONS + SPARE + 1):
-        with pytest.raises(DatabaseUnavailable, match="syntax error"), database.look():
+        with pytest.raises(DatabaseUnavailable, match="syntax error"), database.autocommit():
             pytest.fail("it was made ready")
     database.close()
-    with contextlib.closing(Database(url)) as another, another.look():
+    with contextlib.closing(Database(url)) as another, another.autocommit():
         pass  # the server has room for it
 
 
-def test_postgresql_is_asked_once_for_a_look_and_no_more_than_begins_and_ends_for_a_transaction(
+def test_postgresql_is_asked_once_in_autocommit_and_no_more_than_begins_and_ends_for_a_transaction(
     cluster: Cluster,
 ) -> None:
     database = Database(cluster.create())
     asked = Statement("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
-    with database.look() as connection:
+    with database.autocommit() as connection:
         assert connection.execute(asked, {}).one() == ("read committed", "off")
         assert connection._pipeline._server.transaction_status == pq.TransactionStatus.IDLE  # type: ignore[attr-defined]
-    with database.read() as connection:
+    with database.snapshot() as connection:
         assert connection.execute(asked, {}).one() == ("repeatable read", "on")
-    with database.write() as connection:
+    with database.transaction() as connection:
         assert connection.execute(asked, {}).one() == ("read committed", "off")
     database.close()
 
 
 def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
     def fail() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             repositories.create(connection, "team/app", signature="", now=NOW)
             raise KeyError("team/app")
 
     with pytest.raises(KeyError):
         fail()
-    with database.read() as connection:
+    with database.snapshot() as connection:
         assert repositories.names(connection) == []
 
 
 def test_a_statement_that_fails_undoes_what_went_before_it(database: Database) -> None:
     def fail() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             repositories.create(connection, "team/app", signature="", now=NOW)
             blobs.join(connection, 12345, 67890, now=NOW)  # neither exists
 
     with pytest.raises(DatabaseUnavailable):
         fail()
-    with database.write() as connection:
+    with database.transaction() as connection:
         assert repositories.names(connection) == []
 
 
@@ -137,40 +137,40 @@ def test_writers_at_the_same_time_lose_only_what_they_undo_themselves(database: 
 
     def write(number: int) -> bool:
         try:
-            with database.write() as connection:
+            with database.transaction() as connection:
                 make(connection, number)
         except (KeyError, DatabaseUnavailable):
             return False
-        with database.read() as connection:
+        with database.snapshot() as connection:
             return repositories.find(connection, f"r{number:03}") is not None
 
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(write, range(100)))
     expected = [number for number in range(100) if number % 5 and number % 7]
     assert [number for number in range(100) if done[number]] == expected
-    with database.read() as connection:
+    with database.snapshot() as connection:
         assert repositories.names(connection) == [f"r{number:03}" for number in expected]
 
 
 def test_a_read_sees_one_state_of_the_database(database: Database) -> None:
-    with database.read() as reader:
+    with database.snapshot() as reader:
         assert repositories.names(reader) == []
-        with database.write() as writer:
+        with database.transaction() as writer:
             repositories.create(writer, "team/app", signature="", now=NOW)
         assert repositories.names(reader) == []
-    with database.read() as reader:
+    with database.snapshot() as reader:
         assert repositories.names(reader) == ["team/app"]
 
 
 def test_a_read_cannot_write_on_postgresql(database: Database) -> None:
     if database.is_sqlite:
         return  # SQLite would take the write as one that does not wait for its turn
-    with pytest.raises(DatabaseUnavailable, match="read-only"), database.read() as connection:
+    with pytest.raises(DatabaseUnavailable, match="read-only"), database.snapshot() as connection:
         repositories.create(connection, "team/app", signature="", now=NOW)
 
 
 def test_text_with_percent_signs_and_colons_is_kept(database: Database) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="100% %s %(x)s :name ä", now=NOW)
     assert row.signature == "100% %s %(x)s :name ä"
 
@@ -191,20 +191,20 @@ def test_text_with_percent_signs_and_colons_is_kept(database: Database) -> None:
 def test_two_writers_that_lock_the_same_row_go_one_after_the_other(
     database: Database, lock: Callable[..., object]
 ) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         blob = blobs.put(connection, DIGEST, size=1, leased_until=0)
     inside, seen = threading.Event(), []
 
     def second() -> None:
         inside.wait(10)
-        with database.write() as connection:
+        with database.transaction() as connection:
             lock(connection, row.id, blob)
             seen.append(blobs.member(connection, row.id, DIGEST))
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(second)
-        with database.write() as connection:
+        with database.transaction() as connection:
             lock(connection, row.id, blob)
             inside.set()
             time.sleep(0.3)
@@ -217,26 +217,26 @@ def test_two_writers_that_lock_the_same_row_go_one_after_the_other(
 def test_a_database_that_stops_is_unavailable_and_is_used_again_when_it_is_back(cluster: Cluster) -> None:
     database = Database(cluster.create())
     names = Statement("SELECT 1")
-    with database.read() as connection:
+    with database.snapshot() as connection:
         assert list(connection.execute(names, {})) == [(1,)]
     cluster.stop()
     try:
-        with pytest.raises(DatabaseUnavailable), database.read() as connection:
+        with pytest.raises(DatabaseUnavailable), database.snapshot() as connection:
             connection.execute(names, {})
     finally:
         cluster.start()
-    with database.read() as connection:
+    with database.snapshot() as connection:
         assert list(connection.execute(names, {})) == [(1,)]
     database.close()
 
 
 def test_a_connection_that_is_cut_in_a_transaction_undoes_it(cluster: Cluster) -> None:
     database = Database(cluster.create())
-    with database.write() as connection:
+    with database.transaction() as connection:
         connection.run("CREATE TABLE kept (number INTEGER)")
 
     def cut() -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             connection.run("INSERT INTO kept VALUES (1)")
             cluster.stop()
             cluster.start()
@@ -244,7 +244,7 @@ def test_a_connection_that_is_cut_in_a_transaction_undoes_it(cluster: Cluster) -
 
     with pytest.raises(DatabaseUnavailable):
         cut()
-    with database.read() as connection:
+    with database.snapshot() as connection:
         assert connection.execute(Statement("SELECT count(*) FROM kept"), {}).one() == (0,)
     database.close()
 
@@ -254,12 +254,12 @@ def test_a_file_that_another_program_locks_is_unavailable(tmp_path: object) -> N
     database = Database(f"sqlite:///{path}", timeout=0.1)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(DatabaseUnavailable, match="locked"), database.write():
+    with pytest.raises(DatabaseUnavailable, match="locked"), database.transaction():
         pass
     other.execute("ROLLBACK")
     other.close()
     time.sleep(PROBE_SECONDS)
-    with database.write() as connection:
+    with database.transaction() as connection:
         connection.run("CREATE TABLE free (number INTEGER)")
     database.close()
 
@@ -272,7 +272,7 @@ def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: object) -> None:
 def test_a_closed_database_has_no_connections(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
     database = Database(f"sqlite:///{path}")
-    with database.write() as connection:
+    with database.transaction() as connection:
         connection.run("CREATE TABLE kept (number INTEGER)")
     database.close()
     assert not path.with_name("cache.db-wal").exists()  # SQLite removes it with the last connection
@@ -280,7 +280,7 @@ def test_a_closed_database_has_no_connections(tmp_path: Path) -> None:
 
 def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: object) -> None:
     database = Database(f"postgresql+psycopg://nobody@/none?host={tmp_path}")
-    with pytest.raises(DatabaseUnavailable), database.read():
+    with pytest.raises(DatabaseUnavailable), database.snapshot():
         pass
     database.close()
 
@@ -297,13 +297,13 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Data
     path = tmp_path / "busy.db"
     upgrade(f"sqlite:///{path}")
     database = Database(f"sqlite:///{path}")
-    with database.write() as connection:
+    with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
     stop = threading.Event()
 
     def write() -> None:
         while not stop.is_set():
-            with database.write() as connection:
+            with database.transaction() as connection:
                 number = repositories.allot(connection, row.id).sequence
                 changes.add(connection, row.id, number, BODY, state=changes.PENDING, now=NOW)
 
@@ -320,7 +320,7 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Data
 
 
 def _written(database: Database) -> int:
-    with database.read() as connection:
+    with database.snapshot() as connection:
         row = repositories.find(connection, "team/app")
         assert row is not None
         return row.sequence
@@ -351,7 +351,7 @@ def test_the_log_of_sqlite_is_begun_anew_while_somebody_writes_all_the_time(busy
 
 def test_a_long_read_stops_neither_the_checkpoint_nor_the_writers(busy: tuple[Database, Path]) -> None:
     database, log = busy
-    with database.read() as connection:
+    with database.snapshot() as connection:
         repositories.find(connection, "team/app")
         before = _beginnings(log)
         for _ in range(3):

@@ -27,7 +27,7 @@ NAME = "team/app"
 def database(cluster: Cluster) -> Iterator[Database]:
     opened = Database(cluster.create())
     upgrade_database(opened)
-    with opened.write() as connection:
+    with opened.transaction() as connection:
         repositories.create(connection, NAME, signature="", now=1.0)
     yield opened
     opened.close()

@@ -18,7 +18,7 @@ OTHER = "other/app"
 
 
 def leased_until(registry: Registry, digest: Digest) -> float:
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         row = blob_rows.find(connection, digest)
     assert row is not None
     return row.leased_until

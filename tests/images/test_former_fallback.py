@@ -122,7 +122,7 @@ def test_an_index_that_is_more_than_a_former_one_protects(registry: Registry, ho
     if how == "tagged again":
         push_manifest(registry, former, "kept")
     if how == "tagged by another tool":
-        with registry.backends.database.write() as connection:
+        with registry.backends.database.transaction() as connection:
             repository = repository_rows.find(connection, NAME)
             assert repository is not None
             row = manifest_rows.by_digest(connection, repository.id, former.digest)

@@ -46,7 +46,7 @@ def look_former(registry: Registry, *more: str) -> None:
         "UPDATE manifest SET complete = 0",
         "DELETE FROM withheld",
     )
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         for sql in (*known, *more):
             connection.execute(Statement(sql), {})
 
@@ -54,7 +54,7 @@ def look_former(registry: Registry, *more: str) -> None:
 def lose_memberships(registry: Registry) -> None:
     """As a release before this one, which fills its database from a bucket, for what it does not take in."""
     if not registry.backends.layout.per_repository:
-        with registry.backends.database.write() as connection:
+        with registry.backends.database.transaction() as connection:
             blobs_alone = "DELETE FROM membership WHERE blob_id NOT IN (SELECT blob_id FROM manifest)"
             connection.execute(Statement(blobs_alone), {})
 
@@ -69,12 +69,12 @@ def complete(registry: Registry) -> Completion:
 
 def naming(registry: Registry, digest: Digest) -> list[str]:
     row = registry.repositories.require(NAME)
-    with registry.backends.database.look() as connection:
+    with registry.backends.database.autocommit() as connection:
         return manifest_rows.referenced_by(connection, row.id, digest)
 
 
 def count_incomplete(registry: Registry) -> int:
-    with registry.backends.database.look() as connection:
+    with registry.backends.database.autocommit() as connection:
         return len(reference_rows.incomplete(connection, after=reference_rows.START, count=1000))
 
 

@@ -52,7 +52,7 @@ def digest_of(made: Pushed) -> Digest:
 
 def places(registry: Registry, digest: Digest) -> dict[str, str]:
     """The states of all places of a blob, by key."""
-    with registry.backends.database.look() as connection:
+    with registry.backends.database.autocommit() as connection:
         rows = original_rows.placed(connection, store=registry.backends.driver.name, low=digest, high=f"{digest}g")
     return {row.key: row.state for row in rows}
 
@@ -61,7 +61,7 @@ def add_place(registry: Registry, digest: Digest, data: bytes, key: str, *, veri
     """One more object of the original."""
     signature = registry.backends.driver.write(key, data).signature
     line = original_rows.Original(digest, len(data), key, signature, verified)
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         original_rows.put(
             connection, "0001", [line], store=registry.backends.driver.name, now=registry.backends.clock()
         )
@@ -72,7 +72,7 @@ def copy(registry: Registry, digest: Digest, data: bytes) -> str:
     key = registry.backends.layout.blob("", digest)
     signature = registry.backends.driver.write(key, data).signature
     copied = original_rows.Copied(digest, len(data), key, signature)
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         store = registry.backends.driver.name
         assert original_rows.set_copied(connection, [copied], store=store, now=registry.backends.clock()) == []
     return key
@@ -195,7 +195,7 @@ def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(registry
     digest = digest_of(made)
     chosen = registry.blobs.open(NAME, digest)
     copy(registry, digest, made.layer.data)
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         original_rows.forget(connection, [chosen.key], store=registry.backends.driver.name)
     registry.backends.driver.delete([chosen.key])
     with registry.blobs.read(chosen) as reader:
@@ -270,7 +270,7 @@ def test_a_push_that_joins_a_place_which_goes_meanwhile_puts_its_own(
     key = originals.original_key(digest)
 
     def meanwhile() -> None:
-        with registry.backends.database.write() as connection:
+        with registry.backends.database.transaction() as connection:
             if before == "forgotten":
                 original_rows.forget(connection, [key], store=registry.backends.driver.name)
             else:

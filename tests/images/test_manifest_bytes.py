@@ -62,12 +62,12 @@ def _key(registry: Registry, pushed: Pushed) -> str:
 
 def _forget(registry: Registry) -> None:
     """As if a release that keeps no bytes had written the rows."""
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         connection.run("DELETE FROM manifest_body")
 
 
 def _kept(registry: Registry) -> int:
-    with registry.backends.database.look() as connection:
+    with registry.backends.database.autocommit() as connection:
         return int(connection.execute(Statement("SELECT count(*) FROM manifest_body"), {}).one()[0])
 
 
@@ -95,7 +95,7 @@ def test_a_large_manifest_is_read_from_storage(world: World, registry: Registry)
 def test_wrong_bytes_in_the_database_are_never_served_and_are_replaced(
     world: World, registry: Registry, pushed: Pushed
 ) -> None:
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         connection.run("UPDATE manifest_body SET body = substr(body, 2)")
     replica = Replica(world)
     assert [replica.calls_for("v1") for _ in range(2)] == [1, 0]

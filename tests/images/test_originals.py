@@ -51,7 +51,7 @@ class Counting(DriverDecorator):
 
 
 def row(registry: Registry) -> store_rows.StoreRow | None:
-    with registry.backends.database.look() as connection:
+    with registry.backends.database.autocommit() as connection:
         return store_rows.find(connection, registry.backends.driver.name)
 
 

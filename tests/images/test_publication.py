@@ -75,7 +75,7 @@ def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(
     deleter = world.registry()
 
     def delete() -> None:
-        with deleter.backends.database.write() as connection:
+        with deleter.backends.database.transaction() as connection:
             row = blob_rows.find(connection, DIGEST)
             assert row is not None
             claim = deleter.removal.claim(connection, row.id, key)
@@ -166,7 +166,7 @@ def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, regi
 def test_a_deleter_that_slept_too_long_does_not_delete(world: World, registry: Registry) -> None:
     push_blob(registry, DATA)
     key = registry.backends.layout.blob(NAME, DIGEST)
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         row = blob_rows.find(connection, DIGEST)
         assert row is not None
         claim = registry.removal.claim(connection, row.id, key)

@@ -221,8 +221,8 @@ class Strict(Database):
         super().__init__(url)
         self._open = threading.local()
 
-    def write(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
-        return self._alone(super().write(durable=durable))
+    def transaction(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
+        return self._alone(super().transaction(durable=durable))
 
     def exclusive(self) -> contextlib.AbstractContextManager[Transaction]:
         return self._alone(super().exclusive())

@@ -52,7 +52,7 @@ def test_repositories_with_the_same_blobs_are_read_at_once_and_nobody_waits_for_
         assert [report.problems for report in reports] == [[]] * PROCESSES
         for name in names:
             pull(registries[0], "v4", name)
-            with registries[0].backends.database.look() as connection:
+            with registries[0].backends.database.autocommit() as connection:
                 row = repository_rows.find(connection, name)
             assert row is not None
             assert not row.is_unread

@@ -61,7 +61,7 @@ def fresh(tmp_path: Path) -> Fresh:
 
 def times(registry: Registry, name: str = NAME) -> Times:
     """Of pushes by digest, and of tags by name, as the database has them."""
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         row = repository_rows.find(connection, name)
         assert row is not None
         return manifest_rows.pushed(connection, row.id), manifest_rows.tagged(connection, row.id)
@@ -178,7 +178,7 @@ def test_history_is_read_once_also_where_others_fold_meanwhile(
     push_manifest(registry, lacking.manifest, "lacking")
     registry.fold_waiting()
     as_the_release_before(registry)
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         row = repository_rows.find(connection, NAME)
         assert row is not None
         signature = registry.backends.driver.stat(registry.backends.layout.index(NAME)).signature
@@ -352,7 +352,7 @@ def test_a_change_that_a_later_release_committed_stops_its_repository_alone(worl
     for name in (NAME, "team/other"):
         push_image(registry, "1", "v1", name=name)
     line = orjson.dumps({"seq": 2, "time": "2026-11-28T00:00:00Z", "actor": "x", "op": "rename", "tags": [], "old": {}})
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         row = repository_rows.find(connection, NAME)
         assert row is not None
         repository_rows.allot(connection, row.id)

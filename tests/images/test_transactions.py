@@ -34,7 +34,7 @@ class Watching(DriverDecorator):
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in ("read", "look", "write"):
+    for kind in ("snapshot", "autocommit", "transaction"):
         monkeypatch.setattr(Database, kind, counting(getattr(Database, kind)))
 
 

@@ -137,7 +137,7 @@ def test_sessions_that_a_former_release_began_count_as_one_address(world: World)
     for upload in old:
         world.clock.now += 1
         note = registry.backends.driver.start_upload(upload).note
-        with registry.backends.database.write() as connection:
+        with registry.backends.database.transaction() as connection:
             session_rows.add(
                 connection,
                 upload,

@@ -224,7 +224,7 @@ def test_a_release_before_that_folds_does_not_grant_it(registry: Registry, again
     document["annotations"] = {"io.stowage.folded": document["annotations"]["io.stowage.folded"]}
     data = orjson.dumps(document)
     stat = registry.backends.driver.write(key, data)
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         row = repository_rows.find(connection, NAME)
         assert row is not None
         repository_rows.set_signature(connection, row.id, stat.signature)
@@ -259,13 +259,13 @@ def test_a_repository_that_the_release_before_wrote_loses_nothing(registry: Regi
 def test_what_the_release_before_took_in_is_written_down(world: World, registry: Registry, again: Again) -> None:
     push_sparse(registry, "v1")
     registry.fold_waiting()
-    with registry.backends.database.write() as connection:  # it knows neither these rows nor what they are for
+    with registry.backends.database.transaction() as connection:  # it knows neither these rows nor what they are for
         row = repository_rows.find(connection, NAME)
         assert row is not None
         kept = withheld_rows.collected(withheld_rows.of_repository(connection, row.id))
         withheld_rows.remove_all(connection, row.id)
     push_blob(registry, SECRET.layer.data)
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         withheld_rows.add(connection, row.id, kept)
     Arrivals(registry).run()
     read = again(registry)
@@ -329,7 +329,7 @@ def stored_withheld(world: World, tmp_path: Path) -> frozenset[Digest]:
     """What a process finds withheld that has storage alone."""
     lost = world.registry(url=f"sqlite:///{tmp_path / 'storage-alone.db'}")
     row = lost.repositories.require(NAME)
-    with lost.backends.database.read() as connection:
+    with lost.backends.database.snapshot() as connection:
         return withheld_rows.collected(withheld_rows.of_repository(connection, row.id)).blobs
 
 

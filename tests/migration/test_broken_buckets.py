@@ -28,7 +28,7 @@ def reviewed(bucket: Bucket) -> Plan:
 
 def served(registry: Registry) -> tuple[int, int, int]:
     """Repositories, tags, and distinct manifests; each is read."""
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         names = repository_rows.names(connection)
         rows = [found for name in names if (found := repository_rows.find(connection, name)) is not None]
         tags = sum(len(manifest_rows.all_tags(connection, row.id)) for row in rows)

@@ -220,7 +220,7 @@ def test_where_one_place_is_wrong_or_gone_another_is_copied(tmp_path: Path) -> N
     found = consolidated(bucket, registry)
     assert found.problems == []
     assert bucket.objects("storage/blobs") == COPIES
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         placed = migration_queries.placed(connection, store="memory", low=SHARED.digest, high=f"{SHARED.digest}~")
     assert {row.key: row.state for row in placed} == {
         places[0]: "lost", places[1]: "lost", places[2]: "original",
@@ -334,12 +334,12 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
     """Else a row would say that an object is there which is not, and finalize would believe it."""
     registry = zot.registry()
     copying = Copier(registry)
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1)
     copy = copying.copy(row)
     assert copy.copied is not None
     key = copy.copied.key
-    with registry.backends.database.write() as connection:  # a push, and then a client that deletes the blob
+    with registry.backends.database.transaction() as connection:  # a push, and then a client that deletes the blob
         noted = {"store": "memory", "key": key}
         blob_rows.adopt_location(connection, row.blob_id, size=row.size, signature="1", **noted)
         claim = registry.removal.claim(connection, row.blob_id, key)
@@ -348,7 +348,7 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
     registry.removal.delete(claim)
     assert copying.commit([copy]) == 0, "it is gone"
     assert key not in zot.objects()
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         assert blob_rows.location_at(connection, "memory", key) is None
     assert consolidated(zot).counts["copied"] == len(CONTENT)
 
@@ -359,10 +359,10 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
     """Its deletion would take the copy too, and was told to nobody that comes later."""
     monkeypatch.setattr("registry.migration.consolidate.copier.LOOKS", 2)
     registry = zot.registry()
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1)
     key = f"storage/blobs/{path(row.digest)}"
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         blob_rows.adopt_location(connection, row.blob_id, store="memory", key=key, size=row.size, signature="1")
         claim = registry.removal.claim(connection, row.blob_id, key)
     assert claim is not None

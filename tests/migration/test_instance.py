@@ -48,7 +48,7 @@ class Clock:
 
 
 def take(database: Database, now: float, *, seconds: float = SECONDS, holder: str = THEIRS) -> None:
-    with database.write() as connection:
+    with database.transaction() as connection:
         assert lease_rows.take(connection, LEASE, holder, now=now, deadline=now + seconds)
 
 
@@ -95,7 +95,7 @@ def test_a_killed_one_of_another_machine_is_succeeded_when_its_lease_ends(databa
 
 def test_one_that_ends_meanwhile_is_succeeded(database: Database) -> None:
     def end(_now: float) -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             lease_rows.free(connection, LEASE, THEIRS)
 
     clock = Clock(end)
@@ -106,7 +106,7 @@ def test_one_that_ends_meanwhile_is_succeeded(database: Database) -> None:
 
 def test_where_a_third_one_is_faster_the_second_is_refused(database: Database) -> None:
     def end(now: float) -> None:
-        with database.write() as connection:
+        with database.transaction() as connection:
             lease_rows.free(connection, LEASE, THEIRS)
         take(database, now, holder="third")
 

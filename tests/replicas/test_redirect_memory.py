@@ -119,7 +119,7 @@ def note_original(registry: Registry, key: str, data: bytes, *, verified: bool) 
     """A pass of a migration has found these bytes for the layer."""
     driver = registry.backends.driver
     line = original_rows.Original(LAYER, len(data), key, driver.write(key, data).signature, verified)
-    with registry.backends.database.write() as connection:
+    with registry.backends.database.transaction() as connection:
         original_rows.put(connection, "0001", [line], store=driver.name, now=registry.backends.clock())
 
 

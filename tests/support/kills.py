@@ -72,9 +72,9 @@ class DyingDatabase(Database):
         self._doom = doom
 
     @contextlib.contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Transaction]:
+    def transaction(self, *, durable: bool = True) -> Iterator[Transaction]:
         """See Database."""
-        with self._doom.step(), super().write(durable=durable) as connection:
+        with self._doom.step(), super().transaction(durable=durable) as connection:
             yield connection
 
     @contextlib.contextmanager

@@ -104,7 +104,7 @@ def _end(context: Context, found: Pass) -> None:
     counts = Counter(context.snapshot, context.layout).counts()
     phase = Phase.ADOPTING
     if found.is_quiet:
-        with backends.database.look() as connection:
+        with backends.database.autocommit() as connection:
             left = migration_queries.uncopied(connection, store=backends.driver.name, after="", count=1)
         phase = Phase.CONSOLIDATED if before.state is Phase.CONSOLIDATED and not left else Phase.ADOPTED
     state = journal.move(

@@ -82,7 +82,7 @@ class Baselines:
 
     def manifest(self, digest: str) -> bytes | None:
         """See Known: as the database keeps it."""
-        with self._registry.backends.database.look() as connection:
+        with self._registry.backends.database.autocommit() as connection:
             return manifest_bodies.find(connection, digest)
 
     def shared(self, located: RepositoryPath, base: Baseline, snapshot: Inventory) -> SourceRepository | None:
@@ -95,7 +95,7 @@ class Baselines:
         if index is None:
             return None
         repository = _said(located, base)
-        with self._registry.backends.database.read() as connection:
+        with self._registry.backends.database.snapshot() as connection:
             row = repository_rows.find(connection, located.name)
             known = manifest_rows.of_repository(connection, row.id) if row else {}
         key = f"{located.path}/index.json"

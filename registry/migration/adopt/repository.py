@@ -154,7 +154,7 @@ class RepositoryAdoption:
         if row is None:
             return _Ours(Content(), 0)
         self._record(row)
-        with self._registry.backends.database.read() as connection:
+        with self._registry.backends.database.snapshot() as connection:
             current = repository_rows.find(connection, name)
             tags = manifest_rows.all_tags(connection, row.id)
             manifests = manifest_rows.of_repository(connection, row.id)
@@ -166,7 +166,7 @@ class RepositoryAdoption:
 
     def _record(self, row: RepositoryRow) -> None:
         """Make durable what is committed: a base that was noted after a change of ours must not outlive it."""
-        with self._registry.backends.database.read() as connection:
+        with self._registry.backends.database.snapshot() as connection:
             changes = change_rows.of_repository(connection, row.id)
         for change in changes:
             if change.state == change_rows.PENDING:
@@ -174,7 +174,7 @@ class RepositoryAdoption:
                     self._records.write(row.name, change.sequence, change.record)
 
     def _row(self, name: str) -> RepositoryRow | None:
-        with self._registry.backends.database.read() as connection:
+        with self._registry.backends.database.snapshot() as connection:
             return repository_rows.find(connection, name)
 
     def _remove(self, name: str, found: Difference, base: Content) -> None:
@@ -239,7 +239,7 @@ class RepositoryAdoption:
         What Stowage's repository has by itself, of a push or mount, is not among that.
         """
         lacks = repository.unlinked()
-        with self._registry.backends.database.read() as connection:
+        with self._registry.backends.database.snapshot() as connection:
             row = repository_rows.find(connection, repository.located.name)
             held = blob_rows.members(connection, row.id, lacks.blobs) if row is not None else {}
         has = Withheld(frozenset(map(Digest, held)), frozenset(ours.manifests))
@@ -270,7 +270,7 @@ class RepositoryAdoption:
         if row is not None and not row.is_unread and row.signature == signature:
             return
         bodies = repository.bodies()
-        with self._registry.backends.database.write() as connection:
+        with self._registry.backends.database.transaction() as connection:
             for digest, body in bodies:
                 manifest_bodies.bring(connection, digest, body)
         self._registry.reconciliation.reconcile(repository.located.name)

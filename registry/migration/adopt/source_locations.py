@@ -88,7 +88,7 @@ class Shards:
             for line in lines
             for place in line.places
         ]
-        with backends.database.write() as connection:
+        with backends.database.transaction() as connection:
             refused = migration_queries.put(
                 connection, self._journal.id, found, store=backends.driver.name, now=backends.clock()
             )

@@ -46,7 +46,7 @@ class Consolidation:
 def plan_consolidation(context: Context) -> Consolidation:
     """What has no verified object of ours yet; nothing is written."""
     backends = context.registry.backends
-    with backends.database.read() as connection:
+    with backends.database.snapshot() as connection:
         return Consolidation(*migration_queries.uncopied_total(connection, store=backends.driver.name))
 
 
@@ -113,7 +113,7 @@ class _Consolidating:
     def _uncopied(self) -> Iterator[UncopiedRow]:
         after = ""
         while True:
-            with self._backends.database.look() as connection:
+            with self._backends.database.autocommit() as connection:
                 page = migration_queries.uncopied(
                     connection, store=self._backends.driver.name, after=after, count=_PAGE
                 )

@@ -80,7 +80,7 @@ class Copier:
         if blob is None:
             return copy
         copy = replace(copy, generation=blob.generation)
-        with self._database.look() as connection:
+        with self._database.autocommit() as connection:
             found = place_rows.of_blob(connection, row.blob_id, store=self._driver.name)
         for place in found:
             if place.state != ORIGINAL:
@@ -97,7 +97,7 @@ class Copier:
         """Note them, in one transaction. Returns how many count; the others were deleted while they were copied."""
         backends, store = self._registry.backends, self._driver.name
         now = backends.clock()
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             looks = [
                 (copy, blob_rows.lock_at_later(connection, copy.digest, store=store, key=copy.copied.key), copy.copied)
                 for copy in sorted(copies, key=lambda copy: copy.digest)
@@ -118,7 +118,7 @@ class Copier:
         """
         key = self._registry.backends.layout.blob("", digest)
         for _ in range(LOOKS):
-            with self._database.look() as connection:
+            with self._database.autocommit() as connection:
                 blob, there = blob_rows.at_later(connection, digest, store=self._driver.name, key=key).get()
             if not self._registry.removal.in_progress(blob, there):
                 return blob

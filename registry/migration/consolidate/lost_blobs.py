@@ -23,7 +23,7 @@ def placed(registry: Registry, shard: str) -> list[PlacedRow]:
     """Every place of the blobs of a shard, by digest and key. Raises DatabaseError."""
     algorithm, _, begin = shard.partition("-")
     low = f"{algorithm}:{begin}"
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         return migration_queries.placed(connection, store=registry.backends.driver.name, low=low, high=f"{low}g")
 
 
@@ -40,7 +40,7 @@ def _problem(registry: Registry, digest: str, rows: Sequence[PlacedRow]) -> Prob
     lost = [row.key for row in rows if row.state == LOST]
     if not lost or any(row.state in READABLE for row in rows):
         return None
-    with registry.backends.database.read() as connection:
+    with registry.backends.database.snapshot() as connection:
         blob = blob_rows.find(connection, digest)
         name = migration_queries.needing(connection, blob.id, digest) if blob is not None else None
     if blob is None or name is None:

@@ -124,7 +124,7 @@ class _Finalize:
         """
         store = self._driver.name
         digests = sorted({digest for _, digest in batch if digest})
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             copied = migration_queries.copied(connection, digests, store=store)
             keys = [key for key, digest in batch if not digest or digest in copied]
             migration_queries.forget(connection, keys, store=store)

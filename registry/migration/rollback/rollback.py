@@ -171,7 +171,7 @@ class _Rollback:
                 time.sleep(0.05)
 
     def _unfolded(self) -> list[str]:
-        with self._registry.backends.database.read() as connection:
+        with self._registry.backends.database.snapshot() as connection:
             return repository_rows.unfolded(connection, before=float("inf"))
 
     def _is_foreign(self, name: str) -> bool:
@@ -204,7 +204,7 @@ class _Rollback:
         """Read from the original's objects from now on; ours stay."""
         after: int | None = 0
         while after is not None:
-            with self._registry.backends.database.write() as connection:
+            with self._registry.backends.database.transaction() as connection:
                 after = migration_queries.swap(
                     connection,
                     self._journal.id,

@@ -72,7 +72,7 @@ class RollbackTargets:
 
     def names(self) -> list[str]:
         """Every repository of Stowage, by the database and, where that was lost or is old, by the listing."""
-        with self._context.registry.backends.database.read() as connection:
+        with self._context.registry.backends.database.snapshot() as connection:
             found = set(repository_rows.names(connection))
         kinds = (ObjectKind.INDEX, ObjectKind.OUR_RECORD)
         for (path,) in self._context.snapshot.each(
@@ -118,20 +118,20 @@ class RollbackTargets:
 
     def version(self, name: str) -> int | None:
         """Of the row of a repository; None where there is none."""
-        with self._context.registry.backends.database.look() as connection:
+        with self._context.registry.backends.database.autocommit() as connection:
             row = repository_rows.find(connection, name)
         return None if row is None else row.version
 
     def _rows(self, name: str) -> _Rows | None:
         registry = self._context.registry
-        with registry.backends.database.read() as connection:
+        with registry.backends.database.snapshot() as connection:
             row = repository_rows.find(connection, name)
         listed = self._signature(registry.backends.layout.index(name)) or ""
         if row is None or row.is_unread or row.signature != listed:
             row = registry.reconciliation.reconcile(name)
         if row is None:
             return None
-        with registry.backends.database.read() as connection:
+        with registry.backends.database.snapshot() as connection:
             current = repository_rows.find(connection, name)
             if current is None:
                 return None
@@ -204,7 +204,7 @@ class RollbackTargets:
     def _body(self, digest: Digest) -> bytes | None:
         """The bytes of a manifest, kept or read from a place that has them; None where nobody does."""
         backends = self._context.registry.backends
-        with backends.database.read() as connection:
+        with backends.database.snapshot() as connection:
             kept = manifest_bodies.find(connection, digest)
             places = place_rows.of_digest(connection, digest, store=backends.driver.name)
         found = [] if kept is None else [kept]
@@ -231,7 +231,7 @@ class RollbackTargets:
         for digest, size in sizes.items():
             if layout.has_bytes(located, digest, size, self._context.snapshot, lost):
                 continue
-            with backends.database.look() as connection:
+            with backends.database.autocommit() as connection:
                 places = place_rows.of_digest(connection, digest, store=backends.driver.name)
             if places:
                 found[digest] = Source(places[0].key, places[0].signature)
