@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from registry.images.index_file import IndexFile
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.layout import Layout
 from registry.images.omissions import Omissions
@@ -68,7 +69,14 @@ class Backends:
         """The keys of this store."""
         return self._layout
 
+    @property
+    def index_file(self) -> IndexFile:
+        """The ``index.json`` of each repository of this store."""
+        return self._index_file
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "_layout", Layout(self.driver.capabilities))
+        object.__setattr__(self, "_index_file", IndexFile(self.driver))
 
     _layout: Layout = field(init=False, repr=False)
+    _index_file: IndexFile = field(init=False, repr=False)

@@ -16,10 +16,9 @@ from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images.history import History
 from registry.images.journal import NumberTaken, understood
-from registry.images.repository_reader import MAX_INDEX
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
-from registry.oci.index import LAYOUT_FILE, Index
+from registry.oci.index import Index, Owner
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ class Folding:
             index, signature = Index.empty(), ""
         else:
             index = Index.parse(data)
-            if not self._backends.layout.per_repository and not index.is_ours:
+            if not self._backends.layout.per_repository and index.owner is Owner.FOREIGN:
                 raise _Foreign
             if signature != row.signature:
                 if not self._is_being_noted(row.name, signature):
@@ -261,27 +260,21 @@ class Folding:
             return written
         if not row.signature and not surprising and not self._backends.driver.capabilities.stat_is_local:
             raise PathNotFound(row.name, "nobody has noted that it was written")
-        data, stat = self._backends.driver.read(self._backends.layout.index(row.name), max_bytes=MAX_INDEX)
+        data, stat = self._backends.index_file.read(row.name)
         return data, stat.signature
 
     def _write(self, name: str, data: bytes, signature: str) -> str:
         """Replace the index with that signature ("": there is none). Raises PreconditionFailed, AlreadyExists."""
-        driver, layout = self._backends.driver, self._backends.layout
-        if signature:
-            signature = driver.write(layout.index(name), data, if_signature=signature).signature
-        else:
-            with contextlib.suppress(AlreadyExists):
-                driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
-            try:
-                signature = driver.write(layout.index(name), data, if_absent=True).signature
-            except AlreadyExists:
-                with self._lock:
-                    self._surprising.add(name)
-                raise
-        if not driver.capabilities.stat_is_local:
+        try:
+            written = self._backends.index_file.write(name, data, signature)
+        except AlreadyExists:
+            with self._lock:
+                self._surprising.add(name)
+            raise
+        if not self._backends.driver.capabilities.stat_is_local:
             with self._lock, contextlib.suppress(ValueError):  # larger than all that may be remembered
-                self._written[name] = data, signature
-        return signature
+                self._written[name] = data, written
+        return written
 
     def _is_being_noted(self, name: str, signature: str) -> bool:
         """Whether another process of ours wrote this index and is about to say so in the row."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import repositories as repository_rows
-from registry.images.repository_reader import MAX_INDEX
-from registry.oci.index import Index
+from registry.oci.index import Index, Owner
 from registry.storage.errors import PreconditionFailed, StorageError
 
 if TYPE_CHECKING:
@@ -39,9 +38,9 @@ class History:
         """
         said: Index | None = None
         for _ in range(ATTEMPTS):
-            data, stat = self._backends.driver.read(self._backends.layout.index(name), max_bytes=MAX_INDEX)
+            data, stat = self._backends.index_file.read(name)
             index = Index.parse(data)
-            if not index.has_folded or index.noted == index.folded:
+            if index.owner is not Owner.OURS or index.noted == index.folded:
                 return
             if said is not None and said.noted > index.noted:
                 index.take_notes(said)
@@ -56,12 +55,12 @@ class History:
         False where that is another by now. Where storage takes nothing it is left to the next fold or reader.
         """
         try:
-            stat = self._backends.driver.write(self._backends.layout.index(name), data, if_signature=signature)
+            written = self._backends.index_file.write(name, data, signature)
         except PreconditionFailed:
             return False
         except StorageError as error:
             log.info("the times of an index.json were not written down yet", repository=name, reason=str(error))
             return True
         with self._backends.database.transaction() as connection:
-            repository_rows.replace_signature(connection, name, signature, stat.signature)
+            repository_rows.replace_signature(connection, name, signature, written)
         return True

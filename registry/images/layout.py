@@ -1,4 +1,4 @@
-"""Where things are on storage: the keys of design.md, section 2, for both layouts of blobs."""
+"""Layout: the keys of what is on storage, for both layouts of blobs (design.md, section 2)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Layout:
         self._appends = capabilities.appends
 
     def blob(self, repository: str, digest: Digest) -> str:
-        """Of a blob as a member of ``repository``."""
+        """The key of a blob as a member of ``repository``."""
         if self.per_repository:
             return f"{repository}/blobs/{digest.algorithm}/{digest.encoded}"
         return f"storage/blobs/{digest.algorithm}/{digest.encoded}"
@@ -31,12 +31,14 @@ class Layout:
         """The prefix of a repository's blobs, where each repository has its own."""
         return f"{repository}/blobs/{algorithm}"
 
-    def index(self, repository: str) -> str:
-        """Of ``index.json``."""
+    @staticmethod
+    def index(repository: str) -> str:
+        """The key of ``index.json``."""
         return f"{repository}/index.json"
 
-    def marker(self, repository: str) -> str:
-        """Of the file that makes a directory an OCI image layout."""
+    @staticmethod
+    def marker(repository: str) -> str:
+        """The key of the file that makes a directory an OCI image layout."""
         return f"{repository}/oci-layout"
 
     def journal(self, repository: str) -> str:
@@ -44,13 +46,13 @@ class Layout:
         return f"{repository}/.journal"
 
     def record(self, repository: str, sequence: int) -> str:
-        """Of the object that holds record ``sequence``, alone or with others. Names sort as numbers."""
+        """The key of the object that holds record ``sequence``, alone or with others. Names sort as numbers."""
         if self._appends:
             return f"{repository}/.journal/{sequence // SEGMENT:016d}.jsonl"
         return f"{repository}/.journal/{sequence:016d}.json"
 
     def first_of(self, journal_name: str) -> int:
-        """The lowest sequence number that an object of a journal, by its name, can hold; -1 for what is no record."""
+        """The lowest sequence number that an object of a journal, by its name, can hold; -1 if it has no records."""
         stem, _, suffix = journal_name.rpartition(".")
         if not stem.isdecimal() or suffix not in {"json", "jsonl"}:
             return -1

@@ -7,7 +7,6 @@ pushes.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,9 +25,7 @@ from registry.images.omissions import Source
 from registry.images.repository_reader import RepositoryReader
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
-from registry.oci.index import LAYOUT_FILE, Index
 from registry.oci.moment import to_text, whole
-from registry.storage.errors import AlreadyExists
 
 if TYPE_CHECKING:
     from registry.database.manifests import ManifestRow
@@ -81,7 +78,7 @@ class Reconciliation:
             if view is None:
                 self._backends.omissions.note(Source.CONTENT, name, ())
                 if self._has_remains(name):
-                    self._restore_index(name)
+                    self._backends.index_file.create(name)  # records and rows are put back into it
                     continue
                 if row is not None and (row.signature or row.is_unread):
                     self.forget(row)
@@ -128,13 +125,6 @@ class Reconciliation:
             return True
         children = self._backends.driver.children(name) if self._backends.layout.per_repository else ()
         return any(child.name in {"oci-layout", "blobs"} and not child.is_link for child in children)
-
-    def _restore_index(self, name: str) -> None:
-        """An empty index, into which records and rows are put back."""
-        driver, layout = self._backends.driver, self._backends.layout
-        for key, data in ((layout.marker(name), LAYOUT_FILE), (layout.index(name), Index.empty().serialise())):
-            with contextlib.suppress(AlreadyExists):
-                driver.write(key, data, if_absent=True)
 
     def _merge(
         self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: StoredRepository

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -13,9 +12,8 @@ from cachetools import LRUCache
 from registry.database import repositories as repository_rows
 from registry.images.omissions import LINK, Kind, Omission, Source, shown
 from registry.oci.errors import ManifestInvalid, NameUnknown, Unavailable
-from registry.oci.index import LAYOUT_FILE, Index
 from registry.oci.name import is_name
-from registry.storage.errors import AlreadyExists, PathNotFound, PathRefused, StorageError
+from registry.storage.errors import PathRefused, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -195,14 +193,10 @@ class Repositories:
             return repository_rows.find(connection, name)
 
     def _make(self, name: str) -> RepositoryRow:
-        driver, layout = self._backends.driver, self._backends.layout
         with self._lock:
             signature = self._foreign.get(name, "")
-        if driver.capabilities.stat_is_local:  # elsewhere the first fold writes it, with something in it
-            with contextlib.suppress(AlreadyExists):
-                driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
-            with contextlib.suppress(AlreadyExists):  # another worker made it: the next look compares
-                signature = driver.write(layout.index(name), Index.empty().serialise(), if_absent=True).signature
+        if self._backends.driver.capabilities.stat_is_local:  # elsewhere the first fold writes it
+            signature = self._backends.index_file.create(name) or signature
         with self._backends.database.transaction() as connection:
             self._originals.require_room(connection, name)
             return repository_rows.create(connection, name, signature=signature, now=self._backends.clock())
@@ -260,7 +254,7 @@ class Repositories:
             row = self._find(name)
             if row is None:
                 return None
-            signature = self._signature(name)
+            signature = self._backends.index_file.signature(name)
         return row
 
     def _is_time_to_read_again(self, name: str) -> bool:
@@ -288,7 +282,7 @@ class Repositories:
     def _ask_storage(self, name: str, sequence: int, *, first: bool) -> tuple[str, int]:
         """The signature of the index, "" for none; and the last record, where that is after ``sequence``."""
         if self._backends.driver.capabilities.stat_is_local:
-            return self._signature(name), self._journal.last(name) if first else 0
+            return self._backends.index_file.signature(name), self._journal.last(name) if first else 0
         return self._list(name, sequence)
 
     def _list(self, name: str, sequence: int) -> tuple[str, int]:
@@ -307,11 +301,5 @@ class Repositories:
                 continue
             nested += 1
             if nested > NESTED:
-                return self._signature(name), last
+                return self._backends.index_file.signature(name), last
         return "", last
-
-    def _signature(self, name: str) -> str:
-        try:
-            return self._backends.driver.stat(self._backends.layout.index(name)).signature
-        except PathNotFound:
-            return ""

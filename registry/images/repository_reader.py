@@ -15,7 +15,7 @@ from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.images.omissions import Kind, Omission, shown
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
-from registry.oci.index import Index
+from registry.oci.index import Index, Owner
 from registry.oci.manifest import parse_manifest
 from registry.oci.media_types import INDEXES
 from registry.oci.record import Record
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 LARGE = 8 << 20
 """Bytes of a manifest that is read, however small those are that clients may push."""
-MAX_INDEX = 1 << 30
-"""Bytes of the largest ``index.json`` that is read."""
 
 
 class LoadedManifest(NamedTuple):
@@ -140,11 +138,11 @@ class RepositoryReader:
     def read(self, name: str) -> StoredRepository | None:
         """The view without its manifests; None when there is no index. Raises StorageError, ManifestInvalid."""
         try:
-            data, stat = self._backends.driver.read(self._backends.layout.index(name), max_bytes=MAX_INDEX)
+            data, stat = self._backends.index_file.read(name)
         except PathNotFound:
             return None
         index = Index.parse(data)
-        is_nothing, is_there = False, self._backends.layout.per_repository or index.is_ours
+        is_nothing, is_there = False, self._backends.layout.per_repository or index.owner is not Owner.FOREIGN
         if not is_there:
             # Another registry's, which nobody has taken yet, or which was given back: then ours was kept.
             ours = self._locations.ours(name)

@@ -5,6 +5,7 @@ Other tools write this file too. Whatever they put there that a registry does no
 
 from __future__ import annotations
 
+import enum
 import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -43,6 +44,17 @@ Key = TypeVar("Key")
 
 _SHOWN: Final = 160
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
+
+
+class Owner(enum.Enum):
+    """Which registry wrote an index."""
+
+    OURS = "ours"
+    """It says which records it contains, as every index does that a registry of ours has folded into."""
+    EMPTY = "empty"
+    """It is that of a new repository of ours: it has nothing to lose."""
+    FOREIGN = "foreign"
+    """Another registry or tool: it is not written over."""
 
 
 class Index:
@@ -108,15 +120,13 @@ class Index:
             raise ManifestInvalid(f"index.json cannot be written: {error}") from error
 
     @property
-    def has_folded(self) -> bool:
-        """Whether it says which record it contains, as every index does that a registry of ours wrote."""
+    def owner(self) -> Owner:
+        """Which registry wrote it."""
         annotations = self._document.get("annotations")
-        return isinstance(annotations, dict) and FOLDED in annotations
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether a registry of ours wrote it: it says what it has folded, or is as ``empty`` makes it."""
-        return self.has_folded or (not self._entries and self._document == Index.empty()._document)  # noqa: SLF001 - of the same class
+        if isinstance(annotations, dict) and FOLDED in annotations:
+            return Owner.OURS
+        is_new = not self._entries and self._document == Index.empty()._document  # noqa: SLF001 - of the same class
+        return Owner.EMPTY if is_new else Owner.FOREIGN
 
     @property
     def folded(self) -> int:

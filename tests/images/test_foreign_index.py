@@ -14,7 +14,7 @@ from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameUnknown, Unavailable
-from registry.oci.index import LAYOUT_FILE, Index
+from registry.oci.index import LAYOUT_FILE, Index, Owner
 from registry.storage.driver import StorageDriver
 from tests.images import originals
 from tests.support import source_world as trees
@@ -85,7 +85,7 @@ def test_another_process_and_another_database_serve_them_too(world: World, drive
         report = rebuild_registry(registry)
         assert (report.repositories, report.removed, report.problems) == (1, 0, [])
         assert tags(registry) == ["v1"]
-    assert not Index.parse(driver.read(INDEX, max_bytes=1000)[0]).is_ours
+    assert Index.parse(driver.read(INDEX, max_bytes=1000)[0]).owner is Owner.FOREIGN
 
 
 def test_a_fold_that_waits_is_tried_when_something_is_pushed_and_each_minute(

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid, TagInvalid
-from registry.oci.index import FOLDED, LAYOUT_FILE, Index
+from registry.oci.index import FOLDED, LAYOUT_FILE, Index, Owner
 from registry.oci.index_entry import REF_NAME
 from registry.oci.media_types import OCI_INDEX, OCI_MANIFEST
 
@@ -356,10 +356,11 @@ def test_what_is_only_kept_is_told_with_its_reason() -> None:
 
 
 def test_an_index_of_a_registry_of_ours_says_what_it_contains() -> None:
-    assert parse(annotations={FOLDED: "0"}).has_folded
-    assert not parse(annotations={"other": "1"}).has_folded
-    assert not parse(annotations=5).has_folded
-    assert not Index.empty().has_folded
+    assert parse(annotations={FOLDED: "0"}).owner is Owner.OURS
+    assert parse(annotations={"other": "1"}).owner is Owner.FOREIGN
+    assert parse(annotations=5).owner is Owner.FOREIGN
+    assert Index.empty().owner is Owner.EMPTY
+    assert Index.parse(b'{"schemaVersion":2,"manifests":[]}').owner is Owner.FOREIGN
 
 
 def test_the_migration_is_an_annotation_that_keeps_the_others() -> None:
@@ -368,6 +369,6 @@ def test_the_migration_is_an_annotation_that_keeps_the_others() -> None:
     index.migration = "0001"
     index.folded = 7
     again = Index.parse(index.serialise())
-    assert (again.migration, again.folded, again.has_folded) == ("0001", 7, True)
+    assert (again.migration, again.folded, again.owner) == ("0001", 7, Owner.OURS)
     assert b'"mine":"kept"' in index.serialise()
     assert Index.parse(b'{"manifests": [], "annotations": {"io.stowage.migration": 1}}').migration is None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from registry.database import manifest_bodies
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.repository_reader import MAX_INDEX
+from registry.images.index_file import MAX_INDEX
 from registry.migration.review.fingerprint import repository_fingerprint
 from registry.migration.source.layout import ObjectKind, RepositoryPath, SourceRepository
 from registry.migration.source.zot import is_ours, left_out

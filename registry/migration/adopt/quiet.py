@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.images.repository_reader import MAX_INDEX
+from registry.images.index_file import MAX_INDEX
 from registry.migration.progress import Progress
 from registry.migration.source.detection import classify
 from registry.migration.source.layout import ObjectKind, RepositoryPath

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from registry.database import migration_queries
 from registry.database import repositories as repository_rows
+from registry.images.index_file import MAX_INDEX
 from registry.images.migration_journal.documents import Phase, ReadOnly
-from registry.images.repository_reader import MAX_INDEX
 from registry.images.write_gate import SWAPPED
 from registry.migration.adopt.baselines import Baselines
 from registry.migration.problems import Problem, ProblemKind
@@ -20,7 +20,7 @@ from registry.migration.rollback.target import RollbackTargets
 from registry.migration.source.inventory import SERVABLE
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
-from registry.oci.index import Index
+from registry.oci.index import Index, Owner
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class _Rollback:
             )
         except PathNotFound:
             return False
-        return not Index.parse(data).is_ours
+        return Index.parse(data).owner is Owner.FOREIGN
 
     # ---- repositories
 

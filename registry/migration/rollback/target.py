@@ -11,7 +11,7 @@ from registry.database import blobs as blob_rows
 from registry.database import manifest_bodies, migration_queries
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.repository_reader import MAX_INDEX
+from registry.images.index_file import MAX_INDEX
 from registry.migration.rollback.steps import Source, SourceIndex, TargetContent, WantedManifest
 from registry.migration.source.distribution import ROOT
 from registry.migration.source.layout import ObjectKind, RepositoryPath

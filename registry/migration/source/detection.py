@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from registry.config_file import ConfigError, ConfigProblem
-from registry.images.repository_reader import MAX_INDEX
+from registry.images.index_file import MAX_INDEX
 from registry.migration.source.distribution import ROOT, Distribution
 from registry.migration.source.layout import KeyInfo, ObjectKind
 from registry.migration.source.zot import ZotLayout, is_ours

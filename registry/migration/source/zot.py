@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from registry.images.repository_reader import MAX_INDEX
+from registry.images.index_file import MAX_INDEX
 from registry.migration.problems import Problem, ProblemKind
 from registry.migration.rollback.steps import Write
 from registry.migration.source.layout import KeyInfo, ObjectKind, RepositoryPath, SourceLayout, SourceRepository
 from registry.oci.descriptor import Descriptor
 from registry.oci.errors import ManifestInvalid
-from registry.oci.index import FOLDED, LAYOUT_FILE, Index
+from registry.oci.index import FOLDED, LAYOUT_FILE, Index, Owner
 from registry.oci.record import Record
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
@@ -37,7 +37,7 @@ _NEW_INDEX = b'{"schemaVersion":2,"manifests":[]}'
 
 def is_ours(data: bytes) -> bool:
     """Whether an ``index.json`` is one that Stowage wrote. Raises ManifestInvalid where it is none at all."""
-    return data == Index.empty().serialise() or (FOLDED.encode() in data and Index.parse(data).has_folded)
+    return data == Index.empty().serialise() or (FOLDED.encode() in data and Index.parse(data).owner is Owner.OURS)
 
 
 def left_out(repository: str, key: str, index: Index) -> list[Problem]:
@@ -119,7 +119,7 @@ class ZotLayout(SourceLayout):
             report(ProblemKind.UNREADABLE_INDEX, key, str(error))
             return repository
         repository.index_signature = stat.signature
-        if index.has_folded:
+        if index.owner is Owner.OURS:
             self._apply_records(located, index, snapshot, driver, repository)
         repository.problems += left_out(located.name, key, index)
         repository.tags = {tag: descriptor.digest for tag, descriptor in index.tags().items()}
@@ -200,7 +200,7 @@ def _changed(document: SourceIndex, wanted: TargetContent, lost: Collection[Dige
     _add(index, wanted, lost)
     if index.serialise() == before:
         return document.data or _NEW_INDEX
-    if index.has_folded:
+    if index.owner is Owner.OURS:
         index.folded = max(index.folded, document.sequence)
     return index.serialise()
 
