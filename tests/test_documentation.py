@@ -20,7 +20,9 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")], key=str)
 NOT_RAISED_YET = {"UNAUTHORIZED", "DENIED"}
 """Codes that nothing raises before there are users."""
 
+MARKDOWN = sorted([ROOT / "CHANGELOG.md", *PAGES, *(ROOT / "docs" / "proposals").glob("*.md")], key=str)
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+markdown = pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: page.name)
 
 
 def text_of(name: str) -> str:
@@ -153,3 +155,23 @@ def test_every_event_that_is_named_is_logged_somewhere() -> None:
     assert len(events) > 10
     for event in events:
         assert event.removesuffix(" ...") in source, event
+
+
+def prose_of(page: Path) -> list[tuple[int, str]]:
+    """The numbered lines of a page without its code blocks, tables and headings."""
+    lines: list[tuple[int, str]] = []
+    in_code = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip().startswith("```"):
+            in_code = not in_code
+        elif not in_code and not line.startswith(("|", "#")):
+            lines.append((number, line))
+    return lines
+
+
+@markdown
+def test_a_line_of_markdown_has_at_most_120_columns_and_one_sentence(page: Path) -> None:
+    for number, line in prose_of(page):
+        assert len(line) <= 120, f"{page.name}:{number}: {len(line)} columns"
+        text = re.sub(r"\(.*", "", re.sub(r"`[^`]*`", "code", line))
+        assert not re.search(r"[a-z)][.!?] [A-Z][a-z]+ ", text), f"{page.name}:{number}: {line}"
