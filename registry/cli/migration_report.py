@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from registry.migration.finalize.plan import Finalization
-    from registry.migration.problems import Problem
-    from registry.migration.report import Report
+    from registry.migration.report import Problem, Report
     from registry.migration.review.estimate import PhaseCost
     from registry.migration.review.plan_file import Plan
     from registry.migration.review.requests import Requests

@@ -159,8 +159,8 @@ class Run:
         registry.originals.ensure(again=True)
         if state is not None:
             _fill(registry)
-        with Inventory() as snapshot, WorkerPool(self._settings.migration.parallel) as workers:
-            reading = SourceScan(snapshot, driver, workers, self._settings, self._on_progress)
+        with Inventory() as inventory, WorkerPool(self._settings.migration.parallel) as workers:
+            reading = SourceScan(inventory, driver, workers, self._settings, self._on_progress)
             reading.list()
             layout = self._layout(reading, state)
             if layout is None:
@@ -172,7 +172,7 @@ class Run:
                 known = Baselines(registry, self._journal, layout, suspicious)
             reading.read(layout, known)
             yield Context(
-                registry, self._settings, layout, snapshot, self._journal, self._options, self._on_progress,
+                registry, self._settings, layout, inventory, self._journal, self._options, self._on_progress,
                 self._tally, workers, reading.problems, reading.notes,
             )  # fmt: skip
 
@@ -203,7 +203,7 @@ class Run:
 
 def _check_room(context: Context) -> None:
     """Raises Refused where the original keeps blobs at the keys of ours: copies would come over its stubs (M1)."""
-    if context.snapshot.value("SELECT 1 FROM object WHERE key = ?", f"{OURS}/index.json"):
+    if context.inventory.value("SELECT 1 FROM object WHERE key = ?", f"{OURS}/index.json"):
         message = f"the original has a repository called {OURS}, whose blobs lie where Stowage keeps its own"
         raise Refused(f"{message}: copy it to another name there, and delete it")
 

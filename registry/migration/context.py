@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from registry.config import Settings
     from registry.images.registry import Registry
     from registry.migration.journal import MigrationJournal
-    from registry.migration.problems import Note, Problem
     from registry.migration.progress import OnProgress
+    from registry.migration.report import Note, Problem
     from registry.migration.review.requests import Tally
     from registry.migration.review.saved_plan import SavedPlan
     from registry.migration.source.inventory import Inventory
@@ -39,7 +39,7 @@ class Context:
     registry: Registry
     settings: Settings
     layout: SourceLayout
-    snapshot: Inventory
+    inventory: Inventory
     """Listed and read: its tables ``object``, ``repository``, ``tag``, ``member``, ``manifest``, ``reference``,
     ``wanted``, ``named`` and ``place`` are full."""
     journal: MigrationJournal

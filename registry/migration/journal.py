@@ -15,8 +15,7 @@ from registry.images.index_file import MAX_INDEX
 from registry.images.migration_journal import reader as keys
 from registry.images.migration_journal.documents import MigrationState, Phase, serialise_shard
 from registry.images.migration_journal.reader import MigrationJournalReader
-from registry.migration.problems import Problem
-from registry.migration.report import Refused
+from registry.migration.report import Problem, Refused
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 
 if TYPE_CHECKING:

@@ -1,14 +1,71 @@
-"""How a part of a migration ended: what was done and what is wrong, or why it was not done."""
+"""Report: how a part of a migration ended, with its problems and notes, or why it was not done."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import enum
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.migration.problems import Note, Problem
+
+class ProblemKind(enum.StrEnum):
+    """What an operator looks up in docs/migration.md; each of them is exit code 1."""
+
+    MISSING_BLOB = "missing-blob"
+    TRUNCATED_BLOB = "truncated-blob"
+    WRONG_DIGEST = "wrong-digest"
+    STUB_WITHOUT_BYTES = "stub-without-bytes"
+    SIZE_CONFLICT = "size-conflict"
+    DANGLING_LINK = "dangling-link"
+    UNREADABLE_LINK = "unreadable-link"
+    UNREADABLE_INDEX = "unreadable-index"
+    UNREADABLE_MANIFEST = "unreadable-manifest"
+    UNSUPPORTED_MANIFEST = "unsupported-manifest"
+    INVALID_NAME = "invalid-name"
+    INVALID_TAG = "invalid-tag"
+    NAME_COLLISION = "name-collision"
+    UNKNOWN_OBJECT = "unknown-object"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that cannot be migrated as it is. Ordered, so that the same bucket gives the same list."""
+
+    kind: ProblemKind
+    repository: str
+    """Its name; empty where the object belongs to none, or to several."""
+    key: str
+    """Below the root; empty where nothing is there."""
+    digest: str
+    """Of the content that is concerned; empty where none is."""
+    detail: str
+    """What was found, for a person."""
+
+    def document(self) -> dict[str, str]:
+        """As a line of a plan, and of a migration's journal, has it."""
+        return {"problem": self.kind, **{name: value for name, value in asdict(self).items() if name != "kind"}}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Problem:
+        """The problem of such a line. Raises ValueError."""
+        try:
+            values = {name: str(document[name]) for name in ("repository", "key", "digest", "detail")}
+            return cls(ProblemKind(document["problem"]), **values)
+        except KeyError as error:
+            raise ValueError(f"a problem without {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that an operator may want to know, and that keeps nothing from being migrated."""
+
+    kind: str
+    """``two-prefixes`` or ``unlinked``."""
+    count: int
+    detail: str
+    """For a person, with examples."""
 
 
 @dataclass(slots=True)

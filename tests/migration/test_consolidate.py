@@ -15,9 +15,8 @@ from registry.images.migration_journal.documents import Phase
 from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.migration.consolidate.consolidate import consolidate, plan_consolidation
 from registry.migration.consolidate.copier import Copier
-from registry.migration.problems import ProblemKind
 from registry.migration.progress import Progress
-from registry.migration.report import Refused
+from registry.migration.report import ProblemKind, Refused
 from registry.oci.digest import Digest
 from registry.storage.driver import ObjectStat, StorageDriver
 from registry.storage.errors import StorageError, StorageUnavailable, Throttled

@@ -8,8 +8,7 @@ import pytest
 
 from registry.images.migration_journal.documents import Phase, ReadOnly, ShardEntry, SourceLocation
 from registry.migration.journal import MigrationJournal
-from registry.migration.problems import Problem, ProblemKind
-from registry.migration.report import Refused
+from registry.migration.report import Problem, ProblemKind, Refused
 from registry.oci.digest import Digest
 from registry.storage.errors import StorageUnavailable
 from registry.storage.memory import MemoryDriver

@@ -9,8 +9,7 @@ import pytest
 
 from registry.images.migration_journal.documents import Phase
 from registry.migration.context import RunOptions
-from registry.migration.problems import ProblemKind
-from registry.migration.report import Refused
+from registry.migration.report import ProblemKind, Refused
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, NameUnknown

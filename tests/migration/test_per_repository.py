@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from registry.migration.problems import ProblemKind
+from registry.migration.report import ProblemKind
 from registry.migration.review.review import Options
 from registry.migration.source.zot import is_ours
 from registry.oci.errors import ManifestInvalid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.migration.problems import ProblemKind
+from registry.migration.report import ProblemKind
 from registry.migration.review.plan_file import Plan
 from registry.migration.review.review import Options
 from registry.storage.errors import StorageUnavailable

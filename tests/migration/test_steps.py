@@ -106,15 +106,15 @@ def test_an_index_that_is_ours_becomes_the_saved_one_byte_for_byte_and_nothing_e
     ).encode()
     driver = MemoryDriver()
     fill(driver, tree | {"app/index.json": b'{"manifests":[],"annotations":{"io.stowage.folded":"0"}}'})
-    with listed(driver) as snapshot:
+    with listed(driver) as inventory:
         document = document_of(driver, "app/index.json", saved)
-        asked = wanted(app(), at(""), snapshot, before=app(), document=document)
-        steps = list(ZotLayout(()).steps(asked, snapshot))
+        asked = wanted(app(), at(""), inventory, before=app(), document=document)
+        steps = list(ZotLayout(()).steps(asked, inventory))
     assert steps == [Write("app/index.json", saved, document.signature)]
     apply(driver, steps[0])
-    with listed(driver) as snapshot:
-        asked = wanted(app(), at(""), snapshot, before=app(), document=document_of(driver, "app/index.json"))
-        assert list(ZotLayout(()).steps(asked, snapshot)) == []
+    with listed(driver) as inventory:
+        asked = wanted(app(), at(""), inventory, before=app(), document=document_of(driver, "app/index.json"))
+        assert list(ZotLayout(()).steps(asked, inventory)) == []
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_where_nothing_changed_there_are_no_steps(layout: SourceLayout, tree: Tr
     driver = MemoryDriver()
     fill(driver, tree)
     put_ours(driver, [app()])
-    with listed(driver) as snapshot:
-        assert list(layout.steps(wanted(app(), located, snapshot, before=app()), snapshot)) == []
+    with listed(driver) as inventory:
+        assert list(layout.steps(wanted(app(), located, inventory, before=app()), inventory)) == []
 
 
 def test_children_that_an_index_json_leaves_out_are_not_added_to_it() -> None:
@@ -138,13 +138,13 @@ def test_children_that_an_index_json_leaves_out_are_not_added_to_it() -> None:
     tree |= {f"app/blobs/{path(made.digest)}": made.data for made in (ON_AMD, ON_ARM)}
     driver = MemoryDriver()
     fill(driver, tree)
-    with listed(driver) as snapshot:
+    with listed(driver) as inventory:
         repository = Repository("app", {"v1": BOTH}, [ON_AMD, ON_ARM], app().blobs)
-        asked = wanted(repository, at(""), snapshot, document=document_of(driver, "app/index.json"))
-        assert list(ZotLayout(()).steps(asked, snapshot)) == []
+        asked = wanted(repository, at(""), inventory, document=document_of(driver, "app/index.json"))
+        assert list(ZotLayout(()).steps(asked, inventory)) == []
         alone = Repository("app", {}, [ON_AMD, ON_ARM], app().blobs)
-        asked = wanted(alone, at(""), snapshot, before=repository, document=document_of(driver, "app/index.json"))
-        (step,) = ZotLayout(()).steps(asked, snapshot)
+        asked = wanted(alone, at(""), inventory, before=repository, document=document_of(driver, "app/index.json"))
+        (step,) = ZotLayout(()).steps(asked, inventory)
     assert isinstance(step, Write)
     listed_now = [entry["digest"] for entry in json.loads(step.data)["manifests"]]
     assert sorted(listed_now) == sorted([ON_AMD.digest, ON_ARM.digest])
@@ -161,9 +161,9 @@ def test_changes_are_made_in_the_index_that_zot_had_and_blobs_are_copied_whole(p
     tree[key] = json.dumps({"x": 1, "annotations": {"a": "b"}, **json.loads(tree[key])}).encode()
     fill(driver, tree)
     put_ours(driver, [changed()])
-    with listed(driver) as snapshot:
-        asked = wanted(changed(), at(prefix), snapshot, before=app(), document=document_of(driver, key))
-        steps = list(ZotLayout(("zot",)).steps(asked, snapshot))
+    with listed(driver) as inventory:
+        asked = wanted(changed(), at(prefix), inventory, before=app(), document=document_of(driver, key))
+        steps = list(ZotLayout(("zot",)).steps(asked, inventory))
     assert [type(step) for step in steps] == [Copy, Copy, Write]
     assert {step.digest for step in steps if isinstance(step, Copy)} == {NEW_LAYER.digest, PUSHED.digest}
     for step in steps:
@@ -190,9 +190,9 @@ def test_changes_are_links_in_a_tree_of_distribution_and_bytes_that_went_stay() 
     before = distribution(repositories())
     fill(driver, before)
     put_ours(driver, [changed()])
-    with listed(driver) as snapshot:
-        asked = wanted(changed(), IN_TREE, snapshot, before=app(), gone=[SBOM])
-        for step in Distribution().steps(asked, snapshot):
+    with listed(driver) as inventory:
+        asked = wanted(changed(), IN_TREE, inventory, before=app(), gone=[SBOM])
+        for step in Distribution().steps(asked, inventory):
             apply(driver, step)
     after = tree_of(driver)
     expected = distribution([changed(), *repositories()[1:]])
@@ -209,8 +209,8 @@ def test_a_moved_tag_is_written_whatever_the_listing_shows_because_it_does_not_s
     driver = MemoryDriver()
     fill(driver, distribution([app()]))
     moved = Repository("app", {"v1": BOTH, "amd": ON_ARM}, [ON_AMD, ATTACHED], app().blobs)
-    with listed(driver) as snapshot:
-        steps = list(Distribution().steps(wanted(moved, IN_TREE, snapshot, before=app()), snapshot))
+    with listed(driver) as inventory:
+        steps = list(Distribution().steps(wanted(moved, IN_TREE, inventory, before=app()), inventory))
     keys = [step.key for step in steps if isinstance(step, Write)]
     tag = f"{LINKS}/_manifests/tags/amd"
     assert keys == [f"{tag}/index/{path(ON_ARM.digest)}/link", f"{tag}/current/link"]
@@ -224,8 +224,8 @@ def test_what_a_tag_says_goes_last_of_it() -> None:
     fill(driver, distribution([app()]))
     driver.write(f"{LINKS}/_manifests/tags/amd/index/{path(ON_ARM.digest)}/link", ON_ARM.digest.encode())
     without = Repository("app", {"v1": BOTH}, [ON_AMD, ON_ARM, ATTACHED], app().blobs)
-    with listed(driver) as snapshot:
-        (step,) = Distribution().steps(wanted(without, IN_TREE, snapshot, before=app()), snapshot)
+    with listed(driver) as inventory:
+        (step,) = Distribution().steps(wanted(without, IN_TREE, inventory, before=app()), inventory)
     assert isinstance(step, Delete)
     assert len(step.keys) == 3
     assert step.keys[-1] == f"{LINKS}/_manifests/tags/amd/current/link"
@@ -241,10 +241,10 @@ def test_what_could_not_be_taken_is_kept() -> None:
     ):
         driver = MemoryDriver()
         fill(driver, tree)
-        with listed(driver) as snapshot:
+        with listed(driver) as inventory:
             document = document_of(driver, "app/index.json") if layout.has_stubs else None
-            asked = wanted(app(), located, snapshot, before=app(), document=document)
-            assert list(layout.steps(asked, snapshot)) == []
+            asked = wanted(app(), located, inventory, before=app(), document=document)
+            assert list(layout.steps(asked, inventory)) == []
 
 
 def test_an_object_with_other_bytes_is_mended_and_a_stub_without_bytes_filled() -> None:
@@ -256,15 +256,15 @@ def test_an_object_with_other_bytes_is_mended_and_a_stub_without_bytes_filled() 
     fill(driver, tree)
     put_ours(driver, [app()])
     bad = f"app/blobs/{path(SHARED.digest)}"
-    with listed(driver) as snapshot:
-        steps = list(ZotLayout(()).steps(wanted(app(), at(""), snapshot, before=app(), lost=[bad]), snapshot))
+    with listed(driver) as inventory:
+        steps = list(ZotLayout(()).steps(wanted(app(), at(""), inventory, before=app(), lost=[bad]), inventory))
     assert sorted(step.digest for step in steps if isinstance(step, Copy)) == sorted(
         [FIRST.digest, SECOND.digest, SHARED.digest]
     )
     fill(driver, distribution([app()]))
     bad = data_key(SHARED.digest)
-    with listed(driver) as snapshot:
-        (step,) = Distribution().steps(wanted(app(), IN_TREE, snapshot, before=app(), lost=[bad]), snapshot)
+    with listed(driver) as inventory:
+        (step,) = Distribution().steps(wanted(app(), IN_TREE, inventory, before=app(), lost=[bad]), inventory)
     assert isinstance(step, Copy)
     assert (step.target, step.source) == (bad, f"storage/blobs/{path(SHARED.digest)}")
 
@@ -278,8 +278,8 @@ def test_a_blob_of_no_bytes_is_copied_where_it_is_missing_and_let_alone_where_it
             del tree[f"team/web/blobs/{path(NOTHING.digest)}"]
         fill(driver, tree)
         put_ours(driver, [web])
-        with listed(driver) as snapshot:
-            steps = ZotLayout(()).steps(wanted(web, at("", "team/web"), snapshot, before=web), snapshot)
+        with listed(driver) as inventory:
+            steps = ZotLayout(()).steps(wanted(web, at("", "team/web"), inventory, before=web), inventory)
             assert [step.digest for step in steps if isinstance(step, Copy)] == expected
 
 
@@ -288,9 +288,9 @@ def test_an_earlier_layout_of_ours_does_not_make_changes_again_that_its_index_ha
     tree = earlier_layout([app()])
     fill(driver, tree)
     repository = app()
-    with listed(driver) as snapshot:
+    with listed(driver) as inventory:
         document = document_of(driver, "app/index.json")
-        (step,) = ZotLayout(()).steps(wanted(repository, at(""), snapshot, document=document), snapshot)
+        (step,) = ZotLayout(()).steps(wanted(repository, at(""), inventory, document=document), inventory)
     assert isinstance(step, Write)
     assert json.loads(step.data)["annotations"] == {FOLDED: "9"}
 
@@ -299,11 +299,11 @@ def test_an_earlier_layout_of_ours_does_not_make_changes_again_that_its_index_ha
 
 
 def _run(layout: SourceLayout, located: RepositoryPath, driver: MemoryDriver, limit: int) -> list[Step]:
-    with listed(driver) as snapshot:
+    with listed(driver) as inventory:
         key = f"{located.path}/index.json"
         document = document_of(driver, key) if layout.has_stubs else None
-        asked = wanted(changed(), located, snapshot, before=app(), gone=[SBOM], document=document)
-        steps = list(layout.steps(asked, snapshot))
+        asked = wanted(changed(), located, inventory, before=app(), gone=[SBOM], document=document)
+        steps = list(layout.steps(asked, inventory))
     for step in steps[:limit]:
         apply(driver, step)
     return steps
@@ -355,13 +355,13 @@ def test_sha512_and_a_type_that_distribution_would_guess_otherwise_are_losses_wi
         "app", app().tags | {"odd": names_it, "docker": other}, app().untagged, [*app().blobs, strange]
     )
     put_ours(driver, [repository])
-    with listed(driver) as snapshot:
-        asked = wanted(repository, IN_TREE, snapshot, before=app())
+    with listed(driver) as inventory:
+        asked = wanted(repository, IN_TREE, inventory, before=app())
         untyped = replace(asked.manifests[Digest(other.digest)], media_type=DOCKER)
         asked = replace(asked, manifests={**asked.manifests, Digest(other.digest): untyped})
-        losses = list(Distribution().losses(asked, snapshot))
-        steps = list(Distribution().steps(asked, snapshot))
-        assert list(ZotLayout(()).losses(asked, snapshot)) == []
+        losses = list(Distribution().losses(asked, inventory))
+        steps = list(Distribution().steps(asked, inventory))
+        assert list(ZotLayout(()).losses(asked, inventory)) == []
     assert [loss.digest for loss in losses] == [strange.digest, names_it.digest, other.digest]
     assert "sha512" in losses[0].detail
     assert strange.digest in losses[1].detail
@@ -381,9 +381,9 @@ def test_what_nobody_has_is_a_loss_only_where_the_original_did_not_lack_it_befor
         tree.pop(data_key(FIRST.digest), None)
         driver = MemoryDriver()
         fill(driver, tree)
-        with listed(driver) as snapshot:
-            asked = wanted(repository, located, snapshot, before=app())
-            losses = [loss.digest for loss in layout.losses(asked, snapshot)]
+        with listed(driver) as inventory:
+            asked = wanted(repository, located, inventory, before=app())
+            losses = [loss.digest for loss in layout.losses(asked, inventory)]
         assert losses == [NEW_LAYER.digest, PUSHED.digest]
 
 
@@ -393,12 +393,12 @@ def test_what_nobody_has_is_a_loss_only_where_the_original_did_not_lack_it_befor
 def test_what_is_of_no_use_without_the_original_is_told_but_never_a_key_of_ours() -> None:
     driver = MemoryDriver()
     fill(driver, distribution(repositories()))
-    with listed(driver) as snapshot:
-        keys = list(Distribution().waste(IN_TREE, snapshot))
+    with listed(driver) as inventory:
+        keys = list(Distribution().waste(IN_TREE, inventory))
     assert keys == sorted(key for key in distribution([app()]) if key.startswith(f"{TREE}/repositories/app/"))
     driver = MemoryDriver()
     fill(driver, per_repository(repositories(), prefix="zot/"))
-    with listed(driver) as snapshot:
+    with listed(driver) as inventory:
         layout = ZotLayout(("zot",))
-        assert list(layout.waste(at("zot/"), snapshot)) == ["zot/app/index.json", "zot/app/oci-layout"]
-        assert list(layout.waste(at(""), snapshot)) == []
+        assert list(layout.waste(at("zot/"), inventory)) == ["zot/app/index.json", "zot/app/oci-layout"]
+        assert list(layout.waste(at(""), inventory)) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from registry.migration.problems import ProblemKind
+from registry.migration.report import ProblemKind
 from registry.oci.digest import Digest
 from tests.support.payloads import MANIFEST
 from tests.support.source_world import ATTACHED, FIRST, ON_AMD, ON_ARM, OTHER, SHARED, TREE, Tree, data_key, path

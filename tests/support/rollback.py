@@ -141,16 +141,16 @@ def put_ours(driver: StorageDriver, content: Iterable[Repository]) -> None:
 
 
 def listed(driver: StorageDriver) -> Inventory:
-    """A snapshot that was listed and not read."""
-    snapshot = Inventory()
-    snapshot.fill(driver, classify, lambda _: None)
-    return snapshot
+    """An inventory that was listed and not read."""
+    inventory = Inventory()
+    inventory.fill(driver, classify, lambda _: None)
+    return inventory
 
 
 def wanted(
     repository: Repository,
     located: RepositoryPath,
-    snapshot: Inventory,
+    inventory: Inventory,
     *,
     before: Repository | None = None,
     document: SourceIndex | None = None,
@@ -174,7 +174,7 @@ def wanted(
             for made in ordered
         },
         {Digest(blob.digest): len(blob.data) for blob in repository.blobs},
-        _ours(snapshot),
+        _ours(inventory),
         document,
         said={tag: Digest(made.digest) for tag, made in had.tags.items()},
         gone_tags=[tag for tag in had.tags if tag not in repository.tags],
@@ -188,8 +188,8 @@ def _digests(texts: Iterable[str]) -> tuple[Digest, ...]:
     return tuple(Digest(text) for text in texts)
 
 
-def _ours(snapshot: Inventory) -> Mapping[Digest, Source]:
-    found = snapshot.rows("SELECT digest, key, signature FROM object WHERE kind = 'our-blob'")
+def _ours(inventory: Inventory) -> Mapping[Digest, Source]:
+    found = inventory.rows("SELECT digest, key, signature FROM object WHERE kind = 'our-blob'")
     return {Digest(digest): Source(key, signature) for digest, key, signature in found}
 
 
@@ -219,8 +219,8 @@ def whole(
     """Make an original of nothing, from our objects alone."""
     put_ours(driver, content)
     for repository, place in zip(content, located, strict=True):
-        with listed(driver) as snapshot:
+        with listed(driver) as inventory:
             key = f"{place.path}/index.json"
             document = SourceIndex(key, b"", b"", "") if layout.has_stubs else None
-            for step in layout.steps(wanted(repository, place, snapshot, document=document), snapshot):
+            for step in layout.steps(wanted(repository, place, inventory, document=document), inventory):
                 apply(driver, step)

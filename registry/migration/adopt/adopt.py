@@ -12,9 +12,8 @@ from registry.migration.adopt.baselines import Baselines
 from registry.migration.adopt.quiet import changed_during_pass
 from registry.migration.adopt.repository import Outcome, RepositoryAdoption
 from registry.migration.adopt.source_locations import Shards
-from registry.migration.problems import Note
 from registry.migration.progress import Progress
-from registry.migration.report import Report
+from registry.migration.report import Note, Report
 from registry.migration.review.counts import Counter
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def adopt(context: Context) -> Pass:
 
 def _take(context: Context, bases: Baselines, moving: set[str]) -> Iterator[AdoptionResult]:
     """Take each that the original left alone, and those that are gone."""
-    repositories = context.snapshot.rows("SELECT name, path, index_key FROM repository ORDER BY name")
+    repositories = context.inventory.rows("SELECT name, path, index_key FROM repository ORDER BY name")
     index = context.registry.backends.layout.index
     # A registry that still writes must not find our entries in an index of its own.
     paths = [path for name, path, key in repositories if name not in moving and not (moving and key == index(name))]
@@ -93,7 +92,7 @@ def _gone(context: Context, bases: Baselines, others: set[str]) -> Iterator[Repo
             continue
         located = bases.located(base)
         ours = "kind IN ('marker', 'upload', 'our-record')" + (" OR kind = 'index'" if base.index is None else "")
-        if not context.snapshot.value(f"SELECT 1 FROM object WHERE repository = ? AND NOT ({ours})", located.path):
+        if not context.inventory.value(f"SELECT 1 FROM object WHERE repository = ? AND NOT ({ours})", located.path):
             yield located
 
 
@@ -101,7 +100,7 @@ def _end(context: Context, found: Pass) -> None:
     """Note how the pass ended, on storage first."""
     journal, backends = context.journal, context.registry.backends
     before = journal.state
-    counts = Counter(context.snapshot, context.layout).counts()
+    counts = Counter(context.inventory, context.layout).counts()
     phase = Phase.ADOPTING
     if found.is_quiet:
         with backends.database.autocommit() as connection:

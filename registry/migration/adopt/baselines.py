@@ -61,22 +61,22 @@ class Baselines:
         has_prefix = self._layout.bytes_kind is ObjectKind.BLOB and base.prefix
         return RepositoryPath(base.name, f"{base.prefix}/{base.name}" if has_prefix else base.name, base.prefix)
 
-    def repository(self, located: RepositoryPath, snapshot: Inventory) -> SourceRepository | None:
+    def repository(self, located: RepositoryPath, inventory: Inventory) -> SourceRepository | None:
         """See Known: what its base says, where the listing has nothing else of it."""
         base = self.current(located.name) or self.earlier(located.name)
         if base is None or base.prefix != located.prefix:
             return None
         if base.overwritten and self._layout.overwrites_index(located):
-            shared = self.shared(located, base, snapshot)
+            shared = self.shared(located, base, inventory)
             if shared is not None:
                 return shared
         if located.name in self._suspicious:
             return None
         if base.index is not None:
-            listed = snapshot.value("SELECT signature FROM object WHERE key = ?", base.index.key)
+            listed = inventory.value("SELECT signature FROM object WHERE key = ?", base.index.key)
             if listed != base.index.signature:
                 return None
-        if repository_fingerprint(snapshot, located.path) != base.fingerprint:
+        if repository_fingerprint(inventory, located.path) != base.fingerprint:
             return None
         return _said(located, base)
 
@@ -85,7 +85,7 @@ class Baselines:
         with self._registry.backends.database.autocommit() as connection:
             return manifest_bodies.find(connection, digest)
 
-    def shared(self, located: RepositoryPath, base: Baseline, snapshot: Inventory) -> SourceRepository | None:
+    def shared(self, located: RepositoryPath, base: Baseline, inventory: Inventory) -> SourceRepository | None:
         """What the original says where its index and ours are one object, as long as that is ours.
 
         What the base says, and beyond it entries of which Stowage knows nothing: those that could not be taken, and
@@ -107,7 +107,7 @@ class Baselines:
         original = self._saved(located.name).manifests() if strange else {}
         for digest, descriptor in strange.items():
             home = self._layout.home(located, digest)
-            if digest in original or snapshot.value("SELECT 1 FROM object WHERE key = ?", home):
+            if digest in original or inventory.value("SELECT 1 FROM object WHERE key = ?", home):
                 repository.manifests[digest] = descriptor
         new = repository.manifests.keys() - base.manifests.keys()
         repository.tags |= {tag: named.digest for tag, named in index.tags().items() if named.digest in new}

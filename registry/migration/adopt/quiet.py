@@ -31,7 +31,7 @@ def changed_during_pass(context: Context, bases: Baselines) -> set[str]:
     def listed(count: int) -> None:
         context.on_progress(Progress("listing again", count))
 
-    for change in context.snapshot.changes(context.driver, classify, listed):
+    for change in context.inventory.changes(context.driver, classify, listed):
         if change.entry.kind in _NOT_OF_THE_ORIGINAL:
             continue
         if change.entry.kind is not ObjectKind.INDEX:
@@ -43,14 +43,14 @@ def changed_during_pass(context: Context, bases: Baselines) -> set[str]:
 
 def _names(context: Context, change: Change) -> set[str]:
     """Whose object it is, and who relied on what was there."""
-    rows = context.snapshot.rows("SELECT repository FROM wanted WHERE digest = ?", change.entry.digest)
+    rows = context.inventory.rows("SELECT repository FROM wanted WHERE digest = ?", change.entry.digest)
     relying = {name for (name,) in rows} if change.before is not None else set()
     path = change.entry.repository
     return relying | {_name(context, path)} if path else relying or {change.key}
 
 
 def _name(context: Context, path: str) -> str:
-    return context.snapshot.value("SELECT name FROM repository WHERE path = ?", path) or path
+    return context.inventory.value("SELECT name FROM repository WHERE path = ?", path) or path
 
 
 def _is_by_stowage(context: Context, bases: Baselines, change: Change) -> bool:
@@ -58,16 +58,16 @@ def _is_by_stowage(context: Context, bases: Baselines, change: Change) -> bool:
     if context.layout.bytes_kind is ObjectKind.DATA:
         return True  # the original has no such files
     path = change.entry.repository
-    row = context.snapshot.rows("SELECT name, prefix FROM repository WHERE path = ?", path)
+    row = context.inventory.rows("SELECT name, prefix FROM repository WHERE path = ?", path)
     if not row:
         return _is_ours(context, change)
     located = RepositoryPath(row[0][0], path, row[0][1])
     base = bases.current(located.name)
     if base is None or not base.overwritten:
         return False
-    now = bases.shared(located, base, context.snapshot)
-    said = context.snapshot.rows("SELECT name, digest FROM tag WHERE repository = ?", located.name)
-    listed = context.snapshot.rows("SELECT digest FROM member WHERE repository = ?", located.name)
+    now = bases.shared(located, base, context.inventory)
+    said = context.inventory.rows("SELECT name, digest FROM tag WHERE repository = ?", located.name)
+    listed = context.inventory.rows("SELECT digest FROM member WHERE repository = ?", located.name)
     return now is not None and now.tags == dict(said) and {(digest,) for digest in now.manifests} <= set(listed)
 
 

@@ -17,7 +17,7 @@ from registry.images.journal import Journal as Records
 from registry.images.journal import NumberTaken
 from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
 from registry.migration.adopt.merge import Content, difference
-from registry.migration.problems import Problem, ProblemKind
+from registry.migration.report import Problem, ProblemKind
 from registry.migration.review.fingerprint import repository_fingerprint
 from registry.migration.source.layout import RepositoryPath
 from registry.migration.source.zot import is_ours
@@ -81,8 +81,8 @@ class RepositoryAdoption:
         self._actor = f"migration {context.journal.id}"
 
     def take(self, path: str) -> AdoptionResult:
-        """Take the repository at a path of the snapshot. Raises StorageError, RegistryError."""
-        row = self._context.snapshot.rows(
+        """Take the repository at a path of the inventory. Raises StorageError, RegistryError."""
+        row = self._context.inventory.rows(
             "SELECT name, prefix, index_key, index_signature FROM repository WHERE path = ?", path
         )[0]
         return self._take(_Repository(self._context, RepositoryPath(row[0], path, row[1]), IndexAt(*row[2:])))
@@ -304,28 +304,28 @@ class _There(NamedTuple):
 
 
 class _Repository:
-    """A repository of the original as a snapshot has it."""
+    """A repository of the original as an inventory has it."""
 
     def __init__(self, context: Context, located: RepositoryPath, index: IndexAt) -> None:
         """``index``: empty where there is none."""
-        self._snapshot = context.snapshot
+        self._inventory = context.inventory
         self.located = located
         self._index_key, self.index_signature = index
         self.is_overwritten = context.layout.overwrites_index(self.located)
         marker = context.registry.backends.layout.marker(located.name)
         self._kinds = context.layout.member_kinds
-        self.has_marker = bool(self._snapshot.value("SELECT 1 FROM object WHERE key = ?", marker))
+        self.has_marker = bool(self._inventory.value("SELECT 1 FROM object WHERE key = ?", marker))
 
     def content(self, base: Content) -> Content:
         """What the original says, as far as it can be served; of what cannot it says what it said before."""
         name = self.located.name
         tags, manifests = {}, {}
-        for tag, digest, is_readable in self._snapshot.rows(_TAGS, name):
+        for tag, digest, is_readable in self._inventory.rows(_TAGS, name):
             if is_readable:
                 tags[tag] = Digest(digest)
             elif tag in base.tags:
                 tags[tag] = base.tags[tag]
-        for digest, media_type, size in self._snapshot.rows(_MANIFESTS, name):
+        for digest, media_type, size in self._inventory.rows(_MANIFESTS, name):
             if media_type is not None:
                 manifests[Digest(digest)] = ManifestInfo(media_type, size)
             elif digest in base.manifests:
@@ -338,7 +338,7 @@ class _Repository:
             name=self.located.name,
             prefix=self.located.prefix,
             index=IndexAt(self._index_key, self.index_signature) if self._index_key else None,
-            fingerprint=repository_fingerprint(self._snapshot, self.located.path),
+            fingerprint=repository_fingerprint(self._inventory, self.located.path),
             overwritten=self.is_overwritten,
             tags=theirs.tags,
             manifests=theirs.manifests,
@@ -346,12 +346,12 @@ class _Repository:
 
     def times(self) -> dict[Digest, float]:
         """When the objects of manifests that were read were written (seconds since the epoch)."""
-        return {Digest(digest): at for digest, at in self._snapshot.rows(_MODIFIED, self.located.name)}
+        return {Digest(digest): at for digest, at in self._inventory.rows(_MODIFIED, self.located.name)}
 
     def unlinked(self) -> Withheld:
         """What its manifests name, and the original does not have in this repository."""
         blobs, manifests = (
-            frozenset(Digest(digest) for (digest,) in self._snapshot.rows(_UNLINKED, self.located.name, is_manifest))
+            frozenset(Digest(digest) for (digest,) in self._inventory.rows(_UNLINKED, self.located.name, is_manifest))
             for is_manifest in (False, True)
         )
         return Withheld(blobs, manifests)
@@ -362,13 +362,13 @@ class _Repository:
         def has(digest: Digest) -> bool:
             marks = ", ".join("?" * len(self._kinds))
             statement = f"SELECT 1 FROM object WHERE digest = ? AND repository = ? AND kind IN ({marks})"
-            return bool(self._snapshot.value(statement, digest, self.located.path, *self._kinds))
+            return bool(self._inventory.value(statement, digest, self.located.path, *self._kinds))
 
         return Withheld(frozenset(filter(has, references.blobs)), frozenset(filter(has, references.manifests)))
 
     def bodies(self) -> list[tuple[str, bytes]]:
         """The manifests whose bytes were read, at most those of one repository."""
-        return self._snapshot.rows(_BODIES, self.located.name)
+        return self._inventory.rows(_BODIES, self.located.name)
 
 
 def _content(base: Baseline | None) -> Content:

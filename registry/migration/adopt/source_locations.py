@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from registry.database import migration_queries
 from registry.images.migration_journal.documents import PLACES, ShardEntry, SourceLocation
-from registry.migration.problems import Problem, ProblemKind
 from registry.migration.progress import Progress
+from registry.migration.report import Problem, ProblemKind
 from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ _FOUND = (
 
 
 class Shards:
-    """Notes the places that a snapshot has, and keeps what was found out of them before."""
+    """Notes the places that an inventory has, and keeps what was found out of them before."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._snapshot = context.snapshot
+        self._inventory = context.inventory
         self._journal = context.journal
 
     def note(self) -> list[Problem]:
         """All of them. Noting them twice is the same as once. Returns what Stowage knows otherwise."""
-        names = sorted({*(name for (name,) in self._snapshot.rows(_BEGINNINGS)), *self._journal.shard_names()})
+        names = sorted({*(name for (name,) in self._inventory.rows(_BEGINNINGS)), *self._journal.shard_names()})
         problems: list[Problem] = []
         for done, lines in enumerate(self._context.workers.each(partial(self._write), names), 1):
             waiting = iter(lines)
@@ -60,7 +60,7 @@ class Shards:
         low, high = f"{algorithm}:{begin}", f"{algorithm}:{begin}g"
         digest, size = "", 0
         places: list[SourceLocation] = []
-        for name, length, key, signature, is_hashed in self._snapshot.each(_FOUND, low, high):
+        for name, length, key, signature, is_hashed in self._inventory.each(_FOUND, low, high):
             if name != digest:
                 if places:
                     yield ShardEntry(Digest(digest), size, tuple(places))
@@ -76,7 +76,7 @@ class Shards:
             places = tuple(
                 place
                 for place in line.places
-                if self._snapshot.value("SELECT signature FROM object WHERE key = ?", place.key) == place.signature
+                if self._inventory.value("SELECT signature FROM object WHERE key = ?", place.key) == place.signature
             )
             if places or line.copy is not None:
                 yield line._replace(places=places)

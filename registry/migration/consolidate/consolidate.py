@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from registry.images.migration_journal.documents import ShardEntry
     from registry.migration.consolidate.copier import CopiedBlob
     from registry.migration.context import Context
-    from registry.migration.problems import Problem
+    from registry.migration.report import Problem
 
 MOST_BLOBS: Final = 500
 MOST_BYTES: Final = 1 << 30

@@ -9,7 +9,7 @@ from registry.database import blobs as blob_rows
 from registry.database import migration_queries
 from registry.database.blob_locations import READABLE
 from registry.database.migration_queries import LOST
-from registry.migration.problems import Problem, ProblemKind
+from registry.migration.report import Problem, ProblemKind
 from registry.oci.digest import Digest
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from registry.images.migration_journal.reader import MIGRATIONS, problems_key, s
 from registry.migration.consolidate.consolidate import ROUNDS, copy_uncopied, plan_consolidation
 from registry.migration.consolidate.lost_blobs import placed, unreadable
 from registry.migration.finalize.plan import FinalizePlanner
-from registry.migration.problems import Note
 from registry.migration.progress import Meter
-from registry.migration.report import Refused, Report, Unfinished
+from registry.migration.report import Note, Refused, Report, Unfinished
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from registry.migration.context import Context
     from registry.migration.finalize.plan import Finalization
-    from registry.migration.problems import Problem
+    from registry.migration.report import Problem
 
 _BATCH: Final = 1000
 """Objects whose rows go in one transaction."""

@@ -97,11 +97,11 @@ class Finalization:
 
 
 class FinalizePlanner:
-    """Decides key by key; what goes is in the table ``going`` of the snapshot. Writes nothing else."""
+    """Decides key by key; what goes is in the table ``going`` of the inventory. Writes nothing else."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._snapshot = context.snapshot
+        self._inventory = context.inventory
         self._layout = context.layout
         self._backends = context.registry.backends
         # Those of the last pass: what is gone already would be missing now.
@@ -110,18 +110,18 @@ class FinalizePlanner:
     def plan(self) -> Finalization:
         """See Finalization. Raises StorageError, DatabaseError."""
         for table, columns in _TABLES.items():
-            self._snapshot.do(f"DROP TABLE IF EXISTS {table}")
-            self._snapshot.do(f"CREATE TABLE {table} ({columns}) WITHOUT ROWID")
+            self._inventory.do(f"DROP TABLE IF EXISTS {table}")
+            self._inventory.do(f"CREATE TABLE {table} ({columns}) WITHOUT ROWID")
         self._note_copies()
         taken = self._note_taken()
         self._note_kept()
         for located in taken:
             if self._is_complete(located):
-                self._snapshot.put("going", [(LINKS, key, 0) for key in self._layout.waste(located, self._snapshot)])
-        self._snapshot.do("UPDATE going SET size = (SELECT o.size FROM object o WHERE o.key = going.key)")
-        self._snapshot.do(_BLOBS_GO, BLOBS, self._layout.bytes_kind, self._layout.has_stubs)
-        objects, size = self._snapshot.rows("SELECT count(*), coalesce(sum(size), 0) FROM going")[0]
-        stays = self._snapshot.rows(
+                self._inventory.put("going", [(LINKS, key, 0) for key in self._layout.waste(located, self._inventory)])
+        self._inventory.do("UPDATE going SET size = (SELECT o.size FROM object o WHERE o.key = going.key)")
+        self._inventory.do(_BLOBS_GO, BLOBS, self._layout.bytes_kind, self._layout.has_stubs)
+        objects, size = self._inventory.rows("SELECT count(*), coalesce(sum(size), 0) FROM going")[0]
+        stays = self._inventory.rows(
             _STAYS, self._layout.bytes_kind, LINKS, BLOBS, self._layout.bytes_kind is not ObjectKind.BLOB
         )
         batch = self._backends.driver.capabilities.delete_batch
@@ -133,16 +133,16 @@ class FinalizePlanner:
         So what a kill leaves of a repository is still known as one, of which nothing is wrong.
         """
         statement = "SELECT key FROM going WHERE step = ? ORDER BY key DESC"
-        return ((key, "") for (key,) in self._snapshot.each(statement, LINKS))
+        return ((key, "") for (key,) in self._inventory.each(statement, LINKS))
 
     def blobs(self) -> Iterator[tuple[str, str]]:
         """(key, digest) of the objects of blobs that go, sorted."""
         statement = "SELECT g.key, o.digest FROM going g JOIN object o ON o.key = g.key WHERE g.step = ? ORDER BY g.key"
-        return ((key, digest) for key, digest in self._snapshot.each(statement, BLOBS))
+        return ((key, digest) for key, digest in self._inventory.each(statement, BLOBS))
 
     def absent(self) -> list[tuple[Digest, int, Location]]:
         """Copies that rows tell of and the listing does not: the original may be all that there is."""
-        rows = self._snapshot.rows("SELECT digest, size, key, id, signature FROM absent ORDER BY digest")
+        rows = self._inventory.rows("SELECT digest, size, key, id, signature FROM absent ORDER BY digest")
         return [
             (Digest(digest), size, Location(key, row_id, signature, is_verified=True))
             for digest, size, key, row_id, signature in rows
@@ -151,7 +151,7 @@ class FinalizePlanner:
     def _note_copies(self) -> None:
         """The blobs of which a row says, and the listing shows, that we have an object which was hashed."""
         layout = self._backends.layout
-        for (low,) in self._snapshot.rows(_BEGINNINGS, self._layout.bytes_kind):
+        for (low,) in self._inventory.rows(_BEGINNINGS, self._layout.bytes_kind):
             rows = placed(self._context.registry, low.replace(":", "-"))
             copies = [
                 row
@@ -161,42 +161,42 @@ class FinalizePlanner:
                 and row.verified_at is not None
                 and row.key == layout.blob("", Digest(row.digest))
             ]
-            self._snapshot.put("copied", [(row.digest, row.size, row.verified_at) for row in copies])
-            self._snapshot.put("absent", [(row.digest, row.size, row.key, row.id, row.signature) for row in copies])
-        self._snapshot.do(f"DELETE FROM absent WHERE EXISTS ({_LISTED.format('absent')})")
-        self._snapshot.do(f"DELETE FROM copied WHERE NOT EXISTS ({_LISTED.format('copied')})")
+            self._inventory.put("copied", [(row.digest, row.size, row.verified_at) for row in copies])
+            self._inventory.put("absent", [(row.digest, row.size, row.key, row.id, row.signature) for row in copies])
+        self._inventory.do(f"DELETE FROM absent WHERE EXISTS ({_LISTED.format('absent')})")
+        self._inventory.do(f"DELETE FROM copied WHERE NOT EXISTS ({_LISTED.format('copied')})")
 
     def _note_taken(self) -> list[RepositoryPath]:
         """The repositories that Stowage has."""
         journal = self._context.journal
-        found = self._layout.repositories(self._snapshot)
+        found = self._layout.repositories(self._inventory)
         bases = self._context.workers.each(lambda located: journal.locations.base_in(journal.id, located.name), found)
         taken = [
             located
             for located, base in zip(found, bases, strict=True)
             if base is not None and base.prefix == located.prefix
         ]
-        self._snapshot.put("taken", [(located.path, located.name, located.prefix) for located in taken])
+        self._inventory.put("taken", [(located.path, located.name, located.prefix) for located in taken])
         return taken
 
     def _note_kept(self) -> None:
         """What a repository that Stowage has not may live from, wherever its bytes are."""
         kinds = (*self._layout.member_kinds, self._layout.bytes_kind)
         marks = ", ".join("?" * len(kinds))
-        self._snapshot.do(
+        self._inventory.do(
             f"INSERT OR IGNORE INTO kept SELECT digest FROM object WHERE kind IN ({marks}) AND repository <> ''"
             " AND repository NOT IN (SELECT path FROM taken) AND repository NOT IN (SELECT path FROM ours)",
             *kinds,
         )
-        self._snapshot.do(
+        self._inventory.do(
             "INSERT OR IGNORE INTO kept SELECT digest FROM wanted WHERE repository NOT IN (SELECT name FROM taken)"
         )
 
     def _is_complete(self, located: RepositoryPath) -> bool:
         """Whether everything that a repository names is copied, and nothing about it was wrong."""
-        if self._snapshot.value(_INCOMPLETE, located.name):
+        if self._inventory.value(_INCOMPLETE, located.name):
             return False
-        row = self._snapshot.rows("SELECT index_key, index_signature FROM repository WHERE path = ?", located.path)
+        row = self._inventory.rows("SELECT index_key, index_signature FROM repository WHERE path = ?", located.path)
         if not row or (row[0][0] and not row[0][1]):
             return False
         return located.name not in self._wrong
@@ -205,5 +205,5 @@ class FinalizePlanner:
         storage = self._context.settings.storage
         if storage.redirect == "off":
             return None
-        youngest = self._snapshot.value(_NOT_BEFORE, BLOBS)
+        youngest = self._inventory.value(_NOT_BEFORE, BLOBS)
         return None if youngest is None else float(youngest) + storage.redirect_expiry

@@ -102,15 +102,15 @@ class Work:
 
 
 class Counter:
-    """Counts what a snapshot holds, after its checks."""
+    """Counts what an inventory holds, after its checks."""
 
-    def __init__(self, snapshot: Inventory, layout: SourceLayout) -> None:
-        self._snapshot = snapshot
+    def __init__(self, inventory: Inventory, layout: SourceLayout) -> None:
+        self._inventory = inventory
         self._layout = layout
 
     def counts(self) -> Counts:
         """See Counts."""
-        value, rows = self._snapshot.value, self._snapshot.rows
+        value, rows = self._inventory.value, self._inventory.rows
         manifests = rows("SELECT count(*), coalesce(sum(size), 0) FROM manifest WHERE problem = ''")[0]
         blobs = rows(
             "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT min(size) AS size FROM place l"
@@ -156,7 +156,7 @@ class Counter:
         }
         found = []
         for reason, condition in conditions.items():
-            count, size = self._snapshot.rows(
+            count, size = self._inventory.rows(
                 f"SELECT count(*), coalesce(sum(size), 0) FROM object o WHERE {condition}"
             )[0]
             if count:
@@ -165,8 +165,8 @@ class Counter:
 
     def work(self, copy_bytes: int) -> Work:
         """See Work. ``copy_bytes``: the most that one request copies; 0 for any size."""
-        rows = self._snapshot.rows
-        self._snapshot.do(
+        rows = self._inventory.rows
+        self._inventory.do(
             f"INSERT OR IGNORE INTO uncopied SELECT digest, min(size), {SERVABLE.format('l')} FROM place l"
             " WHERE NOT EXISTS (SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = l.digest"
             " AND o.size = l.size) GROUP BY digest"
@@ -182,8 +182,8 @@ class Counter:
         )[0]
         return Work(
             shards=len(self._shards()),
-            overwritten=self._snapshot.value("SELECT count(*) FROM repository WHERE prefix = '' AND index_key <> ''"),
-            indexes=self._snapshot.value(
+            overwritten=self._inventory.value("SELECT count(*) FROM repository WHERE prefix = '' AND index_key <> ''"),
+            indexes=self._inventory.value(
                 "SELECT count(*) FROM object o WHERE kind IN ('index', 'tag-link')"
                 " AND EXISTS (SELECT 1 FROM repository p WHERE p.path = o.repository)"
             ),
@@ -201,24 +201,24 @@ class Counter:
             "SELECT w.digest FROM wanted w WHERE w.repository = ?"
             " AND NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = w.digest)"
         )
-        for path, name, _prefix, _key, signature in self._snapshot.rows("SELECT * FROM repository ORDER BY name"):
-            tags = self._snapshot.value(
+        for path, name, _prefix, _key, signature in self._inventory.rows("SELECT * FROM repository ORDER BY name"):
+            tags = self._inventory.value(
                 f"SELECT count(*) FROM tag t WHERE repository = ? AND {SERVABLE.format('t')}",
                 name,
             )
-            manifests, manifest_bytes = self._snapshot.rows(
+            manifests, manifest_bytes = self._inventory.rows(
                 "SELECT count(*), coalesce(sum(f.size), 0) FROM member m JOIN manifest f ON f.digest = m.digest"
                 " AND f.problem = '' WHERE m.repository = ?",
                 name,
             )[0]
-            blobs, blob_bytes = self._snapshot.rows(
+            blobs, blob_bytes = self._inventory.rows(
                 "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT min(l.size) AS size FROM place l"
                 f" WHERE l.digest IN ({blob}) GROUP BY l.digest)",
                 name,
             )[0]
             yield RepositoryLine(
                 name,
-                repository_fingerprint(self._snapshot, path),
+                repository_fingerprint(self._inventory, path),
                 signature,
                 tags,
                 manifests,
@@ -230,14 +230,14 @@ class Counter:
         """Each that has an object with bytes."""
         for shard in self._shards():
             algorithm, _, begin = shard.partition("-")
-            objects = self._snapshot.each(
+            objects = self._inventory.each(
                 "SELECT key, size, signature FROM object WHERE kind = ? AND digest >= ? AND digest < ? ORDER BY key",
                 self._layout.bytes_kind, f"{algorithm}:{begin}", f"{algorithm}:{begin}g",
             )  # fmt: skip
             yield ShardLine(shard, fingerprint(objects))
 
     def _shards(self) -> list[str]:
-        found = self._snapshot.rows(
+        found = self._inventory.rows(
             "SELECT DISTINCT replace(substr(digest, 1, instr(digest, ':') + 2), ':', '-') FROM object WHERE kind = ?"
             " ORDER BY 1",
             self._layout.bytes_kind,

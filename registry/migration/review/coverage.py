@@ -26,7 +26,7 @@ def differences(reviewed: SavedPlan, context: Context) -> Iterator[str]:
     if here != planned:
         yield f"the plan is of {_place(planned)}, this is {_place(here)}"
         return
-    counting = Counter(context.snapshot, context.layout)
+    counting = Counter(context.inventory, context.layout)
     left = dict(reviewed.repositories)
     for line in counting.repositories():
         before = left.pop(line.repository, None)

@@ -24,10 +24,10 @@ def fingerprint(objects: Iterable[tuple[str, int, str]]) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def repository_fingerprint(snapshot: Inventory, path: str) -> str:
+def repository_fingerprint(inventory: Inventory, path: str) -> str:
     """Of the keys of a repository, without those of its index, marker, uploads and records."""
     return fingerprint(
-        snapshot.each(
+        inventory.each(
             "SELECT key, size, signature FROM object WHERE repository = ?"
             " AND kind NOT IN ('index', 'marker', 'upload', 'our-record') ORDER BY key",
             path,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from registry.migration.problems import Note, Problem
+    from registry.migration.report import Note, Problem
     from registry.migration.review.counts import Counts, Leftover, RepositoryLine, ShardLine
     from registry.migration.review.estimate import Estimate, Rate
 

@@ -76,8 +76,8 @@ class Review:
     def run(self) -> Plan:
         """See ``review``."""
         began = time.perf_counter()
-        with Inventory() as snapshot, WorkerPool(self._settings.migration.parallel) as workers:
-            reading = SourceScan(snapshot, self._driver, workers, self._settings, self._on_progress)
+        with Inventory() as inventory, WorkerPool(self._settings.migration.parallel) as workers:
+            reading = SourceScan(inventory, self._driver, workers, self._settings, self._on_progress)
             listed = reading.list()
             has_listed = time.perf_counter()
             layout = reading.detect(single_prefix=self._options.single_prefix)
@@ -88,10 +88,10 @@ class Review:
             has_read = time.perf_counter()
             hashed = 0
             if self._options.verify == "full":
-                found, hashed = verify(snapshot, self._driver, workers, self._on_progress)
+                found, hashed = verify(inventory, self._driver, workers, self._on_progress)
                 problems += found
             hashing = time.perf_counter() - has_read
-            counting = Counter(snapshot, layout)
+            counting = Counter(inventory, layout)
             plan = self._plan(
                 layout, listed, counting.counts(), counting.work(self._driver.capabilities.copy_bytes),
                 has_listed - began, has_read - has_listed, (hashed, hashing),

@@ -10,8 +10,7 @@ from registry.database.blobs import QUARANTINED
 from registry.images.blob_locations import BlobLocations
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
-from registry.migration.problems import Problem, ProblemKind
-from registry.migration.report import Unfinished
+from registry.migration.report import Problem, ProblemKind, Unfinished
 from registry.migration.review.fingerprint import repository_fingerprint
 from registry.migration.rollback.steps import Copy, Delete, Source, Write
 from registry.migration.source.detection import classify
@@ -63,10 +62,10 @@ class RollbackApplier:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._driver = context.driver
-        self._snapshot = context.snapshot
+        self._inventory = context.inventory
         self._locations = BlobLocations(context.registry.backends)
         self._copying = KeyedLocks()
-        self._snapshot.do("CREATE TABLE IF NOT EXISTS given (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._inventory.do("CREATE TABLE IF NOT EXISTS given (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def give(self, asked: RollbackTarget) -> RepositoryResult:
         """Make the original have what is asked. Raises StorageError; Unfinished where somebody else writes there."""
@@ -81,7 +80,7 @@ class RollbackApplier:
                 if found.digest in stale:
                     raise Unfinished(f"{found.key} is written by somebody else: run it again") from found
                 stale.add(found.digest)
-        lost = {loss.digest for loss in self._context.layout.losses(wanted, self._snapshot)}
+        lost = {loss.digest for loss in self._context.layout.losses(wanted, self._inventory)}
         base = self._base(wanted, lost, is_whole=self._is_whole(asked))
         if base != asked.base:  # also where whoever did the steps was killed before it
             self._context.journal.write_base(base)
@@ -90,7 +89,7 @@ class RollbackApplier:
     def _do_all(self, wanted: TargetContent, asked: RollbackTarget, given: RepositoryResult) -> None:
         """What was done is no step any more. Raises _Stale, and Unfinished as ``give`` does."""
         try:
-            for step in self._context.layout.steps(wanted, self._snapshot):
+            for step in self._context.layout.steps(wanted, self._inventory):
                 if asked.ours is not None and isinstance(step, Write) and step.key == _index_of(wanted):
                     self._context.journal.save_ours(given.name, asked.ours)
                     self._do(step, given)
@@ -103,21 +102,21 @@ class RollbackApplier:
     def _do(self, step: Step, given: RepositoryResult) -> None:
         if isinstance(step, Copy):
             with self._copying.hold(step.target):
-                if self._snapshot.value("SELECT 1 FROM given WHERE key = ?", step.target):
+                if self._inventory.value("SELECT 1 FROM given WHERE key = ?", step.target):
                     return  # another repository has brought it since the steps were thought of
                 try:
                     stat = self._driver.copy(step.source, step.target, size=step.size, if_signature=step.signature)
                 except (PathNotFound, PreconditionFailed) as error:
                     raise _Stale(step.digest, step.source) from error
                 self._note(step.target, stat)
-                self._snapshot.put("given", [(step.target,)])
+                self._inventory.put("given", [(step.target,)])
             given.copied += 1
             given.copied_bytes += step.size
         elif isinstance(step, Delete):
             self._driver.delete(step.keys)
             given.deleted += len(step.keys)
             for key in step.keys:
-                self._snapshot.do("DELETE FROM object WHERE key = ?", key)
+                self._inventory.do("DELETE FROM object WHERE key = ?", key)
         else:
             if step.if_signature:
                 stat = self._driver.write(step.key, step.data, if_signature=step.if_signature)
@@ -130,7 +129,7 @@ class RollbackApplier:
         """As another listing would show it."""
         entry = classify(key)
         if entry is not None:
-            self._snapshot.do(
+            self._inventory.do(
                 "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
                 key, entry.kind, entry.repository, entry.digest, stat.size, stat.signature,
             )  # fmt: skip
@@ -144,8 +143,8 @@ class RollbackApplier:
                 repository_rows.set_signature(connection, row.id, signature)
 
     def _signature(self, key: str) -> str:
-        """Of an object, as the snapshot has it; "" for none."""
-        return self._snapshot.value("SELECT signature FROM object WHERE key = ?", key) or ""
+        """Of an object, as the inventory has it; "" for none."""
+        return self._inventory.value("SELECT signature FROM object WHERE key = ?", key) or ""
 
     # ---- sources
 
@@ -211,7 +210,7 @@ class RollbackApplier:
         if asked.base is not None:
             return bool(asked.base.fingerprint)
         path = asked.wanted.located.path
-        return not self._snapshot.value("SELECT 1 FROM repository WHERE path = ?", path)
+        return not self._inventory.value("SELECT 1 FROM repository WHERE path = ?", path)
 
     def _base(self, wanted: TargetContent, lost: set[Digest], *, is_whole: bool) -> Baseline:
         """``is_whole``: False leaves the fingerprint out, so that the next migration reads the repository again."""
@@ -224,7 +223,7 @@ class RollbackApplier:
             name=located.name,
             prefix=ROOT if is_tree else located.prefix,
             index=index,
-            fingerprint=repository_fingerprint(self._snapshot, located.path) if is_whole else "",
+            fingerprint=repository_fingerprint(self._inventory, located.path) if is_whole else "",
             overwritten=False,
             tags={tag: digest for tag, digest in wanted.tags.items() if digest not in lost},
             manifests={

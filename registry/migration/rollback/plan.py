@@ -8,8 +8,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from registry.migration.adopt.baselines import Baselines
-from registry.migration.problems import Problem, ProblemKind
 from registry.migration.progress import Progress
+from registry.migration.report import Problem, ProblemKind
 from registry.migration.review.counts import Leftover
 from registry.migration.review.prices import Prices
 from registry.migration.review.requests import Requests
@@ -100,10 +100,10 @@ class _Planning:
         return plan
 
     def _look(self, asked: RollbackTarget) -> None:
-        plan, layout, snapshot = self._plan, self._context.layout, self._context.snapshot
-        plan.losses += layout.losses(asked.wanted, snapshot)
+        plan, layout, inventory = self._plan, self._context.layout, self._context.inventory
+        plan.losses += layout.losses(asked.wanted, inventory)
         is_changed = False
-        for step in layout.steps(asked.wanted, snapshot):
+        for step in layout.steps(asked.wanted, inventory):
             is_changed |= self._count(step, asked)
         if is_changed:
             plan.repositories += 1
@@ -111,7 +111,7 @@ class _Planning:
             self._made.put += 1  # the base
         for digest in (*asked.wanted.gone_manifests, *asked.wanted.gone_blobs):
             home = layout.home(asked.wanted.located, digest)
-            size = snapshot.value("SELECT size FROM object WHERE key = ?", home)
+            size = inventory.value("SELECT size FROM object WHERE key = ?", home)
             if size is not None:
                 self._deleted[0] += 1
                 self._deleted[1] += size
@@ -151,7 +151,7 @@ class _Planning:
         made = total.total - listed.total
         if made and seconds:
             plan.seconds = round(plan.requests.total * seconds / made, 3)
-        ours = context.snapshot.rows("SELECT count(*), coalesce(sum(size), 0) FROM object WHERE kind = 'our-blob'")[0]
+        ours = context.inventory.rows("SELECT count(*), coalesce(sum(size), 0) FROM object WHERE kind = 'our-blob'")[0]
         plan.stays = [
             Leftover(reason, objects, size)
             for reason, (objects, size) in (("deleted", self._deleted), ("ours", ours))

@@ -12,9 +12,8 @@ from registry.images.index_file import MAX_INDEX
 from registry.images.migration_journal.documents import Phase, ReadOnly
 from registry.images.write_gate import SWAPPED
 from registry.migration.adopt.baselines import Baselines
-from registry.migration.problems import Problem, ProblemKind
 from registry.migration.progress import Progress
-from registry.migration.report import Refused, Report, Unfinished
+from registry.migration.report import Problem, ProblemKind, Refused, Report, Unfinished
 from registry.migration.rollback.apply import RollbackApplier
 from registry.migration.rollback.target import RollbackTargets
 from registry.migration.source.inventory import SERVABLE
@@ -64,21 +63,21 @@ def check_state(context: Context) -> None:
 
 def changed_since(context: Context, bases: Baselines) -> list[str]:
     """Repositories of the original that are not as they were when they were taken; what was never taken is none."""
-    snapshot = context.snapshot
-    found = {name for (name,) in snapshot.rows("SELECT name FROM repository")}
+    inventory = context.inventory
+    found = {name for (name,) in inventory.rows("SELECT name FROM repository")}
     names = []
     for name in sorted(found | bases.names()):
         base = bases.current(name) or bases.earlier(name)
-        if base is not None and _said(snapshot, name, base) != (base.tags, set(base.manifests)):
+        if base is not None and _said(inventory, name, base) != (base.tags, set(base.manifests)):
             names.append(name)
     return names
 
 
-def _said(snapshot: Inventory, name: str, base: Baseline) -> tuple[dict[str, Digest], set[Digest]]:
+def _said(inventory: Inventory, name: str, base: Baseline) -> tuple[dict[str, Digest], set[Digest]]:
     """Tags and manifests that the original has now; what cannot be served says what it said before."""
-    rows = snapshot.rows(f"SELECT name, digest, {SERVABLE.format('t')} FROM tag t WHERE repository = ?", name)
+    rows = inventory.rows(f"SELECT name, digest, {SERVABLE.format('t')} FROM tag t WHERE repository = ?", name)
     tags = {tag: Digest(digest) if is_readable else base.tags.get(tag) for tag, digest, is_readable in rows}
-    members = snapshot.rows(f"SELECT digest, {SERVABLE.format('m')} FROM member m WHERE repository = ?", name)
+    members = inventory.rows(f"SELECT digest, {SERVABLE.format('m')} FROM member m WHERE repository = ?", name)
     manifests = {Digest(digest) for digest, is_readable in members if is_readable or digest in base.manifests}
     return {tag: digest for tag, digest in tags.items() if digest is not None}, manifests
 
@@ -133,7 +132,7 @@ class _Rollback:
             asked = self._asked(name)
             if asked is None:
                 return None
-            return name, asked.version, list(self._context.layout.losses(asked.wanted, self._context.snapshot))
+            return name, asked.version, list(self._context.layout.losses(asked.wanted, self._context.inventory))
 
         for looked in self._context.workers.each(look, self._wanting.names()):
             if looked is not None:

@@ -75,7 +75,7 @@ class RollbackTargets:
         with self._context.registry.backends.database.snapshot() as connection:
             found = set(repository_rows.names(connection))
         kinds = (ObjectKind.INDEX, ObjectKind.OUR_RECORD)
-        for (path,) in self._context.snapshot.each(
+        for (path,) in self._context.inventory.each(
             "SELECT DISTINCT repository FROM object WHERE kind IN (?, ?)", *kinds
         ):
             if not any(path.startswith(f"{prefix}/") for prefix in self._context.layout.prefixes if prefix):
@@ -151,7 +151,7 @@ class RollbackTargets:
         """Below which the original has most of its repositories: a new one is put there."""
         if self._context.layout.bytes_kind is ObjectKind.DATA:
             return ROOT
-        found = self._context.snapshot.value("SELECT prefix FROM repository GROUP BY prefix ORDER BY count(*) DESC, 1")
+        found = self._context.inventory.value("SELECT prefix FROM repository GROUP BY prefix ORDER BY count(*) DESC, 1")
         return found or ""
 
     def _locate(self, name: str, base: Baseline | None) -> RepositoryPath:
@@ -161,13 +161,13 @@ class RollbackTargets:
         return RepositoryPath(name, f"{prefix}/{name}" if prefix else name, prefix)
 
     def _signature(self, key: str) -> str | None:
-        found: str | None = self._context.snapshot.value("SELECT signature FROM object WHERE key = ?", key)
+        found: str | None = self._context.inventory.value("SELECT signature FROM object WHERE key = ?", key)
         return found
 
     # ---- what
 
     def _said(self, name: str) -> Mapping[str, Digest]:
-        rows = self._context.snapshot.rows("SELECT name, digest FROM tag WHERE repository = ?", name)
+        rows = self._context.inventory.rows("SELECT name, digest FROM tag WHERE repository = ?", name)
         return {tag: Digest(digest) for tag, digest in rows}
 
     def _manifests(self, rows: _Rows, located: RepositoryPath) -> dict[Digest, WantedManifest]:
@@ -190,8 +190,8 @@ class RollbackTargets:
 
     def _taken_for(self, located: RepositoryPath, digest: Digest) -> str:
         """What a manifest that the original lacks is without the media type that Stowage keeps beside it."""
-        layout, snapshot = self._context.layout, self._context.snapshot
-        if layout.keeps_media_types or layout.has_manifest(located, digest, snapshot):
+        layout, inventory = self._context.layout, self._context.inventory
+        if layout.keeps_media_types or layout.has_manifest(located, digest, inventory):
             return ""
         body = self._body(digest)
         if body is None:
@@ -229,7 +229,7 @@ class RollbackTargets:
         sizes = {**blobs, **{digest: manifest.size for digest, manifest in manifests.items()}}
         found, unhashed = {}, set()
         for digest, size in sizes.items():
-            if layout.has_bytes(located, digest, size, self._context.snapshot, lost):
+            if layout.has_bytes(located, digest, size, self._context.inventory, lost):
                 continue
             with backends.database.autocommit() as connection:
                 places = place_rows.of_digest(connection, digest, store=backends.driver.name)

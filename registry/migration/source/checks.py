@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from registry.migration.problems import Note, Problem, ProblemKind
+from registry.migration.report import Note, Problem, ProblemKind
 from registry.migration.source.layout import ObjectKind, RepositoryPath
 from registry.migration.source.manifests import MISSING
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
@@ -44,8 +44,8 @@ INSERT OR IGNORE INTO named SELECT digest, min(size), max(size) FROM (
 class Checks:
     """Fills the tables ``wanted``, ``named`` and ``place``, and tells what does not fit."""
 
-    def __init__(self, snapshot: Inventory, driver: StorageDriver, layout: SourceLayout, workers: WorkerPool) -> None:
-        self._snapshot = snapshot
+    def __init__(self, inventory: Inventory, driver: StorageDriver, layout: SourceLayout, workers: WorkerPool) -> None:
+        self._inventory = inventory
         self._driver = driver
         self._layout = layout
         self._workers = workers
@@ -53,13 +53,13 @@ class Checks:
     def gather(self) -> None:
         """What every repository wants, and where it is."""
         kinds = self._layout.member_kinds
-        self._snapshot.do("INSERT OR IGNORE INTO wanted SELECT repository, digest FROM member")
-        self._snapshot.do(f"{_NAMED_BY} WHERE r.kind = 'blob'")
-        self._snapshot.do(
+        self._inventory.do("INSERT OR IGNORE INTO wanted SELECT repository, digest FROM member")
+        self._inventory.do(f"{_NAMED_BY} WHERE r.kind = 'blob'")
+        self._inventory.do(
             f"{_NAMED_BY} WHERE r.kind = 'optional' AND {_HAS.format(', '.join('?' * len(kinds)))}", *kinds
         )
-        self._snapshot.do(_NAMED)
-        self._snapshot.do(
+        self._inventory.do(_NAMED)
+        self._inventory.do(
             "INSERT OR IGNORE INTO place SELECT o.digest, o.key, o.size FROM object o"
             " JOIN named n ON n.digest = o.digest"
             " WHERE o.kind = ? AND o.size IN (n.low, n.high) AND (o.size > 0 OR o.digest IN (?, ?))"
@@ -78,9 +78,9 @@ class Checks:
 
     def notes(self) -> Iterator[Note]:
         """What is worth knowing of what is right."""
-        count = self._snapshot.value(f"SELECT count(*) {_TOLD}")
+        count = self._inventory.value(f"SELECT count(*) {_TOLD}")
         if count:
-            found = self._snapshot.rows(f"SELECT repository, digest {_TOLD} LIMIT ?", _EXAMPLES)
+            found = self._inventory.rows(f"SELECT repository, digest {_TOLD} LIMIT ?", _EXAMPLES)
             examples = ", ".join(f"{repository} {digest}" for repository, digest in found)
             detail = (
                 "named by a manifest of a repository that has no link to it, as in "
@@ -91,7 +91,7 @@ class Checks:
     def _set_unlinked_apart(self) -> None:
         """That a manifest names what another repository has gives its own no right to it (I12)."""
         kinds = self._layout.member_kinds
-        self._snapshot.do(
+        self._inventory.do(
             "INSERT OR IGNORE INTO unlinked SELECT m.repository, r.digest, CASE r.kind WHEN 'blob' THEN 'blob'"
             " ELSE 'optional' END, EXISTS (SELECT 1 FROM place l WHERE l.digest = r.digest) FROM member m"
             " JOIN manifest f ON f.digest = m.digest AND f.problem = '' JOIN reference r ON r.manifest = m.digest"
@@ -99,19 +99,19 @@ class Checks:
             " (SELECT 1 FROM member h WHERE h.repository = m.repository AND h.digest = r.digest)",
             *kinds,
         )
-        self._snapshot.do(
+        self._inventory.do(
             "DELETE FROM wanted WHERE EXISTS (SELECT 1 FROM unlinked u WHERE u.kind = 'blob' AND u.is_elsewhere"
             " AND u.repository = wanted.repository AND u.digest = wanted.digest)"
         )
-        self._snapshot.do("DELETE FROM place WHERE NOT EXISTS (SELECT 1 FROM wanted w WHERE w.digest = place.digest)")
+        self._inventory.do("DELETE FROM place WHERE NOT EXISTS (SELECT 1 FROM wanted w WHERE w.digest = place.digest)")
 
     def _conflicts(self) -> Iterator[Problem]:
-        for digest, low, high in self._snapshot.each("SELECT * FROM named WHERE low <> high"):
+        for digest, low, high in self._inventory.each("SELECT * FROM named WHERE low <> high"):
             detail = f"manifests give it different sizes, from {low} to {high} bytes"
             yield Problem(ProblemKind.SIZE_CONFLICT, self._affected(digest), "", digest, detail)
 
     def _sizes(self) -> Iterator[Problem]:
-        wrong = self._snapshot.each(
+        wrong = self._inventory.each(
             "SELECT o.key, coalesce(p.name, ''), o.digest, o.size, n.low FROM object o"
             " JOIN named n ON n.digest = o.digest LEFT JOIN repository p ON p.path = o.repository"
             " WHERE o.kind = ? AND o.size NOT IN (n.low, n.high) AND NOT (? AND o.size = 0)"
@@ -124,7 +124,7 @@ class Checks:
             yield Problem(kind, repository or self._affected(digest), key, digest, detail)
 
     def _missing(self) -> Iterator[Problem]:
-        nowhere = self._snapshot.each(
+        nowhere = self._inventory.each(
             "SELECT w.repository, p.path, p.prefix, w.digest, coalesce(n.low, -1), coalesce("
             " (SELECT o.key FROM object o WHERE o.digest = w.digest AND o.kind = ?1 AND o.size = 0"
             "  AND o.repository = p.path), (SELECT min(o.key) FROM object o WHERE o.digest = w.digest AND o.kind = ?1"
@@ -140,7 +140,7 @@ class Checks:
             if problem is not None:
                 yield problem
             elif arrived is not None:
-                self._snapshot.put("place", [arrived])
+                self._inventory.put("place", [arrived])
 
     def _confirm(self, row: tuple[str, str, str, str, int, str]) -> tuple[Problem | None, tuple[str, str, int] | None]:
         """A problem, or the place of bytes that came after the listing had passed their key."""
@@ -164,7 +164,7 @@ class Checks:
 
     def _unknown(self) -> Iterator[Problem]:
         """One for each directory, however much somebody else keeps there."""
-        found = self._snapshot.each(
+        found = self._inventory.each(
             "SELECT rtrim(key, replace(key, '/', '')), count(*), sum(size), min(key) FROM object WHERE kind = ?"
             " GROUP BY 1 ORDER BY 1",
             ObjectKind.UNKNOWN,
@@ -179,8 +179,8 @@ class Checks:
 
     def _affected(self, digest: str) -> str:
         """The repositories that have a digest: the first ones, and how many more there are."""
-        names = [name for (name,) in self._snapshot.rows(
+        names = [name for (name,) in self._inventory.rows(
             f"SELECT repository FROM wanted WHERE digest = ? ORDER BY 1 LIMIT {_EXAMPLES}", digest
         )]  # fmt: skip
-        more = self._snapshot.value("SELECT count(*) FROM wanted WHERE digest = ?", digest) - len(names)
+        more = self._inventory.value("SELECT count(*) FROM wanted WHERE digest = ?", digest) - len(names)
         return ", ".join(names) + (f" and {more} more" if more > 0 else "")

@@ -40,45 +40,45 @@ def classify(key: str) -> KeyInfo | None:
 
 
 def detect(
-    snapshot: Inventory, driver: StorageDriver, workers: WorkerPool, *, root: str, single_prefix: bool
+    inventory: Inventory, driver: StorageDriver, workers: WorkerPool, *, root: str, single_prefix: bool
 ) -> SourceLayout | None:
     """The layout of the original; None where there is nothing but ours.
 
     ``root`` is what our own keys begin with. Raises BothLayouts; ConfigError, which says what is there, where there is
     neither and none of ours; StorageError.
     """
-    tree = _keys(snapshot, f"kind IN ({', '.join('?' * len(_OF_DISTRIBUTION))})", *_OF_DISTRIBUTION)
-    own = _keys(snapshot, "kind = ?", ObjectKind.BLOB) or _foreign_indexes(snapshot, driver, workers)
+    tree = _keys(inventory, f"kind IN ({', '.join('?' * len(_OF_DISTRIBUTION))})", *_OF_DISTRIBUTION)
+    own = _keys(inventory, "kind = ?", ObjectKind.BLOB) or _foreign_indexes(inventory, driver, workers)
     if tree and own:
         raise BothLayouts(
             f"the bucket has the layouts of two registries: blobs in each repository ({', '.join(own)}) and docker "
             f"distribution ({', '.join(tree)}); move one of them below another root first"
         )
     if tree:
-        return known_layout(snapshot, Distribution.kind, ())
+        return known_layout(inventory, Distribution.kind, ())
     if own:
-        return known_layout(snapshot, ZotLayout.kind, (root,) if root and not single_prefix else ())
-    if snapshot.value("SELECT 1 FROM object WHERE kind IN ('our-blob', 'our-record', 'index') LIMIT 1"):
+        return known_layout(inventory, ZotLayout.kind, (root,) if root and not single_prefix else ())
+    if inventory.value("SELECT 1 FROM object WHERE kind IN ('our-blob', 'our-record', 'index') LIMIT 1"):
         return None
-    raise ConfigError([ConfigProblem("storage.root_directory", _neither(snapshot, root), "")])
+    raise ConfigError([ConfigProblem("storage.root_directory", _neither(inventory, root), "")])
 
 
-def known_layout(snapshot: Inventory, kind: str, prefixes: tuple[str, ...]) -> SourceLayout:
+def known_layout(inventory: Inventory, kind: str, prefixes: tuple[str, ...]) -> SourceLayout:
     """The layout of that kind, and prefixes, where it was detected before."""
     if kind != Distribution.kind:
         return ZotLayout(prefixes)
-    snapshot.do("INSERT OR IGNORE INTO ours SELECT repository FROM object WHERE kind IN ('index', 'marker')")
+    inventory.do("INSERT OR IGNORE INTO ours SELECT repository FROM object WHERE kind IN ('index', 'marker')")
     return Distribution()
 
 
-def _keys(snapshot: Inventory, condition: str, *parameters: object) -> list[str]:
-    found = snapshot.rows(f"SELECT key FROM object WHERE {condition} LIMIT {_EXAMPLES}", *parameters)
+def _keys(inventory: Inventory, condition: str, *parameters: object) -> list[str]:
+    found = inventory.rows(f"SELECT key FROM object WHERE {condition} LIMIT {_EXAMPLES}", *parameters)
     return [key for (key,) in found]
 
 
-def _foreign_indexes(snapshot: Inventory, driver: StorageDriver, workers: WorkerPool) -> list[str]:
+def _foreign_indexes(inventory: Inventory, driver: StorageDriver, workers: WorkerPool) -> list[str]:
     """The first index that Stowage did not write, of repositories without blobs of their own."""
-    keys = (key for (key,) in snapshot.each("SELECT key FROM object WHERE kind = ?", ObjectKind.INDEX))
+    keys = (key for (key,) in inventory.each("SELECT key FROM object WHERE kind = ?", ObjectKind.INDEX))
     found = workers.each(partial(_foreign, driver), keys)
     return next(([key] for key in found if key), [])
 
@@ -92,14 +92,14 @@ def _foreign(driver: StorageDriver, key: str) -> str:
         return key
 
 
-def _neither(snapshot: Inventory, root: str) -> str:
+def _neither(inventory: Inventory, root: str) -> str:
     """What is there, and where the root might be instead."""
     where = f"below {root}/" if root else "in the bucket"
-    keys = _keys(snapshot, "1 = 1 ORDER BY key")
+    keys = _keys(inventory, "1 = 1 ORDER BY key")
     if not keys:
         return f"there is nothing {where}: check it, and the name of the bucket"
     message = f"no registry's layout is {where}, which has {', '.join(keys)}"
-    nested = snapshot.value("SELECT key FROM object WHERE instr(key, ?) > 1 LIMIT 1", f"/{ROOT}/")
+    nested = inventory.value("SELECT key FROM object WHERE instr(key, ?) > 1 LIMIT 1", f"/{ROOT}/")
     if nested is not None:
         above = nested.partition(f"/{ROOT}/")[0]
         return f"{message}; docker distribution's lies below {above}/: add that to it"

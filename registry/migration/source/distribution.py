@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from registry.migration.problems import Problem, ProblemKind
+from registry.migration.report import Problem, ProblemKind
 from registry.migration.rollback.steps import Delete, Write
 from registry.migration.source.layout import KeyInfo, ObjectKind, RepositoryPath, SourceLayout, SourceRepository
 from registry.oci.digest import Digest
@@ -68,20 +68,20 @@ class Distribution(SourceLayout):
                     return KeyInfo(kind, found[1] or "", below[1].replace("/", ":"))
         return KeyInfo(ObjectKind.UNKNOWN)
 
-    def repositories(self, snapshot: Inventory) -> list[RepositoryPath]:
+    def repositories(self, inventory: Inventory) -> list[RepositoryPath]:
         """See SourceLayout."""
         kinds = (ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK)
-        found = snapshot.rows("SELECT DISTINCT repository FROM object WHERE kind IN (?, ?, ?) ORDER BY 1", *kinds)
+        found = inventory.rows("SELECT DISTINCT repository FROM object WHERE kind IN (?, ?, ?) ORDER BY 1", *kinds)
         return [RepositoryPath(name, name, ROOT) for (name,) in found]
 
     def home(self, located: RepositoryPath, digest: Digest) -> str:  # noqa: ARG002 - one place for all repositories
         """See SourceLayout."""
         return f"{ROOT}/blobs/{digest.algorithm}/{digest.encoded[:2]}/{digest.encoded}/data"
 
-    def read(self, located: RepositoryPath, snapshot: Inventory, driver: StorageDriver) -> SourceRepository | None:
+    def read(self, located: RepositoryPath, inventory: Inventory, driver: StorageDriver) -> SourceRepository | None:
         """See SourceLayout. What the listing lacks is asked for: it may have come while the listing went on."""
         repository = SourceRepository(located.name, located.path, located.prefix)
-        links = snapshot.rows(
+        links = inventory.rows(
             "SELECT key, kind, digest, size, EXISTS (SELECT 1 FROM object d WHERE d.digest = o.digest AND d.kind = ?)"
             " FROM object o WHERE repository = ? AND kind IN (?, ?, ?) ORDER BY key",
             ObjectKind.DATA, located.path, ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK,
@@ -102,55 +102,55 @@ class Distribution(SourceLayout):
                 self._read_tag(driver, key, repository)
         return repository
 
-    def steps(self, wanted: TargetContent, snapshot: Inventory) -> Iterator[Step]:
+    def steps(self, wanted: TargetContent, inventory: Inventory) -> Iterator[Step]:
         """See SourceLayout. What a tag says is not in a listing: a tag that moved is written each time."""
-        lost = {loss.digest for loss in self.losses(wanted, snapshot)}
-        yield from self._copies(wanted, lost, snapshot)
+        lost = {loss.digest for loss in self.losses(wanted, inventory)}
+        yield from self._copies(wanted, lost, inventory)
         base = _directory(wanted.located)
         for digest, size in wanted.blobs.items():
-            served = digest in wanted.sources or self.has_bytes(wanted.located, digest, size, snapshot, wanted.lost)
+            served = digest in wanted.sources or self.has_bytes(wanted.located, digest, size, inventory, wanted.lost)
             if served and digest not in lost:
-                yield from _link(f"{base}/_layers/{_path(digest)}/link", digest, snapshot)
+                yield from _link(f"{base}/_layers/{_path(digest)}/link", digest, inventory)
         for digest in wanted.manifests:
             if digest not in lost:
-                yield from _link(_revision(wanted.located, digest), digest, snapshot)
+                yield from _link(_revision(wanted.located, digest), digest, inventory)
         for tag, digest in sorted(wanted.tags.items()):
             if digest not in lost:
                 at = f"{base}/_manifests/tags/{tag}"
-                yield from _link(f"{at}/index/{_path(digest)}/link", digest, snapshot)
-                yield from _link(f"{at}/current/link", digest, snapshot, moved=wanted.said.get(tag, digest) != digest)
-        yield from self._deletions(wanted, snapshot)
+                yield from _link(f"{at}/index/{_path(digest)}/link", digest, inventory)
+                yield from _link(f"{at}/current/link", digest, inventory, moved=wanted.said.get(tag, digest) != digest)
+        yield from self._deletions(wanted, inventory)
 
-    def _deletions(self, wanted: TargetContent, snapshot: Inventory) -> Iterator[Delete]:
+    def _deletions(self, wanted: TargetContent, inventory: Inventory) -> Iterator[Delete]:
         """Links of what went. Of a tag what it says now goes last: until then it is what it was."""
         base = _directory(wanted.located)
         for tag in sorted(wanted.gone_tags):
             at = f"{base}/_manifests/tags/{tag}/"
-            found = snapshot.rows("SELECT key FROM object WHERE key > ? AND key < ? ORDER BY key DESC", at, f"{at}~")
+            found = inventory.rows("SELECT key FROM object WHERE key > ? AND key < ? ORDER BY key DESC", at, f"{at}~")
             if found:
                 yield Delete(tuple(key for (key,) in found))
         revisions = [_revision(wanted.located, digest) for digest in wanted.gone_manifests]
         layers = [f"{base}/_layers/{_path(digest)}/link" for digest in wanted.gone_blobs]
         for key in (*sorted(revisions), *sorted(layers)):
-            if snapshot.value("SELECT 1 FROM object WHERE key = ?", key):
+            if inventory.value("SELECT 1 FROM object WHERE key = ?", key):
                 yield Delete((key,))
 
-    def waste(self, located: RepositoryPath, snapshot: Inventory) -> Iterator[str]:
+    def waste(self, located: RepositoryPath, inventory: Inventory) -> Iterator[str]:
         """See SourceLayout."""
         kinds = (ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK, ObjectKind.OLD_TAG_LINK)
         statement = "SELECT key FROM object WHERE repository = ? AND kind IN (?, ?, ?, ?) ORDER BY key"
-        return (key for (key,) in snapshot.each(statement, located.path, *kinds))
+        return (key for (key,) in inventory.each(statement, located.path, *kinds))
 
-    def has_manifest(self, located: RepositoryPath, digest: Digest, snapshot: Inventory) -> bool:
+    def has_manifest(self, located: RepositoryPath, digest: Digest, inventory: Inventory) -> bool:
         """See SourceLayout."""
-        return bool(snapshot.value("SELECT 1 FROM object WHERE key = ?", _revision(located, digest)))
+        return bool(inventory.value("SELECT 1 FROM object WHERE key = ?", _revision(located, digest)))
 
     def has_bytes(
-        self, located: RepositoryPath, digest: Digest, size: int, snapshot: Inventory, lost: Collection[str]
+        self, located: RepositoryPath, digest: Digest, size: int, inventory: Inventory, lost: Collection[str]
     ) -> bool:
         """See SourceLayout."""
         key = self.home(located, digest)
-        return key not in lost and snapshot.value("SELECT size FROM object WHERE key = ?", key) == size
+        return key not in lost and inventory.value("SELECT size FROM object WHERE key = ?", key) == size
 
     def refuses(self, digest: Digest, manifest: WantedManifest | None = None) -> str:
         """See SourceLayout."""
@@ -209,9 +209,9 @@ def _revision(repository: RepositoryPath | SourceRepository, digest: Digest) -> 
     return f"{_directory(repository)}/_manifests/revisions/{_path(digest)}/link"
 
 
-def _link(key: str, digest: Digest, snapshot: Inventory, *, moved: bool = False) -> Iterator[Write]:
+def _link(key: str, digest: Digest, inventory: Inventory, *, moved: bool = False) -> Iterator[Write]:
     """A link, unless the listing shows it; ``moved``: it may be there and say something else."""
-    found = snapshot.rows("SELECT size, signature FROM object WHERE key = ?", key)
+    found = inventory.rows("SELECT size, signature FROM object WHERE key = ?", key)
     size, signature = found[0] if found else (None, "")
     if size != len(digest) or moved:
         yield Write(key, digest.encode(), signature)

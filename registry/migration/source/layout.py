@@ -12,7 +12,7 @@ from registry.migration.rollback.steps import Copy, Loss
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from registry.migration.problems import Problem
+    from registry.migration.report import Problem
     from registry.migration.rollback.steps import Step, TargetContent, WantedManifest
     from registry.migration.source.inventory import Inventory
     from registry.oci.descriptor import Descriptor
@@ -112,11 +112,11 @@ class SourceLayout(ABC):
         """What an object is; None where the key is none of this layout's."""
 
     @abstractmethod
-    def repositories(self, snapshot: Inventory) -> list[RepositoryPath]:
+    def repositories(self, inventory: Inventory) -> list[RepositoryPath]:
         """Every repository that may be there, by the keys alone."""
 
     @abstractmethod
-    def read(self, located: RepositoryPath, snapshot: Inventory, driver: StorageDriver) -> SourceRepository | None:
+    def read(self, located: RepositoryPath, inventory: Inventory, driver: StorageDriver) -> SourceRepository | None:
         """What a repository holds, from its index or its links; None where it is one of ours. Any thread.
 
         What cannot be read is a problem of it. Raises StorageError when the store fails.
@@ -131,7 +131,7 @@ class SourceLayout(ABC):
         return self.bytes_kind is ObjectKind.BLOB and not located.prefix
 
     @abstractmethod
-    def steps(self, wanted: TargetContent, snapshot: Inventory) -> Iterator[Step]:
+    def steps(self, wanted: TargetContent, inventory: Inventory) -> Iterator[Step]:
         """What makes a repository of the original what is wanted, in order; nothing that the listing shows already.
 
         Whenever it stops, between any two of them or for ever, the original serves no image that lacks something, and
@@ -139,16 +139,16 @@ class SourceLayout(ABC):
         """
 
     @abstractmethod
-    def waste(self, located: RepositoryPath, snapshot: Inventory) -> Iterator[str]:
+    def waste(self, located: RepositoryPath, inventory: Inventory) -> Iterator[str]:
         """Keys of what a repository has beside blobs, of no use once nobody asks the original any more."""
 
     @abstractmethod
-    def has_manifest(self, located: RepositoryPath, digest: Digest, snapshot: Inventory) -> bool:
+    def has_manifest(self, located: RepositoryPath, digest: Digest, inventory: Inventory) -> bool:
         """Whether the listing shows that the original has a manifest in a repository."""
 
     @abstractmethod
     def has_bytes(
-        self, located: RepositoryPath, digest: Digest, size: int, snapshot: Inventory, lost: Collection[str]
+        self, located: RepositoryPath, digest: Digest, size: int, inventory: Inventory, lost: Collection[str]
     ) -> bool:
         """Whether the listing shows that the original finds the bytes of a digest of a repository.
 
@@ -159,18 +159,18 @@ class SourceLayout(ABC):
         """Why the layout cannot represent a blob or a manifest; empty where it can."""
         return ""
 
-    def losses(self, wanted: TargetContent, snapshot: Inventory) -> Iterator[Loss]:
+    def losses(self, wanted: TargetContent, inventory: Inventory) -> Iterator[Loss]:
         """What was pushed since and cannot be given to the original, and the manifests that name such a thing.
 
         Nothing that the original has already is a loss, whatever it lacks itself.
         """
-        old = {digest for digest in wanted.manifests if self.has_manifest(wanted.located, digest, snapshot)}
+        old = {digest for digest in wanted.manifests if self.has_manifest(wanted.located, digest, inventory)}
         lacking = {blob for digest in old for blob in wanted.manifests[digest].named_blobs}
         lost: dict[Digest, str] = {}
 
         def find(digest: Digest, size: int, reason: str) -> None:
             if not reason and digest not in wanted.sources:
-                has_bytes = self.has_bytes(wanted.located, digest, size, snapshot, wanted.lost)
+                has_bytes = self.has_bytes(wanted.located, digest, size, inventory, wanted.lost)
                 reason = "" if has_bytes else "nobody has its bytes"
             if reason:
                 lost[digest] = reason
@@ -184,11 +184,11 @@ class SourceLayout(ABC):
                 find(digest, manifest.size, self.refuses(digest, manifest) or (f"it names {named}" if named else ""))
         return (Loss(wanted.located.name, digest, reason) for digest, reason in lost.items())
 
-    def _copies(self, wanted: TargetContent, lost: Collection[Digest], snapshot: Inventory) -> Iterator[Copy]:
+    def _copies(self, wanted: TargetContent, lost: Collection[Digest], inventory: Inventory) -> Iterator[Copy]:
         """Of everything that the original lacks and somebody has."""
         for digest, size in wanted.sizes():
             source = wanted.sources.get(digest)
             if source is None or digest in lost:
                 continue
-            if not self.has_bytes(wanted.located, digest, size, snapshot, wanted.lost):
+            if not self.has_bytes(wanted.located, digest, size, inventory, wanted.lost):
                 yield Copy(digest, source.key, source.signature, self.home(wanted.located, digest), size)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from registry.migration.problems import Problem, ProblemKind
 from registry.migration.progress import Progress
+from registry.migration.report import Problem, ProblemKind
 from registry.migration.source.layout import RepositoryPath
 from registry.oci import media_types
 from registry.oci.digest import Digest
@@ -65,7 +65,7 @@ class ManifestScan:
 
     def __init__(
         self,
-        snapshot: Inventory,
+        inventory: Inventory,
         driver: StorageDriver,
         layout: SourceLayout,
         workers: WorkerPool,
@@ -74,7 +74,7 @@ class ManifestScan:
         max_bytes: int,
     ) -> None:
         """``max_bytes``: of the largest manifest that will be served. ``known``: see Known.manifest."""
-        self._snapshot = snapshot
+        self._inventory = inventory
         self._driver = driver
         self._layout = layout
         self._workers = workers
@@ -95,7 +95,7 @@ class ManifestScan:
         return problems
 
     def _waiting(self) -> list[tuple[str, str | None, int | None, str]]:
-        return self._snapshot.rows(
+        return self._inventory.rows(
             "SELECT digest, max(media_type), max(size), min(repository) FROM member m"
             " WHERE NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = m.digest) GROUP BY digest"
         )
@@ -105,12 +105,12 @@ class ManifestScan:
             digest = Digest(text)
             keys = [
                 key
-                for (key,) in self._snapshot.rows(
+                for (key,) in self._inventory.rows(
                     "SELECT key FROM object WHERE digest = ? AND kind = ? AND size > 0 ORDER BY size <> ?, key",
                     digest, self._layout.bytes_kind, -1 if size is None else size,
                 )
             ]  # fmt: skip
-            path = self._snapshot.value("SELECT path FROM repository WHERE name = ?", repository) or repository
+            path = self._inventory.value("SELECT path FROM repository WHERE name = ?", repository) or repository
             home = self._layout.home(RepositoryPath(repository, path, ""), digest)  # it may have come since the listing
             yield _Wanted(digest, media_type, size, tuple(keys or [home]), repository, is_listed=bool(keys))
 
@@ -151,15 +151,15 @@ class ManifestScan:
         found.problems.append(Problem(kind, wanted.repository, key, wanted.digest, detail))
 
     def _note(self, found: _Found) -> None:
-        self._snapshot.put("bad", [(key,) for key in found.bad])
+        self._inventory.put("bad", [(key,) for key in found.bad])
         manifest = found.manifest
         if found.at is not None:
-            self._snapshot.put("hashed", [found.at])
-            self._snapshot.put("body", [(found.digest, found.body, found.modified)])
+            self._inventory.put("hashed", [found.at])
+            self._inventory.put("body", [(found.digest, found.body, found.modified)])
         media_type = manifest.media_type if manifest else ""
-        self._snapshot.put("manifest", [(found.digest, media_type, found.size if manifest else None, found.problem)])
+        self._inventory.put("manifest", [(found.digest, media_type, found.size if manifest else None, found.problem)])
         if manifest is not None:
-            self._snapshot.put(
+            self._inventory.put(
                 "reference",
                 [
                     (found.digest, named.digest, named.size, kind, named.media_type)
@@ -182,12 +182,12 @@ class ManifestScan:
         )
         here = f"SELECT 1 FROM object o WHERE o.digest = r.digest AND o.repository = p.path AND o.kind IN ({marks})"
         anywhere = f"SELECT 1 FROM object o WHERE o.digest = r.digest AND o.kind IN ({marks}, ?)"
-        self._snapshot.do(
+        self._inventory.do(
             f"INSERT OR IGNORE INTO unlinked SELECT m.repository, r.digest, 'manifest', EXISTS ({anywhere}) {child}"
             f" AND NOT EXISTS ({here})",
             *kinds, self._layout.bytes_kind, *kinds,
         )  # fmt: skip
-        self._snapshot.do(
+        self._inventory.do(
             f"INSERT OR IGNORE INTO member SELECT m.repository, r.digest, r.media_type, r.size {child} AND NOT EXISTS"
             " (SELECT 1 FROM unlinked u WHERE u.repository = m.repository AND u.digest = r.digest"
             " AND u.kind = 'manifest' AND u.is_elsewhere)"

@@ -6,8 +6,8 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from registry.migration.problems import Note, Problem, ProblemKind
 from registry.migration.progress import Progress
+from registry.migration.report import Note, Problem, ProblemKind
 from registry.migration.source.distribution import ROOT
 from registry.migration.source.zot import OURS
 from registry.oci.errors import NameInvalid
@@ -26,7 +26,7 @@ _EXAMPLES = 5
 class Known(Protocol):
     """What was read before, so that it need not be read again."""
 
-    def repository(self, located: RepositoryPath, snapshot: Inventory) -> SourceRepository | None:
+    def repository(self, located: RepositoryPath, inventory: Inventory) -> SourceRepository | None:
         """What a repository holds; None where that has to be read. Any thread."""
         ...
 
@@ -38,7 +38,7 @@ class Known(Protocol):
 class NothingKnown:
     """Everything has to be read: see Known."""
 
-    def repository(self, located: RepositoryPath, snapshot: Inventory) -> SourceRepository | None:  # noqa: ARG002
+    def repository(self, located: RepositoryPath, inventory: Inventory) -> SourceRepository | None:  # noqa: ARG002
         """See Known."""
         return None
 
@@ -48,12 +48,12 @@ class NothingKnown:
 
 
 class RepositoryScan:
-    """Fills the tables ``repository``, ``tag``, ``member`` and ``ours`` of a snapshot that was listed."""
+    """Fills the tables ``repository``, ``tag``, ``member`` and ``ours`` of an inventory that was listed."""
 
     def __init__(
-        self, snapshot: Inventory, driver: StorageDriver, layout: SourceLayout, workers: WorkerPool, known: Known
+        self, inventory: Inventory, driver: StorageDriver, layout: SourceLayout, workers: WorkerPool, known: Known
     ) -> None:
-        self._snapshot = snapshot
+        self._inventory = inventory
         self._driver = driver
         self._layout = layout
         self._workers = workers
@@ -61,7 +61,7 @@ class RepositoryScan:
 
     def run(self, on_progress: OnProgress) -> tuple[list[Problem], list[Note]]:
         """Read all, and return what is wrong with them. Raises StorageError."""
-        snapshot = self._snapshot
+        inventory = self._inventory
         problems, candidates = self._candidates()
         by_name: dict[str, list[RepositoryPath]] = defaultdict(list)
         for done, (located, found) in enumerate(
@@ -69,35 +69,35 @@ class RepositoryScan:
         ):
             on_progress(Progress("repositories", done, len(candidates)))
             if found is None:
-                snapshot.put("ours", [(located.path,)])
+                inventory.put("ours", [(located.path,)])
                 continue
             problems += found.problems
             if found.is_unreadable:
                 continue
             by_name[located.name].append(located)
             if len(by_name[located.name]) == 1:
-                _note(snapshot, found)
+                _note(inventory, found)
         for name, places in by_name.items():
             if len(places) > 1:
                 problems.append(_collision(name, places))
-                _forget(snapshot, name)
+                _forget(inventory, name)
         return problems, _two_prefixes(by_name)
 
     def _candidates(self) -> tuple[list[Problem], list[RepositoryPath]]:
         problems, candidates = [], []
-        for located in self._layout.repositories(self._snapshot):
+        for located in self._layout.repositories(self._inventory):
             problem = _name_problem(located, self._layout)
             if problem is None:
                 candidates.append(located)
             elif _may_be_ours(problem, located) and self._read(located) is None:
-                self._snapshot.put("ours", [(located.path,)])
+                self._inventory.put("ours", [(located.path,)])
             else:
                 problems.append(problem)
         return problems, candidates
 
     def _read(self, located: RepositoryPath) -> SourceRepository | None:
-        known = self._known.repository(located, self._snapshot)
-        return self._layout.read(located, self._snapshot, self._driver) if known is None else known
+        known = self._known.repository(located, self._inventory)
+        return self._layout.read(located, self._inventory, self._driver) if known is None else known
 
 
 def _name_problem(located: RepositoryPath, layout: SourceLayout) -> Problem | None:
@@ -120,10 +120,10 @@ def _may_be_ours(problem: Problem, located: RepositoryPath) -> bool:
     return problem.kind is ProblemKind.NAME_COLLISION and not located.has_blobs
 
 
-def _note(snapshot: Inventory, found: SourceRepository) -> None:
-    snapshot.put("repository", [(found.path, found.name, found.prefix, found.index_key, found.index_signature)])
-    snapshot.put("tag", [(found.name, tag, digest) for tag, digest in found.tags.items()])
-    snapshot.put(
+def _note(inventory: Inventory, found: SourceRepository) -> None:
+    inventory.put("repository", [(found.path, found.name, found.prefix, found.index_key, found.index_signature)])
+    inventory.put("tag", [(found.name, tag, digest) for tag, digest in found.tags.items()])
+    inventory.put(
         "member",
         [
             (found.name, digest, descriptor and descriptor.media_type, descriptor and descriptor.size)
@@ -132,10 +132,10 @@ def _note(snapshot: Inventory, found: SourceRepository) -> None:
     )
 
 
-def _forget(snapshot: Inventory, name: str) -> None:
-    snapshot.do("DELETE FROM repository WHERE name = ?", name)
-    snapshot.do("DELETE FROM tag WHERE repository = ?", name)
-    snapshot.do("DELETE FROM member WHERE repository = ?", name)
+def _forget(inventory: Inventory, name: str) -> None:
+    inventory.do("DELETE FROM repository WHERE name = ?", name)
+    inventory.do("DELETE FROM tag WHERE repository = ?", name)
+    inventory.do("DELETE FROM member WHERE repository = ?", name)
 
 
 def _collision(name: str, places: list[RepositoryPath]) -> Problem:

@@ -13,8 +13,8 @@ from registry.migration.source.repositories import NothingKnown, RepositoryScan
 
 if TYPE_CHECKING:
     from registry.config import Settings
-    from registry.migration.problems import Note, Problem
     from registry.migration.progress import OnProgress
+    from registry.migration.report import Note, Problem
     from registry.migration.source.inventory import Inventory
     from registry.migration.source.layout import SourceLayout
     from registry.migration.source.repositories import Known
@@ -25,17 +25,17 @@ _MANIFEST_BYTES = 8 << 20
 
 
 class SourceScan:
-    """One reading of one bucket into a snapshot. Writes nothing. Every method raises StorageError."""
+    """One reading of one bucket into an inventory. Writes nothing. Every method raises StorageError."""
 
     def __init__(
         self,
-        snapshot: Inventory,
+        inventory: Inventory,
         driver: StorageDriver,
         workers: WorkerPool,
         settings: Settings,
         on_progress: OnProgress,
     ) -> None:
-        self._snapshot = snapshot
+        self._inventory = inventory
         self._driver = driver
         self._workers = workers
         self._settings = settings
@@ -45,31 +45,31 @@ class SourceScan:
         self.notes: list[Note] = []
 
     def list(self) -> int:
-        """Fill the snapshot; returns how many objects were seen."""
-        return self._snapshot.fill(self._driver, classify, lambda count: self._on_progress(Progress("listing", count)))
+        """Fill the inventory; returns how many objects were seen."""
+        return self._inventory.fill(self._driver, classify, lambda count: self._on_progress(Progress("listing", count)))
 
     def detect(self, *, single_prefix: bool) -> SourceLayout | None:
         """See registry.migration.source.detection."""
         return detect(
-            self._snapshot, self._driver, self._workers, root=root_of(self._settings), single_prefix=single_prefix
+            self._inventory, self._driver, self._workers, root=root_of(self._settings), single_prefix=single_prefix
         )
 
     def known_layout(self, kind: str, prefixes: tuple[str, ...]) -> SourceLayout:
         """See registry.migration.source.detection."""
-        return known_layout(self._snapshot, kind, prefixes)
+        return known_layout(self._inventory, kind, prefixes)
 
     def read(self, layout: SourceLayout, known: Known | None = None) -> None:
         """Fill all other tables; ``problems`` and ``notes`` are whole then. What is ``known`` is not read again."""
         known = known or NothingKnown()
-        problems, notes = RepositoryScan(self._snapshot, self._driver, layout, self._workers, known).run(
+        problems, notes = RepositoryScan(self._inventory, self._driver, layout, self._workers, known).run(
             self._on_progress
         )
         max_bytes = max(self._settings.manifests.max_bytes, _MANIFEST_BYTES)
         manifests = ManifestScan(
-            self._snapshot, self._driver, layout, self._workers, known.manifest, max_bytes=max_bytes
+            self._inventory, self._driver, layout, self._workers, known.manifest, max_bytes=max_bytes
         )
         problems += manifests.run(self._on_progress)
-        checks = Checks(self._snapshot, self._driver, layout, self._workers)
+        checks = Checks(self._inventory, self._driver, layout, self._workers)
         checks.gather()
         problems += checks.problems()
         self.problems, self.notes = problems, [*notes, *checks.notes()]

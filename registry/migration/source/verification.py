@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from registry.migration.problems import Problem, ProblemKind
 from registry.migration.progress import Progress
+from registry.migration.report import Problem, ProblemKind
 from registry.oci.digest import Digest, new_hasher
 from registry.storage.driver import CHUNK_SIZE
 from registry.storage.errors import PathNotFound
@@ -28,25 +28,25 @@ _OWNER = (
 
 
 def verify(
-    snapshot: Inventory, driver: StorageDriver, workers: WorkerPool, on_progress: OnProgress
+    inventory: Inventory, driver: StorageDriver, workers: WorkerPool, on_progress: OnProgress
 ) -> tuple[list[Problem], int]:
     """Returns what has other bytes than its name says, and how many bytes were read. Raises StorageError.
 
     Such an object is no place of its digest any more. Of an object some 1 MiB at a time is held.
     """
-    count, size = snapshot.rows(f"SELECT count(*), coalesce(sum(size), 0){_PLACES}")[0]
+    count, size = inventory.rows(f"SELECT count(*), coalesce(sum(size), 0){_PLACES}")[0]
     problems = []
     read = 0
-    hashed = workers.each(partial(_hash, driver), list(snapshot.each(_LISTED)))
+    hashed = workers.each(partial(_hash, driver), list(inventory.each(_LISTED)))
     for done, (digest, key, length, found) in enumerate(hashed, 1):
         read += length
         on_progress(Progress("hashing", done, count, read, size))
         if found != digest:
             what = "it went while the review ran" if found is None else f"its bytes are those of {found}"
-            owner = snapshot.value(_OWNER, key, digest) or ""
+            owner = inventory.value(_OWNER, key, digest) or ""
             problems.append(Problem(ProblemKind.WRONG_DIGEST, owner, key, digest, what))
-            snapshot.do("DELETE FROM place WHERE digest = ? AND key = ?", digest, key)
-            snapshot.put("bad", [(key,)])
+            inventory.do("DELETE FROM place WHERE digest = ? AND key = ?", digest, key)
+            inventory.put("bad", [(key,)])
     return problems, read
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from registry.images.index_file import MAX_INDEX
-from registry.migration.problems import Problem, ProblemKind
+from registry.migration.report import Problem, ProblemKind
 from registry.migration.rollback.steps import Write
 from registry.migration.source.layout import KeyInfo, ObjectKind, RepositoryPath, SourceLayout, SourceRepository
 from registry.oci.descriptor import Descriptor
@@ -82,9 +82,9 @@ class ZotLayout(SourceLayout):
                 return KeyInfo(kind, found[1])
         return KeyInfo(ObjectKind.LEFT if _LEFT.fullmatch(key) else ObjectKind.UNKNOWN)
 
-    def repositories(self, snapshot: Inventory) -> list[RepositoryPath]:
+    def repositories(self, inventory: Inventory) -> list[RepositoryPath]:
         """See SourceLayout."""
-        found = snapshot.rows(
+        found = inventory.rows(
             "SELECT repository, max(kind = 'blob') FROM object WHERE kind IN ('blob', 'index') GROUP BY repository"
         )
         return [self._locate(path, has_blobs=bool(has_blobs)) for path, has_blobs in found]
@@ -99,7 +99,7 @@ class ZotLayout(SourceLayout):
         """See SourceLayout."""
         return f"{located.path}/blobs/{digest.algorithm}/{digest.encoded}"
 
-    def read(self, located: RepositoryPath, snapshot: Inventory, driver: StorageDriver) -> SourceRepository | None:
+    def read(self, located: RepositoryPath, inventory: Inventory, driver: StorageDriver) -> SourceRepository | None:
         """See SourceLayout."""
         key = f"{located.path}/index.json"
         repository = SourceRepository(located.name, located.path, located.prefix, key)
@@ -120,62 +120,62 @@ class ZotLayout(SourceLayout):
             return repository
         repository.index_signature = stat.signature
         if index.owner is Owner.OURS:
-            self._apply_records(located, index, snapshot, driver, repository)
+            self._apply_records(located, index, inventory, driver, repository)
         repository.problems += left_out(located.name, key, index)
         repository.tags = {tag: descriptor.digest for tag, descriptor in index.tags().items()}
         repository.manifests = dict(index.manifests())
         return repository
 
-    def steps(self, wanted: TargetContent, snapshot: Inventory) -> Iterator[Step]:
+    def steps(self, wanted: TargetContent, inventory: Inventory) -> Iterator[Step]:
         """See SourceLayout. Blobs are copied whole: which stubs the original understands, nobody can tell."""
-        lost = {loss.digest for loss in self.losses(wanted, snapshot)}
-        yield from self._copies(wanted, lost, snapshot)
+        lost = {loss.digest for loss in self.losses(wanted, inventory)}
+        yield from self._copies(wanted, lost, inventory)
         document = wanted.document
         if document is None:
             return
         marker = f"{wanted.located.path}/oci-layout"
-        if not snapshot.value("SELECT 1 FROM object WHERE key = ?", marker):
+        if not inventory.value("SELECT 1 FROM object WHERE key = ?", marker):
             yield Write(marker, LAYOUT_FILE, "")
         data = _changed(document, wanted, lost)
         if data != document.present:
             yield Write(document.key, data, document.signature)
 
-    def waste(self, located: RepositoryPath, snapshot: Inventory) -> Iterator[str]:
+    def waste(self, located: RepositoryPath, inventory: Inventory) -> Iterator[str]:
         """See SourceLayout. Where the keys are those of our index and marker, there is nothing."""
         if not located.prefix:
             return iter(())
         statement = "SELECT key FROM object WHERE repository = ? AND kind IN (?, ?) ORDER BY key"
-        return (key for (key,) in snapshot.each(statement, located.path, ObjectKind.INDEX, ObjectKind.MARKER))
+        return (key for (key,) in inventory.each(statement, located.path, ObjectKind.INDEX, ObjectKind.MARKER))
 
-    def has_manifest(self, located: RepositoryPath, digest: Digest, snapshot: Inventory) -> bool:
+    def has_manifest(self, located: RepositoryPath, digest: Digest, inventory: Inventory) -> bool:
         """See SourceLayout."""
-        return bool(snapshot.value("SELECT 1 FROM object WHERE key = ?", self.home(located, digest)))
+        return bool(inventory.value("SELECT 1 FROM object WHERE key = ?", self.home(located, digest)))
 
     def has_bytes(
-        self, located: RepositoryPath, digest: Digest, size: int, snapshot: Inventory, lost: Collection[str]
+        self, located: RepositoryPath, digest: Digest, size: int, inventory: Inventory, lost: Collection[str]
     ) -> bool:
         """See SourceLayout. A stub has those of another object, wherever that is."""
         home = self.home(located, digest)
-        found = snapshot.value("SELECT size FROM object WHERE key = ? AND kind = ?", home, ObjectKind.BLOB)
+        found = inventory.value("SELECT size FROM object WHERE key = ? AND kind = ?", home, ObjectKind.BLOB)
         if found == size and home not in lost:
             return True
         if found != 0:
             return False
         statement = "SELECT key FROM object WHERE digest = ? AND kind = ? AND size = ? LIMIT ?"
-        others = snapshot.rows(statement, digest, ObjectKind.BLOB, size, len(lost) + 1)
+        others = inventory.rows(statement, digest, ObjectKind.BLOB, size, len(lost) + 1)
         return any(key not in lost for (key,) in others)
 
     def _apply_records(
         self,
         located: RepositoryPath,
         index: Index,
-        snapshot: Inventory,
+        inventory: Inventory,
         driver: StorageDriver,
         repository: SourceRepository,
     ) -> None:
         """Make the changes that an earlier layout of ours had acknowledged and not yet written into its index."""
         records = {}
-        keys = snapshot.rows(
+        keys = inventory.rows(
             "SELECT key FROM object WHERE repository = ? AND kind = ? AND key > ? ORDER BY key",
             located.path, ObjectKind.OUR_RECORD, f"{located.path}/.journal/{index.folded:016d}.json",
         )  # fmt: skip

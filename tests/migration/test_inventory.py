@@ -1,4 +1,4 @@
-"""The snapshot: what a listing becomes, and what it leaves out."""
+"""The inventory: what a listing becomes, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_a_listing_is_kept_but_for_what_is_ours_and_hidden() -> None:
     driver = MemoryDriver()
     fill(driver, {f"app/blobs/{path(AMD.digest)}": AMD.data, "app/.uploads/1": b"x", ".probe/1": b"", "x/y": b"?"})
     heard: list[int] = []
-    with Inventory() as snapshot:
-        assert snapshot.fill(driver, classify, heard.append) == 4
-        rows = snapshot.rows("SELECT key, kind, size, signature FROM object ORDER BY key")
+    with Inventory() as inventory:
+        assert inventory.fill(driver, classify, heard.append) == 4
+        rows = inventory.rows("SELECT key, kind, size, signature FROM object ORDER BY key")
     assert heard == [4]
     assert [row[:3] for row in rows] == [
         ("app/.uploads/1", "upload", 1),
@@ -78,35 +78,35 @@ def test_a_listing_is_kept_but_for_what_is_ours_and_hidden() -> None:
 
 
 def test_results_longer_than_a_page_are_whole() -> None:
-    with Inventory() as snapshot:
-        snapshot.put("bad", [(f"{number:05}",) for number in range(2 * BATCH + 1)])
-        snapshot.put("bad", [("00000",)])
-        assert len(list(snapshot.each("SELECT key FROM bad ORDER BY key"))) == 2 * BATCH + 1
+    with Inventory() as inventory:
+        inventory.put("bad", [(f"{number:05}",) for number in range(2 * BATCH + 1)])
+        inventory.put("bad", [("00000",)])
+        assert len(list(inventory.each("SELECT key FROM bad ORDER BY key"))) == 2 * BATCH + 1
 
 
 def test_a_file_that_cannot_grow_says_where_it_is() -> None:
-    with Inventory() as snapshot:
-        snapshot.do("PRAGMA max_page_count = 100")
+    with Inventory() as inventory:
+        inventory.do("PRAGMA max_page_count = 100")
         with pytest.raises(OSError, match=r"temporary file of the review: .* full; SQLITE_TMPDIR names"):
-            snapshot.put("bad", [(f"{number:0900}",) for number in range(1000)])
+            inventory.put("bad", [(f"{number:0900}",) for number in range(1000)])
 
 
 def test_a_listing_that_fails_in_its_middle_fails_as_a_whole() -> None:
     inner = MemoryDriver()
     fill(inner, {f"app/{number:04}": b"" for number in range(600)})
     driver = FaultyDriver(inner, [Fault("list", first=2)])
-    with Inventory() as snapshot, pytest.raises(StorageUnavailable):
-        snapshot.fill(driver, classify, lambda _count: None)
+    with Inventory() as inventory, pytest.raises(StorageUnavailable):
+        inventory.fill(driver, classify, lambda _count: None)
 
 
 def test_a_second_listing_tells_what_came_went_and_changed() -> None:
-    driver, snapshot = MemoryDriver(), Inventory()
+    driver, inventory = MemoryDriver(), Inventory()
     fill(driver, {"app/index.json": b"1", "b/index.json": b"1", "c/oci-layout": b"1", "z": b"1"})
-    snapshot.fill(driver, classify, lambda _: None)
-    assert list(snapshot.changes(driver, classify, lambda _: None)) == []
+    inventory.fill(driver, classify, lambda _: None)
+    assert list(inventory.changes(driver, classify, lambda _: None)) == []
     fill(driver, {"a/index.json": b"new", "app/index.json": b"other", "storage/migrations/0001/x": b"", "zz": b""})
     driver.delete(["b/index.json", "z"])
-    found = list(snapshot.changes(driver, classify, lambda _: None))
+    found = list(inventory.changes(driver, classify, lambda _: None))
     assert [(change.key, change.before is None, change.now is None) for change in found] == [
         ("a/index.json", True, False),
         ("app/index.json", False, False),
