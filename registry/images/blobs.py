@@ -19,7 +19,7 @@ from registry.images import withholding
 from registry.images.blob_locations import Location
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.repositories import require_row
-from registry.images.verification import VerifyingReader, is_intact
+from registry.images.verification import VerifyingReader, hash_object
 from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.storage.errors import PathNotFound
 
@@ -283,7 +283,7 @@ class Blobs:
         with self._verifying.hold(key):
             if self._wrong.get(key) == stat.signature:
                 return False
-            if is_intact(self._backends.driver, key, digest):
+            if hash_object(self._backends.driver, key, digest) is not None:
                 return True
             log.warning("a file is not what its name says", repository=repository.name, digest=digest)
             if len(self._wrong) >= REMEMBERED:
@@ -328,7 +328,7 @@ class Blobs:
             if place is None or place.verified_at is not None:
                 return
             try:
-                intact = is_intact(self._backends.driver, key, digest)
+                intact = hash_object(self._backends.driver, key, digest) is not None
             except PathNotFound as error:
                 raise BlobUnknown from error
             if not intact:

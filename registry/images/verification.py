@@ -22,10 +22,13 @@ def hash_reader(reader: ObjectReader, algorithm: str) -> Digest:
     return Digest.from_hasher(hasher)
 
 
-def is_intact(driver: StorageDriver, key: str, digest: Digest) -> bool:
-    """Whether the object ``key`` has the bytes of ``digest``. Raises PathNotFound, StorageError."""
+def hash_object(driver: StorageDriver, key: str, digest: Digest) -> str | None:
+    """The signature of the object ``key`` if its bytes are those of ``digest``, else None.
+
+    Raises PathNotFound, StorageError.
+    """
     with driver.open(key) as reader:
-        return hash_reader(reader, digest.algorithm) == digest
+        return reader.stat.signature if hash_reader(reader, digest.algorithm) == digest else None
 
 
 class WrongBytes(StorageError):
@@ -33,7 +36,7 @@ class WrongBytes(StorageError):
 
 
 class VerifyingReader:
-    """See ObjectReader. Of a whole object; its last bytes are given away when all of them are known to be right."""
+    """Reads a whole object (see ObjectReader), and gives its last bytes only when all of them are known to be right."""
 
     def __init__(self, inner: ObjectReader, digest: Digest, on_end: Callable[[bool], None]) -> None:
         """``on_end`` hears, once, whether the bytes are those of ``digest``."""
@@ -59,7 +62,7 @@ class VerifyingReader:
         return data
 
     def fileno(self) -> int | None:
-        """Nobody may go around the hash."""
+        """None: a caller that read the file by itself would go around the hash."""
         return None
 
     def close(self) -> None:

@@ -10,14 +10,13 @@ from registry.database.blobs import QUARANTINED
 from registry.images.blob_locations import BlobLocations
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
+from registry.images.verification import hash_object
 from registry.migration.report import Problem, ProblemKind, Unfinished
 from registry.migration.review.fingerprint import repository_fingerprint
 from registry.migration.rollback.steps import Copy, Delete, Source, Write
 from registry.migration.source.detection import classify
 from registry.migration.source.distribution import ROOT
 from registry.migration.source.layout import ObjectKind
-from registry.oci.digest import Digest, new_hasher
-from registry.storage.driver import CHUNK_SIZE
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from registry.migration.context import Context
     from registry.migration.rollback.steps import Step, TargetContent
     from registry.migration.rollback.target import RollbackTarget
+    from registry.oci.digest import Digest
     from registry.storage.driver import ObjectStat
 
 
@@ -190,13 +190,9 @@ class RollbackApplier:
             return False
 
     def _hash(self, place: Location, digest: Digest) -> str | None:
-        """The signature of the object; None where it has other bytes, or is not there."""
-        hasher = new_hasher(digest.algorithm)
+        """The signature of the object; None if it has other bytes, or is not there."""
         try:
-            with self._driver.open(place.key) as reader:
-                while data := reader.read(CHUNK_SIZE):
-                    hasher.update(data)
-                return reader.stat.signature if Digest.from_hasher(hasher) == digest else None
+            return hash_object(self._driver, place.key, digest)
         except PathNotFound:
             return None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from registry.images.verification import hash_reader
 from registry.migration.progress import Progress
 from registry.migration.report import Problem, ProblemKind
-from registry.oci.digest import Digest, new_hasher
-from registry.storage.driver import CHUNK_SIZE
+from registry.oci.digest import Digest
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -51,15 +51,10 @@ def verify(
 
 
 def _hash(driver: StorageDriver, place: tuple[str, str, int]) -> tuple[str, str, int, str | None]:
-    """(digest, key, bytes read, digest of these bytes or None where the object has gone)."""
+    """(digest, key, bytes read, digest of these bytes or None if the object has gone)."""
     text, key, _ = place
-    hasher = new_hasher(Digest(text).algorithm)
-    read = 0
     try:
         with driver.open(key) as reader:
-            while data := reader.read(CHUNK_SIZE):
-                hasher.update(data)
-                read += len(data)
+            return text, key, reader.stat.size, hash_reader(reader, Digest(text).algorithm)
     except PathNotFound:
-        return text, key, read, None
-    return text, key, read, Digest.from_hasher(hasher)
+        return text, key, 0, None
