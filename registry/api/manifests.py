@@ -24,7 +24,8 @@ from registry.oci.tag import parse_tag
 
 if TYPE_CHECKING:
     from registry.api.context import ApiContext
-    from registry.images.manifests import FoundManifest, PutManifest
+    from registry.images.manifest_store import FoundManifest
+    from registry.images.manifests import PutManifest
     from registry.storage.driver import ObjectReader
 
 ROUTE = "/v2/{name:path}/manifests/{reference}"

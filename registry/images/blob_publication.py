@@ -15,7 +15,7 @@ from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images import withholding
+from registry.images.records import withholding
 from registry.images.repositories import require_row
 from registry.oci.errors import Unavailable
 from registry.storage.errors import PathNotFound
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry.images.backends import Backends
     from registry.images.blob_deletion import BlobDeletion
     from registry.images.blob_locations import Location
-    from registry.images.journal import PendingChange
+    from registry.images.records.journal import PendingChange
     from registry.images.write_gate import WriteGate
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectStat

@@ -15,9 +15,9 @@ from registry.database import manifests as manifest_rows
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images import withholding
 from registry.images.blob_locations import Location
 from registry.images.keyed_locks import KeyedLocks
+from registry.images.records import withholding
 from registry.images.repositories import require_row
 from registry.images.verification import VerifyingReader, hash_object
 from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from registry.images.blob_deletion import BlobDeletion, Claim
     from registry.images.blob_locations import BlobLocations
     from registry.images.blob_publication import BlobPublication, Put
-    from registry.images.folding import Folding
+    from registry.images.records.folding import Folding
     from registry.images.references import References
     from registry.images.repositories import Repositories
     from registry.images.write_gate import WriteGate

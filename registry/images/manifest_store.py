@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import orjson
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.blob_locations import BlobLocations
-    from registry.images.manifests import FoundManifest
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
     from registry.storage.driver import ObjectReader
@@ -34,6 +33,19 @@ ATTEMPTS = 20
 """Places that are tried."""
 KEPT = 256 << 10
 """Bytes of the largest manifest that the database keeps."""
+
+
+class FoundManifest(NamedTuple):
+    """A manifest as pushed."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    """Bytes."""
+    key: str
+    """Where the bytes are on storage."""
+    version: int
+    """Of the repository, read with the row."""
 
 
 class ManifestBytes:

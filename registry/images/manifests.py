@@ -10,10 +10,11 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import manifest_store as rows
-from registry.images import referrers, withholding
+from registry.images import referrers
 from registry.images.blob_publication import Keep, KeepMore
-from registry.images.journal import Change, PendingChange
-from registry.images.manifest_store import ManifestBytes
+from registry.images.manifest_store import FoundManifest, ManifestBytes
+from registry.images.records import withholding
+from registry.images.records.journal import Change, PendingChange
 from registry.images.repositories import require_row
 from registry.oci.digest import Digest
 from registry.oci.errors import (
@@ -40,24 +41,11 @@ if TYPE_CHECKING:
     from registry.images.backends import Backends
     from registry.images.blob_locations import BlobLocations
     from registry.images.blob_publication import BlobPublication, Write
-    from registry.images.folding import Folding
+    from registry.images.records.folding import Folding
     from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
     from registry.images.write_gate import WriteGate
     from registry.storage.driver import ObjectReader, ObjectStat
-
-
-class FoundManifest(NamedTuple):
-    """A manifest as pushed."""
-
-    digest: Digest
-    media_type: str
-    size: int
-    """Bytes."""
-    key: str
-    """Where the bytes are on storage."""
-    version: int
-    """Of the repository, read with the row."""
 
 
 class _Asked(NamedTuple):

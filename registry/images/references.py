@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
-from registry.images.manifest_store import ManifestBytes
-from registry.images.manifests import FoundManifest
+from registry.images.manifest_store import FoundManifest, ManifestBytes
 from registry.images.omissions import Kind, Omission
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid, ManifestUnknown, Unavailable

@@ -13,10 +13,10 @@ from registry.images.blob_deletion import BlobDeletion
 from registry.images.blob_locations import BlobLocations
 from registry.images.blob_publication import BlobPublication
 from registry.images.blobs import Blobs
-from registry.images.folding import Folding
-from registry.images.journal import Journal
 from registry.images.manifests import Manifests
-from registry.images.reconciliation import Reconciliation
+from registry.images.records.folding import Folding
+from registry.images.records.journal import Journal
+from registry.images.records.reconciliation import Reconciliation
 from registry.images.references import References
 from registry.images.repositories import Repositories
 from registry.images.uploads import Uploads

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from registry.database.repositories import RepositoryRow
     from registry.images.backends import Backends
-    from registry.images.journal import Journal
-    from registry.images.reconciliation import Reconciliation
+    from registry.images.records.journal import Journal
+    from registry.images.records.reconciliation import Reconciliation
     from registry.images.write_gate import WriteGate
     from registry.storage.driver import Child
 

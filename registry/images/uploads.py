@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
     from registry.images.blob_publication import BlobPublication, Keep, Write
-    from registry.images.folding import Folding
+    from registry.images.records.folding import Folding
     from registry.images.repositories import Repositories
     from registry.images.write_gate import WriteGate
 

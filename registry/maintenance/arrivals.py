@@ -12,12 +12,12 @@ import structlog
 from registry.database import blobs as blob_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images import withholding
+from registry.images.records import withholding
 
 if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.database.withheld import SeenRow
-    from registry.images.journal import PendingChange
+    from registry.images.records.journal import PendingChange
     from registry.images.registry import Registry
 
 PAGE = 1000

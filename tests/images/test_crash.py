@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from registry.images.blob_deletion import CLAIM_SECONDS
-from registry.images.folding import ABANDONED_SECONDS
+from registry.images.records.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest

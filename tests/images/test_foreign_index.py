@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.folding import FOREIGN_SECONDS
 from registry.images.migration_journal import reader as journal
+from registry.images.records.folding import FOREIGN_SECONDS
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.maintenance.rescan import Rescan
@@ -107,7 +107,7 @@ def test_a_fold_that_waits_is_tried_when_something_is_pushed_and_each_minute(
     registry.fold_waiting()
     assert asked == [NAME]
     now = time.monotonic()
-    monkeypatch.setattr("registry.images.folding.time.monotonic", lambda: now + FOREIGN_SECONDS + 1)
+    monkeypatch.setattr("registry.images.records.folding.time.monotonic", lambda: now + FOREIGN_SECONDS + 1)
     assert registry.folding.abandoned() == [NAME]
     assert driver.stat(INDEX)
 

@@ -15,10 +15,10 @@ import pytest
 from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.folding import ABANDONED_SECONDS
-from registry.images.history import History
-from registry.images.journal import Journal
 from registry.images.layout import SEGMENT
+from registry.images.records.folding import ABANDONED_SECONDS
+from registry.images.records.history import History
+from registry.images.records.journal import Journal
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
@@ -26,7 +26,7 @@ from registry.oci.index import NOTED, Index
 from registry.oci.index_entry import PUSHED, TAGGED
 from registry.oci.record import Record
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.images.test_reconciliation import copy_of
+from tests.images.records.test_reconciliation import copy_of
 from tests.support.payloads import index
 from tests.support.registry_world import (
     ACTOR,

@@ -14,8 +14,8 @@ import pytest
 
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images import withholding
-from registry.images.folding import ABANDONED_SECONDS
+from registry.images.records import withholding
+from registry.images.records.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
 from registry.maintenance.arrivals import Arrivals
 from registry.maintenance.rebuild import rebuild_registry
@@ -26,8 +26,8 @@ from registry.oci.record import Record
 from registry.oci.withheld import Withheld
 from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
+from tests.images.records.test_reconciliation import copy_of
 from tests.images.test_crash import crashes
-from tests.images.test_reconciliation import copy_of
 from tests.support.payloads import Blob, Manifest, image, index
 from tests.support.registry_world import (
     ACTOR,

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import pytest
 
-from registry.images.folding import ABANDONED_SECONDS
 from registry.images.index_file import MAX_INDEX
+from registry.images.records.folding import ABANDONED_SECONDS
 from registry.maintenance.rebuild import rebuild_registry
 from registry.migration.report import Refused
 from registry.oci.digest import Digest

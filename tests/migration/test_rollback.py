@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.folding import ABANDONED_SECONDS
 from registry.images.migration_journal.documents import Phase
+from registry.images.records.folding import ABANDONED_SECONDS
 from registry.migration.journal import MigrationJournal
 from registry.migration.report import Refused
 from registry.migration.review.requests import Tally

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from registry.config import DatabaseSettings, Settings, StorageSettings
-from registry.images.folding import ABANDONED_SECONDS
+from registry.images.records.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.maintenance.rescan import Rescan

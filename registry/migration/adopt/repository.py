@@ -13,9 +13,9 @@ from registry.database import manifest_bodies
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.index_file import MAX_INDEX
-from registry.images.journal import Journal as Records
-from registry.images.journal import NumberTaken
 from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
+from registry.images.records.journal import Journal as Records
+from registry.images.records.journal import NumberTaken
 from registry.migration.adopt.merge import Content, difference
 from registry.migration.report import Problem, ProblemKind
 from registry.migration.review.fingerprint import repository_fingerprint

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry.database.blob_locations import PlaceRow
     from registry.database.manifests import ManifestRow
     from registry.images.backends import Backends
-    from registry.images.journal import Journal
+    from registry.images.records.journal import Journal
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
 

@@ -18,11 +18,11 @@ from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import manifest_store as rows
-from registry.images.blob_discovery import BlobDiscovery
-from registry.images.history import History
-from registry.images.journal import Change, understood
 from registry.images.omissions import Source
-from registry.images.repository_reader import RepositoryReader
+from registry.images.records.blob_discovery import BlobDiscovery
+from registry.images.records.history import History
+from registry.images.records.journal import Change, understood
+from registry.images.records.repository_reader import RepositoryReader
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
 from registry.oci.moment import to_text, whole
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.images.journal import Journal
     from registry.images.omissions import Omission
-    from registry.images.repository_reader import LoadedManifest, StoredRepository
+    from registry.images.records.journal import Journal
+    from registry.images.records.repository_reader import LoadedManifest, StoredRepository
     from registry.images.write_gate import WriteGate
 
 ATTEMPTS = 10

@@ -10,8 +10,8 @@ from registry.database import changes as change_rows
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images.journal import understood
 from registry.images.omissions import LINK, Kind, Omission
+from registry.images.records.journal import understood
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.oci.errors import RegistryError
 from registry.parallel import map_parallel
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.images.repository_reader import StoredRepository
+    from registry.images.records.repository_reader import StoredRepository
     from registry.storage.driver import ObjectStat
 
 BATCH = 500

@@ -14,8 +14,8 @@ from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images.history import History
-from registry.images.journal import NumberTaken, understood
+from registry.images.records.history import History
+from registry.images.records.journal import NumberTaken, understood
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import Index, Owner
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.images.backends import Backends
     from registry.images.blob_deletion import BlobDeletion
-    from registry.images.journal import Journal, PendingChange
-    from registry.images.reconciliation import Reconciliation
+    from registry.images.records.journal import Journal, PendingChange
+    from registry.images.records.reconciliation import Reconciliation
     from registry.oci.record import Record
 
 ABANDONED_SECONDS = 5.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from registry.database import changes as change_rows
 from registry.database import withheld as withheld_rows
-from registry.images.journal import Change, PendingChange
+from registry.images.records.journal import Change, PendingChange
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestBlobUnknown
 from registry.oci.moment import to_text

@@ -16,7 +16,7 @@ from registry.storage.errors import PreconditionFailed, StorageError
 
 if TYPE_CHECKING:
     from registry.images.backends import Backends
-    from registry.images.journal import Journal
+    from registry.images.records.journal import Journal
 
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
