@@ -19,7 +19,15 @@ from registry.api.http.operations import BYTES, DIGEST, NAME, RANGE, Content, op
 from registry.api.http.parameters import digest_of, name_of
 from registry.api.http.routing import OciRoute, context_of
 from registry.images.verification import WrongBytes
-from registry.oci.errors import BlobUnknown, RangeInvalid, Unavailable
+from registry.oci.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    NameInvalid,
+    NameUnknown,
+    RangeInvalid,
+    Unavailable,
+    Unsupported,
+)
 from registry.oci.ranges import parse_range
 
 if TYPE_CHECKING:
@@ -35,10 +43,14 @@ SMALL = 64 << 10
 """Bytes up to which a blob is read in one piece and may be kept in memory: configs, and layers of artifacts."""
 
 
+DELETE_ERRORS = (NameInvalid, DigestInvalid, NameUnknown, BlobUnknown, Unsupported)
+HEAD_ERRORS = (NameInvalid, DigestInvalid, NameUnknown, BlobUnknown)
+READ_ERRORS = (NameInvalid, DigestInvalid, NameUnknown, BlobUnknown, RangeInvalid)
+
 router = APIRouter(route_class=OciRoute, tags=["Blobs"])
 
 
-@router.head(ROUTE, **operation(Action.PULL, NAME, DIGEST, answers=(200, 304, 400, 404), head=True))
+@router.head(ROUTE, **operation(Action.PULL, NAME, DIGEST, answers=(200, 304), errors=HEAD_ERRORS, head=True))
 async def head(request: Request) -> Response:
     """Say that the blob is here; it is then leased (I7)."""
     context = context_of(request)
@@ -54,7 +66,9 @@ async def head(request: Request) -> Response:
 
 @router.get(
     ROUTE,
-    **operation(Action.PULL, NAME, DIGEST, RANGE, answers=(200, 206, 304, 307, 400, 404, 416), content=Content(BYTES)),
+    **operation(
+        Action.PULL, NAME, DIGEST, RANGE, answers=(200, 206, 304, 307), errors=READ_ERRORS, content=Content(BYTES)
+    ),
 )
 async def get(request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
@@ -85,7 +99,7 @@ async def get(request: Request) -> Response:
     return await MultipartResponse.open(context, blob, headers, wanted)
 
 
-@router.delete(ROUTE, **operation(Action.DELETE, NAME, DIGEST, answers=(202, 400, 404, 405)))
+@router.delete(ROUTE, **operation(Action.DELETE, NAME, DIGEST, answers=(202,), errors=DELETE_ERRORS))
 async def delete(request: Request) -> Response:
     """End the blob's membership in this repository."""
     context = context_of(request)

@@ -12,15 +12,18 @@ from registry.api.http.operations import COUNT, LAST, TEXTS, json_object, operat
 from registry.api.http.pagination import entries_of, page_link
 from registry.api.http.parameters import page_of
 from registry.api.http.routing import OciRoute, context_of
+from registry.oci.errors import PaginationInvalid
+
+ERRORS = (PaginationInvalid,)
 
 router = APIRouter(route_class=OciRoute, tags=["Catalog"])
 
 
 @router.get(
     "/v2/_catalog",
-    **operation(Action.CATALOG, COUNT, LAST, answers=(200, 400), content=json_object(repositories=TEXTS)),
+    **operation(Action.CATALOG, COUNT, LAST, answers=(200,), errors=ERRORS, content=json_object(repositories=TEXTS)),
 )
-@router.head("/v2/_catalog", **operation(Action.CATALOG, COUNT, LAST, answers=(200, 400), head=True))
+@router.head("/v2/_catalog", **operation(Action.CATALOG, COUNT, LAST, answers=(200,), errors=ERRORS, head=True))
 async def catalog(request: Request) -> Response:
     """List the repositories."""
     context = context_of(request)

@@ -18,7 +18,20 @@ from registry.api.http.operations import ANY, NAME, REFERENCE, TAG, Content, ope
 from registry.api.http.parameters import name_of, reference_of
 from registry.api.http.routing import OciRoute, context_of
 from registry.oci.digest import Digest
-from registry.oci.errors import TagInvalid
+from registry.oci.errors import (
+    DigestInvalid,
+    InsufficientStorage,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestTooLarge,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    RequestTimeout,
+    SizeInvalid,
+    TagInvalid,
+    Unsupported,
+)
 from registry.oci.ranges import ByteRange
 from registry.oci.tag import parse_tag
 
@@ -35,11 +48,29 @@ MAX_TAGS = 100
 """``tag`` parameters of one request (spec: at least 10)."""
 
 
+DELETE_ERRORS = (NameInvalid, TagInvalid, DigestInvalid, NameUnknown, ManifestUnknown, Unsupported)
+PUSH_ERRORS = (
+    NameInvalid,
+    TagInvalid,
+    DigestInvalid,
+    SizeInvalid,
+    ManifestInvalid,
+    ManifestBlobUnknown,
+    ManifestTooLarge,
+    NameUnknown,
+    Unsupported,
+    RequestTimeout,
+    InsufficientStorage,
+)
+READ_ERRORS = (NameInvalid, TagInvalid, DigestInvalid, NameUnknown, ManifestUnknown)
+
 router = APIRouter(route_class=OciRoute, tags=["Manifests"])
 
 
-@router.get(ROUTE, **operation(Action.PULL, NAME, REFERENCE, answers=(200, 304, 400, 404), content=Content(ANY)))
-@router.head(ROUTE, **operation(Action.PULL, NAME, REFERENCE, answers=(200, 304, 400, 404), head=True))
+@router.get(
+    ROUTE, **operation(Action.PULL, NAME, REFERENCE, answers=(200, 304), errors=READ_ERRORS, content=Content(ANY))
+)
+@router.head(ROUTE, **operation(Action.PULL, NAME, REFERENCE, answers=(200, 304), errors=READ_ERRORS, head=True))
 async def get(request: Request) -> Response:
     """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
     context = context_of(request)
@@ -68,9 +99,7 @@ async def get(request: Request) -> Response:
     return Response(body if request.method == "GET" else b"", headers=headers)
 
 
-@router.put(
-    ROUTE, **operation(Action.PUSH, NAME, REFERENCE, TAG, answers=(201, 400, 404, 405, 408, 413, 507), body=ANY)
-)
+@router.put(ROUTE, **operation(Action.PUSH, NAME, REFERENCE, TAG, answers=(201,), errors=PUSH_ERRORS, body=ANY))
 async def put(request: Request) -> Response:
     """Store a manifest by tag, or by digest with any number of ``tag`` parameters (end-7b)."""
     context = context_of(request)
@@ -101,7 +130,7 @@ async def put(request: Request) -> Response:
     return Response(status_code=201, headers=headers)
 
 
-@router.delete(ROUTE, **operation(Action.DELETE, NAME, REFERENCE, answers=(202, 400, 404, 405)))
+@router.delete(ROUTE, **operation(Action.DELETE, NAME, REFERENCE, answers=(202,), errors=DELETE_ERRORS))
 async def delete(request: Request) -> Response:
     """Remove a tag, or a manifest and every tag that points at it."""
     context = context_of(request)

@@ -14,6 +14,7 @@ from registry.api.http.operations import ARTIFACT_TYPE, COUNT, DIGEST, LAST, NAM
 from registry.api.http.pagination import PAGE_BYTES, next_link
 from registry.api.http.parameters import digest_of, name_of, page_of
 from registry.api.http.routing import OciRoute, context_of
+from registry.oci.errors import DigestInvalid, NameInvalid, PaginationInvalid
 from registry.oci.media_types import OCI_INDEX
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ROUTE = "/v2/{name:path}/referrers/{digest}"
 
+
+ERRORS = (NameInvalid, DigestInvalid, PaginationInvalid)
 
 INDEX = json_object(
     OCI_INDEX,
@@ -35,9 +38,12 @@ router = APIRouter(route_class=OciRoute, tags=["Referrers"])
 
 
 @router.get(
-    ROUTE, **operation(Action.PULL, NAME, DIGEST, ARTIFACT_TYPE, COUNT, LAST, answers=(200, 400), content=INDEX)
+    ROUTE,
+    **operation(Action.PULL, NAME, DIGEST, ARTIFACT_TYPE, COUNT, LAST, answers=(200,), errors=ERRORS, content=INDEX),
 )
-@router.head(ROUTE, **operation(Action.PULL, NAME, DIGEST, ARTIFACT_TYPE, COUNT, LAST, answers=(200, 400), head=True))
+@router.head(
+    ROUTE, **operation(Action.PULL, NAME, DIGEST, ARTIFACT_TYPE, COUNT, LAST, answers=(200,), errors=ERRORS, head=True)
+)
 async def referrers(request: Request) -> Response:
     """List the manifests whose subject is this digest, filtered by artifact type where asked."""
     context = context_of(request)

@@ -13,9 +13,12 @@ from registry.api.http.operations import COUNT, LAST, NAME, TEXTS, json_object, 
 from registry.api.http.pagination import entries_of, page_link
 from registry.api.http.parameters import name_of, page_of
 from registry.api.http.routing import OciRoute, context_of
+from registry.oci.errors import NameInvalid, NameUnknown, PaginationInvalid
 
 ROUTE = "/v2/{name:path}/tags/list"
 
+
+ERRORS = (NameInvalid, NameUnknown, PaginationInvalid)
 
 router = APIRouter(route_class=OciRoute, tags=["Tags"])
 
@@ -27,11 +30,12 @@ router = APIRouter(route_class=OciRoute, tags=["Tags"])
         NAME,
         COUNT,
         LAST,
-        answers=(200, 400, 404),
+        answers=(200,),
+        errors=ERRORS,
         content=json_object(name={"type": "string"}, tags=TEXTS),
     ),
 )
-@router.head(ROUTE, **operation(Action.PULL, NAME, COUNT, LAST, answers=(200, 400, 404), head=True))
+@router.head(ROUTE, **operation(Action.PULL, NAME, COUNT, LAST, answers=(200,), errors=ERRORS, head=True))
 async def tags(request: Request) -> Response:
     """List the tags of a repository, a page at a time."""
     context = context_of(request)

@@ -33,12 +33,18 @@ from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 from registry.oci.errors import (
     BlobUnknown,
+    BlobUploadBusy,
+    BlobUploadInvalid,
     BlobUploadUnknown,
     DigestInvalid,
+    InsufficientStorage,
+    NameInvalid,
     NameUnknown,
     RangeInvalid,
     RegistryError,
+    RequestTimeout,
     SizeInvalid,
+    TooManyRequests,
 )
 from registry.oci.ranges import parse_content_range
 from registry.storage.errors import StorageError
@@ -56,6 +62,41 @@ log = structlog.get_logger(__name__)
 SESSIONS = "/v2/{name:path}/blobs/uploads"
 SESSION = f"{SESSIONS}/{{upload}}"
 
+CANCEL_ERRORS = (NameInvalid, BlobUploadInvalid, BlobUploadUnknown, BlobUploadBusy)
+CHUNK_ERRORS = (
+    NameInvalid,
+    SizeInvalid,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    BlobUploadBusy,
+    RangeInvalid,
+    RequestTimeout,
+    InsufficientStorage,
+)
+CLOSE_ERRORS = (
+    NameInvalid,
+    DigestInvalid,
+    SizeInvalid,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    BlobUploadBusy,
+    RangeInvalid,
+    RequestTimeout,
+    InsufficientStorage,
+)
+SESSION_ERRORS = (NameInvalid, BlobUploadInvalid, BlobUploadUnknown)
+START_ERRORS = (
+    NameInvalid,
+    DigestInvalid,
+    SizeInvalid,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    RangeInvalid,
+    RequestTimeout,
+    TooManyRequests,
+    InsufficientStorage,
+)
+
 START = operation(
     Action.PUSH,
     NAME,
@@ -63,7 +104,8 @@ START = operation(
     MOUNT,
     SOURCE,
     ALGORITHM,
-    answers=(202, 201, 400, 404, 408, 416, 429, 507),
+    answers=(202, 201),
+    errors=START_ERRORS,
     body=BYTES,
 )
 
@@ -94,8 +136,8 @@ async def start(request: Request) -> Response:
     return Response(status_code=202, headers=_progress(context, request, name, upload_id, 0))
 
 
-@router.get(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204, 400, 404)))
-@router.head(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204, 400, 404), head=True))
+@router.get(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204,), errors=SESSION_ERRORS))
+@router.head(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204,), errors=SESSION_ERRORS, head=True))
 async def status(request: Request) -> Response:
     """Say how many bytes are here, so that a client can resume."""
     context = context_of(request)
@@ -105,7 +147,7 @@ async def status(request: Request) -> Response:
 
 
 @router.patch(
-    SESSION, **operation(Action.PUSH, NAME, UPLOAD, CONTENT_RANGE, answers=(202, 400, 404, 408, 416, 507), body=BYTES)
+    SESSION, **operation(Action.PUSH, NAME, UPLOAD, CONTENT_RANGE, answers=(202,), errors=CHUNK_ERRORS, body=BYTES)
 )
 async def add(request: Request) -> Response:
     """Add a chunk, or a stream of any length."""
@@ -118,7 +160,7 @@ async def add(request: Request) -> Response:
 @router.put(
     SESSION,
     **operation(
-        Action.PUSH, NAME, UPLOAD, CLOSING_DIGEST, CONTENT_RANGE, answers=(201, 400, 404, 408, 416, 507), body=BYTES
+        Action.PUSH, NAME, UPLOAD, CLOSING_DIGEST, CONTENT_RANGE, answers=(201,), errors=CLOSE_ERRORS, body=BYTES
     ),
 )
 async def finish(request: Request) -> Response:
@@ -136,7 +178,7 @@ async def finish(request: Request) -> Response:
     return _created(context, request, name, digest)
 
 
-@router.delete(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204, 400, 404)))
+@router.delete(SESSION, **operation(Action.PUSH, NAME, UPLOAD, answers=(204,), errors=CANCEL_ERRORS))
 async def cancel(request: Request) -> Response:
     """End the session."""
     context = context_of(request)

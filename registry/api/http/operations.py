@@ -8,11 +8,13 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from registry.api.http.routing import ACTION
+from registry.oci.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from registry.api.access import Action
+    from registry.oci.errors import RegistryError
 
 
 class Content(NamedTuple):
@@ -81,32 +83,22 @@ _STATUS: Final[Mapping[int, str]] = {
     206: "The ranges asked for",
     304: "Not modified",
     307: "The store has the bytes: Location is a signed address.",
-    400: "The request is invalid",
-    404: "Unknown",
-    405: "Not allowed, or needed by another manifest",
-    408: "The body stopped arriving",
-    413: "The manifest is too large",
-    416: "The range cannot be satisfied, or the chunk is out of order",
-    429: "Too many upload sessions",
-    503: "Storage or database does not answer: try again after Retry-After seconds",
-    507: "Storage is full",
 }
-_ERRORS: Final = 400
-"""Statuses from here on have an error body."""
 
 
 def operation(
     action: Action,
     *parameters: Mapping[str, object],
     answers: tuple[int, ...],
+    errors: Iterable[type[RegistryError]] = (),
     content: Content | None = None,
     body: str | None = None,
     head: bool = False,
 ) -> dict[str, Any]:
     """The options of a route's decorator.
 
-    ``answers`` are its statuses. ``content`` is what a 200 or 206 has, ``body`` the media type of the request.
-    ``head``: no answer has a body.
+    ``answers`` are the statuses without an error, ``errors`` what the endpoint raises beside Unavailable. ``content``
+    is what a 200 or 206 has, ``body`` the media type of the request. With ``head`` no answer has a body.
     """
     extra: dict[str, Any] = {ACTION: str(action), "parameters": list(parameters)}
     if body is not None:
@@ -116,15 +108,24 @@ def operation(
         "status_code": answers[0],
         "response_class": Response,
         "response_model": None,
-        "responses": {status: _response(status, content, head=head) for status in (*answers, 503)},
+        "responses": {status: _answer(status, None if head else content) for status in answers}
+        | _refusals((*errors, Unavailable), head=head),
     }
 
 
-def _response(status: int, content: Content | None, *, head: bool) -> dict[str, Any]:
-    if head:
-        return {"description": _STATUS[status]}
-    if status >= _ERRORS:
-        return {"description": _STATUS[status], "model": OciErrors}
-    if content is None or status not in {200, 206}:
-        return {"description": _STATUS[status]}
-    return {"description": _STATUS[status], "content": {content.media_type: {"schema": dict(content.schema)}}}
+def _answer(status: int, content: Content | None) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _STATUS[status]}
+    if content is not None and status in {200, 206}:
+        described["content"] = {content.media_type: {"schema": dict(content.schema)}}
+    return described
+
+
+def _refusals(errors: Iterable[type[RegistryError]], *, head: bool) -> dict[int | str, dict[str, Any]]:
+    """The errors by their status: what each code means."""
+    lines: dict[int, list[str]] = {}
+    for error in errors:
+        lines.setdefault(error.status, []).append(f"`{error.code}`: {error.default}")
+    return {
+        status: {"description": "; ".join(said)} | ({} if head else {"model": OciErrors})
+        for status, said in sorted(lines.items())
+    }

@@ -34,6 +34,7 @@ class OciRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
         """Raises ValueError for a route without an action (I12)."""
+        options["summary"] = (endpoint.__doc__ or "").partition("\n")[0]
         super().__init__(path, endpoint, **options)
         # A name with a newline in it is an invalid name, not an unknown path.
         self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)
