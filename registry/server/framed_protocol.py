@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
 import structlog
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from registry.api.http.access_log import AccessLog
-    from registry.server.serving_configuration import ServingConfiguration
+    from registry.config import HttpSettings
 
 SLICE = 16 << 10
 """Bytes that the parser is given at once: no bound is overrun by more than that before it is looked at."""
@@ -32,6 +32,12 @@ PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 """What is answered on connections of the reserve too."""
 
 log = structlog.get_logger(__name__)
+
+
+class _Bounded(Protocol):
+    """uvicorn's configuration with what the bounds of a connection need (``ServingConfiguration``)."""
+
+    http_settings: HttpSettings
 
 
 class FramedProtocol(HttpToolsProtocol):
@@ -77,7 +83,7 @@ class FramedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        http = cast("ServingConfiguration", config).http_settings
+        http = cast("_Bounded", config).http_settings
         self.parser = httptools.HttpRequestParser(self)  # uvicorn's own lets data pass that follow the last request
         self._most_headers = http.max_headers
         self._most_target = http.max_target_bytes
