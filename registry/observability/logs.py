@@ -15,9 +15,10 @@ import structlog
 
 from registry.observability.bounded import bound_values
 from registry.observability.escape import escape_controls
+from registry.observability.line_writer import LineWriter
 from registry.observability.outlet import Outlet, OutletStream
 from registry.observability.request_line import render_json, render_terminal, render_text
-from registry.observability.request_log import LineWriter, RequestLog
+from registry.observability.request_log import RequestLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +97,8 @@ def resolve_form(form: Form, stream: IO[str]) -> Literal["text", "json"]:
 
 def open_outlet() -> Outlet:
     """A way to stderr on which nothing waits, for a process that serves: one of them."""
-    return Outlet(LineWriter(sys.stderr.fileno()))
+    stderr = sys.stderr.fileno()
+    return Outlet(LineWriter(stderr), LineWriter.without_waiting(stderr))
 
 
 def open_request_log(form: Form, level: Level, outlet: Outlet | None = None) -> RequestLog | None:

@@ -1,7 +1,9 @@
-"""*Outlet*: the way of the log to stderr, which may be a pipe that is not read, a slow disk or a stopped terminal.
+"""*Outlet*: the way of the log to stderr, which may be a pipe that is not read or a stopped terminal.
 
-A write to it may wait for ever, so a thread of its own writes. A bounded number of bytes waits for it; lines that find
-no room are dropped and counted, and the log says so where it goes on.
+The calling thread writes what stderr takes at once. The rest, whose write may wait for ever, is left to a thread, and
+all that follows it until that thread has written everything. A bounded number of bytes waits for it; lines that find
+no room are dropped and counted, and the log says so where it goes on. A thread that wrote everything would cost a busy
+registry a fifth of its processor time: the interpreter would change hands at each write.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Write = Callable[[bytes], tuple[bytes, int]]
+    """Takes lines; returns those that would have to wait, and how many were dropped."""
+
 ROOM = 4 << 20
 """Bytes of lines that wait to be written: of a busy registry about a second."""
 LAST_SECONDS = 2.0
@@ -24,9 +29,10 @@ LAST_SECONDS = 2.0
 class Outlet:
     """Takes whole lines and never waits. Any thread; the lines of one thread stay in their order."""
 
-    def __init__(self, write: Callable[[bytes], int], *, room: int = ROOM) -> None:
-        """``write`` may wait, and returns how many of the lines it was given it had to drop; see ``LineWriter``."""
+    def __init__(self, write: Write, write_now: Write | None = None, *, room: int = ROOM) -> None:
+        """``write`` may wait; ``write_now`` must not, and is left out if there is no such way. See ``LineWriter``."""
         self._write = write
+        self._write_now = write_now
         self._room = room
         self._waiting: deque[bytes] = deque()
         self._held = 0
@@ -39,15 +45,22 @@ class Outlet:
         """Makes the line that says how many are missing before the next one."""
 
     def __call__(self, data: bytes) -> None:
-        """Write ``data``, which ends with a newline, some time soon."""
+        """Write ``data``, which ends with a newline, now or soon."""
         with self._changed:
             notice = self.gap(self._missed) if self._missed and self.gap is not None else b""
-            if self._held + len(notice) + len(data) > self._room:
+            rest = notice + data
+            if not self._held and self._write_now is not None:
+                rest, lost = self._write_now(rest)
+                self._missed = 0
+                self._miss(lost)
+                if not rest:
+                    return
+            if self._held + len(rest) > self._room:
                 self._miss(data.count(b"\n"))
                 return
             self._missed = 0
-            self._held += len(notice) + len(data)
-            self._waiting.append(notice + data)
+            self._held += len(rest)
+            self._waiting.append(rest)
             if not self._is_started:
                 self._is_started = True
                 threading.Thread(target=self._serve, name="log", daemon=True).start()
@@ -72,10 +85,10 @@ class Outlet:
                     self._changed.wait()
                 data = b"".join(self._waiting)
                 self._waiting.clear()
-            lost = self._write(data)
+            rest, lost = self._write(data)
             with self._changed:
                 self._held -= len(data)
-                self._miss(lost)
+                self._miss(lost + rest.count(b"\n"))
                 self._changed.notify_all()
 
     def _miss(self, lines: int) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from registry.observability.request_line import Render
 
-BATCH_BYTES = 64 << 10
-"""Bytes of lines that are kept before they are written."""
+BATCH_BYTES = 32 << 10
+"""Bytes of lines that are kept before they are written: a pipe, which holds 64 KiB, takes them at once."""
 BATCH_SECONDS = 0.05
 """Seconds after which the owner is to flush, so that a line is never older than that."""
 _PATH_LIMIT = 1024
@@ -24,14 +22,14 @@ _CLIENT_LIMIT = 64
 _METHOD_LIMIT = 32
 _SHORT_LIMIT = 120
 """Characters of each text that a client chose, where escapes make the line too long for one write."""
-_PIPE_ATOMIC = 4096
-"""Bytes that one write to a pipe moves without those of another process in between (PIPE_BUF of Linux)."""
+_LINE_LIMIT = 4096
+"""Bytes of a line at most: one write to a pipe moves them at once."""
 
 _now = datetime.now
 
 
 class RequestLog:
-    """Renders lines as they come and hands them on in batches: at 64 KiB, and whenever the owner flushes.
+    """Renders lines as they come and hands them on in batches: at 32 KiB, and whenever the owner flushes.
 
     For one thread. Values may come from clients: a line never contains another (control characters are escaped), and
     each field is cut (a path at 1024 characters, an agent at 256), so that a line fits into one write to a pipe.
@@ -40,7 +38,7 @@ class RequestLog:
     __slots__ = ("_lines", "_render", "_size", "_write")
 
     def __init__(self, write: Callable[[bytes], object], render: Render) -> None:
-        """``write`` takes whole lines and must not raise; see ``LineWriter``. ``render`` makes one of its fields."""
+        """``write`` takes whole lines and must not raise. ``render`` makes one of its fields."""
         self._write = write
         self._render = render
         self._lines: list[bytes] = []
@@ -84,7 +82,7 @@ class RequestLog:
         if error_code is not None:
             fields["error_code"] = error_code
         line = self._render(fields)
-        if len(line) > _PIPE_ATOMIC:
+        if len(line) > _LINE_LIMIT:
             line = self._render({name: _shortened(name, value) for name, value in fields.items()})
         self._lines.append(line)
         self._size += len(line)
@@ -100,40 +98,3 @@ class RequestLog:
 
 def _shortened(name: str, value: object) -> object:
     return value[:_SHORT_LIMIT] if isinstance(value, str) and name in {"path", "repository", "user_agent"} else value
-
-
-class LineWriter:
-    """Writes whole lines to a file descriptor without raising: a log that cannot be written must not stop the registry.
-
-    To a pipe, which several workers may share, lines go in pieces that the kernel does not interleave with others.
-    Safe for threads: nothing is kept between calls.
-    """
-
-    __slots__ = ("_descriptor", "_piecewise")
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        mode = os.fstat(descriptor).st_mode
-        self._piecewise = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-
-    def __call__(self, data: bytes) -> int:
-        """Write ``data``, which ends with a newline. Returns how many lines could not be written, and are dropped."""
-        written = 0
-        try:
-            for piece in _pieces(data) if self._piecewise else (data,):
-                rest = memoryview(piece)
-                while rest:
-                    count = os.write(self._descriptor, rest)
-                    rest, written = rest[count:], written + count
-        except OSError:
-            return data.count(b"\n", written)
-        return 0
-
-
-def _pieces(data: bytes) -> Iterator[bytes]:
-    """Whole lines, as many at once as fit into an atomic write; a longer line alone."""
-    start = 0
-    while start < len(data):
-        end = data.rfind(b"\n", start, start + _PIPE_ATOMIC) + 1 or data.find(b"\n", start) + 1 or len(data)
-        yield data[start:end]
-        start = end

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import threading
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from registry.observability.request_line import render_json, render_terminal, render_text
-from registry.observability.request_log import BATCH_BYTES, LineWriter, RequestLog
+from registry.observability.request_log import BATCH_BYTES, RequestLog
 
 if TYPE_CHECKING:
     from registry.observability.request_line import Render
@@ -194,47 +191,3 @@ def test_a_line_costs_two_microseconds() -> None:
         return (time.process_time() - started) / 2000
 
     assert min(cost() for _ in range(10)) < BUDGET_SECONDS * NOISE
-
-
-def test_lines_of_several_writers_to_one_pipe_are_never_mixed() -> None:
-    reading, writing = os.pipe()
-    received = bytearray()
-
-    def read() -> None:
-        while data := os.read(reading, 1 << 16):
-            received.extend(data)
-
-    def write(letter: bytes) -> None:
-        writer = LineWriter(writing)
-        for _ in range(20):
-            writer(b"".join(letter * length + b"\n" for length in range(1, 900, 7)))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    writers = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
-    for thread in writers:
-        thread.start()
-    for thread in writers:
-        thread.join()
-    os.close(writing)
-    reader.join()
-    os.close(reading)
-    lines = bytes(received).splitlines()
-    assert len(lines) == 3 * 20 * len(range(1, 900, 7))
-    assert all(len(set(line)) == 1 for line in lines)
-
-
-def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
-    reading, writing = os.pipe()
-    writer = LineWriter(writing)
-    os.close(reading)
-    writer(b"line\n")
-    os.close(writing)
-    with Path("/dev/full").open("wb") as full:
-        LineWriter(full.fileno())(b"line\n")
-
-
-def test_a_file_gets_every_byte(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("wb") as file:
-        LineWriter(file.fileno())(b"line\n" * 100_000)
-    assert (tmp_path / "log").read_bytes() == b"line\n" * 100_000
