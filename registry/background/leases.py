@@ -69,7 +69,7 @@ class Leases:
     def held(self, name: str) -> Held | None:
         """Who holds a lease, or held it last and did not give it back."""
         with self._database.autocommit() as connection:
-            return lease_rows.find(connection, name)
+            return lease_rows.find(connection, name).get()
 
     def _renew(
         self, name: str, holder: str, seconds: float, ended: threading.Event, on_loss: Callable[[], None] | None
@@ -88,7 +88,7 @@ class Leases:
 
 def _succeed(connection: Transaction, name: str, holder: str, *, deadline: float) -> bool:
     """Take a lease from its holder, if that is dead. False: nobody knows that."""
-    found = lease_rows.find(connection, name)
+    found = lease_rows.find(connection, name).get()
     if found is None or not _is_dead(found.holder):
         return False
     return lease_rows.take_from(connection, name, holder, other=found.holder, deadline=deadline)

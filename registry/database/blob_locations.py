@@ -10,7 +10,7 @@ from registry.database.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from registry.database.transaction import Later, Rows, Transaction
+    from registry.database.transaction import Later, Transaction
 
 
 class PlaceRow(NamedTuple):
@@ -65,37 +65,25 @@ _SET_LOST = Statement(
 )
 
 
-def of_blob(connection: Transaction, blob_id: int, *, store: str) -> list[PlaceRow]:
+def of_blob(connection: Transaction, blob_id: int, *, store: str) -> Later[list[PlaceRow]]:
     """Every place of a blob that may be read, the best one first: verified ones, and of these our own."""
-    return of_blob_later(connection, blob_id, store=store).get()
+    return connection.execute(_OF_BLOB, {"blob": blob_id, "store": store}).all_as(PlaceRow)
 
 
-def of_blob_later(connection: Transaction, blob_id: int, *, store: str) -> Later[list[PlaceRow]]:
-    """As ``of_blob``, not waited for."""
-    return connection.execute(_OF_BLOB, {"blob": blob_id, "store": store}).later(_places)
-
-
-def of_digest(connection: Transaction, digest: str, *, store: str) -> list[PlaceRow]:
+def of_digest(connection: Transaction, digest: str, *, store: str) -> Later[list[PlaceRow]]:
     """As ``of_blob``, by digest."""
-    return of_digest_later(connection, digest, store=store).get()
+    return connection.execute(_OF_DIGEST, {"digest": digest, "store": store}).all_as(PlaceRow)
 
 
-def of_digest_later(connection: Transaction, digest: str, *, store: str) -> Later[list[PlaceRow]]:
-    """As ``of_digest``, not waited for."""
-    return connection.execute(_OF_DIGEST, {"digest": digest, "store": store}).later(_places)
-
-
-def held(connection: Transaction, repository_id: int, digest: str, *, store: str) -> HeldRow | None:
+def held(connection: Transaction, repository_id: int, digest: str, *, store: str) -> Later[HeldRow | None]:
     """The blob if the repository has it (I4), with the best of its places; or None."""
     values = {"repository": repository_id, "digest": digest, "store": store}
-    row = connection.execute(_HELD, values).first()
-    return HeldRow(*row) if row else None
+    return connection.execute(_HELD, values).first_as(HeldRow)
 
 
-def known(connection: Transaction, digests: Sequence[str], *, store: str) -> dict[str, int]:
+def known(connection: Transaction, digests: Sequence[str], *, store: str) -> Later[dict[str, int]]:
     """The ids of those of ``digests``, at most BATCH, of which a place is noted that may be read."""
-    rows = connection.execute(_KNOWN, {"digests": digests, "store": store})
-    return {row[0]: row[1] for row in rows}
+    return connection.execute(_KNOWN, {"digests": digests, "store": store}).later(lambda rows: dict(rows.all()))
 
 
 def set_verified(connection: Transaction, location_id: int, *, was: str, signature: str, now: float) -> None:
@@ -106,7 +94,3 @@ def set_verified(connection: Transaction, location_id: int, *, was: str, signatu
 def set_lost(connection: Transaction, location_id: int, *, signature: str) -> bool:
     """Never read a place again at this signature. False: it has another one by now, or is not read anyway."""
     return bool(connection.execute(_SET_LOST, {"id": location_id, "signature": signature}).rowcount)
-
-
-def _places(rows: Rows) -> list[PlaceRow]:
-    return [PlaceRow(*row) for row in rows]

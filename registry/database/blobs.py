@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database.statement import Statement
-from registry.database.transaction import Later
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from registry.database.transaction import Rows, Transaction
+    from registry.database.transaction import Later, Rows, Transaction
 
 PRESENT = "present"
 MISSING = "missing"
@@ -74,16 +71,6 @@ class HeldRow(NamedTuple):
     """As in LocationRow."""
 
 
-class MemberRow(NamedTuple):
-    """A blob as a member of one repository."""
-
-    id: int
-    digest: str
-    size: int
-    state: str
-    leased_until: float
-
-
 _BLOB = "id, digest, size, state, generation, claim_deadline, leased_until"
 _LOCATION = "id, blob_id, key, size, state, claim_token, claim_deadline, verified_at, signature"
 _FIND = Statement(f"SELECT {_BLOB} FROM blob WHERE digest = :digest")  # noqa: S608 - constant columns
@@ -139,26 +126,6 @@ _EXPIRED_CLAIMS = Statement(
     f"SELECT {_LOCATION} FROM blob_location WHERE store = :store"  # noqa: S608
     " AND state = 'deleting' AND claim_deadline < :now LIMIT 1000"
 )
-_MEMBER = Statement(
-    "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b"
-    " JOIN membership m ON m.blob_id = b.id WHERE m.repository_id = :repository AND b.digest = :digest"
-)
-_MEMBERS = Statement(
-    "SELECT b.id, b.digest, b.size, b.state, b.leased_until FROM blob b WHERE b.digest IN :digests AND"
-    " (SELECT m.blob_id FROM membership m WHERE m.repository_id = :repository AND m.blob_id = b.id) IS NOT NULL",
-    expanding="digests",
-)
-"""Not a join, of which a planner that knows nothing of the tables may read all members of the repository."""
-_JOIN = Statement(
-    "INSERT INTO membership (repository_id, blob_id, added_at) VALUES (:repository, :blob, :now) ON CONFLICT DO NOTHING"
-)
-_LEAVE = Statement("DELETE FROM membership WHERE repository_id = :repository AND blob_id = :blob")
-_HOLDERS = Statement(
-    "SELECT r.name FROM repository r JOIN membership m ON m.repository_id = r.id"
-    " WHERE m.blob_id = :blob ORDER BY r.id LIMIT 20"
-)
-
-
 _HELD = Statement(
     "SELECT b.id, b.digest, b.size, b.state, b.leased_until, l.id, l.state, l.verified_at,"
     " l.key, l.signature FROM membership m"
@@ -178,64 +145,56 @@ _CLAIM_ORPHAN = Statement(
 )
 
 
-def held(connection: Transaction, repository_id: int, digest: str, *, store: str, key: str) -> HeldRow | None:
+def held(connection: Transaction, repository_id: int, digest: str, *, store: str, key: str) -> Later[HeldRow | None]:
     """The blob if the repository has it (I4), with what is noted of its bytes at ``key``; or None."""
     values = {"repository": repository_id, "digest": digest, "store": store, "key": key}
-    row = connection.execute(_HELD, values).first()
-    return HeldRow(*row) if row else None
+    return connection.execute(_HELD, values).first_as(HeldRow)
 
 
-def keys_below(connection: Transaction, store: str, prefix: str) -> set[str]:
+def keys_below(connection: Transaction, store: str, prefix: str) -> Later[list[str]]:
     """The noted keys below the directory ``prefix``."""
     values = {"store": store, "low": f"{prefix}/", "high": f"{prefix}0"}  # "0" is the character after "/"
-    return set(connection.execute(_KEYS, values).scalars())
+    return connection.execute(_KEYS, values).all_as(str)
 
 
 def adopt(connection: Transaction, digest: str, *, size: int) -> BlobRow:
     """The row of a blob that was found on storage; an existing one is left as it is."""
     connection.execute(_ADOPT, {"algorithm": digest.partition(":")[0], "digest": digest, "size": size})
-    row = find(connection, digest)
+    row = find(connection, digest).get()
     assert row is not None  # noqa: S101 - this transaction has just made sure of it
     return row
 
 
-def at_later(connection: Transaction, digest: str, *, store: str, key: str) -> Later[Found]:
-    """The blob with this digest and what is noted of its own place ``key``; not waited for."""
+def at(connection: Transaction, digest: str, *, store: str, key: str) -> Later[Found]:
+    """The blob with this digest and what is noted of its own place ``key``."""
     return connection.execute(_AT, {"digest": digest, "store": store, "key": key}).later(_with_place)
 
 
-def lock_at_later(connection: Transaction, digest: str, *, store: str, key: str) -> Later[Found]:
-    """As ``at_later``, and the blob is locked as by ``lock``, before anything that is sent after this.
+def lock_at(connection: Transaction, digest: str, *, store: str, key: str) -> Later[Found]:
+    """As ``at``, and the blob is locked as by ``lock``, before anything that is sent after this.
 
     Where this had to wait, the place is as it was before: whoever claimed it has raised the blob's generation.
     """
     return connection.execute(_LOCK_AT, {"digest": digest, "store": store, "key": key}).later(_with_place)
 
 
-def find(connection: Transaction, digest: str) -> BlobRow | None:
+def find(connection: Transaction, digest: str) -> Later[BlobRow | None]:
     """The blob with this digest, or None."""
-    row = connection.execute(_FIND, {"digest": digest}).first()
-    return BlobRow(*row) if row else None
+    return connection.execute(_FIND, {"digest": digest}).first_as(BlobRow)
 
 
-def lock(connection: Transaction, digest: str) -> BlobRow | None:
+def lock(connection: Transaction, digest: str) -> Later[BlobRow | None]:
     """As ``find``, and until this transaction ends no other publishes or claims the blob.
 
     A blob is locked after repositories and before its locations, so that two never wait for each other.
     """
-    row = connection.execute(_LOCK, {"digest": digest}).first()
-    return BlobRow(*row) if row else None
+    return connection.execute(_LOCK, {"digest": digest}).first_as(BlobRow)
 
 
-def put(connection: Transaction, digest: str, *, size: int, leased_until: float) -> int:
+def put(connection: Transaction, digest: str, *, size: int, leased_until: float) -> Later[int]:
     """Make the row of a blob whose bytes are present, or heal it; its lease never gets shorter. Returns its id."""
-    return put_later(connection, digest, size=size, leased_until=leased_until).get()
-
-
-def put_later(connection: Transaction, digest: str, *, size: int, leased_until: float) -> Later[int]:
-    """As ``put``, not waited for."""
     values = {"algorithm": digest.partition(":")[0], "digest": digest, "size": size, "leased_until": leased_until}
-    return connection.execute(_PUT, values).later(_id)
+    return connection.execute(_PUT, values).one_as(int)
 
 
 def lease(connection: Transaction, blob_id: int, *, until: float) -> None:
@@ -248,15 +207,14 @@ def set_state(connection: Transaction, blob_id: int, state: str) -> None:
     connection.execute(_SET_STATE, {"id": blob_id, "state": state})
 
 
-def location_at(connection: Transaction, store: str, key: str) -> LocationRow | None:
+def location_at(connection: Transaction, store: str, key: str) -> Later[LocationRow | None]:
     """What is noted of this key, or None."""
-    row = connection.execute(_LOCATION_AT, {"store": store, "key": key}).first()
-    return LocationRow(*row) if row else None
+    return connection.execute(_LOCATION_AT, {"store": store, "key": key}).first_as(LocationRow)
 
 
-def locations(connection: Transaction, blob_id: int, store: str) -> list[LocationRow]:
+def locations(connection: Transaction, blob_id: int, store: str) -> Later[list[LocationRow]]:
     """Every current place with the bytes of a blob in this store, the oldest first."""
-    return [LocationRow(*row) for row in connection.execute(_LOCATIONS, {"blob": blob_id, "store": store})]
+    return connection.execute(_LOCATIONS, {"blob": blob_id, "store": store}).all_as(LocationRow)
 
 
 def put_location(
@@ -342,52 +300,9 @@ def set_verified(connection: Transaction, location_id: int, *, now: float) -> No
     connection.execute(_SET_VERIFIED, {"id": location_id, "now": now})
 
 
-def expired_claims(connection: Transaction, store: str, *, now: float) -> list[LocationRow]:
+def expired_claims(connection: Transaction, store: str, *, now: float) -> Later[list[LocationRow]]:
     """Deletions that their claimer did not finish in time, at most 1,000."""
-    return [LocationRow(*row) for row in connection.execute(_EXPIRED_CLAIMS, {"store": store, "now": now})]
-
-
-def member(connection: Transaction, repository_id: int, digest: str) -> MemberRow | None:
-    """The blob if the repository has it (I4), or None."""
-    row = connection.execute(_MEMBER, {"repository": repository_id, "digest": digest}).first()
-    return MemberRow(*row) if row else None
-
-
-def members(connection: Transaction, repository_id: int, digests: Iterable[str]) -> dict[str, MemberRow]:
-    """Those of ``digests`` that the repository has, by digest."""
-    return members_later(connection, repository_id, digests).get()
-
-
-def members_later(connection: Transaction, repository_id: int, digests: Iterable[str]) -> Later[dict[str, MemberRow]]:
-    """As ``members``, not waited for."""
-    found = [
-        connection.execute(_MEMBERS, {"repository": repository_id, "digests": batch}).later(list)
-        for batch in _batches(list(digests))
-    ]
-    return Later(lambda: {row[1]: MemberRow(*row) for rows in found for row in rows.get()})
-
-
-def join(connection: Transaction, repository_id: int, blob_id: int, *, now: float) -> None:
-    """Make the blob a member of the repository."""
-    connection.execute(_JOIN, {"repository": repository_id, "blob": blob_id, "now": now})
-
-
-def leave(connection: Transaction, repository_id: int, blob_id: int) -> bool:
-    """End a membership. False: there was none."""
-    return bool(connection.execute(_LEAVE, {"repository": repository_id, "blob": blob_id}).rowcount)
-
-
-def holders(connection: Transaction, blob_id: int) -> list[str]:
-    """Names of repositories that have the blob, at most 20, the oldest repository first."""
-    return list(connection.execute(_HOLDERS, {"blob": blob_id}).scalars())
-
-
-def _batches(digests: list[str]) -> Iterable[Sequence[str]]:
-    return (digests[start : start + BATCH] for start in range(0, len(digests), BATCH))
-
-
-def _id(rows: Rows) -> int:
-    return int(rows.one()[0])
+    return connection.execute(_EXPIRED_CLAIMS, {"store": store, "now": now}).all_as(LocationRow)
 
 
 def _with_place(rows: Rows) -> Found:

@@ -9,7 +9,7 @@ from registry.database.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.database.transaction import Later, Rows, Transaction
+    from registry.database.transaction import Later, Transaction
 
 PENDING = "pending"
 RECORDED = "recorded"
@@ -64,20 +64,19 @@ def add(connection: Transaction, repository_id: int, sequence: int, record: byte
     connection.execute(_ADD, values)
 
 
-def of_repository(connection: Transaction, repository_id: int) -> list[ChangeRow]:
+def of_repository(connection: Transaction, repository_id: int) -> Later[list[ChangeRow]]:
     """Every change that is not folded, in the order of their numbers."""
-    return [ChangeRow(*row) for row in connection.execute(_OF, {"repository": repository_id})]
+    return connection.execute(_OF, {"repository": repository_id}).all_as(ChangeRow)
 
 
-def of_name_later(connection: Transaction, name: str) -> Later[list[ChangeRow]]:
-    """As ``of_repository``, by the name of the repository, and not waited for."""
-    return connection.execute(_OF_NAME, {"name": name}).later(_changes)
+def of_name(connection: Transaction, name: str) -> Later[list[ChangeRow]]:
+    """As ``of_repository``, by the name of the repository."""
+    return connection.execute(_OF_NAME, {"name": name}).all_as(ChangeRow)
 
 
-def find(connection: Transaction, repository_id: int, sequence: int) -> bytes | None:
+def find(connection: Transaction, repository_id: int, sequence: int) -> Later[bytes | None]:
     """The record of a change; None if it is folded."""
-    row = connection.execute(_FIND, {"repository": repository_id, "sequence": sequence}).first()
-    return bytes(row[0]) if row else None
+    return connection.execute(_FIND, {"repository": repository_id, "sequence": sequence}).first_as(bytes)
 
 
 def mark_recorded(connection: Transaction, changes: Iterable[tuple[int, int]]) -> None:
@@ -89,7 +88,3 @@ def mark_recorded(connection: Transaction, changes: Iterable[tuple[int, int]]) -
 def remove_folded(connection: Transaction, repository_id: int, *, folded: int) -> None:
     """Forget recorded changes up to ``folded``; the journal keeps them as history."""
     connection.execute(_REMOVE, {"repository": repository_id, "folded": folded})
-
-
-def _changes(rows: Rows) -> list[ChangeRow]:
-    return [ChangeRow(*row) for row in rows]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Transaction
 
 _TAKE = Statement(
     "INSERT INTO lease (name, holder, deadline) VALUES (:name, :holder, :deadline)"
@@ -39,10 +39,9 @@ def take_from(connection: Transaction, name: str, holder: str, *, other: str, de
     return bool(connection.execute(_TAKE_FROM, values).rowcount)
 
 
-def find(connection: Transaction, name: str) -> LeaseRow | None:
+def find(connection: Transaction, name: str) -> Later[LeaseRow | None]:
     """Who holds a lease, or held it last; None where it was given back."""
-    row = connection.execute(_FIND, {"name": name}).first()
-    return LeaseRow(*row) if row else None
+    return connection.execute(_FIND, {"name": name}).first_as(LeaseRow)
 
 
 def free(connection: Transaction, name: str, holder: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Later, Rows, Transaction
+    from registry.database.transaction import Later, Transaction
 
 _FIND = Statement("SELECT c.body FROM manifest_body c JOIN blob b ON b.id = c.blob_id WHERE b.digest = :digest")
 _REPLACE = "ON CONFLICT (blob_id) DO UPDATE SET body = excluded.body"
@@ -31,14 +31,9 @@ _REMOVE_OF_REPOSITORY = Statement(
 )
 
 
-def find(connection: Transaction, digest: str) -> bytes | None:
+def find(connection: Transaction, digest: str) -> Later[bytes | None]:
     """What is kept under this digest, which nobody has compared with it; or None."""
-    return find_later(connection, digest).get()
-
-
-def find_later(connection: Transaction, digest: str) -> Later[bytes | None]:
-    """As ``find``, not waited for."""
-    return connection.execute(_FIND, {"digest": digest}).later(_body)
+    return connection.execute(_FIND, {"digest": digest}).first_as(bytes)
 
 
 def put(connection: Transaction, blob_id: int, body: bytes) -> None:
@@ -67,8 +62,3 @@ def remove_unused(connection: Transaction, blob_id: int) -> None:
 def remove_of_repository(connection: Transaction, repository_id: int) -> None:
     """As ``remove_unused``, for each manifest that only this repository has."""
     connection.execute(_REMOVE_OF_REPOSITORY, {"repository": repository_id})
-
-
-def _body(rows: Rows) -> bytes | None:
-    row = rows.first()
-    return bytes(row[0]) if row else None

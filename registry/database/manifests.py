@@ -10,7 +10,7 @@ from registry.database.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.database.transaction import Later, Rows, Transaction
+    from registry.database.transaction import Later, Transaction
 
 
 MANIFEST = "manifest"
@@ -145,25 +145,20 @@ _REMOVE_TAG = Statement("DELETE FROM tag WHERE repository_id = :repository AND n
 _REMOVE_TAGS_OF = Statement("DELETE FROM tag WHERE repository_id = :repository AND blob_id = :blob")
 
 
-def by_tag(connection: Transaction, repository_id: int, tag: str) -> ManifestRow | None:
+def by_tag(connection: Transaction, repository_id: int, tag: str) -> Later[ManifestRow | None]:
     """The manifest that the tag points at, or None."""
-    row = connection.execute(_BY_TAG, {"repository": repository_id, "tag": tag}).first()
-    return ManifestRow(*row) if row else None
+    return connection.execute(_BY_TAG, {"repository": repository_id, "tag": tag}).first_as(ManifestRow)
 
 
-def by_digest(connection: Transaction, repository_id: int, digest: str) -> ManifestRow | None:
+def by_digest(connection: Transaction, repository_id: int, digest: str) -> Later[ManifestRow | None]:
     """The manifest with this digest, or None."""
-    return by_digest_later(connection, repository_id, digest).get()
+    return connection.execute(_BY_DIGEST, {"repository": repository_id, "digest": digest}).first_as(ManifestRow)
 
 
-def by_digest_later(connection: Transaction, repository_id: int, digest: str) -> Later[ManifestRow | None]:
-    """As ``by_digest``, not waited for."""
-    return connection.execute(_BY_DIGEST, {"repository": repository_id, "digest": digest}).later(_manifest)
-
-
-def of_repository(connection: Transaction, repository_id: int) -> dict[str, ManifestRow]:
+def of_repository(connection: Transaction, repository_id: int) -> Later[dict[str, ManifestRow]]:
     """Every manifest of the repository, by digest."""
-    return {row[1]: ManifestRow(*row) for row in connection.execute(_ALL, {"repository": repository_id})}
+    rows = connection.execute(_ALL, {"repository": repository_id})
+    return rows.later(lambda rows: {row[1]: ManifestRow(*row) for row in rows})
 
 
 def put(
@@ -185,14 +180,14 @@ def put(
     connection.execute(_PUT, {**values, "subject": subject, "annotations": annotations, "now": now})
 
 
-def pushed(connection: Transaction, repository_id: int) -> dict[str, float]:
+def pushed(connection: Transaction, repository_id: int) -> Later[dict[str, float]]:
     """When each manifest of the repository was last pushed, by digest."""
-    return dict(connection.execute(_PUSHED, {"repository": repository_id}).all())
+    return connection.execute(_PUSHED, {"repository": repository_id}).later(lambda rows: dict(rows.all()))
 
 
-def tagged(connection: Transaction, repository_id: int) -> dict[str, float]:
+def tagged(connection: Transaction, repository_id: int) -> Later[dict[str, float]]:
     """When each tag of the repository was last set, by name."""
-    return dict(connection.execute(_TAGGED, {"repository": repository_id}).all())
+    return connection.execute(_TAGGED, {"repository": repository_id}).later(lambda rows: dict(rows.all()))
 
 
 def set_pushed(connection: Transaction, repository_id: int, times: Iterable[tuple[int, float]]) -> None:
@@ -232,23 +227,23 @@ def set_former(connection: Transaction, repository_id: int, digest: str, *, subj
     connection.execute(_SET_FORMER, values)
 
 
-def formerly_listed_by(connection: Transaction, repository_id: int, digest: str) -> list[str]:
+def formerly_listed_by(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
     """Digests of the former fallback indexes of this repository that list ``digest``."""
-    return list(connection.execute(_FORMERLY_LISTED_BY, {"repository": repository_id, "digest": digest}).scalars())
+    return connection.execute(_FORMERLY_LISTED_BY, {"repository": repository_id, "digest": digest}).all_as(str)
 
 
-def referenced_by(connection: Transaction, repository_id: int, digest: str) -> list[str]:
+def referenced_by(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
     """Digests of the manifests of this repository that name ``digest``, at most 10; of former fallback indexes none."""
-    return list(connection.execute(_REFERENCED_BY, {"repository": repository_id, "digest": digest}).scalars())
+    return connection.execute(_REFERENCED_BY, {"repository": repository_id, "digest": digest}).all_as(str)
 
 
 def referrers(
     connection: Transaction, repository_id: int, subject: str, *, artifact_type: str | None, last: str, count: int
-) -> list[ReferrerRow]:
+) -> Later[list[ReferrerRow]]:
     """At most ``count`` manifests with this subject whose digest is after ``last``, by digest."""
     values = {"repository": repository_id, "subject": subject, "last": last, "count": count}
     values |= {"any": int(artifact_type is None), "artifact_type": artifact_type or ""}
-    return [ReferrerRow(*row) for row in connection.execute(_REFERRERS, values)]
+    return connection.execute(_REFERRERS, values).all_as(ReferrerRow)
 
 
 def put_tag(connection: Transaction, repository_id: int, name: str, blob_id: int, *, sequence: int, now: float) -> None:
@@ -257,29 +252,25 @@ def put_tag(connection: Transaction, repository_id: int, name: str, blob_id: int
     connection.execute(_PUT_TAG, values)
 
 
-def tags_named(connection: Transaction, repository_id: int, names: list[str]) -> list[TagRow]:
+def tags_named(connection: Transaction, repository_id: int, names: list[str]) -> Later[list[TagRow]]:
     """Those of ``names`` that exist."""
-    return tags_named_later(connection, repository_id, names).get()
+    return connection.execute(_TAGS_NAMED, {"repository": repository_id, "names": names}).all_as(TagRow)
 
 
-def tags_named_later(connection: Transaction, repository_id: int, names: list[str]) -> Later[list[TagRow]]:
-    """As ``tags_named``, not waited for."""
-    return connection.execute(_TAGS_NAMED, {"repository": repository_id, "names": names}).later(_tags)
-
-
-def tags_of(connection: Transaction, repository_id: int, blob_id: int) -> list[TagRow]:
+def tags_of(connection: Transaction, repository_id: int, blob_id: int) -> Later[list[TagRow]]:
     """The tags that point at a manifest, in byte order."""
-    return [TagRow(*row) for row in connection.execute(_TAGS_OF, {"repository": repository_id, "blob": blob_id})]
+    return connection.execute(_TAGS_OF, {"repository": repository_id, "blob": blob_id}).all_as(TagRow)
 
 
-def all_tags(connection: Transaction, repository_id: int) -> dict[str, TagRow]:
+def all_tags(connection: Transaction, repository_id: int) -> Later[dict[str, TagRow]]:
     """Every tag of the repository, by name."""
-    return {row[0]: TagRow(*row) for row in connection.execute(_ALL_TAGS, {"repository": repository_id})}
+    rows = connection.execute(_ALL_TAGS, {"repository": repository_id})
+    return rows.later(lambda rows: {row[0]: TagRow(*row) for row in rows})
 
 
-def tag_page(connection: Transaction, repository_id: int, *, last: str, count: int) -> list[str]:
+def tag_page(connection: Transaction, repository_id: int, *, last: str, count: int) -> Later[list[str]]:
     """At most ``count`` tags after ``last``, in byte order."""
-    return list(connection.execute(_TAG_PAGE, {"repository": repository_id, "last": last, "count": count}).scalars())
+    return connection.execute(_TAG_PAGE, {"repository": repository_id, "last": last, "count": count}).all_as(str)
 
 
 def remove_tag(connection: Transaction, repository_id: int, name: str) -> None:
@@ -287,15 +278,6 @@ def remove_tag(connection: Transaction, repository_id: int, name: str) -> None:
     connection.execute(_REMOVE_TAG, {"repository": repository_id, "name": name})
 
 
-def children_of(connection: Transaction, repository_id: int, digest: str) -> list[str]:
+def children_of(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
     """Digests of the manifests that the index ``digest`` lists."""
-    return list(connection.execute(_CHILDREN_OF, {"repository": repository_id, "digest": digest}).scalars())
-
-
-def _manifest(rows: Rows) -> ManifestRow | None:
-    row = rows.first()
-    return ManifestRow(*row) if row else None
-
-
-def _tags(rows: Rows) -> list[TagRow]:
-    return [TagRow(*row) for row in rows]
+    return connection.execute(_CHILDREN_OF, {"repository": repository_id, "digest": digest}).all_as(str)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from registry.database import repositories as repository_rows
 from registry.database.blobs import BATCH, MISSING, QUARANTINED
 from registry.database.statement import Statement
+from registry.database.transaction import Later
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -62,24 +63,24 @@ _LOST = Statement(
 )
 
 
-def held(connection: Transaction, repository_id: int) -> list[HeldRow]:
+def held(connection: Transaction, repository_id: int) -> Later[list[HeldRow]]:
     """Every blob of a repository, by digest."""
-    return [HeldRow(*row) for row in connection.execute(_HELD, {"repository": repository_id})]
+    return connection.execute(_HELD, {"repository": repository_id}).all_as(HeldRow)
 
 
-def named(connection: Transaction, repository_id: int) -> list[NamedRow]:
+def named(connection: Transaction, repository_id: int) -> Later[list[NamedRow]]:
     """Everything that the manifests of a repository name, by manifest."""
-    return [NamedRow(*row) for row in connection.execute(_NAMED, {"repository": repository_id})]
+    return connection.execute(_NAMED, {"repository": repository_id}).all_as(NamedRow)
 
 
-def lost(connection: Transaction, repository_id: int, *, store: str) -> list[LostRow]:
+def lost(connection: Transaction, repository_id: int, *, store: str) -> Later[list[LostRow]]:
     """The places of a repository's blobs that are not read any more, by key."""
-    return [LostRow(*row) for row in connection.execute(_LOST, {"repository": repository_id, "store": store})]
+    return connection.execute(_LOST, {"repository": repository_id, "store": store}).all_as(LostRow)
 
 
-def needing(connection: Transaction, blob_id: int, digest: str) -> str | None:
+def needing(connection: Transaction, blob_id: int, digest: str) -> Later[str | None]:
     """The first repository that has the blob as a manifest, or in a manifest that names it; None: nobody needs it."""
-    return next(iter(connection.execute(_NEEDING, {"blob": blob_id, "digest": digest}).scalars()), None)
+    return connection.execute(_NEEDING, {"blob": blob_id, "digest": digest}).first_as(str)
 
 
 ORIGINAL = "original"
@@ -224,19 +225,18 @@ def put(connection: Transaction, migration: str, lines: Iterable[Original], *, s
     return list(refused)
 
 
-def uncopied(connection: Transaction, *, store: str, after: str, count: int) -> list[UncopiedRow]:
+def uncopied(connection: Transaction, *, store: str, after: str, count: int) -> Later[list[UncopiedRow]]:
     """At most ``count`` blobs that a repository has, with an original and no verified object of ours, by digest.
 
     Only those that sort after the digest ``after``. ``places.of_blob`` tells where they are.
     """
     values = {"store": store, "after": after, "count": count}
-    return [UncopiedRow(*row) for row in connection.execute(_UNCOPIED, values)]
+    return connection.execute(_UNCOPIED, values).all_as(UncopiedRow)
 
 
-def uncopied_total(connection: Transaction, *, store: str) -> tuple[int, int]:
+def uncopied_total(connection: Transaction, *, store: str) -> Later[tuple[int, int]]:
     """How many blobs ``uncopied`` would tell of, and their bytes."""
-    blobs, size = connection.execute(_UNCOPIED_TOTAL, {"store": store}).one()
-    return int(blobs), int(size)
+    return connection.execute(_UNCOPIED_TOTAL, {"store": store}).one_as(lambda blobs, size: (int(blobs), int(size)))
 
 
 def set_verified(connection: Transaction, location_id: int, *, signature: str, now: float) -> None:
@@ -258,18 +258,18 @@ def set_copied(connection: Transaction, copies: Sequence[Copied], *, store: str,
     return [copy.digest for copy, count in zip(copies, changed, strict=True) if not count.get()]
 
 
-def copied(connection: Transaction, digests: Sequence[str], *, store: str) -> set[str]:
+def copied(connection: Transaction, digests: Sequence[str], *, store: str) -> Later[set[str]]:
     """Those of ``digests`` of which we have a verified object of our own; any number."""
-    found: set[str] = set()
-    for start in range(0, len(digests), BATCH):
-        values = {"store": store, "digests": digests[start : start + BATCH]}
-        found.update(connection.execute(_COPIED, values).scalars())
-    return found
+    found = [
+        connection.execute(_COPIED, {"store": store, "digests": digests[start : start + BATCH]}).all_as(str)
+        for start in range(0, len(digests), BATCH)
+    ]
+    return Later(lambda: {digest for batch in found for digest in batch.get()})
 
 
-def placed(connection: Transaction, *, store: str, low: str, high: str) -> list[PlacedRow]:
+def placed(connection: Transaction, *, store: str, low: str, high: str) -> Later[list[PlacedRow]]:
     """Every place of the blobs from the digest ``low`` up to below ``high``, by digest and key."""
-    return [PlacedRow(*row) for row in connection.execute(_PLACED, {"store": store, "low": low, "high": high})]
+    return connection.execute(_PLACED, {"store": store, "low": low, "high": high}).all_as(PlacedRow)
 
 
 def swap(connection: Transaction, migration: str, *, store: str, after: int, count: int) -> int | None:

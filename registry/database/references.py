@@ -14,7 +14,7 @@ from registry.oci.digest import Digest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Transaction
 
 START = (-1, -1)
 """Before every manifest."""
@@ -61,16 +61,16 @@ _LACKING = Statement(
 )
 
 
-def incomplete(connection: Transaction, *, after: tuple[int, int], count: int) -> list[IncompleteRow]:
+def incomplete(connection: Transaction, *, after: tuple[int, int], count: int) -> Later[list[IncompleteRow]]:
     """At most ``count`` manifests that are there and not complete, whose repository and id come after those."""
     values = {"repository": after[0], "blob": after[1], "count": count}
-    return [IncompleteRow(*row) for row in connection.execute(_PAGE, values)]
+    return connection.execute(_PAGE, values).all_as(IncompleteRow)
 
 
-def incomplete_of(connection: Transaction, repository_id: int, *, after: int, count: int) -> list[IncompleteRow]:
+def incomplete_of(connection: Transaction, repository_id: int, *, after: int, count: int) -> Later[list[IncompleteRow]]:
     """As ``incomplete``, in one repository."""
     values = {"repository": repository_id, "blob": after, "count": count}
-    return [IncompleteRow(*row) for row in connection.execute(_PAGE_OF, values)]
+    return connection.execute(_PAGE_OF, values).all_as(IncompleteRow)
 
 
 def complete(connection: Transaction, repository_id: int, blob_id: int, optional: Iterable[str]) -> None:
@@ -83,7 +83,7 @@ def complete(connection: Transaction, repository_id: int, blob_id: int, optional
     connection.execute(_COMPLETE, values)
 
 
-def lacking(connection: Transaction, repository_id: int, *, after: str, count: int) -> list[Digest]:
+def lacking(connection: Transaction, repository_id: int, *, after: str, count: int) -> Later[list[Digest]]:
     """At most ``count`` digests after that one that need not be there, are not, and that no row withholds."""
     values = {"repository": repository_id, "after": after, "count": count}
-    return [Digest(digest) for digest in connection.execute(_LACKING, values).scalars()]
+    return connection.execute(_LACKING, values).all_as(Digest)

@@ -9,7 +9,7 @@ from registry.database import manifest_bodies
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Later, Rows, Transaction
+    from registry.database.transaction import Later, Transaction
 
 
 UNREAD = -1
@@ -44,13 +44,13 @@ _COLUMNS = "id, name, version, sequence, folded, signature, looked_at, missing"
 _FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
 _GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
 _LOCK = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", locking="repository")  # noqa: S608 - constant columns
-_HOLD = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", holding="repository")  # noqa: S608 - constant columns
-_EXCLUDE = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", excluding="repository")  # noqa: S608 - constant columns
+_LOCK_SHARED = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", holding="repository")  # noqa: S608 - constant columns
+_LOCK_ALONE = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", excluding="repository")  # noqa: S608 - constant columns
 _CREATE = Statement(
     "INSERT INTO repository (id, name, version, sequence, folded, signature, created_at, looked_at)"
     " VALUES (:id, :name, :version, :sequence, 0, :signature, :now, :now) ON CONFLICT (name) DO NOTHING"
 )
-_ALLOT = Statement(
+_NEXT_SEQUENCE = Statement(
     f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"  # noqa: S608
 )
 _RAISE_VERSION = Statement("UPDATE repository SET version = version + 1 WHERE id = :id")
@@ -79,49 +79,36 @@ _UNFOLDED = Statement(
 )
 
 
-def find(connection: Transaction, name: str) -> RepositoryRow | None:
+def find(connection: Transaction, name: str) -> Later[RepositoryRow | None]:
     """The repository called ``name``, or None."""
-    return find_later(connection, name).get()
+    return connection.execute(_FIND, {"name": name}).first_as(RepositoryRow)
 
 
-def find_later(connection: Transaction, name: str) -> Later[RepositoryRow | None]:
-    """As ``find``, not waited for."""
-    return connection.execute(_FIND, {"name": name}).later(_row)
-
-
-def get(connection: Transaction, repository_id: int) -> RepositoryRow | None:
+def get(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
     """The repository with this id, or None."""
-    row = connection.execute(_GET, {"id": repository_id}).first()
-    return RepositoryRow(*row) if row else None
+    return connection.execute(_GET, {"id": repository_id}).first_as(RepositoryRow)
 
 
-def lock(connection: Transaction, repository_id: int) -> RepositoryRow | None:
-    """As ``get``, and until this transaction ends no other changes the repository.
+def lock(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
+    """As ``get``, and until this transaction ends no other changes the repository, from before the next statement on.
 
-    Whoever decides by its rows locks first; and it is locked before blobs, so that two never wait for each other.
+    A transaction that decides by its rows locks first; and it is locked before blobs, so that two never wait for each
+    other.
     """
-    return lock_later(connection, repository_id).get()
+    return connection.execute(_LOCK, {"id": repository_id}).first_as(RepositoryRow)
 
 
-def lock_later(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
-    """As ``lock``, not waited for: it is locked before anything that is sent after this."""
-    return connection.execute(_LOCK, {"id": repository_id}).later(_row)
+def lock_shared(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
+    """As ``lock``, but other transactions may change the repository; none removes it."""
+    return connection.execute(_LOCK_SHARED, {"id": repository_id}).first_as(RepositoryRow)
 
 
-def hold_later(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
-    """As ``get``, not waited for, and until this transaction ends no other removes the repository.
+def lock_alone(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
+    """As ``lock``, and a transaction with ``lock_shared`` ends before this one goes on, or begins after it.
 
-    Others may change it.
+    For what is decided by blobs that the repository lacks: transactions that bring them only have ``lock_shared``.
     """
-    return connection.execute(_HOLD, {"id": repository_id}).later(_row)
-
-
-def exclude_later(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
-    """As ``lock_later``, and transactions that hold the repository end before this one goes on, or begin after it.
-
-    For what is decided by blobs that the repository lacks: those that bring them only hold it.
-    """
-    return connection.execute(_EXCLUDE, {"id": repository_id}).later(_row)
+    return connection.execute(_LOCK_ALONE, {"id": repository_id}).first_as(RepositoryRow)
 
 
 def create(connection: Transaction, name: str, *, signature: str, now: float, sequence: int = 0) -> RepositoryRow:
@@ -132,22 +119,14 @@ def create(connection: Transaction, name: str, *, signature: str, now: float, se
     """
     own = {"id": secrets.randbits(62), "version": int(now * 1_000_000), "sequence": sequence}
     connection.execute(_CREATE, {**own, "name": name, "signature": signature, "now": now})
-    row = find(connection, name)
+    row = find(connection, name).get()
     assert row is not None  # noqa: S101 - this transaction has just made sure of it
     return row
 
 
-def allot(connection: Transaction, repository_id: int) -> RepositoryRow:
-    """Allot the next change number and raise the version; the returned row holds both (I11). Raises LookupError."""
-    row = allot_later(connection, repository_id).get()
-    if row is None:
-        raise LookupError(repository_id)
-    return row
-
-
-def allot_later(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
-    """As ``allot``, not waited for; None: there is no such repository."""
-    return connection.execute(_ALLOT, {"id": repository_id}).later(_row)
+def next_sequence(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
+    """Allot the next change number and raise the version; the row holds both (I11). None if there is no repository."""
+    return connection.execute(_NEXT_SEQUENCE, {"id": repository_id}).first_as(RepositoryRow)
 
 
 def raise_version(connection: Transaction, repository_id: int) -> None:
@@ -179,14 +158,14 @@ def set_looked(connection: Transaction, repository_id: int, *, now: float) -> No
     connection.execute(_SET_LOOKED, {"id": repository_id, "now": now})
 
 
-def page(connection: Transaction, *, last: str, count: int) -> list[str]:
+def page(connection: Transaction, *, last: str, count: int) -> Later[list[str]]:
     """At most ``count`` names after ``last``, in byte order."""
-    return list(connection.execute(_PAGE, {"last": last, "count": count}).scalars())
+    return connection.execute(_PAGE, {"last": last, "count": count}).all_as(str)
 
 
-def names(connection: Transaction) -> list[str]:
+def names(connection: Transaction) -> Later[list[str]]:
     """All names, in byte order."""
-    return list(connection.execute(_NAMES, {}).scalars())
+    return connection.execute(_NAMES, {}).all_as(str)
 
 
 def remove(connection: Transaction, repository_id: int) -> None:
@@ -196,9 +175,9 @@ def remove(connection: Transaction, repository_id: int) -> None:
     connection.execute(_REMOVE, {"id": repository_id})
 
 
-def unfolded(connection: Transaction, *, before: float) -> list[str]:
+def unfolded(connection: Transaction, *, before: float) -> Later[list[str]]:
     """Names of the repositories with changes older than ``before`` that are not folded."""
-    return list(connection.execute(_UNFOLDED, {"before": before}).scalars())
+    return connection.execute(_UNFOLDED, {"before": before}).all_as(str)
 
 
 def set_signature(connection: Transaction, repository_id: int, signature: str) -> None:
@@ -209,8 +188,3 @@ def set_signature(connection: Transaction, repository_id: int, signature: str) -
 def replace_signature(connection: Transaction, name: str, old: str, new: str) -> None:
     """Note that the index with the signature ``new`` says of content what ``old`` said, if that is what is noted."""
     connection.execute(_REPLACE_SIGNATURE, {"name": name, "old": old, "new": new})
-
-
-def _row(rows: Rows) -> RepositoryRow | None:
-    row = rows.first()
-    return RepositoryRow(*row) if row else None

@@ -42,13 +42,8 @@ _PUT = Statement(
 _SET_MODE = Statement("UPDATE store SET mode = :mode, reason = :reason, revision = :revision WHERE name = :name")
 
 
-def find(connection: Transaction, name: str) -> StoreRow | None:
+def find(connection: Transaction, name: str) -> Later[StoreRow | None]:
     """What is known of a store; None: nobody has looked there for this database, and nothing may be written."""
-    return find_later(connection, name).get()
-
-
-def find_later(connection: Transaction, name: str) -> Later[StoreRow | None]:
-    """As ``find``, not waited for."""
     return connection.execute(_FIND, {"name": name}).later(_row)
 
 
@@ -80,9 +75,9 @@ _REACHED = Statement("SELECT 1 FROM milestone WHERE name = :name")
 _REACH = Statement("INSERT INTO milestone (name, reached_at) VALUES (:name, :now) ON CONFLICT (name) DO NOTHING")
 
 
-def is_reached(connection: Transaction, name: str) -> bool:
+def is_reached(connection: Transaction, name: str) -> Later[bool]:
     """Whether it was."""
-    return connection.execute(_REACHED, {"name": name}).first() is not None
+    return connection.execute(_REACHED, {"name": name}).later(lambda rows: rows.first() is not None)
 
 
 def reach(connection: Transaction, name: str, *, now: float) -> None:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Later(Generic[T]):
-    """What rows say, for whoever first sends more statements."""
+    """What rows say, for a caller that sends more statements before it reads them."""
 
     __slots__ = ("get",)
 
@@ -61,10 +61,6 @@ class Rows:
         rows: list[Row] = self._cursor.fetchall()
         return rows
 
-    def scalars(self) -> Iterator[Any]:
-        """The first column."""
-        return (row[0] for row in self.all())
-
     def __iter__(self) -> Iterator[Row]:
         return iter(self.all())
 
@@ -72,6 +68,18 @@ class Rows:
         """What ``read`` makes of these rows, which is not waited for: more statements may be sent before it is got."""
         value = read(self)
         return Later(lambda: value)
+
+    def first_as(self, kind: Callable[..., T]) -> Later[T | None]:
+        """``kind`` of the columns of the first row, or None."""
+        return self.later(lambda rows: kind(*row) if (row := rows.first()) else None)
+
+    def one_as(self, kind: Callable[..., T]) -> Later[T]:
+        """As ``first_as``, of a statement that returns a row. ``get`` raises LookupError."""
+        return self.later(lambda rows: kind(*rows.one()))
+
+    def all_as(self, kind: Callable[..., T]) -> Later[list[T]]:
+        """``kind`` of the columns of each row."""
+        return self.later(lambda rows: [kind(*row) for row in rows.all()])
 
 
 class Transaction:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Later, Rows, Transaction
+    from registry.database.transaction import Later, Transaction
 
 
 class SessionRow(NamedTuple):
@@ -64,14 +64,9 @@ def add(
     connection.execute(_ADD, {**values, "note": note, "now": now, "address": address or None})
 
 
-def find(connection: Transaction, session_id: str) -> SessionRow | None:
+def find(connection: Transaction, session_id: str) -> Later[SessionRow | None]:
     """The session, or None."""
-    return find_later(connection, session_id).get()
-
-
-def find_later(connection: Transaction, session_id: str) -> Later[SessionRow | None]:
-    """As ``find``, not waited for."""
-    return connection.execute(_FIND, {"id": session_id}).later(_session)
+    return connection.execute(_FIND, {"id": session_id}).first_as(SessionRow)
 
 
 def advance(
@@ -85,10 +80,10 @@ def advance(
     tail: bytes,
     now: float,
 ) -> Later[bool]:
-    """Move a session from ``before`` to ``offset``. False: it is gone or no longer at ``before``; not waited for."""
+    """Move a session from ``before`` to ``offset``. False: it is gone or no longer at ``before``."""
     values = {"id": session_id, "before": before, "offset": offset, "digest": digest}
     kept = {"note": note, "tail": tail or None, "now": now}
-    return connection.execute(_ADVANCE, {**values, **kept}).later(_has_changed)
+    return connection.execute(_ADVANCE, {**values, **kept}).later(lambda rows: bool(rows.rowcount))
 
 
 def touch(connection: Transaction, session_id: str, *, offset: int, now: float) -> bool:
@@ -101,30 +96,21 @@ def remove(connection: Transaction, session_id: str) -> None:
     connection.execute(_REMOVE, {"id": session_id})
 
 
-def expired(connection: Transaction, *, before: float) -> list[SessionRow]:
+def expired(connection: Transaction, *, before: float) -> Later[list[SessionRow]]:
     """Sessions that nobody has touched since ``before``, at most 1,000."""
-    return [SessionRow(*row) for row in connection.execute(_EXPIRED, {"before": before})]
+    return connection.execute(_EXPIRED, {"before": before}).all_as(SessionRow)
 
 
-def count(connection: Transaction) -> int:
+def count(connection: Transaction) -> Later[int]:
     """Open sessions."""
-    return int(connection.execute(_COUNT, {}).one()[0])
+    return connection.execute(_COUNT, {}).one_as(int)
 
 
-def count_by_address(connection: Transaction) -> dict[str, int]:
+def count_by_address(connection: Transaction) -> Later[dict[str, int]]:
     """Open sessions of each address that began some; those of no known address are under the empty one."""
-    return {str(address): int(number) for address, number in connection.execute(_COUNT_BY_ADDRESS, {})}
+    return connection.execute(_COUNT_BY_ADDRESS, {}).later(lambda rows: dict(rows.all()))
 
 
-def oldest(connection: Transaction, address: str, *, count: int) -> list[SessionRow]:
+def oldest(connection: Transaction, address: str, *, count: int) -> Later[list[SessionRow]]:
     """The sessions of an address that nothing was added to for the longest time."""
-    return [SessionRow(*row) for row in connection.execute(_OLDEST, {"address": address, "count": count})]
-
-
-def _session(rows: Rows) -> SessionRow | None:
-    row = rows.first()
-    return SessionRow(*row) if row else None
-
-
-def _has_changed(rows: Rows) -> bool:
-    return bool(rows.rowcount)
+    return connection.execute(_OLDEST, {"address": address, "count": count}).all_as(SessionRow)

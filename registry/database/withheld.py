@@ -17,7 +17,7 @@ from registry.oci.withheld import Withheld
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from registry.database.transaction import Rows, Transaction
+    from registry.database.transaction import Transaction
 
 BLOB = "blob"
 """The repository lacks the bytes."""
@@ -96,25 +96,26 @@ _PAGE = Statement(
 )
 
 
-def named_later(
+def named(
     connection: Transaction, repository_id: int, digests: Sequence[str]
 ) -> Later[dict[tuple[str, str], WithheldRow]]:
-    """The rows of any of ``digests``, by digest and kind; not waited for."""
+    """The rows of any of ``digests``, by digest and kind."""
     batches = [digests[start : start + BATCH] for start in range(0, len(digests), BATCH)]
     found = [
-        connection.execute(_NAMED, {"repository": repository_id, "digests": batch}).later(_rows) for batch in batches
+        connection.execute(_NAMED, {"repository": repository_id, "digests": batch}).all_as(WithheldRow)
+        for batch in batches
     ]
     return Later(lambda: {(row.digest, row.kind): row for rows in found for row in rows.get()})
 
 
-def of_repository(connection: Transaction, repository_id: int, *, named: bool = False) -> list[WithheldRow]:
+def of_repository(connection: Transaction, repository_id: int, *, named: bool = False) -> Later[list[WithheldRow]]:
     """Every row of a repository; with ``named`` those that some manifest of it names."""
-    return _rows(connection.execute(_ARE_NAMED if named else _ALL, {"repository": repository_id}))
+    return connection.execute(_ARE_NAMED if named else _ALL, {"repository": repository_id}).all_as(WithheldRow)
 
 
-def count(connection: Transaction, repository_id: int) -> int:
+def count(connection: Transaction, repository_id: int) -> Later[int]:
     """How many references are withheld in a repository."""
-    return int(connection.execute(_COUNT, {"repository": repository_id}).one()[0])
+    return connection.execute(_COUNT, {"repository": repository_id}).one_as(int)
 
 
 def add(connection: Transaction, repository_id: int, withheld: Withheld) -> None:
@@ -143,22 +144,23 @@ def remove_all(connection: Transaction, repository_id: int) -> None:
     connection.execute(_REMOVE_ALL, {"repository": repository_id})
 
 
-def naming(connection: Transaction, repository_id: int, digest: str) -> NamingRow | None:
+def naming(connection: Transaction, repository_id: int, digest: str) -> Later[NamingRow | None]:
     """The first manifest of the repository that names ``digest``; None if there is none."""
-    row = connection.execute(_NAMING, {"repository": repository_id, "digest": digest}).first()
-    return NamingRow(*row) if row else None
+    return connection.execute(_NAMING, {"repository": repository_id, "digest": digest}).first_as(NamingRow)
 
 
-def named_by_it_alone(connection: Transaction, repository_id: int, manifest_id: int) -> Withheld:
+def named_by_it_alone(connection: Transaction, repository_id: int, manifest_id: int) -> Later[Withheld]:
     """What this manifest names, is withheld or just released, and no other manifest of the repository names."""
     values = {"repository": repository_id, "manifest": manifest_id}
-    return collected(_rows(connection.execute(_NAMED_BY_IT_ALONE, values)))
+    rows = connection.execute(_NAMED_BY_IT_ALONE, values)
+    return rows.later(lambda rows: collected(WithheldRow(*row) for row in rows))
 
 
-def page(connection: Transaction, *, after: tuple[int, str], count: int) -> list[SeenRow]:
+def page(connection: Transaction, *, after: tuple[int, str], count: int) -> Later[list[SeenRow]]:
     """At most ``count`` withheld blobs whose repository and digest come after those."""
     values = {"id": after[0], "digest": after[1], "count": count}
-    return [SeenRow(row[0], row[1], bool(row[2])) for row in connection.execute(_PAGE, values)]
+    rows = connection.execute(_PAGE, values)
+    return rows.later(lambda rows: [SeenRow(row[0], row[1], bool(row[2])) for row in rows])
 
 
 def collected(rows: Iterable[WithheldRow]) -> Withheld:
@@ -175,7 +177,3 @@ def _values(repository_id: int, withheld: Withheld) -> Iterator[dict[str, object
     for kind, digests in ((BLOB, withheld.blobs), (MANIFEST, withheld.manifests)):
         for digest in sorted(digests):
             yield {"repository": repository_id, "digest": digest, "kind": kind}
-
-
-def _rows(rows: Rows) -> list[WithheldRow]:
-    return [WithheldRow(*row) for row in rows]

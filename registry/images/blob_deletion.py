@@ -76,7 +76,7 @@ class BlobDeletion:
             return
         claim, now = self._new_claim(backends.layout.blob(repository.name, digest))
         with backends.database.transaction() as connection:
-            blob = blob_rows.lock(connection, digest)
+            blob = blob_rows.lock(connection, digest).get()
             claimed = blob is not None and blob_rows.claim_orphan(
                 connection,
                 repository.id,
@@ -95,7 +95,7 @@ class BlobDeletion:
         backends, finished = self._backends, 0
         refused: list[Omission] = []
         with backends.database.autocommit() as connection:
-            abandoned = blob_rows.expired_claims(connection, backends.driver.name, now=backends.clock())
+            abandoned = blob_rows.expired_claims(connection, backends.driver.name, now=backends.clock()).get()
         for place in abandoned:
             claim, now = self._new_claim(place.key)
             with backends.database.transaction() as connection:

@@ -44,7 +44,7 @@ class BlobLocations:
     def all(self, digest: Digest) -> list[Location]:
         """Every place that is noted, the best one first."""
         with self._backends.database.autocommit() as connection:
-            return _locations(place_rows.of_digest(connection, digest, store=self._backends.driver.name))
+            return _locations(place_rows.of_digest(connection, digest, store=self._backends.driver.name).get())
 
     def lost(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
         """Go on from a place without the right bytes: it is not read again, and the next one is returned.
@@ -76,7 +76,7 @@ class BlobLocations:
             return None
         key = layout.blob("", digest)
         with self._backends.database.autocommit() as connection:
-            noted = blob_rows.location_at(connection, driver.name, key)
+            noted = blob_rows.location_at(connection, driver.name, key).get()
         if noted is not None or place.key == key:
             return None
         try:
@@ -86,7 +86,7 @@ class BlobLocations:
         if stat.size != size:
             return None
         with self._backends.database.transaction() as connection:
-            blob = blob_rows.lock(connection, digest)
+            blob = blob_rows.lock(connection, digest).get()
             if blob is None:
                 return None
             blob_rows.adopt_location(
@@ -98,10 +98,10 @@ class BlobLocations:
         """None, unless somebody has put it meanwhile."""
         with self._backends.database.transaction() as connection:
             repository_rows.raise_versions_of_holders(connection, digest)
-            blob = blob_rows.lock(connection, digest)
+            blob = blob_rows.lock(connection, digest).get()
             if blob is None:
                 return None
-            left = _locations(place_rows.of_blob(connection, blob.id, store=self._backends.driver.name))
+            left = _locations(place_rows.of_blob(connection, blob.id, store=self._backends.driver.name).get())
             if not left:
                 blob_rows.set_state(connection, blob.id, state)
         return left[0] if left else None

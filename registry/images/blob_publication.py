@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
+from registry.database import memberships
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images.records import withholding
@@ -70,9 +71,9 @@ class KeepMore(Exception):
 
 
 _TAKE = {
-    Keep.HELD: repository_rows.hold_later,
-    Keep.LOCKED: repository_rows.lock_later,
-    Keep.ALONE: repository_rows.exclude_later,
+    Keep.HELD: repository_rows.lock_shared,
+    Keep.LOCKED: repository_rows.lock,
+    Keep.ALONE: repository_rows.lock_alone,
 }
 
 ATTEMPTS = 200
@@ -156,7 +157,7 @@ class BlobPublication:
     def look_later(self, connection: Transaction, repository: str, digest: Digest) -> Later[Found]:
         """What ``publish`` begins with, for who has to look at more: however old it is, nothing wrong comes of it."""
         key = self._backends.layout.blob(repository, digest)
-        return blob_rows.at_later(connection, digest, store=self._backends.driver.name, key=key)
+        return blob_rows.at(connection, digest, store=self._backends.driver.name, key=key)
 
     def _look(self, repository: str, digest: Digest) -> Found:
         with self._backends.database.autocommit() as connection:
@@ -167,7 +168,7 @@ class BlobPublication:
         if not self._shares:
             return []
         with self._backends.database.autocommit() as connection:
-            places = blob_rows.locations(connection, blob.id, self._backends.driver.name)
+            places = blob_rows.locations(connection, blob.id, self._backends.driver.name).get()
         return [place for place in places if place.key != key]
 
     @property
@@ -219,7 +220,7 @@ class BlobPublication:
         if blob is None or self._backends.layout.per_repository:
             return None
         with self._backends.database.autocommit() as connection:
-            places = place_rows.of_blob(connection, blob.id, store=self._backends.driver.name)
+            places = place_rows.of_blob(connection, blob.id, store=self._backends.driver.name).get()
         for place in places:
             if place.key == key or place.verified_at is None or place.size != size:
                 continue
@@ -253,9 +254,9 @@ class BlobPublication:
         with backends.database.transaction() as connection:
             is_open = self._originals.require_open_later(connection)
             current = _TAKE[keep](connection, repository.id)
-            locked = blob_rows.lock_at_later(connection, digest, store=store, key=key)
-            put = blob_rows.put_later(connection, digest, size=stat.size, leased_until=now + backends.policy.lease)
-            withheld = withheld_rows.named_later(connection, repository.id, [digest]) if is_blob else None
+            locked = blob_rows.lock_at(connection, digest, store=store, key=key)
+            put = blob_rows.put(connection, digest, size=stat.size, leased_until=now + backends.policy.lease)
+            withheld = withheld_rows.named(connection, repository.id, [digest]) if is_blob else None
             write = commit(connection, keep) if commit is not None else None
             is_open.get()
             require_row(current.get())
@@ -278,13 +279,13 @@ class BlobPublication:
                     signature=stat.signature,
                     verified_at=verified_at,
                 )
-            blob_rows.join(connection, repository.id, blob_id, now=now)
+            memberships.add(connection, repository.id, blob_id, now=now)
             if write is not None:
                 write(blob_id)
             change = None if naming is None else withholding.release(connection, repository, naming, now)
             if not self._shares or (row is None and backends.database.serial_writes):
                 return [], change
-            places = blob_rows.locations(connection, blob_id, store)
+            places = blob_rows.locations(connection, blob_id, store).get()
             older = takewhile(lambda place: place.key != key, places)
             return [place for place in older if place.verified_at], change
 

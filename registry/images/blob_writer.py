@@ -183,7 +183,7 @@ class BlobWriter:
 
     def _overtaken(self) -> RegistryError:
         with self._backends.database.autocommit() as connection:
-            row = session_rows.find(connection, self._row.id)
+            row = session_rows.find(connection, self._row.id).get()
         return BlobUploadUnknown() if row is None else out_of_order(self._row.offset, row.offset)
 
     @property

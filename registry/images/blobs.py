@@ -12,6 +12,7 @@ import structlog
 from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
+from registry.database import memberships
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
@@ -119,13 +120,13 @@ class Blobs:
         self.find(name, digest)
         repository = self._repositories.require(name)
         with self._backends.database.autocommit() as connection:
-            if not withheld_rows.named_later(connection, repository.id, [digest]).get():
+            if not withheld_rows.named(connection, repository.id, [digest]).get():
                 return
         with self._backends.database.transaction() as connection:
             is_open = self._originals.require_open_later(connection)
-            current = require_row(repository_rows.lock(connection, repository.id))
-            row = withheld_rows.named_later(connection, current.id, [digest]).get().get((digest, withheld_rows.BLOB))
-            is_there = blob_rows.member(connection, current.id, digest) is not None
+            current = require_row(repository_rows.lock(connection, repository.id).get())
+            row = withheld_rows.named(connection, current.id, [digest]).get().get((digest, withheld_rows.BLOB))
+            is_there = memberships.find(connection, current.id, digest).get() is not None
             change = None
             if row is not None and is_there:
                 change = withholding.release(connection, current, row, self._backends.clock())
@@ -207,14 +208,14 @@ class Blobs:
 
     def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
         is_open = self._originals.require_open_later(connection)
-        require_row(repository_rows.lock(connection, repository.id))
+        require_row(repository_rows.lock(connection, repository.id).get())
         is_open.get()
-        member = blob_rows.member(connection, repository.id, digest)
+        member = memberships.find(connection, repository.id, digest).get()
         if member is None:
             raise BlobUnknown
         _require_unneeded(connection, repository, digest)
         blob_rows.lock(connection, digest)  # before its membership, as who publishes it
-        blob_rows.leave(connection, repository.id, member.id)
+        memberships.remove(connection, repository.id, member.id)
         repository_rows.raise_version(connection, repository.id)
         if not self._backends.layout.per_repository:
             return None  # other repositories may have it: collection decides
@@ -227,7 +228,7 @@ class Blobs:
             held = self._look(repository, digest)
         if held is None and not self._backends.driver.capabilities.stat_is_local:
             with self._backends.database.autocommit() as connection:
-                require_row(repository_rows.get(connection, repository.id))
+                require_row(repository_rows.get(connection, repository.id).get())
         if held is None or held.state != blob_rows.PRESENT:
             raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
         return held
@@ -236,9 +237,9 @@ class Blobs:
         layout, store = self._backends.layout, self._backends.driver.name
         with self._backends.database.autocommit() as connection:
             if not layout.per_repository:
-                return place_rows.held(connection, repository.id, digest, store=store)
+                return place_rows.held(connection, repository.id, digest, store=store).get()
             key = layout.blob(repository.name, digest)
-            return blob_rows.held(connection, repository.id, digest, store=store, key=key)
+            return blob_rows.held(connection, repository.id, digest, store=store, key=key).get()
 
     def _place(self, name: str, digest: Digest, held: HeldRow) -> Location:
         """What was chosen, or where it should be."""
@@ -272,7 +273,7 @@ class Blobs:
         with contextlib.suppress(PathNotFound):  # absent, or deleted meanwhile
             stat = driver.stat(key)
             with backends.database.autocommit() as connection:
-                leaving = held is None and blob_rows.location_at(connection, driver.name, key) is not None
+                leaving = held is None and blob_rows.location_at(connection, driver.name, key).get() is not None
             if not leaving and self._is_right(repository, digest, key, stat):
                 self._publish(repository, digest, stat.size, self._unchanged(stat))
                 return True
@@ -324,7 +325,7 @@ class Blobs:
         store = self._backends.driver.name
         with self._verifying.hold(key):
             with self._backends.database.autocommit() as connection:
-                place = blob_rows.location_at(connection, store, key)
+                place = blob_rows.location_at(connection, store, key).get()
             if place is None or place.verified_at is not None:
                 return
             try:
@@ -351,11 +352,11 @@ class Blobs:
                 repository_rows.raise_version(connection, repository.id)
             else:
                 repository_rows.raise_versions_of_holders(connection, digest)
-            blob = blob_rows.lock(connection, digest)
+            blob = blob_rows.lock(connection, digest).get()
             if blob is None:
                 return
             if self._backends.layout.per_repository:
-                blob_rows.leave(connection, repository.id, blob.id)
+                memberships.remove(connection, repository.id, blob.id)
                 blob_rows.forget_location(connection, store=self._backends.driver.name, key=key)
             else:
                 blob_rows.set_state(connection, blob.id, blob_rows.QUARANTINED)
@@ -377,8 +378,8 @@ class Blobs:
 
     def _holders(self, digest: Digest) -> list[str]:
         with self._backends.database.snapshot() as connection:
-            blob = blob_rows.find(connection, digest)
-            return blob_rows.holders(connection, blob.id) if blob is not None else []
+            blob = blob_rows.find(connection, digest).get()
+            return memberships.repositories_with(connection, blob.id).get() if blob is not None else []
 
     def _put_from(self, source: HeldBlob) -> Put:
         driver, shared = self._backends.driver, not self._backends.layout.per_repository
@@ -391,12 +392,12 @@ class Blobs:
 
 def _require_unneeded(connection: Transaction, repository: RepositoryRow, digest: Digest) -> None:
     """Raises Unsupported where a manifest needs the blob, or may need it. The repository is locked."""
-    needed_by = manifest_rows.referenced_by(connection, repository.id, digest)
-    if manifest_rows.by_digest(connection, repository.id, digest) is not None:
+    needed_by = manifest_rows.referenced_by(connection, repository.id, digest).get()
+    if manifest_rows.by_digest(connection, repository.id, digest).get() is not None:
         needed_by.insert(0, digest)
     why = "is"
     if not needed_by:  # none that was read: of these nobody knows
-        unread = reference_rows.incomplete_of(connection, repository.id, after=-1, count=10)
+        unread = reference_rows.incomplete_of(connection, repository.id, after=-1, count=10).get()
         needed_by, why = [row.digest for row in unread], "may be"
     if needed_by:
         message = f"the blob {why} needed by {', '.join(needed_by)}; delete what needs it first"

@@ -60,7 +60,7 @@ class ManifestBytes:
         kept = self._is_kept(manifest.size)
         if kept:
             with self._backends.database.autocommit() as connection:
-                body = body_rows.find(connection, manifest.digest)
+                body = body_rows.find(connection, manifest.digest).get()
             if body is not None and _is_right(body, manifest.digest):
                 return body
         body = self._read_storage(manifest)

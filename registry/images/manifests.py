@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
+from registry.database import memberships
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import manifest_store as rows
@@ -33,7 +34,7 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from registry.database.blobs import Found, MemberRow
+    from registry.database.blobs import Found
     from registry.database.manifests import ManifestRow, TagRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 class _Asked(NamedTuple):
     """What a push must know of a repository that it has locked."""
 
-    members: Later[dict[str, MemberRow]]
+    members: Later[dict[str, memberships.MemberRow]]
     """Of what the manifest names."""
     children: dict[Digest, Later[ManifestRow | None]]
     """The manifests that it names."""
@@ -95,7 +96,7 @@ class Manifests:
         repository = self._repositories.require(name)
         with self._backends.database.snapshot() as connection:
             row = self._row(connection, repository.id, reference)
-            current = require_row(repository_rows.get(connection, repository.id))
+            current = require_row(repository_rows.get(connection, repository.id).get())
         if row is None or row.state != blob_rows.PRESENT:
             if self._backends.omissions.unreadable(name, reference) is not None:
                 message = f"the manifest {reference} could not be read from storage; see the log, then try again"
@@ -121,8 +122,8 @@ class Manifests:
         """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""
         repository = self._repositories.require(name)
         with self._backends.database.snapshot() as connection:
-            current = require_row(repository_rows.get(connection, repository.id))
-            return manifest_rows.tag_page(connection, repository.id, last=last, count=count), current.version
+            current = require_row(repository_rows.get(connection, repository.id).get())
+            return manifest_rows.tag_page(connection, repository.id, last=last, count=count).get(), current.version
 
     def referrers(
         self, name: str, subject: Digest, *, artifact_type: str | None, last: str, count: int, max_bytes: int
@@ -135,7 +136,7 @@ class Manifests:
         if repository is None:
             return referrers.NONE, None
         with self._backends.database.snapshot() as connection:
-            current = require_row(repository_rows.get(connection, repository.id))
+            current = require_row(repository_rows.get(connection, repository.id).get())
             found = referrers.page(
                 connection,
                 repository.id,
@@ -199,7 +200,7 @@ class Manifests:
         repository = self._repositories.require(name)
         with self._backends.database.transaction() as connection:
             self._lock(connection, repository, forced=forced)
-            found = manifest_rows.tags_named(connection, repository.id, [tag])
+            found = manifest_rows.tags_named(connection, repository.id, [tag]).get()
             if not found:
                 raise ManifestUnknown(f"repository {name} has no tag {tag}")
             if only is not None and found[0].digest != only:
@@ -231,14 +232,14 @@ class Manifests:
         with self._backends.database.transaction() as connection:
             self._lock(connection, repository, forced=forced)
             row = self._required(connection, repository, digest)
-            former = manifest_rows.formerly_listed_by(connection, repository.id, digest)
-            listed_by = manifest_rows.referenced_by(connection, repository.id, digest)
-            if forced or any(manifest_rows.referenced_by(connection, repository.id, index) for index in former):
+            former = manifest_rows.formerly_listed_by(connection, repository.id, digest).get()
+            listed_by = manifest_rows.referenced_by(connection, repository.id, digest).get()
+            if forced or any(manifest_rows.referenced_by(connection, repository.id, index).get() for index in former):
                 listed_by += former
             if listed_by:
                 message = f"the manifest is listed by {', '.join(listed_by)}; delete that first"
                 raise Unsupported(message, detail={"manifests": list(listed_by)}, headers={"Allow": "GET, HEAD, PUT"})
-            tags = {tag.name: tag.digest for tag in manifest_rows.tags_of(connection, repository.id, row.blob_id)}
+            tags = {tag.name: tag.digest for tag in manifest_rows.tags_of(connection, repository.id, row.blob_id).get()}
             if only is not None and not tags.keys() <= set(only):
                 return False
             allotted = [self._remove(connection, repository, index, {}, actor) for index in map(Digest, former)]
@@ -253,16 +254,16 @@ class Manifests:
         self, connection: Transaction, repository: RepositoryRow, digest: Digest, tags: dict[str, str], actor: str
     ) -> PendingChange:
         row = self._required(connection, repository, digest)
-        unnamed = withheld_rows.named_by_it_alone(connection, repository.id, row.blob_id)
+        unnamed = withheld_rows.named_by_it_alone(connection, repository.id, row.blob_id).get()
         withheld_rows.remove(connection, repository.id, unnamed)
         manifest_rows.remove(connection, repository.id, row.blob_id)
-        blob_rows.leave(connection, repository.id, row.blob_id)
+        memberships.remove(connection, repository.id, row.blob_id)
         change = Change("delete", digest, None, tuple(tags), actor, tags, released=unnamed)
         return change.allot(connection, repository, self._backends.clock())
 
     def _required(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> ManifestRow:
         """Raises ManifestUnknown."""
-        row = manifest_rows.by_digest(connection, repository.id, digest)
+        row = manifest_rows.by_digest(connection, repository.id, digest).get()
         if row is None:
             raise ManifestUnknown(f"repository {repository.name} has no manifest {digest}")
         return row
@@ -270,14 +271,14 @@ class Manifests:
     def _lock(self, connection: Transaction, repository: RepositoryRow, *, forced: bool) -> None:
         """Raises Unavailable where no change may commit, unless ``forced``."""
         is_open = None if forced else self._originals.require_open_later(connection)
-        require_row(repository_rows.lock(connection, repository.id))
+        require_row(repository_rows.lock(connection, repository.id).get())
         if is_open is not None:
             is_open.get()
 
     def _row(self, connection: Transaction, repository_id: int, reference: Digest | str) -> ManifestRow | None:
         if isinstance(reference, Digest):
-            return manifest_rows.by_digest(connection, repository_id, reference)
-        return manifest_rows.by_tag(connection, repository_id, reference)
+            return manifest_rows.by_digest(connection, repository_id, reference).get()
+        return manifest_rows.by_tag(connection, repository_id, reference).get()
 
     def _stat(self, manifest: FoundManifest) -> None:
         try:
@@ -290,14 +291,14 @@ class Manifests:
     def _ask(self, connection: Transaction, repository: RepositoryRow, manifest: Manifest, change: Change) -> _Asked:
         """The repository is locked. Nothing is waited for."""
         return _Asked(
-            blob_rows.members_later(connection, repository.id, _named(manifest)),
+            memberships.find_all(connection, repository.id, _named(manifest)),
             {
-                child.digest: manifest_rows.by_digest_later(connection, repository.id, child.digest)
+                child.digest: manifest_rows.by_digest(connection, repository.id, child.digest)
                 for child in manifest.children()
             },
-            withheld_rows.named_later(connection, repository.id, [*_named(manifest), *_own(change)]),
-            manifest_rows.tags_named_later(connection, repository.id, list(change.tags)),
-            repository_rows.allot_later(connection, repository.id),
+            withheld_rows.named(connection, repository.id, [*_named(manifest), *_own(change)]),
+            manifest_rows.tags_named(connection, repository.id, list(change.tags)),
+            repository_rows.next_sequence(connection, repository.id),
         )
 
     def _write(
@@ -334,7 +335,7 @@ class Manifests:
         withheld_rows.release(connection, repository.id, came, sequence=repository.sequence)
         return replace(change, withheld=lacks, released=came).keep(connection, repository, now)
 
-    def _check_members(self, members: dict[str, blob_rows.MemberRow], manifest: Manifest) -> None:
+    def _check_members(self, members: dict[str, memberships.MemberRow], manifest: Manifest) -> None:
         policy = self._backends.policy
         blobs = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
         self._refuse_missing(blobs, accept=policy.accept_missing_blobs)
@@ -350,7 +351,7 @@ class Manifests:
             self._check_members({}, manifest)
             return self._repositories.ensure(name), None, Keep.LOCKED
         with self._backends.database.autocommit() as connection:
-            named = blob_rows.members_later(connection, repository.id, _named(manifest))
+            named = memberships.find_all(connection, repository.id, _named(manifest))
             found = self._publication.look_later(connection, name, digest)
             members = named.get()
             self._check_members(members, manifest)

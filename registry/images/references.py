@@ -47,7 +47,7 @@ class References:
         Raises StorageError, DatabaseError with some of the page completed.
         """
         with self._backends.database.autocommit() as connection:
-            page = _bounded(reference_rows.incomplete(connection, after=after, count=PAGE))
+            page = _bounded(reference_rows.incomplete(connection, after=after, count=PAGE).get())
         return (page[-1].repository_id, page[-1].blob_id) if page else None, self._complete(page)
 
     def complete_repository(self, repository_id: int, *, seconds: float | None = None) -> list[Omission]:
@@ -60,7 +60,7 @@ class References:
         after = -1
         while True:
             with self._backends.database.autocommit() as connection:
-                page = _bounded(reference_rows.incomplete_of(connection, repository_id, after=after, count=PAGE))
+                page = _bounded(reference_rows.incomplete_of(connection, repository_id, after=after, count=PAGE).get())
             if not page:
                 return omissions
             if deadline is not None and time.monotonic() > deadline:

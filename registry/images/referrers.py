@@ -48,7 +48,7 @@ def page(
         wanted = min(_BATCH, count + 1 - len(found))
         rows = manifest_rows.referrers(
             connection, repository_id, subject, artifact_type=artifact_type, last=shown, count=wanted
-        )
+        ).get()
         for row in rows:
             descriptor = _descriptor(row)
             size += len(descriptor)

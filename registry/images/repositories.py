@@ -116,7 +116,7 @@ class Repositories:
     def page(self, *, last: str, count: int) -> list[str]:
         """At most ``count`` names after ``last``, in byte order."""
         with self._backends.database.autocommit() as connection:
-            return repository_rows.page(connection, last=last, count=count)
+            return repository_rows.page(connection, last=last, count=count).get()
 
     def on_storage(self) -> Iterator[str]:
         """Walk storage for repositories, in no particular order of time.
@@ -190,7 +190,7 @@ class Repositories:
 
     def _find(self, name: str) -> RepositoryRow | None:
         with self._backends.database.autocommit() as connection:
-            return repository_rows.find(connection, name)
+            return repository_rows.find(connection, name).get()
 
     def _make(self, name: str) -> RepositoryRow:
         with self._lock:

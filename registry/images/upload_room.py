@@ -77,10 +77,10 @@ class UploadRoom:
 
     def _make(self) -> None:
         with self._backends.database.autocommit() as connection:
-            counts = session_rows.count_by_address(connection)
+            counts = session_rows.count_by_address(connection).get()
         for address, count in surplus(counts, self._bounds, MOST_AT_ONCE).items():
             with self._backends.database.autocommit() as connection:
-                oldest = session_rows.oldest(connection, address, count=count + SPARE)
+                oldest = session_rows.oldest(connection, address, count=count + SPARE).get()
             ended = 0
             for row in oldest:
                 if ended == count:

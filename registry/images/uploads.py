@@ -105,7 +105,7 @@ class Uploads:
     def find(self, name: str, upload_id: str) -> SessionRow:
         """The session. Raises BlobUploadUnknown, also for a session of another repository."""
         with self._backends.database.autocommit() as connection:
-            return _of_repository(session_rows.find(connection, upload_id), name)
+            return _of_repository(session_rows.find(connection, upload_id).get(), name)
 
     def add(
         self, name: str, upload_id: str, start: int | None, digest: Digest | None = None, *, at_once: bool = False
@@ -140,8 +140,8 @@ class Uploads:
         if digest is None:
             return self.find(name, upload_id), None
         with self._backends.database.autocommit() as connection:
-            session = session_rows.find_later(connection, upload_id)
-            repository = repository_rows.find_later(connection, name)
+            session = session_rows.find(connection, upload_id)
+            repository = repository_rows.find(connection, name)
             blob = self._publication.look_later(connection, name, digest)
             row = _of_repository(session.get(), name)
         return row, Prefetched(repository.get(), blob.get())
@@ -213,7 +213,7 @@ class Uploads:
         """
         before, freed = self._backends.clock() - self._backends.policy.upload_expiry, 0
         with self._backends.database.autocommit() as connection:
-            expired = session_rows.expired(connection, before=before)
+            expired = session_rows.expired(connection, before=before).get()
         refused: list[Omission] = []
         for row in expired:
             freed += _unless_refused(refused, row.id, partial(self._expire, row))
@@ -233,7 +233,7 @@ class Uploads:
     def count(self) -> int:
         """Open sessions."""
         with self._backends.database.autocommit() as connection:
-            return session_rows.count(connection)
+            return session_rows.count(connection).get()
 
     def _expire(self, row: SessionRow) -> bool:
         try:
@@ -247,7 +247,7 @@ class Uploads:
     def _free_unknown(self, upload_id: str) -> bool:
         """Free what storage holds of an upload, unless there is a row of it."""
         with self._backends.database.autocommit() as connection:
-            if session_rows.find(connection, upload_id) is not None:
+            if session_rows.find(connection, upload_id).get() is not None:
                 return False
         self._backends.driver.discard_upload(upload_id)
         return True

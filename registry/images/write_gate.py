@@ -90,7 +90,7 @@ class WriteGate:
         """
         if self._backends.layout.per_repository:
             return _NOTHING
-        found = store_rows.find_later(connection, self._backends.driver.name)
+        found = store_rows.find(connection, self._backends.driver.name)
 
         def get() -> None:
             row = found.get()
@@ -108,7 +108,7 @@ class WriteGate:
         """
         if self._backends.layout.per_repository:
             return
-        row = self._require_open(store_rows.find(connection, self._backends.driver.name))
+        row = self._require_open(store_rows.find(connection, self._backends.driver.name).get())
         for prefix in row.prefixes:
             if name == prefix or name.startswith(f"{prefix}/"):
                 message = f"below {prefix} is what another registry left, which is being migrated: choose another name"
@@ -118,7 +118,7 @@ class WriteGate:
         """Whether no change may commit, or nobody knows yet."""
         if self._backends.layout.per_repository:
             return False
-        row = store_rows.find(connection, self._backends.driver.name)
+        row = store_rows.find(connection, self._backends.driver.name).get()
         return row is None or row.mode == READ_ONLY
 
     def prefixes(self) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ class WriteGate:
 
     def _row(self) -> StoreRow | None:
         with self._backends.database.autocommit() as connection:
-            return store_rows.find(connection, self._backends.driver.name)
+            return store_rows.find(connection, self._backends.driver.name).get()
 
     def _row_of(self, state: MigrationState | None) -> StoreRow:
         name, now = self._backends.driver.name, self._backends.clock()
@@ -160,7 +160,7 @@ class WriteGate:
         if newest is not None:
             self._load(newest[0])
         with self._backends.database.exclusive() as connection:
-            if store_rows.find(connection, row.name) != before:
+            if store_rows.find(connection, row.name).get() != before:
                 return False
             store_rows.put(connection, row)
         return True

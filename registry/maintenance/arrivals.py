@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from registry.database import blobs as blob_rows
+from registry.database import memberships
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images.records import withholding
@@ -40,7 +40,7 @@ class Arrivals:
         Raises StorageError, DatabaseError, and Unavailable where no change may commit; the next round does it again.
         """
         with self._registry.backends.database.autocommit() as connection:
-            page = withheld_rows.page(connection, after=self._after, count=PAGE)
+            page = withheld_rows.page(connection, after=self._after, count=PAGE).get()
         for row in page:
             if row.has_come:
                 self._write_down(row)
@@ -64,10 +64,10 @@ class Arrivals:
             log.info("what a release before this one took in is written down", repository=change.repository.name)
 
     def _release(self, connection: Transaction, seen: SeenRow) -> PendingChange | None:
-        repository = repository_rows.lock(connection, seen.repository_id)
-        row = withheld_rows.named_later(connection, seen.repository_id, [seen.digest]).get()
+        repository = repository_rows.lock(connection, seen.repository_id).get()
+        row = withheld_rows.named(connection, seen.repository_id, [seen.digest]).get()
         withheld = row.get((seen.digest, withheld_rows.BLOB))
-        member = blob_rows.member(connection, seen.repository_id, seen.digest)
+        member = memberships.find(connection, seen.repository_id, seen.digest).get()
         if repository is None or repository.is_unread or withheld is None or member is None:
             return None
         return withholding.release(connection, repository, withheld, self._registry.backends.clock())

@@ -29,7 +29,7 @@ class Completion:
         if self._after != reference_rows.START:
             return True
         with self._registry.backends.database.autocommit() as connection:
-            return bool(reference_rows.incomplete(connection, after=self._after, count=1))
+            return bool(reference_rows.incomplete(connection, after=self._after, count=1).get())
 
     def step(self) -> bool:
         """Complete the next page. Whether there may be more of this round.

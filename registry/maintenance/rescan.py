@@ -31,7 +31,7 @@ class Rescan:
     def is_done(self) -> bool:
         """Whether storage was walked once with this database."""
         with self._database.autocommit() as connection:
-            return stores.is_reached(connection, stores.STORAGE_READ)
+            return stores.is_reached(connection, stores.STORAGE_READ).get()
 
     def run_once(self) -> None:
         """Fill a new database, behind the open port."""

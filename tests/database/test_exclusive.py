@@ -28,19 +28,19 @@ def other(url: str, database: Database) -> Iterator[Database]:
 
 def test_a_store_is_noted_and_shut(database: Database) -> None:
     with database.exclusive() as connection:
-        assert stores.find(connection, "s3") is None
+        assert stores.find(connection, "s3").get() is None
         stores.set_mode(connection, "s3", READ_ONLY, reason="r", revision=1)
-        assert stores.find(connection, "s3") is None  # nobody has looked: it is not opened by chance
+        assert stores.find(connection, "s3").get() is None  # nobody has looked: it is not opened by chance
         stores.put(connection, ROW)
-        assert stores.find(connection, "s3") == ROW
+        assert stores.find(connection, "s3").get() == ROW
         stores.set_mode(connection, "s3", READ_ONLY, reason="why", revision=4)
     with database.autocommit() as connection:
-        assert stores.find(connection, "s3") == ROW._replace(mode=READ_ONLY, reason="why", revision=4)
-        assert stores.find(connection, "gcs") is None
+        assert stores.find(connection, "s3").get() == ROW._replace(mode=READ_ONLY, reason="why", revision=4)
+        assert stores.find(connection, "gcs").get() is None
     with database.exclusive() as connection:
         stores.put(connection, ROW._replace(migration=None, prefixes=()))
     with database.autocommit() as connection:
-        assert stores.find(connection, "s3") == ROW._replace(migration=None, prefixes=())
+        assert stores.find(connection, "s3").get() == ROW._replace(migration=None, prefixes=())
 
 
 def test_it_waits_for_those_that_have_begun_and_those_that_come_wait_for_it(
@@ -53,23 +53,23 @@ def test_it_waits_for_those_that_have_begun_and_those_that_come_wait_for_it(
 
     def first() -> None:
         with database.transaction() as connection:
-            row = stores.find(connection, "s3")
+            row = stores.find(connection, "s3").get()
             assert row is not None
             begun.set()
             finish.wait()
-            assert stores.find(connection, "s3") == row  # as this transaction has read it
+            assert stores.find(connection, "s3").get() == row  # as this transaction has read it
             order.append(f"first {row.mode}")
 
     def alone() -> None:
         with other.exclusive() as connection:
             stores.set_mode(connection, "s3", READ_ONLY, reason="why", revision=4)
-            assert stores.find(connection, "s3") is not None  # what was sent is not waited for
+            assert stores.find(connection, "s3").get() is not None  # what was sent is not waited for
             order.append("alone")
         shut.set()
 
     def last() -> None:
         with database.transaction(durable=False) as connection:
-            row = stores.find(connection, "s3")
+            row = stores.find(connection, "s3").get()
             assert row is not None
             order.append(f"last {row.mode}")
 
@@ -101,13 +101,13 @@ def test_others_go_on_after_one_that_failed(database: Database, other: Database)
     with pytest.raises(RuntimeError):
         fail()
     with other.transaction() as connection:
-        assert stores.find(connection, "s3") is None
+        assert stores.find(connection, "s3").get() is None
 
 
 def test_readers_do_not_wait_for_it(database: Database, other: Database) -> None:
     with database.exclusive() as connection:
         stores.put(connection, ROW)
         with other.snapshot() as reading:
-            assert stores.find(reading, "s3") is None
+            assert stores.find(reading, "s3").get() is None
         with other.autocommit() as reading:
-            assert stores.find(reading, "s3") is None
+            assert stores.find(reading, "s3").get() is None

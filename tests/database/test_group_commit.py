@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from registry.database.transaction import Rows
 
 ADD = Statement("INSERT INTO word (text) VALUES (:text)")
 ALL = Statement("SELECT text FROM word ORDER BY text")
@@ -65,8 +64,7 @@ def group(database: Database, recorder: Recorder, tmp_path: Path) -> Iterator[Gr
 
 def words(database: Database) -> list[str]:
     with database.snapshot() as transaction:
-        rows: Rows = transaction.execute(ALL, {})
-        return list(rows.scalars())
+        return transaction.execute(ALL, {}).all_as(str).get()
 
 
 def together(group: GroupCommit, texts: list[str], inside: Callable[[str], None]) -> dict[str, BaseException | None]:

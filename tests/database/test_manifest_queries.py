@@ -38,7 +38,7 @@ def put(
     subject: str | None = None,
     annotations: str = "{}",
 ) -> int:
-    blob = blobs.put(transaction, digest(number), size=number, leased_until=0)
+    blob = blobs.put(transaction, digest(number), size=number, leased_until=0).get()
     manifests.put(
         transaction,
         repository,
@@ -59,22 +59,22 @@ def test_a_manifest_is_found_by_tag_and_digest_of_its_repository_only(
     other = repositories.create(transaction, "other", signature="", now=NOW).id
     manifests.put_tag(transaction, repository, "v1", blob, sequence=1, now=NOW)
     expected = manifests.ManifestRow(blob, digest(1), 1, IMAGE, "present")
-    assert manifests.by_tag(transaction, repository, "v1") == expected
-    assert manifests.by_digest(transaction, repository, digest(1)) == expected
-    assert manifests.of_repository(transaction, repository) == {digest(1): expected}
-    assert manifests.by_tag(transaction, repository, "V1") is None
-    assert manifests.by_tag(transaction, other, "v1") is None
-    assert manifests.by_digest(transaction, other, digest(1)) is None
+    assert manifests.by_tag(transaction, repository, "v1").get() == expected
+    assert manifests.by_digest(transaction, repository, digest(1)).get() == expected
+    assert manifests.of_repository(transaction, repository).get() == {digest(1): expected}
+    assert manifests.by_tag(transaction, repository, "V1").get() is None
+    assert manifests.by_tag(transaction, other, "v1").get() is None
+    assert manifests.by_digest(transaction, other, digest(1)).get() is None
 
 
 def test_a_tag_moves_and_goes(transaction: Transaction, repository: int) -> None:
     first, second = put(transaction, repository, 1), put(transaction, repository, 2)
     manifests.put_tag(transaction, repository, "v1", first, sequence=1, now=NOW)
     manifests.put_tag(transaction, repository, "v1", second, sequence=2, now=NOW)
-    assert manifests.tags_named(transaction, repository, ["v1", "v2"]) == [("v1", digest(2), 2)]
-    assert manifests.tags_of(transaction, repository, first) == []
+    assert manifests.tags_named(transaction, repository, ["v1", "v2"]).get() == [("v1", digest(2), 2)]
+    assert manifests.tags_of(transaction, repository, first).get() == []
     manifests.remove_tag(transaction, repository, "v1")
-    assert manifests.all_tags(transaction, repository) == {}
+    assert manifests.all_tags(transaction, repository).get() == {}
 
 
 def test_a_removed_manifest_takes_its_tags_and_references_with_it(transaction: Transaction, repository: int) -> None:
@@ -83,19 +83,21 @@ def test_a_removed_manifest_takes_its_tags_and_references_with_it(transaction: T
     manifests.put_tag(transaction, repository, "child", child, sequence=2, now=NOW)
     manifests.refer(transaction, repository, blob, [(digest(2), "manifest"), (digest(3), "blob")])
     manifests.refer(transaction, repository, blob, [(digest(2), "manifest")])
-    assert manifests.referenced_by(transaction, repository, digest(2)) == [digest(1)]
-    assert manifests.children_of(transaction, repository, digest(1)) == [digest(2)]
+    assert manifests.referenced_by(transaction, repository, digest(2)).get() == [digest(1)]
+    assert manifests.children_of(transaction, repository, digest(1)).get() == [digest(2)]
     manifests.remove(transaction, repository, blob)
-    assert manifests.referenced_by(transaction, repository, digest(2)) == []
-    assert manifests.referenced_by(transaction, repository, digest(3)) == []
-    assert list(manifests.all_tags(transaction, repository)) == ["child"]
-    assert list(manifests.of_repository(transaction, repository)) == [digest(2)]
+    assert manifests.referenced_by(transaction, repository, digest(2)).get() == []
+    assert manifests.referenced_by(transaction, repository, digest(3)).get() == []
+    assert list(manifests.all_tags(transaction, repository).get()) == ["child"]
+    assert list(manifests.of_repository(transaction, repository).get()) == [digest(2)]
 
 
 def test_at_most_ten_that_need_a_blob_are_named(transaction: Transaction, repository: int) -> None:
     for number in range(12):
         manifests.refer(transaction, repository, put(transaction, repository, number), [(digest(99), "blob")])
-    assert manifests.referenced_by(transaction, repository, digest(99)) == [digest(number) for number in range(10)]
+    assert manifests.referenced_by(transaction, repository, digest(99)).get() == [
+        digest(number) for number in range(10)
+    ]
 
 
 def test_referrers_are_filtered_and_paged_in_the_order_of_their_digests(
@@ -109,28 +111,28 @@ def test_referrers_are_filtered_and_paged_in_the_order_of_their_digests(
     def found(artifact_type: str | None, last: str = "", count: int = 10) -> list[str]:
         rows = manifests.referrers(
             transaction, repository, digest(9), artifact_type=artifact_type, last=last, count=count
-        )
+        ).get()
         return [row.digest for row in rows]
 
     assert found(None) == [digest(number) for number in range(1, 6)]
     assert found(None, last=digest(2), count=2) == [digest(3), digest(4)]
     assert found("application/sbom") == [digest(1), digest(3), digest(5)]
     assert found("application/none") == []
-    [row] = manifests.referrers(transaction, repository, digest(9), artifact_type=None, last=digest(4), count=1)
+    [row] = manifests.referrers(transaction, repository, digest(9), artifact_type=None, last=digest(4), count=1).get()
     assert row[1:] == (digest(5), 5, IMAGE, "application/sbom", '{"a":"50%"}')
 
 
 def test_a_referrer_whose_bytes_are_lost_is_not_listed(transaction: Transaction, repository: int) -> None:
     blob = put(transaction, repository, 1, subject=digest(9))
     blobs.set_state(transaction, blob, blobs.QUARANTINED)
-    assert manifests.referrers(transaction, repository, digest(9), artifact_type=None, last="", count=10) == []
+    assert manifests.referrers(transaction, repository, digest(9), artifact_type=None, last="", count=10).get() == []
 
 
 def test_a_manifest_put_again_is_replaced(transaction: Transaction, repository: int) -> None:
     put(transaction, repository, 1, subject=digest(9))
     put(transaction, repository, 1)
-    assert manifests.referrers(transaction, repository, digest(9), artifact_type=None, last="", count=10) == []
-    assert len(manifests.of_repository(transaction, repository)) == 1
+    assert manifests.referrers(transaction, repository, digest(9), artifact_type=None, last="", count=10).get() == []
+    assert len(manifests.of_repository(transaction, repository).get()) == 1
 
 
 @pytest.mark.parametrize("subject", [digest(9), digest(9)[:60]])
@@ -144,5 +146,5 @@ def test_an_index_without_its_tag_is_a_former_list_of_referrers_if_it_lists_thes
         index = put(transaction, repository, number)
         manifests.refer(transaction, repository, index, [(digest(each), manifests.MANIFEST) for each in listed])
         manifests.set_former(transaction, repository, digest(number), subject=subject)
-    assert manifests.formerly_listed_by(transaction, repository, digest(1)) == [digest(3)]
-    assert manifests.referenced_by(transaction, repository, digest(1)) == [digest(4)]
+    assert manifests.formerly_listed_by(transaction, repository, digest(1)).get() == [digest(3)]
+    assert manifests.referenced_by(transaction, repository, digest(1)).get() == [digest(4)]

@@ -147,8 +147,8 @@ def test_what_the_release_before_has_written_stays(database: Database) -> None:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
     with database.transaction() as transaction:
-        blob = blobs.put(transaction, f"sha256:{'0' * 64}", size=1, leased_until=0)
+        blob = blobs.put(transaction, f"sha256:{'0' * 64}", size=1, leased_until=0).get()
     assert upgrade_database(database) == UpgradeReport("0001", HEAD)
     with database.transaction() as transaction:
         manifest_bodies.put(transaction, blob, b"{}")
-        assert manifest_bodies.find(transaction, f"sha256:{'0' * 64}") == b"{}"
+        assert manifest_bodies.find(transaction, f"sha256:{'0' * 64}").get() == b"{}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registry.database import blob_locations, blobs, migration_queries, repositories
+from registry.database import blob_locations, blobs, memberships, migration_queries, repositories
 from registry.database.engine import Database
 from registry.database.migration_queries import Copied, Original
 
@@ -33,22 +33,22 @@ def hold(database: Database, *numbers: int) -> int:
     with database.transaction() as connection:
         row = repositories.create(connection, "app", signature="", now=NOW)
         for number in numbers:
-            blob = blobs.find(connection, digest(number))
+            blob = blobs.find(connection, digest(number)).get()
             assert blob is not None
-            blobs.join(connection, row.id, blob.id, now=NOW)
+            memberships.add(connection, row.id, blob.id, now=NOW)
     return row.id
 
 
 def rows(database: Database, number: int) -> list[tuple[Any, ...]]:
     """(key, signature, state, verified at, migration) of all places of a blob."""
     with database.autocommit() as connection:
-        found = migration_queries.placed(connection, store=STORE, low=digest(number), high=digest(number + 1))
+        found = migration_queries.placed(connection, store=STORE, low=digest(number), high=digest(number + 1)).get()
     return [(row.key, row.signature, row.state, row.verified_at, row.migration) for row in found]
 
 
 def lose(database: Database, number: int) -> None:
     with database.transaction() as connection:
-        for place in blob_locations.of_digest(connection, digest(number), store=STORE):
+        for place in blob_locations.of_digest(connection, digest(number), store=STORE).get():
             assert blob_locations.set_lost(connection, place.id, signature=place.signature)
 
 
@@ -95,13 +95,13 @@ def test_bytes_that_were_missing_are_present_again_with_a_new_place(database: Da
     put(database, line(1))
     hold(database, 1)
     with database.transaction() as connection:
-        blob = blobs.find(connection, digest(1))
+        blob = blobs.find(connection, digest(1)).get()
         assert blob is not None
         blobs.set_state(connection, blob.id, state)
-        before = repositories.find(connection, "app")
+        before = repositories.find(connection, "app").get()
     put(database, line(1, "zot/b"))
     with database.autocommit() as connection:
-        after, healed = repositories.find(connection, "app"), blobs.find(connection, digest(1))
+        after, healed = repositories.find(connection, "app").get(), blobs.find(connection, digest(1)).get()
     assert before is not None
     assert after is not None
     assert healed is not None
@@ -119,7 +119,7 @@ def test_nothing_but_a_migration_ever_deletes_an_original(database: Database) ->
     put(database, line(1, verified=True))
     row = hold(database)
     with database.transaction() as connection:
-        place = blobs.location_at(connection, STORE, "zot/1")
+        place = blobs.location_at(connection, STORE, "zot/1").get()
         assert place is not None
         claim: dict[str, Any] = {"store": STORE, "key": "zot/1", "token": "t", "now": NOW, "deadline": NOW + 60}
         for after in range(2):  # as it is, and once a rollback has made it current
@@ -135,27 +135,27 @@ def test_what_has_no_verified_object_of_ours_is_uncopied(database: Database) -> 
     copies = [Copied(digest(1), 3, "ours/1", "c"), Copied(digest(4), 3, "ours/4", "c")]
     with database.transaction() as connection:
         assert migration_queries.set_copied(connection, copies, store=STORE, now=NOW) == []
-        blob = blobs.find(connection, digest(2))
+        blob = blobs.find(connection, digest(2)).get()
         assert blob is not None
         blobs.adopt_location(connection, blob.id, store=STORE, key="ours/2", size=3, signature="x")
     with database.autocommit() as connection:
-        assert [row.digest for row in migration_queries.uncopied(connection, store=STORE, after="", count=9)] == [
+        assert [row.digest for row in migration_queries.uncopied(connection, store=STORE, after="", count=9).get()] == [
             digest(2),
             digest(3),
         ]
-        assert [row[1:] for row in migration_queries.uncopied(connection, store=STORE, after=digest(2), count=9)] == [
-            (digest(3), 3)
-        ]
-        assert len(migration_queries.uncopied(connection, store=STORE, after="", count=1)) == 1
+        assert [
+            row[1:] for row in migration_queries.uncopied(connection, store=STORE, after=digest(2), count=9).get()
+        ] == [(digest(3), 3)]
+        assert len(migration_queries.uncopied(connection, store=STORE, after="", count=1).get()) == 1
         asked = [digest(number) for number in range(1, 2000)]
-        assert migration_queries.copied(connection, asked, store=STORE) == {digest(1), digest(4)}
+        assert migration_queries.copied(connection, asked, store=STORE).get() == {digest(1), digest(4)}
 
 
 def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Database) -> None:
     put(database, line(1), line(2), line(3))
     row = hold(database)
     with database.transaction() as connection:
-        ids = {number: blobs.find(connection, digest(number)) for number in (1, 2, 3)}
+        ids = {number: blobs.find(connection, digest(number)).get() for number in (1, 2, 3)}
         for number, verified_at in ((1, NOW), (2, None), (3, NOW)):
             blob = ids[number]
             assert blob is not None
@@ -178,7 +178,7 @@ def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_
     with database.transaction() as connection:
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 5)]
         migration_queries.set_copied(connection, copies, store=STORE, now=NOW)
-        blob = blobs.put(connection, digest(9), size=3, leased_until=0)
+        blob = blobs.put(connection, digest(9), size=3, leased_until=0).get()
         blobs.put_location(connection, blob, store=STORE, key="ours/9", size=3, signature="p", verified_at=NOW)
     for _ in range(2):
         after: int | None = 0
@@ -198,10 +198,10 @@ def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_
 def test_a_place_is_verified_in_the_version_that_was_hashed(database: Database) -> None:
     put(database, line(1))
     with database.transaction() as connection:
-        [place] = blob_locations.of_digest(connection, digest(1), store=STORE)
+        [place] = blob_locations.of_digest(connection, digest(1), store=STORE).get()
         migration_queries.set_verified(connection, place.id, signature="another", now=NOW)
         blob_locations.set_verified(connection, place.id, was="another", signature="t", now=NOW)
-        assert blob_locations.of_digest(connection, digest(1), store=STORE) == [place]
+        assert blob_locations.of_digest(connection, digest(1), store=STORE).get() == [place]
         assert not blob_locations.set_lost(connection, place.id, signature="another")
         migration_queries.set_verified(connection, place.id, signature="s", now=NOW)
         assert rows_of(connection) == [("s", NOW)]
@@ -210,7 +210,7 @@ def test_a_place_is_verified_in_the_version_that_was_hashed(database: Database) 
 
 
 def rows_of(connection: Any) -> list[tuple[str, float | None]]:
-    found = blob_locations.of_digest(connection, digest(1), store=STORE)
+    found = blob_locations.of_digest(connection, digest(1), store=STORE).get()
     return [(row.signature, row.verified_at) for row in found]
 
 
@@ -218,19 +218,19 @@ def test_the_best_place_is_held_and_what_is_forgotten_or_lost_is_not(database: D
     put(database, line(1), line(1, "zot/b", verified=True))
     repository = hold(database, 1)
     with database.transaction() as connection:
-        held = blob_locations.held(connection, repository, digest(1), store=STORE)
+        held = blob_locations.held(connection, repository, digest(1), store=STORE).get()
         assert held is not None
         assert (held.key, held.signature, held.verified_at) == ("zot/b", "s", NOW)
-        assert blob_locations.held(connection, repository, digest(1), store="gcs") is not None
-        assert blob_locations.held(connection, repository, digest(2), store=STORE) is None
-        assert set(blob_locations.known(connection, [digest(1), digest(2)], store=STORE)) == {digest(1)}
+        assert blob_locations.held(connection, repository, digest(1), store="gcs").get() is not None
+        assert blob_locations.held(connection, repository, digest(2), store=STORE).get() is None
+        assert set(blob_locations.known(connection, [digest(1), digest(2)], store=STORE).get()) == {digest(1)}
         migration_queries.forget(connection, ["zot/b", *(f"zot/x{number}" for number in range(1500))], store=STORE)
-        held = blob_locations.held(connection, repository, digest(1), store=STORE)
+        held = blob_locations.held(connection, repository, digest(1), store=STORE).get()
         assert held is not None
         assert (held.key, held.verified_at) == ("zot/1", None)
     lose(database, 1)
     with database.autocommit() as connection:
-        held = blob_locations.held(connection, repository, digest(1), store=STORE)
+        held = blob_locations.held(connection, repository, digest(1), store=STORE).get()
         assert held is not None
         assert (held.key, held.location_id, held.state) == (None, None, blobs.PRESENT)
-        assert blob_locations.known(connection, [digest(1)], store=STORE) == {}
+        assert blob_locations.known(connection, [digest(1)], store=STORE).get() == {}

@@ -225,6 +225,6 @@ def test_an_empty_table_is_not_what_later_statements_are_planned_for(database: D
     """While it is empty its whole is the cheapest to read, and a plan is kept as long as the connection."""
     explain = "EXPLAIN SELECT body FROM kept WHERE number = 1"
     with database.autocommit() as connection:
-        plan = " ".join(connection.execute(Statement(explain), {}).scalars())
+        plan = " ".join(connection.execute(Statement(explain), {}).all_as(str).get())
     assert "Index" in plan
     assert "Seq Scan" not in plan

@@ -13,6 +13,7 @@ from registry.database import (
     changes,
     leases,
     manifests,
+    memberships,
     migration_queries,
     repositories,
     stores,
@@ -71,40 +72,41 @@ def test_names_and_tags_come_in_byte_order_and_in_pages(database: Database) -> N
         for name in names:
             repositories.create(connection, name, signature="", now=NOW)
         row = repositories.create(connection, "a", signature="ignored", now=NOW + 1)
-        blob = blobs.put(connection, digest(1), size=1, leased_until=0)
+        blob = blobs.put(connection, digest(1), size=1, leased_until=0).get()
         for number, tag in enumerate(tags):
             manifests.put_tag(connection, row.id, tag, blob, sequence=number, now=NOW)
     with database.snapshot() as connection:
-        assert repositories.names(connection) == sorted(names, key=str.encode)
-        assert repositories.page(connection, last="a-b", count=3) == ["a.b", "a/b", "a0"]
-        assert manifests.tag_page(connection, row.id, last="", count=100) == sorted(tags, key=str.encode)
-        assert manifests.tag_page(connection, row.id, last="B", count=2) == ["Latest", "_"]
-        assert [tag.name for tag in manifests.tags_of(connection, row.id, blob)] == sorted(tags, key=str.encode)
-        assert manifests.all_tags(connection, row.id)["ab"] == manifests.TagRow("ab", digest(1), 3)
+        assert repositories.names(connection).get() == sorted(names, key=str.encode)
+        assert repositories.page(connection, last="a-b", count=3).get() == ["a.b", "a/b", "a0"]
+        assert manifests.tag_page(connection, row.id, last="", count=100).get() == sorted(tags, key=str.encode)
+        assert manifests.tag_page(connection, row.id, last="B", count=2).get() == ["Latest", "_"]
+        assert [tag.name for tag in manifests.tags_of(connection, row.id, blob).get()] == sorted(tags, key=str.encode)
+        assert manifests.all_tags(connection, row.id).get()["ab"] == manifests.TagRow("ab", digest(1), 3)
 
 
 def test_a_repository_from_its_making_to_its_end(database: Database) -> None:
     with database.transaction() as connection:
         made = repositories.create(connection, "team/app", signature="s1", now=NOW)
         assert repositories.create(connection, "team/app", signature="s2", now=NOW + 9) == made
-        assert repositories.get(connection, made.id) == made
-        assert repositories.allot(connection, made.id)[2:4] == (made.version + 1, 1)
+        assert repositories.get(connection, made.id).get() == made
+        allotted = repositories.next_sequence(connection, made.id).get()
+        assert allotted == made._replace(version=made.version + 1, sequence=1)
         repositories.raise_version(connection, made.id)
         repositories.set_folded(connection, made.id, folded=1, signature="s3")
         repositories.set_folded(connection, made.id, folded=0, signature="older")
-        row = repositories.find(connection, "team/app")
+        row = repositories.find(connection, "team/app").get()
         assert row == made._replace(version=made.version + 2, sequence=1, folded=1, signature="s3")
         repositories.set_signature(connection, made.id, "s4")
         repositories.set_reconciled(connection, made.id, sequence=7, folded=5, signature="s5", missing=2)
-        row = repositories.find(connection, "team/app")
+        row = repositories.find(connection, "team/app").get()
         assert row == made._replace(version=made.version + 3, sequence=7, folded=5, signature="s5", missing=2)
         changes.add(connection, made.id, 7, b"{}\n", state=changes.PENDING, now=NOW)
-        assert repositories.unfolded(connection, before=NOW) == []
-        assert repositories.unfolded(connection, before=NOW + 1) == ["team/app"]
+        assert repositories.unfolded(connection, before=NOW).get() == []
+        assert repositories.unfolded(connection, before=NOW + 1).get() == ["team/app"]
         repositories.remove(connection, made.id)
-        assert repositories.find(connection, "team/app") is None
-        assert repositories.get(connection, made.id) is None
-        assert changes.of_repository(connection, made.id) == []
+        assert repositories.find(connection, "team/app").get() is None
+        assert repositories.get(connection, made.id).get() is None
+        assert changes.of_repository(connection, made.id).get() == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 1200])
@@ -112,71 +114,73 @@ def test_members_and_tags_are_found_in_lists_of_any_length(database: Database, c
     with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         for number in range(count):
-            blob = blobs.put(connection, digest(number), size=number, leased_until=0)
-            blobs.join(connection, row.id, blob, now=NOW)
+            blob = blobs.put(connection, digest(number), size=number, leased_until=0).get()
+            memberships.add(connection, row.id, blob, now=NOW)
             manifests.put_tag(connection, row.id, f"t{number}", blob, sequence=1, now=NOW)
         wanted = [digest(number) for number in range(count + 1)]
-        assert list(blobs.members(connection, row.id, wanted)) == sorted(wanted[:count])
-        found = manifests.tags_named(connection, row.id, [f"t{number}" for number in range(count)])
+        assert list(memberships.find_all(connection, row.id, wanted).get()) == sorted(wanted[:count])
+        found = manifests.tags_named(connection, row.id, [f"t{number}" for number in range(count)]).get()
         assert len(found) == count
 
 
 def test_a_blob_and_its_lease_and_state(database: Database) -> None:
     with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
-        blob = blobs.put(connection, digest(1), size=10, leased_until=NOW + HOUR)
-        assert blobs.put(connection, digest(1), size=11, leased_until=NOW) == blob
-        assert blobs.find(connection, digest(1)) == blobs.BlobRow(blob, digest(1), 11, "present", 0, None, NOW + HOUR)
+        blob = blobs.put(connection, digest(1), size=10, leased_until=NOW + HOUR).get()
+        assert blobs.put(connection, digest(1), size=11, leased_until=NOW).get() == blob
+        assert blobs.find(connection, digest(1)).get() == blobs.BlobRow(
+            blob, digest(1), 11, "present", 0, None, NOW + HOUR
+        )
         assert blobs.adopt(connection, digest(1), size=99).size == 11
         assert blobs.adopt(connection, digest(2), size=5).leased_until == 0
         blobs.lease(connection, blob, until=NOW)
-        assert blobs.find(connection, digest(1))[6] == NOW + HOUR  # type: ignore[index] # it is there
-        assert blobs.member(connection, row.id, digest(1)) is None
-        blobs.join(connection, row.id, blob, now=NOW)
-        blobs.join(connection, row.id, blob, now=NOW + 1)
-        assert blobs.member(connection, row.id, digest(1)) == (blob, digest(1), 11, "present", NOW + HOUR)
-        assert blobs.holders(connection, blob) == ["team/app"]
+        assert blobs.find(connection, digest(1)).get()[6] == NOW + HOUR  # type: ignore[index] # it is there
+        assert memberships.find(connection, row.id, digest(1)).get() is None
+        memberships.add(connection, row.id, blob, now=NOW)
+        memberships.add(connection, row.id, blob, now=NOW + 1)
+        assert memberships.find(connection, row.id, digest(1)).get() == (blob, digest(1), 11, "present", NOW + HOUR)
+        assert memberships.repositories_with(connection, blob).get() == ["team/app"]
         blobs.set_state(connection, blob, blobs.CLAIMED)
         blobs.lease(connection, blob, until=NOW + 2 * HOUR)
-        assert blobs.find(connection, digest(1))[3:7] == ("claimed", 0, None, NOW + HOUR)  # type: ignore[index] # likewise
-        assert blobs.leave(connection, row.id, blob)
-        assert not blobs.leave(connection, row.id, blob)
+        assert blobs.find(connection, digest(1)).get()[3:7] == ("claimed", 0, None, NOW + HOUR)  # type: ignore[index] # likewise
+        assert memberships.remove(connection, row.id, blob)
+        assert not memberships.remove(connection, row.id, blob)
 
 
 def test_a_place_is_claimed_once_until_the_deadline(database: Database) -> None:
     with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
-        blob = blobs.put(connection, digest(1), size=1, leased_until=0)
+        blob = blobs.put(connection, digest(1), size=1, leased_until=0).get()
         blobs.adopt_location(connection, blob, store=STORE, key=key(1), size=1, signature="i")
         blobs.adopt_location(connection, blob, store=STORE, key=key(1), size=2, signature="j")
-        place = blobs.location_at(connection, STORE, key(1))
+        place = blobs.location_at(connection, STORE, key(1)).get()
         assert place is not None
         assert place[1:] == (blob, key(1), 1, "current", None, None, None, "i")
         blobs.set_verified(connection, place.id, now=NOW)
-        blobs.join(connection, row.id, blob, now=NOW)
-        held = blobs.held(connection, row.id, digest(1), store=STORE, key=key(1))
+        memberships.add(connection, row.id, blob, now=NOW)
+        held = blobs.held(connection, row.id, digest(1), store=STORE, key=key(1)).get()
         assert held is not None
         assert tuple(held) == (blob, digest(1), 1, "present", 0, place.id, "current", NOW, key(1), "i")
         orphan: dict[str, Any] = {"store": STORE, "key": key(1), "now": NOW}
         assert not blobs.claim_orphan(connection, row.id, blob, **orphan, token="t0", deadline=NOW + 60)
         assert blobs.claim_location(connection, blob, **orphan, token="t1", deadline=NOW + 60)
         assert not blobs.claim_location(connection, blob, **orphan, token="t2", deadline=NOW + 60)
-        assert blobs.locations(connection, blob, STORE) == []
-        assert blobs.expired_claims(connection, STORE, now=NOW + 60) == []
-        [expired] = blobs.expired_claims(connection, STORE, now=NOW + 61)
+        assert blobs.locations(connection, blob, STORE).get() == []
+        assert blobs.expired_claims(connection, STORE, now=NOW + 60).get() == []
+        [expired] = blobs.expired_claims(connection, STORE, now=NOW + 61).get()
         assert blobs.claim_expired(connection, expired, store=STORE, token="t3", now=NOW + 61, deadline=NOW + 120)
         assert not blobs.claim_expired(connection, expired, store=STORE, token="t4", now=NOW + 61, deadline=NOW + 120)
-        assert blobs.find(connection, digest(1))[4] == 2  # type: ignore[index] # it is there
+        assert blobs.find(connection, digest(1)).get()[4] == 2  # type: ignore[index] # it is there
         blobs.remove_location(connection, store=STORE, key=key(1), token="t1")
-        assert blobs.keys_below(connection, STORE, "team/app/blobs/sha256") == {key(1)}
+        assert blobs.keys_below(connection, STORE, "team/app/blobs/sha256").get() == [key(1)]
         blobs.remove_location(connection, store=STORE, key=key(1), token="t3")
-        assert blobs.keys_below(connection, STORE, "team/app/blobs/sha256") == set()
+        assert blobs.keys_below(connection, STORE, "team/app/blobs/sha256").get() == []
 
 
 def test_a_publication_ends_a_claim_and_a_found_loss_forgets_the_place(database: Database) -> None:
     with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
-        blob = blobs.put(connection, digest(1), size=1, leased_until=0)
+        blob = blobs.put(connection, digest(1), size=1, leased_until=0).get()
         for verified_at in (None, NOW):
             blobs.put_location(
                 connection, blob, store=STORE, key=key(1), size=1, signature="i", verified_at=verified_at
@@ -185,12 +189,12 @@ def test_a_publication_ends_a_claim_and_a_found_loss_forgets_the_place(database:
         assert blobs.claim_orphan(connection, row.id, blob, token="t1", **claim)
         blobs.put_location(connection, blob, store=STORE, key=key(1), size=1, signature="k", verified_at=NOW)
         blobs.remove_location(connection, store=STORE, key=key(1), token="t1")
-        [place] = blobs.locations(connection, blob, STORE)
+        [place] = blobs.locations(connection, blob, STORE).get()
         assert place[3:] == (1, "current", None, None, NOW, "k")
         blobs.set_signature(connection, store=STORE, key=key(1), signature="l")
-        assert blobs.locations(connection, blob, STORE) == [place._replace(signature="l")]
+        assert blobs.locations(connection, blob, STORE).get() == [place._replace(signature="l")]
         blobs.forget_location(connection, store=STORE, key=key(1))
-        assert blobs.location_at(connection, STORE, key(1)) is None
+        assert blobs.location_at(connection, STORE, key(1)).get() is None
 
 
 def test_changes_wait_until_they_are_recorded_and_folded(database: Database) -> None:
@@ -202,33 +206,33 @@ def test_changes_wait_until_they_are_recorded_and_folded(database: Database) -> 
         changes.add(connection, row.id, 1, b"another", state=changes.RECORDED, now=NOW)
         changes.mark_recorded(connection, [(row.id, 1), (row.id, 3)])
         changes.mark_recorded(connection, [])
-        states = [change.state for change in changes.of_repository(connection, row.id)]
+        states = [change.state for change in changes.of_repository(connection, row.id).get()]
         assert states == [changes.RECORDED, changes.PENDING, changes.RECORDED]
         changes.remove_folded(connection, row.id, folded=2)
-        [pending, recorded] = changes.of_repository(connection, row.id)
+        [pending, recorded] = changes.of_repository(connection, row.id).get()
         assert pending == (2, changes.PENDING, NOW, record)
         assert recorded.sequence == 3
         changes.remove_all(connection, row.id)
-        assert changes.of_repository(connection, row.id) == []
+        assert changes.of_repository(connection, row.id).get() == []
 
 
 def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
     moved: dict[str, Any] = {"digest": None, "note": "%s :x", "tail": b"\0tail", "now": NOW + 1}
     with database.transaction() as connection:
         upload_sessions.add(connection, "u1", "team/app", algorithm="sha256", digest=digest(0), note="", now=NOW)
-        assert upload_sessions.find(connection, "u1") == upload_sessions.SessionRow(
+        assert upload_sessions.find(connection, "u1").get() == upload_sessions.SessionRow(
             "u1", "team/app", 0, "sha256", digest(0), "", None
         )
-        assert upload_sessions.find(connection, "u2") is None
+        assert upload_sessions.find(connection, "u2").get() is None
         assert upload_sessions.advance(connection, "u1", before=0, offset=1 << 40, **moved).get()
         assert not upload_sessions.advance(connection, "u1", before=0, offset=1, **moved).get()
         after = upload_sessions.SessionRow("u1", "team/app", 1 << 40, "sha256", None, "%s :x", b"\0tail")
-        assert upload_sessions.find(connection, "u1") == after
-        assert upload_sessions.expired(connection, before=NOW + 1) == []
-        assert [row.id for row in upload_sessions.expired(connection, before=NOW + 2)] == ["u1"]
-        assert upload_sessions.count(connection) == 1
+        assert upload_sessions.find(connection, "u1").get() == after
+        assert upload_sessions.expired(connection, before=NOW + 1).get() == []
+        assert [row.id for row in upload_sessions.expired(connection, before=NOW + 2).get()] == ["u1"]
+        assert upload_sessions.count(connection).get() == 1
         upload_sessions.remove(connection, "u1")
-        assert upload_sessions.find(connection, "u1") is None
+        assert upload_sessions.find(connection, "u1").get() is None
         upload_sessions.remove(connection, "u1")
 
 
@@ -238,10 +242,10 @@ def test_sessions_are_counted_by_where_they_were_begun(database: Database) -> No
         for number, address in enumerate(["192.0.2.1", "", "192.0.2.1", "192.0.2.2", "192.0.2.1"]):
             upload_sessions.add(connection, f"u{number}", "team/app", **common, now=NOW - number, address=address)
     with database.autocommit() as connection:
-        assert upload_sessions.count_by_address(connection) == {"192.0.2.1": 3, "192.0.2.2": 1, "": 1}
-        assert [row.id for row in upload_sessions.oldest(connection, "192.0.2.1", count=2)] == ["u4", "u2"]
-        assert [row.id for row in upload_sessions.oldest(connection, "", count=2)] == ["u1"]
-        assert upload_sessions.oldest(connection, "192.0.2.3", count=2) == []
+        assert upload_sessions.count_by_address(connection).get() == {"192.0.2.1": 3, "192.0.2.2": 1, "": 1}
+        assert [row.id for row in upload_sessions.oldest(connection, "192.0.2.1", count=2).get()] == ["u4", "u2"]
+        assert [row.id for row in upload_sessions.oldest(connection, "", count=2).get()] == ["u1"]
+        assert upload_sessions.oldest(connection, "192.0.2.3", count=2).get() == []
 
 
 def test_a_lease_has_one_holder_until_its_deadline(database: Database) -> None:

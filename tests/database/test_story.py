@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import blobs as blob_rows
+from registry.database import memberships
 from registry.database.transaction import Transaction
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
@@ -173,7 +173,7 @@ def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
     pushing, deleting = world.registry(), world.registry()
     digest = push_blob(pushing, b"contested")
     left = threading.Event()
-    leave = blob_rows.leave
+    leave = memberships.remove
 
     def leave_and_let_the_push_come(connection: Transaction, repository: int, blob: int) -> bool:
         done = leave(connection, repository, blob)
@@ -181,7 +181,7 @@ def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
         wait_for_a_lock(world.url)
         return done
 
-    monkeypatch.setattr(blob_rows, "leave", leave_and_let_the_push_come)
+    monkeypatch.setattr(memberships, "remove", leave_and_let_the_push_come)
     with ThreadPoolExecutor(1) as pool:
         deletion = pool.submit(deleting.blobs.delete, NAME, digest)
         assert left.wait(10)

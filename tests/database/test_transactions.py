@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from psycopg import pq
 
-from registry.database import blobs, changes, repositories
+from registry.database import blobs, changes, memberships, repositories
 from registry.database.circuit import PROBE_SECONDS
 from registry.database.engine import CONNECTIONS, SPARE, TIMEOUT, Database
 from registry.database.errors import DatabaseUnavailable
@@ -35,7 +35,8 @@ def allot(url: str, repository: int) -> list[int]:
     got = []
     for _ in range(ROUNDS):
         with database.transaction() as connection:
-            row = repositories.allot(connection, repository)
+            row = repositories.next_sequence(connection, repository).get()
+            assert row is not None
             changes.add(connection, repository, row.sequence, b"{}\n", state=changes.PENDING, now=NOW)
         got.append(row.sequence)
     database.close()
@@ -51,10 +52,10 @@ def test_processes_that_change_a_repository_never_get_one_number_twice(database:
         pool.join()
     assert sorted(itertools.chain(*numbers)) == list(range(1, 4 * ROUNDS + 1))
     with database.snapshot() as connection:
-        after = repositories.get(connection, row.id)
+        after = repositories.get(connection, row.id).get()
         assert after is not None
         assert (after.sequence, after.version) == (4 * ROUNDS, row.version + 4 * ROUNDS)
-        assert len(changes.of_repository(connection, row.id)) == 4 * ROUNDS
+        assert len(changes.of_repository(connection, row.id).get()) == 4 * ROUNDS
 
 
 def test_more_threads_than_connections_wait_for_each_other(database: Database) -> None:
@@ -112,19 +113,19 @@ def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
     with pytest.raises(KeyError):
         fail()
     with database.snapshot() as connection:
-        assert repositories.names(connection) == []
+        assert repositories.names(connection).get() == []
 
 
 def test_a_statement_that_fails_undoes_what_went_before_it(database: Database) -> None:
     def fail() -> None:
         with database.transaction() as connection:
             repositories.create(connection, "team/app", signature="", now=NOW)
-            blobs.join(connection, 12345, 67890, now=NOW)  # neither exists
+            memberships.add(connection, 12345, 67890, now=NOW)  # neither exists
 
     with pytest.raises(DatabaseUnavailable):
         fail()
     with database.transaction() as connection:
-        assert repositories.names(connection) == []
+        assert repositories.names(connection).get() == []
 
 
 def test_writers_at_the_same_time_lose_only_what_they_undo_themselves(database: Database) -> None:
@@ -133,7 +134,7 @@ def test_writers_at_the_same_time_lose_only_what_they_undo_themselves(database: 
         if number % 5 == 0:
             raise KeyError(number)
         if number % 7 == 0:
-            blobs.join(connection, 12345, 67890, now=NOW)  # neither exists
+            memberships.add(connection, 12345, 67890, now=NOW)  # neither exists
 
     def write(number: int) -> bool:
         try:
@@ -142,24 +143,24 @@ def test_writers_at_the_same_time_lose_only_what_they_undo_themselves(database: 
         except (KeyError, DatabaseUnavailable):
             return False
         with database.snapshot() as connection:
-            return repositories.find(connection, f"r{number:03}") is not None
+            return repositories.find(connection, f"r{number:03}").get() is not None
 
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(write, range(100)))
     expected = [number for number in range(100) if number % 5 and number % 7]
     assert [number for number in range(100) if done[number]] == expected
     with database.snapshot() as connection:
-        assert repositories.names(connection) == [f"r{number:03}" for number in expected]
+        assert repositories.names(connection).get() == [f"r{number:03}" for number in expected]
 
 
 def test_a_read_sees_one_state_of_the_database(database: Database) -> None:
     with database.snapshot() as reader:
-        assert repositories.names(reader) == []
+        assert repositories.names(reader).get() == []
         with database.transaction() as writer:
             repositories.create(writer, "team/app", signature="", now=NOW)
-        assert repositories.names(reader) == []
+        assert repositories.names(reader).get() == []
     with database.snapshot() as reader:
-        assert repositories.names(reader) == ["team/app"]
+        assert repositories.names(reader).get() == ["team/app"]
 
 
 def test_a_read_cannot_write_on_postgresql(database: Database) -> None:
@@ -178,12 +179,12 @@ def test_text_with_percent_signs_and_colons_is_kept(database: Database) -> None:
 @pytest.mark.parametrize(
     "lock",
     [
-        pytest.param(lambda connection, repository, _blob: repositories.lock(connection, repository), id="repository"),
-        pytest.param(lambda connection, _repository, _blob: blobs.lock(connection, DIGEST), id="blob"),
         pytest.param(
-            lambda connection, _repository, _blob: blobs.lock_at_later(
-                connection, DIGEST, store="local", key="k"
-            ).get(),
+            lambda connection, repository, _blob: repositories.lock(connection, repository).get(), id="repository"
+        ),
+        pytest.param(lambda connection, _repository, _blob: blobs.lock(connection, DIGEST).get(), id="blob"),
+        pytest.param(
+            lambda connection, _repository, _blob: blobs.lock_at(connection, DIGEST, store="local", key="k").get(),
             id="place",
         ),
     ],
@@ -193,14 +194,14 @@ def test_two_writers_that_lock_the_same_row_go_one_after_the_other(
 ) -> None:
     with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
-        blob = blobs.put(connection, DIGEST, size=1, leased_until=0)
+        blob = blobs.put(connection, DIGEST, size=1, leased_until=0).get()
     inside, seen = threading.Event(), []
 
     def second() -> None:
         inside.wait(10)
         with database.transaction() as connection:
             lock(connection, row.id, blob)
-            seen.append(blobs.member(connection, row.id, DIGEST))
+            seen.append(memberships.find(connection, row.id, DIGEST).get())
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(second)
@@ -209,7 +210,7 @@ def test_two_writers_that_lock_the_same_row_go_one_after_the_other(
             inside.set()
             time.sleep(0.3)
             assert not seen
-            blobs.join(connection, row.id, blob, now=NOW)
+            memberships.add(connection, row.id, blob, now=NOW)
         future.result(10)
     assert seen != [None]
 
@@ -304,8 +305,9 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Data
     def write() -> None:
         while not stop.is_set():
             with database.transaction() as connection:
-                number = repositories.allot(connection, row.id).sequence
-                changes.add(connection, row.id, number, BODY, state=changes.PENDING, now=NOW)
+                allotted = repositories.next_sequence(connection, row.id).get()
+                assert allotted is not None
+                changes.add(connection, row.id, allotted.sequence, BODY, state=changes.PENDING, now=NOW)
 
     writers = [threading.Thread(target=write) for _ in range(2)]
     for writer in writers:
@@ -321,7 +323,7 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Data
 
 def _written(database: Database) -> int:
     with database.snapshot() as connection:
-        row = repositories.find(connection, "team/app")
+        row = repositories.find(connection, "team/app").get()
         assert row is not None
         return row.sequence
 
@@ -352,7 +354,7 @@ def test_the_log_of_sqlite_is_begun_anew_while_somebody_writes_all_the_time(busy
 def test_a_long_read_stops_neither_the_checkpoint_nor_the_writers(busy: tuple[Database, Path]) -> None:
     database, log = busy
     with database.snapshot() as connection:
-        repositories.find(connection, "team/app")
+        repositories.find(connection, "team/app").get()
         before = _beginnings(log)
         for _ in range(3):
             _write_more(database)

@@ -19,7 +19,7 @@ OTHER = "other/app"
 
 def leased_until(registry: Registry, digest: Digest) -> float:
     with registry.backends.database.snapshot() as connection:
-        row = blob_rows.find(connection, digest)
+        row = blob_rows.find(connection, digest).get()
     assert row is not None
     return row.leased_until
 

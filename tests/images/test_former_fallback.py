@@ -123,9 +123,9 @@ def test_an_index_that_is_more_than_a_former_one_protects(registry: Registry, ho
         push_manifest(registry, former, "kept")
     if how == "tagged by another tool":
         with registry.backends.database.transaction() as connection:
-            repository = repository_rows.find(connection, NAME)
+            repository = repository_rows.find(connection, NAME).get()
             assert repository is not None
-            row = manifest_rows.by_digest(connection, repository.id, former.digest)
+            row = manifest_rows.by_digest(connection, repository.id, former.digest).get()
             assert row is not None
             manifest_rows.put_tag(connection, repository.id, "theirs", row.blob_id, sequence=9, now=0.0)
     if how == "pushed again":

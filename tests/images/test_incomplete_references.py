@@ -14,6 +14,7 @@ from registry.config import Settings
 from registry.database import manifests as manifest_rows
 from registry.database import references as reference_rows
 from registry.database.statement import Statement
+from registry.database.transaction import Later
 from registry.images import blobs, references
 from registry.images.registry import Registry
 from registry.maintenance.completion import Completion
@@ -70,12 +71,12 @@ def complete(registry: Registry) -> Completion:
 def naming(registry: Registry, digest: Digest) -> list[str]:
     row = registry.repositories.require(NAME)
     with registry.backends.database.autocommit() as connection:
-        return manifest_rows.referenced_by(connection, row.id, digest)
+        return manifest_rows.referenced_by(connection, row.id, digest).get()
 
 
 def count_incomplete(registry: Registry) -> int:
     with registry.backends.database.autocommit() as connection:
-        return len(reference_rows.incomplete(connection, after=reference_rows.START, count=1000))
+        return len(reference_rows.incomplete(connection, after=reference_rows.START, count=1000).get())
 
 
 def is_held(registry: Registry, blob: Blob) -> bool:
@@ -176,7 +177,7 @@ def test_what_a_manifest_names_and_lacks_while_a_rebuild_looks_is_withheld(
     lose_memberships(registry)
     lacking = reference_rows.lacking
 
-    def look_and_push(*arguments: Any, **more: Any) -> list[Digest]:
+    def look_and_push(*arguments: Any, **more: Any) -> Later[list[Digest]]:
         found = lacking(*arguments, **more)
         monkeypatch.setattr(reference_rows, "lacking", lacking)
         push_blob(registry, CONFIG.data)

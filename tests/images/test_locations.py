@@ -53,7 +53,9 @@ def digest_of(made: Pushed) -> Digest:
 def places(registry: Registry, digest: Digest) -> dict[str, str]:
     """The states of all places of a blob, by key."""
     with registry.backends.database.autocommit() as connection:
-        rows = original_rows.placed(connection, store=registry.backends.driver.name, low=digest, high=f"{digest}g")
+        rows = original_rows.placed(
+            connection, store=registry.backends.driver.name, low=digest, high=f"{digest}g"
+        ).get()
     return {row.key: row.state for row in rows}
 
 
@@ -274,7 +276,7 @@ def test_a_push_that_joins_a_place_which_goes_meanwhile_puts_its_own(
             if before == "forgotten":
                 original_rows.forget(connection, [key], store=registry.backends.driver.name)
             else:
-                [place] = place_rows.of_digest(connection, digest, store=registry.backends.driver.name)
+                [place] = place_rows.of_digest(connection, digest, store=registry.backends.driver.name).get()
                 assert place_rows.set_lost(connection, place.id, signature=place.signature)
 
     driver: StorageDriver = FaultyDriver(world.driver(), [Fault("stat", key, effect=meanwhile)])

@@ -52,7 +52,7 @@ class Counting(DriverDecorator):
 
 def row(registry: Registry) -> store_rows.StoreRow | None:
     with registry.backends.database.autocommit() as connection:
-        return store_rows.find(connection, registry.backends.driver.name)
+        return store_rows.find(connection, registry.backends.driver.name).get()
 
 
 def test_what_was_adopted_is_served_from_the_originals(world: World) -> None:

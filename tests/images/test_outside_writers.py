@@ -191,10 +191,12 @@ def test_what_a_tool_writes_after_the_index_that_names_it_is_taken_when_it_is_th
     for process in (registry, other):
         assert tags(process) == []
     with registry.backends.database.autocommit() as connection:
-        before = repository_rows.find(connection, NAME)
+        before = repository_rows.find(connection, NAME).get()
     assert tags(registry) == []
     with registry.backends.database.autocommit() as connection:
-        assert repository_rows.find(connection, NAME) == before, "nothing was found, and yet something was written"
+        assert repository_rows.find(connection, NAME).get() == before, (
+            "nothing was found, and yet something was written"
+        )
     push_image(registry, "1", "v1")
     registry.fold_waiting()
     place(registry, made)
@@ -202,7 +204,7 @@ def test_what_a_tool_writes_after_the_index_that_names_it_is_taken_when_it_is_th
         assert pull(process, "early") == made.digest
         assert tags(process) == ["early", "v1"]
     with registry.backends.database.autocommit() as connection:
-        row = repository_rows.find(connection, NAME)
+        row = repository_rows.find(connection, NAME).get()
     assert row is not None
     assert row.missing == 0
 

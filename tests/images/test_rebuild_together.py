@@ -53,7 +53,7 @@ def test_repositories_with_the_same_blobs_are_read_at_once_and_nobody_waits_for_
         for name in names:
             pull(registries[0], "v4", name)
             with registries[0].backends.database.autocommit() as connection:
-                row = repository_rows.find(connection, name)
+                row = repository_rows.find(connection, name).get()
             assert row is not None
             assert not row.is_unread
     world.close()

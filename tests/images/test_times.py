@@ -62,9 +62,9 @@ def fresh(tmp_path: Path) -> Fresh:
 def times(registry: Registry, name: str = NAME) -> Times:
     """Of pushes by digest, and of tags by name, as the database has them."""
     with registry.backends.database.snapshot() as connection:
-        row = repository_rows.find(connection, name)
+        row = repository_rows.find(connection, name).get()
         assert row is not None
-        return manifest_rows.pushed(connection, row.id), manifest_rows.tagged(connection, row.id)
+        return manifest_rows.pushed(connection, row.id).get(), manifest_rows.tagged(connection, row.id).get()
 
 
 def rebuilt(world: World, url: str) -> Registry:
@@ -179,7 +179,7 @@ def test_history_is_read_once_also_where_others_fold_meanwhile(
     registry.fold_waiting()
     as_the_release_before(registry)
     with registry.backends.database.transaction() as connection:
-        row = repository_rows.find(connection, NAME)
+        row = repository_rows.find(connection, NAME).get()
         assert row is not None
         signature = registry.backends.driver.stat(registry.backends.layout.index(NAME)).signature
         repository_rows.set_signature(connection, row.id, signature)
@@ -353,9 +353,9 @@ def test_a_change_that_a_later_release_committed_stops_its_repository_alone(worl
         push_image(registry, "1", "v1", name=name)
     line = orjson.dumps({"seq": 2, "time": "2026-11-28T00:00:00Z", "actor": "x", "op": "rename", "tags": [], "old": {}})
     with registry.backends.database.transaction() as connection:
-        row = repository_rows.find(connection, NAME)
+        row = repository_rows.find(connection, NAME).get()
         assert row is not None
-        repository_rows.allot(connection, row.id)
+        repository_rows.next_sequence(connection, row.id)
         change_rows.add(connection, row.id, 2, line + b"\n", state=change_rows.PENDING, now=world.clock.now)
     world.clock.now += ABANDONED_SECONDS + 1
     registry.fold_waiting()

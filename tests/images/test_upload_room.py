@@ -15,7 +15,7 @@ from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.support.registry_world import KINDS, NAME, World, pull_blob
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Transaction
     from registry.images.registry import Registry
 
 ONE, OTHER, THIRD = "192.0.2.1", "192.0.2.2", "2001:db8::1"
@@ -176,7 +176,7 @@ def test_with_large_bounds_a_push_pays_for_no_count(world: World, monkeypatch: p
     counts: list[int] = []
     real = session_rows.count_by_address
 
-    def counted(connection: Transaction) -> dict[str, int]:
+    def counted(connection: Transaction) -> Later[dict[str, int]]:
         counts.append(1)
         return real(connection)
 

@@ -29,10 +29,10 @@ def reviewed(bucket: Bucket) -> Plan:
 def served(registry: Registry) -> tuple[int, int, int]:
     """Repositories, tags, and distinct manifests; each is read."""
     with registry.backends.database.snapshot() as connection:
-        names = repository_rows.names(connection)
-        rows = [found for name in names if (found := repository_rows.find(connection, name)) is not None]
-        tags = sum(len(manifest_rows.all_tags(connection, row.id)) for row in rows)
-        known = {(row.name, digest) for row in rows for digest in manifest_rows.of_repository(connection, row.id)}
+        names = repository_rows.names(connection).get()
+        rows = [found for name in names if (found := repository_rows.find(connection, name).get()) is not None]
+        tags = sum(len(manifest_rows.all_tags(connection, row.id).get()) for row in rows)
+        known = {(row.name, digest) for row in rows for digest in manifest_rows.of_repository(connection, row.id).get()}
     for name, digest in known:
         body = registry.manifests.read(registry.manifests.find(name, Digest(digest)))
         assert Digest.of(body, Digest(digest).algorithm) == digest

@@ -220,7 +220,7 @@ def test_where_one_place_is_wrong_or_gone_another_is_copied(tmp_path: Path) -> N
     assert found.problems == []
     assert bucket.objects("storage/blobs") == COPIES
     with registry.backends.database.snapshot() as connection:
-        placed = migration_queries.placed(connection, store="memory", low=SHARED.digest, high=f"{SHARED.digest}~")
+        placed = migration_queries.placed(connection, store="memory", low=SHARED.digest, high=f"{SHARED.digest}~").get()
     assert {row.key: row.state for row in placed} == {
         places[0]: "lost", places[1]: "lost", places[2]: "original",
         f"storage/blobs/{path(SHARED.digest)}": "current",
@@ -334,7 +334,7 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
     registry = zot.registry()
     copying = Copier(registry)
     with registry.backends.database.snapshot() as connection:
-        (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1)
+        (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1).get()
     copy = copying.copy(row)
     assert copy.copied is not None
     key = copy.copied.key
@@ -348,7 +348,7 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
     assert copying.commit([copy]) == 0, "it is gone"
     assert key not in zot.objects()
     with registry.backends.database.snapshot() as connection:
-        assert blob_rows.location_at(connection, "memory", key) is None
+        assert blob_rows.location_at(connection, "memory", key).get() is None
     assert consolidated(zot).counts["copied"] == len(CONTENT)
 
 
@@ -359,7 +359,7 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
     monkeypatch.setattr("registry.migration.consolidate.copier.LOOKS", 2)
     registry = zot.registry()
     with registry.backends.database.snapshot() as connection:
-        (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1)
+        (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1).get()
     key = f"storage/blobs/{path(row.digest)}"
     with registry.backends.database.transaction() as connection:
         blob_rows.adopt_location(connection, row.blob_id, store="memory", key=key, size=row.size, signature="1")

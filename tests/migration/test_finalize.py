@@ -268,7 +268,7 @@ def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_original(buck
         if done:
             return
         with other.backends.database.transaction() as connection:
-            blob = blob_rows.lock(connection, SHARED.digest)
+            blob = blob_rows.lock(connection, SHARED.digest).get()
             assert blob is not None
             claim = other.removal.claim(connection, blob.id, COPY_OF_SHARED)
         assert claim is not None

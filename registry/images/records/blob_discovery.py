@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
 from registry.database import changes as change_rows
+from registry.database import memberships
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
@@ -57,7 +58,7 @@ class BlobDiscovery:
         after = ""
         while True:
             with self._backends.database.autocommit() as connection:
-                found = reference_rows.lacking(connection, repository.id, after=after, count=BATCH)
+                found = reference_rows.lacking(connection, repository.id, after=after, count=BATCH).get()
             if not found:
                 return omissions
             self._adopt(repository, found, omissions, is_optional=True)
@@ -75,10 +76,10 @@ class BlobDiscovery:
             if is_optional:
                 digests = self._still_lacking(connection, repository, digests)
             else:
-                repository_rows.hold_later(connection, repository.id)  # before blobs, as a push does
+                repository_rows.lock_shared(connection, repository.id)  # before blobs, as a push does
             for digest in digests:
                 if digest in known:
-                    blob_rows.join(connection, repository.id, known[digest], now=now)
+                    memberships.add(connection, repository.id, known[digest], now=now)
                     continue
                 stat = stats[digest]
                 if stat is None:
@@ -92,14 +93,14 @@ class BlobDiscovery:
                 blob_rows.adopt_location(
                     connection, blob.id, store=driver.name, key=key, size=stat.size, signature=stat.signature
                 )
-                blob_rows.join(connection, repository.id, blob.id, now=now)
+                memberships.add(connection, repository.id, blob.id, now=now)
 
     def _still_lacking(self, connection: Transaction, repository: RepositoryRow, digests: list[Digest]) -> list[Digest]:
         """Those that no manifest which came meanwhile withholds. The repository is locked from here on."""
-        if repository_rows.lock(connection, repository.id) is None:
+        if repository_rows.lock(connection, repository.id).get() is None:
             return []
         repository_rows.raise_version(connection, repository.id)
-        named = withheld_rows.named_later(connection, repository.id, digests).get()
+        named = withheld_rows.named(connection, repository.id, digests).get()
         return [digest for digest in digests if (digest, withheld_rows.BLOB) not in named]
 
     def _known(self, digests: list[Digest]) -> dict[str, int]:
@@ -107,7 +108,7 @@ class BlobDiscovery:
         if self._backends.layout.per_repository:
             return {}
         with self._backends.database.autocommit() as connection:
-            return place_rows.known(connection, digests, store=self._backends.driver.name)
+            return place_rows.known(connection, digests, store=self._backends.driver.name).get()
 
     def _stat(self, key: str) -> ObjectStat | None:
         try:
@@ -121,7 +122,7 @@ class BlobDiscovery:
         for algorithm in SUPPORTED_ALGORITHMS:
             prefix = self._backends.layout.blobs(repository.name, algorithm)
             with self._backends.database.snapshot() as connection:
-                noted = blob_rows.keys_below(connection, self._backends.driver.name, prefix)
+                noted = blob_rows.keys_below(connection, self._backends.driver.name, prefix).get()
             try:
                 children = list(self._backends.driver.children(prefix))
             except PathRefused as error:
@@ -153,7 +154,7 @@ class BlobDiscovery:
             wanted.update(dict.fromkeys(blob for blob in named if blob not in withheld))
         with self._backends.database.snapshot() as connection:
             wanted.update(dict.fromkeys(self._come_since(connection, repository, view)))
-            members = blob_rows.members(connection, repository.id, wanted)
+            members = memberships.find_all(connection, repository.id, wanted).get()
         return [digest for digest in wanted if digest not in members]
 
     def _come_since(
@@ -163,13 +164,13 @@ class BlobDiscovery:
 
         The record of such a change may not be on storage yet: its rows are no proof that anything has come.
         """
-        current = repository_rows.get(connection, repository.id)
+        current = repository_rows.get(connection, repository.id).get()
         if current is None or current.folded != repository.folded:
             return frozenset()  # the rows are newer than the view, which is read again
-        rows = withheld_rows.of_repository(connection, repository.id, named=True)
+        rows = withheld_rows.of_repository(connection, repository.id, named=True).get()
         noted = withheld_rows.collected(rows).blobs - view.withheld.blobs
         if not noted:
             return noted
-        changes = change_rows.of_repository(connection, repository.id) if view.last <= current.sequence else []
+        changes = change_rows.of_repository(connection, repository.id).get() if view.last <= current.sequence else []
         pending = (understood(repository.name, change.record) for change in changes if change.sequence > view.folded)
         return noted - view.withheld_with(pending).blobs

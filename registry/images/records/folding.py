@@ -105,7 +105,7 @@ class Folding:
     def abandoned(self) -> list[str]:
         """Names of the repositories with changes that their own process should have folded long ago."""
         with self._backends.database.autocommit() as connection:
-            names = repository_rows.unfolded(connection, before=self._backends.clock() - ABANDONED_SECONDS)
+            names = repository_rows.unfolded(connection, before=self._backends.clock() - ABANDONED_SECONDS).get()
         before = time.monotonic() - FOREIGN_SECONDS
         with self._lock:
             return [name for name in names if self._foreign.get(name, before) <= before]
@@ -141,8 +141,8 @@ class Folding:
         with self._lock:
             newest = self._newest.pop(name, 0)
         with self._backends.database.snapshot() as connection:
-            found = repository_rows.find_later(connection, name)
-            changes = change_rows.of_name_later(connection, name).get()
+            found = repository_rows.find(connection, name)
+            changes = change_rows.of_name(connection, name).get()
             row = found.get()
         if newest > (row.sequence if row is not None else 0):
             log.warning("the database has lost what was recorded; storage is read again", repository=name)
@@ -236,8 +236,8 @@ class Folding:
         if index.untimed in {0, self._untimed.get(row.name)}:
             return
         with self._backends.database.autocommit() as connection:
-            pushed = manifest_rows.pushed(connection, row.id)
-            tagged = manifest_rows.tagged(connection, row.id)
+            pushed = manifest_rows.pushed(connection, row.id).get()
+            tagged = manifest_rows.tagged(connection, row.id).get()
         index.fill(pushed, tagged)
         with self._lock:
             self._untimed[row.name] = index.untimed
@@ -281,7 +281,7 @@ class Folding:
         deadline = time.monotonic() + NOTE_SECONDS
         while time.monotonic() < deadline:
             with self._backends.database.autocommit() as connection:
-                row = repository_rows.find(connection, name)
+                row = repository_rows.find(connection, name).get()
             if row is None or row.signature == signature:
                 return True
             time.sleep(NOTE_SECONDS / 10)
@@ -290,7 +290,7 @@ class Folding:
     def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str, *, releases: bool) -> None:
         done = [(row.id, change.sequence) for change in changes]
         with self._backends.database.transaction() as connection:
-            repository_rows.lock_later(connection, row.id)
+            repository_rows.lock(connection, row.id)
             change_rows.mark_recorded(connection, done)
             change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
             if releases:

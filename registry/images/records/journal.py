@@ -199,8 +199,11 @@ class Change:
         return cls("put", digest, Descriptor(media_type, digest, size), tuple(tags), actor, old or {})
 
     def allot(self, connection: Transaction, repository: RepositoryRow, now: float) -> PendingChange:
-        """Allot the number and keep the change as pending, in the caller's transaction."""
-        return self.keep(connection, repository_rows.allot(connection, repository.id), now)
+        """Allot the number and keep the change as pending, in the caller's transaction. Raises LookupError."""
+        row = repository_rows.next_sequence(connection, repository.id).get()
+        if row is None:
+            raise LookupError(repository.id)
+        return self.keep(connection, row, now)
 
     def keep(self, connection: Transaction, row: RepositoryRow, now: float) -> PendingChange:
         """Keep the change as pending under the number that ``row`` was allotted in the same transaction."""

@@ -15,6 +15,7 @@ import structlog
 from registry.database import blobs as blob_rows
 from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
+from registry.database import memberships
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import manifest_store as rows
@@ -72,8 +73,8 @@ class Reconciliation:
         self._originals.ensure_row()
         for _ in range(ATTEMPTS):
             with self._backends.database.snapshot() as connection:
-                row = repository_rows.find(connection, name)
-                known = manifest_rows.of_repository(connection, row.id) if row else {}
+                row = repository_rows.find(connection, name).get()
+                known = manifest_rows.of_repository(connection, row.id).get() if row else {}
             view = self._reader.read(name)
             if view is None:
                 self._backends.omissions.note(Source.CONTENT, name, ())
@@ -136,7 +137,7 @@ class Reconciliation:
             return row
         backends = self._backends
         with backends.database.transaction() as connection:
-            current = repository_rows.lock(connection, repository.id)
+            current = repository_rows.lock(connection, repository.id).get()
             if current is None:
                 raise _Moved
             if current.folded != repository.folded:
@@ -164,7 +165,7 @@ class Reconciliation:
                 change_rows.add(connection, current.id, number, line, state=change_rows.RECORDED, now=backends.clock())
             if not behind and not self._originals.is_read_only(connection):
                 self._put_back(connection, current, view)
-            result = repository_rows.get(connection, current.id)
+            result = repository_rows.get(connection, current.id).get()
         log.info("repository reconciled with storage", repository=name, sequence=sequence, behind=behind)
         return result or repository
 
@@ -183,7 +184,7 @@ class Reconciliation:
         """
         lines = dict(view.records)
         if not behind:
-            changes = change_rows.of_repository(connection, repository.id)
+            changes = change_rows.of_repository(connection, repository.id).get()
             lines |= {change.sequence: change.record for change in changes if change.sequence > view.folded}
         records = [understood(repository.name, lines[sequence]) for sequence in sorted(lines)]
         for record in records:
@@ -200,7 +201,7 @@ class Reconciliation:
             return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)
 
     def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
-        members = blob_rows.members(connection, repository.id, view.manifests)
+        members = memberships.find_all(connection, repository.id, view.manifests).get()
         store = self._backends.driver.name
         for digest in sorted(view.manifests):  # in the order in which others take these rows
             member, loaded = members.get(digest), view.manifests[digest]
@@ -211,7 +212,7 @@ class Reconciliation:
             rows.note(connection, repository.id, member.id, loaded.manifest, now=pushed_at)
             if loaded.place is None:
                 continue
-            place = blob_rows.location_at(connection, store, loaded.place.key)
+            place = blob_rows.location_at(connection, store, loaded.place.key).get()
             if place is None:
                 continue
             own = self._backends.layout.per_repository
@@ -223,7 +224,7 @@ class Reconciliation:
     def _correct(self, connection: Transaction, digest: Digest, loaded: LoadedManifest, key: str) -> None:
         blob_rows.put_location(
             connection,
-            blob_rows.put(connection, digest, size=loaded.size, leased_until=0.0),
+            blob_rows.put(connection, digest, size=loaded.size, leased_until=0.0).get(),
             store=self._backends.driver.name,
             key=key,
             size=loaded.size,
@@ -233,7 +234,7 @@ class Reconciliation:
 
     def _correct_times(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
         """Of manifests that an older copy of the database knows, and that were pushed again since."""
-        known = manifest_rows.of_repository(connection, repository.id).values()
+        known = manifest_rows.of_repository(connection, repository.id).get().values()
         said = ((row.blob_id, view.index.pushed(Digest(row.digest))) for row in known)
         manifest_rows.set_pushed(connection, repository.id, [(blob, at) for blob, at in said if at is not None])
 
@@ -241,8 +242,8 @@ class Reconciliation:
         self, connection: Transaction, repository: RepositoryRow, view: StoredRepository, *, behind: bool
     ) -> None:
         """Take the tags of the index, in which the records of ours are applied."""
-        ours = manifest_rows.all_tags(connection, repository.id)
-        manifests = manifest_rows.of_repository(connection, repository.id)
+        ours = manifest_rows.all_tags(connection, repository.id).get()
+        manifests = manifest_rows.of_repository(connection, repository.id).get()
         for tag, descriptor in view.index.tags().items():
             row, target = ours.get(tag), manifests.get(descriptor.digest)
             is_there = row is not None and row.digest == descriptor.digest
@@ -265,7 +266,7 @@ class Reconciliation:
         withheld = view.index.withheld
         if behind:
             withheld_rows.remove_all(connection, repository.id)
-        noted = [row for row in withheld_rows.of_repository(connection, repository.id) if row.released is None]
+        noted = [row for row in withheld_rows.of_repository(connection, repository.id).get() if row.released is None]
         known = withheld_rows.collected(noted)
         withheld_rows.add(connection, repository.id, withheld - known)
         withheld_rows.remove(connection, repository.id, known - withheld)
@@ -273,14 +274,14 @@ class Reconciliation:
     def _drop_absent(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
         """The database is behind storage: what storage does not have is gone."""
         tags = view.index.tags()
-        for tag in manifest_rows.all_tags(connection, repository.id).values():
+        for tag in manifest_rows.all_tags(connection, repository.id).get().values():
             if tag.name not in tags:
                 manifest_rows.remove_tag(connection, repository.id, tag.name)
         listed = self._listed(connection, repository, view)
-        for manifest in manifest_rows.of_repository(connection, repository.id).values():
+        for manifest in manifest_rows.of_repository(connection, repository.id).get().values():
             if manifest.digest not in listed:
                 manifest_rows.remove(connection, repository.id, manifest.blob_id)
-                blob_rows.leave(connection, repository.id, manifest.blob_id)
+                memberships.remove(connection, repository.id, manifest.blob_id)
 
     def _listed(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> set[str]:
         """The manifests of the index and everything below them."""
@@ -290,21 +291,23 @@ class Reconciliation:
             digest = waiting.pop()
             if digest not in listed:
                 listed.add(digest)
-                waiting.extend(manifest_rows.children_of(connection, repository.id, digest))
+                waiting.extend(manifest_rows.children_of(connection, repository.id, digest).get())
         return listed
 
     def _put_back(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
         """Record again what another tool's index has lost."""
         tags, manifests = view.index.tags(), view.index.manifests()
-        known = manifest_rows.of_repository(connection, repository.id)
+        known = manifest_rows.of_repository(connection, repository.id).get()
         lost_tags: dict[str, list[str]] = {}
-        for tag in manifest_rows.all_tags(connection, repository.id).values():
+        for tag in manifest_rows.all_tags(connection, repository.id).get().values():
             if tag.name not in tags:
                 lost_tags.setdefault(tag.digest, []).append(tag.name)
         lost = [digest for digest in known if Digest(digest) not in manifests]
         if not (lost_tags or lost):
             return
-        times = _Times(manifest_rows.pushed(connection, repository.id), manifest_rows.tagged(connection, repository.id))
+        pushed = manifest_rows.pushed(connection, repository.id)
+        tagged = manifest_rows.tagged(connection, repository.id)
+        times = _Times(pushed.get(), tagged.get())
         for digest in dict.fromkeys([*lost_tags, *lost]):
             self._record_again(connection, repository, known[digest], lost_tags.get(digest, []), times)
 

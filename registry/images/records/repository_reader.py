@@ -229,10 +229,8 @@ class RepositoryReader:
         if layout.per_repository:
             return [_Known(descriptor, None, [place]) for descriptor, place in zip(descriptors, own, strict=True)]
         with self._backends.database.autocommit() as connection:
-            bodies = [body_rows.find_later(connection, descriptor.digest) for descriptor in descriptors]
-            rows = [
-                place_rows.of_digest_later(connection, descriptor.digest, store=store) for descriptor in descriptors
-            ]
+            bodies = [body_rows.find(connection, descriptor.digest) for descriptor in descriptors]
+            rows = [place_rows.of_digest(connection, descriptor.digest, store=store) for descriptor in descriptors]
             return [
                 _Known(descriptor, body.get(), _places(noted.get(), place))
                 for descriptor, body, noted, place in zip(descriptors, bodies, rows, own, strict=True)

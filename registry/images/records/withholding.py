@@ -58,7 +58,7 @@ def require_room(
     if not lacks:
         return
     new = lacks - withheld_rows.collected(row for row in rows if row.released is None)
-    count = withheld_rows.count(connection, repository.id)
+    count = withheld_rows.count(connection, repository.id).get()
     for more, most in ((len(lacks), MOST), (len(new) and len(new) + count, MOST_IN_REPOSITORY)):
         if more > most:
             message = f"the repository would lack {more} of what its manifests name, and at most {most} may be missing"
@@ -72,9 +72,9 @@ def release(connection: Transaction, repository: RepositoryRow, row: WithheldRow
     that the blob is there. None if nothing has to be: no manifest names it.
     """
     if row.released is not None:  # by a push whose record may not be on storage yet
-        line = change_rows.find(connection, repository.id, row.released)
+        line = change_rows.find(connection, repository.id, row.released).get()
         return None if line is None else PendingChange(repository._replace(sequence=row.released), line)
-    naming = withheld_rows.naming(connection, repository.id, row.digest)
+    naming = withheld_rows.naming(connection, repository.id, row.digest).get()
     if naming is None:
         return None
     released = Withheld(blobs=frozenset({Digest(row.digest)}))

@@ -104,7 +104,7 @@ def _end(context: Context, found: Pass) -> None:
     phase = Phase.ADOPTING
     if found.is_quiet:
         with backends.database.autocommit() as connection:
-            left = migration_queries.uncopied(connection, store=backends.driver.name, after="", count=1)
+            left = migration_queries.uncopied(connection, store=backends.driver.name, after="", count=1).get()
         phase = Phase.CONSOLIDATED if before.state is Phase.CONSOLIDATED and not left else Phase.ADOPTED
     state = journal.move(
         phase,

@@ -83,7 +83,7 @@ class Baselines:
     def manifest(self, digest: str) -> bytes | None:
         """See Known: as the database keeps it."""
         with self._registry.backends.database.autocommit() as connection:
-            return manifest_bodies.find(connection, digest)
+            return manifest_bodies.find(connection, digest).get()
 
     def shared(self, located: RepositoryPath, base: Baseline, inventory: Inventory) -> SourceRepository | None:
         """What the original says where its index and ours are one object, as long as that is ours.
@@ -96,8 +96,8 @@ class Baselines:
             return None
         repository = _said(located, base)
         with self._registry.backends.database.snapshot() as connection:
-            row = repository_rows.find(connection, located.name)
-            known = manifest_rows.of_repository(connection, row.id) if row else {}
+            row = repository_rows.find(connection, located.name).get()
+            known = manifest_rows.of_repository(connection, row.id).get() if row else {}
         key = f"{located.path}/index.json"
         strange = {
             digest: descriptor

@@ -7,9 +7,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blobs as blob_rows
 from registry.database import changes as change_rows
-from registry.database import manifest_bodies
+from registry.database import manifest_bodies, memberships
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.index_file import MAX_INDEX
@@ -155,9 +154,9 @@ class RepositoryAdoption:
             return _Ours(Content(), 0)
         self._record(row)
         with self._registry.backends.database.snapshot() as connection:
-            current = repository_rows.find(connection, name)
-            tags = manifest_rows.all_tags(connection, row.id)
-            manifests = manifest_rows.of_repository(connection, row.id)
+            current = repository_rows.find(connection, name).get()
+            tags = manifest_rows.all_tags(connection, row.id).get()
+            manifests = manifest_rows.of_repository(connection, row.id).get()
         content = Content(
             {tag: Digest(named.digest) for tag, named in tags.items()},
             {Digest(digest): ManifestInfo(named.media_type, named.size) for digest, named in manifests.items()},
@@ -167,7 +166,7 @@ class RepositoryAdoption:
     def _record(self, row: RepositoryRow) -> None:
         """Make durable what is committed: a base that was noted after a change of ours must not outlive it."""
         with self._registry.backends.database.snapshot() as connection:
-            changes = change_rows.of_repository(connection, row.id)
+            changes = change_rows.of_repository(connection, row.id).get()
         for change in changes:
             if change.state == change_rows.PENDING:
                 with contextlib.suppress(NumberTaken):  # whoever folds finds out
@@ -175,7 +174,7 @@ class RepositoryAdoption:
 
     def _row(self, name: str) -> RepositoryRow | None:
         with self._registry.backends.database.snapshot() as connection:
-            return repository_rows.find(connection, name)
+            return repository_rows.find(connection, name).get()
 
     def _remove(self, name: str, found: Difference, base: Content) -> None:
         """What went from the original, as changes that clients could make; where Stowage has moved on, it stays."""
@@ -240,8 +239,8 @@ class RepositoryAdoption:
         """
         lacks = repository.unlinked()
         with self._registry.backends.database.snapshot() as connection:
-            row = repository_rows.find(connection, repository.located.name)
-            held = blob_rows.members(connection, row.id, lacks.blobs) if row is not None else {}
+            row = repository_rows.find(connection, repository.located.name).get()
+            held = memberships.find_all(connection, row.id, lacks.blobs).get() if row is not None else {}
         has = Withheld(frozenset(map(Digest, held)), frozenset(ours.manifests))
         return (index.withheld - repository.linked(index.withheld)) | (lacks - has)
 

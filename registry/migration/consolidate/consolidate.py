@@ -47,7 +47,7 @@ def plan_consolidation(context: Context) -> Consolidation:
     """What has no verified object of ours yet; nothing is written."""
     backends = context.registry.backends
     with backends.database.snapshot() as connection:
-        return Consolidation(*migration_queries.uncopied_total(connection, store=backends.driver.name))
+        return Consolidation(*migration_queries.uncopied_total(connection, store=backends.driver.name).get())
 
 
 def consolidate(context: Context) -> Report:
@@ -116,7 +116,7 @@ class _Consolidating:
             with self._backends.database.autocommit() as connection:
                 page = migration_queries.uncopied(
                     connection, store=self._backends.driver.name, after=after, count=_PAGE
-                )
+                ).get()
             yield from page
             if len(page) < _PAGE:
                 return

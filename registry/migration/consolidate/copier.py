@@ -81,7 +81,7 @@ class Copier:
             return copy
         copy = replace(copy, generation=blob.generation)
         with self._database.autocommit() as connection:
-            found = place_rows.of_blob(connection, row.blob_id, store=self._driver.name)
+            found = place_rows.of_blob(connection, row.blob_id, store=self._driver.name).get()
         for place in found:
             if place.state != ORIGINAL:
                 continue
@@ -99,7 +99,7 @@ class Copier:
         now = backends.clock()
         with self._database.transaction() as connection:
             looks = [
-                (copy, blob_rows.lock_at_later(connection, copy.digest, store=store, key=copy.copied.key), copy.copied)
+                (copy, blob_rows.lock_at(connection, copy.digest, store=store, key=copy.copied.key), copy.copied)
                 for copy in sorted(copies, key=lambda copy: copy.digest)
                 if copy.copied is not None
             ]
@@ -119,7 +119,7 @@ class Copier:
         key = self._registry.backends.layout.blob("", digest)
         for _ in range(LOOKS):
             with self._database.autocommit() as connection:
-                blob, there = blob_rows.at_later(connection, digest, store=self._driver.name, key=key).get()
+                blob, there = blob_rows.at(connection, digest, store=self._driver.name, key=key).get()
             if not self._registry.removal.in_progress(blob, there):
                 return blob
             time.sleep(POLL)

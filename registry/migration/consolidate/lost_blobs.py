@@ -24,7 +24,7 @@ def placed(registry: Registry, shard: str) -> list[PlacedRow]:
     algorithm, _, begin = shard.partition("-")
     low = f"{algorithm}:{begin}"
     with registry.backends.database.snapshot() as connection:
-        return migration_queries.placed(connection, store=registry.backends.driver.name, low=low, high=f"{low}g")
+        return migration_queries.placed(connection, store=registry.backends.driver.name, low=low, high=f"{low}g").get()
 
 
 def unreadable(registry: Registry, rows: Iterable[PlacedRow]) -> list[Problem]:
@@ -41,8 +41,8 @@ def _problem(registry: Registry, digest: str, rows: Sequence[PlacedRow]) -> Prob
     if not lost or any(row.state in READABLE for row in rows):
         return None
     with registry.backends.database.snapshot() as connection:
-        blob = blob_rows.find(connection, digest)
-        name = migration_queries.needing(connection, blob.id, digest) if blob is not None else None
+        blob = blob_rows.find(connection, digest).get()
+        name = migration_queries.needing(connection, blob.id, digest).get() if blob is not None else None
     if blob is None or name is None:
         return None
     is_gone = blob.state == blob_rows.MISSING

@@ -124,7 +124,7 @@ class _Finalize:
         store = self._driver.name
         digests = sorted({digest for _, digest in batch if digest})
         with self._database.transaction() as connection:
-            copied = migration_queries.copied(connection, digests, store=store)
+            copied = migration_queries.copied(connection, digests, store=store).get()
             keys = [key for key, digest in batch if not digest or digest in copied]
             migration_queries.forget(connection, keys, store=store)
         return keys
@@ -158,7 +158,7 @@ class _Finalize:
         """False: somebody has pushed a blob again, and was given an original for it."""
         store = self._driver.name
         with self._database.exclusive() as connection:
-            blobs, _ = migration_queries.uncopied_total(connection, store=store)
+            blobs, _ = migration_queries.uncopied_total(connection, store=store).get()
             if not blobs:
                 migration_queries.forget_all(connection, store=store)
             return not blobs

@@ -138,7 +138,7 @@ class RollbackApplier:
         """Whoever looks at the repository need not read an index that was made of its rows."""
         signature = self._signature(key)
         with self._context.registry.backends.database.transaction() as connection:
-            row = repository_rows.find(connection, name)
+            row = repository_rows.find(connection, name).get()
             if row is not None:
                 repository_rows.set_signature(connection, row.id, signature)
 

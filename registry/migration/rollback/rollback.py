@@ -171,7 +171,7 @@ class _Rollback:
 
     def _unfolded(self) -> list[str]:
         with self._registry.backends.database.snapshot() as connection:
-            return repository_rows.unfolded(connection, before=float("inf"))
+            return repository_rows.unfolded(connection, before=float("inf")).get()
 
     def _is_foreign(self, name: str) -> bool:
         try:

@@ -73,7 +73,7 @@ class RollbackTargets:
     def names(self) -> list[str]:
         """Every repository of Stowage, by the database and, where that was lost or is old, by the listing."""
         with self._context.registry.backends.database.snapshot() as connection:
-            found = set(repository_rows.names(connection))
+            found = set(repository_rows.names(connection).get())
         kinds = (ObjectKind.INDEX, ObjectKind.OUR_RECORD)
         for (path,) in self._context.inventory.each(
             "SELECT DISTINCT repository FROM object WHERE kind IN (?, ?)", *kinds
@@ -119,30 +119,30 @@ class RollbackTargets:
     def version(self, name: str) -> int | None:
         """Of the row of a repository; None where there is none."""
         with self._context.registry.backends.database.autocommit() as connection:
-            row = repository_rows.find(connection, name)
+            row = repository_rows.find(connection, name).get()
         return None if row is None else row.version
 
     def _rows(self, name: str) -> _Rows | None:
         registry = self._context.registry
         with registry.backends.database.snapshot() as connection:
-            row = repository_rows.find(connection, name)
+            row = repository_rows.find(connection, name).get()
         listed = self._signature(registry.backends.layout.index(name)) or ""
         if row is None or row.is_unread or row.signature != listed:
             row = registry.reconciliation.reconcile(name)
         if row is None:
             return None
         with registry.backends.database.snapshot() as connection:
-            current = repository_rows.find(connection, name)
+            current = repository_rows.find(connection, name).get()
             if current is None:
                 return None
-            tags = manifest_rows.all_tags(connection, current.id)
+            tags = manifest_rows.all_tags(connection, current.id).get()
             return _Rows(
                 current,
                 {tag: Digest(named.digest) for tag, named in tags.items()},
-                manifest_rows.of_repository(connection, current.id),
-                migration_queries.held(connection, current.id),
-                migration_queries.named(connection, current.id),
-                migration_queries.lost(connection, current.id, store=registry.backends.driver.name),
+                manifest_rows.of_repository(connection, current.id).get(),
+                migration_queries.held(connection, current.id).get(),
+                migration_queries.named(connection, current.id).get(),
+                migration_queries.lost(connection, current.id, store=registry.backends.driver.name).get(),
             )
 
     # ---- where
@@ -205,8 +205,8 @@ class RollbackTargets:
         """The bytes of a manifest, kept or read from a place that has them; None where nobody does."""
         backends = self._context.registry.backends
         with backends.database.snapshot() as connection:
-            kept = manifest_bodies.find(connection, digest)
-            places = place_rows.of_digest(connection, digest, store=backends.driver.name)
+            kept = manifest_bodies.find(connection, digest).get()
+            places = place_rows.of_digest(connection, digest, store=backends.driver.name).get()
         found = [] if kept is None else [kept]
         for place in places if kept is None else ():
             try:
@@ -232,7 +232,7 @@ class RollbackTargets:
             if layout.has_bytes(located, digest, size, self._context.inventory, lost):
                 continue
             with backends.database.autocommit() as connection:
-                places = place_rows.of_digest(connection, digest, store=backends.driver.name)
+                places = place_rows.of_digest(connection, digest, store=backends.driver.name).get()
             if places:
                 found[digest] = Source(places[0].key, places[0].signature)
                 if places[0].verified_at is None:
