@@ -11,6 +11,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
+# Each server that a test starts, and each worker of pytest, would compile every module again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: run test lint format bench bench-s3 conformance clients stores upgrade wheel soak dev-s3 clean
 
 run: $(VENV)/.installed
@@ -36,19 +39,19 @@ bench-s3: $(VENV)/.developed
 	$(BIN)/python -m benchmarks.s3 --json results/bench-s3.json $(ARGS)
 
 conformance: $(VENV)/.developed
-	$(BIN)/pytest -m conformance $(ARGS)
+	$(BIN)/pytest -m conformance tests/conformance $(ARGS)
 
 clients: $(VENV)/.developed
-	$(BIN)/pytest -m clients $(ARGS)
+	$(BIN)/pytest -m clients tests/clients $(ARGS)
 
 stores: $(VENV)/.developed
 	$(BIN)/pytest -n $(JOBS) -m stores $(ARGS)
 
 upgrade: $(VENV)/.developed
-	$(BIN)/pytest -n $(JOBS) -m upgrade $(ARGS)
+	$(BIN)/pytest -n $(JOBS) -m upgrade tests/upgrade $(ARGS)
 
 wheel: $(VENV)/.developed
-	$(BIN)/pytest -m wheel $(ARGS)
+	$(BIN)/pytest -m wheel tests/wheel $(ARGS)
 
 soak: $(VENV)/.developed
 	SOAK=$(or $(SOAK),full) $(BIN)/pytest -m soak $(ARGS)

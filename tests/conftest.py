@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 OTHERS = ("s3-postgresql", "gcs-sqlite")
+IN_OWN_FOLDER = ("clients", "conformance", "upgrade", "wheel")
+"""Markers of tests that stand in the folder of that name: their targets of ``make`` collect no other."""
 
 _skipped: list[str] = []
 
@@ -42,6 +44,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in IN_OWN_FOLDER:
+            if item.get_closest_marker(marker) and item.path.parent != config.rootpath / "tests" / marker:
+                raise pytest.UsageError(f"{item.nodeid} is marked {marker}, and `make {marker}` would not find it")
     if config.getoption("--backend") == LOCAL:
         return
     left_out = [item for item in items if item.get_closest_marker("local_storage")]
