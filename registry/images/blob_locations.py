@@ -46,7 +46,7 @@ class BlobLocations:
         with self._backends.database.autocommit() as connection:
             return _locations(place_rows.of_digest(connection, digest, store=self._backends.driver.name).get())
 
-    def lost(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
+    def mark_lost_and_next(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
         """Go on from a place without the right bytes: it is not read again, and the next one is returned.
 
         None: there is no other. The blob is in ``state``, MISSING or QUARANTINED, until the next push, and no process

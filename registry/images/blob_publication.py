@@ -1,6 +1,24 @@
-"""Putting a blob into a repository: verified bytes first, then the rows, and no lock across storage (proposal 0001).
+"""Blob publication: verified bytes first, then the rows, and no lock across storage (I1, I7, proposal 0001).
 
-The deleter's half of the protocol is in ``registry.images.blob_deletion``.
+A publisher and a deleter of one digest meet in the rows alone. Each deletion *claims* the location in its row (a token,
+a deadline) and raises the blob's *generation* in the same transaction; the publisher's commit needs the generation that
+it began with. Both lock the blob's row, so that of the two one comes first:
+
+==================  ====================================  =======================================================
+row of the blob     publisher (this module)               deleter (``registry.images.blob_deletion``)
+==================  ====================================  =======================================================
+absent, lost        puts the bytes, commits               nothing to claim
+``current``         looks whether the object is as        claims: ``deleting``, token, deadline, generation + 1;
+                    noted, or puts it; commits            the membership ends in the same transaction
+``deleting``,       waits: HEAD and mount say no          deletes once, if DELETE_SECONDS are left before the
+before deadline                                           deadline; then removes the row that has its token
+``deleting``,       puts the bytes and commits, which     the next process claims it anew (generation + 1); if it
+after deadline      clears the claim                      was published again meanwhile, there is nothing to claim
+==================  ====================================  =======================================================
+
+At the commit: the generation is the one read before the bytes were put, and no claim is in force: the rows are written
+and the location is ``current``. Otherwise a deleter came between, which may have deleted what was put: nothing is
+written, and the publisher begins again. A deleter that is late finds its token gone, and deletes nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import time
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -16,6 +35,7 @@ from registry.database import blobs as blob_rows
 from registry.database import memberships
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
+from registry.images.blob_deletion import BlobDeletion
 from registry.images.records import withholding
 from registry.images.repositories import require_row
 from registry.oci.errors import Unavailable
@@ -28,8 +48,8 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
     from registry.images.backends import Backends
-    from registry.images.blob_deletion import BlobDeletion
     from registry.images.blob_locations import Location
+    from registry.images.records.folding import Folding
     from registry.images.records.journal import PendingChange
     from registry.images.write_gate import WriteGate
     from registry.oci.digest import Digest
@@ -45,8 +65,8 @@ if TYPE_CHECKING:
             """Raises StorageError."""
             ...
 
-    Write = Callable[[int], None]
-    """Writes more rows, given the blob's id; raises what makes the whole undone."""
+    Write = Callable[[int], PendingChange | None]
+    """Writes more rows, given the blob's id; returns what is to be recorded. Raises what makes the whole undone."""
     Commit = Callable[[Transaction, "Keep"], Write]
     """More rows of the same transaction: asks for what they depend on, and waits for nothing."""
 
@@ -84,6 +104,30 @@ SOURCES = 3
 """Places to try as the source of a link before the bytes that were uploaded are used."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewBlob:
+    """What is to become a member of a repository."""
+
+    repository: RepositoryRow
+    digest: Digest
+    size: int
+    """Bytes."""
+    put: Put
+    """Is called if the bytes are not in place already; raises PathNotFound if it has none."""
+    commit: Commit | None = None
+    """More rows of the transaction."""
+    keep: Keep = Keep.HELD
+    """How ``commit`` needs the repository; it may raise KeepMore, and is called again then. HELD for all but manifests,
+    which say by themselves what came that was withheld."""
+    source: Location | None = None
+    """Where ``put`` takes bytes from that may be unverified; where repositories share locations, it is shared."""
+
+    @property
+    def is_plain(self) -> bool:
+        """It is no manifest: that it came may have to be recorded, since a manifest may name it that lacked it."""
+        return self.keep is Keep.HELD
+
+
 class _Overtaken(Exception):
     """A deleter came between the look and the rows; nothing was written."""
 
@@ -102,48 +146,31 @@ class _Placed(NamedTuple):
 class BlobPublication:
     """Makes blobs members of repositories. Any thread, any process."""
 
-    def __init__(self, backends: Backends, originals: WriteGate, removal: BlobDeletion) -> None:
+    def __init__(self, backends: Backends, write_gate: WriteGate, folding: Folding) -> None:
         self._backends = backends
-        self._originals = originals
-        self._removal = removal
+        self._write_gate = write_gate
+        self._folding = folding
+        self._deletion = BlobDeletion(backends)
 
-    def publish(
-        self,
-        repository: RepositoryRow,
-        digest: Digest,
-        size: int,
-        put: Put,
-        commit: Commit | None = None,
-        *,
-        found: Found | None = None,
-        keep: Keep = Keep.HELD,
-        source: Location | None = None,
-    ) -> PendingChange | None:
-        """Make ``digest`` a member of ``repository``.
+    def publish(self, blob: NewBlob, *, found: Found | None = None) -> PendingChange | None:
+        """Make a blob a member of its repository.
 
         The bytes are durable first; then blob, location, membership and lease are written in one transaction, together
-        with what ``commit`` adds. ``found`` is what ``look_later`` has just said.
-        ``put`` is called when the bytes are not in place already; it may raise PathNotFound when it has none.
-        ``keep``: what ``commit`` needs of the repository's row; it may raise KeepMore, and is called again then.
-        ``source``: where ``put`` takes bytes from that may be unverified; where all share all places, it is shared.
-        Returns a change to be recorded before the client hears: a manifest names the blob, which was withheld (I12).
-        A caller that keeps more than HELD writes that down itself.
+        with what ``blob.commit`` adds. ``found`` is what ``look`` has just said.
+        Returns what the caller has to ``record`` before its client hears of the blob: the change of ``blob.commit``, or
+        that the blob came, which a manifest names and which was withheld (I12).
         Raises Unavailable when deleters of the same digest do not let go, and where no change may commit.
         """
-        is_blob = keep is Keep.HELD
-        key = self._backends.layout.blob(repository.name, digest)
+        keep, key = blob.keep, self._backends.layout.blob(blob.repository.name, blob.digest)
         for _ in range(ATTEMPTS):
-            before, there = found or self._look(repository.name, digest)
+            before, there = found or self._look(blob)
             found = None
-            if self._removal.in_progress(before, there):
+            if self._deletion.in_progress(before, there):
                 time.sleep(POLL)
                 continue
-            placed = self._join(source, key, size) or self._place(key, size, put, before, there)
+            placed = self._join(blob.source, key, blob.size) or self._place(key, blob, before, there)
             try:
-                is_verified = source is None or source.is_verified
-                older, change = self._commit(
-                    repository, digest, placed, before, commit, is_verified=is_verified, keep=keep, is_blob=is_blob
-                )
+                older, change = self._commit(blob, placed, before, keep)
             except _Overtaken:
                 continue
             except KeepMore as more:
@@ -154,14 +181,39 @@ class BlobPublication:
             return change
         raise Unavailable(headers={"Retry-After": "1"})
 
-    def look_later(self, connection: Transaction, repository: str, digest: Digest) -> Later[Found]:
-        """What ``publish`` begins with, for who has to look at more: however old it is, nothing wrong comes of it."""
+    def record(self, change: PendingChange | None) -> None:
+        """Make durable what ``publish`` returned; the client may be answered then. Raises Unavailable, StorageError."""
+        if change is not None:
+            self._folding.record(change)
+
+    def write_down(self, repository_id: int, digest: Digest) -> PendingChange | None:
+        """Record that a blob came which a row withholds, unless it is recorded or not there. Returns the change.
+
+        Raises Unavailable where no change may commit, StorageError.
+        """
+        with self._backends.database.transaction() as connection:
+            is_open = self._write_gate.require_open(connection)
+            repository = require_row(repository_rows.lock(connection, repository_id).get())
+            row = withheld_rows.named(connection, repository_id, [digest]).get().get((digest, withheld_rows.BLOB))
+            member = memberships.find(connection, repository_id, digest).get()
+            change = None
+            if row is not None and member is not None and not repository.is_unread:
+                change = withholding.release(connection, repository, row, self._backends.clock())
+            is_open.get()
+        self.record(change)
+        return change
+
+    def look(self, connection: Transaction, repository: str, digest: Digest) -> Later[Found]:
+        """Reads the rows that ``publish`` needs, so that a caller can batch them with its own queries.
+
+        A stale result is safe: ``publish`` checks it again when it commits.
+        """
         key = self._backends.layout.blob(repository, digest)
         return blob_rows.at(connection, digest, store=self._backends.driver.name, key=key)
 
-    def _look(self, repository: str, digest: Digest) -> Found:
+    def _look(self, blob: NewBlob) -> Found:
         with self._backends.database.autocommit() as connection:
-            return self.look_later(connection, repository, digest).get()
+            return self.look(connection, blob.repository.name, blob.digest).get()
 
     def _others(self, blob: BlobRow, key: str) -> list[LocationRow]:
         """Other places with the same bytes."""
@@ -176,9 +228,9 @@ class BlobPublication:
         return self._backends.policy.dedupe and self._backends.driver.capabilities.links
 
     def _join(self, source: Location | None, key: str, size: int) -> _Placed | None:
-        """Share a place that is noted, without an object of our own. Raises PathNotFound: it is not as noted.
+        """Share a location that is noted, without an object of our own. Raises PathNotFound if it is not as noted.
 
-        None: it is that of the key, whose row is written as for any other.
+        None if it is that of the key, whose row is written as for any other.
         """
         if source is None or source.id is None or self._backends.layout.per_repository:
             return None
@@ -189,10 +241,10 @@ class BlobPublication:
             return None
         raise PathNotFound(source.key, "it was replaced since it was noted")
 
-    def _place(self, key: str, size: int, put: Put, blob: BlobRow | None, there: LocationRow | None) -> _Placed:
-        """Get the bytes to ``key``, unless another place that is verified will do."""
-        driver = self._backends.driver
-        healthy = blob if blob is not None and blob.state == blob_rows.PRESENT else None
+    def _place(self, key: str, blob: NewBlob, row: BlobRow | None, there: LocationRow | None) -> _Placed:
+        """Get the bytes to ``key``, unless another location that is verified will do."""
+        driver, size = self._backends.driver, blob.size
+        healthy = row if row is not None and row.state == blob_rows.PRESENT else None
         if healthy and there is not None and there.verified_at is not None:
             try:
                 stat = driver.stat(key)
@@ -212,11 +264,11 @@ class BlobPublication:
                     return _Placed(key, driver.link(other.key, key))
             except PathNotFound:
                 continue
-        # What is known and did not pass may be damaged; of an object that nobody knows only its size can be wrong.
-        return _Placed(key, put(key, replace=blob is not None), own=True)
+        # What is known and did not pass may be damaged; an object without a row can only have the wrong size.
+        return _Placed(key, blob.put(key, replace=row is not None), own=True)
 
     def _shared(self, blob: BlobRow | None, key: str, size: int) -> _Placed | None:
-        """A verified place with another key, where all repositories share all places: that of an original."""
+        """A verified location with another key, where repositories share locations: that of a source registry."""
         if blob is None or self._backends.layout.per_repository:
             return None
         with self._backends.database.autocommit() as connection:
@@ -231,33 +283,24 @@ class BlobPublication:
         return None
 
     def _commit(
-        self,
-        repository: RepositoryRow,
-        digest: Digest,
-        placed: _Placed,
-        before: BlobRow | None,
-        commit: Commit | None,
-        *,
-        is_verified: bool,
-        keep: Keep,
-        is_blob: bool,
+        self, blob: NewBlob, placed: _Placed, before: BlobRow | None, keep: Keep
     ) -> tuple[list[LocationRow], PendingChange | None]:
-        """Write the rows. Returns the places that had these bytes before this one did, and what is to be recorded.
+        """Write the rows. Returns the locations that had these bytes before this one did, and what is to be recorded.
 
         Raises _Overtaken, KeepMore.
 
         What does not depend on what is found is sent before that is read: where nothing comes between, the whole waits
         for the server once, and once more for the commit.
         """
-        backends = self._backends
+        backends, repository, digest = self._backends, blob.repository, blob.digest
         store, now, (key, stat, _, joined) = backends.driver.name, backends.clock(), placed
         with backends.database.transaction() as connection:
-            is_open = self._originals.require_open_later(connection)
+            is_open = self._write_gate.require_open(connection)
             current = _TAKE[keep](connection, repository.id)
             locked = blob_rows.lock_at(connection, digest, store=store, key=key)
             put = blob_rows.put(connection, digest, size=stat.size, leased_until=now + backends.policy.lease)
-            withheld = withheld_rows.named(connection, repository.id, [digest]) if is_blob else None
-            write = commit(connection, keep) if commit is not None else None
+            withheld = withheld_rows.named(connection, repository.id, [digest]) if blob.is_plain else None
+            write = blob.commit(connection, keep) if blob.commit is not None else None
             is_open.get()
             require_row(current.get())
             naming = withheld.get().get((digest, withheld_rows.BLOB)) if withheld is not None else None
@@ -269,6 +312,7 @@ class BlobPublication:
             if joined:
                 _require_noted(there, stat)
             else:
+                is_verified = blob.source is None or blob.source.is_verified
                 verified_at = now if is_verified else (there.verified_at if there is not None else None)
                 blob_rows.put_location(
                     connection,
@@ -280,9 +324,9 @@ class BlobPublication:
                     verified_at=verified_at,
                 )
             memberships.add(connection, repository.id, blob_id, now=now)
-            if write is not None:
-                write(blob_id)
-            change = None if naming is None else withholding.release(connection, repository, naming, now)
+            change = write(blob_id) if write is not None else None
+            if naming is not None:
+                change = withholding.release(connection, repository, naming, now)
             if not self._shares or (row is None and backends.database.serial_writes):
                 return [], change
             places = blob_rows.locations(connection, blob_id, store).get()
@@ -294,11 +338,11 @@ class BlobPublication:
         if row is None:
             return
         moved = row.generation != (before.generation if before is not None else 0)
-        if moved or self._removal.in_progress(row, there):
+        if moved or self._deletion.in_progress(row, there):
             raise _Overtaken
 
     def _converge(self, older: list[LocationRow], key: str) -> None:
-        """Two publishers of one digest met: the later one gives its inode up for that of the earlier."""
+        """Two publishers of one digest met: the later one replaces its inode by that of the earlier."""
         driver = self._backends.driver
         for place in older:
             try:
@@ -312,7 +356,7 @@ class BlobPublication:
             return
 
     def _is_as_noted(self, place: LocationRow) -> bool:
-        """Whether nobody has touched the object since its bytes were known to be right. Raises PathNotFound."""
+        """Whether the object is the one whose bytes were known to be right. Raises PathNotFound."""
         stat = self._backends.driver.stat(place.key)
         return stat.size == place.size and stat.signature == place.signature
 

@@ -16,9 +16,11 @@ from registry.database import memberships
 from registry.database import references as reference_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images.blob_locations import Location
+from registry.images.blob_deletion import BlobDeletion
+from registry.images.blob_locations import BlobLocations, Location
+from registry.images.blob_publication import NewBlob
 from registry.images.keyed_locks import KeyedLocks
-from registry.images.records import withholding
+from registry.images.references import References
 from registry.images.repositories import require_row
 from registry.images.verification import VerifyingReader, hash_object
 from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
@@ -29,13 +31,9 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.images.blob_deletion import BlobDeletion, Claim
-    from registry.images.blob_locations import BlobLocations
+    from registry.images.blob_deletion import Claim
     from registry.images.blob_publication import BlobPublication, Put
-    from registry.images.records.folding import Folding
-    from registry.images.references import References
     from registry.images.repositories import Repositories
-    from registry.images.write_gate import WriteGate
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectReader, ObjectStat
 
@@ -77,25 +75,13 @@ class HeldBlob:
 class Blobs:
     """Any thread, any process."""
 
-    def __init__(
-        self,
-        backends: Backends,
-        originals: WriteGate,
-        locations: BlobLocations,
-        repositories: Repositories,
-        publication: BlobPublication,
-        removal: BlobDeletion,
-        folding: Folding,
-        references: References,
-    ) -> None:
+    def __init__(self, backends: Backends, repositories: Repositories, publication: BlobPublication) -> None:
         self._backends = backends
-        self._originals = originals
-        self._locations = locations
         self._repositories = repositories
         self._publication = publication
-        self._removal = removal
-        self._folding = folding
-        self._references = references
+        self._locations = BlobLocations(backends)
+        self._deletion = BlobDeletion(backends)
+        self._references = References(backends)
         self._may_be_of_a_tool = backends.driver.capabilities.external_writers and backends.layout.per_repository
         self._verifying = KeyedLocks()
         self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
@@ -122,17 +108,7 @@ class Blobs:
         with self._backends.database.autocommit() as connection:
             if not withheld_rows.named(connection, repository.id, [digest]).get():
                 return
-        with self._backends.database.transaction() as connection:
-            is_open = self._originals.require_open_later(connection)
-            current = require_row(repository_rows.lock(connection, repository.id).get())
-            row = withheld_rows.named(connection, current.id, [digest]).get().get((digest, withheld_rows.BLOB))
-            is_there = memberships.find(connection, current.id, digest).get() is not None
-            change = None
-            if row is not None and is_there:
-                change = withholding.release(connection, current, row, self._backends.clock())
-            is_open.get()
-        if change is not None:
-            self._folding.record(change)
+        self._publication.write_down(repository.id, digest)
 
     def open(self, name: str, digest: Digest) -> HeldBlob:
         """The blob for GET; ``read`` gives its bytes, hashed before or, where reading is dear, on their way.
@@ -161,7 +137,7 @@ class Blobs:
                 if reader.stat.size == blob.size:
                     return self._hashing(reader, blob, place, whole=not offset and length is None)
                 reader.close()
-            place = self._locations.lost(blob.digest, blob.size, place, blob_rows.MISSING)
+            place = self._locations.mark_lost_and_next(blob.digest, blob.size, place, blob_rows.MISSING)
         raise Unavailable(headers={"Retry-After": "1"})
 
     def mount(self, name: str, digest: Digest, source: str | None) -> bool:
@@ -174,7 +150,7 @@ class Blobs:
             return False
         repository = self._repositories.ensure(name)
         try:
-            self._publish(repository, digest, found.size, self._put_from(found), source=found.place)
+            self._publish(NewBlob(repository, digest, found.size, self._put_from(found), source=found.place))
         except PathNotFound:
             return False
         return True
@@ -194,22 +170,16 @@ class Blobs:
         with self._backends.database.transaction() as connection:
             claim = self._leave(connection, repository, digest)
         if claim is not None:
-            self._removal.delete(claim)
+            self._deletion.delete(claim)
 
     # ----
 
-    def _publish(
-        self, repository: RepositoryRow, digest: Digest, size: int, put: Put, *, source: Location | None = None
-    ) -> None:
+    def _publish(self, blob: NewBlob) -> None:
         """Make a member, durably: also that it is not withheld any more, where it was."""
-        change = self._publication.publish(repository, digest, size, put, source=source)
-        if change is not None:
-            self._folding.record(change)
+        self._publication.record(self._publication.publish(blob))
 
     def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
-        is_open = self._originals.require_open_later(connection)
-        require_row(repository_rows.lock(connection, repository.id).get())
-        is_open.get()
+        self._repositories.lock(connection, repository)
         member = memberships.find(connection, repository.id, digest).get()
         if member is None:
             raise BlobUnknown
@@ -219,7 +189,7 @@ class Blobs:
         repository_rows.raise_version(connection, repository.id)
         if not self._backends.layout.per_repository:
             return None  # other repositories may have it: collection decides
-        return self._removal.claim(connection, member.id, self._backends.layout.blob(repository.name, digest))
+        return self._deletion.claim(connection, member.id, self._backends.layout.blob(repository.name, digest))
 
     def _held(self, repository: RepositoryRow, digest: Digest) -> HeldRow:
         held = self._look(repository, digest)
@@ -275,7 +245,7 @@ class Blobs:
             with backends.database.autocommit() as connection:
                 leaving = held is None and blob_rows.location_at(connection, driver.name, key).get() is not None
             if not leaving and self._is_right(repository, digest, key, stat):
-                self._publish(repository, digest, stat.size, self._unchanged(stat))
+                self._publish(NewBlob(repository, digest, stat.size, self._unchanged(stat)))
                 return True
         return False
 
@@ -343,7 +313,7 @@ class Blobs:
         if right:
             self._locations.note_verified(place, signature)
         else:
-            self._locations.lost(blob.digest, blob.size, place, blob_rows.QUARANTINED)
+            self._locations.mark_lost_and_next(blob.digest, blob.size, place, blob_rows.QUARANTINED)
 
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""

@@ -11,7 +11,7 @@ import orjson
 from registry.database import blobs as blob_rows
 from registry.database import manifest_bodies as body_rows
 from registry.database import manifests as manifest_rows
-from registry.images.blob_locations import Location
+from registry.images.blob_locations import BlobLocations, Location
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.images.blob_locations import BlobLocations
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
     from registry.storage.driver import ObjectReader
@@ -51,9 +50,9 @@ class FoundManifest(NamedTuple):
 class ManifestBytes:
     """Any thread, any process: what one has read or pushed, every other reads without a call to storage."""
 
-    def __init__(self, backends: Backends, locations: BlobLocations) -> None:
+    def __init__(self, backends: Backends) -> None:
         self._backends = backends
-        self._locations = locations
+        self._locations = BlobLocations(backends)
 
     def read(self, manifest: FoundManifest) -> bytes:
         """The bytes, compared with their digest. Raises ManifestUnknown when they are lost."""
@@ -113,7 +112,7 @@ class ManifestBytes:
                 found = read(place.key)
                 if found is not None:
                     return found
-            place = self._locations.lost(manifest.digest, manifest.size, place, blob_rows.MISSING)
+            place = self._locations.mark_lost_and_next(manifest.digest, manifest.size, place, blob_rows.MISSING)
         raise ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
 
 

@@ -12,7 +12,7 @@ from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
 from registry.images import manifest_store as rows
 from registry.images import referrers
-from registry.images.blob_publication import Keep, KeepMore
+from registry.images.blob_publication import Keep, KeepMore, NewBlob
 from registry.images.manifest_store import FoundManifest, ManifestBytes
 from registry.images.records import withholding
 from registry.images.records.journal import Change, PendingChange
@@ -40,12 +40,9 @@ if TYPE_CHECKING:
     from registry.database.transaction import Later, Transaction
     from registry.database.withheld import WithheldRow
     from registry.images.backends import Backends
-    from registry.images.blob_locations import BlobLocations
     from registry.images.blob_publication import BlobPublication, Write
-    from registry.images.records.folding import Folding
     from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
-    from registry.images.write_gate import WriteGate
     from registry.storage.driver import ObjectReader, ObjectStat
 
 
@@ -73,21 +70,11 @@ class PutManifest(NamedTuple):
 class Manifests:
     """Any thread, any process."""
 
-    def __init__(
-        self,
-        backends: Backends,
-        originals: WriteGate,
-        locations: BlobLocations,
-        repositories: Repositories,
-        publication: BlobPublication,
-        folding: Folding,
-    ) -> None:
+    def __init__(self, backends: Backends, repositories: Repositories, publication: BlobPublication) -> None:
         self._backends = backends
-        self._originals = originals
         self._repositories = repositories
         self._publication = publication
-        self._folding = folding
-        self._bytes = ManifestBytes(backends, locations)
+        self._bytes = ManifestBytes(backends)
 
     # ---- reading
 
@@ -171,7 +158,6 @@ class Manifests:
             raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
         manifest = parse_manifest(body, content_type)
         repository, found, keep = self._check_references(name, manifest, actual)
-        allotted: list[PendingChange] = []
 
         def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
             return self._backends.driver.write(key, body)
@@ -180,14 +166,15 @@ class Manifests:
             change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
             asked = self._ask(connection, repository, manifest, change)
 
-            def write(blob_id: int) -> None:
-                allotted[:] = [self._write(connection, blob_id, manifest, change, asked, keep)]
+            def write(blob_id: int) -> PendingChange:
+                pending = self._write(connection, blob_id, manifest, change, asked, keep)
                 self._bytes.note(connection, blob_id, body)
+                return pending
 
             return write
 
-        self._publication.publish(repository, actual, len(body), put, commit, found=found, keep=keep)
-        self._folding.record(allotted[0])
+        blob = NewBlob(repository, actual, len(body), put, commit, keep)
+        self._publication.record(self._publication.publish(blob, found=found))
         return PutManifest(actual, manifest.subject.digest if manifest.subject else None)
 
     def untag(self, name: str, tag: str, *, actor: str, only: Digest | None = None, forced: bool = False) -> bool:
@@ -199,7 +186,7 @@ class Manifests:
         self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
         with self._backends.database.transaction() as connection:
-            self._lock(connection, repository, forced=forced)
+            self._repositories.lock(connection, repository, forced=forced)
             found = manifest_rows.tags_named(connection, repository.id, [tag]).get()
             if not found:
                 raise ManifestUnknown(f"repository {name} has no tag {tag}")
@@ -209,7 +196,7 @@ class Manifests:
             _note_former(connection, repository, {tag: found[0].digest})
             change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
             allotted = change.allot(connection, repository, self._backends.clock())
-        self._folding.record(allotted)
+        self._publication.record(allotted)
         return True
 
     def delete(
@@ -230,7 +217,7 @@ class Manifests:
         self._check_deletable(forced=forced)
         repository = self._repositories.require(name)
         with self._backends.database.transaction() as connection:
-            self._lock(connection, repository, forced=forced)
+            self._repositories.lock(connection, repository, forced=forced)
             row = self._required(connection, repository, digest)
             former = manifest_rows.formerly_listed_by(connection, repository.id, digest).get()
             listed_by = manifest_rows.referenced_by(connection, repository.id, digest).get()
@@ -245,7 +232,7 @@ class Manifests:
             allotted = [self._remove(connection, repository, index, {}, actor) for index in map(Digest, former)]
             allotted.append(self._remove(connection, repository, digest, tags, actor))
         for each in allotted:
-            self._folding.record(each)
+            self._publication.record(each)
         return True
 
     # ----
@@ -267,13 +254,6 @@ class Manifests:
         if row is None:
             raise ManifestUnknown(f"repository {repository.name} has no manifest {digest}")
         return row
-
-    def _lock(self, connection: Transaction, repository: RepositoryRow, *, forced: bool) -> None:
-        """Raises Unavailable where no change may commit, unless ``forced``."""
-        is_open = None if forced else self._originals.require_open_later(connection)
-        require_row(repository_rows.lock(connection, repository.id).get())
-        if is_open is not None:
-            is_open.get()
 
     def _row(self, connection: Transaction, repository_id: int, reference: Digest | str) -> ManifestRow | None:
         if isinstance(reference, Digest):
@@ -352,7 +332,7 @@ class Manifests:
             return self._repositories.ensure(name), None, Keep.LOCKED
         with self._backends.database.autocommit() as connection:
             named = memberships.find_all(connection, repository.id, _named(manifest))
-            found = self._publication.look_later(connection, name, digest)
+            found = self._publication.look(connection, name, digest)
             members = named.get()
             self._check_members(members, manifest)
         self._check_on_storage(repository, manifest)

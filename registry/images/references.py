@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from registry.database.references import IncompleteRow
     from registry.images.backends import Backends
-    from registry.images.blob_locations import BlobLocations
 
 PAGE = 64
 """Manifests that are read before their rows are written."""
@@ -36,9 +35,9 @@ PAGE_BYTES = 8 << 20
 class References:
     """Any thread, any process; several at once for one manifest are harmless."""
 
-    def __init__(self, backends: Backends, locations: BlobLocations) -> None:
+    def __init__(self, backends: Backends) -> None:
         self._backends = backends
-        self._bytes = ManifestBytes(backends, locations)
+        self._bytes = ManifestBytes(backends)
 
     def complete_next(self, after: tuple[int, int]) -> tuple[tuple[int, int] | None, list[Omission]]:
         """Complete a page of manifests after ``after``, of whichever repositories.

@@ -1,4 +1,4 @@
-"""The core: everything below the HTTP edge and the commands, put together from settings."""
+"""Registry: everything below the HTTP edge and the commands, put together from settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from registry.images.blob_publication import BlobPublication
 from registry.images.blobs import Blobs
 from registry.images.manifests import Manifests
 from registry.images.records.folding import Folding
-from registry.images.records.journal import Journal
 from registry.images.records.reconciliation import Reconciliation
 from registry.images.references import References
 from registry.images.repositories import Repositories
+from registry.images.source_locations import SourceLocations
 from registry.images.uploads import Uploads
 from registry.images.write_gate import WriteGate
 from registry.oci.errors import RegistryError
@@ -37,29 +37,18 @@ class Registry:
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
-        journal = Journal(backends)
-        self.originals = WriteGate(backends)
-        self.locations = BlobLocations(backends)
-        self.removal = BlobDeletion(backends)
-        self.reconciliation = Reconciliation(backends, journal, self.originals)
-        self.repositories = Repositories(backends, journal, self.originals, self.reconciliation)
-        self.folding = Folding(backends, journal, self.reconciliation, self.removal)
-        publication = BlobPublication(backends, self.originals, self.removal)
-        self.references = References(backends, self.locations)
-        self.blobs = Blobs(
-            backends,
-            self.originals,
-            self.locations,
-            self.repositories,
-            publication,
-            self.removal,
-            self.folding,
-            self.references,
-        )
-        self.uploads = Uploads(backends, self.originals, self.repositories, publication, self.folding)
-        self.manifests = Manifests(
-            backends, self.originals, self.locations, self.repositories, publication, self.folding
-        )
+        self.write_gate = WriteGate(backends)
+        self.source_locations = SourceLocations(backends, self.write_gate)
+        self.blob_locations = BlobLocations(backends)
+        self.blob_deletion = BlobDeletion(backends)
+        self.references = References(backends)
+        self.reconciliation = Reconciliation(backends, self.write_gate, self.source_locations)
+        self.repositories = Repositories(backends, self.write_gate, self.source_locations, self.reconciliation)
+        self.folding = Folding(backends, self.reconciliation)
+        self.blob_publication = BlobPublication(backends, self.write_gate, self.folding)
+        self.blobs = Blobs(backends, self.repositories, self.blob_publication)
+        self.uploads = Uploads(backends, self.repositories, self.blob_publication)
+        self.manifests = Manifests(backends, self.repositories, self.blob_publication)
 
     @classmethod
     def open(cls, settings: Settings, driver: StorageDriver | None = None) -> Registry:
@@ -70,7 +59,7 @@ class Registry:
         driver = driver or open_driver(settings)
         database = Database.of(settings)
         upgrade_database(database)
-        return cls(Backends(driver, database, _rules(settings)))
+        return cls(Backends(driver, database, _policy(settings)))
 
     def fold_waiting(self) -> int:
         """Fold what this process has recorded and what others have abandoned. Returns how many changes.
@@ -96,7 +85,7 @@ class Registry:
         self.backends.database.close()
 
 
-def _rules(settings: Settings) -> Policy:
+def _policy(settings: Settings) -> Policy:
     return Policy(
         lease=settings.gc.lease,
         dedupe=settings.storage.dedupe,

@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from registry.database import repositories as repository_rows
 from registry.images.omissions import LINK, Kind, Omission, Source, shown
+from registry.images.records.journal import Journal
 from registry.oci.errors import ManifestInvalid, NameUnknown, Unavailable
 from registry.oci.name import is_name
 from registry.storage.errors import PathRefused, StorageError
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Later, Transaction
     from registry.images.backends import Backends
-    from registry.images.records.journal import Journal
     from registry.images.records.reconciliation import Reconciliation
+    from registry.images.source_locations import SourceLocations
     from registry.images.write_gate import WriteGate
     from registry.storage.driver import Child
 
@@ -53,11 +55,16 @@ class Repositories:
     """Any thread. Each process looks at storage itself before it trusts the database on a repository."""
 
     def __init__(
-        self, backends: Backends, journal: Journal, originals: WriteGate, reconciliation: Reconciliation
+        self,
+        backends: Backends,
+        write_gate: WriteGate,
+        source_locations: SourceLocations,
+        reconciliation: Reconciliation,
     ) -> None:
         self._backends = backends
-        self._originals = originals
-        self._journal = journal
+        self._write_gate = write_gate
+        self._source_locations = source_locations
+        self._journal = Journal(backends)
         self._reconciliation = reconciliation
         self._looked: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._absent: LRUCache[str, float] = LRUCache(REMEMBERED)
@@ -71,7 +78,7 @@ class Repositories:
 
         Raises Unavailable when storage cannot tell (never a 404 for what may exist).
         """
-        self._look_for_migrations()
+        self.look_for_migrations()
         row = row or self._find(name)
         if self._is_fresh(name, row):
             return row
@@ -108,6 +115,33 @@ class Repositories:
             row = self._find(name) or self._make(name)
         return self.require(name) if row.is_unread else row
 
+    def lock(self, connection: Transaction, repository: RepositoryRow, *, forced: bool = False) -> RepositoryRow:
+        """Lock the repository in the transaction of a change; returns its row as it is now.
+
+        Raises Unavailable if the row is gone, or if no change may commit, unless ``forced``.
+        """
+        is_open = None if forced else self._write_gate.require_open(connection)
+        row = require_row(repository_rows.lock(connection, repository.id).get())
+        if is_open is not None:
+            is_open.get()
+        return row
+
+    def require_open(self, connection: Transaction) -> Later[None]:
+        """For the transaction of an upload session: getting it raises Unavailable if no change may commit.
+
+        A store whose state is not known yet counts as open, because the commit of the blob will check it again.
+        """
+        return self._write_gate.require_open(connection, looked=False)
+
+    def look_for_migrations(self) -> None:
+        """Have in the database what migrations left on storage. Raises Unavailable if storage cannot be read."""
+        try:
+            self._source_locations.ensure()
+        except StorageError as error:
+            log.error("the journal of migrations could not be read", reason=str(error))  # noqa: TRY400 - the reason says it
+            message = "storage could not be read; see the log, then try again"
+            raise Unavailable(message, headers={"Retry-After": "5"}) from error
+
     def looked_at(self, name: str) -> float:
         """When this process last compared the repository with storage (monotonic seconds); 0.0 for never."""
         with self._lock:
@@ -124,8 +158,8 @@ class Repositories:
         Also those of another registry, which have an index too; what a migration has found of these is left out. A
         directory that cannot be read is an omission of the walk, as a link is; any other error raises (I7).
         """
-        self._originals.ensure_row()
-        originals, omissions = set(self._originals.prefixes()), list[Omission]()
+        self._source_locations.ensure_row()
+        sources, omissions = set(self._write_gate.prefixes()), list[Omission]()
         waiting = [""]
         while waiting:
             parent = waiting.pop()
@@ -138,7 +172,7 @@ class Repositories:
                 yield parent
             for child in reversed(children):
                 path = f"{parent}/{child.name}" if parent else child.name
-                if child.is_prefix and is_name(path) and path not in originals:
+                if child.is_prefix and is_name(path) and path not in sources:
                     waiting.append(path)
                 omissions += self._left_out(parent, path, child)
         self._backends.omissions.note(Source.WALK, "", omissions)
@@ -180,14 +214,6 @@ class Repositories:
             return
         log.error("a repository could not be read from storage", repository=name, reason=str(error))
 
-    def _look_for_migrations(self) -> None:
-        try:
-            self._originals.ensure()
-        except StorageError as error:
-            log.error("the journal of migrations could not be read", reason=str(error))  # noqa: TRY400 - as below
-            message = "storage could not be read; see the log, then try again"
-            raise Unavailable(message, headers={"Retry-After": "5"}) from error
-
     def _find(self, name: str) -> RepositoryRow | None:
         with self._backends.database.autocommit() as connection:
             return repository_rows.find(connection, name).get()
@@ -198,7 +224,7 @@ class Repositories:
         if self._backends.driver.capabilities.stat_is_local:  # elsewhere the first fold writes it
             signature = self._backends.index_file.create(name) or signature
         with self._backends.database.transaction() as connection:
-            self._originals.require_room(connection, name)
+            self._write_gate.check_name(connection, name)
             return repository_rows.create(connection, name, signature=signature, now=self._backends.clock())
 
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:

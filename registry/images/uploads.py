@@ -1,6 +1,6 @@
 """Upload sessions: begun on one worker, continued and closed on any (spec, "Pushing a blob").
 
-Bytes are hashed once, as they arrive. Each addition commits (offset, digest of all bytes so far) to the session's row,
+Bytes are hashed once, as they arrive. Each writer commits (offset, digest of all bytes so far) to the session's row,
 so that the closing request compares and reads nothing; only what a process continued without having seen the beginning,
 or a closing digest of another algorithm, is read once more.
 """
@@ -15,6 +15,7 @@ import structlog
 
 from registry.database import repositories as repository_rows
 from registry.database import upload_sessions as session_rows
+from registry.images.blob_publication import NewBlob
 from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
 from registry.images.omissions import Kind, Omission, Source
 from registry.images.upload_room import UploadRoom, crowd_of
@@ -41,9 +42,7 @@ if TYPE_CHECKING:
     from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
     from registry.images.blob_publication import BlobPublication, Keep, Write
-    from registry.images.records.folding import Folding
     from registry.images.repositories import Repositories
-    from registry.images.write_gate import WriteGate
 
 DEFAULT_ALGORITHM = "sha256"
 """Hashed while receiving when the client has not said what it will close with."""
@@ -54,19 +53,10 @@ log = structlog.get_logger(__name__)
 class Uploads:
     """Any thread, any process."""
 
-    def __init__(
-        self,
-        backends: Backends,
-        originals: WriteGate,
-        repositories: Repositories,
-        publication: BlobPublication,
-        folding: Folding,
-    ) -> None:
+    def __init__(self, backends: Backends, repositories: Repositories, publication: BlobPublication) -> None:
         self._backends = backends
-        self._originals = originals
         self._repositories = repositories
         self._publication = publication
-        self._folding = folding
         self._hashes = HashCache()
         self._room = UploadRoom(backends, self._expire)
 
@@ -78,10 +68,10 @@ class Uploads:
         """
         upload_id = str(uuid.uuid4())
         empty = Digest.of(b"", algorithm)
-        self._originals.ensure()
+        self._repositories.look_for_migrations()
         state = self._backends.driver.start_upload(upload_id)
         with self._backends.database.transaction(durable=False) as connection:
-            is_open = self._originals.require_open_later(connection, looked=False)
+            is_open = self._repositories.require_open(connection)
             session_rows.add(
                 connection,
                 upload_id,
@@ -142,7 +132,7 @@ class Uploads:
         with self._backends.database.autocommit() as connection:
             session = session_rows.find(connection, upload_id)
             repository = repository_rows.find(connection, name)
-            blob = self._publication.look_later(connection, name, digest)
+            blob = self._publication.look(connection, name, digest)
             row = _of_repository(session.get(), name)
         return row, Prefetched(repository.get(), blob.get())
 
@@ -162,48 +152,41 @@ class Uploads:
             )
         return row._replace(offset=0, digest=empty)
 
-    def finish(self, addition: BlobWriter, digest: Digest) -> None:
+    def finish(self, writer: BlobWriter, digest: Digest) -> None:
         """Publish what was uploaded under ``digest`` (I1) and end the session.
 
         Raises DigestInvalid when the bytes are others; the session is then gone, since nothing can mend it.
         """
-        row = addition.row
-        known = addition.digest(digest.algorithm)
+        row = writer.row
+        known = writer.digest(digest.algorithm)
         if known != digest:
-            addition.forget()
+            writer.forget()
             self._end(row)
             raise DigestInvalid(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
-        ahead = addition.ahead
+        ahead = writer.ahead
         repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
 
         def end_session(connection: Transaction, _keep: Keep) -> Write:
             return lambda _blob_id: session_rows.remove(connection, row.id)
 
+        blob = NewBlob(repository, digest, writer.offset, writer.publish, end_session)
         try:
-            change = self._publication.publish(
-                repository,
-                digest,
-                addition.offset,
-                addition.publish,
-                end_session,
-                found=ahead.blob if ahead is not None else None,
-            )
+            change = self._publication.publish(blob, found=ahead.blob if ahead is not None else None)
         except BaseException:
-            addition.commit()  # the client may close again, without sending them once more
+            writer.commit()  # the client may close again, without sending them once more
             raise
-        addition.forget()
+        writer.forget()
         try:
-            self._backends.driver.discard_upload(row.id, upload_state(addition.row))
+            self._backends.driver.discard_upload(row.id, upload_state(writer.row))
         except StorageError as error:  # the blob is there, and expiry frees what is left
             log.warning("a finished upload could not be freed yet", upload=row.id, reason=str(error))
-        if change is not None:
-            self._folding.record(change)
+        self._publication.record(change)
 
     def cancel(self, name: str, upload_id: str) -> None:
         """End a session without a blob (spec, end-14). Raises BlobUploadUnknown, BlobUploadBusy."""
-        with self.add(name, upload_id, None) as addition:
-            addition.forget()
-            self._end(addition.row)
+        with self.add(name, upload_id, None) as writer:
+            writer.forget()
+            self._end(writer.row)
 
     def expire(self) -> int:
         """End the sessions that nobody continued, and free what storage holds of sessions that no row knows.

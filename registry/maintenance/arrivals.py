@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from registry.database import memberships
-from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images.records import withholding
+from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Transaction
     from registry.database.withheld import SeenRow
-    from registry.images.records.journal import PendingChange
     from registry.images.registry import Registry
 
 PAGE = 1000
@@ -54,20 +50,6 @@ class Arrivals:
             pass
 
     def _write_down(self, seen: SeenRow) -> None:
-        registry = self._registry
-        with registry.backends.database.transaction() as connection:
-            is_open = registry.originals.require_open_later(connection)
-            change = self._release(connection, seen)
-            is_open.get()
+        change = self._registry.blob_publication.write_down(seen.repository_id, Digest(seen.digest))
         if change is not None:
-            registry.folding.record(change)
             log.info("what a release before this one took in is written down", repository=change.repository.name)
-
-    def _release(self, connection: Transaction, seen: SeenRow) -> PendingChange | None:
-        repository = repository_rows.lock(connection, seen.repository_id).get()
-        row = withheld_rows.named(connection, seen.repository_id, [seen.digest]).get()
-        withheld = row.get((seen.digest, withheld_rows.BLOB))
-        member = memberships.find(connection, seen.repository_id, seen.digest).get()
-        if repository is None or repository.is_unread or withheld is None or member is None:
-            return None
-        return withholding.release(connection, repository, withheld, self._registry.backends.clock())

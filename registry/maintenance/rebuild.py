@@ -55,7 +55,7 @@ def rebuild(settings: Settings, *, on_progress: OnProgress | None = None) -> Reb
 def rebuild_registry(registry: Registry, *, on_progress: OnProgress | None = None) -> RebuildReport:
     """As ``rebuild``, on an open core."""
     report = RebuildReport()
-    registry.originals.ensure(again=True)
+    registry.source_locations.ensure(again=True)
     names = list(registry.repositories.on_storage())  # an error here ends it: nothing is forgotten on a partial list
     report.problems += map(str, registry.backends.omissions.of(""))
     capabilities = registry.backends.driver.capabilities

@@ -24,7 +24,7 @@ class Rescan:
     def __init__(self, registry: Registry) -> None:
         self._database = registry.backends.database
         self._clock = registry.backends.clock
-        self._originals = registry.originals
+        self._source_locations = registry.source_locations
         self._repositories = registry.repositories
 
     @property
@@ -42,7 +42,7 @@ class Rescan:
 
     def run(self) -> int:
         """Returns how many repositories storage has."""
-        self._originals.ensure(again=True)
+        self._source_locations.ensure(again=True)
         found = 0
         for name in self._repositories.on_storage():
             try:

@@ -156,7 +156,7 @@ class Run:
     def _reading(self, state: MigrationState | None) -> Iterator[Context | None]:
         """The original as it is now; None where there is none."""
         registry, driver = self._registry, self._registry.backends.driver
-        registry.originals.ensure(again=True)
+        registry.source_locations.ensure(again=True)
         if state is not None:
             _fill(registry)
         with Inventory() as inventory, WorkerPool(self._settings.migration.parallel) as workers:

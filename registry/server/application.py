@@ -102,7 +102,7 @@ def _background(registry: Registry, settings: Settings) -> Schedule:
         with leases.hold("upload-expiry", EXPIRY_LEASE) as held:
             if held:
                 registry.uploads.expire()
-                registry.removal.finish_abandoned()
+                registry.blob_deletion.finish_abandoned()
 
     def look_for_layouts() -> None:
         with leases.hold("rescan", EXPIRY_LEASE) as held:
@@ -111,7 +111,7 @@ def _background(registry: Registry, settings: Settings) -> Schedule:
 
     def fill_new_database() -> None:
         if rescan.is_done:
-            registry.originals.ensure()  # here, so that no client waits for it
+            registry.source_locations.ensure()  # here, so that no client waits for it
             return
         with leases.hold("rescan", EXPIRY_LEASE) as held:
             if held:

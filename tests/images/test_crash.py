@@ -69,7 +69,7 @@ def recover(world: World, path: Path | None = None) -> Registry:
     rebuild_registry(registry)
     world.clock.now += ABANDONED_SECONDS + CLAIM_SECONDS
     registry.fold_waiting()
-    registry.removal.finish_abandoned()
+    registry.blob_deletion.finish_abandoned()
     return registry
 
 

@@ -16,7 +16,7 @@ from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameUnknown, Unavailable
 from registry.oci.index import LAYOUT_FILE, Index, Owner
 from registry.storage.driver import StorageDriver
-from tests.images import originals
+from tests.support import adopted_bucket
 from tests.support import source_world as trees
 from tests.support.registry_world import NAME, World, make_image, pull, push_image, read_index, tags
 
@@ -38,7 +38,7 @@ def driver(world: World) -> StorageDriver:
     for blob in (made.config, made.layer, made.manifest):
         digest = blob.digest
         driver.write(f"{NAME}/blobs/{digest.replace(':', '/')}", blob.data)
-    driver.write(INDEX, originals.foreign_index(made))
+    driver.write(INDEX, adopted_bucket.foreign_index(made))
     return driver
 
 
@@ -60,7 +60,7 @@ def test_an_index_of_another_registry_is_no_repository(world: World, driver: Sto
 
 
 def test_pushes_beside_it_are_served_and_nothing_of_it_changes(world: World, driver: StorageDriver) -> None:
-    before = originals.content(driver)
+    before = adopted_bucket.content(driver)
     registry = world.registry()
     first = push_image(registry, "one", "v1")
     second = push_image(registry, "two", "v2")
@@ -70,7 +70,7 @@ def test_pushes_beside_it_are_served_and_nothing_of_it_changes(world: World, dri
     assert tags(registry) == ["v1"]
     assert pull(registry, "v1") == first.digest
     assert pull(registry, str(second.digest)) == second.digest
-    after = originals.content(driver)
+    after = adopted_bucket.content(driver)
     assert {key: after[key] for key in before} == before
     ours = {key.split("/")[2] for key in after.keys() - before if key.startswith(NAME)}
     assert ours == {".journal"}
@@ -117,8 +117,8 @@ def test_what_was_pushed_before_a_migration_is_merged_with_what_it_takes(world: 
     ours = push_image(registry, "one", "new")
     settle(registry, world)
     taken = make_image("theirs")
-    originals.adopt_image(driver, taken, "old")
-    registry.originals.ensure(again=True)
+    adopted_bucket.adopt_image(driver, taken, "old")
+    registry.source_locations.ensure(again=True)
     registry.reconciliation.reconcile(NAME)
     assert tags(registry) == ["new", "old"]
     assert [pull(registry, tag) for tag in ("new", "old")] == [ours.digest, taken.digest]
@@ -127,25 +127,25 @@ def test_what_was_pushed_before_a_migration_is_merged_with_what_it_takes(world: 
     assert registry.folding._foreign == {}
     index = Index.parse(driver.read(INDEX, max_bytes=10_000)[0])
     assert sorted(index.tags()) == ["new", "old"]
-    assert originals.TAKEN in driver.read(INDEX, max_bytes=10_000)[0].decode()
+    assert adopted_bucket.TAKEN in driver.read(INDEX, max_bytes=10_000)[0].decode()
 
 
 def test_an_index_that_was_given_back_leaves_what_we_had(world: World, driver: StorageDriver) -> None:
     """The end of a rollback: the original has its key again, and what we served is beside the journal."""
     made = make_image("theirs")
-    originals.adopt_image(driver, made, "old")
+    adopted_bucket.adopt_image(driver, made, "old")
     registry = world.registry()
     later = push_image(registry, "later", "new")
     settle(registry, world)
     ours, _ = driver.read(INDEX, max_bytes=10_000)
     driver.write(journal.ours_key("0001", NAME), ours)
-    driver.write(INDEX, originals.foreign_index(later, "new"))
+    driver.write(INDEX, adopted_bucket.foreign_index(later, "new"))
     for each in (registry, world.registry(), world.registry(url=f"{world.url}-new")):
         each.reconciliation.reconcile(NAME)
         assert tags(each) == ["new", "old"]
         assert [pull(each, tag) for tag in ("new", "old")] == [later.digest, made.digest]
         settle(each, world)
-    assert driver.read(INDEX, max_bytes=10_000)[0] == originals.foreign_index(later, "new")
+    assert driver.read(INDEX, max_bytes=10_000)[0] == adopted_bucket.foreign_index(later, "new")
 
 
 def test_an_empty_repository_that_was_given_back_is_still_one(world: World, driver: StorageDriver) -> None:
@@ -194,7 +194,7 @@ def test_a_whole_tree_of_another_registry_is_harmless(world: World, single: bool
     rebuild_registry(registry)
     Rescan(registry).run_once()
     assert sorted(registry.repositories.page(last="", count=100)) == sorted(names)
-    assert {key: data for key, data in originals.content(driver).items() if key in tree} == tree
+    assert {key: data for key, data in adopted_bucket.content(driver).items() if key in tree} == tree
 
 
 def _zot(repository: trees.Repository) -> trees.Tree:
@@ -223,7 +223,7 @@ def test_a_tree_by_digests_is_walked_past(world: World) -> None:
 
 def test_below_a_prefix_nothing_is_walked(world: World) -> None:
     driver = world.driver()
-    originals.adopt_image(driver, make_image("theirs"), "old")
+    adopted_bucket.adopt_image(driver, make_image("theirs"), "old")
     driver.write("zot/app/index.json", b"not an index at all")
     registry = world.registry()
     assert list(registry.repositories.on_storage()) == [NAME]

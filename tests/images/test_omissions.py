@@ -403,9 +403,9 @@ def test_a_deletion_that_is_refused_stops_no_other(world: World, registry: Regis
     process = world.registry(driver=FaultyDriver(world.driver(), [refusing]))
     world.clock.now += 1000
     with capture_logs() as logs:
-        assert process.removal.finish_abandoned() == 2
+        assert process.blob_deletion.finish_abandoned() == 2
     assert sum((world.root / key).exists() for key in keys) == 1
     assert [kind for kind, _, _ in said(logs)] == ["blob"]
     world.clock.now += 1000
-    assert process.removal.finish_abandoned() == 1
+    assert process.blob_deletion.finish_abandoned() == 1
     assert not any((world.root / key).exists() for key in keys)

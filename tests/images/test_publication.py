@@ -78,9 +78,9 @@ def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(
         with deleter.backends.database.transaction() as connection:
             row = blob_rows.find(connection, DIGEST).get()
             assert row is not None
-            claim = deleter.removal.claim(connection, row.id, key)
+            claim = deleter.blob_deletion.claim(connection, row.id, key)
         assert claim is not None
-        deleter.removal.delete(claim)
+        deleter.blob_deletion.delete(claim)
 
     publisher = faulty(world, "writer.publish", delete, after=True)
     push_blob(publisher, DATA)
@@ -146,19 +146,19 @@ def test_a_publisher_takes_over_from_a_deleter_that_was_killed(world: World, reg
     abandon_a_deletion(world)
     world.clock.now += CLAIM_SECONDS + 1
     push_blob(registry, DATA)
-    assert registry.removal.finish_abandoned() == 0
+    assert registry.blob_deletion.finish_abandoned() == 0
     assert pull_blob(registry, DIGEST) == DATA
 
 
 def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, registry: Registry) -> None:
     push_blob(registry, DATA)
     abandon_a_deletion(world)
-    assert registry.removal.finish_abandoned() == 0
+    assert registry.blob_deletion.finish_abandoned() == 0
     assert exists(registry)
     world.clock.now += CLAIM_SECONDS + 1
-    assert registry.removal.finish_abandoned() == 1
+    assert registry.blob_deletion.finish_abandoned() == 1
     assert not exists(registry)
-    assert registry.removal.finish_abandoned() == 0
+    assert registry.blob_deletion.finish_abandoned() == 0
     push_blob(registry, DATA)
     assert pull_blob(registry, DIGEST) == DATA
 
@@ -169,10 +169,10 @@ def test_a_deleter_that_slept_too_long_does_not_delete(world: World, registry: R
     with registry.backends.database.transaction() as connection:
         row = blob_rows.find(connection, DIGEST).get()
         assert row is not None
-        claim = registry.removal.claim(connection, row.id, key)
+        claim = registry.blob_deletion.claim(connection, row.id, key)
     assert claim is not None
     world.clock.now += CLAIM_SECONDS - DELETE_SECONDS + 1
-    registry.removal.delete(claim)
+    registry.blob_deletion.delete(claim)
     assert exists(registry)
 
 

@@ -21,7 +21,7 @@ from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import Index
-from tests.images import originals
+from tests.support import adopted_bucket
 from tests.support.postgresql import Cluster
 from tests.support.registry_world import (
     ACTOR,
@@ -59,22 +59,24 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 def cut(registry: Registry) -> MigrationState:
     """As a rollback does it: the bucket first, then the database."""
-    state = originals.write_state(
+    state = adopted_bucket.write_state(
         registry.backends.driver, revision=5, state=Phase.ROLLING_BACK, prefixes=(), read_only=SHUT
     )
-    registry.originals.note(state)
+    registry.write_gate.note(state)
     return state
 
 
 def reopen(registry: Registry) -> None:
-    registry.originals.note(
-        originals.write_state(registry.backends.driver, id="0002", state=Phase.ADOPTED, prefixes=(), read_only=None)
+    registry.write_gate.note(
+        adopted_bucket.write_state(
+            registry.backends.driver, id="0002", state=Phase.ADOPTED, prefixes=(), read_only=None
+        )
     )
 
 
 def content(registry: Registry) -> dict[str, bytes]:
     """All of storage but blobs: of what is refused when it is to commit, bytes may be there, as of a killed push."""
-    found = originals.content(registry.backends.driver)
+    found = adopted_bucket.content(registry.backends.driver)
     return {key: data for key, data in found.items() if not key.startswith("storage/blobs/")}
 
 
@@ -243,7 +245,7 @@ def test_no_write_transaction_is_within_another(tmp_path: Path, kind: str) -> No
     world = World(tmp_path, kind)
     made, other, third = make_image("one"), make_image("two"), make_image("three")
     if kind == "memory":
-        originals.adopt_image(world.driver(), third)
+        adopted_bucket.adopt_image(world.driver(), third)
 
     def strict(**policy: Any) -> Registry:
         base = world.registry(**policy).backends
@@ -260,7 +262,7 @@ def test_no_write_transaction_is_within_another(tmp_path: Path, kind: str) -> No
     rebuild_registry(registry)
     world.clock.now += 100_000
     registry.uploads.expire()
-    registry.removal.finish_abandoned()
+    registry.blob_deletion.finish_abandoned()
     again = strict()
     for digest in map(Digest.parse, (other.layer.digest, other.config.digest)):
         assert pull_blob(again, digest)

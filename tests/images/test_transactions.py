@@ -76,4 +76,4 @@ def end(registry: Registry, made: Pushed) -> None:
         registry.blobs.delete(NAME, Digest.parse(blob.digest))
     registry.uploads.start(NAME)
     registry.uploads.expire()
-    registry.removal.finish_abandoned()
+    registry.blob_deletion.finish_abandoned()

@@ -341,10 +341,10 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
     with registry.backends.database.transaction() as connection:  # a push, and then a client that deletes the blob
         noted = {"store": "memory", "key": key}
         blob_rows.adopt_location(connection, row.blob_id, size=row.size, signature="1", **noted)
-        claim = registry.removal.claim(connection, row.blob_id, key)
+        claim = registry.blob_deletion.claim(connection, row.blob_id, key)
     assert claim is not None
     assert copying.commit([copy]) == 0, "it is about to be deleted"
-    registry.removal.delete(claim)
+    registry.blob_deletion.delete(claim)
     assert copying.commit([copy]) == 0, "it is gone"
     assert key not in zot.objects()
     with registry.backends.database.snapshot() as connection:
@@ -363,13 +363,13 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
     key = f"storage/blobs/{path(row.digest)}"
     with registry.backends.database.transaction() as connection:
         blob_rows.adopt_location(connection, row.blob_id, store="memory", key=key, size=row.size, signature="1")
-        claim = registry.removal.claim(connection, row.blob_id, key)
+        claim = registry.blob_deletion.claim(connection, row.blob_id, key)
     assert claim is not None
     copying = Copier(registry)
     copy = copying.copy(row)
     assert copy.copied is None
     assert key not in zot.objects()
-    registry.removal.delete(claim)
+    registry.blob_deletion.delete(claim)
     assert copying.commit([copying.copy(row)]) == 1
     assert zot.objects()[key] == CONTENT[row.digest]
 

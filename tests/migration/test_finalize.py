@@ -270,9 +270,9 @@ def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_original(buck
         with other.backends.database.transaction() as connection:
             blob = blob_rows.lock(connection, SHARED.digest).get()
             assert blob is not None
-            claim = other.removal.claim(connection, blob.id, COPY_OF_SHARED)
+            claim = other.blob_deletion.claim(connection, blob.id, COPY_OF_SHARED)
         assert claim is not None
-        other.removal.delete(claim)
+        other.blob_deletion.delete(claim)
         done.append(True)
 
     registry = bucket.registry(driver=AtTheLastMoment(bucket.driver, delete_and_push_again))

@@ -70,7 +70,7 @@ class Service(ABC):
         self.rescan()
         self._elapsed += 2 * ABANDONED_SECONDS
         self.registry.fold_waiting()
-        self.registry.removal.finish_abandoned()
+        self.registry.blob_deletion.finish_abandoned()
 
     def rescan(self) -> None:
         """Find the repositories that storage has."""

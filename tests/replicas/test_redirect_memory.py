@@ -12,9 +12,9 @@ from registry.images.registry import Registry
 from registry.images.verification import WrongBytes
 from registry.oci.digest import Digest
 from tests.api.service import Service, serving
-from tests.images import originals
 from tests.replicas.conftest import Config
 from tests.replicas.test_redirect import BLOB, REPO, fetch
+from tests.support import adopted_bucket
 from tests.support.registry_world import NAME, make_image
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
@@ -25,7 +25,7 @@ TARGET = f"/v2/{REPO}/blobs/{BLOB.digest}"
 MADE = make_image("one")
 LAYER = Digest.of(MADE.layer.data)
 ADOPTED = f"/v2/{NAME}/blobs/{LAYER}"
-KEY = originals.original_key(LAYER)
+KEY = adopted_bucket.original_key(LAYER)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_an_address_is_told_for_two_minutes_at_most(config: Config, tmp_path: Pa
 def adopted(service: Service) -> Registry:
     """The image is another registry's, and its layer was hashed there."""
     registry = service.registry
-    originals.adopt_image(registry.backends.driver, MADE)
+    adopted_bucket.adopt_image(registry.backends.driver, MADE)
     with registry.blobs.read(registry.blobs.open(NAME, LAYER)) as reader:
         reader.read(1 << 20)
     return registry

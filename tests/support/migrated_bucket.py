@@ -134,7 +134,7 @@ def reading(
     if storage is not None:
         chosen = chosen.model_copy(update={"storage": chosen.storage.model_copy(update=storage)})
     run = Run(registry, chosen, RunOptions(), Tally(), on_progress)
-    registry.originals.ensure(again=True)
+    registry.source_locations.ensure(again=True)
     with run._reading(run._journal.resume()) as context:
         assert context is not None
         yield context

@@ -14,8 +14,9 @@ from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
+from registry.images.blob_deletion import BlobDeletion
 from registry.images.records.history import History
-from registry.images.records.journal import NumberTaken, understood
+from registry.images.records.journal import Journal, NumberTaken, understood
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import Index, Owner
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from registry.database.changes import ChangeRow
     from registry.database.repositories import RepositoryRow
     from registry.images.backends import Backends
-    from registry.images.blob_deletion import BlobDeletion
-    from registry.images.records.journal import Journal, PendingChange
+    from registry.images.records.journal import PendingChange
     from registry.images.records.reconciliation import Reconciliation
     from registry.oci.record import Record
 
@@ -55,13 +55,11 @@ class _Foreign(Exception):
 class Folding:
     """Records changes and folds them. Any thread, any process: the conditional write decides between several."""
 
-    def __init__(
-        self, backends: Backends, journal: Journal, reconciliation: Reconciliation, removal: BlobDeletion
-    ) -> None:
+    def __init__(self, backends: Backends, reconciliation: Reconciliation) -> None:
         self._backends = backends
-        self._journal = journal
+        self._journal = Journal(backends)
         self._reconciliation = reconciliation
-        self._removal = removal
+        self._deletion = BlobDeletion(backends)
         self._lock = threading.Lock()
         self._recorded: dict[tuple[str, int], None] = {}
         self._newest: dict[str, int] = {}  # the last number that this process has recorded and not folded
@@ -69,7 +67,7 @@ class Folding:
         self._surprising: set[str] = set()  # repositories of which an index is there, against what the row says
         self._written: LRUCache[str, tuple[bytes, str]] = LRUCache(WRITTEN_BYTES, getsizeof=_size)
         self._foreign: LRUCache[str, float] = LRUCache(REMEMBERED)
-        self._history = History(backends, journal)
+        self._history = History(backends)
         self._incomplete: set[str] = set()  # repositories of which the release before has folded records
         self._untimed: LRUCache[str, int] = LRUCache(REMEMBERED)  # entries whose times nobody knows
         self.wake = threading.Event()
@@ -305,7 +303,7 @@ class Folding:
         """Delete the bytes of manifests that are gone; only now, so that a reader of the index never missed one."""
         for record in records:
             if record.operation == "delete" and record.digest is not None:
-                self._removal.delete_orphan(row, Digest(record.digest))
+                self._deletion.delete_orphan(row, Digest(record.digest))
 
 
 def _size(written: tuple[bytes, str]) -> int:

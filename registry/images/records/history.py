@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import repositories as repository_rows
+from registry.images.records.journal import Journal
 from registry.oci.index import Index, Owner
 from registry.storage.errors import PreconditionFailed, StorageError
 
 if TYPE_CHECKING:
     from registry.images.backends import Backends
-    from registry.images.records.journal import Journal
 
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
@@ -27,9 +27,9 @@ log = structlog.get_logger(__name__)
 class History:
     """Any thread, any process: the conditional write decides between several."""
 
-    def __init__(self, backends: Backends, journal: Journal) -> None:
+    def __init__(self, backends: Backends) -> None:
         self._backends = backends
-        self._journal = journal
+        self._journal = Journal(backends)
 
     def complete(self, name: str) -> None:
         """Have ``index.json`` say all that its records say. Raises StorageError, with the index as it was.

@@ -22,7 +22,7 @@ from registry.images import manifest_store as rows
 from registry.images.omissions import Source
 from registry.images.records.blob_discovery import BlobDiscovery
 from registry.images.records.history import History
-from registry.images.records.journal import Change, understood
+from registry.images.records.journal import Change, Journal, understood
 from registry.images.records.repository_reader import RepositoryReader
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.omissions import Omission
-    from registry.images.records.journal import Journal
     from registry.images.records.repository_reader import LoadedManifest, StoredRepository
+    from registry.images.source_locations import SourceLocations
     from registry.images.write_gate import WriteGate
 
 ATTEMPTS = 10
@@ -57,20 +57,21 @@ class _Times(NamedTuple):
 class Reconciliation:
     """Any thread, any process; several at once for one repository are harmless."""
 
-    def __init__(self, backends: Backends, journal: Journal, originals: WriteGate) -> None:
+    def __init__(self, backends: Backends, write_gate: WriteGate, source_locations: SourceLocations) -> None:
         self._backends = backends
-        self._originals = originals
-        self._journal = journal
-        self._reader = RepositoryReader(backends, journal)
-        self._history = History(backends, journal)
-        self._adoption = BlobDiscovery(backends)
+        self._write_gate = write_gate
+        self._source_locations = source_locations
+        self._journal = Journal(backends)
+        self._reader = RepositoryReader(backends)
+        self._history = History(backends)
+        self._discovery = BlobDiscovery(backends)
 
     def reconcile(self, name: str) -> RepositoryRow | None:
         """The row of the repository after the database agrees with storage; None when neither knows it.
 
         Raises StorageError or ManifestInvalid (an unreadable index) with nothing written.
         """
-        self._originals.ensure_row()
+        self._source_locations.ensure_row()
         for _ in range(ATTEMPTS):
             with self._backends.database.snapshot() as connection:
                 row = repository_rows.find(connection, name).get()
@@ -99,14 +100,14 @@ class Reconciliation:
 
     def adopt_optional(self, repository: RepositoryRow) -> list[Omission]:
         """As ``BlobDiscovery.adopt_optional``, of a repository that was just reconciled. Raises StorageError."""
-        return self._adoption.adopt_optional(repository)
+        return self._discovery.adopt_optional(repository)
 
     def _write_down(self, name: str, view: StoredRepository) -> None:
         """Write an index that was completed from its records, so that they need not be read again."""
         if view.noted is None:
             return
         with self._backends.database.autocommit() as connection:
-            if self._originals.is_read_only(connection):
+            if self._write_gate.is_read_only(connection):
                 return
         self._history.write(name, view.noted, view.signature)
 
@@ -132,7 +133,7 @@ class Reconciliation:
     ) -> RepositoryRow:
         self._reader.load_manifests(name, known, view, below=row is not None and row.missing > 0)
         repository = row or self._create(name)
-        self._adoption.adopt(repository, view)
+        self._discovery.adopt(repository, view)
         if row is not None and self._is_as_it_was(row, view):
             return row
         backends = self._backends
@@ -163,7 +164,7 @@ class Reconciliation:
             )
             for number, line in view.records.items():
                 change_rows.add(connection, current.id, number, line, state=change_rows.RECORDED, now=backends.clock())
-            if not behind and not self._originals.is_read_only(connection):
+            if not behind and not self._write_gate.is_read_only(connection):
                 self._put_back(connection, current, view)
             result = repository_rows.get(connection, current.id).get()
         log.info("repository reconciled with storage", repository=name, sequence=sequence, behind=behind)

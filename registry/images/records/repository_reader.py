@@ -13,6 +13,7 @@ from registry.images.blob_locations import Location
 from registry.images.manifest_store import slim
 from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.images.omissions import Kind, Omission, shown
+from registry.images.records.journal import Journal
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import Index, Owner
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from registry.database.blob_locations import PlaceRow
     from registry.database.manifests import ManifestRow
     from registry.images.backends import Backends
-    from registry.images.records.journal import Journal
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
 
@@ -130,9 +130,9 @@ class StoredRepository:
 class RepositoryReader:
     """Reads views. Any thread."""
 
-    def __init__(self, backends: Backends, journal: Journal) -> None:
+    def __init__(self, backends: Backends) -> None:
         self._backends = backends
-        self._journal = journal
+        self._journal = Journal(backends)
         self._locations = MigrationJournalReader(backends.driver)
 
     def read(self, name: str) -> StoredRepository | None:

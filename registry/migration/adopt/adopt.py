@@ -47,7 +47,7 @@ def adopt(context: Context) -> Pass:
     Raises Refused where another instance goes on with the same migration, StorageError, DatabaseError, RegistryError.
     """
     journal = context.journal
-    context.registry.originals.note(journal.begin(context.layout.kind, context.layout.prefixes))
+    context.registry.write_gate.note(journal.begin(context.layout.kind, context.layout.prefixes))
     bases = Baselines(context.registry, journal, context.layout, ())
     problems = {*context.problems, *Shards(context).note()}
     moving = changed_during_pass(context, bases)
@@ -119,5 +119,5 @@ def _end(context: Context, found: Pass) -> None:
             "problems": len(found.problems),
         },
     )
-    context.registry.originals.note(state)
+    context.registry.write_gate.note(state)
     found.state = state.state

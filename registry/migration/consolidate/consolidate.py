@@ -87,7 +87,7 @@ class _Consolidating:
             self._journal.write_problems({*self._journal.problems(), *self._report.problems})
         if state.state is not Phase.CONSOLIDATED:
             state = self._journal.move(Phase.CONSOLIDATED, read_only=state.read_only)
-            self._context.registry.originals.note(state)
+            self._context.registry.write_gate.note(state)
         self._report.state = state.state
         return self._report
 

@@ -120,7 +120,7 @@ class Copier:
         for _ in range(LOOKS):
             with self._database.autocommit() as connection:
                 blob, there = blob_rows.at(connection, digest, store=self._driver.name, key=key).get()
-            if not self._registry.removal.in_progress(blob, there):
+            if not self._registry.blob_deletion.in_progress(blob, there):
                 return blob
             time.sleep(POLL)
         return None
@@ -159,7 +159,7 @@ class Copier:
 
     def _lose(self, copy: CopiedBlob, place: PlaceRow, state: str) -> None:
         noted = Location(place.key, place.id, place.signature, place.verified_at is not None)
-        self._registry.locations.lost(copy.digest, copy.size, noted, state)
+        self._registry.blob_locations.mark_lost_and_next(copy.digest, copy.size, noted, state)
 
 
 def _is_unmoved(copy: CopiedBlob, blob: BlobRow | None) -> bool:

@@ -89,7 +89,7 @@ class _Finalize:
         registry, gone = self._context.registry, 0
         for digest, size, place in finalizing.absent():
             if not self._is_there(place.key, size):
-                registry.locations.lost(digest, size, place, MISSING)
+                registry.blob_locations.mark_lost_and_next(digest, size, place, MISSING)
                 gone += 1
         if gone:
             copy_uncopied(self._context)
@@ -103,7 +103,7 @@ class _Finalize:
 
     def _move(self, phase: Phase) -> None:
         state = self._journal.move(phase, read_only=self._journal.state.read_only)
-        self._context.registry.originals.note(state)
+        self._context.registry.write_gate.note(state)
 
     def _delete(self, found: Iterable[tuple[str, str]], meter: Meter) -> int:
         """Delete objects, those of blobs unless their copy has gone meanwhile. Returns how many."""

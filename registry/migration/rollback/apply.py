@@ -180,7 +180,7 @@ class RollbackApplier:
             if signature is not None:
                 self._locations.note_verified(place, signature)
                 return place._replace(signature=signature, is_verified=True)
-            place = self._locations.lost(digest, size, place, QUARANTINED)
+            place = self._locations.mark_lost_and_next(digest, size, place, QUARANTINED)
         return place
 
     def _is_as_noted(self, place: Location) -> bool:

@@ -10,7 +10,7 @@ from registry.database import migration_queries
 from registry.database import repositories as repository_rows
 from registry.images.index_file import MAX_INDEX
 from registry.images.migration_journal.documents import Phase, ReadOnly
-from registry.images.write_gate import SWAPPED
+from registry.images.source_locations import SWAPPED
 from registry.migration.adopt.baselines import Baselines
 from registry.migration.progress import Progress
 from registry.migration.report import Problem, ProblemKind, Refused, Report, Unfinished
@@ -100,7 +100,7 @@ class _Rollback:
             raise Refused("the original has changed since it was taken: take that first, without --rollback", names)
         checked = self._check({})
         if is_resumed:
-            self._registry.originals.note(before)
+            self._registry.write_gate.note(before)
         else:
             self._cut()
         self._fold()
@@ -108,13 +108,13 @@ class _Rollback:
             self._check(checked)
         except Refused:
             if not is_resumed:  # nothing was done: they were pushed between the first look and the cut
-                self._registry.originals.note(self._journal.move(before.state, read_only=before.read_only))
+                self._registry.write_gate.note(self._journal.move(before.state, read_only=before.read_only))
             raise
         report = self._give()
         self._swap()
         report.problems = sorted({*report.problems, *self._unreadable})
         state = self._journal.move(Phase.ROLLED_BACK, read_only=self._journal.state.read_only)
-        self._registry.originals.note(state)
+        self._registry.write_gate.note(state)
         report.state = state.state
         return report
 
@@ -155,7 +155,7 @@ class _Rollback:
         """The bucket first: a database that is made anew from it knows, too."""
         since = datetime.fromtimestamp(self._registry.backends.clock(), UTC).isoformat(timespec="seconds")
         state = self._journal.move(Phase.ROLLING_BACK, read_only=ReadOnly(since, REASON))
-        self._registry.originals.note(state)
+        self._registry.write_gate.note(state)
 
     def _fold(self) -> None:
         """Have in our indexes all that was committed; what waits for an index of the original is in the rows alone."""

@@ -20,7 +20,7 @@ from registry.maintenance.rescan import Rescan
 from registry.oci.errors import NameInvalid, Unavailable
 from registry.storage.driver import StorageDriver
 from registry.storage.middleware.base import DriverDecorator
-from tests.images import originals
+from tests.support import adopted_bucket
 from tests.support.registry_world import NAME, World, make_image, pull, push_blob, push_image, tags
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def row(registry: Registry) -> store_rows.StoreRow | None:
 
 def test_what_was_adopted_is_served_from_the_originals(world: World) -> None:
     made = make_image("one")
-    originals.adopt_image(world.driver(), made)
+    adopted_bucket.adopt_image(world.driver(), made)
     registry = world.registry()
     assert pull(registry, "v1") == made.digest
     assert tags(registry) == ["v1"]
@@ -66,7 +66,7 @@ def test_what_was_adopted_is_served_from_the_originals(world: World) -> None:
 
 def test_a_lost_database_gets_all_of_it_back(world: World) -> None:
     made = make_image("one")
-    originals.adopt_image(world.driver(), made)
+    adopted_bucket.adopt_image(world.driver(), made)
     registry = world.registry()
     pushed = push_image(registry, "two", "v2")
     registry.fold_waiting()
@@ -79,7 +79,7 @@ def test_a_lost_database_gets_all_of_it_back(world: World) -> None:
 
 def test_a_database_that_is_lost_under_a_running_replica_gets_them_too(world: World) -> None:
     made = make_image("one")
-    originals.adopt_image(world.driver(), made)
+    adopted_bucket.adopt_image(world.driver(), made)
     registry = world.registry()
     assert pull(registry, "v1") == made.digest
     with registry.backends.database.schema() as connection:
@@ -104,9 +104,9 @@ def test_a_layout_per_repository_asks_nothing(tmp_path: Path) -> None:
     registry = world.registry(driver=driver)
     push_image(registry, "one", "v1")
     assert pull(registry, "v1")
-    registry.originals.ensure(again=True)
-    registry.originals.ensure_row()
-    assert registry.originals.prefixes() == ()
+    registry.source_locations.ensure(again=True)
+    registry.source_locations.ensure_row()
+    assert registry.write_gate.prefixes() == ()
     assert driver.of_journal() == {}
     assert row(registry) is None
     world.close()
@@ -115,14 +115,14 @@ def test_a_layout_per_repository_asks_nothing(tmp_path: Path) -> None:
 def test_shards_are_read_when_the_state_has_changed_and_not_before(world: World) -> None:
     driver = world.driver()
     one, two = make_image("one"), make_image("two")
-    lines = originals.adopt_image(driver, one)
+    lines = adopted_bucket.adopt_image(driver, one)
     assert pull(world.registry(), "v1") == one.digest
-    originals.write_shards(driver, [*lines, *originals.lines_of(driver, two)])
-    originals.write_taken_index(driver, {"v1": one, "v2": two})
+    adopted_bucket.write_shards(driver, [*lines, *adopted_bucket.lines_of(driver, two)])
+    adopted_bucket.write_taken_index(driver, {"v1": one, "v2": two})
     registry = world.registry()
     assert tags(registry) == ["v1"]  # their places are not known: the migration has not said that it has written them
-    originals.write_state(driver, revision=2)
-    world.registry().originals.ensure()
+    adopted_bucket.write_state(driver, revision=2)
+    world.registry().source_locations.ensure()
     rebuild_registry(registry)
     assert [pull(registry, tag) for tag in ("v1", "v2")] == [one.digest, two.digest]
     found = row(registry)
@@ -134,11 +134,11 @@ def test_the_places_of_all_migrations_count_but_of_finalized_ones(world: World) 
     driver = world.driver()
     first, second, gone = make_image("first"), make_image("second"), make_image("gone")
     for number, made in enumerate((first, second, gone), 1):
-        originals.write_shards(driver, originals.lines_of(driver, made), f"000{number}")
-    originals.write_state(driver, state=Phase.ROLLED_BACK)
-    originals.write_state(driver, id="0002")
-    originals.write_state(driver, id="0003", state=Phase.FINALIZED)
-    originals.write_taken_index(driver, {"v1": first, "v2": second, "v3": gone})
+        adopted_bucket.write_shards(driver, adopted_bucket.lines_of(driver, made), f"000{number}")
+    adopted_bucket.write_state(driver, state=Phase.ROLLED_BACK)
+    adopted_bucket.write_state(driver, id="0002")
+    adopted_bucket.write_state(driver, id="0003", state=Phase.FINALIZED)
+    adopted_bucket.write_taken_index(driver, {"v1": first, "v2": second, "v3": gone})
     registry = world.registry()
     assert tags(registry) == ["v1", "v2"]
     assert [pull(registry, tag) for tag in ("v1", "v2")] == [first.digest, second.digest]
@@ -147,7 +147,7 @@ def test_the_places_of_all_migrations_count_but_of_finalized_ones(world: World) 
 @pytest.mark.parametrize("damage", [b"", b'{"version":2}', b"[]"])
 def test_a_journal_that_is_not_understood_stops_everything(world: World, damage: bytes) -> None:
     made = make_image("one")
-    originals.adopt_image(world.driver(), made)
+    adopted_bucket.adopt_image(world.driver(), made)
     world.driver().write(journal.state_key("0001"), damage)
     registry = world.registry()
     with pytest.raises(Unavailable):
@@ -159,8 +159,8 @@ def test_a_journal_that_is_not_understood_stops_everything(world: World, damage:
 
 def test_read_only_is_known_to_a_new_database(world: World) -> None:
     made = make_image("one")
-    originals.adopt_image(world.driver(), made)
-    originals.write_state(world.driver(), revision=2, state=Phase.ROLLED_BACK, read_only=SHUT)
+    adopted_bucket.adopt_image(world.driver(), made)
+    adopted_bucket.write_state(world.driver(), revision=2, state=Phase.ROLLED_BACK, read_only=SHUT)
     registry = world.registry()
     with pytest.raises(Unavailable, match=SHUT.reason):
         push_blob(registry, b"new")
@@ -172,33 +172,33 @@ def test_read_only_is_known_to_a_new_database(world: World) -> None:
 
 def test_an_older_look_never_opens_what_was_shut_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cut of a rollback falls between the read of the journal and the note of it."""
-    originals.adopt_image(world.driver(), make_image("one"))
+    adopted_bucket.adopt_image(world.driver(), make_image("one"))
     first = world.registry()
-    first.originals.ensure()
+    first.source_locations.ensure()
     registry = world.registry()
-    read = registry.originals._journal.newest
+    read = registry.source_locations._journal.newest
     cuts = iter([True])
 
     def and_cut() -> Any:
         found = read()
         if next(cuts, False):
-            first.originals.note(
-                originals.write_state(world.driver(), revision=3, state=Phase.ROLLING_BACK, read_only=SHUT)
+            first.write_gate.note(
+                adopted_bucket.write_state(world.driver(), revision=3, state=Phase.ROLLING_BACK, read_only=SHUT)
             )
         return found
 
-    monkeypatch.setattr(registry.originals._journal, "newest", and_cut)
-    originals.write_state(world.driver(), revision=2)
-    registry.originals.ensure()
+    monkeypatch.setattr(registry.source_locations._journal, "newest", and_cut)
+    adopted_bucket.write_state(world.driver(), revision=2)
+    registry.source_locations.ensure()
     found = row(registry)
     assert found is not None
     assert (found.revision, found.mode) == (3, READ_ONLY)
 
 
 def test_a_journal_that_is_gone_leaves_the_store_open(world: World) -> None:
-    originals.adopt_image(world.driver(), make_image("one"))
-    originals.write_state(world.driver(), read_only=SHUT)
-    world.registry().originals.ensure()
+    adopted_bucket.adopt_image(world.driver(), make_image("one"))
+    adopted_bucket.write_state(world.driver(), read_only=SHUT)
+    world.registry().source_locations.ensure()
     world.driver().delete([journal.state_key("0001")])
     registry = world.registry()
     push_blob(registry, b"new")
@@ -208,7 +208,7 @@ def test_a_journal_that_is_gone_leaves_the_store_open(world: World) -> None:
 
 
 def test_no_repository_is_made_in_the_trees_of_the_original(world: World) -> None:
-    originals.adopt_image(world.driver(), make_image("one"))
+    adopted_bucket.adopt_image(world.driver(), make_image("one"))
     registry = world.registry()
     for name in ("zot", "zot/app", f"zot/{NAME}"):
         with pytest.raises(NameInvalid):
@@ -218,13 +218,13 @@ def test_no_repository_is_made_in_the_trees_of_the_original(world: World) -> Non
 
 def test_places_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database(world: World) -> None:
     driver = world.driver()
-    [line, *rest] = originals.adopt_image(driver, make_image("one"))
+    [line, *rest] = adopted_bucket.adopt_image(driver, make_image("one"))
     data = driver.read(line.places[0].key, max_bytes=1 << 20)[0]
     copy = driver.write(world.registry().backends.layout.blob("", line.digest), data)
-    originals.write_shards(driver, [line._replace(copy=copy.signature), *rest])
-    originals.write_state(driver, state=Phase.ROLLED_BACK, read_only=SHUT)
+    adopted_bucket.write_shards(driver, [line._replace(copy=copy.signature), *rest])
+    adopted_bucket.write_state(driver, state=Phase.ROLLED_BACK, read_only=SHUT)
     registry = world.registry()
-    registry.originals.ensure()
+    registry.source_locations.ensure()
     with registry.backends.database.schema() as connection:
         states: dict[str, str] = dict(connection.exec_driver_sql("SELECT key, state FROM blob_location").fetchall())
     assert states == {
@@ -235,8 +235,8 @@ def test_places_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database(wo
 
 def test_what_a_state_says_is_noted_whole(world: World) -> None:
     registry = world.registry()
-    registry.originals.ensure()
-    registry.originals.note(replace(originals.STATE, prefixes=("", "zot"), revision=9, read_only=SHUT))
+    registry.source_locations.ensure()
+    registry.write_gate.note(replace(adopted_bucket.STATE, prefixes=("", "zot"), revision=9, read_only=SHUT))
     found = row(registry)
     assert found is not None
     assert found[:6] == (registry.backends.driver.name, "0001", 9, READ_ONLY, SHUT.reason, ("zot",))
