@@ -175,3 +175,51 @@ def test_a_line_of_markdown_has_at_most_120_columns_and_one_sentence(page: Path)
         assert len(line) <= 120, f"{page.name}:{number}: {len(line)} columns"
         text = re.sub(r"\(.*", "", re.sub(r"`[^`]*`", "code", line))
         assert not re.search(r"[a-z)][.!?] [A-Z][a-z]+ ", text), f"{page.name}:{number}: {line}"
+
+
+GLOSSARY = re.findall(r"^\| \*\*([^*]+)\*\*([^|]*)\|([^|]*)\|([^|]*)\|$", text_of("docs/glossary.md"), re.MULTILINE)
+
+
+def words_of_the_code() -> tuple[str, set[str]]:
+    """The text of the product and of its documents without the glossary; the words of its modules and classes."""
+    sources = list((ROOT / "registry").rglob("*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in [*sources, *MARKDOWN] if path.name != "glossary.md"]
+    classes = re.findall(r"^ *class (\w+)", "\n".join(texts), re.MULTILINE)
+    names = {path.stem for path in sources} | {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name) for name in classes}
+    return "\n".join(texts).lower(), {word for name in names for word in name.lower().split("_")}
+
+
+def test_every_term_of_the_glossary_is_used_and_explained_in_one_sentence() -> None:
+    text, _names = words_of_the_code()
+    assert len(GLOSSARY) >= 40
+    for term, _more, sentence, _forbidden in GLOSSARY:
+        word = re.sub(r" of a \w+$", "", term)
+        assert re.search(rf"\b{word}", text), f"nothing speaks of {term}"
+        assert sentence.strip().endswith("."), term
+        assert not re.search(r"[a-z)]\. [A-Z]", sentence), f"{term} has more than one sentence"
+
+
+def test_no_module_or_class_has_a_word_that_the_glossary_forbids() -> None:
+    _text, names = words_of_the_code()
+    forbidden = {word.strip() for *_, words in GLOSSARY for word in words.split(",") if word.strip()}
+    assert forbidden
+    assert forbidden & names <= {"original", "place"}
+
+
+MODULES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "registry").rglob("*.py")]
+PACKAGES = sorted({module.split("/")[1] for module in MODULES if module.count("/") > 1})
+
+
+@markdown
+def test_every_module_that_is_named_is_one(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # names what was there then
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(rf"`((?:{'|'.join(PACKAGES)})/[\w/]*(?:\.py)?)`", text):
+        is_key = name.startswith(("storage/blobs", "storage/migrations"))
+        assert is_key or (ROOT / "registry" / name).exists(), name
+    for name in re.findall(r"`(registry(?:\.[a-z_]+)+)`", text):
+        path = ROOT / name.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").exists(), name
+    for name in re.findall(r"`([a-z0-9_]+\.py)`", text):
+        assert any(module.endswith(f"/{name}") for module in MODULES) or list((ROOT / "tests").rglob(name)), name
