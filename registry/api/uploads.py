@@ -228,7 +228,7 @@ async def _receive(
                 await context.end(_add_whole, context, name, upload_id, start, body.take(), None)
                 raise
             if not body.ended:
-                opening = context.run(context.registry.uploads.add, name, upload_id, start, digest)
+                opening = context.run(context.registry.uploads.open, name, upload_id, start, digest)
                 async with Reception.open(context, opening) as reception:
                     await _receive_long(context, request, body, reception)
                     addition = reception.addition
@@ -255,9 +255,9 @@ def _add_whole(
     context: ApiContext, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None
 ) -> int:
     """Everything that a request with a short body asks for. In a thread."""
-    with context.registry.uploads.add(name, upload_id, start, digest, at_once=digest is not None) as addition:
+    with context.registry.uploads.open(name, upload_id, start, digest, at_once=digest is not None) as addition:
         if data:
-            addition.add(data)
+            addition.write(data)
         if digest is None:
             addition.commit()
         else:

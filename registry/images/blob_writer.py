@@ -41,7 +41,7 @@ class Prefetched(NamedTuple):
 class BlobWriter:
     """The exclusive right to add bytes to one session. For one thread at a time; close it, it is a context manager.
 
-    ``hash`` and ``store`` of the same bytes may run side by side in two threads.
+    ``update_hash`` and ``write_only`` of the same bytes may run side by side in two threads.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class BlobWriter:
         self.ahead = ahead
         """None unless the upload is finished at once."""
         self._looked = monotonic()
-        # Where the store gathers bytes at their key, nobody can read them again to hash them.
+        # A store that gathers bytes at their key cannot give them back to be hashed.
         gathered = digest is not None and self._hasher is not None and digest.algorithm == self._algorithm
         key = backends.layout.blob(row.repository, digest) if digest is not None and gathered else None
         writer.resume(upload_state(row), offset=row.offset, key=key)
@@ -74,13 +74,13 @@ class BlobWriter:
         """Bytes received and kept, in all."""
         return self._row.offset + self._added
 
-    def hash(self, data: bytes | memoryview) -> None:
+    def update_hash(self, data: bytes | memoryview) -> None:
         """Let the running hash see ``data``."""
-        hasher = self._hasher  # ``store`` may give it up meanwhile
+        hasher = self._hasher  # ``write_only`` may give it up meanwhile
         if hasher is not None:
             hasher.update(data)
 
-    def store(self, data: bytes | memoryview) -> None:
+    def write_only(self, data: bytes | memoryview) -> None:
         """Write ``data``, which may be used again afterwards, at the end.
 
         Raises StorageFull, StorageError; and as ``commit`` where another has been faster.
@@ -95,10 +95,10 @@ class BlobWriter:
             raise
         self._added += len(data)
 
-    def add(self, data: bytes | memoryview) -> None:
-        """``hash`` and ``store``."""
-        self.hash(data)
-        self.store(data)
+    def write(self, data: bytes | memoryview) -> None:
+        """``update_hash`` and ``write_only``."""
+        self.update_hash(data)
+        self.write_only(data)
 
     @property
     def held(self) -> int:
@@ -122,7 +122,7 @@ class BlobWriter:
             return b"".join(chunks)
 
     def digest(self, algorithm: str) -> Digest:
-        """Of all bytes. They are read once more where nobody has seen them all, or not with this algorithm."""
+        """The digest of all bytes, which are read once more if they were not all hashed here with this algorithm."""
         if algorithm == self._algorithm and self._hasher is not None:
             return Digest.from_hasher(self._hasher)
         if algorithm == self._row.algorithm and not self._added and self._row.digest is not None:
@@ -171,7 +171,10 @@ class BlobWriter:
         self._added = 0
 
     def _go_on(self) -> None:
-        """Keep the session from expiring, and see that nobody else has gone on with it: his parts would be ours."""
+        """Once in LOOK_SECONDS keep the session alive, and stop if another writer has advanced it.
+
+        Our parts would overwrite those of that writer.
+        """
         if self._backends.driver.capabilities.exclusive_uploads or monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = monotonic()
@@ -192,11 +195,11 @@ class BlobWriter:
         return self._row
 
     def forget(self) -> None:
-        """The session has ended: there is no next addition to keep the running hash for."""
+        """The session has ended: no next writer needs the running hash."""
         self._hasher = None
 
     def close(self) -> None:
-        """Give the right back, keeping the running hash for the next addition."""
+        """Give the right back, keeping the running hash for the next writer."""
         if self._hasher is not None and not self._added and self._algorithm == self._row.algorithm:
             self._hashes.keep(self._row.id, self._row.offset, self._hasher)
         self._writer.close()
@@ -226,11 +229,11 @@ def out_of_order(start: int, offset: int) -> RangeInvalid:
 
 
 REMEMBERED = 10_000
-"""Uploads whose hash a process keeps; of one that it forgot the bytes are read once more."""
+"""Uploads whose hash a process keeps; the bytes of one that it forgot are read once more."""
 
 
 class HashCache:
-    """Hash objects by upload and offset. Any thread; whoever takes one owns it until it is kept again."""
+    """Hash objects by upload and offset. Any thread; the caller that takes one owns it until it is kept again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

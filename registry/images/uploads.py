@@ -97,7 +97,7 @@ class Uploads:
         with self._backends.database.autocommit() as connection:
             return _of_repository(session_rows.find(connection, upload_id).get(), name)
 
-    def add(
+    def open(
         self, name: str, upload_id: str, start: int | None, digest: Digest | None = None, *, at_once: bool = False
     ) -> BlobWriter:
         """Take the right to add bytes, at ``start`` when the client says where it is.
@@ -184,7 +184,7 @@ class Uploads:
 
     def cancel(self, name: str, upload_id: str) -> None:
         """End a session without a blob (spec, end-14). Raises BlobUploadUnknown, BlobUploadBusy."""
-        with self.add(name, upload_id, None) as writer:
+        with self.open(name, upload_id, None) as writer:
             writer.forget()
             self._end(writer.row)
 

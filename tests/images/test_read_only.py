@@ -113,8 +113,8 @@ def test_every_change_gets_the_reason_and_every_read_goes_on(world: World) -> No
             with pytest.raises(Unavailable) as raised:
                 change()
             assert (str(raised.value), "Retry-After" in (raised.value.headers or {})) == (REASON, True), what
-        with each.uploads.add(NAME, uploads.pop(), None) as addition:
-            addition.add(b"late")
+        with each.uploads.open(NAME, uploads.pop(), None) as addition:
+            addition.write(b"late")
             with pytest.raises(Unavailable, match=REASON):
                 each.uploads.finish(addition, Digest.of(b"late"))
         assert pull(each, "v1") == made.digest

@@ -95,8 +95,8 @@ def test_what_is_added_to_counts_from_then(world: World) -> None:
     registry = world.registry(uploads_per_address=2)
     first, second = begin(world, registry, ONE, 2)
     world.clock.now += 1
-    with registry.uploads.add(NAME, first, 0) as addition:
-        addition.add(b"goes on")
+    with registry.uploads.open(NAME, first, 0) as addition:
+        addition.write(b"goes on")
         addition.commit()
     begin(world, registry, ONE)
     assert living(registry, [first, second]) == [first]
@@ -107,10 +107,10 @@ def test_a_session_that_is_being_written_to_is_not_idle(world: World) -> None:
     registry = world.registry(uploads_per_address=2)
     assert registry.backends.driver.capabilities.exclusive_uploads
     first, second = begin(world, registry, ONE, 2)
-    with registry.uploads.add(NAME, first, 0) as addition:
-        addition.add(b"takes ")
+    with registry.uploads.open(NAME, first, 0) as addition:
+        addition.write(b"takes ")
         third, fourth = begin(world, registry, ONE, 2)
-        addition.add(b"long")
+        addition.write(b"long")
         registry.uploads.finish(addition, Digest.of(b"takes long"))
     assert living(registry, [first, second, third, fourth]) == [fourth]
     assert pull_blob(registry, Digest.of(b"takes long")) == b"takes long"
@@ -165,8 +165,8 @@ def test_many_pushes_from_one_address_end_nothing(world: World) -> None:
     for number in range(30):
         (upload,) = begin(world, registry, ONE)
         data = b"%d" % number
-        with registry.uploads.add(NAME, upload, 0) as addition:
-            addition.add(data)
+        with registry.uploads.open(NAME, upload, 0) as addition:
+            addition.write(data)
             registry.uploads.finish(addition, Digest.of(data))
     assert living(registry, waiting) == waiting
 

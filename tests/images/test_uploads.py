@@ -18,15 +18,15 @@ writes_at_once = pytest.mark.parametrize("kind", KINDS)
 
 def add(registry: Registry, upload: str, start: int, data: bytes) -> None:
     """One PATCH."""
-    with registry.uploads.add(NAME, upload, start) as addition:
-        addition.add(data)
+    with registry.uploads.open(NAME, upload, start) as addition:
+        addition.write(data)
         addition.commit()
 
 
 def finish(registry: Registry, upload: str, start: int, digest: Digest, data: bytes = b"") -> None:
     """The closing PUT."""
-    with registry.uploads.add(NAME, upload, start) as addition:
-        addition.add(data)
+    with registry.uploads.open(NAME, upload, start) as addition:
+        addition.write(data)
         registry.uploads.finish(addition, digest)
 
 
@@ -110,8 +110,8 @@ def test_the_empty_blob(registry: Registry, algorithm: str) -> None:
 def test_bytes_that_were_not_committed_are_dropped_by_who_goes_on(world: World, registry: Registry) -> None:
     upload = registry.uploads.start(NAME)
     add(registry, upload, 0, b"kept ")
-    with registry.uploads.add(NAME, upload, 5) as addition:
-        addition.add(b"of a worker that died")
+    with registry.uploads.open(NAME, upload, 5) as addition:
+        addition.write(b"of a worker that died")
     for process in (registry, world.registry()):
         assert process.uploads.find(NAME, upload).offset == 5
     finish(registry, upload, 5, Digest.of(b"kept end"), b"end")
@@ -132,12 +132,12 @@ def test_a_chunk_out_of_order_is_refused_and_the_upload_lives_on(registry: Regis
 def test_one_writer_at_a_time(world: World, registry: Registry) -> None:
     upload = registry.uploads.start(NAME)
     other = world.registry()
-    with registry.uploads.add(NAME, upload, 0) as addition:
+    with registry.uploads.open(NAME, upload, 0) as addition:
         with pytest.raises(BlobUploadBusy):
-            other.uploads.add(NAME, upload, 0)
+            other.uploads.open(NAME, upload, 0)
         with pytest.raises(BlobUploadBusy):
             other.uploads.cancel(NAME, upload)
-        addition.add(b"bytes")
+        addition.write(b"bytes")
         addition.commit()
     add(other, upload, 5, b" more")
 
@@ -147,7 +147,7 @@ def test_an_upload_belongs_to_its_repository(registry: Registry) -> None:
     with pytest.raises(BlobUploadUnknown):
         registry.uploads.find("other/app", upload)
     with pytest.raises(BlobUploadUnknown):
-        registry.uploads.add("other/app", upload, 0)
+        registry.uploads.open("other/app", upload, 0)
     assert registry.uploads.find(NAME, upload).offset == 0
 
 
@@ -193,10 +193,10 @@ def test_a_long_upload_does_not_expire_while_bytes_come(
 ) -> None:
     monkeypatch.setattr(additions, "LOOK_SECONDS", -1)
     upload = registry.uploads.start(NAME)
-    with registry.uploads.add(NAME, upload, 0) as addition:
+    with registry.uploads.open(NAME, upload, 0) as addition:
         for _ in range(3):
             world.clock.now += registry.backends.policy.upload_expiry - 60
-            addition.add(b"slow")
+            addition.write(b"slow")
             assert world.registry().uploads.expire() == 0
         registry.uploads.finish(addition, Digest.of(b"slow" * 3))
     assert pull_blob(registry, Digest.of(b"slow" * 3)) == b"slow" * 3
@@ -205,10 +205,10 @@ def test_a_long_upload_does_not_expire_while_bytes_come(
 @writes_at_once
 def test_an_upload_that_is_being_written_to_does_not_expire(world: World, registry: Registry) -> None:
     upload = registry.uploads.start(NAME)
-    with registry.uploads.add(NAME, upload, 0) as addition:
+    with registry.uploads.open(NAME, upload, 0) as addition:
         world.clock.now += registry.backends.policy.upload_expiry + 60
         assert world.registry().uploads.expire() == 0
-        addition.add(b"slow")
+        addition.write(b"slow")
         registry.uploads.finish(addition, Digest.of(b"slow"))
     assert pull_blob(registry, Digest.of(b"slow")) == b"slow"
 
@@ -228,14 +228,14 @@ def test_the_running_hash_goes_with_its_upload(registry: Registry) -> None:
     wrong = Digest.of(b"other bytes")
     for ending in ("finish", "wrong", "cancel"):
         upload_id = registry.uploads.start(NAME)
-        with registry.uploads.add(NAME, upload_id, None) as addition:
-            addition.add(data)
+        with registry.uploads.open(NAME, upload_id, None) as addition:
+            addition.write(data)
             addition.commit()
         assert registry.uploads.running_hashes == 1
         if ending == "cancel":
             registry.uploads.cancel(NAME, upload_id)
         else:
-            with registry.uploads.add(NAME, upload_id, None) as addition:
+            with registry.uploads.open(NAME, upload_id, None) as addition:
                 if ending == "finish":
                     registry.uploads.finish(addition, Digest.of(data))
                 else:
@@ -249,10 +249,10 @@ def test_a_chunk_that_could_not_be_stored_is_sent_again_and_the_digest_is_right(
     fault = Fault("writer.write", first=2, effect=StorageUnavailable, moment=moment)
     registry = world.registry(driver=FaultyDriver(world.driver(), [fault]))
     upload = registry.uploads.start(NAME)
-    with registry.uploads.add(NAME, upload, 0) as addition:
-        addition.add(b"kept ")
+    with registry.uploads.open(NAME, upload, 0) as addition:
+        addition.write(b"kept ")
         with pytest.raises(StorageUnavailable):
-            addition.add(b"lost")
+            addition.write(b"lost")
         addition.commit()  # what came before it is kept, as at the end of every request
     assert registry.uploads.find(NAME, upload).offset == 5
     add(registry, upload, 5, b"lost ")

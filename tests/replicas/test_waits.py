@@ -56,11 +56,11 @@ def push(registry: Registry, waits: Waits, seed: str) -> None:
         waits.doing = "POST"
         upload = registry.uploads.start(NAME)
         waits.doing = "PATCH"
-        with registry.uploads.add(NAME, upload, None) as addition:
-            addition.add(blob.data)
+        with registry.uploads.open(NAME, upload, None) as addition:
+            addition.write(blob.data)
             addition.commit()
         waits.doing = "PUT"
-        with registry.uploads.add(NAME, upload, None, digest, at_once=True) as addition:
+        with registry.uploads.open(NAME, upload, None, digest, at_once=True) as addition:
             registry.uploads.finish(addition, digest)
     waits.doing = "manifest"
     registry.manifests.put(NAME, manifest.data, manifest.media_type, digest=None, tags=[seed], actor=ACTOR)

@@ -117,8 +117,8 @@ def push_blob(registry: Registry, data: bytes, name: str = NAME, algorithm: str 
     """Upload a blob as a client does."""
     digest = Digest.of(data, algorithm)
     upload = registry.uploads.start(name)
-    with registry.uploads.add(name, upload, 0) as addition:
-        addition.add(data)
+    with registry.uploads.open(name, upload, 0) as addition:
+        addition.write(data)
         registry.uploads.finish(addition, digest)
     return digest
 

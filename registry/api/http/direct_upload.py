@@ -137,10 +137,10 @@ def _pump(body: SocketBody, addition: BlobWriter, hasher: Executor | None) -> _P
             if hashing is not None:
                 hashing.result()
             if hasher is None:
-                addition.hash(chunk)
+                addition.update_hash(chunk)
             else:
-                hashing = hasher.submit(addition.hash, chunk)
-            addition.store(chunk)
+                hashing = hasher.submit(addition.update_hash, chunk)
+            addition.write_only(chunk)
             if pause is _Pause.DONE and monotonic() > until:
                 pause = _Pause.SLICE
     finally:

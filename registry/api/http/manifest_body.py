@@ -52,7 +52,7 @@ async def _by_way_of_storage(context: ApiContext, body: Body, name: str, use: Ca
     limit = context.settings.manifests.max_bytes
     upload_id = await context.run(context.registry.uploads.start, name)
     try:
-        opening = context.run(context.registry.uploads.add, name, upload_id, None)
+        opening = context.run(context.registry.uploads.open, name, upload_id, None)
         async with Reception.open(context, opening) as reception:
             await receive_into(context, body, reception, most=limit)
             size = reception.addition.offset

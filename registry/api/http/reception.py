@@ -30,7 +30,7 @@ class Reception:
         """The memory that its store needs for it."""
         self._writing: asyncio.Future[None] | None = None
         self._using = asyncio.Lock()
-        """For the addition, which is for one thread at a time."""
+        """For the writer, which is for one thread at a time."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ class Reception:
         """Hash and store side by side: neither waits for the other within a chunk."""
         context, addition = self._context, self.addition
         async with self.turn():
-            both = context.transfer(addition.hash, data), context.transfer(addition.store, data)
+            both = context.transfer(addition.update_hash, data), context.transfer(addition.write_only, data)
             await asyncio.wait(both)
             for one in both:
                 one.result()
