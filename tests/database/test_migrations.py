@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +16,7 @@ from registry.database.engine import Database
 from registry.database.errors import SchemaTooNew
 from registry.database.schema import HEAD, UpgradeReport, configuration, upgrade, upgrade_database
 from registry.database.tables import metadata
+from tests.support.processes import processes
 
 REVISIONS = {"alembic_version", revision.TABLE}
 """The tables that say which schema there is."""
@@ -132,8 +132,7 @@ def test_a_database_of_a_release_with_one_number_is_brought_up_to_date(database:
 
 
 def test_processes_that_start_together_migrate_once(url: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(3) as pool:
+    with processes().Pool(3) as pool:
         reports = pool.map(upgrade, [url] * 3, chunksize=1)
         pool.close()
         pool.join()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import sqlite3
 import threading
 import time
@@ -23,6 +22,7 @@ from registry.database.schema import upgrade
 from registry.database.statement import Statement
 from registry.database.transaction import Transaction
 from tests.support.postgresql import Cluster
+from tests.support.processes import processes
 
 NOW = 1_750_000_000.0
 DIGEST = f"sha256:{1:064x}"
@@ -46,7 +46,7 @@ def allot(url: str, repository: int) -> list[int]:
 def test_processes_that_change_a_repository_never_get_one_number_twice(database: Database, url: str) -> None:
     with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
+    with processes().Pool(4) as pool:
         numbers = pool.starmap(allot, [(url, row.id)] * 4, chunksize=1)
         pool.close()
         pool.join()

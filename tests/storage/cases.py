@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from registry.config import S3Settings
@@ -64,6 +63,8 @@ S3 = S3Settings(
 @cache
 def _moto() -> str:
     """The address of Amazon's store as moto plays it, in a thread of this process."""
+    from moto.server import ThreadedMotoServer  # slow to load, and other processes open other cases
+
     server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
     server.start()
     atexit.register(server.stop)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -21,20 +20,19 @@ from registry.storage.local.driver import LocalDriver
 from tests.storage import uploads
 from tests.storage.cases import case_named
 from tests.storage.uploads import NO_STATE
-
-_spawn = multiprocessing.get_context("spawn")
+from tests.support.processes import processes
 
 
 def start(work: Callable[..., None], *arguments: object) -> BaseProcess:
     """Begin ``work`` in a new interpreter."""
-    process = _spawn.Process(target=work, args=arguments, daemon=True)
+    process = processes().Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
 
 
-def finish(processes: list[BaseProcess]) -> None:
+def finish(started: list[BaseProcess]) -> None:
     """Wait for their success."""
-    for process in processes:
+    for process in started:
         process.join(60)
         assert process.exitcode == 0
 
