@@ -203,7 +203,7 @@ class Run:
 
 def _check_room(context: Context) -> None:
     """Raises Refused where the original keeps blobs at the keys of ours: copies would come over its stubs (M1)."""
-    if context.inventory.value("SELECT 1 FROM object WHERE key = ?", f"{OURS}/index.json"):
+    if context.inventory.find(f"{OURS}/index.json") is not None:
         message = f"the original has a repository called {OURS}, whose blobs lie where Stowage keeps its own"
         raise Refused(f"{message}: copy it to another name there, and delete it")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from registry.migration.review.review import Options
 from registry.migration.source.distribution import Distribution
-from registry.migration.source.layout import RepositoryPath
+from registry.migration.source.objects import RepositoryPath
 from registry.oci.digest import Digest
 from registry.storage.driver import ObjectStat
 from registry.storage.memory import MemoryDriver

@@ -12,7 +12,8 @@ from benchmarks.s3.servers import S3_SERVERS
 from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, ZOT, Running
 from registry.migration.source.detection import classify
 from registry.migration.source.distribution import Distribution
-from registry.migration.source.layout import ObjectKind, RepositoryPath, SourceLayout
+from registry.migration.source.layout import SourceLayout
+from registry.migration.source.objects import ObjectKind, RepositoryPath
 from registry.migration.source.zot import ZotLayout
 from registry.storage.memory import MemoryDriver
 from tests.clients.wire import Wire

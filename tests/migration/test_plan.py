@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from registry.config_file import ConfigError
-from registry.migration.review.fingerprint import fingerprint
 from registry.migration.review.plan_file import check_target
 from registry.storage.memory import MemoryDriver
 from tests.migration.conftest import Reviewing
@@ -107,10 +106,3 @@ def test_fingerprints_change_with_their_repository_and_shard_alone(reviewing: Re
     last = _lines(reviewing, {}, driver)
     assert {name for name in after if after[name] != last[name]} == {"team/web"}
     assert after["team/web"][0] == last["team/web"][0]
-
-
-def test_no_two_listings_have_one_fingerprint() -> None:
-    listings: list[list[tuple[str, int, str]]] = [
-        [], [("a", 1, "x")], [("a", 11, "x")], [("a", 1, "1x")], [("a", 1, "x"), ("b", 1, "x")], [('a",1,"x', 1, "x")],
-    ]  # fmt: skip
-    assert len({fingerprint(listing) for listing in listings}) == len(listings)

@@ -9,7 +9,8 @@ import pytest
 
 from registry.migration.rollback.steps import Copy, Delete, SourceIndex, Step, Write
 from registry.migration.source.distribution import Distribution
-from registry.migration.source.layout import RepositoryPath, SourceLayout
+from registry.migration.source.layout import SourceLayout
+from registry.migration.source.objects import RepositoryPath
 from registry.migration.source.zot import ZotLayout
 from registry.oci.digest import Digest
 from registry.oci.index import FOLDED
@@ -394,11 +395,11 @@ def test_what_is_of_no_use_without_the_original_is_told_but_never_a_key_of_ours(
     driver = MemoryDriver()
     fill(driver, distribution(repositories()))
     with listed(driver) as inventory:
-        keys = list(Distribution().waste(IN_TREE, inventory))
+        keys = list(Distribution().removable_keys(IN_TREE, inventory))
     assert keys == sorted(key for key in distribution([app()]) if key.startswith(f"{TREE}/repositories/app/"))
     driver = MemoryDriver()
     fill(driver, per_repository(repositories(), prefix="zot/"))
     with listed(driver) as inventory:
         layout = ZotLayout(("zot",))
-        assert list(layout.waste(at("zot/"), inventory)) == ["zot/app/index.json", "zot/app/oci-layout"]
-        assert list(layout.waste(at(""), inventory)) == []
+        assert list(layout.removable_keys(at("zot/"), inventory)) == ["zot/app/index.json", "zot/app/oci-layout"]
+        assert list(layout.removable_keys(at(""), inventory)) == []

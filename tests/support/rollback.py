@@ -14,7 +14,8 @@ from registry.migration.rollback.plan import RollbackPlan
 from registry.migration.rollback.steps import Copy, Delete, Source, SourceIndex, Step, TargetContent, WantedManifest
 from registry.migration.source.detection import classify
 from registry.migration.source.inventory import Inventory
-from registry.migration.source.layout import RepositoryPath, SourceLayout
+from registry.migration.source.layout import SourceLayout
+from registry.migration.source.objects import RepositoryPath
 from registry.oci.digest import Digest
 from registry.storage.driver import StorageDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver

@@ -66,6 +66,17 @@ class Reconciliation:
         self._history = History(backends)
         self._discovery = BlobDiscovery(backends)
 
+    def current(self, name: str, signature: str) -> RepositoryRow | None:
+        """The row of the repository, reconciled first unless it was read from the index with this signature.
+
+        ``signature`` is that of the index on storage; "" if there is none. Raises as ``reconcile`` does.
+        """
+        with self._backends.database.snapshot() as connection:
+            row = repository_rows.find(connection, name).get()
+        if row is None or row.is_unread or row.signature != signature:
+            return self.reconcile(name)
+        return row
+
     def reconcile(self, name: str) -> RepositoryRow | None:
         """The row of the repository after the database agrees with storage; None when neither knows it.
 

@@ -1,4 +1,4 @@
-"""Adopting: Stowage serves everything from the original's objects, and no byte is copied (proposal 0005)."""
+"""Adoption: Stowage serves everything from the objects of the source registry, and no byte is copied."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from registry.migration.adopt.source_locations import Shards
 from registry.migration.progress import Progress
 from registry.migration.report import Note, Report
 from registry.migration.review.counts import Counter
+from registry.migration.source.objects import ObjectKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from registry.migration.adopt.repository import AdoptionResult
     from registry.migration.context import Context
-    from registry.migration.source.layout import RepositoryPath
+    from registry.migration.source.objects import RepositoryPath
 
 _EXAMPLES = 5
 
@@ -31,27 +32,30 @@ class Pass(Report):
     """What one pass did."""
 
     changed: list[str] = field(default_factory=list)
-    """Repositories, or keys of no repository, that the original changed meanwhile: the next pass takes them."""
+    """Repositories, or keys outside of repositories, that the source registry changed meanwhile.
+
+    The next pass adopts them.
+    """
 
     @property
     def is_quiet(self) -> bool:
-        """Nobody wrote to the original: all that can be taken is."""
+        """Whether the source registry changed nothing, so that all that can be adopted is."""
         return not self.changed
 
 
 def adopt(context: Context) -> Pass:
-    """Make one pass over the original as the context has read it, and take what changed since the last one.
+    """Make one pass over the source registry as the context has read it, and adopt what changed since the last pass.
 
-    What was taken is served when this returns. Run again, after a kill too, it writes only what differs. Where the pass
-    is not quiet the state stays ``adopting``, and the repositories whose index key is the original's too wait.
-    Raises Refused where another instance goes on with the same migration, StorageError, DatabaseError, RegistryError.
+    Adopted repositories are served when this returns. Run again, after a kill too, it writes only what differs. Unless
+    the pass is quiet the state stays ``adopting``, and repositories whose index has the key of ours wait.
+    Raises Refused if another instance goes on with the same migration, StorageError, DatabaseError, RegistryError.
     """
     journal = context.journal
     context.registry.write_gate.note(journal.begin(context.layout.kind, context.layout.prefixes))
     bases = Baselines(context.registry, journal, context.layout, ())
     problems = {*context.problems, *Shards(context).note()}
     moving = changed_during_pass(context, bases)
-    journal.write_problems(problems)  # before a base says that its repository need not be read again
+    journal.write_problems(problems)  # before a baseline says that its repository need not be read again
     found = Pass(notes=list(context.notes))
     kept: list[str] = []
     for taken in _take(context, bases, moving):
@@ -71,28 +75,32 @@ def adopt(context: Context) -> Pass:
 
 
 def _take(context: Context, bases: Baselines, moving: set[str]) -> Iterator[AdoptionResult]:
-    """Take each that the original left alone, and those that are gone."""
-    repositories = context.inventory.rows("SELECT name, path, index_key FROM repository ORDER BY name")
+    """Adopt each repository that the source registry left alone, and drop those that are gone."""
+    repositories = context.inventory.repositories()
     index = context.registry.backends.layout.index
     # A registry that still writes must not find our entries in an index of its own.
-    paths = [path for name, path, key in repositories if name not in moving and not (moving and key == index(name))]
+    still = [
+        row for row in repositories if row.name not in moving and not (moving and row.index_key == index(row.name))
+    ]
     taking = RepositoryAdoption(context, bases)
-    for done, taken in enumerate(context.workers.each(partial(taking.take), paths), 1):
-        context.on_progress(Progress("taking", done, len(paths)))
+    for done, taken in enumerate(context.workers.each(partial(taking.take), still), 1):
+        context.on_progress(Progress("taking", done, len(still)))
         yield taken
-    gone = _gone(context, bases, {name for name, *_ in repositories} | moving)
+    gone = _gone(context, bases, {row.name for row in repositories} | moving)
     yield from context.workers.each(partial(taking.drop), gone)
 
 
-def _gone(context: Context, bases: Baselines, others: set[str]) -> Iterator[RepositoryPath]:
-    """Repositories that were taken, and of which the listing has nothing of the original any more."""
-    for name in sorted(bases.names()):
-        base = None if name in others else bases.current(name) or bases.earlier(name)
+def _gone(context: Context, bases: Baselines, present: set[str]) -> Iterator[RepositoryPath]:
+    """Repositories that were adopted and of which the listing shows nothing any more; ``present`` are there."""
+    for name in sorted(bases.names() - present):
+        base = bases.of(name)
         if base is None or not (base.tags or base.manifests):
             continue
         located = bases.located(base)
-        ours = "kind IN ('marker', 'upload', 'our-record')" + (" OR kind = 'index'" if base.index is None else "")
-        if not context.inventory.value(f"SELECT 1 FROM object WHERE repository = ? AND NOT ({ours})", located.path):
+        ours = {ObjectKind.MARKER, ObjectKind.UPLOAD, ObjectKind.OUR_RECORD}
+        if base.index is None:
+            ours.add(ObjectKind.INDEX)
+        if context.inventory.kinds_in(located.path) <= ours:
             yield located
 
 

@@ -1,4 +1,4 @@
-"""What was read of the original by an earlier pass: the bases of its repositories, and the bytes of manifests."""
+"""Baselines: what an earlier pass read of the source registry, its repositories and the bytes of manifests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from registry.database import manifest_bodies
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
 from registry.images.index_file import MAX_INDEX
-from registry.migration.review.fingerprint import repository_fingerprint
-from registry.migration.source.layout import ObjectKind, RepositoryPath, SourceRepository
+from registry.images.migration_journal.documents import ManifestInfo
+from registry.migration.adopt.merge import Content
+from registry.migration.source.objects import ObjectKind, RepositoryPath, SourceRepository
 from registry.migration.source.zot import is_ours, left_out
 from registry.oci.descriptor import Descriptor
 from registry.oci.errors import ManifestInvalid
@@ -33,7 +34,7 @@ class Baselines:
     def __init__(
         self, registry: Registry, journal: MigrationJournal, layout: SourceLayout, suspicious: Container[str]
     ) -> None:
-        """``suspicious``: repositories of which the last pass found something wrong; they are read again."""
+        """``suspicious`` are the repositories in which the last pass found a problem; they are read again."""
         self._registry = registry
         self._journal = journal
         self._layout = layout
@@ -41,11 +42,15 @@ class Baselines:
         self._ids = journal.locations.ids()
 
     def current(self, name: str) -> Baseline | None:
-        """The base of a repository in this migration."""
+        """The baseline of a repository in this migration; None if it was not adopted yet."""
         return self._journal.locations.base_in(self._journal.id, name)
 
+    def of(self, name: str) -> Baseline | None:
+        """The newest baseline of a repository in any migration."""
+        return self.current(name) or self.earlier(name)
+
     def earlier(self, name: str) -> Baseline | None:
-        """Its newest base in a migration before this one, which a rollback has given back."""
+        """The newest baseline of a repository in the migrations before this one, which were rolled back."""
         for migration in reversed([known for known in self._ids if int(known) < int(self._journal.id)]):
             found = self._journal.locations.base_in(migration, name)
             if found is not None:
@@ -53,43 +58,45 @@ class Baselines:
         return None
 
     def names(self) -> set[str]:
-        """Of the repositories that were taken, in this migration or before it."""
+        """The names of the repositories that were adopted, in this migration or before it."""
         return {name for migration in self._ids for name in self._journal.locations.bases(migration)}
 
     def located(self, base: Baseline) -> RepositoryPath:
-        """Where the repository of a base was."""
+        """Where the repository of a baseline was."""
         has_prefix = self._layout.bytes_kind is ObjectKind.BLOB and base.prefix
         return RepositoryPath(base.name, f"{base.prefix}/{base.name}" if has_prefix else base.name, base.prefix)
 
     def repository(self, located: RepositoryPath, inventory: Inventory) -> SourceRepository | None:
-        """See Known: what its base says, where the listing has nothing else of it."""
-        base = self.current(located.name) or self.earlier(located.name)
+        """See Known: what its baseline says, if the listing shows no change since."""
+        base = self.of(located.name)
         if base is None or base.prefix != located.prefix:
             return None
         if base.overwritten and self._layout.overwrites_index(located):
-            shared = self.shared(located, base, inventory)
+            shared = self.from_shared_index(located, base, inventory)
             if shared is not None:
                 return shared
         if located.name in self._suspicious:
             return None
         if base.index is not None:
-            listed = inventory.value("SELECT signature FROM object WHERE key = ?", base.index.key)
-            if listed != base.index.signature:
+            listed = inventory.find(base.index.key)
+            if listed is None or listed.signature != base.index.signature:
                 return None
-        if repository_fingerprint(inventory, located.path) != base.fingerprint:
+        if inventory.fingerprint(located.path) != base.fingerprint:
             return None
         return _said(located, base)
 
     def manifest(self, digest: str) -> bytes | None:
-        """See Known: as the database keeps it."""
+        """See Known: from the database."""
         with self._registry.backends.database.autocommit() as connection:
             return manifest_bodies.find(connection, digest).get()
 
-    def shared(self, located: RepositoryPath, base: Baseline, inventory: Inventory) -> SourceRepository | None:
-        """What the original says where its index and ours are one object, as long as that is ours.
+    def from_shared_index(
+        self, located: RepositoryPath, base: Baseline, inventory: Inventory
+    ) -> SourceRepository | None:
+        """What the source registry says if its index and ours are one object; None if that object is not ours.
 
-        What the base says, and beyond it entries of which Stowage knows nothing: those that could not be taken, and
-        those that the original has put there since, whose bytes are the original's.
+        This is what the baseline says, and entries that Stowage does not know: those that could not be adopted, and
+        those that the source registry has added since, whose bytes are among its own objects.
         """
         index = self._index(located)
         if index is None:
@@ -104,10 +111,10 @@ class Baselines:
             for digest, descriptor in index.manifests().items()
             if digest not in known and digest not in base.manifests
         }
-        original = self._saved(located.name).manifests() if strange else {}
+        saved = self._saved(located.name).manifests() if strange else {}
         for digest, descriptor in strange.items():
             home = self._layout.home(located, digest)
-            if digest in original or inventory.value("SELECT 1 FROM object WHERE key = ?", home):
+            if digest in saved or inventory.find(home) is not None:
                 repository.manifests[digest] = descriptor
         new = repository.manifests.keys() - base.manifests.keys()
         repository.tags |= {tag: named.digest for tag, named in index.tags().items() if named.digest in new}
@@ -115,12 +122,12 @@ class Baselines:
         return repository
 
     def _saved(self, name: str) -> Index:
-        """The index of the original as it was when ours took its key."""
+        """The index of the source registry as it was when ours took its key."""
         saved = self._journal.saved_index(name)
         return Index.empty() if saved is None else Index.parse(saved)
 
     def _index(self, located: RepositoryPath) -> Index | None:
-        """The index at the key that both have, where it is ours; empty where it is gone: None where it is not ours."""
+        """The index at the shared key if it is ours, an empty one if it is gone; None if it is not ours."""
         try:
             data, _ = self._registry.backends.driver.read(f"{located.path}/index.json", max_bytes=MAX_INDEX)
             index = Index.parse(data)
@@ -133,18 +140,42 @@ class Baselines:
         return None
 
     def _is_made_anew(self, name: str) -> bool:
-        """Whether an index of ours without the annotation replaces one that somebody lost: nothing of the original.
+        """Whether an index of ours without the annotation replaces one that was lost, with nothing of the source.
 
-        Else it is of an earlier layout of ours, which is the original here.
+        Otherwise it is one of an earlier layout of ours, which is the source registry here.
         """
         saved = self._journal.saved_index(name)
         return saved is not None and not is_ours(saved)
 
 
 def _said(located: RepositoryPath, base: Baseline) -> SourceRepository:
-    """What a base says, as a layout reads it."""
+    """What a baseline says, as a layout reads it."""
     key, signature = base.index or ("", "")
     manifests: dict[Digest, Descriptor | None] = {
         digest: Descriptor(named.media_type, digest, named.size) for digest, named in base.manifests.items()
     }
     return SourceRepository(located.name, located.path, located.prefix, key, signature, dict(base.tags), manifests)
+
+
+def source_content(inventory: Inventory, name: str, base: Content) -> Content:
+    """What the source registry says of a repository; ``base`` is what it said before.
+
+    What cannot be served now stays as it was before.
+    """
+    tags = {
+        tag.name: tag.digest if tag.is_readable else base.tags[tag.name]
+        for tag in inventory.tags(name)
+        if tag.is_readable or tag.name in base.tags
+    }
+    manifests = {}
+    for digest, media_type, size in inventory.members(name):
+        if media_type is not None and size is not None:
+            manifests[digest] = ManifestInfo(media_type, size)
+        elif digest in base.manifests:
+            manifests[digest] = base.manifests[digest]
+    return Content(tags, manifests)
+
+
+def content_of(base: Baseline | None) -> Content:
+    """What a baseline says; nothing if there is none."""
+    return Content() if base is None else Content(base.tags, base.manifests)

@@ -1,4 +1,4 @@
-"""What the original changed since it was last taken, three ways: what it said then, what it says, what Stowage has."""
+"""Merge: what the source registry changed, by its content when it was last adopted, its content now, and ours."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The tags and manifests of a repository, in one of the three places."""
+    """The tags and manifests of a repository, in one of the three versions."""
 
     tags: dict[str, Digest] = field(default_factory=dict)
     manifests: dict[Digest, ManifestInfo] = field(default_factory=dict)
 
 
 class Kept(NamedTuple):
-    """A tag that both changed: Stowage's stays, because it has told its clients so (M4)."""
+    """A tag that both registries changed: Stowage's stays, because its clients were told so (M4)."""
 
     tag: str
     ours: Digest | None
-    """None: Stowage removed it."""
+    """None if Stowage removed it."""
     theirs: Digest | None
+    """None if the source registry removed it."""
 
 
 @dataclass(slots=True)
 class Difference:
-    """What Stowage is to change so that it has what the original changed; nothing of it that is done already."""
+    """The changes that Stowage has to make to follow the source registry, without those that it has made already."""
 
     manifests: dict[Digest, ManifestInfo] = field(default_factory=dict)
-    """To be added."""
+    """Manifests to add."""
     tags: dict[str, Digest] = field(default_factory=dict)
-    """To be set; what they point at is there, or among ``manifests``."""
+    """Tags to set; what they point at is there, or among ``manifests``."""
     gone_tags: list[str] = field(default_factory=list)
-    """To be removed. Where Stowage has something else by then, it stays."""
+    """Tags to remove, unless Stowage has moved them by then."""
     gone_manifests: list[Digest] = field(default_factory=list)
-    """To be removed, as long as no tag points at them and no other manifest lists them."""
+    """Manifests to remove, as long as no tag points at them and no other manifest lists them."""
     kept: list[Kept] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -46,9 +47,9 @@ class Difference:
 
 
 def difference(base: Content, theirs: Content, ours: Content) -> Difference:
-    """Compare; pure, and in the order of names and digests. Made again after it was applied it is empty.
+    """Compare three versions; pure, and sorted by names and digests. Empty once it was applied.
 
-    ``base`` is what the original said when it was last taken: nothing, where it never was.
+    ``base`` is what the source registry had when it was last adopted; empty if it never was.
     """
     found = Difference()
     for tag in sorted({*base.tags, *theirs.tags}):

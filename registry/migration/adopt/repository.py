@@ -1,4 +1,4 @@
-"""RepositoryAdoption one repository of the original: its index becomes ours, and the database follows."""
+"""Repository adoption: the index of one repository of the source registry becomes ours, and the database follows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from registry.images.index_file import MAX_INDEX
 from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
 from registry.images.records.journal import Journal as Records
 from registry.images.records.journal import NumberTaken
+from registry.migration.adopt.baselines import content_of, source_content
 from registry.migration.adopt.merge import Content, difference
 from registry.migration.report import Problem, ProblemKind
-from registry.migration.review.fingerprint import repository_fingerprint
-from registry.migration.source.layout import RepositoryPath
+from registry.migration.source.objects import RepositoryPath
 from registry.migration.source.zot import is_ours
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
@@ -28,24 +28,14 @@ from registry.oci.withheld import Withheld
 from registry.storage.errors import AlreadyExists, ObjectTooLarge, PathNotFound, PreconditionFailed
 
 if TYPE_CHECKING:
-    from registry.database.repositories import RepositoryRow
+    from registry.database.repositories import RepositoryRow as OurRow
     from registry.migration.adopt.baselines import Baselines
     from registry.migration.adopt.merge import Difference, Kept
     from registry.migration.context import Context
+    from registry.migration.source.objects import RepositoryRow
 
 ATTEMPTS = 20
 """How often Stowage may write the index between our read and our write."""
-_TAGS = (
-    "SELECT t.name, t.digest, EXISTS (SELECT 1 FROM manifest f WHERE f.digest = t.digest AND f.problem = '')"
-    " FROM tag t WHERE t.repository = ? ORDER BY t.name"
-)
-_MANIFESTS = (
-    "SELECT m.digest, f.media_type, f.size FROM member m LEFT JOIN manifest f ON f.digest = m.digest"
-    " AND f.problem = '' WHERE m.repository = ? ORDER BY m.digest"
-)
-_BODIES = "SELECT b.digest, b.data FROM member m JOIN body b ON b.digest = m.digest WHERE m.repository = ?"
-_MODIFIED = "SELECT b.digest, b.modified FROM member m JOIN body b ON b.digest = m.digest WHERE m.repository = ?"
-_UNLINKED = "SELECT digest FROM unlinked WHERE repository = ? AND (kind = 'manifest') = ?"
 
 
 class Outcome(enum.Enum):
@@ -53,9 +43,9 @@ class Outcome(enum.Enum):
 
     TAKEN = "taken"
     CHANGED = "changed"
-    """The original has changed it again; the next pass takes it."""
+    """The source registry has changed it again; the next pass adopts it."""
     REFUSED = "refused"
-    """It cannot be taken; ``problems`` say why."""
+    """It cannot be adopted; ``problems`` say why."""
 
 
 @dataclass(slots=True)
@@ -69,7 +59,7 @@ class AdoptionResult:
 
 
 class RepositoryAdoption:
-    """Takes repositories as a context has read them. Any thread; taking one twice is the same as once."""
+    """Adopts repositories as a context has read them. Any thread; adopting one twice is the same as once."""
 
     def __init__(self, context: Context, bases: Baselines) -> None:
         self._context = context
@@ -79,15 +69,13 @@ class RepositoryAdoption:
         self._records = Records(context.registry.backends)
         self._actor = f"migration {context.journal.id}"
 
-    def take(self, path: str) -> AdoptionResult:
-        """Take the repository at a path of the inventory. Raises StorageError, RegistryError."""
-        row = self._context.inventory.rows(
-            "SELECT name, prefix, index_key, index_signature FROM repository WHERE path = ?", path
-        )[0]
-        return self._take(_Repository(self._context, RepositoryPath(row[0], path, row[1]), IndexAt(*row[2:])))
+    def take(self, row: RepositoryRow) -> AdoptionResult:
+        """Adopt a repository of the inventory. Raises StorageError, RegistryError."""
+        located = RepositoryPath(row.name, row.path, row.prefix)
+        return self._take(_Repository(self._context, located, IndexAt(row.index_key, row.index_signature)))
 
     def drop(self, located: RepositoryPath) -> AdoptionResult:
-        """Take that a repository, which was taken once, is gone from the original. Raises as ``take`` does."""
+        """Follow the removal of a repository that was adopted once. Raises as ``take`` does."""
         return self._take(_Repository(self._context, located, IndexAt("", "")))
 
     def _take(self, repository: _Repository) -> AdoptionResult:
@@ -102,7 +90,7 @@ class RepositoryAdoption:
     def _attempt(
         self, repository: _Repository, taken: AdoptionResult, current: Baseline | None, earlier: Baseline | None
     ) -> AdoptionResult:
-        """Raises PreconditionFailed or AlreadyExists where Stowage has written the index meanwhile."""
+        """Raises PreconditionFailed or AlreadyExists if Stowage has written the index meanwhile."""
         try:
             there = self._read(taken.name)
         except (ManifestInvalid, ObjectTooLarge) as error:
@@ -114,8 +102,8 @@ class RepositoryAdoption:
             if there.signature != repository.index_signature:
                 taken.outcome = Outcome.CHANGED
                 return taken
-        base = _content(current if is_taken else earlier)
-        theirs = repository.content(base)
+        base = content_of(current if is_taken else earlier)
+        theirs = source_content(self._context.inventory, taken.name, base)
         ours = self._ours(taken.name, there.signature)
         found = difference(base, theirs, ours.content)
         taken.kept = found.kept
@@ -147,9 +135,7 @@ class RepositoryAdoption:
 
     def _ours(self, name: str, signature: str) -> _Ours:
         """What Stowage has, once the database knows the index with this signature, and storage each change."""
-        row = self._row(name)
-        if row is None or row.is_unread or row.signature != signature:
-            row = self._registry.reconciliation.reconcile(name)
+        row = self._registry.reconciliation.current(name, signature)
         if row is None:
             return _Ours(Content(), 0)
         self._record(row)
@@ -163,21 +149,21 @@ class RepositoryAdoption:
         )
         return _Ours(content, 0 if current is None else current.sequence)
 
-    def _record(self, row: RepositoryRow) -> None:
-        """Make durable what is committed: a base that was noted after a change of ours must not outlive it."""
+    def _record(self, row: OurRow) -> None:
+        """Make durable what is committed: a baseline that was noted after a change of ours must not outlive it."""
         with self._registry.backends.database.snapshot() as connection:
             changes = change_rows.of_repository(connection, row.id).get()
         for change in changes:
             if change.state == change_rows.PENDING:
-                with contextlib.suppress(NumberTaken):  # whoever folds finds out
+                with contextlib.suppress(NumberTaken):  # the next fold finds out
                     self._records.write(row.name, change.sequence, change.record)
 
-    def _row(self, name: str) -> RepositoryRow | None:
+    def _row(self, name: str) -> OurRow | None:
         with self._registry.backends.database.snapshot() as connection:
             return repository_rows.find(connection, name).get()
 
     def _remove(self, name: str, found: Difference, base: Content) -> None:
-        """What went from the original, as changes that clients could make; where Stowage has moved on, it stays."""
+        """Remove what went from the source registry, as clients could; what Stowage has moved meanwhile stays."""
         for tag in found.gone_tags:
             with contextlib.suppress(ManifestUnknown):
                 self._registry.manifests.untag(name, tag, actor=self._actor, only=base.tags[tag], forced=True)
@@ -189,7 +175,7 @@ class RepositoryAdoption:
             waiting = left
 
     def _delete(self, name: str, digest: Digest) -> bool:
-        """False: another manifest lists it."""
+        """False if another manifest lists it."""
         try:
             self._registry.manifests.delete(name, digest, actor=self._actor, only=(), forced=True)
         except ManifestUnknown:
@@ -207,11 +193,10 @@ class RepositoryAdoption:
         ours: _Ours,
         given: _Ours | None,
     ) -> bytes:
-        """The index with what the original changed, and what it lacks withheld.
+        """The index with what the source registry changed; references that it does not have are withheld.
 
-        ``given``, where an earlier migration gave this key back: what Stowage has, and the original has of it what it
-        can have. It is in the index from now on, and in no record that is still to be folded: the original may have
-        moved on since.
+        ``given`` is what Stowage has if an earlier migration gave this key back; None otherwise. It is in the index
+        from now on, and in no record that is still to be folded: the source registry may have moved on since.
         """
         index, folded = there.parsed, there.parsed.folded
         if there.data and not is_ours(there.data):
@@ -225,7 +210,7 @@ class RepositoryAdoption:
                 index.set_tag(tag, Descriptor(named[digest].media_type, digest, named[digest].size))
         for digest, said in found.manifests.items():
             index.add_manifest(Descriptor(said.media_type, digest, said.size))
-        times = repository.times()
+        times = self._context.inventory.times(repository.located.name)
         index.fill(times, {tag: times[at.digest] for tag, at in index.tags().items() if at.digest in times})
         index.withheld = self._withheld(repository, index, ours.content)
         if given is not None:
@@ -233,9 +218,9 @@ class RepositoryAdoption:
         return index.serialise()
 
     def _withheld(self, repository: _Repository, index: Index, ours: Content) -> Withheld:
-        """What the index withholds already, less what the original has there by now; and what it names and lacks.
+        """What the index withholds already, without what the source registry has by now; and what it names and lacks.
 
-        What Stowage's repository has by itself, of a push or mount, is not among that.
+        What Stowage's repository has by a push or mount is left out.
         """
         lacks = repository.unlinked()
         with self._registry.backends.database.snapshot() as connection:
@@ -245,7 +230,7 @@ class RepositoryAdoption:
         return (index.withheld - repository.linked(index.withheld)) | (lacks - has)
 
     def _write(self, repository: _Repository, there: _There, data: bytes, *, is_taken: bool) -> str:
-        """Returns the signature of the index as it is then. Raises PreconditionFailed, AlreadyExists."""
+        """Write the index; returns its signature. Raises PreconditionFailed, AlreadyExists."""
         driver, layout, name = self._context.driver, self._registry.backends.layout, repository.located.name
         if data == there.data:
             return there.signature
@@ -259,7 +244,7 @@ class RepositoryAdoption:
         return driver.write(layout.index(name), data, if_absent=True).signature
 
     def _folded_before(self, name: str) -> int:
-        """The last record that was in our index when a rollback gave its key back; 0 where none did."""
+        """The last record that was in our index when a rollback gave its key back; 0 if none did."""
         ours = self._journal.locations.ours(name)
         return 0 if ours is None else Index.parse(ours).folded
 
@@ -268,7 +253,7 @@ class RepositoryAdoption:
         row = self._row(repository.located.name)
         if row is not None and not row.is_unread and row.signature == signature:
             return
-        bodies = repository.bodies()
+        bodies = self._context.inventory.bodies(repository.located.name)
         with self._registry.backends.database.transaction() as connection:
             for digest, body in bodies:
                 manifest_bodies.bring(connection, digest, body)
@@ -276,7 +261,7 @@ class RepositoryAdoption:
 
 
 def _keep(index: Index, ours: Content, found: Difference) -> None:
-    """What Stowage has and the original did not change."""
+    """Add what Stowage has and the source registry did not change."""
     kept = {digest: said for digest, said in ours.manifests.items() if digest not in found.gone_manifests}
     for digest, said in kept.items():
         index.add_manifest(Descriptor(said.media_type, digest, said.size))
@@ -290,7 +275,7 @@ class _Ours(NamedTuple):
 
     content: Content
     sequence: int
-    """Of the last change that is in it."""
+    """The number of the last change that is in it."""
 
 
 class _There(NamedTuple):
@@ -299,76 +284,46 @@ class _There(NamedTuple):
     data: bytes
     parsed: Index
     signature: str
-    """Empty where there is none."""
+    """Empty if there is none."""
 
 
 class _Repository:
-    """A repository of the original as an inventory has it."""
+    """A repository of the source registry as an inventory has it."""
 
     def __init__(self, context: Context, located: RepositoryPath, index: IndexAt) -> None:
-        """``index``: empty where there is none."""
+        """``index`` is empty if there is none."""
         self._inventory = context.inventory
         self.located = located
         self._index_key, self.index_signature = index
         self.is_overwritten = context.layout.overwrites_index(self.located)
         marker = context.registry.backends.layout.marker(located.name)
         self._kinds = context.layout.member_kinds
-        self.has_marker = bool(self._inventory.value("SELECT 1 FROM object WHERE key = ?", marker))
-
-    def content(self, base: Content) -> Content:
-        """What the original says, as far as it can be served; of what cannot it says what it said before."""
-        name = self.located.name
-        tags, manifests = {}, {}
-        for tag, digest, is_readable in self._inventory.rows(_TAGS, name):
-            if is_readable:
-                tags[tag] = Digest(digest)
-            elif tag in base.tags:
-                tags[tag] = base.tags[tag]
-        for digest, media_type, size in self._inventory.rows(_MANIFESTS, name):
-            if media_type is not None:
-                manifests[Digest(digest)] = ManifestInfo(media_type, size)
-            elif digest in base.manifests:
-                manifests[Digest(digest)] = base.manifests[Digest(digest)]
-        return Content(tags, manifests)
+        self.has_marker = self._inventory.find(marker) is not None
 
     def base(self, theirs: Content) -> Baseline:
-        """What is noted once this was taken."""
+        """The baseline that is noted once this was adopted."""
         return Baseline(
             name=self.located.name,
             prefix=self.located.prefix,
             index=IndexAt(self._index_key, self.index_signature) if self._index_key else None,
-            fingerprint=repository_fingerprint(self._inventory, self.located.path),
+            fingerprint=self._inventory.fingerprint(self.located.path),
             overwritten=self.is_overwritten,
             tags=theirs.tags,
             manifests=theirs.manifests,
         )
 
-    def times(self) -> dict[Digest, float]:
-        """When the objects of manifests that were read were written (seconds since the epoch)."""
-        return {Digest(digest): at for digest, at in self._inventory.rows(_MODIFIED, self.located.name)}
-
     def unlinked(self) -> Withheld:
-        """What its manifests name, and the original does not have in this repository."""
-        blobs, manifests = (
-            frozenset(Digest(digest) for (digest,) in self._inventory.rows(_UNLINKED, self.located.name, is_manifest))
-            for is_manifest in (False, True)
+        """What its manifests name, and the source registry does not have in this repository."""
+        found = self._inventory.unlinked(self.located.name)
+        return Withheld(
+            frozenset(digest for digest, is_manifest in found if not is_manifest),
+            frozenset(digest for digest, is_manifest in found if is_manifest),
         )
-        return Withheld(blobs, manifests)
 
     def linked(self, references: Withheld) -> Withheld:
-        """Those that the original has in this repository."""
+        """Those that the source registry has in this repository."""
 
         def has(digest: Digest) -> bool:
-            marks = ", ".join("?" * len(self._kinds))
-            statement = f"SELECT 1 FROM object WHERE digest = ? AND repository = ? AND kind IN ({marks})"
-            return bool(self._inventory.value(statement, digest, self.located.path, *self._kinds))
+            return self._inventory.has_digest(self.located.path, digest, self._kinds)
 
         return Withheld(frozenset(filter(has, references.blobs)), frozenset(filter(has, references.manifests)))
-
-    def bodies(self) -> list[tuple[str, bytes]]:
-        """The manifests whose bytes were read, at most those of one repository."""
-        return self._inventory.rows(_BODIES, self.located.name)
-
-
-def _content(base: Baseline | None) -> Content:
-    return Content() if base is None else Content(base.tags, base.manifests)

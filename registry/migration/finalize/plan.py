@@ -1,4 +1,4 @@
-"""What finalize deletes of the original, and what stays: a plan, made from a listing and the rows of copies."""
+"""Finalization plan: which source objects are deleted and which stay, by a listing and the rows of copies."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Final
 from registry.database.blobs import CURRENT
 from registry.images.blob_locations import Location
 from registry.migration.consolidate.lost_blobs import placed
-from registry.migration.source.layout import ObjectKind
+from registry.migration.source.objects import ObjectKind
 from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from registry.migration.context import Context
-    from registry.migration.source.layout import RepositoryPath
+    from registry.migration.source.objects import RepositoryPath
 
 LINKS: Final = 0
-"""What a repository has beside blobs goes first: while a blob is there, what names it may be there too."""
+"""The first step deletes what repositories have beside blobs: whatever names a blob goes before the blob."""
 BLOBS: Final = 1
 
 _TABLES: Final = {
@@ -31,9 +31,6 @@ _TABLES: Final = {
     "absent": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, key TEXT NOT NULL, id INTEGER NOT NULL,"
     " signature TEXT NOT NULL",
 }
-_BEGINNINGS: Final = (
-    "SELECT DISTINCT substr(digest, 1, instr(digest, ':') + 2) FROM object WHERE kind IN (?, 'our-blob') ORDER BY 1"
-)
 _LISTED: Final = "SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = {0}.digest AND o.size = {0}.size"
 _BLOBS_GO: Final = (
     "INSERT OR IGNORE INTO going SELECT ?1, o.key, o.size FROM object o JOIN copied c ON c.digest = o.digest"
@@ -65,7 +62,7 @@ _STAYS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Staying:
-    """Objects of the original that nothing deletes."""
+    """Objects of the source registry that nothing deletes."""
 
     reason: str
     """``not-copied`` (nothing that Stowage has needs it, or a problem keeps it), ``incomplete`` (of a repository that
@@ -84,27 +81,27 @@ class Finalization:
     objects: int
     bytes: int
     requests: int
-    """That delete."""
+    """Requests that delete them."""
     not_before: float | None
-    """Seconds since the epoch until which clients may hold addresses of originals; None where nobody does."""
+    """Seconds since the epoch until which clients may hold URLs of source objects; None if none can."""
     stays: list[Staying] = field(default_factory=list)
 
     def waits_until(self, now: float) -> str | None:
-        """When originals may go; None: now."""
+        """When source objects may be deleted; None if they may now."""
         if self.not_before is None or self.not_before <= now:
             return None
         return datetime.fromtimestamp(ceil(self.not_before), UTC).isoformat(timespec="seconds")
 
 
 class FinalizePlanner:
-    """Decides key by key; what goes is in the table ``going`` of the inventory. Writes nothing else."""
+    """Decides key by key; what goes is in the table ``going`` of the inventory. Writes nothing to the bucket."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._inventory = context.inventory
         self._layout = context.layout
         self._backends = context.registry.backends
-        # Those of the last pass: what is gone already would be missing now.
+        # The problems of the last pass: content that is deleted already would be missing now.
         self._wrong = {problem.repository for problem in context.journal.problems()}
 
     def plan(self) -> Finalization:
@@ -117,10 +114,12 @@ class FinalizePlanner:
         self._note_kept()
         for located in taken:
             if self._is_complete(located):
-                self._inventory.put("going", [(LINKS, key, 0) for key in self._layout.waste(located, self._inventory)])
+                self._inventory.put(
+                    "going", [(LINKS, key, 0) for key in self._layout.removable_keys(located, self._inventory)]
+                )
         self._inventory.do("UPDATE going SET size = (SELECT o.size FROM object o WHERE o.key = going.key)")
         self._inventory.do(_BLOBS_GO, BLOBS, self._layout.bytes_kind, self._layout.has_stubs)
-        objects, size = self._inventory.rows("SELECT count(*), coalesce(sum(size), 0) FROM going")[0]
+        objects, size = self._inventory.total("going")
         stays = self._inventory.rows(
             _STAYS, self._layout.bytes_kind, LINKS, BLOBS, self._layout.bytes_kind is not ObjectKind.BLOB
         )
@@ -130,7 +129,7 @@ class FinalizePlanner:
     def links(self) -> Iterator[tuple[str, str]]:
         """(key, empty) of what goes beside blobs: an index after its marker, tags before revisions before layers.
 
-        So what a kill leaves of a repository is still known as one, of which nothing is wrong.
+        What a kill leaves of a repository is then still known as a repository without problems.
         """
         statement = "SELECT key FROM going WHERE step = ? ORDER BY key DESC"
         return ((key, "") for (key,) in self._inventory.each(statement, LINKS))
@@ -141,7 +140,7 @@ class FinalizePlanner:
         return ((key, digest) for key, digest in self._inventory.each(statement, BLOBS))
 
     def absent(self) -> list[tuple[Digest, int, Location]]:
-        """Copies that rows tell of and the listing does not: the original may be all that there is."""
+        """Copies that rows have and the listing does not show: the source object may be the only one left."""
         rows = self._inventory.rows("SELECT digest, size, key, id, signature FROM absent ORDER BY digest")
         return [
             (Digest(digest), size, Location(key, row_id, signature, is_verified=True))
@@ -149,10 +148,10 @@ class FinalizePlanner:
         ]
 
     def _note_copies(self) -> None:
-        """The blobs of which a row says, and the listing shows, that we have an object which was hashed."""
+        """Note the blobs that have a hashed object of ours by their row and by the listing."""
         layout = self._backends.layout
-        for (low,) in self._inventory.rows(_BEGINNINGS, self._layout.bytes_kind):
-            rows = placed(self._context.registry, low.replace(":", "-"))
+        for shard in self._inventory.shards(self._layout.bytes_kind, ObjectKind.OUR_BLOB):
+            rows = placed(self._context.registry, shard)
             copies = [
                 row
                 for row in rows
@@ -167,7 +166,7 @@ class FinalizePlanner:
         self._inventory.do(f"DELETE FROM copied WHERE NOT EXISTS ({_LISTED.format('copied')})")
 
     def _note_taken(self) -> list[RepositoryPath]:
-        """The repositories that Stowage has."""
+        """Note the repositories that Stowage has; returns them."""
         journal = self._context.journal
         found = self._layout.repositories(self._inventory)
         bases = self._context.workers.each(lambda located: journal.locations.base_in(journal.id, located.name), found)
@@ -180,7 +179,7 @@ class FinalizePlanner:
         return taken
 
     def _note_kept(self) -> None:
-        """What a repository that Stowage has not may live from, wherever its bytes are."""
+        """Note the digests that repositories which Stowage does not have may need, wherever their bytes are."""
         kinds = (*self._layout.member_kinds, self._layout.bytes_kind)
         marks = ", ".join("?" * len(kinds))
         self._inventory.do(
@@ -193,11 +192,11 @@ class FinalizePlanner:
         )
 
     def _is_complete(self, located: RepositoryPath) -> bool:
-        """Whether everything that a repository names is copied, and nothing about it was wrong."""
+        """Whether everything that a repository names is copied, and it has no problem."""
         if self._inventory.value(_INCOMPLETE, located.name):
             return False
-        row = self._inventory.rows("SELECT index_key, index_signature FROM repository WHERE path = ?", located.path)
-        if not row or (row[0][0] and not row[0][1]):
+        row = self._inventory.repository(located.path)
+        if row is None or (row.index_key and not row.index_signature):
             return False
         return located.name not in self._wrong
 

@@ -1,11 +1,10 @@
-"""What there is to migrate, counted over a whole review."""
+"""Counts: what there is to migrate, and what the phases will have to do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from registry.migration.review.fingerprint import fingerprint, repository_fingerprint
 from registry.migration.source.checks import EMPTY
 from registry.migration.source.inventory import SERVABLE
 
@@ -21,7 +20,7 @@ _GONE = "kind IN ('layer-link', 'revision-link', 'tag-link', 'old-tag-link')"
 
 @dataclass(slots=True)
 class Counts:
-    """Of what Stowage would serve: whatever has a problem is not counted, unless it is served in spite of it."""
+    """Counts what Stowage would serve. Content with a problem is left out unless it is served anyway."""
 
     repositories: int = 0
     tags: int = 0
@@ -32,18 +31,18 @@ class Counts:
     """Distinct, manifests aside."""
     blob_bytes: int = 0
     duplicates: int = 0
-    """Objects that have bytes which another one has too."""
+    """Objects with bytes that another object has too."""
     duplicate_bytes: int = 0
-    """What these waste."""
+    """Their bytes."""
     stubs: int = 0
-    """Objects of 0 bytes that stand for those of another one."""
+    """Objects of 0 bytes that stand for the bytes of another object."""
     objects: int = 0
-    """In all, of the original."""
+    """All objects of the source registry."""
     object_bytes: int = 0
 
     @property
     def bytes(self) -> int:
-        """Of manifests and blobs, each once."""
+        """The bytes of manifests and blobs, each once."""
         return self.manifest_bytes + self.blob_bytes
 
 
@@ -63,9 +62,9 @@ class RepositoryLine:
 
     repository: str
     fingerprint: str
-    """Of its keys, without those of its index, marker, uploads and records."""
+    """See Inventory.fingerprint."""
     index: str
-    """The signature of its index; empty where the layout has none."""
+    """The signature of its index; empty if the layout has none."""
     tags: int
     manifests: int
     blobs: int
@@ -83,19 +82,19 @@ class ShardLine:
 
 @dataclass(slots=True)
 class Work:
-    """What the phases to come will have to do; what ``counts`` do not tell."""
+    """What the next phases will have to do, beyond the counts."""
 
     shards: int = 0
     overwritten: int = 0
-    """Indexes of the original whose key is ours too."""
+    """Indexes of the source registry whose key is ours too."""
     indexes: int = 0
     """Indexes, or links of tags, that a pass reads."""
     uncopied: int = 0
-    """Manifests and blobs that are not at our place already."""
+    """Manifests and blobs that have no object of ours yet."""
     uncopied_manifests: int = 0
     uncopied_bytes: int = 0
     copied_in_parts: list[int] = field(default_factory=list)
-    """Bytes of each of them that is too large to be copied by one request."""
+    """The bytes of each of them that is too large to be copied by one request."""
     deleted: int = 0
     """Objects that finalize deletes."""
     deleted_bytes: int = 0
@@ -110,26 +109,25 @@ class Counter:
 
     def counts(self) -> Counts:
         """See Counts."""
-        value, rows = self._inventory.value, self._inventory.rows
-        manifests = rows("SELECT count(*), coalesce(sum(size), 0) FROM manifest WHERE problem = ''")[0]
-        blobs = rows(
-            "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT min(size) AS size FROM place l"
+        value, total = self._inventory.value, self._inventory.total
+        manifests = total("manifest WHERE problem = ''")
+        blobs = total(
+            "(SELECT min(size) AS size FROM location l"
             " WHERE NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = l.digest) GROUP BY digest)"
-        )[0]
-        duplicates = rows(
+        )
+        duplicates = self._inventory.rows(
             "SELECT coalesce(sum(n - 1), 0), coalesce(sum((n - 1) * size), 0)"
-            " FROM (SELECT count(*) AS n, min(size) AS size FROM place GROUP BY digest)"
+            " FROM (SELECT count(*) AS n, min(size) AS size FROM location GROUP BY digest)"
         )[0]
         stubs = value(
             "SELECT count(*) FROM object o WHERE kind = ? AND size = 0 AND digest NOT IN (?, ?) AND ?"
             f" AND {_USED}",
             self._layout.bytes_kind, *EMPTY, self._layout.has_stubs,
         )  # fmt: skip
-        objects = rows(
-            "SELECT count(*), coalesce(sum(size), 0) FROM object o"
-            " WHERE kind NOT IN ('our-blob', 'our-record', 'unknown')"
+        objects = total(
+            "object o WHERE kind NOT IN ('our-blob', 'our-record', 'unknown')"
             " AND NOT EXISTS (SELECT 1 FROM ours WHERE ours.path = o.repository AND o.kind IN ('index', 'marker'))"
-        )[0]
+        )
         return Counts(
             repositories=value("SELECT count(*) FROM repository"),
             tags=value(f"SELECT count(*) FROM tag t WHERE {SERVABLE.format('t')}"),
@@ -156,32 +154,30 @@ class Counter:
         }
         found = []
         for reason, condition in conditions.items():
-            count, size = self._inventory.rows(
-                f"SELECT count(*), coalesce(sum(size), 0) FROM object o WHERE {condition}"
-            )[0]
+            count, size = self._inventory.total(f"object o WHERE {condition}")
             if count:
                 found.append(Leftover(reason, count, size))
         return found
 
     def work(self, copy_bytes: int) -> Work:
-        """See Work. ``copy_bytes``: the most that one request copies; 0 for any size."""
+        """See Work. ``copy_bytes`` is the most that one request copies; 0 for any size."""
         rows = self._inventory.rows
         self._inventory.do(
-            f"INSERT OR IGNORE INTO uncopied SELECT digest, min(size), {SERVABLE.format('l')} FROM place l"
+            f"INSERT OR IGNORE INTO uncopied SELECT digest, min(size), {SERVABLE.format('l')} FROM location l"
             " WHERE NOT EXISTS (SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = l.digest"
             " AND o.size = l.size) GROUP BY digest"
         )
         uncopied = rows("SELECT count(*), coalesce(sum(manifest), 0), coalesce(sum(size), 0) FROM uncopied")[0]
         large = rows("SELECT size FROM uncopied WHERE ? > 0 AND size > ?", copy_bytes, copy_bytes)
-        deleted = rows(
-            "SELECT count(*), coalesce(sum(size), 0) FROM object o WHERE (kind = ?"
-            f" AND EXISTS (SELECT 1 FROM place l WHERE l.digest = o.digest)) OR ({_GONE}"
+        deleted = self._inventory.total(
+            "object o WHERE (kind = ?"
+            f" AND EXISTS (SELECT 1 FROM location l WHERE l.digest = o.digest)) OR ({_GONE}"
             " AND EXISTS (SELECT 1 FROM repository p WHERE p.path = o.repository)) OR (kind IN ('index', 'marker')"
             " AND EXISTS (SELECT 1 FROM repository p WHERE p.path = o.repository AND p.prefix <> ''))",
             self._layout.bytes_kind,
-        )[0]
+        )
         return Work(
-            shards=len(self._shards()),
+            shards=len(self._inventory.shards(self._layout.bytes_kind)),
             overwritten=self._inventory.value("SELECT count(*) FROM repository WHERE prefix = '' AND index_key <> ''"),
             indexes=self._inventory.value(
                 "SELECT count(*) FROM object o WHERE kind IN ('index', 'tag-link')"
@@ -196,30 +192,29 @@ class Counter:
         )
 
     def repositories(self) -> Iterator[RepositoryLine]:
-        """Each that is taken, by name."""
+        """Each repository of the source registry, by name."""
         blob = (
             "SELECT w.digest FROM wanted w WHERE w.repository = ?"
             " AND NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = w.digest)"
         )
-        for path, name, _prefix, _key, signature in self._inventory.rows("SELECT * FROM repository ORDER BY name"):
+        for found in self._inventory.repositories():
             tags = self._inventory.value(
                 f"SELECT count(*) FROM tag t WHERE repository = ? AND {SERVABLE.format('t')}",
-                name,
+                found.name,
             )
             manifests, manifest_bytes = self._inventory.rows(
                 "SELECT count(*), coalesce(sum(f.size), 0) FROM member m JOIN manifest f ON f.digest = m.digest"
                 " AND f.problem = '' WHERE m.repository = ?",
-                name,
+                found.name,
             )[0]
-            blobs, blob_bytes = self._inventory.rows(
-                "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT min(l.size) AS size FROM place l"
-                f" WHERE l.digest IN ({blob}) GROUP BY l.digest)",
-                name,
-            )[0]
+            blobs, blob_bytes = self._inventory.total(
+                f"(SELECT min(l.size) AS size FROM location l WHERE l.digest IN ({blob}) GROUP BY l.digest)",
+                found.name,
+            )
             yield RepositoryLine(
-                name,
-                repository_fingerprint(self._inventory, path),
-                signature,
+                found.name,
+                self._inventory.fingerprint(found.path),
+                found.index_signature,
                 tags,
                 manifests,
                 blobs,
@@ -227,19 +222,7 @@ class Counter:
             )
 
     def shards(self) -> Iterator[ShardLine]:
-        """Each that has an object with bytes."""
-        for shard in self._shards():
-            algorithm, _, begin = shard.partition("-")
-            objects = self._inventory.each(
-                "SELECT key, size, signature FROM object WHERE kind = ? AND digest >= ? AND digest < ? ORDER BY key",
-                self._layout.bytes_kind, f"{algorithm}:{begin}", f"{algorithm}:{begin}g",
-            )  # fmt: skip
-            yield ShardLine(shard, fingerprint(objects))
-
-    def _shards(self) -> list[str]:
-        found = self._inventory.rows(
-            "SELECT DISTINCT replace(substr(digest, 1, instr(digest, ':') + 2), ':', '-') FROM object WHERE kind = ?"
-            " ORDER BY 1",
-            self._layout.bytes_kind,
-        )
-        return [shard for (shard,) in found]
+        """Each shard that has an object with bytes."""
+        kind = self._layout.bytes_kind
+        for shard in self._inventory.shards(kind):
+            yield ShardLine(shard, self._inventory.shard_fingerprint(shard, kind))

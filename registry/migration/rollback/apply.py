@@ -1,4 +1,4 @@
-"""Giving one repository back to the original: the steps are done, and what it has then is its base."""
+"""Rollback applier: gives one repository back to the source registry, and notes what it has then as its baseline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from registry.images.keyed_locks import KeyedLocks
 from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
 from registry.images.verification import hash_object
 from registry.migration.report import Problem, ProblemKind, Unfinished
-from registry.migration.review.fingerprint import repository_fingerprint
 from registry.migration.rollback.steps import Copy, Delete, Source, Write
 from registry.migration.source.detection import classify
 from registry.migration.source.distribution import ROOT
-from registry.migration.source.layout import ObjectKind
+from registry.migration.source.objects import ObjectKind
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Stale(Exception):
-    """The source of a copy is gone, or is another object than was noted."""
+    """The source of a copy is gone, or is not the object that was noted."""
 
     def __init__(self, digest: Digest, key: str) -> None:
         super().__init__(key)
@@ -57,7 +56,7 @@ class RepositoryResult:
 
 
 class RollbackApplier:
-    """Gives repositories back. Any thread; one twice is the same as once."""
+    """Gives repositories back. Any thread; giving one back twice is the same as once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -65,10 +64,9 @@ class RollbackApplier:
         self._inventory = context.inventory
         self._locations = BlobLocations(context.registry.backends)
         self._copying = KeyedLocks()
-        self._inventory.do("CREATE TABLE IF NOT EXISTS given (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def give(self, asked: RollbackTarget) -> RepositoryResult:
-        """Make the original have what is asked. Raises StorageError; Unfinished where somebody else writes there."""
+        """Make the source registry have a target. Raises StorageError; Unfinished if another process writes there."""
         given = RepositoryResult(asked.wanted.located.name)
         stale: set[Digest] = set()
         while True:
@@ -76,18 +74,18 @@ class RollbackApplier:
             try:
                 self._do_all(wanted, asked, given)
                 break
-            except _Stale as found:  # what was noted of its source is no longer so
+            except _Stale as found:  # its source has changed since it was noted
                 if found.digest in stale:
-                    raise Unfinished(f"{found.key} is written by somebody else: run it again") from found
+                    raise Unfinished(f"{found.key} is written by another process: run it again") from found
                 stale.add(found.digest)
         lost = {loss.digest for loss in self._context.layout.losses(wanted, self._inventory)}
         base = self._base(wanted, lost, is_whole=self._is_whole(asked))
-        if base != asked.base:  # also where whoever did the steps was killed before it
+        if base != asked.base:  # also if a process that did the steps was killed before it
             self._context.journal.write_base(base)
         return given
 
     def _do_all(self, wanted: TargetContent, asked: RollbackTarget, given: RepositoryResult) -> None:
-        """What was done is no step any more. Raises _Stale, and Unfinished as ``give`` does."""
+        """Do the steps that are left. Raises _Stale, and Unfinished as ``give`` does."""
         try:
             for step in self._context.layout.steps(wanted, self._inventory):
                 if asked.ours is not None and isinstance(step, Write) and step.key == _index_of(wanted):
@@ -97,26 +95,26 @@ class RollbackApplier:
                 else:
                     self._do(step, given)
         except (AlreadyExists, PreconditionFailed) as error:
-            raise Unfinished(f"{error.key} was written by somebody else meanwhile; run it again") from error
+            raise Unfinished(f"{error.key} was written by another process meanwhile; run it again") from error
 
     def _do(self, step: Step, given: RepositoryResult) -> None:
         if isinstance(step, Copy):
             with self._copying.hold(step.target):
-                if self._inventory.value("SELECT 1 FROM given WHERE key = ?", step.target):
-                    return  # another repository has brought it since the steps were thought of
+                if self._inventory.is_restored(step.target):
+                    return  # another repository has copied it since the steps were made
                 try:
                     stat = self._driver.copy(step.source, step.target, size=step.size, if_signature=step.signature)
                 except (PathNotFound, PreconditionFailed) as error:
                     raise _Stale(step.digest, step.source) from error
                 self._note(step.target, stat)
-                self._inventory.put("given", [(step.target,)])
+                self._inventory.add_restored(step.target)
             given.copied += 1
             given.copied_bytes += step.size
         elif isinstance(step, Delete):
             self._driver.delete(step.keys)
             given.deleted += len(step.keys)
             for key in step.keys:
-                self._inventory.do("DELETE FROM object WHERE key = ?", key)
+                self._inventory.remove(key)
         else:
             if step.if_signature:
                 stat = self._driver.write(step.key, step.data, if_signature=step.if_signature)
@@ -126,32 +124,25 @@ class RollbackApplier:
             given.written += 1
 
     def _note(self, key: str, stat: ObjectStat) -> None:
-        """As another listing would show it."""
+        """Have an object that was written in the inventory, as another listing would show it."""
         entry = classify(key)
         if entry is not None:
-            self._inventory.do(
-                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
-                key, entry.kind, entry.repository, entry.digest, stat.size, stat.signature,
-            )  # fmt: skip
+            self._inventory.note(key, entry, stat)
 
     def _note_known(self, name: str, key: str) -> None:
-        """Whoever looks at the repository need not read an index that was made of its rows."""
-        signature = self._signature(key)
+        """Note in the database that it has what this index says, because the index was made of its rows."""
+        signature = self._inventory.signature(key)
         with self._context.registry.backends.database.transaction() as connection:
             row = repository_rows.find(connection, name).get()
             if row is not None:
                 repository_rows.set_signature(connection, row.id, signature)
 
-    def _signature(self, key: str) -> str:
-        """Of an object, as the inventory has it; "" for none."""
-        return self._inventory.value("SELECT signature FROM object WHERE key = ?", key) or ""
-
     # ---- sources
 
     def _hashed(self, asked: RollbackTarget, stale: set[Digest], given: RepositoryResult) -> TargetContent:
-        """With sources whose bytes somebody has hashed; what has none any more is a problem (M2), where it is named.
+        """The content with sources that were hashed; a digest that is named and has none left is a problem (M2).
 
-        Of the ``stale`` what was noted is not believed.
+        What was noted about the sources of ``stale`` digests is not trusted.
         """
         sources: dict[Digest, Source] = dict(asked.wanted.sources)
         sizes = dict(asked.wanted.sizes())
@@ -162,64 +153,63 @@ class RollbackApplier:
         }
         given.problems = []
         for digest in sorted(asked.unhashed | stale):
-            place = self._good_place(digest, sizes[digest])
-            if place is not None:
-                sources[digest] = Source(place.key, place.signature)
+            location = self._verified_location(digest, sizes[digest])
+            if location is not None:
+                sources[digest] = Source(location.key, location.signature)
                 continue
             bad = sources.pop(digest)
             if digest not in named and digest not in asked.wanted.manifests:
-                continue  # the original has deleted it, and what named it
-            detail = "its bytes are not those of its digest, and nobody else has them: it was not given back"
+                continue  # the source registry has deleted it, and what named it
+            detail = "its bytes are not those of its digest, and no other object has them: it was not given back"
             given.problems.append(Problem(ProblemKind.WRONG_DIGEST, given.name, bad.key, digest, detail))
         return replace(asked.wanted, sources=sources)
 
-    def _good_place(self, digest: Digest, size: int) -> Location | None:
-        place = self._locations.best(digest)
-        while place is not None and not (place.is_verified and self._is_as_noted(place)):
-            signature = self._hash(place, digest)
+    def _verified_location(self, digest: Digest, size: int) -> Location | None:
+        location = self._locations.best(digest)
+        while location is not None and not (location.is_verified and self._is_as_noted(location)):
+            signature = self._hash(location, digest)
             if signature is not None:
-                self._locations.note_verified(place, signature)
-                return place._replace(signature=signature, is_verified=True)
-            place = self._locations.mark_lost_and_next(digest, size, place, QUARANTINED)
-        return place
+                self._locations.note_verified(location, signature)
+                return location._replace(signature=signature, is_verified=True)
+            location = self._locations.mark_lost_and_next(digest, size, location, QUARANTINED)
+        return location
 
-    def _is_as_noted(self, place: Location) -> bool:
+    def _is_as_noted(self, location: Location) -> bool:
         try:
-            return self._driver.stat(place.key).signature == place.signature
+            return self._driver.stat(location.key).signature == location.signature
         except PathNotFound:
             return False
 
-    def _hash(self, place: Location, digest: Digest) -> str | None:
+    def _hash(self, location: Location, digest: Digest) -> str | None:
         """The signature of the object; None if it has other bytes, or is not there."""
         try:
-            return hash_object(self._driver, place.key, digest)
+            return hash_object(self._driver, location.key, digest)
         except PathNotFound:
             return None
 
     # ---- the base
 
     def _is_whole(self, asked: RollbackTarget) -> bool:
-        """Whether the original has nothing there but what was taken of it, so that its base says all.
+        """Whether the source registry has only what was adopted, so that the baseline says all.
 
-        A repository that both registries were pushed to, and that no pass has taken since, has more.
+        A repository that was pushed to in both registries, and that no pass has adopted since, has more.
         """
         if asked.base is not None:
             return bool(asked.base.fingerprint)
-        path = asked.wanted.located.path
-        return not self._inventory.value("SELECT 1 FROM repository WHERE path = ?", path)
+        return self._inventory.repository(asked.wanted.located.path) is None
 
     def _base(self, wanted: TargetContent, lost: set[Digest], *, is_whole: bool) -> Baseline:
-        """``is_whole``: False leaves the fingerprint out, so that the next migration reads the repository again."""
+        """Without ``is_whole`` the fingerprint is left out, so that the next migration reads the repository again."""
         located = wanted.located
         index = None
         if wanted.document is not None:
-            index = IndexAt(wanted.document.key, self._signature(wanted.document.key))
+            index = IndexAt(wanted.document.key, self._inventory.signature(wanted.document.key))
         is_tree = self._context.layout.bytes_kind is ObjectKind.DATA
         return Baseline(
             name=located.name,
             prefix=ROOT if is_tree else located.prefix,
             index=index,
-            fingerprint=repository_fingerprint(self._inventory, located.path) if is_whole else "",
+            fingerprint=self._inventory.fingerprint(located.path) if is_whole else "",
             overwritten=False,
             tags={tag: digest for tag, digest in wanted.tags.items() if digest not in lost},
             manifests={

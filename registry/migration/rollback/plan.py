@@ -1,4 +1,4 @@
-"""What a rollback would do now, what that costs, and what it would lose. Nothing is written."""
+"""Rollback plan: what a rollback would do now, what that costs, and what it would lose. Nothing is written."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from registry.migration.review.requests import Requests
 from registry.migration.rollback.rollback import changed_since, check_state
 from registry.migration.rollback.steps import Copy, Delete
 from registry.migration.rollback.target import RollbackTargets
+from registry.migration.source.objects import ObjectKind
 from registry.oci.errors import ManifestInvalid
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _STATE_WRITES = 2
 _CHECKS = 2
-"""How often a rollback looks at each repository that nobody changes meanwhile: before the cut, and to give it back."""
+"""How often a rollback reads each repository that no client changes: before the cut, and to give it back."""
 
 
 @dataclass(slots=True)
@@ -33,15 +34,15 @@ class RollbackPlan:
     """What ``rollback`` would do."""
 
     state: str
-    """Of the migration."""
+    """The state of the migration."""
     repositories: int = 0
-    """That change."""
+    """Those that change."""
     copied: int = 0
-    """Blobs, manifests too."""
+    """Blobs, manifests included."""
     copied_bytes: int = 0
     """They stay inside the store."""
     hashed: int = 0
-    """Of these: nobody has hashed them, they are read first."""
+    """Those of them that were never hashed, and are read first."""
     hashed_bytes: int = 0
     written: int = 0
     """Indexes and links."""
@@ -50,13 +51,13 @@ class RollbackPlan:
     requests: Requests = field(default_factory=Requests)
     price: float = 0.0
     seconds: float | None = None
-    """At the rate at which this plan was made; None where it made no request."""
+    """At the rate at which this plan was made; None if it made no request."""
     losses: list[Loss] = field(default_factory=list)
-    """What the original cannot have: refused without --accept-loss."""
+    """What the source registry cannot have: refused without --accept-loss."""
     changed: list[str] = field(default_factory=list)
-    """Repositories that the original has changed since they were taken: refused until they are."""
+    """Repositories that the source registry has changed since they were adopted: refused until they are again."""
     stays: list[Leftover] = field(default_factory=list)
-    """``deleted``: bytes that only the original's own collector removes; ``ours``: what Stowage goes on reading."""
+    """``deleted``: bytes that only the collector of the source registry removes; ``ours``: what Stowage still reads."""
     problems: list[Problem] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class RollbackPlan:
 
 
 def plan_rollback(context: Context) -> RollbackPlan:
-    """Look at everything, and write nothing. Raises Refused where there is no way back, StorageError, DatabaseError."""
+    """Plan without writing anything. Raises Refused if there is no way back, StorageError, DatabaseError."""
     check_state(context)
     return _Planning(context).run()
 
@@ -111,10 +112,10 @@ class _Planning:
             self._made.put += 1  # the base
         for digest in (*asked.wanted.gone_manifests, *asked.wanted.gone_blobs):
             home = layout.home(asked.wanted.located, digest)
-            size = inventory.value("SELECT size FROM object WHERE key = ?", home)
-            if size is not None:
+            found = inventory.find(home)
+            if found is not None:
                 self._deleted[0] += 1
-                self._deleted[1] += size
+                self._deleted[1] += found.size
 
     def _count(self, step: Step, asked: RollbackTarget) -> bool:
         plan, capabilities = self._plan, self._context.driver.capabilities
@@ -151,7 +152,7 @@ class _Planning:
         made = total.total - listed.total
         if made and seconds:
             plan.seconds = round(plan.requests.total * seconds / made, 3)
-        ours = context.inventory.rows("SELECT count(*), coalesce(sum(size), 0) FROM object WHERE kind = 'our-blob'")[0]
+        ours = context.inventory.total_of(ObjectKind.OUR_BLOB)
         plan.stays = [
             Leftover(reason, objects, size)
             for reason, (objects, size) in (("deleted", self._deleted), ("ours", ours))

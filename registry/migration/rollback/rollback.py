@@ -1,4 +1,4 @@
-"""The way back: the original becomes what Stowage serves, and from the cut on nothing changes any more."""
+"""Rollback: the source registry gets what Stowage serves, and from the cut on nothing changes any more."""
 
 from __future__ import annotations
 
@@ -11,41 +11,37 @@ from registry.database import repositories as repository_rows
 from registry.images.index_file import MAX_INDEX
 from registry.images.migration_journal.documents import Phase, ReadOnly
 from registry.images.source_locations import SWAPPED
-from registry.migration.adopt.baselines import Baselines
+from registry.migration.adopt.baselines import Baselines, content_of, source_content
 from registry.migration.progress import Progress
 from registry.migration.report import Problem, ProblemKind, Refused, Report, Unfinished
 from registry.migration.rollback.apply import RollbackApplier
 from registry.migration.rollback.target import RollbackTargets
-from registry.migration.source.inventory import SERVABLE
-from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import Index, Owner
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from registry.images.migration_journal.documents import Baseline
     from registry.migration.context import Context
     from registry.migration.rollback.apply import RepositoryResult
     from registry.migration.rollback.steps import Loss
     from registry.migration.rollback.target import RollbackTarget
-    from registry.migration.source.inventory import Inventory
 
 REASON: Final = (
     "this registry is being given back to the one that it came from: pull from here, push there when it is up"
 )
-"""Why nothing can be pushed any more, for clients."""
+"""What clients are told that push after the cut."""
 FOLD_SECONDS: Final = 30.0
-"""How long changes of other processes that were committed before the cut may take to be folded."""
+"""How long it may take until changes that other processes committed before the cut are folded."""
 _TOO_LATE = {Phase.FINALIZING, Phase.FINALIZED}
 
 
 def rollback(context: Context) -> Report:
     """Give the bucket back. Killed at any instant and run again, it ends as if it had not been.
 
-    Nothing that was in the bucket before is copied, and no blob is deleted. From the cut on no change commits, in any
-    replica. Raises Refused where originals are gone already, where the original has changed since it was taken, or
-    where it cannot represent something and that was not accepted: then no change was made. Raises Unfinished where it
-    is to be run again, StorageError, DatabaseError, RegistryError.
+    No object that was in the bucket before is copied, and no blob is deleted. From the cut on no change commits, in any
+    replica. Raises Refused if source blobs are deleted already, if the source registry has changed since it was
+    adopted, or if it cannot represent something and that was not accepted: then no change was made. Raises Unfinished
+    if it has to be run again, StorageError, DatabaseError, RegistryError.
     """
     state = context.journal.state
     check_state(context)
@@ -55,31 +51,23 @@ def rollback(context: Context) -> Report:
 
 
 def check_state(context: Context) -> None:
-    """Raises Refused where there is no way back any more."""
+    """Raises Refused if there is no way back any more."""
     state = context.journal.state
     if state.state in _TOO_LATE:
         raise Refused(f"migration {state.id} is {state.state}: originals are deleted, and there is no way back")
 
 
 def changed_since(context: Context, bases: Baselines) -> list[str]:
-    """Repositories of the original that are not as they were when they were taken; what was never taken is none."""
-    inventory = context.inventory
-    found = {name for (name,) in inventory.rows("SELECT name FROM repository")}
+    """Repositories that the source registry has changed since they were adopted; those never adopted are left out."""
+    found = {row.name for row in context.inventory.repositories()}
     names = []
     for name in sorted(found | bases.names()):
-        base = bases.current(name) or bases.earlier(name)
-        if base is not None and _said(inventory, name, base) != (base.tags, set(base.manifests)):
-            names.append(name)
+        base = bases.of(name)
+        if base is not None:
+            now = source_content(context.inventory, name, content_of(base))
+            if now.tags != base.tags or now.manifests.keys() != base.manifests.keys():
+                names.append(name)
     return names
-
-
-def _said(inventory: Inventory, name: str, base: Baseline) -> tuple[dict[str, Digest], set[Digest]]:
-    """Tags and manifests that the original has now; what cannot be served says what it said before."""
-    rows = inventory.rows(f"SELECT name, digest, {SERVABLE.format('t')} FROM tag t WHERE repository = ?", name)
-    tags = {tag: Digest(digest) if is_readable else base.tags.get(tag) for tag, digest, is_readable in rows}
-    members = inventory.rows(f"SELECT digest, {SERVABLE.format('m')} FROM member m WHERE repository = ?", name)
-    manifests = {Digest(digest) for digest, is_readable in members if is_readable or digest in base.manifests}
-    return {tag: digest for tag, digest in tags.items() if digest is not None}, manifests
 
 
 class _Rollback:
@@ -121,7 +109,7 @@ class _Rollback:
     # ---- the cut
 
     def _check(self, checked: dict[str, int]) -> dict[str, int]:
-        """Raises Refused where something would be lost. ``checked``: versions of repositories that were looked at."""
+        """Raises Refused if something would be lost. ``checked`` has the versions of repositories that were checked."""
         losses: list[Loss] = []
         found: dict[str, int] = {}
 
@@ -152,13 +140,13 @@ class _Rollback:
             return None
 
     def _cut(self) -> None:
-        """The bucket first: a database that is made anew from it knows, too."""
+        """Close the gate, in the bucket first: a database that is rebuilt from it knows, too."""
         since = datetime.fromtimestamp(self._registry.backends.clock(), UTC).isoformat(timespec="seconds")
         state = self._journal.move(Phase.ROLLING_BACK, read_only=ReadOnly(since, REASON))
         self._registry.write_gate.note(state)
 
     def _fold(self) -> None:
-        """Have in our indexes all that was committed; what waits for an index of the original is in the rows alone."""
+        """Have all that was committed in our indexes; changes that wait for a foreign index are in the rows alone."""
         deadline = time.monotonic() + FOLD_SECONDS
         while names := self._unfolded():
             folded = [self._registry.folding.fold(name) for name in names]
@@ -200,7 +188,7 @@ class _Rollback:
         return report
 
     def _swap(self) -> None:
-        """Read from the original's objects from now on; ours stay."""
+        """Have Stowage read from the objects of the source registry from now on; ours stay."""
         after: int | None = 0
         while after is not None:
             with self._registry.backends.database.transaction() as connection:

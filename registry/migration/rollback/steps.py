@@ -1,4 +1,4 @@
-"""What a rollback does to an original, and what the original is to hold when it is done: values, without any store."""
+"""Rollback steps: what a rollback does to a source registry, and what that is to hold then, as values."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from registry.migration.source.layout import RepositoryPath
+    from registry.migration.source.objects import RepositoryPath
     from registry.oci.digest import Digest
 
 
 class Copy(NamedTuple):
-    """A copy inside the store: of one version of an object, over whatever is at its target."""
+    """A copy inside the store of one version of an object; it replaces what is at its target."""
 
     digest: Digest
     source: str
     signature: str
-    """Of the source."""
+    """The version of the source."""
     target: str
     size: int
     """Bytes."""
@@ -30,11 +30,11 @@ class Write(NamedTuple):
     key: str
     data: bytes
     if_signature: str
-    """Of the version that it replaces; empty: only where nothing is."""
+    """The version that it replaces; empty if there must be no object."""
 
 
 class Delete(NamedTuple):
-    """Links that go, in this order."""
+    """Links to delete, in this order."""
 
     keys: tuple[str, ...]
 
@@ -43,7 +43,7 @@ Step = Copy | Write | Delete
 
 
 class Loss(NamedTuple):
-    """Something that Stowage serves and that the original will not. Ordered."""
+    """Content that Stowage serves and the source registry will not. Ordered."""
 
     repository: str
     digest: Digest
@@ -66,12 +66,12 @@ class WantedManifest:
     size: int
     """Bytes."""
     blobs: tuple[Digest, ...] = ()
-    """Those that it cannot be without."""
+    """Blobs that it needs."""
     optional: tuple[Digest, ...] = ()
-    """Those that it names, and that need not be there."""
+    """Blobs that it names and that need not be there."""
     children: tuple[Digest, ...] = ()
     taken_for: str = ""
-    """The media type that its bytes alone say; empty: they were not asked, because the original has it already."""
+    """The media type that its bytes alone say; empty if the source registry has it already."""
 
     @property
     def named_blobs(self) -> tuple[Digest, ...]:
@@ -81,22 +81,22 @@ class WantedManifest:
 
 @dataclass(frozen=True, slots=True)
 class SourceIndex:
-    """The ``index.json`` of a repository of the original."""
+    """The ``index.json`` of a repository of the source registry."""
 
     key: str
     data: bytes
-    """The original's, into which changes are made; empty: it has none."""
+    """The source registry's, into which changes are made; empty if it has none."""
     present: bytes
-    """What is at the key now; empty: nothing."""
+    """What is at the key now; empty if nothing is."""
     signature: str
-    """Of what is there; empty: nothing."""
+    """The version of what is there; empty if nothing is."""
     sequence: int = 0
-    """The last record of ours, for an original that is an earlier layout of ours and counts them."""
+    """Our last record, for a source that is an earlier layout of ours and counts them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetContent:
-    """What a repository of the original is to hold; what else it has, because it could not be taken, is let alone."""
+    """What a repository of the source registry is to hold; what else it has and was not adopted stays."""
 
     located: RepositoryPath
     tags: Mapping[str, Digest]
@@ -105,19 +105,19 @@ class TargetContent:
     blobs: Mapping[Digest, int]
     """Size by digest, manifests aside."""
     sources: Mapping[Digest, Source] = field(default_factory=dict)
-    """From where what the original lacks is copied; absent: nobody has its bytes."""
+    """Objects from which the content that the source registry lacks is copied; absent if no object has the bytes."""
     document: SourceIndex | None = None
-    """None: its index stays as it is, or the layout has none."""
+    """None if its index stays as it is, or the layout has no indexes."""
     said: Mapping[str, Digest] = field(default_factory=dict)
-    """Tags that the original has, and at what they point."""
+    """The tags that the source registry has, and what they point at."""
     gone_tags: Collection[str] = ()
-    """Tags of the original that were removed since it was taken."""
+    """Tags of the source registry that were removed since it was adopted."""
     gone_manifests: Collection[Digest] = ()
-    """Manifests of the original that were deleted since, with every tag that points at them."""
+    """Manifests of the source registry that were deleted since, with every tag that points at them."""
     gone_blobs: Collection[Digest] = ()
-    """Blobs that only these name, and that were deleted too."""
+    """Blobs that only these name and that were deleted too."""
     lost: Collection[str] = ()
-    """Keys of objects of the original with other bytes than they should have."""
+    """Keys of objects of the source registry with wrong bytes."""
 
     def sizes(self) -> Iterator[tuple[Digest, int]]:
         """Everything with bytes, in the order in which it is to be there."""

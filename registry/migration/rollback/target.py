@@ -1,4 +1,4 @@
-"""What the original is to hold after a rollback: from the rows of the database, the bases and the listing."""
+"""Rollback targets: what the source registry is to hold, by the rows of the database, the baselines and the listing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blob_locations as place_rows
+from registry.database import blob_locations as location_rows
 from registry.database import blobs as blob_rows
 from registry.database import manifest_bodies, migration_queries
 from registry.database import manifests as manifest_rows
@@ -14,7 +14,7 @@ from registry.database import repositories as repository_rows
 from registry.images.index_file import MAX_INDEX
 from registry.migration.rollback.steps import Source, SourceIndex, TargetContent, WantedManifest
 from registry.migration.source.distribution import ROOT
-from registry.migration.source.layout import ObjectKind, RepositoryPath
+from registry.migration.source.objects import ObjectKind, RepositoryPath
 from registry.migration.source.zot import is_ours
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid, NameInvalid
@@ -38,17 +38,17 @@ _MANIFEST_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class RollbackTarget:
-    """One repository of Stowage, as the original is to have it."""
+    """One repository of Stowage, as the source registry is to have it."""
 
     wanted: TargetContent
     base: Baseline | None
-    """What the original said when it was last taken; None: it had no such repository."""
+    """What the source registry had when it was last adopted; None if it had no such repository."""
     version: int
-    """Of the row: as long as it is the same, all of this is."""
+    """The version of the row: as long as it is the same, all of this is."""
     unhashed: frozenset[Digest]
-    """Sources that nobody has hashed."""
+    """Digests whose source was not hashed."""
     ours: bytes | None
-    """Our index, where it stands at the original's key."""
+    """Our index if it has the key of the source registry's; None otherwise."""
 
 
 class _Rows(NamedTuple):
@@ -63,7 +63,7 @@ class _Rows(NamedTuple):
 
 
 class RollbackTargets:
-    """Tells what is wanted of each repository. Any thread. Every method raises StorageError, DatabaseError."""
+    """Makes the target of each repository. Any thread. Every method raises StorageError, DatabaseError."""
 
     def __init__(self, context: Context, bases: Baselines) -> None:
         self._context = context
@@ -71,27 +71,24 @@ class RollbackTargets:
         self._prefix = self._usual_prefix()
 
     def names(self) -> list[str]:
-        """Every repository of Stowage, by the database and, where that was lost or is old, by the listing."""
+        """Every repository of Stowage, by the database and, in case that was lost or is old, by the listing."""
         with self._context.registry.backends.database.snapshot() as connection:
             found = set(repository_rows.names(connection).get())
-        kinds = (ObjectKind.INDEX, ObjectKind.OUR_RECORD)
-        for (path,) in self._context.inventory.each(
-            "SELECT DISTINCT repository FROM object WHERE kind IN (?, ?)", *kinds
-        ):
+        for path in self._context.inventory.paths(ObjectKind.INDEX, ObjectKind.OUR_RECORD):
             if not any(path.startswith(f"{prefix}/") for prefix in self._context.layout.prefixes if prefix):
                 with contextlib.suppress(NameInvalid):
                     found.add(parse_name(path))
         return sorted(found)
 
     def of(self, name: str) -> RollbackTarget | None:
-        """What is wanted of a repository; None where Stowage has none of that name, or has nothing in it.
+        """The target of a repository; None if Stowage has none of that name, or has nothing in it.
 
-        Raises ManifestInvalid where an index of the original, or ours, cannot be read.
+        Raises ManifestInvalid if an index of the source registry, or ours, cannot be read.
         """
         rows = self._rows(name)
         if rows is None:
             return None
-        base = self._bases.current(name) or self._bases.earlier(name)
+        base = self._bases.of(name)
         located = self._locate(name, base)
         manifests = self._manifests(rows, located)
         named = {digest for manifest in manifests.values() for digest in manifest.named_blobs}
@@ -102,13 +99,13 @@ class RollbackTargets:
         }
         if base is None and not rows.held:
             return None
-        lost = [row.key for row in rows.lost if self._signature(row.key) == row.signature]
+        lost = [row.key for row in rows.lost if self._context.inventory.signature(row.key) == row.signature]
         document, ours = self._document(located, rows.repository)
         gone_tags, gone_manifests = self._gone(name, rows, base, document)
         sources, unhashed = self._sources(located, blobs, manifests, lost)
         wanted = TargetContent(
             located, rows.tags, manifests, blobs, sources, document,
-            said=self._said(name),
+            said={tag.name: tag.digest for tag in self._context.inventory.tags(name)},
             gone_tags=gone_tags,
             gone_manifests=gone_manifests,
             gone_blobs=sorted(self._blobs_of(located, gone_manifests) - named - {row.digest for row in rows.held}),
@@ -117,19 +114,15 @@ class RollbackTargets:
         return RollbackTarget(wanted, base, rows.repository.version, unhashed, ours)
 
     def version(self, name: str) -> int | None:
-        """Of the row of a repository; None where there is none."""
+        """The version of the row of a repository; None if there is none."""
         with self._context.registry.backends.database.autocommit() as connection:
             row = repository_rows.find(connection, name).get()
         return None if row is None else row.version
 
     def _rows(self, name: str) -> _Rows | None:
         registry = self._context.registry
-        with registry.backends.database.snapshot() as connection:
-            row = repository_rows.find(connection, name).get()
-        listed = self._signature(registry.backends.layout.index(name)) or ""
-        if row is None or row.is_unread or row.signature != listed:
-            row = registry.reconciliation.reconcile(name)
-        if row is None:
+        listed = self._context.inventory.signature(registry.backends.layout.index(name))
+        if registry.reconciliation.current(name, listed) is None:
             return None
         with registry.backends.database.snapshot() as connection:
             current = repository_rows.find(connection, name).get()
@@ -148,11 +141,8 @@ class RollbackTargets:
     # ---- where
 
     def _usual_prefix(self) -> str:
-        """Below which the original has most of its repositories: a new one is put there."""
-        if self._context.layout.bytes_kind is ObjectKind.DATA:
-            return ROOT
-        found = self._context.inventory.value("SELECT prefix FROM repository GROUP BY prefix ORDER BY count(*) DESC, 1")
-        return found or ""
+        """The prefix of most repositories of the source registry: a new one gets it, too."""
+        return ROOT if self._context.layout.bytes_kind is ObjectKind.DATA else self._context.inventory.usual_prefix()
 
     def _locate(self, name: str, base: Baseline | None) -> RepositoryPath:
         prefix = self._prefix if base is None else base.prefix
@@ -160,15 +150,7 @@ class RollbackTargets:
             return RepositoryPath(name, name, ROOT)
         return RepositoryPath(name, f"{prefix}/{name}" if prefix else name, prefix)
 
-    def _signature(self, key: str) -> str | None:
-        found: str | None = self._context.inventory.value("SELECT signature FROM object WHERE key = ?", key)
-        return found
-
     # ---- what
-
-    def _said(self, name: str) -> Mapping[str, Digest]:
-        rows = self._context.inventory.rows("SELECT name, digest FROM tag WHERE repository = ?", name)
-        return {tag: Digest(digest) for tag, digest in rows}
 
     def _manifests(self, rows: _Rows, located: RepositoryPath) -> dict[Digest, WantedManifest]:
         """Each after those that it names."""
@@ -189,7 +171,7 @@ class RollbackTargets:
         return found
 
     def _taken_for(self, located: RepositoryPath, digest: Digest) -> str:
-        """What a manifest that the original lacks is without the media type that Stowage keeps beside it."""
+        """The media type that the bytes of a manifest alone say; empty if the source registry need not tell by them."""
         layout, inventory = self._context.layout, self._context.inventory
         if layout.keeps_media_types or layout.has_manifest(located, digest, inventory):
             return ""
@@ -202,19 +184,16 @@ class RollbackTargets:
             return f"no manifest at all ({error.message})"
 
     def _body(self, digest: Digest) -> bytes | None:
-        """The bytes of a manifest, kept or read from a place that has them; None where nobody does."""
+        """The bytes of a manifest, from the database or an object that has them; None if no object does."""
         backends = self._context.registry.backends
         with backends.database.snapshot() as connection:
             kept = manifest_bodies.find(connection, digest).get()
-            places = place_rows.of_digest(connection, digest, store=backends.driver.name).get()
+            locations = location_rows.of_digest(connection, digest, store=backends.driver.name).get()
         found = [] if kept is None else [kept]
-        for place in places if kept is None else ():
-            try:
-                found.append(
-                    backends.driver.read(place.key, max_bytes=max(backends.policy.manifest_bytes, _MANIFEST_BYTES))[0]
-                )
-            except PathNotFound:
-                continue
+        max_bytes = max(backends.policy.manifest_bytes, _MANIFEST_BYTES)
+        for location in locations if kept is None else ():
+            with contextlib.suppress(PathNotFound):
+                found.append(backends.driver.read(location.key, max_bytes=max_bytes)[0])
         return next((body for body in found if Digest.of(body, digest.algorithm) == digest), None)
 
     def _sources(
@@ -224,7 +203,7 @@ class RollbackTargets:
         manifests: Mapping[Digest, WantedManifest],
         lost: list[str],
     ) -> tuple[dict[Digest, Source], frozenset[Digest]]:
-        """The best place of everything that the original lacks."""
+        """The best location of everything that the source registry lacks."""
         layout, backends = self._context.layout, self._context.registry.backends
         sizes = {**blobs, **{digest: manifest.size for digest, manifest in manifests.items()}}
         found, unhashed = {}, set()
@@ -232,17 +211,17 @@ class RollbackTargets:
             if layout.has_bytes(located, digest, size, self._context.inventory, lost):
                 continue
             with backends.database.autocommit() as connection:
-                places = place_rows.of_digest(connection, digest, store=backends.driver.name).get()
-            if places:
-                found[digest] = Source(places[0].key, places[0].signature)
-                if places[0].verified_at is None:
+                locations = location_rows.of_digest(connection, digest, store=backends.driver.name).get()
+            if locations:
+                found[digest] = Source(locations[0].key, locations[0].signature)
+                if locations[0].verified_at is None:
                     unhashed.add(digest)
         return found, frozenset(unhashed)
 
     # ---- the index
 
     def _document(self, located: RepositoryPath, row: RepositoryRow) -> tuple[SourceIndex | None, bytes | None]:
-        """The original's index, and ours where that stands at its key. None, None where the layout has none."""
+        """The index of the source registry, and ours if that has its key. None, None if the layout has no indexes."""
         layout = self._context.layout
         if layout.bytes_kind is ObjectKind.DATA:
             return None, None
@@ -252,8 +231,8 @@ class RollbackTargets:
             return SourceIndex(key, present, present, signature, row.folded), None
         if present and not is_ours(present):
             return SourceIndex(key, present, present, signature, row.folded), None
-        original = self._context.journal.saved_index(located.name) or b""
-        return SourceIndex(key, original, present, signature, row.folded), present or None
+        saved = self._context.journal.saved_index(located.name) or b""
+        return SourceIndex(key, saved, present, signature, row.folded), present or None
 
     def _read(self, key: str) -> tuple[bytes, str]:
         try:
@@ -265,7 +244,7 @@ class RollbackTargets:
     def _gone(
         self, name: str, rows: _Rows, base: Baseline | None, document: SourceIndex | None
     ) -> tuple[list[str], list[Digest]]:
-        """What the original had when Stowage took it and Stowage has no more; nothing where it never took it."""
+        """What the source registry had when it was adopted and Stowage has no more; nothing if it never was."""
         if base is None:
             return [], []
         tags = [tag for tag in base.tags if tag not in rows.tags]
@@ -279,7 +258,7 @@ class RollbackTargets:
         return tags, manifests
 
     def _blobs_of(self, located: RepositoryPath, manifests: Iterable[Digest]) -> set[Digest]:
-        """What manifests that went have named. Their bytes are where they were: a rollback deletes none."""
+        """The blobs that removed manifests name. Their bytes are where they were: a rollback deletes no blob."""
         found: set[Digest] = set()
         for digest in manifests:
             key = self._context.layout.home(located, digest)
@@ -296,7 +275,7 @@ def _of_kind(named: Iterable[NamedRow], *kinds: str) -> tuple[Digest, ...]:
 
 
 def _children_first(named: Mapping[str, list[NamedRow]]) -> Iterable[str]:
-    """Every manifest, each after those that it names. Digests make no circles."""
+    """Every manifest, each after those that it names; digests cannot form circles."""
     done: dict[str, None] = {}
     for first in sorted(named):
         waiting = [first]

@@ -1,4 +1,4 @@
-"""Comparing what manifests name with what the bucket has: each blob that is missing, cut short, or somebody else's."""
+"""Checks: compare what manifests name with what the bucket has, and report blobs that are missing or cut short."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from registry.migration.report import Note, Problem, ProblemKind
-from registry.migration.source.layout import ObjectKind, RepositoryPath
 from registry.migration.source.manifests import MISSING
+from registry.migration.source.objects import ObjectKind, RepositoryPath
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
 from registry.storage.errors import PathNotFound
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from registry.storage.driver import ObjectStat, StorageDriver
 
 EMPTY = tuple(str(Digest.of(b"", algorithm)) for algorithm in SUPPORTED_ALGORITHMS)
-"""Digests whose bytes are none: their objects of 0 bytes are no stubs."""
+"""The digests of no bytes: their objects of 0 bytes are no stubs."""
 _EXAMPLES = 3
 
 _NAMED_BY = (
     "INSERT OR IGNORE INTO wanted SELECT m.repository, r.digest FROM member m"
     " JOIN manifest f ON f.digest = m.digest AND f.problem = '' JOIN reference r ON r.manifest = m.digest"
 )
-# That a manifest names a layer which need not be there gives its repository no right to it: it has to have it too.
+# A manifest gives its repository no right to a layer that need not be there: the repository has to have that too.
 _HAS = (
     "EXISTS (SELECT 1 FROM repository p JOIN object o ON o.repository = p.path"
     " WHERE p.name = m.repository AND o.digest = r.digest AND o.kind IN ({}))"
@@ -42,7 +42,7 @@ INSERT OR IGNORE INTO named SELECT digest, min(size), max(size) FROM (
 
 
 class Checks:
-    """Fills the tables ``wanted``, ``named`` and ``place``, and tells what does not fit."""
+    """Fills the tables ``wanted``, ``named``, ``unlinked`` and ``location``, and reports what does not fit."""
 
     def __init__(self, inventory: Inventory, driver: StorageDriver, layout: SourceLayout, workers: WorkerPool) -> None:
         self._inventory = inventory
@@ -51,7 +51,7 @@ class Checks:
         self._workers = workers
 
     def gather(self) -> None:
-        """What every repository wants, and where it is."""
+        """Find what every repository needs, and the objects with its bytes."""
         kinds = self._layout.member_kinds
         self._inventory.do("INSERT OR IGNORE INTO wanted SELECT repository, digest FROM member")
         self._inventory.do(f"{_NAMED_BY} WHERE r.kind = 'blob'")
@@ -60,7 +60,7 @@ class Checks:
         )
         self._inventory.do(_NAMED)
         self._inventory.do(
-            "INSERT OR IGNORE INTO place SELECT o.digest, o.key, o.size FROM object o"
+            "INSERT OR IGNORE INTO location SELECT o.digest, o.key, o.size FROM object o"
             " JOIN named n ON n.digest = o.digest"
             " WHERE o.kind = ? AND o.size IN (n.low, n.high) AND (o.size > 0 OR o.digest IN (?, ?))"
             " AND NOT EXISTS (SELECT 1 FROM bad b WHERE b.key = o.key) AND NOT EXISTS"
@@ -70,14 +70,14 @@ class Checks:
         self._set_unlinked_apart()
 
     def problems(self) -> Iterator[Problem]:
-        """Everything that is wrong with objects. Raises StorageError: what seems to be missing is asked for once."""
+        """Everything that is wrong with objects; those that seem missing are looked up. Raises StorageError."""
         yield from self._conflicts()
         yield from self._sizes()
         yield from self._missing()
         yield from self._unknown()
 
     def notes(self) -> Iterator[Note]:
-        """What is worth knowing of what is right."""
+        """What is worth knowing although it is right."""
         count = self._inventory.value(f"SELECT count(*) {_TOLD}")
         if count:
             found = self._inventory.rows(f"SELECT repository, digest {_TOLD} LIMIT ?", _EXAMPLES)
@@ -89,11 +89,11 @@ class Checks:
             yield Note("unlinked", count, detail)
 
     def _set_unlinked_apart(self) -> None:
-        """That a manifest names what another repository has gives its own no right to it (I12)."""
+        """A manifest that names what another repository has gives its own repository no right to it (I12)."""
         kinds = self._layout.member_kinds
         self._inventory.do(
             "INSERT OR IGNORE INTO unlinked SELECT m.repository, r.digest, CASE r.kind WHEN 'blob' THEN 'blob'"
-            " ELSE 'optional' END, EXISTS (SELECT 1 FROM place l WHERE l.digest = r.digest) FROM member m"
+            " ELSE 'optional' END, EXISTS (SELECT 1 FROM location l WHERE l.digest = r.digest) FROM member m"
             " JOIN manifest f ON f.digest = m.digest AND f.problem = '' JOIN reference r ON r.manifest = m.digest"
             f" WHERE r.kind <> 'child' AND NOT {_HAS.format(', '.join('?' * len(kinds)))} AND NOT EXISTS"
             " (SELECT 1 FROM member h WHERE h.repository = m.repository AND h.digest = r.digest)",
@@ -103,7 +103,9 @@ class Checks:
             "DELETE FROM wanted WHERE EXISTS (SELECT 1 FROM unlinked u WHERE u.kind = 'blob' AND u.is_elsewhere"
             " AND u.repository = wanted.repository AND u.digest = wanted.digest)"
         )
-        self._inventory.do("DELETE FROM place WHERE NOT EXISTS (SELECT 1 FROM wanted w WHERE w.digest = place.digest)")
+        self._inventory.do(
+            "DELETE FROM location WHERE NOT EXISTS (SELECT 1 FROM wanted w WHERE w.digest = location.digest)"
+        )
 
     def _conflicts(self) -> Iterator[Problem]:
         for digest, low, high in self._inventory.each("SELECT * FROM named WHERE low <> high"):
@@ -131,7 +133,7 @@ class Checks:
             "  AND o.size = 0), '')"
             " FROM wanted w JOIN repository p ON p.name = w.repository LEFT JOIN named n ON n.digest = w.digest"
             " LEFT JOIN manifest f ON f.digest = w.digest WHERE coalesce(f.problem, ?2) = ?2"
-            " AND NOT EXISTS (SELECT 1 FROM place l WHERE l.digest = w.digest)"
+            " AND NOT EXISTS (SELECT 1 FROM location l WHERE l.digest = w.digest)"
             " AND NOT EXISTS (SELECT 1 FROM object o WHERE o.digest = w.digest AND o.kind = ?1"
             "  AND (o.size > 0 OR NOT ?3))",
             self._layout.bytes_kind, MISSING, self._layout.has_stubs,
@@ -140,10 +142,10 @@ class Checks:
             if problem is not None:
                 yield problem
             elif arrived is not None:
-                self._inventory.put("place", [arrived])
+                self._inventory.put("location", [arrived])
 
     def _confirm(self, row: tuple[str, str, str, str, int, str]) -> tuple[Problem | None, tuple[str, str, int] | None]:
-        """A problem, or the place of bytes that came after the listing had passed their key."""
+        """A problem, or the location of bytes that came after the listing had passed their key."""
         repository, path, prefix, text, size, stub = row
         digest = Digest(text)
         key = self._layout.home(RepositoryPath(repository, path, prefix), digest)
@@ -163,7 +165,7 @@ class Checks:
             return None
 
     def _unknown(self) -> Iterator[Problem]:
-        """One for each directory, however much somebody else keeps there."""
+        """One problem for each directory, however many objects are there."""
         found = self._inventory.each(
             "SELECT rtrim(key, replace(key, '/', '')), count(*), sum(size), min(key) FROM object WHERE kind = ?"
             " GROUP BY 1 ORDER BY 1",

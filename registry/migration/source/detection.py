@@ -1,14 +1,15 @@
-"""Which registry filled the bucket: found from its keys, never asked."""
+"""Detection: which registry filled the bucket, found from its keys."""
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from registry.config_file import ConfigError, ConfigProblem
 from registry.images.index_file import MAX_INDEX
 from registry.migration.source.distribution import ROOT, Distribution
-from registry.migration.source.layout import KeyInfo, ObjectKind
+from registry.migration.source.objects import KeyInfo, ObjectKind
 from registry.migration.source.zot import ZotLayout, is_ours
 from registry.oci.errors import ManifestInvalid
 from registry.storage.errors import PathNotFound
@@ -25,11 +26,11 @@ _OF_DISTRIBUTION = (ObjectKind.DATA, ObjectKind.LAYER_LINK, ObjectKind.REVISION_
 
 
 class BothLayouts(Exception):
-    """Two registries filled the bucket: whichever were taken, the other one's images would be left behind."""
+    """Two registries filled the bucket: taking one would leave the images of the other behind."""
 
 
 def classify(key: str) -> KeyInfo | None:
-    """What an object is, in whichever layout; None for what is ours and for names that begin with a dot."""
+    """What an object is, in either layout; None for what is ours and for names that begin with a dot."""
     if key.startswith("."):
         return None
     try:
@@ -42,13 +43,13 @@ def classify(key: str) -> KeyInfo | None:
 def detect(
     inventory: Inventory, driver: StorageDriver, workers: WorkerPool, *, root: str, single_prefix: bool
 ) -> SourceLayout | None:
-    """The layout of the original; None where there is nothing but ours.
+    """The layout of the source registry; None if there is nothing but ours.
 
-    ``root`` is what our own keys begin with. Raises BothLayouts; ConfigError, which says what is there, where there is
-    neither and none of ours; StorageError.
+    ``root`` is what our own keys begin with. Raises BothLayouts; ConfigError, which says what is there, if there is
+    neither a layout nor anything of ours; StorageError.
     """
-    tree = _keys(inventory, f"kind IN ({', '.join('?' * len(_OF_DISTRIBUTION))})", *_OF_DISTRIBUTION)
-    own = _keys(inventory, "kind = ?", ObjectKind.BLOB) or _foreign_indexes(inventory, driver, workers)
+    tree = _keys(inventory, *_OF_DISTRIBUTION)
+    own = _keys(inventory, ObjectKind.BLOB) or _foreign_indexes(inventory, driver, workers)
     if tree and own:
         raise BothLayouts(
             f"the bucket has the layouts of two registries: blobs in each repository ({', '.join(own)}) and docker "
@@ -58,28 +59,26 @@ def detect(
         return known_layout(inventory, Distribution.kind, ())
     if own:
         return known_layout(inventory, ZotLayout.kind, (root,) if root and not single_prefix else ())
-    if inventory.value("SELECT 1 FROM object WHERE kind IN ('our-blob', 'our-record', 'index') LIMIT 1"):
+    if any(inventory.keys(ObjectKind.OUR_BLOB, ObjectKind.OUR_RECORD, ObjectKind.INDEX)):
         return None
     raise ConfigError([ConfigProblem("storage.root_directory", _neither(inventory, root), "")])
 
 
 def known_layout(inventory: Inventory, kind: str, prefixes: tuple[str, ...]) -> SourceLayout:
-    """The layout of that kind, and prefixes, where it was detected before."""
+    """The layout of a kind that was detected before, with its prefixes."""
     if kind != Distribution.kind:
         return ZotLayout(prefixes)
-    inventory.do("INSERT OR IGNORE INTO ours SELECT repository FROM object WHERE kind IN ('index', 'marker')")
+    inventory.add_ours(*inventory.paths(ObjectKind.INDEX, ObjectKind.MARKER))
     return Distribution()
 
 
-def _keys(inventory: Inventory, condition: str, *parameters: object) -> list[str]:
-    found = inventory.rows(f"SELECT key FROM object WHERE {condition} LIMIT {_EXAMPLES}", *parameters)
-    return [key for (key,) in found]
+def _keys(inventory: Inventory, *kinds: ObjectKind) -> list[str]:
+    return list(islice(inventory.keys(*kinds), _EXAMPLES))
 
 
 def _foreign_indexes(inventory: Inventory, driver: StorageDriver, workers: WorkerPool) -> list[str]:
-    """The first index that Stowage did not write, of repositories without blobs of their own."""
-    keys = (key for (key,) in inventory.each("SELECT key FROM object WHERE kind = ?", ObjectKind.INDEX))
-    found = workers.each(partial(_foreign, driver), keys)
+    """The first index that Stowage did not write, in a repository without blobs of its own."""
+    found = workers.each(partial(_foreign, driver), inventory.keys(ObjectKind.INDEX))
     return next(([key] for key in found if key), [])
 
 
@@ -95,11 +94,11 @@ def _foreign(driver: StorageDriver, key: str) -> str:
 def _neither(inventory: Inventory, root: str) -> str:
     """What is there, and where the root might be instead."""
     where = f"below {root}/" if root else "in the bucket"
-    keys = _keys(inventory, "1 = 1 ORDER BY key")
+    keys = _keys(inventory)
     if not keys:
         return f"there is nothing {where}: check it, and the name of the bucket"
     message = f"no registry's layout is {where}, which has {', '.join(keys)}"
-    nested = inventory.value("SELECT key FROM object WHERE instr(key, ?) > 1 LIMIT 1", f"/{ROOT}/")
+    nested = inventory.key_through(ROOT)
     if nested is not None:
         above = nested.partition(f"/{ROOT}/")[0]
         return f"{message}; docker distribution's lies below {above}/: add that to it"

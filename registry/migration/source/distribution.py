@@ -1,4 +1,4 @@
-"""The tree of docker distribution: bytes once for all repositories, and a link for each thing that one has."""
+"""Docker distribution's layout: bytes once for all repositories, and a link for each thing that a repository has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from registry.migration.report import Problem, ProblemKind
 from registry.migration.rollback.steps import Delete, Write
-from registry.migration.source.layout import KeyInfo, ObjectKind, RepositoryPath, SourceLayout, SourceRepository
+from registry.migration.source.layout import SourceLayout
+from registry.migration.source.objects import KeyInfo, ObjectKind, RepositoryPath, SourceRepository
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid
 from registry.oci.tag import is_tag
@@ -38,6 +39,7 @@ _BELOW = {
 _TAG = re.compile(r".*/_manifests/tags/([^/]+)/current/link")
 _DIGEST_OF_LINK = re.compile(rf"/({_HEX})/link$")
 _MAX_LINK = 4096
+_CURRENT_LINKS = (ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK)
 
 
 class Distribution(SourceLayout):
@@ -70,22 +72,16 @@ class Distribution(SourceLayout):
 
     def repositories(self, inventory: Inventory) -> list[RepositoryPath]:
         """See SourceLayout."""
-        kinds = (ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK)
-        found = inventory.rows("SELECT DISTINCT repository FROM object WHERE kind IN (?, ?, ?) ORDER BY 1", *kinds)
-        return [RepositoryPath(name, name, ROOT) for (name,) in found]
+        return [RepositoryPath(name, name, ROOT) for name in inventory.paths(*_CURRENT_LINKS)]
 
     def home(self, located: RepositoryPath, digest: Digest) -> str:  # noqa: ARG002 - one place for all repositories
         """See SourceLayout."""
         return f"{ROOT}/blobs/{digest.algorithm}/{digest.encoded[:2]}/{digest.encoded}/data"
 
     def read(self, located: RepositoryPath, inventory: Inventory, driver: StorageDriver) -> SourceRepository | None:
-        """See SourceLayout. What the listing lacks is asked for: it may have come while the listing went on."""
+        """See SourceLayout. Asks the store for what the listing lacks: it may have come while the listing went on."""
         repository = SourceRepository(located.name, located.path, located.prefix)
-        links = inventory.rows(
-            "SELECT key, kind, digest, size, EXISTS (SELECT 1 FROM object d WHERE d.digest = o.digest AND d.kind = ?)"
-            " FROM object o WHERE repository = ? AND kind IN (?, ?, ?) ORDER BY key",
-            ObjectKind.DATA, located.path, ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK,
-        )  # fmt: skip
+        links = inventory.links(located.path, *_CURRENT_LINKS, data=ObjectKind.DATA)
         for key, kind, text, size, has_data in links:
             if kind == ObjectKind.TAG_LINK:
                 continue
@@ -103,7 +99,7 @@ class Distribution(SourceLayout):
         return repository
 
     def steps(self, wanted: TargetContent, inventory: Inventory) -> Iterator[Step]:
-        """See SourceLayout. What a tag says is not in a listing: a tag that moved is written each time."""
+        """See SourceLayout. A listing does not tell what a tag points at: a tag that moved is written each time."""
         lost = {loss.digest for loss in self.losses(wanted, inventory)}
         yield from self._copies(wanted, lost, inventory)
         base = _directory(wanted.located)
@@ -122,35 +118,33 @@ class Distribution(SourceLayout):
         yield from self._deletions(wanted, inventory)
 
     def _deletions(self, wanted: TargetContent, inventory: Inventory) -> Iterator[Delete]:
-        """Links of what went. Of a tag what it says now goes last: until then it is what it was."""
+        """Deletes the links of content that went; the current link of a tag goes last, until then the tag is whole."""
         base = _directory(wanted.located)
         for tag in sorted(wanted.gone_tags):
             at = f"{base}/_manifests/tags/{tag}/"
-            found = inventory.rows("SELECT key FROM object WHERE key > ? AND key < ? ORDER BY key DESC", at, f"{at}~")
-            if found:
-                yield Delete(tuple(key for (key,) in found))
+            if found := inventory.keys_below(at):
+                yield Delete(tuple(reversed(found)))
         revisions = [_revision(wanted.located, digest) for digest in wanted.gone_manifests]
         layers = [f"{base}/_layers/{_path(digest)}/link" for digest in wanted.gone_blobs]
         for key in (*sorted(revisions), *sorted(layers)):
-            if inventory.value("SELECT 1 FROM object WHERE key = ?", key):
+            if inventory.find(key) is not None:
                 yield Delete((key,))
 
-    def waste(self, located: RepositoryPath, inventory: Inventory) -> Iterator[str]:
+    def removable_keys(self, located: RepositoryPath, inventory: Inventory) -> Iterator[str]:
         """See SourceLayout."""
-        kinds = (ObjectKind.LAYER_LINK, ObjectKind.REVISION_LINK, ObjectKind.TAG_LINK, ObjectKind.OLD_TAG_LINK)
-        statement = "SELECT key FROM object WHERE repository = ? AND kind IN (?, ?, ?, ?) ORDER BY key"
-        return (key for (key,) in inventory.each(statement, located.path, *kinds))
+        return inventory.keys_in(located.path, *_CURRENT_LINKS, ObjectKind.OLD_TAG_LINK)
 
     def has_manifest(self, located: RepositoryPath, digest: Digest, inventory: Inventory) -> bool:
         """See SourceLayout."""
-        return bool(inventory.value("SELECT 1 FROM object WHERE key = ?", _revision(located, digest)))
+        return inventory.find(_revision(located, digest)) is not None
 
     def has_bytes(
         self, located: RepositoryPath, digest: Digest, size: int, inventory: Inventory, lost: Collection[str]
     ) -> bool:
         """See SourceLayout."""
         key = self.home(located, digest)
-        return key not in lost and inventory.value("SELECT size FROM object WHERE key = ?", key) == size
+        found = inventory.find(key)
+        return found is not None and found.size == size and key not in lost
 
     def refuses(self, digest: Digest, manifest: WantedManifest | None = None) -> str:
         """See SourceLayout."""
@@ -179,7 +173,7 @@ class Distribution(SourceLayout):
         repository.tags[tag] = digest
 
     def _link(self, driver: StorageDriver, key: str, repository: SourceRepository) -> Digest | None:
-        """What a link says; None where it says nothing, which is a problem, or has gone."""
+        """The digest that a link holds; None if it holds none, which is a problem, or the link has gone."""
         try:
             data, _ = driver.read(key, max_bytes=_MAX_LINK)
         except PathNotFound:
@@ -210,11 +204,10 @@ def _revision(repository: RepositoryPath | SourceRepository, digest: Digest) -> 
 
 
 def _link(key: str, digest: Digest, inventory: Inventory, *, moved: bool = False) -> Iterator[Write]:
-    """A link, unless the listing shows it; ``moved``: it may be there and say something else."""
-    found = inventory.rows("SELECT size, signature FROM object WHERE key = ?", key)
-    size, signature = found[0] if found else (None, "")
-    if size != len(digest) or moved:
-        yield Write(key, digest.encode(), signature)
+    """Writes a link, unless the listing shows it; ``moved``: it may be there and hold another digest."""
+    found = inventory.find(key)
+    if found is None or found.size != len(digest) or moved:
+        yield Write(key, digest.encode(), "" if found is None else found.signature)
 
 
 def _digest(text: str) -> Digest | None:

@@ -1,188 +1,200 @@
-"""A listing of the bucket and what was read from it: a temporary SQLite file, so that memory stays bounded."""
+"""Inventory: a listing of a bucket, and what was read of the source registry in it."""
 
 from __future__ import annotations
 
-import itertools
-import sqlite3
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Final
+
+from registry.migration.source.listing import Listing, bounds, marks
+from registry.migration.source.objects import (
+    Member,
+    RepositoryRow,
+    SourceObject,
+    Tag,
+    UnreadManifest,
+)
+from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-    from registry.migration.source.layout import KeyInfo
-    from registry.storage.driver import StorageDriver
+    from registry.migration.source.objects import ObjectKind, SourceRepository
+    from registry.oci.descriptor import Descriptor
 
-BATCH = 1000
-"""Rows that are put in at once: a page of a listing."""
-SERVABLE = "EXISTS (SELECT 1 FROM manifest f WHERE f.digest = {0}.digest AND f.problem = '')"
-"""A condition on a row with the digest of a manifest: that could be read, and understood."""
-_CACHE_KIB = 32 << 10
-_SCHEMA = """
-CREATE TABLE object (key TEXT PRIMARY KEY, kind TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL,
-                     size INTEGER NOT NULL, signature TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX object_repository ON object (repository, kind);
-CREATE INDEX object_digest ON object (digest, kind);
-CREATE INDEX object_kind ON object (kind);
-CREATE TABLE repository (path TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL, index_key TEXT NOT NULL,
-                         index_signature TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX repository_name ON repository (name);
-CREATE TABLE ours (path TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE tag (repository TEXT, name TEXT, digest TEXT NOT NULL, PRIMARY KEY (repository, name)) WITHOUT ROWID;
-CREATE TABLE member (repository TEXT, digest TEXT, media_type TEXT, size INTEGER,
-                     PRIMARY KEY (repository, digest)) WITHOUT ROWID;
-CREATE INDEX member_digest ON member (digest);
-CREATE TABLE manifest (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER,
-                       problem TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE reference (manifest TEXT, digest TEXT, size INTEGER NOT NULL, kind TEXT, media_type TEXT NOT NULL,
-                        PRIMARY KEY (manifest, kind, digest)) WITHOUT ROWID;
-CREATE TABLE hashed (key TEXT PRIMARY KEY, signature TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE body (digest TEXT PRIMARY KEY, data BLOB NOT NULL, modified REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE bad (key TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE wanted (repository TEXT, digest TEXT, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
-CREATE INDEX wanted_digest ON wanted (digest);
-CREATE TABLE unlinked (repository TEXT, digest TEXT, kind TEXT, is_elsewhere INTEGER NOT NULL,
-                       PRIMARY KEY (repository, digest, kind)) WITHOUT ROWID;
-CREATE TABLE named (digest TEXT PRIMARY KEY, low INTEGER, high INTEGER) WITHOUT ROWID;
-CREATE TABLE uncopied (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, manifest INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE place (digest TEXT, key TEXT, size INTEGER NOT NULL, PRIMARY KEY (digest, key)) WITHOUT ROWID;
-"""
+SERVABLE: Final = "EXISTS (SELECT 1 FROM manifest f WHERE f.digest = {0}.digest AND f.problem = '')"
+"""A condition on a row with the digest of a manifest: that it could be read, and understood."""
+_UNHASHED: Final = "location l WHERE NOT EXISTS (SELECT 1 FROM hashed h WHERE h.key = l.key)"
+_CHILDREN: Final = (
+    "FROM member m JOIN reference r ON r.manifest = m.digest JOIN repository p ON p.name = m.repository"
+    " WHERE r.kind = 'child' AND NOT EXISTS"
+    " (SELECT 1 FROM member h WHERE h.repository = m.repository AND h.digest = r.digest)"
+)
 
 
-class Change(NamedTuple):
-    """A key that is not as it was: it came, went, or has other bytes."""
+class Inventory(Listing):
+    """What one scan of a bucket found. Any thread."""
 
-    key: str
-    entry: KeyInfo
-    before: tuple[int, str] | None
-    """Size and signature; None where it was not there."""
-    now: tuple[int, str] | None
+    # ---- repositories
 
+    def add_repository(self, found: SourceRepository) -> None:
+        """Have a repository of the source registry, with its tags and manifests."""
+        self.put("repository", [(found.path, found.name, found.prefix, found.index_key, found.index_signature)])
+        self.put("tag", [(found.name, tag, digest) for tag, digest in found.tags.items()])
+        self.put(
+            "member",
+            [
+                (found.name, digest, descriptor and descriptor.media_type, descriptor and descriptor.size)
+                for digest, descriptor in found.manifests.items()
+            ],
+        )
 
-class Inventory:
-    """Private to this process, and gone with it. Any thread; one at a time is let in."""
+    def remove_repository(self, name: str) -> None:
+        """Have a repository no more."""
+        self.do("DELETE FROM repository WHERE name = ?", name)
+        self.do("DELETE FROM tag WHERE repository = ?", name)
+        self.do("DELETE FROM member WHERE repository = ?", name)
 
-    def __init__(self) -> None:
-        # An empty name is a database in a temporary file that SQLite removes as soon as it is open.
-        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._lock = threading.RLock()
-        for setting in (f"cache_size = -{_CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
-            self._connection.execute(f"PRAGMA {setting}")
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute("BEGIN")  # never ended: nobody else is to see it, and it is not to survive
+    def add_ours(self, *paths: str) -> None:
+        """Note that the repositories at these paths are Stowage's."""
+        self.put("ours", [(path,) for path in paths])
 
-    def fill(
-        self, driver: StorageDriver, classify: Callable[[str], KeyInfo | None], on_listed: Callable[[int], None]
-    ) -> int:
-        """List the whole root once; returns how many objects were seen. Raises StorageError.
+    def repositories(self) -> list[RepositoryRow]:
+        """Every repository of the source registry, by name."""
+        return [RepositoryRow(*row) for row in self.rows("SELECT * FROM repository ORDER BY name")]
 
-        Left out is what ``classify`` knows nothing of. ``on_listed`` hears of the count as it grows.
+    def repository(self, path: str) -> RepositoryRow | None:
+        """The repository of the source registry at a path; None if there is none."""
+        row = self.row("SELECT * FROM repository WHERE path = ?", path)
+        return None if row is None else RepositoryRow(*row)
+
+    def path_of(self, name: str) -> str:
+        """The path of a repository of the source registry; its name if there is none."""
+        return self.value("SELECT path FROM repository WHERE name = ?", name) or name
+
+    def usual_prefix(self) -> str:
+        """The prefix that most repositories have."""
+        return self.value("SELECT prefix FROM repository GROUP BY prefix ORDER BY count(*) DESC, 1") or ""
+
+    def tags(self, name: str) -> list[Tag]:
+        """The tags of a repository, by name."""
+        statement = f"SELECT name, digest, {SERVABLE.format('t')} FROM tag t WHERE repository = ? ORDER BY name"
+        return [Tag(tag, Digest(digest), bool(readable)) for tag, digest, readable in self.rows(statement, name)]
+
+    def members(self, name: str) -> list[Member]:
+        """The manifests of a repository, by digest."""
+        rows = self.rows(
+            "SELECT m.digest, f.media_type, f.size FROM member m LEFT JOIN manifest f ON f.digest = m.digest"
+            " AND f.problem = '' WHERE m.repository = ? ORDER BY m.digest",
+            name,
+        )
+        return [Member(Digest(digest), media_type, size) for digest, media_type, size in rows]
+
+    def unlinked(self, name: str) -> list[tuple[Digest, bool]]:
+        """Each digest that manifests of a repository name and the repository does not have; True for a manifest."""
+        rows = self.rows("SELECT digest, kind = 'manifest' FROM unlinked WHERE repository = ?", name)
+        return [(Digest(digest), bool(is_manifest)) for digest, is_manifest in rows]
+
+    def repositories_wanting(self, digest: str) -> list[str]:
+        """The names of the repositories that need a digest."""
+        return [name for (name,) in self.rows("SELECT repository FROM wanted WHERE digest = ?", digest)]
+
+    # ---- manifests
+
+    def add_manifest(
+        self, digest: str, media_type: str, size: int | None, problem: str, references: Iterable[tuple[str, Descriptor]]
+    ) -> None:
+        """Have a manifest that was read; ``references`` are what it names, each with its kind."""
+        self.put("manifest", [(digest, media_type, size, problem)])
+        self.put("reference", [(digest, to.digest, to.size, kind, to.media_type) for kind, to in references])
+
+    def add_body(self, key: str, signature: str, digest: str, data: bytes, modified: float) -> None:
+        """Have the bytes of a manifest, read and hashed at a key."""
+        self.put("hashed", [(key, signature)])
+        self.put("body", [(digest, data, modified)])
+
+    def add_bad(self, *keys: str) -> None:
+        """Note that the objects at these keys have wrong bytes."""
+        self.put("bad", [(key,) for key in keys])
+
+    def unread_manifests(self) -> list[UnreadManifest]:
+        """The manifests that repositories name and that were not read yet."""
+        rows = self.rows(
+            "SELECT digest, max(media_type), max(size), min(repository) FROM member m"
+            " WHERE NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = m.digest) GROUP BY digest"
+        )
+        return [UnreadManifest(Digest(digest), *row) for digest, *row in rows]
+
+    def add_children(self, member_kinds: tuple[ObjectKind, ...], bytes_kind: ObjectKind) -> None:
+        """Give each repository that has an index the manifests that it lists (M3), if it can have them.
+
+        A manifest that lies in other repositories alone is not this one's for being listed (I12).
         """
-        seen = 0
-        listing = iter(driver.list(""))
-        while page := list(itertools.islice(listing, BATCH)):
-            entries = ((key, classify(key), stat) for key, stat in page)
-            self.put(
-                "object",
-                [
-                    (key, entry.kind, entry.repository, entry.digest, stat.size, stat.signature)
-                    for key, entry, stat in entries
-                    if entry is not None
-                ],
-            )
-            seen += len(page)
-            on_listed(seen)
-        return seen
+        kinds = marks(member_kinds)
+        here = f"SELECT 1 FROM object o WHERE o.digest = r.digest AND o.repository = p.path AND o.kind IN ({kinds})"
+        anywhere = f"SELECT 1 FROM object o WHERE o.digest = r.digest AND o.kind IN ({kinds}, ?)"
+        self.do(
+            f"INSERT OR IGNORE INTO unlinked SELECT m.repository, r.digest, 'manifest', EXISTS ({anywhere}) {_CHILDREN}"
+            f" AND NOT EXISTS ({here})",
+            *member_kinds, bytes_kind, *member_kinds,
+        )  # fmt: skip
+        self.do(
+            f"INSERT OR IGNORE INTO member SELECT m.repository, r.digest, r.media_type, r.size {_CHILDREN}"
+            " AND NOT EXISTS (SELECT 1 FROM unlinked u WHERE u.repository = m.repository AND u.digest = r.digest"
+            " AND u.kind = 'manifest' AND u.is_elsewhere)"
+        )
 
-    def changes(
-        self, driver: StorageDriver, classify: Callable[[str], KeyInfo | None], on_listed: Callable[[int], None]
-    ) -> Iterator[Change]:
-        """List the whole root again and compare it, as it comes, with what ``fill`` saw. Raises StorageError.
+    def bodies(self, name: str) -> list[tuple[str, bytes]]:
+        """The digest and bytes of each manifest of a repository that was read now."""
+        statement = "SELECT b.digest, b.data FROM member m JOIN body b ON b.digest = m.digest WHERE m.repository = ?"
+        return [(digest, data) for digest, data in self.rows(statement, name)]
 
-        By key. Left out is what ``classify`` knows nothing of. Nobody may change the table ``object`` meanwhile.
-        """
-        before = self.each("SELECT key, size, signature FROM object ORDER BY key")
-        known = next(before, None)
-        for seen, (key, stat) in enumerate(driver.list(""), 1):
-            if seen % BATCH == 0:
-                on_listed(seen)
-            while known is not None and known[0] < key:
-                yield _change(classify, known[0], known[1:], None)
-                known = next(before, None)
-            noted = known[1:] if known is not None and known[0] == key else None
-            if noted is not None:
-                known = next(before, None)
-            if noted != (stat.size, stat.signature) and classify(key) is not None:
-                yield _change(classify, key, noted, (stat.size, stat.signature))
-        while known is not None:
-            yield _change(classify, known[0], known[1:], None)
-            known = next(before, None)
+    def times(self, name: str) -> dict[Digest, float]:
+        """When the objects of these manifests were written (seconds since the epoch), by digest."""
+        rows = self.rows(
+            "SELECT b.digest, b.modified FROM member m JOIN body b ON b.digest = m.digest WHERE m.repository = ?", name
+        )
+        return {Digest(digest): modified for digest, modified in rows}
 
-    def put(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Add rows; one that is there already stays as it is."""
-        kept = list(rows)
-        if kept:
-            marks = ", ".join("?" * len(kept[0]))
-            with self._use() as connection:
-                connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", kept)
+    # ---- locations
 
-    def do(self, statement: str, *parameters: object) -> int:
-        """Run a statement; returns how many rows it changed."""
-        with self._use() as connection:
-            return connection.execute(statement, parameters).rowcount
+    def location_shards(self) -> list[str]:
+        """The shards that digests with a location fall into."""
+        statement = "SELECT DISTINCT replace(substr(digest, 1, instr(digest, ':') + 2), ':', '-') FROM location"
+        return [shard for (shard,) in self.rows(statement)]
 
-    def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """All rows of a result that is known to be small."""
-        with self._use() as connection:
-            return connection.execute(statement, parameters).fetchall()
+    def locations(self, shard: str) -> Iterator[SourceObject]:
+        """Each object with the bytes of a digest in a shard, by digest and key."""
+        rows = self.each(
+            "SELECT l.digest, l.size, l.key, o.signature, coalesce(h.signature = o.signature, 0) FROM location l"
+            " JOIN object o ON o.key = l.key LEFT JOIN hashed h ON h.key = l.key"
+            " WHERE l.digest >= ? AND l.digest < ? ORDER BY l.digest, l.key",
+            *bounds(shard),
+        )
+        return (
+            SourceObject(Digest(digest), size, key, signature, bool(is_hashed))
+            for digest, size, key, signature, is_hashed in rows
+        )
 
-    def each(self, statement: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
-        """The rows of a result of any length. Nobody may change its tables meanwhile."""
-        with self._use() as connection:
-            cursor = connection.execute(statement, parameters)
-        while True:
-            with self._use():
-                page = cursor.fetchmany(BATCH)
-            if not page:
-                return
-            yield from page
+    def unhashed(self) -> tuple[int, int]:
+        """How many locations were not hashed when their manifest was read, and their bytes."""
+        return self.total(_UNHASHED)
 
-    def value(self, statement: str, *parameters: object) -> Any:  # noqa: ANN401 - whatever SQLite has
-        """The first column of the first row; None where there is none."""
-        with self._use() as connection:
-            row = connection.execute(statement, parameters).fetchone()
-        return None if row is None else row[0]
+    def each_unhashed(self) -> Iterator[tuple[str, str, int]]:
+        """The digest, key and size of each location that was not hashed, by digest and key."""
+        rows = self.each(f"SELECT l.digest, l.key, l.size FROM {_UNHASHED} ORDER BY l.digest, l.key")
+        return ((digest, key, size) for digest, key, size in rows)
 
-    @contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for one thread. Raises OSError where its file cannot grow."""
-        with self._lock:
-            try:
-                yield self._connection
-            except sqlite3.OperationalError as error:
-                message = f"the temporary file of the review: {error}; SQLITE_TMPDIR names another directory for it"
-                raise OSError(message) from error
+    def reject(self, digest: str, key: str) -> str:
+        """Note that an object has wrong bytes; returns the repository that it belongs to, or the first to need it."""
+        self.do("DELETE FROM location WHERE digest = ? AND key = ?", digest, key)
+        self.add_bad(key)
+        owner = "SELECT p.name FROM object o JOIN repository p ON p.path = o.repository WHERE o.key = ?"
+        wanting = "SELECT min(repository) FROM wanted WHERE digest = ?"
+        return self.value(f"SELECT coalesce(({owner}), ({wanting}), '')", key, digest) or ""
 
-    def close(self) -> None:
-        """Free the file. May be called twice."""
-        with self._lock:
-            self._connection.close()
+    def is_restored(self, key: str) -> bool:
+        """Whether ``add_restored`` was called for a key."""
+        return self.value("SELECT 1 FROM restored WHERE key = ?", key) is not None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-def _change(
-    classify: Callable[[str], KeyInfo | None],
-    key: str,
-    before: tuple[int, str] | None,
-    now: tuple[int, str] | None,
-) -> Change:
-    entry = classify(key)
-    if entry is None:
-        raise ValueError(f"what is left out of a listing cannot have changed: {key}")
-    return Change(key, entry, before, now)
+    def add_restored(self, key: str) -> None:
+        """Note that a rollback copied an object there."""
+        self.put("restored", [(key,)])

@@ -1,4 +1,4 @@
-"""Reading the manifests that repositories name: each once, hashed, and with them all that they name in turn."""
+"""Manifest scan: reads and hashes each manifest that repositories name once, and those that it names in turn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 
 from registry.migration.progress import Progress
 from registry.migration.report import Problem, ProblemKind
-from registry.migration.source.layout import RepositoryPath
+from registry.migration.source.objects import RepositoryPath, UnreadManifest
 from registry.oci import media_types
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver
 
 MISSING = "missing"
-"""What is noted of a manifest of which no object has the bytes; what that means follows from what is there."""
+"""The problem noted for a manifest if no object has its bytes; the checks tell what that means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class _Wanted:
     media_type: str | None
     size: int | None
     keys: tuple[str, ...]
-    """Where it may be, best first."""
+    """The keys where it may be, best first."""
     repository: str
     is_listed: bool
-    """The listing has an object with its bytes, as far as the key tells."""
+    """Whether the listing has an object with its bytes, as far as the key tells."""
 
 
 @dataclass(slots=True)
@@ -54,14 +54,14 @@ class _Found:
     modified: float = 0.0
     """When the object with the bytes was written (seconds since the epoch)."""
     at: tuple[str, str] | None = None
-    """Key and signature of the object that has its bytes; None where nobody read it now."""
+    """Key and signature of the object that has its bytes; None if it was not read now."""
     bad: list[str] = field(default_factory=list)
-    """Keys of objects with other bytes than they should have."""
+    """Keys of objects with wrong bytes."""
     problems: list[Problem] = field(default_factory=list)
 
 
 class ManifestScan:
-    """Fills the tables ``manifest``, ``reference``, ``body`` and, with the children of indexes, ``member``."""
+    """Fills the manifests of an inventory, with what they reference."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class ManifestScan:
         *,
         max_bytes: int,
     ) -> None:
-        """``max_bytes``: of the largest manifest that will be served. ``known``: see Known.manifest."""
+        """``max_bytes`` is the size of the largest manifest that will be served. ``known``: see Known.manifest."""
         self._inventory = inventory
         self._driver = driver
         self._layout = layout
@@ -82,37 +82,25 @@ class ManifestScan:
         self._max_bytes = max_bytes
 
     def run(self, on_progress: OnProgress) -> list[Problem]:
-        """Read all that are named, and returns what is wrong with them. Raises StorageError."""
+        """Read all that are named; returns what is wrong with them. Raises StorageError."""
         problems: list[Problem] = []
         done = 0
-        while waiting := self._waiting():
-            for found in self._workers.each(partial(self._read), self._places(waiting)):
+        while waiting := self._inventory.unread_manifests():
+            for found in self._workers.each(partial(self._read), map(self._locate, waiting)):
                 self._note(found)
                 problems += found.problems
                 done += 1
                 on_progress(Progress("manifests", done, done + len(waiting)))
-            self._add_children()
+            self._inventory.add_children(self._layout.member_kinds, self._layout.bytes_kind)
         return problems
 
-    def _waiting(self) -> list[tuple[str, str | None, int | None, str]]:
-        return self._inventory.rows(
-            "SELECT digest, max(media_type), max(size), min(repository) FROM member m"
-            " WHERE NOT EXISTS (SELECT 1 FROM manifest f WHERE f.digest = m.digest) GROUP BY digest"
-        )
-
-    def _places(self, waiting: list[tuple[str, str | None, int | None, str]]) -> Iterator[_Wanted]:
-        for text, media_type, size, repository in waiting:
-            digest = Digest(text)
-            keys = [
-                key
-                for (key,) in self._inventory.rows(
-                    "SELECT key FROM object WHERE digest = ? AND kind = ? AND size > 0 ORDER BY size <> ?, key",
-                    digest, self._layout.bytes_kind, -1 if size is None else size,
-                )
-            ]  # fmt: skip
-            path = self._inventory.value("SELECT path FROM repository WHERE name = ?", repository) or repository
-            home = self._layout.home(RepositoryPath(repository, path, ""), digest)  # it may have come since the listing
-            yield _Wanted(digest, media_type, size, tuple(keys or [home]), repository, is_listed=bool(keys))
+    def _locate(self, unread: UnreadManifest) -> _Wanted:
+        digest, media_type, size, name = unread
+        found = self._inventory.with_bytes(digest, self._layout.bytes_kind)
+        keys = [key for key, _ in sorted(found, key=lambda listed: listed[1] != size)]
+        located = RepositoryPath(name, self._inventory.path_of(name), "")
+        home = self._layout.home(located, digest)  # it may have come since the listing
+        return _Wanted(digest, media_type, size, tuple(keys or [home]), name, is_listed=bool(keys))
 
     def _read(self, wanted: _Wanted) -> _Found:
         found = _Found(wanted.digest, problem=MISSING)
@@ -151,60 +139,27 @@ class ManifestScan:
         found.problems.append(Problem(kind, wanted.repository, key, wanted.digest, detail))
 
     def _note(self, found: _Found) -> None:
-        self._inventory.put("bad", [(key,) for key in found.bad])
-        manifest = found.manifest
+        self._inventory.add_bad(*found.bad)
         if found.at is not None:
-            self._inventory.put("hashed", [found.at])
-            self._inventory.put("body", [(found.digest, found.body, found.modified)])
-        media_type = manifest.media_type if manifest else ""
-        self._inventory.put("manifest", [(found.digest, media_type, found.size if manifest else None, found.problem)])
-        if manifest is not None:
-            self._inventory.put(
-                "reference",
-                [
-                    (found.digest, named.digest, named.size, kind, named.media_type)
-                    for kind, all_named in _references(manifest)
-                    for named in all_named
-                ],
-            )
-
-    def _add_children(self) -> None:
-        """What an index lists is of every repository that has the index (M3) and can have it.
-
-        What lies in other repositories alone is none of this one for being listed (I12).
-        """
-        kinds = self._layout.member_kinds
-        marks = ", ".join("?" * len(kinds))
-        child = (
-            "FROM member m JOIN reference r ON r.manifest = m.digest JOIN repository p ON p.name = m.repository"
-            " WHERE r.kind = 'child' AND NOT EXISTS"
-            " (SELECT 1 FROM member h WHERE h.repository = m.repository AND h.digest = r.digest)"
-        )
-        here = f"SELECT 1 FROM object o WHERE o.digest = r.digest AND o.repository = p.path AND o.kind IN ({marks})"
-        anywhere = f"SELECT 1 FROM object o WHERE o.digest = r.digest AND o.kind IN ({marks}, ?)"
-        self._inventory.do(
-            f"INSERT OR IGNORE INTO unlinked SELECT m.repository, r.digest, 'manifest', EXISTS ({anywhere}) {child}"
-            f" AND NOT EXISTS ({here})",
-            *kinds, self._layout.bytes_kind, *kinds,
-        )  # fmt: skip
-        self._inventory.do(
-            f"INSERT OR IGNORE INTO member SELECT m.repository, r.digest, r.media_type, r.size {child} AND NOT EXISTS"
-            " (SELECT 1 FROM unlinked u WHERE u.repository = m.repository AND u.digest = r.digest"
-            " AND u.kind = 'manifest' AND u.is_elsewhere)"
-        )
+            self._inventory.add_body(*found.at, found.digest, found.body, found.modified)
+        if found.manifest is None:
+            self._inventory.add_manifest(found.digest, "", None, found.problem, ())
+        else:
+            references = _references(found.manifest)
+            self._inventory.add_manifest(found.digest, found.manifest.media_type, found.size, found.problem, references)
 
 
-def _references(manifest: Manifest) -> Iterator[tuple[str, tuple[Descriptor, ...]]]:
+def _references(manifest: Manifest) -> Iterator[tuple[str, Descriptor]]:
     """What a manifest names, by kind: ``child``, ``blob``, or ``optional`` for a blob that need not be there (I13)."""
     needed = manifest.needed_blobs()
-    yield "child", manifest.children()
-    yield "blob", needed
     required = {blob.digest for blob in needed}
-    yield "optional", tuple(blob for blob in manifest.named_blobs() if blob.digest not in required)
+    yield from (("child", child) for child in manifest.children())
+    yield from (("blob", blob) for blob in needed)
+    yield from (("optional", blob) for blob in manifest.named_blobs() if blob.digest not in required)
 
 
 def _kind_of(body: bytes, media_type: str | None) -> ProblemKind:
-    """Whether a manifest is of a type that is not served, or no manifest at all."""
+    """Whether a manifest has a type that is not served, or is no manifest at all."""
     try:
         document = orjson.loads(body)
     except ValueError:

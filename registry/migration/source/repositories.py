@@ -1,4 +1,4 @@
-"""Reading what each repository of the original holds: its index or its links, as far as nobody knows them already."""
+"""Repository scan: reads the index or the links of each repository of the source registry, unless they are known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from registry.oci.name import parse_name
 if TYPE_CHECKING:
     from registry.migration.progress import OnProgress
     from registry.migration.source.inventory import Inventory
-    from registry.migration.source.layout import RepositoryPath, SourceLayout, SourceRepository
+    from registry.migration.source.layout import SourceLayout
+    from registry.migration.source.objects import RepositoryPath, SourceRepository
     from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
@@ -27,11 +28,11 @@ class Known(Protocol):
     """What was read before, so that it need not be read again."""
 
     def repository(self, located: RepositoryPath, inventory: Inventory) -> SourceRepository | None:
-        """What a repository holds; None where that has to be read. Any thread."""
+        """What a repository holds; None if that has to be read. Any thread."""
         ...
 
     def manifest(self, digest: str) -> bytes | None:
-        """The bytes of a manifest, which the caller hashes; None where they have to be read. Any thread."""
+        """The bytes of a manifest, which the caller hashes; None if they have to be read. Any thread."""
         ...
 
 
@@ -48,7 +49,7 @@ class NothingKnown:
 
 
 class RepositoryScan:
-    """Fills the tables ``repository``, ``tag``, ``member`` and ``ours`` of an inventory that was listed."""
+    """Fills the repositories of an inventory that was listed, with their tags and manifests."""
 
     def __init__(
         self, inventory: Inventory, driver: StorageDriver, layout: SourceLayout, workers: WorkerPool, known: Known
@@ -61,7 +62,6 @@ class RepositoryScan:
 
     def run(self, on_progress: OnProgress) -> tuple[list[Problem], list[Note]]:
         """Read all, and return what is wrong with them. Raises StorageError."""
-        inventory = self._inventory
         problems, candidates = self._candidates()
         by_name: dict[str, list[RepositoryPath]] = defaultdict(list)
         for done, (located, found) in enumerate(
@@ -69,18 +69,18 @@ class RepositoryScan:
         ):
             on_progress(Progress("repositories", done, len(candidates)))
             if found is None:
-                inventory.put("ours", [(located.path,)])
+                self._inventory.add_ours(located.path)
                 continue
             problems += found.problems
             if found.is_unreadable:
                 continue
             by_name[located.name].append(located)
             if len(by_name[located.name]) == 1:
-                _note(inventory, found)
-        for name, places in by_name.items():
-            if len(places) > 1:
-                problems.append(_collision(name, places))
-                _forget(inventory, name)
+                self._inventory.add_repository(found)
+        for name, paths in by_name.items():
+            if len(paths) > 1:
+                problems.append(_collision(name, paths))
+                self._inventory.remove_repository(name)
         return problems, _two_prefixes(by_name)
 
     def _candidates(self) -> tuple[list[Problem], list[RepositoryPath]]:
@@ -90,7 +90,7 @@ class RepositoryScan:
             if problem is None:
                 candidates.append(located)
             elif _may_be_ours(problem, located) and self._read(located) is None:
-                self._inventory.put("ours", [(located.path,)])
+                self._inventory.add_ours(located.path)
             else:
                 problems.append(problem)
         return problems, candidates
@@ -101,7 +101,7 @@ class RepositoryScan:
 
 
 def _name_problem(located: RepositoryPath, layout: SourceLayout) -> Problem | None:
-    """Why there can be no repository of that name here."""
+    """Why Stowage cannot have a repository of that name; None if it can."""
     where = f"{located.prefix}/repositories/{located.path}/" if located.prefix == ROOT else f"{located.path}/"
     for prefix in layout.prefixes:
         if located.name == prefix or located.name.startswith(f"{prefix}/"):
@@ -116,38 +116,21 @@ def _name_problem(located: RepositoryPath, layout: SourceLayout) -> Problem | No
 
 
 def _may_be_ours(problem: Problem, located: RepositoryPath) -> bool:
-    """Stowage has no repository of a name that it refuses, but may have one that only looks like the original's."""
+    """Whether what lies there may be a repository of Stowage that only looks like one of the source registry."""
     return problem.kind is ProblemKind.NAME_COLLISION and not located.has_blobs
 
 
-def _note(inventory: Inventory, found: SourceRepository) -> None:
-    inventory.put("repository", [(found.path, found.name, found.prefix, found.index_key, found.index_signature)])
-    inventory.put("tag", [(found.name, tag, digest) for tag, digest in found.tags.items()])
-    inventory.put(
-        "member",
-        [
-            (found.name, digest, descriptor and descriptor.media_type, descriptor and descriptor.size)
-            for digest, descriptor in found.manifests.items()
-        ],
-    )
-
-
-def _forget(inventory: Inventory, name: str) -> None:
-    inventory.do("DELETE FROM repository WHERE name = ?", name)
-    inventory.do("DELETE FROM tag WHERE repository = ?", name)
-    inventory.do("DELETE FROM member WHERE repository = ?", name)
-
-
-def _collision(name: str, places: list[RepositoryPath]) -> Problem:
-    where = " and ".join(f"{place.path}/" for place in places)
+def _collision(name: str, paths: list[RepositoryPath]) -> Problem:
+    where = " and ".join(f"{located.path}/" for located in paths)
     detail = f"the repository is there twice, at {where}; neither is taken"
-    return Problem(ProblemKind.NAME_COLLISION, name, f"{places[0].path}/", "", detail)
+    return Problem(ProblemKind.NAME_COLLISION, name, f"{paths[0].path}/", "", detail)
 
 
 def _two_prefixes(by_name: dict[str, list[RepositoryPath]]) -> list[Note]:
     """A root that was applied twice looks like a repository below the name of the root: say what it was taken for."""
-    below = [place.path for places in by_name.values() for place in places if place.prefix and place.prefix != ROOT]
-    beside = [place.path for places in by_name.values() for place in places if not place.prefix]
+    every = [located for paths in by_name.values() for located in paths]
+    below = [located.path for located in every if located.prefix and located.prefix != ROOT]
+    beside = [located.path for located in every if not located.prefix]
     if not below or not beside:
         return []
     examples = ", ".join(below[:_EXAMPLES])

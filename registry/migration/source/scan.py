@@ -1,4 +1,4 @@
-"""SourceScan an original from its listing to what is wrong with it; a review and a run begin with the same."""
+"""Source scan: reads a source registry, from its listing to its problems; a review and a run begin with the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MANIFEST_BYTES = 8 << 20
 
 
 class SourceScan:
-    """One reading of one bucket into an inventory. Writes nothing. Every method raises StorageError."""
+    """One scan of one bucket into an inventory. Writes nothing to the bucket. Every method raises StorageError."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class SourceScan:
         self._settings = settings
         self._on_progress = on_progress
         self.problems: list[Problem] = []
-        """In no order; one may be there twice."""
+        """In no order; one may appear twice."""
         self.notes: list[Note] = []
 
     def list(self) -> int:
@@ -59,7 +59,7 @@ class SourceScan:
         return known_layout(self._inventory, kind, prefixes)
 
     def read(self, layout: SourceLayout, known: Known | None = None) -> None:
-        """Fill all other tables; ``problems`` and ``notes`` are whole then. What is ``known`` is not read again."""
+        """Fill the rest of the inventory, ``problems`` and ``notes``. What is ``known`` is not read again."""
         known = known or NothingKnown()
         problems, notes = RepositoryScan(self._inventory, self._driver, layout, self._workers, known).run(
             self._on_progress

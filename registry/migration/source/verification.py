@@ -1,4 +1,4 @@
-"""Hashing every object that has the bytes of a blob: ``--verify full``."""
+"""Verification: hashes every object with the bytes of a blob, for ``--verify full``."""
 
 from __future__ import annotations
 
@@ -17,42 +17,30 @@ if TYPE_CHECKING:
     from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
 
-_PLACES = " FROM place l WHERE NOT EXISTS (SELECT 1 FROM hashed h WHERE h.key = l.key)"
-"""Of each manifest one object was hashed when it was read."""
-
-_LISTED = f"SELECT l.digest, l.key, l.size{_PLACES} ORDER BY l.digest, l.key"
-_OWNER = (
-    "SELECT coalesce((SELECT p.name FROM object o JOIN repository p ON p.path = o.repository WHERE o.key = ?),"
-    " (SELECT min(repository) FROM wanted WHERE digest = ?))"
-)
-
 
 def verify(
     inventory: Inventory, driver: StorageDriver, workers: WorkerPool, on_progress: OnProgress
 ) -> tuple[list[Problem], int]:
-    """Returns what has other bytes than its name says, and how many bytes were read. Raises StorageError.
+    """Returns the objects with wrong bytes, and how many bytes were read. Raises StorageError.
 
-    Such an object is no place of its digest any more. Of an object some 1 MiB at a time is held.
+    Such an object is no location of its digest any more. Objects are read in chunks of some 1 MiB.
     """
-    count, size = inventory.rows(f"SELECT count(*), coalesce(sum(size), 0){_PLACES}")[0]
+    count, size = inventory.unhashed()
     problems = []
     read = 0
-    hashed = workers.each(partial(_hash, driver), list(inventory.each(_LISTED)))
+    hashed = workers.each(partial(_hash, driver), list(inventory.each_unhashed()))
     for done, (digest, key, length, found) in enumerate(hashed, 1):
         read += length
         on_progress(Progress("hashing", done, count, read, size))
         if found != digest:
             what = "it went while the review ran" if found is None else f"its bytes are those of {found}"
-            owner = inventory.value(_OWNER, key, digest) or ""
-            problems.append(Problem(ProblemKind.WRONG_DIGEST, owner, key, digest, what))
-            inventory.do("DELETE FROM place WHERE digest = ? AND key = ?", digest, key)
-            inventory.put("bad", [(key,)])
+            problems.append(Problem(ProblemKind.WRONG_DIGEST, inventory.reject(digest, key), key, digest, what))
     return problems, read
 
 
-def _hash(driver: StorageDriver, place: tuple[str, str, int]) -> tuple[str, str, int, str | None]:
-    """(digest, key, bytes read, digest of these bytes or None if the object has gone)."""
-    text, key, _ = place
+def _hash(driver: StorageDriver, location: tuple[str, str, int]) -> tuple[str, str, int, str | None]:
+    """(digest, key, bytes read, digest of these bytes, or None if the object has gone)."""
+    text, key, _ = location
     try:
         with driver.open(key) as reader:
             return text, key, reader.stat.size, hash_reader(reader, Digest(text).algorithm)

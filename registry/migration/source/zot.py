@@ -1,4 +1,4 @@
-"""Blobs in each repository beside its ``index.json``: what zot writes, and what earlier layouts of ours were."""
+"""Zot's layout: blobs in each repository beside its ``index.json``, as in earlier layouts of ours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from registry.images.index_file import MAX_INDEX
 from registry.migration.report import Problem, ProblemKind
 from registry.migration.rollback.steps import Write
-from registry.migration.source.layout import KeyInfo, ObjectKind, RepositoryPath, SourceLayout, SourceRepository
+from registry.migration.source.layout import SourceLayout
+from registry.migration.source.objects import KeyInfo, ObjectKind, RepositoryPath, SourceRepository
 from registry.oci.descriptor import Descriptor
 from registry.oci.errors import ManifestInvalid
 from registry.oci.index import FOLDED, LAYOUT_FILE, Index, Owner
@@ -29,10 +30,10 @@ _RECORD = re.compile(r"(.+)/\.journal/([0-9]{16})\.json")
 _UPLOAD = re.compile(r"(.+)/\.(?:uploads|sync)/.+")
 _LEFT = re.compile(r"(?:.+/)?_(?:trivy|cosign|notation|sessions)/.+|(?:.+/)?_restore_complete|scheduler-state\.json")
 OURS = "storage"
-"""Below it Stowage keeps blobs and migrations."""
+"""The directory of Stowage's blobs and migrations."""
 _MAX_RECORD = 1 << 20
 _NEW_INDEX = b'{"schemaVersion":2,"manifests":[]}'
-"""What zot makes of a repository before anything is pushed to it."""
+"""The index that zot writes for a new repository."""
 
 
 def is_ours(data: bytes) -> bool:
@@ -41,7 +42,7 @@ def is_ours(data: bytes) -> bool:
 
 
 def left_out(repository: str, key: str, index: Index) -> list[Problem]:
-    """What of an index cannot be read; it stays in it."""
+    """A problem for each entry of an index that cannot be read; such entries stay in it."""
     return [
         Problem(
             ProblemKind.INVALID_TAG if name else ProblemKind.UNREADABLE_INDEX,
@@ -84,10 +85,9 @@ class ZotLayout(SourceLayout):
 
     def repositories(self, inventory: Inventory) -> list[RepositoryPath]:
         """See SourceLayout."""
-        found = inventory.rows(
-            "SELECT repository, max(kind = 'blob') FROM object WHERE kind IN ('blob', 'index') GROUP BY repository"
-        )
-        return [self._locate(path, has_blobs=bool(has_blobs)) for path, has_blobs in found]
+        have_blobs = set(inventory.paths(ObjectKind.BLOB))
+        paths = inventory.paths(ObjectKind.BLOB, ObjectKind.INDEX)
+        return [self._locate(path, has_blobs=path in have_blobs) for path in paths]
 
     def _locate(self, path: str, *, has_blobs: bool) -> RepositoryPath:
         for prefix in self.prefixes:
@@ -127,43 +127,41 @@ class ZotLayout(SourceLayout):
         return repository
 
     def steps(self, wanted: TargetContent, inventory: Inventory) -> Iterator[Step]:
-        """See SourceLayout. Blobs are copied whole: which stubs the original understands, nobody can tell."""
+        """See SourceLayout. Blobs are copied whole, because no key tells which stubs the source registry resolves."""
         lost = {loss.digest for loss in self.losses(wanted, inventory)}
         yield from self._copies(wanted, lost, inventory)
         document = wanted.document
         if document is None:
             return
         marker = f"{wanted.located.path}/oci-layout"
-        if not inventory.value("SELECT 1 FROM object WHERE key = ?", marker):
+        if inventory.find(marker) is None:
             yield Write(marker, LAYOUT_FILE, "")
         data = _changed(document, wanted, lost)
         if data != document.present:
             yield Write(document.key, data, document.signature)
 
-    def waste(self, located: RepositoryPath, inventory: Inventory) -> Iterator[str]:
-        """See SourceLayout. Where the keys are those of our index and marker, there is nothing."""
-        if not located.prefix:
-            return iter(())
-        statement = "SELECT key FROM object WHERE repository = ? AND kind IN (?, ?) ORDER BY key"
-        return (key for (key,) in inventory.each(statement, located.path, ObjectKind.INDEX, ObjectKind.MARKER))
+    def removable_keys(self, located: RepositoryPath, inventory: Inventory) -> Iterator[str]:
+        """See SourceLayout. None without a prefix: our index and marker have these keys."""
+        return inventory.keys_in(located.path, ObjectKind.INDEX, ObjectKind.MARKER) if located.prefix else iter(())
 
     def has_manifest(self, located: RepositoryPath, digest: Digest, inventory: Inventory) -> bool:
         """See SourceLayout."""
-        return bool(inventory.value("SELECT 1 FROM object WHERE key = ?", self.home(located, digest)))
+        return inventory.find(self.home(located, digest)) is not None
 
     def has_bytes(
         self, located: RepositoryPath, digest: Digest, size: int, inventory: Inventory, lost: Collection[str]
     ) -> bool:
-        """See SourceLayout. A stub has those of another object, wherever that is."""
+        """See SourceLayout. A stub has the bytes of any other object with its digest."""
         home = self.home(located, digest)
-        found = inventory.value("SELECT size FROM object WHERE key = ? AND kind = ?", home, ObjectKind.BLOB)
-        if found == size and home not in lost:
-            return True
-        if found != 0:
+        found = inventory.find(home)
+        if found is None or found.kind != ObjectKind.BLOB:
             return False
-        statement = "SELECT key FROM object WHERE digest = ? AND kind = ? AND size = ? LIMIT ?"
-        others = inventory.rows(statement, digest, ObjectKind.BLOB, size, len(lost) + 1)
-        return any(key not in lost for (key,) in others)
+        if found.size == size and home not in lost:
+            return True
+        if found.size:
+            return False
+        others = inventory.with_bytes(digest, ObjectKind.BLOB)
+        return any(length == size and key not in lost for key, length in others)
 
     def _apply_records(
         self,
@@ -175,11 +173,10 @@ class ZotLayout(SourceLayout):
     ) -> None:
         """Make the changes that an earlier layout of ours had acknowledged and not yet written into its index."""
         records = {}
-        keys = inventory.rows(
-            "SELECT key FROM object WHERE repository = ? AND kind = ? AND key > ? ORDER BY key",
-            located.path, ObjectKind.OUR_RECORD, f"{located.path}/.journal/{index.folded:016d}.json",
-        )  # fmt: skip
-        for (key,) in keys:
+        folded = f"{located.path}/.journal/{index.folded:016d}.json"
+        for key in inventory.keys_in(located.path, ObjectKind.OUR_RECORD):
+            if key <= folded:
+                continue
             try:
                 data, _ = driver.read(key, max_bytes=_MAX_RECORD)
                 record = Record.parse(data)
@@ -193,7 +190,7 @@ class ZotLayout(SourceLayout):
 
 
 def _changed(document: SourceIndex, wanted: TargetContent, lost: Collection[Digest]) -> bytes:
-    """The original's index with what is wanted in it; the same bytes where it says that already."""
+    """The index of the source registry with what is wanted in it; the same bytes if it says that already."""
     index = Index.parse(document.data or _NEW_INDEX)
     before = index.serialise()
     _remove(index, wanted)
@@ -225,7 +222,7 @@ def _add(index: Index, wanted: TargetContent, lost: Collection[Digest]) -> None:
 
 
 def _below(manifests: Collection[Digest], wanted: TargetContent) -> set[Digest]:
-    """What an index.json need not list, because a manifest in it does: other tools leave children out."""
+    """The manifests that an index.json need not list because another one in it does; other tools omit children."""
     found: set[Digest] = set()
     waiting = [digest for digest in manifests if digest in wanted.manifests]
     while waiting:
