@@ -17,7 +17,7 @@ from registry.migration.source.objects import ObjectKind, RepositoryPath
 from registry.migration.source.zot import ZotLayout
 from registry.storage.memory import MemoryDriver
 from tests.clients.wire import Wire
-from tests.migration.test_steps import in_no_order
+from tests.migration.rollback.test_steps import in_no_order
 from tests.support.buckets import content, push
 from tests.support.rollback import tree_of, whole
 from tests.support.s3_server import REGION, S3Server

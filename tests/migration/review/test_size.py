@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.synthetic_bucket import MAKERS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REPOSITORIES, LAYERS = 2000, 50
 MOST_MIB = 300
 

@@ -9,7 +9,7 @@ from registry.oci.digest import Digest
 from registry.storage.driver import ObjectStat
 from registry.storage.memory import MemoryDriver
 from tests.migration.conftest import Reviewing
-from tests.migration.test_per_repository import WHOLE, counted
+from tests.migration.source.test_zot import WHOLE, counted
 from tests.support.source_world import BOTH, PLAIN, SHARED, TREE, data_key, distribution, ours, path, repositories
 
 
