@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
 from registry.database import blob_locations as place_rows
 from registry.database import blobs as blob_rows
 from registry.database import manifests as manifest_rows
@@ -19,10 +17,10 @@ from registry.database import withheld as withheld_rows
 from registry.images.blob_deletion import BlobDeletion
 from registry.images.blob_locations import BlobLocations, Location
 from registry.images.blob_publication import NewBlob
-from registry.images.keyed_locks import KeyedLocks
+from registry.images.placed_files import PlacedFiles
 from registry.images.references import References
 from registry.images.repositories import require_row
-from registry.images.verification import VerifyingReader, hash_object
+from registry.images.verification import VerifyingReader
 from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.storage.errors import PathNotFound
 
@@ -41,10 +39,6 @@ ATTEMPTS = 20
 """How often the places of a blob may change between the choice of one and its opening."""
 READ_SECONDS = 10.0
 """How long a deletion reads manifests, at most; the same again goes on from there."""
-REMEMBERED = 1000
-"""Files with wrong bytes that a process does not hash again."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +76,7 @@ class Blobs:
         self._locations = BlobLocations(backends)
         self._deletion = BlobDeletion(backends)
         self._references = References(backends)
-        self._may_be_of_a_tool = backends.driver.capabilities.external_writers and backends.layout.per_repository
-        self._verifying = KeyedLocks()
-        self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
+        self._placed_files = PlacedFiles(backends, publication)
 
     def find(self, name: str, digest: Digest) -> HeldBlob:
         """The blob, with a lease, for HEAD: what this says is here can be built upon (I6, I7).
@@ -119,7 +111,7 @@ class Blobs:
         held = self._held(repository, digest)
         place = self._place(name, digest, held)
         if not place.is_verified and self._backends.driver.capabilities.stat_is_local:
-            self._verify(repository, digest, place.key)
+            self._placed_files.verify(repository, digest, place.key)
             place = place._replace(is_verified=True)
         return HeldBlob(digest, held.size, place, held.leased_until, repository.version)
 
@@ -150,7 +142,8 @@ class Blobs:
             return False
         repository = self._repositories.ensure(name)
         try:
-            self._publish(NewBlob(repository, digest, found.size, self._put_from(found), source=found.place))
+            blob = NewBlob(repository, digest, found.size, self._put_from(found), source=found.place)
+            self._publication.record(self._publication.publish(blob))
         except PathNotFound:
             return False
         return True
@@ -174,10 +167,6 @@ class Blobs:
 
     # ----
 
-    def _publish(self, blob: NewBlob) -> None:
-        """Make a member, durably: also that it is not withheld any more, where it was."""
-        self._publication.record(self._publication.publish(blob))
-
     def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
         self._repositories.lock(connection, repository)
         member = memberships.find(connection, repository.id, digest).get()
@@ -194,7 +183,7 @@ class Blobs:
     def _held(self, repository: RepositoryRow, digest: Digest) -> HeldRow:
         held = self._look(repository, digest)
         key = self._backends.layout.blob(repository.name, digest)
-        if (held is None or self._has_grown(held, key)) and self._adopt(repository, digest, key, held):
+        if self._placed_files.adopt(repository, digest, key, held):
             held = self._look(repository, digest)
         if held is None and not self._backends.driver.capabilities.stat_is_local:
             with self._backends.database.autocommit() as connection:
@@ -224,55 +213,6 @@ class Blobs:
             return reader
         return VerifyingReader(reader, blob.digest, partial(self._note_hashed, blob, place, reader.stat.signature))
 
-    def _has_grown(self, held: HeldRow, key: str) -> bool:
-        """Whether the file is not the one that was adopted: a tool was writing it then, and perhaps still is."""
-        if held.key != key or held.verified_at is not None or not self._may_be_of_a_tool:
-            return False
-        with contextlib.suppress(PathNotFound):
-            return self._backends.driver.stat(key).size != held.size
-        return False
-
-    def _adopt(self, repository: RepositoryRow, digest: Digest, key: str, held: HeldRow | None) -> bool:
-        """Take a blob that is in the repository's directory but in no row, or in one that is not of this file.
-
-        It is from a tool, or from before a power cut.
-        """
-        driver, backends = self._backends.driver, self._backends
-        if not self._may_be_of_a_tool:
-            return False
-        with contextlib.suppress(PathNotFound):  # absent, or deleted meanwhile
-            stat = driver.stat(key)
-            with backends.database.autocommit() as connection:
-                leaving = held is None and blob_rows.location_at(connection, driver.name, key).get() is not None
-            if not leaving and self._is_right(repository, digest, key, stat):
-                self._publish(NewBlob(repository, digest, stat.size, self._unchanged(stat)))
-                return True
-        return False
-
-    def _is_right(self, repository: RepositoryRow, digest: Digest, key: str, stat: ObjectStat) -> bool:
-        """Whether the file has the bytes of its name; a wrong one is hashed once. Raises PathNotFound."""
-        with self._verifying.hold(key):
-            if self._wrong.get(key) == stat.signature:
-                return False
-            if hash_object(self._backends.driver, key, digest) is not None:
-                return True
-            log.warning("a file is not what its name says", repository=repository.name, digest=digest)
-            if len(self._wrong) >= REMEMBERED:
-                self._wrong.clear()
-            self._wrong[key] = stat.signature
-            return False
-
-    def _unchanged(self, hashed: ObjectStat) -> Put:
-        """Finds the bytes that were hashed still in place, after the publisher has read the generation."""
-
-        def in_place(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it is what it is
-            stat = self._backends.driver.stat(key)
-            if stat.signature != hashed.signature:
-                raise PathNotFound(key, "it was replaced since it was hashed")
-            return stat
-
-        return in_place
-
     def _stat(self, key: str, size: int) -> None:
         try:
             stat = self._backends.driver.stat(key)
@@ -290,46 +230,11 @@ class Blobs:
             blob_rows.lease(connection, held.id, until=now + lease)
         return now + lease
 
-    def _verify(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
-        """Hash adopted bytes before they are served, once; wrong ones are quarantined (I6)."""
-        store = self._backends.driver.name
-        with self._verifying.hold(key):
-            with self._backends.database.autocommit() as connection:
-                place = blob_rows.location_at(connection, store, key).get()
-            if place is None or place.verified_at is not None:
-                return
-            try:
-                intact = hash_object(self._backends.driver, key, digest) is not None
-            except PathNotFound as error:
-                raise BlobUnknown from error
-            if not intact:
-                log.error("a blob has wrong bytes and is not served", repository=repository.name, digest=digest)
-                self._quarantine(repository, digest, key)
-                raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
-            with self._backends.database.transaction() as connection:
-                blob_rows.set_verified(connection, place.id, now=self._backends.clock())
-
     def _note_hashed(self, blob: HeldBlob, place: Location, signature: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
         if right:
             self._locations.note_verified(place, signature)
         else:
             self._locations.mark_lost_and_next(blob.digest, blob.size, place, blob_rows.QUARANTINED)
-
-    def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
-        """Nobody is served these bytes any more. Where repositories have their own, only this one is concerned."""
-        with self._backends.database.transaction() as connection:
-            if self._backends.layout.per_repository:
-                repository_rows.raise_version(connection, repository.id)
-            else:
-                repository_rows.raise_versions_of_holders(connection, digest)
-            blob = blob_rows.lock(connection, digest).get()
-            if blob is None:
-                return
-            if self._backends.layout.per_repository:
-                memberships.remove(connection, repository.id, blob.id)
-                blob_rows.forget_location(connection, store=self._backends.driver.name, key=key)
-            else:
-                blob_rows.set_state(connection, blob.id, blob_rows.QUARANTINED)
 
     def _mountable(self, digest: Digest, source: str | None) -> HeldBlob | None:
         """The blob where it can be mounted from."""
