@@ -1,4 +1,4 @@
-"""Bringing the database to what storage says of one repository: a first touch, another tool's writing, a rebuild.
+"""Reconciliation: the database agrees with what storage says of a repository, at a first touch or after another tool.
 
 Storage ahead of the database (I11): storage decides everything. The database up to date: what another tool added or
 moved is taken, what it left out is put back, because a tool that read an older index would otherwise erase acknowledged
@@ -7,34 +7,27 @@ pushes.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
 from registry.database import blobs as blob_rows
-from registry.database import changes as change_rows
 from registry.database import manifests as manifest_rows
-from registry.database import memberships
 from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
-from registry.images import manifest_store as rows
 from registry.images.omissions import Source
 from registry.images.records.blob_discovery import BlobDiscovery
 from registry.images.records.history import History
-from registry.images.records.journal import Change, Journal, understood
+from registry.images.records.journal import Journal
 from registry.images.records.repository_reader import RepositoryReader
-from registry.oci.digest import Digest
+from registry.images.records.row_merge import RowMerge
 from registry.oci.errors import RegistryError
-from registry.oci.moment import to_text, whole
 
 if TYPE_CHECKING:
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
-    from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.omissions import Omission
-    from registry.images.records.repository_reader import LoadedManifest, StoredRepository
+    from registry.images.records.repository_reader import StoredRepository
     from registry.images.source_locations import SourceLocations
     from registry.images.write_gate import WriteGate
 
@@ -45,13 +38,6 @@ log = structlog.get_logger(__name__)
 
 class _Moved(Exception):
     """The database changed while storage was read."""
-
-
-class _Times(NamedTuple):
-    """Of a repository's manifests and tags, as the database has them."""
-
-    pushed: dict[str, float]
-    tagged: dict[str, float]
 
 
 class Reconciliation:
@@ -78,7 +64,7 @@ class Reconciliation:
         return row
 
     def reconcile(self, name: str) -> RepositoryRow | None:
-        """The row of the repository after the database agrees with storage; None when neither knows it.
+        """The row of the repository after the database agrees with storage; None if neither knows it.
 
         Raises StorageError or ManifestInvalid (an unreadable index) with nothing written.
         """
@@ -150,35 +136,14 @@ class Reconciliation:
         backends = self._backends
         with backends.database.transaction() as connection:
             current = repository_rows.lock(connection, repository.id).get()
-            if current is None:
+            if current is None or current.folded != repository.folded:
                 raise _Moved
-            if current.folded != repository.folded:
-                raise _Moved
-            # A number is committed before its record is written: only a copy that is older has not reached it by now.
-            behind = view.last > current.sequence
-            self._apply_records(connection, current, view, behind=behind)
-            self._write_manifests(connection, current, view)
-            if behind:
-                change_rows.remove_all(connection, current.id)
-                self._drop_absent(connection, current, view)
-                self._correct_times(connection, current, view)
-            self._write_tags(connection, current, view, behind=behind)
-            self._write_withheld(connection, current, view, behind=behind)
-            sequence = max(current.sequence, view.last)
-            repository_rows.set_reconciled(
-                connection,
-                current.id,
-                sequence=sequence,
-                folded=view.folded,
-                signature=view.signature,
-                missing=view.missing if backends.driver.capabilities.external_writers else 0,
-            )
-            for number, line in view.records.items():
-                change_rows.add(connection, current.id, number, line, state=change_rows.RECORDED, now=backends.clock())
-            if not behind and not self._write_gate.is_read_only(connection):
-                self._put_back(connection, current, view)
+            merge = RowMerge(backends, connection, current, view)
+            merge.run()
+            if not merge.is_behind and not self._write_gate.is_read_only(connection):
+                merge.put_back()
             result = repository_rows.get(connection, current.id).get()
-        log.info("repository reconciled with storage", repository=name, sequence=sequence, behind=behind)
+        log.info("repository reconciled with storage", repository=name, sequence=merge.sequence, behind=merge.is_behind)
         return result or repository
 
     def _is_as_it_was(self, row: RepositoryRow, view: StoredRepository) -> bool:
@@ -186,151 +151,8 @@ class Reconciliation:
         same = (row.signature, row.missing) == (view.signature, view.missing)
         return same and row.missing > 0 and not view.manifests and view.last <= row.sequence
 
-    def _apply_records(
-        self, connection: Transaction, repository: RepositoryRow, view: StoredRepository, *, behind: bool
-    ) -> None:
-        """Make the view's index what it will be when everything is folded.
-
-        That includes changes that are committed and whose records another worker is only about to write: without them
-        a tag or manifest that is being deleted would be found in the index, and taken for another tool's.
-        """
-        lines = dict(view.records)
-        if not behind:
-            changes = change_rows.of_repository(connection, repository.id).get()
-            lines |= {change.sequence: change.record for change in changes if change.sequence > view.folded}
-        records = [understood(repository.name, lines[sequence]) for sequence in sorted(lines)]
-        for record in records:
-            record.apply(view.index)
-        left = view.index.manifests()
-        for record in records:
-            if record.operation == "delete" and record.digest is not None and record.digest not in left:
-                view.manifests.pop(record.digest, None)
-
     def _create(self, name: str) -> RepositoryRow:
         """A row that others do not use, until what storage has is in the database too."""
         now, sequence = self._backends.clock(), repository_rows.UNREAD
         with self._backends.database.transaction() as connection:
             return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)
-
-    def _write_manifests(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
-        members = memberships.find_all(connection, repository.id, view.manifests).get()
-        store = self._backends.driver.name
-        for digest in sorted(view.manifests):  # in the order in which others take these rows
-            member, loaded = members.get(digest), view.manifests[digest]
-            if member is None:
-                continue
-            now = self._backends.clock()
-            pushed_at = view.index.pushed(digest) or whole(now if loaded.modified is None else loaded.modified)
-            rows.note(connection, repository.id, member.id, loaded.manifest, now=pushed_at)
-            if loaded.place is None:
-                continue
-            place = blob_rows.location_at(connection, store, loaded.place.key).get()
-            if place is None:
-                continue
-            own = self._backends.layout.per_repository
-            if own and place.size != loaded.size and place.claim_token is None:  # adopted while a tool was writing it
-                self._correct(connection, digest, loaded, place.key)
-            elif own or place.signature == loaded.signature:
-                blob_rows.set_verified(connection, place.id, now=now)
-
-    def _correct(self, connection: Transaction, digest: Digest, loaded: LoadedManifest, key: str) -> None:
-        blob_rows.put_location(
-            connection,
-            blob_rows.put(connection, digest, size=loaded.size, leased_until=0.0).get(),
-            store=self._backends.driver.name,
-            key=key,
-            size=loaded.size,
-            signature=loaded.signature,
-            verified_at=self._backends.clock(),
-        )
-
-    def _correct_times(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
-        """Of manifests that an older copy of the database knows, and that were pushed again since."""
-        known = manifest_rows.of_repository(connection, repository.id).get().values()
-        said = ((row.blob_id, view.index.pushed(Digest(row.digest))) for row in known)
-        manifest_rows.set_pushed(connection, repository.id, [(blob, at) for blob, at in said if at is not None])
-
-    def _write_tags(
-        self, connection: Transaction, repository: RepositoryRow, view: StoredRepository, *, behind: bool
-    ) -> None:
-        """Take the tags of the index, in which the records of ours are applied."""
-        ours = manifest_rows.all_tags(connection, repository.id).get()
-        manifests = manifest_rows.of_repository(connection, repository.id).get()
-        for tag, descriptor in view.index.tags().items():
-            row, target = ours.get(tag), manifests.get(descriptor.digest)
-            is_there = row is not None and row.digest == descriptor.digest
-            if target is None or (is_there and not behind):
-                continue
-            tagged_at = view.index.tagged(tag) or self._tagged_at(descriptor.digest, view)
-            manifest_rows.put_tag(connection, repository.id, tag, target.blob_id, sequence=view.last, now=tagged_at)
-            if row is not None and not is_there:
-                log.warning("another tool moved a tag", repository=repository.name, tag=tag, digest=descriptor.digest)
-
-    def _tagged_at(self, digest: Digest, view: StoredRepository) -> float:
-        """When another tool set a tag, as far as files tell: with its manifest, or later with the index."""
-        loaded = view.manifests.get(digest)
-        return whole(view.modified if loaded is None or loaded.modified is None else loaded.modified)
-
-    def _write_withheld(
-        self, connection: Transaction, repository: RepositoryRow, view: StoredRepository, *, behind: bool
-    ) -> None:
-        """Have as rows what storage says, with the changes that are not there yet."""
-        withheld = view.index.withheld
-        if behind:
-            withheld_rows.remove_all(connection, repository.id)
-        noted = [row for row in withheld_rows.of_repository(connection, repository.id).get() if row.released is None]
-        known = withheld_rows.collected(noted)
-        withheld_rows.add(connection, repository.id, withheld - known)
-        withheld_rows.remove(connection, repository.id, known - withheld)
-
-    def _drop_absent(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
-        """The database is behind storage: what storage does not have is gone."""
-        tags = view.index.tags()
-        for tag in manifest_rows.all_tags(connection, repository.id).get().values():
-            if tag.name not in tags:
-                manifest_rows.remove_tag(connection, repository.id, tag.name)
-        listed = self._listed(connection, repository, view)
-        for manifest in manifest_rows.of_repository(connection, repository.id).get().values():
-            if manifest.digest not in listed:
-                manifest_rows.remove(connection, repository.id, manifest.blob_id)
-                memberships.remove(connection, repository.id, manifest.blob_id)
-
-    def _listed(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> set[str]:
-        """The manifests of the index and everything below them."""
-        listed: set[str] = set()
-        waiting: list[str] = list(view.index.manifests())
-        while waiting:
-            digest = waiting.pop()
-            if digest not in listed:
-                listed.add(digest)
-                waiting.extend(manifest_rows.children_of(connection, repository.id, digest).get())
-        return listed
-
-    def _put_back(self, connection: Transaction, repository: RepositoryRow, view: StoredRepository) -> None:
-        """Record again what another tool's index has lost."""
-        tags, manifests = view.index.tags(), view.index.manifests()
-        known = manifest_rows.of_repository(connection, repository.id).get()
-        lost_tags: dict[str, list[str]] = {}
-        for tag in manifest_rows.all_tags(connection, repository.id).get().values():
-            if tag.name not in tags:
-                lost_tags.setdefault(tag.digest, []).append(tag.name)
-        lost = [digest for digest in known if Digest(digest) not in manifests]
-        if not (lost_tags or lost):
-            return
-        pushed = manifest_rows.pushed(connection, repository.id)
-        tagged = manifest_rows.tagged(connection, repository.id)
-        times = _Times(pushed.get(), tagged.get())
-        for digest in dict.fromkeys([*lost_tags, *lost]):
-            self._record_again(connection, repository, known[digest], lost_tags.get(digest, []), times)
-
-    def _record_again(
-        self,
-        connection: Transaction,
-        repository: RepositoryRow,
-        manifest: ManifestRow,
-        tags: list[str],
-        times: _Times,
-    ) -> None:
-        change = Change.put(Digest(manifest.digest), manifest.media_type, manifest.size, tags, actor="reconciliation")
-        pushed, tagged = to_text(times.pushed[manifest.digest]), {tag: to_text(times.tagged[tag]) for tag in tags}
-        replace(change, pushed=pushed, tagged=tagged).allot(connection, repository, self._backends.clock())

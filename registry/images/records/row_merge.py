@@ -1,0 +1,213 @@
+"""Row merge: what storage says of a repository becomes rows, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from registry.database import blobs as blob_rows
+from registry.database import changes as change_rows
+from registry.database import manifests as manifest_rows
+from registry.database import memberships
+from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
+from registry.images import manifest_store as rows
+from registry.images.records.journal import Change, understood
+from registry.oci.digest import Digest
+from registry.oci.moment import to_text, whole
+
+if TYPE_CHECKING:
+    from registry.database.manifests import ManifestRow
+    from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
+    from registry.images.backends import Backends
+    from registry.images.records.repository_reader import LoadedManifest, StoredRepository
+
+log = structlog.get_logger(__name__)
+
+
+class _Times(NamedTuple):
+    """Times of a repository's manifests and tags, as the database has them."""
+
+    pushed: dict[str, float]
+    tagged: dict[str, float]
+
+
+class RowMerge:
+    """One merge in the caller's transaction, in which the repository is locked. For one thread.
+
+    Its blobs are members already, and the manifests that the database does not know are in ``view``.
+    """
+
+    def __init__(
+        self, backends: Backends, connection: Transaction, repository: RepositoryRow, view: StoredRepository
+    ) -> None:
+        self._backends = backends
+        self._connection = connection
+        self._repository = repository
+        self._id = repository.id
+        self._view = view
+        self.sequence = max(repository.sequence, view.last)
+        """The last number of the repository once this is done."""
+        # A number is committed before its record is written: only a copy that is older has not reached it by now.
+        self.is_behind = view.last > repository.sequence
+        """The database is an older copy: storage decides everything (I11)."""
+
+    def run(self) -> None:
+        """Take what storage has that the rows have not."""
+        connection, repository, view = self._connection, self._repository, self._view
+        self._apply_records()
+        self._write_manifests()
+        if self.is_behind:
+            change_rows.remove_all(connection, repository.id)
+            self._drop_absent()
+            self._correct_times()
+        self._write_tags()
+        self._write_withheld()
+        repository_rows.set_reconciled(
+            connection,
+            repository.id,
+            sequence=self.sequence,
+            folded=view.folded,
+            signature=view.signature,
+            missing=view.missing if self._backends.driver.capabilities.external_writers else 0,
+        )
+        now = self._backends.clock()
+        for number, line in view.records.items():
+            change_rows.add(connection, repository.id, number, line, state=change_rows.RECORDED, now=now)
+
+    def put_back(self) -> None:
+        """Record again what another tool's index has lost."""
+        tags, manifests = self._view.index.tags(), self._view.index.manifests()
+        known = manifest_rows.of_repository(self._connection, self._id).get()
+        lost_tags: dict[str, list[str]] = {}
+        for tag in manifest_rows.all_tags(self._connection, self._id).get().values():
+            if tag.name not in tags:
+                lost_tags.setdefault(tag.digest, []).append(tag.name)
+        lost = [digest for digest in known if Digest(digest) not in manifests]
+        if not (lost_tags or lost):
+            return
+        pushed = manifest_rows.pushed(self._connection, self._id)
+        tagged = manifest_rows.tagged(self._connection, self._id)
+        times = _Times(pushed.get(), tagged.get())
+        for digest in dict.fromkeys([*lost_tags, *lost]):
+            self._record_again(known[digest], lost_tags.get(digest, []), times)
+
+    def _apply_records(self) -> None:
+        """Make the view's index what it will be when everything is folded.
+
+        That includes changes that are committed and whose records another worker is only about to write: without them
+        a tag or manifest that is being deleted would be found in the index, and taken for another tool's.
+        """
+        lines = dict(self._view.records)
+        if not self.is_behind:
+            changes = change_rows.of_repository(self._connection, self._id).get()
+            lines |= {change.sequence: change.record for change in changes if change.sequence > self._view.folded}
+        records = [understood(self._repository.name, lines[sequence]) for sequence in sorted(lines)]
+        for record in records:
+            record.apply(self._view.index)
+        left = self._view.index.manifests()
+        for record in records:
+            if record.operation == "delete" and record.digest is not None and record.digest not in left:
+                self._view.manifests.pop(record.digest, None)
+
+    def _write_manifests(self) -> None:
+        members = memberships.find_all(self._connection, self._id, self._view.manifests).get()
+        store = self._backends.driver.name
+        for digest in sorted(self._view.manifests):  # in the order in which other transactions take these rows
+            member, loaded = members.get(digest), self._view.manifests[digest]
+            if member is None:
+                continue
+            now = self._backends.clock()
+            pushed_at = self._view.index.pushed(digest) or whole(now if loaded.modified is None else loaded.modified)
+            rows.note(self._connection, self._id, member.id, loaded.manifest, now=pushed_at)
+            if loaded.place is None:
+                continue
+            place = blob_rows.location_at(self._connection, store, loaded.place.key).get()
+            if place is None:
+                continue
+            own = self._backends.layout.per_repository
+            if own and place.size != loaded.size and place.claim_token is None:  # adopted while a tool was writing it
+                self._correct(digest, loaded, place.key)
+            elif own or place.signature == loaded.signature:
+                blob_rows.set_verified(self._connection, place.id, now=now)
+
+    def _correct(self, digest: Digest, loaded: LoadedManifest, key: str) -> None:
+        blob_rows.put_location(
+            self._connection,
+            blob_rows.put(self._connection, digest, size=loaded.size, leased_until=0.0).get(),
+            store=self._backends.driver.name,
+            key=key,
+            size=loaded.size,
+            signature=loaded.signature,
+            verified_at=self._backends.clock(),
+        )
+
+    def _correct_times(self) -> None:
+        """Take the times of manifests that an older copy of the database knows, and that were pushed again since."""
+        known = manifest_rows.of_repository(self._connection, self._id).get().values()
+        said = ((row.blob_id, self._view.index.pushed(Digest(row.digest))) for row in known)
+        manifest_rows.set_pushed(self._connection, self._id, [(blob, at) for blob, at in said if at is not None])
+
+    def _write_tags(self) -> None:
+        """Take the tags of the index, in which the records of ours are applied."""
+        ours = manifest_rows.all_tags(self._connection, self._id).get()
+        manifests = manifest_rows.of_repository(self._connection, self._id).get()
+        for tag, descriptor in self._view.index.tags().items():
+            row, target = ours.get(tag), manifests.get(descriptor.digest)
+            is_there = row is not None and row.digest == descriptor.digest
+            if target is None or (is_there and not self.is_behind):
+                continue
+            tagged_at = self._view.index.tagged(tag) or self._tagged_at(descriptor.digest)
+            manifest_rows.put_tag(
+                self._connection, self._id, tag, target.blob_id, sequence=self._view.last, now=tagged_at
+            )
+            if row is not None and not is_there:
+                log.warning(
+                    "another tool moved a tag", repository=self._repository.name, tag=tag, digest=descriptor.digest
+                )
+
+    def _tagged_at(self, digest: Digest) -> float:
+        """When another tool set a tag, as far as files tell: with its manifest, or later with the index."""
+        loaded = self._view.manifests.get(digest)
+        return whole(self._view.modified if loaded is None or loaded.modified is None else loaded.modified)
+
+    def _write_withheld(self) -> None:
+        """Have as rows what storage says, with the changes that are not there yet."""
+        withheld = self._view.index.withheld
+        if self.is_behind:
+            withheld_rows.remove_all(self._connection, self._id)
+        noted = [row for row in withheld_rows.of_repository(self._connection, self._id).get() if row.released is None]
+        known = withheld_rows.collected(noted)
+        withheld_rows.add(self._connection, self._id, withheld - known)
+        withheld_rows.remove(self._connection, self._id, known - withheld)
+
+    def _drop_absent(self) -> None:
+        """The database is behind storage: what storage does not have is gone."""
+        tags = self._view.index.tags()
+        for tag in manifest_rows.all_tags(self._connection, self._id).get().values():
+            if tag.name not in tags:
+                manifest_rows.remove_tag(self._connection, self._id, tag.name)
+        listed = self._listed()
+        for manifest in manifest_rows.of_repository(self._connection, self._id).get().values():
+            if manifest.digest not in listed:
+                manifest_rows.remove(self._connection, self._id, manifest.blob_id)
+                memberships.remove(self._connection, self._id, manifest.blob_id)
+
+    def _listed(self) -> set[str]:
+        """The manifests of the index and everything below them."""
+        listed: set[str] = set()
+        waiting: list[str] = list(self._view.index.manifests())
+        while waiting:
+            digest = waiting.pop()
+            if digest not in listed:
+                listed.add(digest)
+                waiting.extend(manifest_rows.children_of(self._connection, self._id, digest).get())
+        return listed
+
+    def _record_again(self, manifest: ManifestRow, tags: list[str], times: _Times) -> None:
+        change = Change.put(Digest(manifest.digest), manifest.media_type, manifest.size, tags, actor="reconciliation")
+        pushed, tagged = to_text(times.pushed[manifest.digest]), {tag: to_text(times.tagged[tag]) for tag in tags}
+        replace(change, pushed=pushed, tagged=tagged).allot(self._connection, self._repository, self._backends.clock())
