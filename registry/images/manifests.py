@@ -1,8 +1,7 @@
-"""The manifests and tags of a repository: put, found, listed, removed; bytes come back exactly as pushed (I5)."""
+"""Manifests and tags of a repository: put, found, listed, removed; bytes come back exactly as pushed (I5)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blobs as blob_rows
@@ -10,54 +9,33 @@ from registry.database import manifests as manifest_rows
 from registry.database import memberships
 from registry.database import repositories as repository_rows
 from registry.database import withheld as withheld_rows
-from registry.images import manifest_store as rows
 from registry.images import referrers
-from registry.images.blob_publication import Keep, KeepMore, NewBlob
+from registry.images.manifest_publication import ManifestPublication, note_former
 from registry.images.manifest_store import FoundManifest, ManifestBytes
-from registry.images.records import withholding
 from registry.images.records.journal import Change, PendingChange
 from registry.images.repositories import require_row
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     DigestInvalid,
-    ManifestBlobUnknown,
     ManifestTooLarge,
     ManifestUnknown,
     Unavailable,
     Unsupported,
 )
-from registry.oci.manifest import Manifest, parse_manifest
-from registry.oci.moment import whole
-from registry.oci.tag import is_fallback
+from registry.oci.manifest import parse_manifest
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
-    from registry.database.blobs import Found
-    from registry.database.manifests import ManifestRow, TagRow
+    from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
-    from registry.database.transaction import Later, Transaction
-    from registry.database.withheld import WithheldRow
+    from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.images.blob_publication import BlobPublication, Write
+    from registry.images.blob_publication import BlobPublication
     from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
-    from registry.storage.driver import ObjectReader, ObjectStat
-
-
-class _Asked(NamedTuple):
-    """What a push must know of a repository that it has locked."""
-
-    members: Later[dict[str, memberships.MemberRow]]
-    """Of what the manifest names."""
-    children: dict[Digest, Later[ManifestRow | None]]
-    """The manifests that it names."""
-    withheld: Later[dict[tuple[str, str], WithheldRow]]
-    """Of what it names, and of itself."""
-    tags: Later[list[TagRow]]
-    """Those that it is to have, as they are."""
-    allotted: Later[RepositoryRow | None]
+    from registry.storage.driver import ObjectReader
 
 
 class PutManifest(NamedTuple):
@@ -74,6 +52,7 @@ class Manifests:
         self._backends = backends
         self._repositories = repositories
         self._publication = publication
+        self._manifest_publication = ManifestPublication(backends, repositories, publication)
         self._bytes = ManifestBytes(backends)
 
     # ---- reading
@@ -157,24 +136,8 @@ class Manifests:
         if digest is not None and digest != actual:
             raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
         manifest = parse_manifest(body, content_type)
-        repository, found, keep = self._check_references(name, manifest, actual)
-
-        def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
-            return self._backends.driver.write(key, body)
-
-        def commit(connection: Transaction, keep: Keep) -> Write:
-            change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
-            asked = self._ask(connection, repository, manifest, change)
-
-            def write(blob_id: int) -> PendingChange:
-                pending = self._write(connection, blob_id, manifest, change, asked, keep)
-                self._bytes.note(connection, blob_id, body)
-                return pending
-
-            return write
-
-        blob = NewBlob(repository, actual, len(body), put, commit, keep)
-        self._publication.record(self._publication.publish(blob, found=found))
+        change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
+        self._manifest_publication.publish(name, body, manifest, actual, change)
         return PutManifest(actual, manifest.subject.digest if manifest.subject else None)
 
     def untag(self, name: str, tag: str, *, actor: str, only: Digest | None = None, forced: bool = False) -> bool:
@@ -193,7 +156,7 @@ class Manifests:
             if only is not None and found[0].digest != only:
                 return False
             manifest_rows.remove_tag(connection, repository.id, tag)
-            _note_former(connection, repository, {tag: found[0].digest})
+            note_former(connection, repository, {tag: found[0].digest})
             change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
             allotted = change.allot(connection, repository, self._backends.clock())
         self._publication.record(allotted)
@@ -268,111 +231,6 @@ class Manifests:
         if stat.size != manifest.size:
             raise ManifestUnknown("the bytes of the manifest are damaged on storage; push it again")
 
-    def _ask(self, connection: Transaction, repository: RepositoryRow, manifest: Manifest, change: Change) -> _Asked:
-        """The repository is locked. Nothing is waited for."""
-        return _Asked(
-            memberships.find_all(connection, repository.id, _named(manifest)),
-            {
-                child.digest: manifest_rows.by_digest(connection, repository.id, child.digest)
-                for child in manifest.children()
-            },
-            withheld_rows.named(connection, repository.id, [*_named(manifest), *_own(change)]),
-            manifest_rows.tags_named(connection, repository.id, list(change.tags)),
-            repository_rows.next_sequence(connection, repository.id),
-        )
-
-    def _write(
-        self,
-        connection: Transaction,
-        blob_id: int,
-        manifest: Manifest,
-        change: Change,
-        asked: _Asked,
-        keep: Keep,
-    ) -> PendingChange:
-        """Raises ManifestBlobUnknown, and KeepMore where the repository lacks something."""
-        now = whole(self._backends.clock())
-        held = asked.members.get()
-        members = {digest: row for digest, row in held.items() if row.state == blob_rows.PRESENT}
-        self._check_members(members, manifest)
-        manifests = {child for child, row in asked.children.items() if row.get() is not None}
-        for child in asked.children:
-            if child in members and child not in manifests:
-                self._refuse_missing([child], accept=self._backends.policy.accept_missing_manifests)
-        lacks = withholding.lacking(manifest, held, manifests)
-        if lacks and keep is not Keep.ALONE:
-            raise KeepMore(Keep.ALONE)
-        repository, noted = require_row(asked.allotted.get()), asked.withheld.get().values()
-        withholding.require_room(connection, repository, lacks, noted)
-        change.old.update({tag.name: tag.digest for tag in asked.tags.get()})
-        has = withholding.named(manifest, change.digest) - lacks
-        came = withheld_rows.collected(noted) & has
-        rows.note(connection, repository.id, blob_id, manifest, now=now)
-        for tag in change.tags:
-            manifest_rows.put_tag(connection, repository.id, tag, blob_id, sequence=repository.sequence, now=now)
-        _note_former(connection, repository, change.old)
-        withheld_rows.add(connection, repository.id, lacks)
-        withheld_rows.release(connection, repository.id, came, sequence=repository.sequence)
-        return replace(change, withheld=lacks, released=came).keep(connection, repository, now)
-
-    def _check_members(self, members: dict[str, memberships.MemberRow], manifest: Manifest) -> None:
-        policy = self._backends.policy
-        blobs = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
-        self._refuse_missing(blobs, accept=policy.accept_missing_blobs)
-        children = [child.digest for child in manifest.children() if child.digest not in members]
-        self._refuse_missing(children, accept=policy.accept_missing_manifests)
-
-    def _check_references(
-        self, name: str, manifest: Manifest, digest: Digest
-    ) -> tuple[RepositoryRow, Found | None, Keep]:
-        """Before anything is written; again when it is committed. Also looks at what ``publish`` begins with."""
-        repository = self._repositories.touch(name)
-        if repository is None:
-            self._check_members({}, manifest)
-            return self._repositories.ensure(name), None, Keep.LOCKED
-        with self._backends.database.autocommit() as connection:
-            named = memberships.find_all(connection, repository.id, _named(manifest))
-            found = self._publication.look(connection, name, digest)
-            members = named.get()
-            self._check_members(members, manifest)
-        self._check_on_storage(repository, manifest)
-        keep = Keep.ALONE if withholding.lacking(manifest, members, members) else Keep.LOCKED
-        return repository, found.get(), keep
-
-    def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
-        """Where a look is cheap, references must exist in truth and not only in rows (I2, I6)."""
-        driver, policy = self._backends.driver, self._backends.policy
-        if not driver.capabilities.stat_is_local or policy.accept_missing_blobs:
-            return
-        missing = []
-        for blob in manifest.needed_blobs():
-            try:
-                driver.stat(self._backends.layout.blob(repository.name, blob.digest))
-            except PathNotFound:
-                missing.append(blob.digest)
-        self._refuse_missing(missing, accept=False)
-
-    def _refuse_missing(self, digests: Iterable[Digest], *, accept: bool) -> None:
-        missing = list(digests)
-        if missing and not accept:
-            message = f"the repository lacks what the manifest names: {', '.join(missing[:10])}; push that first"
-            raise ManifestBlobUnknown(message, detail={"missing": [str(digest) for digest in missing[:100]]})
-
     def _check_deletable(self, *, forced: bool) -> None:
         if not (self._backends.policy.delete or forced):
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD, PUT"})
-
-
-def _note_former(connection: Transaction, repository: RepositoryRow, old: dict[str, str]) -> None:
-    """Note which indexes have lost their fallback tag: ``old`` has the digests that these tags had."""
-    for tag, digest in old.items():
-        if is_fallback(tag):
-            manifest_rows.set_former(connection, repository.id, digest, subject=tag.replace("-", ":", 1))
-
-
-def _named(manifest: Manifest) -> list[Digest]:
-    return [descriptor.digest for descriptor in (*manifest.named_blobs(), *manifest.children())]
-
-
-def _own(change: Change) -> list[Digest]:
-    return [] if change.digest is None else [change.digest]

@@ -1,0 +1,190 @@
+"""Manifest publication: what a manifest names is in its repository when it is put there with its tags (I2).
+
+What may be missing, by configuration, is noted as withheld (I12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database import blobs as blob_rows
+from registry.database import manifests as manifest_rows
+from registry.database import memberships
+from registry.database import repositories as repository_rows
+from registry.database import withheld as withheld_rows
+from registry.images import manifest_store as rows
+from registry.images.blob_publication import Keep, KeepMore, NewBlob
+from registry.images.manifest_store import ManifestBytes
+from registry.images.records import withholding
+from registry.images.repositories import require_row
+from registry.oci.errors import ManifestBlobUnknown
+from registry.oci.moment import whole
+from registry.oci.tag import is_fallback
+from registry.storage.errors import PathNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from registry.database.blobs import Found
+    from registry.database.manifests import ManifestRow, TagRow
+    from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Later, Transaction
+    from registry.database.withheld import WithheldRow
+    from registry.images.backends import Backends
+    from registry.images.blob_publication import BlobPublication, Write
+    from registry.images.records.journal import Change, PendingChange
+    from registry.images.repositories import Repositories
+    from registry.oci.digest import Digest
+    from registry.oci.manifest import Manifest
+    from registry.storage.driver import ObjectStat
+
+
+class _Asked(NamedTuple):
+    """What a push must know of a repository that it has locked."""
+
+    members: Later[dict[str, memberships.MemberRow]]
+    """The members that the manifest names."""
+    children: dict[Digest, Later[ManifestRow | None]]
+    """The manifests that it names."""
+    withheld: Later[dict[tuple[str, str], WithheldRow]]
+    """Rows that withhold what it names, or itself."""
+    tags: Later[list[TagRow]]
+    """The tags that it is to have, as they are."""
+    allotted: Later[RepositoryRow | None]
+    """The repository with its next number."""
+
+
+class ManifestPublication:
+    """Puts manifests into repositories. Any thread, any process."""
+
+    def __init__(self, backends: Backends, repositories: Repositories, publication: BlobPublication) -> None:
+        self._backends = backends
+        self._repositories = repositories
+        self._publication = publication
+        self._bytes = ManifestBytes(backends)
+
+    def publish(self, name: str, body: bytes, manifest: Manifest, digest: Digest, change: Change) -> None:
+        """Store ``body``, which is ``manifest`` and has ``digest``, and do ``change``, which puts it, durably.
+
+        Raises ManifestBlobUnknown naming what is missing, NameInvalid, Unavailable.
+        """
+        repository, found, keep = self._check_references(name, manifest, digest)
+
+        def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
+            return self._backends.driver.write(key, body)
+
+        def commit(connection: Transaction, keep: Keep) -> Write:
+            asked = self._ask(connection, repository, manifest, digest, change.tags)
+
+            def write(blob_id: int) -> PendingChange:
+                pending = self._write(connection, blob_id, manifest, change, asked, keep)
+                self._bytes.note(connection, blob_id, body)
+                return pending
+
+            return write
+
+        blob = NewBlob(repository, digest, len(body), put, commit, keep)
+        self._publication.record(self._publication.publish(blob, found=found))
+
+    def _ask(
+        self,
+        connection: Transaction,
+        repository: RepositoryRow,
+        manifest: Manifest,
+        digest: Digest,
+        tags: tuple[str, ...],
+    ) -> _Asked:
+        """Ask for what the decision depends on, and wait for nothing. The repository is locked."""
+        return _Asked(
+            memberships.find_all(connection, repository.id, _named(manifest)),
+            {
+                child.digest: manifest_rows.by_digest(connection, repository.id, child.digest)
+                for child in manifest.children()
+            },
+            withheld_rows.named(connection, repository.id, [*_named(manifest), digest]),
+            manifest_rows.tags_named(connection, repository.id, list(tags)),
+            repository_rows.next_sequence(connection, repository.id),
+        )
+
+    def _write(
+        self, connection: Transaction, blob_id: int, manifest: Manifest, change: Change, asked: _Asked, keep: Keep
+    ) -> PendingChange:
+        """Write the rows. Raises ManifestBlobUnknown, and KeepMore where the repository lacks something."""
+        now = whole(self._backends.clock())
+        held = asked.members.get()
+        members = {digest: row for digest, row in held.items() if row.state == blob_rows.PRESENT}
+        self._check_members(members, manifest)
+        manifests = {child for child, row in asked.children.items() if row.get() is not None}
+        for child in asked.children:
+            if child in members and child not in manifests:
+                self._refuse_missing([child], accept=self._backends.policy.accept_missing_manifests)
+        lacks = withholding.lacking(manifest, held, manifests)
+        if lacks and keep is not Keep.ALONE:
+            raise KeepMore(Keep.ALONE)
+        repository, noted = require_row(asked.allotted.get()), asked.withheld.get().values()
+        withholding.require_room(connection, repository, lacks, noted)
+        old = {tag.name: tag.digest for tag in asked.tags.get()}
+        has = withholding.named(manifest, change.digest) - lacks
+        came = withheld_rows.collected(noted) & has
+        rows.note(connection, repository.id, blob_id, manifest, now=now)
+        for tag in change.tags:
+            manifest_rows.put_tag(connection, repository.id, tag, blob_id, sequence=repository.sequence, now=now)
+        note_former(connection, repository, old)
+        withheld_rows.add(connection, repository.id, lacks)
+        withheld_rows.release(connection, repository.id, came, sequence=repository.sequence)
+        return replace(change, old=old, withheld=lacks, released=came).keep(connection, repository, now)
+
+    def _check_members(self, members: dict[str, memberships.MemberRow], manifest: Manifest) -> None:
+        policy = self._backends.policy
+        blobs = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
+        self._refuse_missing(blobs, accept=policy.accept_missing_blobs)
+        children = [child.digest for child in manifest.children() if child.digest not in members]
+        self._refuse_missing(children, accept=policy.accept_missing_manifests)
+
+    def _check_references(
+        self, name: str, manifest: Manifest, digest: Digest
+    ) -> tuple[RepositoryRow, Found | None, Keep]:
+        """Check before anything is written, as again at the commit; also reads what ``publish`` begins with."""
+        repository = self._repositories.touch(name)
+        if repository is None:
+            self._check_members({}, manifest)
+            return self._repositories.ensure(name), None, Keep.LOCKED
+        with self._backends.database.autocommit() as connection:
+            named = memberships.find_all(connection, repository.id, _named(manifest))
+            found = self._publication.look(connection, name, digest)
+            members = named.get()
+            self._check_members(members, manifest)
+        self._check_on_storage(repository, manifest)
+        keep = Keep.ALONE if withholding.lacking(manifest, members, members) else Keep.LOCKED
+        return repository, found.get(), keep
+
+    def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
+        """Where a stat is local, references must exist on storage and not only in rows (I2, I6)."""
+        driver, policy = self._backends.driver, self._backends.policy
+        if not driver.capabilities.stat_is_local or policy.accept_missing_blobs:
+            return
+        missing = []
+        for blob in manifest.needed_blobs():
+            try:
+                driver.stat(self._backends.layout.blob(repository.name, blob.digest))
+            except PathNotFound:
+                missing.append(blob.digest)
+        self._refuse_missing(missing, accept=False)
+
+    def _refuse_missing(self, digests: Iterable[Digest], *, accept: bool) -> None:
+        missing = list(digests)
+        if missing and not accept:
+            message = f"the repository lacks what the manifest names: {', '.join(missing[:10])}; push that first"
+            raise ManifestBlobUnknown(message, detail={"missing": [str(digest) for digest in missing[:100]]})
+
+
+def note_former(connection: Transaction, repository: RepositoryRow, old: dict[str, str]) -> None:
+    """Note which indexes have lost their fallback tag: ``old`` has the digests that these tags had."""
+    for tag, digest in old.items():
+        if is_fallback(tag):
+            manifest_rows.set_former(connection, repository.id, digest, subject=tag.replace("-", ":", 1))
+
+
+def _named(manifest: Manifest) -> list[Digest]:
+    return [descriptor.digest for descriptor in (*manifest.named_blobs(), *manifest.children())]
