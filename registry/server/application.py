@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from registry.config import Settings
     from registry.images.registry import Registry
 
-CHAPTERS = (version, blobs, uploads, manifests, tags, referrers, catalog)
-"""The chapters of the specification, each a router."""
+CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version)
+"""The chapters of the specification, each a router; what a push asks most often comes first."""
 FOLD_INTERVAL = 0.4
 """Seconds that records wait for others to be folded with them."""
 CHECKPOINT_INTERVAL = 1.0
@@ -76,6 +76,7 @@ def create_application(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are elsewhere; asked for at each request
         lifespan=lambda _application: _lifespan(context, watch, _background(registry, settings), on_stopped),
     )
     application.state.context = context
@@ -84,8 +85,8 @@ def create_application(
     operations.install(application, with_metrics=settings.metrics.enabled)
     application.include_router(reference.router)
     errors.install(application)
-    for chapter in CHAPTERS:  # flat: a router in a router costs a third of what a request's way to its endpoint takes
-        application.router.routes.extend(chapter.router.routes)
+    # Flat and in front: a router in a router costs a third of what a request's way to its endpoint takes.
+    application.router.routes[:0] = [route for chapter in CHAPTERS for route in chapter.router.routes]
     return AccessLog(
         application,
         context,

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.routing import Match
 
 from registry.api import errors
 from registry.api.access import Action, caller_of
@@ -13,13 +15,16 @@ from registry.api.access import Action, caller_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
     from registry.api.context import ApiContext
 
 ACTION: Final = "x-action"
 """The key of an operation in the OpenAPI document that says which right it needs."""
+
+
+_PARAMETER = re.compile(r"\{[^}]*\}")
 
 
 class OciRoute(APIRoute):
@@ -41,6 +46,13 @@ class OciRoute(APIRoute):
         if ACTION not in (self.openapi_extra or {}):
             raise ValueError(f"{path} names no action")
         self.action = Action(cast("dict[str, Any]", self.openapi_extra)[ACTION])
+        self._literal = max(_PARAMETER.split(path), key=len)
+        self._handle = self.get_route_handler()
+        self.app = self._serve
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See APIRoute: a look at the longest literal of the path comes before the expression."""
+        return super().matches(scope) if self._literal in scope["path"] else (Match.NONE, {})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See APIRoute: the decision about the caller, the endpoint, and each error as an OCI error body."""
@@ -55,6 +67,12 @@ class OciRoute(APIRoute):
                 return errors.answer(request, error)
 
         return handle
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. FastAPI's own has two stacks for dependencies, of which these endpoints have none."""
+        request = Request(scope, receive, send)
+        response = await self._handle(request)
+        await response(scope, receive, send)
 
 
 def context_of(request: Request) -> ApiContext:
