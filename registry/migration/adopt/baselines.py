@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from registry.database import manifest_bodies
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.index_file import MAX_INDEX
+from registry.images.index_file import MAX_INDEX, owner_of
 from registry.images.migration_journal.documents import ManifestInfo
 from registry.migration.adopt.merge import Content
 from registry.migration.source.objects import ObjectKind, RepositoryPath, SourceRepository
-from registry.migration.source.zot import is_ours, left_out
+from registry.migration.source.zot import left_out
 from registry.oci.descriptor import Descriptor
 from registry.oci.errors import ManifestInvalid
-from registry.oci.index import Index
+from registry.oci.index import Index, Owner
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ class Baselines:
             return Index.empty()
         except (ManifestInvalid, ObjectTooLarge):
             return None
-        if index.migration == self._journal.id or (is_ours(data) and self._is_made_anew(located.name)):
+        if index.migration == self._journal.id or (
+            index.owner is not Owner.FOREIGN and self._is_made_anew(located.name)
+        ):
             return index
         return None
 
@@ -145,7 +147,7 @@ class Baselines:
         Otherwise it is one of an earlier layout of ours, which is the source registry here.
         """
         saved = self._journal.saved_index(name)
-        return saved is not None and not is_ours(saved)
+        return saved is not None and owner_of(saved) is Owner.FOREIGN
 
 
 def _said(located: RepositoryPath, base: Baseline) -> SourceRepository:

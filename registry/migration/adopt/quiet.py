@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.images.index_file import MAX_INDEX
 from registry.migration.progress import Progress
 from registry.migration.source.detection import classify
 from registry.migration.source.objects import ObjectKind, RepositoryPath
 from registry.migration.source.tables import BATCH
-from registry.migration.source.zot import is_ours
-from registry.oci.errors import ManifestInvalid
-from registry.storage.errors import ObjectTooLarge, PathNotFound
+from registry.oci.index import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,7 +104,7 @@ def _is_by_stowage(context: Context, bases: Baselines, change: Change) -> bool:
     path = change.entry.repository
     row = context.inventory.repository(path)
     if row is None:
-        return _is_ours(context, change)
+        return context.registry.backends.index_file.owner(path) is not Owner.FOREIGN
     located = RepositoryPath(row.name, path, row.prefix)
     base = bases.current(located.name)
     if base is None or not base.overwritten:
@@ -116,13 +113,3 @@ def _is_by_stowage(context: Context, bases: Baselines, change: Change) -> bool:
     said = {tag.name: tag.digest for tag in context.inventory.tags(located.name)}
     listed = {member.digest for member in context.inventory.members(located.name)}
     return now is not None and now.tags == said and now.manifests.keys() <= listed
-
-
-def _is_ours(context: Context, change: Change) -> bool:
-    """Whether an index that the first listing did not show, or showed as ours, is ours."""
-    try:
-        return is_ours(context.driver.read(change.key, max_bytes=MAX_INDEX)[0])
-    except PathNotFound:
-        return True
-    except (ManifestInvalid, ObjectTooLarge):
-        return False

@@ -11,7 +11,6 @@ from registry.database import changes as change_rows
 from registry.database import manifest_bodies, memberships
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
-from registry.images.index_file import MAX_INDEX
 from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
 from registry.images.records.journal import Journal as Records
 from registry.images.records.journal import NumberTaken
@@ -19,11 +18,10 @@ from registry.migration.adopt.baselines import content_of, source_content
 from registry.migration.adopt.merge import Content, difference
 from registry.migration.report import Problem, ProblemKind
 from registry.migration.source.objects import RepositoryPath
-from registry.migration.source.zot import is_ours
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid, ManifestUnknown, RegistryError, Unsupported
-from registry.oci.index import LAYOUT_FILE, Index
+from registry.oci.index import Index, Owner
 from registry.oci.withheld import Withheld
 from registry.storage.errors import AlreadyExists, ObjectTooLarge, PathNotFound, PreconditionFailed
 
@@ -96,7 +94,7 @@ class RepositoryAdoption:
         except (ManifestInvalid, ObjectTooLarge) as error:
             return self._refuse(taken, f"the index at the key of ours cannot be read: {error}")
         is_taken = there.parsed.migration == self._journal.id
-        if there.signature and not is_taken and not is_ours(there.data):
+        if there.owner is Owner.FOREIGN and not is_taken:
             if not repository.is_overwritten:
                 return self._refuse(taken, "the key of our index has one that neither registry wrote")
             if there.signature != repository.index_signature:
@@ -111,8 +109,7 @@ class RepositoryAdoption:
         new = repository.base(theirs)
         if not is_taken:
             self._journal.write_base(new)
-        is_foreign = bool(there.data) and not is_ours(there.data)
-        given = ours if is_foreign and earlier is not None else None
+        given = ours if there.owner is Owner.FOREIGN and earlier is not None else None
         merged = self._merged(repository, there, found, theirs, ours, given)
         signature = self._write(repository, there, merged, is_taken=is_taken)
         self._follow(repository, signature)
@@ -128,10 +125,11 @@ class RepositoryAdoption:
 
     def _read(self, name: str) -> _There:
         try:
-            data, stat = self._context.driver.read(self._registry.backends.layout.index(name), max_bytes=MAX_INDEX)
+            data, stat = self._registry.backends.index_file.read(name)
         except PathNotFound:
-            return _There(b"", Index.empty(), "")
-        return _There(data, Index.parse(data), stat.signature)
+            return _There(b"", Index.empty(), Owner.EMPTY, "")
+        index = Index.parse(data)
+        return _There(data, index, index.owner, stat.signature)
 
     def _ours(self, name: str, signature: str) -> _Ours:
         """What Stowage has, once the database knows the index with this signature, and storage each change."""
@@ -199,7 +197,7 @@ class RepositoryAdoption:
         from now on, and in no record that is still to be folded: the source registry may have moved on since.
         """
         index, folded = there.parsed, there.parsed.folded
-        if there.data and not is_ours(there.data):
+        if there.owner is Owner.FOREIGN:
             folded = max(self._folded_before(repository.located.name), given.sequence if given is not None else 0)
         index.folded = folded  # which says that it is ours
         index.migration = self._journal.id
@@ -231,17 +229,14 @@ class RepositoryAdoption:
 
     def _write(self, repository: _Repository, there: _There, data: bytes, *, is_taken: bool) -> str:
         """Write the index; returns its signature. Raises PreconditionFailed, AlreadyExists."""
-        driver, layout, name = self._context.driver, self._registry.backends.layout, repository.located.name
+        index_file, name = self._registry.backends.index_file, repository.located.name
         if data == there.data:
             return there.signature
         if repository.is_overwritten and there.signature and not is_taken:
-            self._journal.save_index(name, there.data, replace=not is_ours(there.data))
-        if not repository.has_marker:
-            with contextlib.suppress(AlreadyExists):
-                driver.write(layout.marker(name), LAYOUT_FILE, if_absent=True)
-        if there.signature:
-            return driver.write(layout.index(name), data, if_signature=there.signature).signature
-        return driver.write(layout.index(name), data, if_absent=True).signature
+            self._journal.save_index(name, there.data, replace=there.owner is Owner.FOREIGN)
+        if there.signature and not repository.has_marker:
+            index_file.create_marker(name)
+        return index_file.write(name, data, there.signature)
 
     def _folded_before(self, name: str) -> int:
         """The last record that was in our index when a rollback gave its key back; 0 if none did."""
@@ -283,6 +278,7 @@ class _There(NamedTuple):
 
     data: bytes
     parsed: Index
+    owner: Owner
     signature: str
     """Empty if there is none."""
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from registry.database import migration_queries
 from registry.database import repositories as repository_rows
-from registry.images.index_file import MAX_INDEX
 from registry.images.migration_journal.documents import Phase, ReadOnly
 from registry.images.source_locations import SWAPPED
 from registry.migration.adopt.baselines import Baselines, content_of, source_content
@@ -17,8 +16,7 @@ from registry.migration.report import Problem, ProblemKind, Refused, Report, Unf
 from registry.migration.rollback.apply import RollbackApplier
 from registry.migration.rollback.target import RollbackTargets
 from registry.oci.errors import ManifestInvalid
-from registry.oci.index import Index, Owner
-from registry.storage.errors import PathNotFound
+from registry.oci.index import Owner
 
 if TYPE_CHECKING:
     from registry.migration.context import Context
@@ -148,9 +146,10 @@ class _Rollback:
     def _fold(self) -> None:
         """Have all that was committed in our indexes; changes that wait for a foreign index are in the rows alone."""
         deadline = time.monotonic() + FOLD_SECONDS
+        index_file = self._registry.backends.index_file
         while names := self._unfolded():
             folded = [self._registry.folding.fold(name) for name in names]
-            if not any(folded) and all(self._is_foreign(name) for name in names):
+            if not any(folded) and all(index_file.owner(name) is Owner.FOREIGN for name in names):
                 return
             if time.monotonic() > deadline:
                 raise Unfinished(f"changes of {', '.join(names[:3])} wait for another process; run it again")
@@ -160,15 +159,6 @@ class _Rollback:
     def _unfolded(self) -> list[str]:
         with self._registry.backends.database.snapshot() as connection:
             return repository_rows.unfolded(connection, before=float("inf")).get()
-
-    def _is_foreign(self, name: str) -> bool:
-        try:
-            data, _ = self._registry.backends.driver.read(
-                self._registry.backends.layout.index(name), max_bytes=MAX_INDEX
-            )
-        except PathNotFound:
-            return False
-        return Index.parse(data).owner is Owner.FOREIGN
 
     # ---- repositories
 

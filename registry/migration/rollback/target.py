@@ -15,10 +15,9 @@ from registry.images.index_file import MAX_INDEX
 from registry.migration.rollback.steps import Source, SourceIndex, TargetContent, WantedManifest
 from registry.migration.source.distribution import ROOT
 from registry.migration.source.objects import ObjectKind, RepositoryPath
-from registry.migration.source.zot import is_ours
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid, NameInvalid
-from registry.oci.index import Index
+from registry.oci.index import Index, Owner
 from registry.oci.manifest import parse_manifest
 from registry.oci.name import parse_name
 from registry.storage.errors import PathNotFound
@@ -229,7 +228,7 @@ class RollbackTargets:
         present, signature = self._read(key)
         if not layout.overwrites_index(located):
             return SourceIndex(key, present, present, signature, row.folded), None
-        if present and not is_ours(present):
+        if present and Index.parse(present).owner is Owner.FOREIGN:
             return SourceIndex(key, present, present, signature, row.folded), None
         saved = self._context.journal.saved_index(located.name) or b""
         return SourceIndex(key, saved, present, signature, row.folded), present or None

@@ -7,12 +7,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from registry.config_file import ConfigError, ConfigProblem
-from registry.images.index_file import MAX_INDEX
+from registry.images.index_file import IndexFile
 from registry.migration.source.distribution import ROOT, Distribution
 from registry.migration.source.objects import KeyInfo, ObjectKind
-from registry.migration.source.zot import ZotLayout, is_ours
-from registry.oci.errors import ManifestInvalid
-from registry.storage.errors import PathNotFound
+from registry.migration.source.zot import ZotLayout
+from registry.oci.index import Owner
 from registry.storage.keys import check_key
 
 if TYPE_CHECKING:
@@ -78,17 +77,10 @@ def _keys(inventory: Inventory, *kinds: ObjectKind) -> list[str]:
 
 def _foreign_indexes(inventory: Inventory, driver: StorageDriver, workers: WorkerPool) -> list[str]:
     """The first index that Stowage did not write, in a repository without blobs of its own."""
-    found = workers.each(partial(_foreign, driver), inventory.keys(ObjectKind.INDEX))
-    return next(([key] for key in found if key), [])
-
-
-def _foreign(driver: StorageDriver, key: str) -> str:
-    try:
-        return "" if is_ours(driver.read(key, max_bytes=MAX_INDEX)[0]) else key
-    except PathNotFound:
-        return ""
-    except ManifestInvalid:
-        return key
+    paths = inventory.paths(ObjectKind.INDEX)
+    owners = workers.each(partial(IndexFile(driver).owner), paths)
+    foreign = (path for path, owner in zip(paths, owners, strict=True) if owner is Owner.FOREIGN)
+    return [f"{path}/index.json" for path in islice(foreign, 1)]
 
 
 def _neither(inventory: Inventory, root: str) -> str:

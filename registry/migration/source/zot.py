@@ -12,7 +12,7 @@ from registry.migration.source.layout import SourceLayout
 from registry.migration.source.objects import KeyInfo, ObjectKind, RepositoryPath, SourceRepository
 from registry.oci.descriptor import Descriptor
 from registry.oci.errors import ManifestInvalid
-from registry.oci.index import FOLDED, LAYOUT_FILE, Index, Owner
+from registry.oci.index import LAYOUT_FILE, Index, Owner
 from registry.oci.record import Record
 from registry.storage.errors import ObjectTooLarge, PathNotFound
 
@@ -34,11 +34,6 @@ OURS = "storage"
 _MAX_RECORD = 1 << 20
 _NEW_INDEX = b'{"schemaVersion":2,"manifests":[]}'
 """The index that zot writes for a new repository."""
-
-
-def is_ours(data: bytes) -> bool:
-    """Whether an ``index.json`` is one that Stowage wrote. Raises ManifestInvalid where it is none at all."""
-    return data == Index.empty().serialise() or (FOLDED.encode() in data and Index.parse(data).owner is Owner.OURS)
 
 
 def left_out(repository: str, key: str, index: Index) -> list[Problem]:
@@ -109,9 +104,9 @@ class ZotLayout(SourceLayout):
 
         try:
             data, stat = driver.read(key, max_bytes=MAX_INDEX)
-            if not located.has_blobs and is_ours(data):
-                return None
             index = Index.parse(data)
+            if not located.has_blobs and index.owner is not Owner.FOREIGN:
+                return None
         except PathNotFound:
             report(ProblemKind.UNREADABLE_INDEX, key, "there are blobs, and no index.json that says what they are")
             return repository

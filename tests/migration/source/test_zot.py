@@ -8,8 +8,6 @@ import pytest
 
 from registry.migration.report import ProblemKind
 from registry.migration.review.review import Options
-from registry.migration.source.zot import is_ours
-from registry.oci.errors import ManifestInvalid
 from registry.oci.index import FOLDED, Index
 from tests.migration.conftest import Reviewing
 from tests.support.payloads import Blob, image
@@ -141,10 +139,11 @@ def test_a_repository_without_images_counts(reviewing: Reviewing) -> None:
         (json.dumps({"manifests": [{"annotations": {FOLDED: "1"}}]}).encode(), False),
     ],
 )
-def test_only_an_index_that_stowage_wrote_is_taken_for_ours(data: bytes, expected: bool) -> None:
-    assert is_ours(data) is expected
+def test_only_an_index_that_stowage_wrote_is_taken_for_ours(reviewing: Reviewing, data: bytes, expected: bool) -> None:
+    plan = reviewing({"app/index.json": data})
+    assert (plan.layout is None) is expected
 
 
-def test_what_only_looks_like_an_index_of_ours_is_an_error() -> None:
-    with pytest.raises(ManifestInvalid):
-        is_ours(FOLDED.encode())
+def test_what_only_looks_like_an_index_of_ours_is_a_problem(reviewing: Reviewing) -> None:
+    plan = reviewing({"app/index.json": FOLDED.encode()})
+    assert [problem.kind for problem in plan.problems] == [ProblemKind.UNREADABLE_INDEX]
