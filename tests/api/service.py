@@ -8,16 +8,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import httpx2
-
 from registry.config import Settings
 from registry.images.registry import Registry
 from registry.server.application import create_application
 from registry.server.observability import ProcessMetrics
+from tests.api.asgi import Exchange
 from tests.support.payloads import Blob, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from registry.api.context import ApiContext
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver
 
 T = TypeVar("T")
-HOST = "registry.test"
 Headers = dict[str, str]
 Lines = list[tuple[str, str]]
 """Headers, of which some come more than once."""
@@ -74,13 +72,11 @@ class Service:
         self.registry = Registry.open(settings, driver)
         self.observation = cast("AccessLog", create_application(self.registry, settings, ProcessMetrics(None, None)))
         self.context: ApiContext = cast("Any", self.observation)._application.state.context
-        transport = httpx2.ASGITransport(self.observation, raise_app_exceptions=False, client=(peer, 1))
-        self._client = httpx2.AsyncClient(transport=transport, base_url=f"http://{HOST}")
+        self._peer = peer
         self._runner = asyncio.Runner()
 
     def close(self) -> None:
         """Free everything."""
-        self._runner.run(self._client.aclose())
         self._runner.close()
         self.context.close()
         self.registry.close()
@@ -96,9 +92,10 @@ class Service:
         return self._runner.run(story)
 
     async def _call(self, method: str, target: str, body: bytes | Sequence[bytes], headers: Headers | Lines) -> Reply:
-        content = body if isinstance(body, bytes) else _parts(body)
-        response = await self._client.request(method, target, content=content, headers=headers)
-        return Reply(response.status_code, dict(response.headers), response.content)
+        lines = headers.items() if isinstance(headers, dict) else headers
+        exchange = Exchange(method, target, body, lines, self._peer)
+        await exchange.run(self.observation)
+        return Reply(exchange.status, exchange.headers, exchange.body)
 
     # ---- pushing, where how it is done is not what the test is about
 
@@ -119,11 +116,6 @@ class Service:
         reply = self.call("POST", f"/v2/{repository}/blobs/uploads/")
         assert reply.status == 202, reply
         return reply.location
-
-
-async def _parts(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
 
 
 @contextlib.contextmanager
