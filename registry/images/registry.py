@@ -16,6 +16,7 @@ from registry.images.blobs import Blobs
 from registry.images.manifests import Manifests
 from registry.images.records.folding import Folding
 from registry.images.records.reconciliation import Reconciliation
+from registry.images.records.storage_walk import StorageWalk
 from registry.images.references import References
 from registry.images.repositories import Repositories
 from registry.images.source_locations import SourceLocations
@@ -44,6 +45,7 @@ class Registry:
         self.references = References(backends)
         self.reconciliation = Reconciliation(backends, self.write_gate, self.source_locations)
         self.repositories = Repositories(backends, self.write_gate, self.source_locations, self.reconciliation)
+        self.storage_walk = StorageWalk(backends, self.write_gate, self.source_locations)
         self.folding = Folding(backends, self.reconciliation)
         self.blob_publication = BlobPublication(backends, self.write_gate, self.folding)
         self.blobs = Blobs(backends, self.repositories, self.blob_publication)

@@ -56,7 +56,7 @@ def rebuild_registry(registry: Registry, *, on_progress: OnProgress | None = Non
     """As ``rebuild``, on an open core."""
     report = RebuildReport()
     registry.source_locations.ensure(again=True)
-    names = list(registry.repositories.on_storage())  # an error here ends it: nothing is forgotten on a partial list
+    names = list(registry.storage_walk.repositories())  # an error here ends it: nothing is forgotten on a partial list
     report.problems += map(str, registry.backends.omissions.of(""))
     capabilities = registry.backends.driver.capabilities
     for done in range(0, len(names), AT_ONCE):

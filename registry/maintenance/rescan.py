@@ -26,6 +26,7 @@ class Rescan:
         self._clock = registry.backends.clock
         self._source_locations = registry.source_locations
         self._repositories = registry.repositories
+        self._storage_walk = registry.storage_walk
 
     @property
     def is_done(self) -> bool:
@@ -44,7 +45,7 @@ class Rescan:
         """Returns how many repositories storage has."""
         self._source_locations.ensure(again=True)
         found = 0
-        for name in self._repositories.on_storage():
+        for name in self._storage_walk.repositories():
             try:
                 found += self._repositories.touch(name) is not None
             except RegistryError as error:

@@ -216,7 +216,7 @@ def test_a_tree_by_digests_is_walked_past(world: World) -> None:
     registry = world.registry()
     push_image(registry, "one", "v1", name="docker/other")
     settle(registry, world)
-    assert list(registry.repositories.on_storage()) == ["docker/other"]
+    assert list(registry.storage_walk.repositories()) == ["docker/other"]
     report = rebuild_registry(registry)
     assert (report.repositories, report.problems) == (1, [])
 
@@ -226,5 +226,5 @@ def test_below_a_prefix_nothing_is_walked(world: World) -> None:
     adopted_bucket.adopt_image(driver, make_image("theirs"), "old")
     driver.write("zot/app/index.json", b"not an index at all")
     registry = world.registry()
-    assert list(registry.repositories.on_storage()) == [NAME]
+    assert list(registry.storage_walk.repositories()) == [NAME]
     assert rebuild_registry(registry).problems == []

@@ -216,7 +216,7 @@ def test_names_that_no_repository_can_have_are_not_entered(world: World, registr
     for name in ("Team/app", "lost+found", "team/.hidden", "storage/app", long, "team/blobs/x"):
         shutil.copytree(world.root / NAME, world.root / name)
     other = new(world, tmp_path)
-    assert list(other.repositories.on_storage()) == [NAME]
+    assert list(other.storage_walk.repositories()) == [NAME]
     assert pull(other, "v1") == made.digest
     problems = rebuild_registry(other).problems
     reason = "has an index.json, and a name that no repository can have"
