@@ -1,4 +1,4 @@
-"""The two stores that everything in this package works on, and the rules it keeps."""
+"""Backends: storage and database, on which everything in this package works, and the policy that it keeps."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver
 
 
+MAX_MANIFEST = 8 << 20
+"""Bytes of the largest manifest that is read from storage, however small those are that clients may push."""
+
+
 def holder_name() -> str:
-    """Who holds a lease: this process."""
+    """The name of this process as a holder of leases."""
     return f"{os.uname().nodename}:{os.getpid()}:{threading.get_native_id()}"
 
 
@@ -35,16 +39,16 @@ class Policy:
     """Share the bytes of a blob between repositories, where each has its own blobs."""
     delete: bool = True
     """Clients may delete."""
-    manifest_bytes: int = 8 << 20
-    """Bytes of the largest manifest."""
+    manifest_bytes: int = MAX_MANIFEST
+    """Bytes of the largest manifest that clients may push."""
     accept_missing_blobs: bool = False
     accept_missing_manifests: bool = False
     upload_expiry: float = 86400.0
-    """Seconds after which an upload that nobody continued goes."""
+    """Seconds after which an upload that no client continued goes."""
     uploads: int = 20_000
     """Upload sessions that may be open."""
     uploads_per_address: int = 5_000
-    """Those that may be open of one address."""
+    """Upload sessions that one address may have open."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,10 @@ class Backends:
     clock: Callable[[], float] = time.time
     """Seconds since the epoch."""
     holder: str = field(default_factory=holder_name)
-    """Who holds a lease."""
+    """The name under which this process holds leases."""
 
     index_locks: KeyedLocks = field(default_factory=KeyedLocks)
-    """By repository: within this process nobody looks at an index between its write and the note of it in the row."""
+    """By repository: no other thread looks at an index between its write and the note of it in the row."""
     omissions: Omissions = field(default_factory=Omissions)
     """What this process has found on storage that it does not serve."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blob_locations as place_rows
 from registry.database import manifest_bodies as body_rows
+from registry.images.backends import MAX_MANIFEST
 from registry.images.blob_locations import Location
 from registry.images.manifest_store import slim
 from registry.images.migration_journal.reader import MigrationJournalReader
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from registry.images.backends import Backends
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
-
-LARGE = 8 << 20
-"""Bytes of a manifest that is read, however small those are that clients may push."""
 
 
 class LoadedManifest(NamedTuple):
@@ -210,7 +208,7 @@ class RepositoryReader:
         for place in known.places:
             try:
                 body, stat = self._backends.driver.read(
-                    place.key, max_bytes=max(self._backends.policy.manifest_bytes, LARGE)
+                    place.key, max_bytes=max(self._backends.policy.manifest_bytes, MAX_MANIFEST)
                 )
                 manifest = _verified_manifest(body, descriptor)
                 return LoadedManifest(manifest, len(body), place, stat.signature, stat.modified)

@@ -11,6 +11,7 @@ from registry.database import blobs as blob_rows
 from registry.database import manifest_bodies, migration_queries
 from registry.database import manifests as manifest_rows
 from registry.database import repositories as repository_rows
+from registry.images.backends import MAX_MANIFEST
 from registry.images.index_file import MAX_INDEX
 from registry.migration.rollback.steps import Source, SourceIndex, TargetContent, WantedManifest
 from registry.migration.source.distribution import ROOT
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from registry.images.migration_journal.documents import Baseline
     from registry.migration.adopt.baselines import Baselines
     from registry.migration.context import Context
-
-_MANIFEST_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,7 @@ class RollbackTargets:
             kept = manifest_bodies.find(connection, digest).get()
             locations = location_rows.of_digest(connection, digest, store=backends.driver.name).get()
         found = [] if kept is None else [kept]
-        max_bytes = max(backends.policy.manifest_bytes, _MANIFEST_BYTES)
+        max_bytes = max(backends.policy.manifest_bytes, MAX_MANIFEST)
         for location in locations if kept is None else ():
             with contextlib.suppress(PathNotFound):
                 found.append(backends.driver.read(location.key, max_bytes=max_bytes)[0])
@@ -262,7 +261,7 @@ class RollbackTargets:
         for digest in manifests:
             key = self._context.layout.home(located, digest)
             try:
-                body, _ = self._context.driver.read(key, max_bytes=_MANIFEST_BYTES)
+                body, _ = self._context.driver.read(key, max_bytes=MAX_MANIFEST)
                 found.update(named.digest for named in parse_manifest(body, None).named_blobs())
             except (PathNotFound, ManifestInvalid):
                 continue

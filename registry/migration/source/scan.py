@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.images.backends import MAX_MANIFEST
 from registry.migration.progress import Progress
 from registry.migration.source.bucket import root_of
 from registry.migration.source.checks import Checks
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from registry.migration.source.repositories import Known
     from registry.parallel import WorkerPool
     from registry.storage.driver import StorageDriver
-
-_MANIFEST_BYTES = 8 << 20
 
 
 class SourceScan:
@@ -64,7 +63,7 @@ class SourceScan:
         problems, notes = RepositoryScan(self._inventory, self._driver, layout, self._workers, known).run(
             self._on_progress
         )
-        max_bytes = max(self._settings.manifests.max_bytes, _MANIFEST_BYTES)
+        max_bytes = max(self._settings.manifests.max_bytes, MAX_MANIFEST)
         manifests = ManifestScan(
             self._inventory, self._driver, layout, self._workers, known.manifest, max_bytes=max_bytes
         )
