@@ -1,6 +1,6 @@
-"""Taking a blob's bytes off storage without a lock that a publisher would wait for (proposal 0001, I7).
+"""Blob deletion: objects are claimed in their rows, and deleted without a lock that a publisher would wait for (I7).
 
-A deleter claims the place on its row (token, deadline; the blob's generation is raised), deletes, and removes the row.
+The table of the protocol is in ``registry.images.blob_publication``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
 
 CLAIM_SECONDS = 60.0
-"""How long a deletion may take; whoever meets its claim later than that may finish it."""
+"""How long a deletion may take; a process that meets its claim later may finish it."""
 
 DELETE_SECONDS = 30.0
 """How long one delete may take at most: with less than this left of its claim, a deleter does not begin."""
@@ -48,7 +48,7 @@ class BlobDeletion:
         return there is not None and there.state == blob_rows.DELETING and (there.claim_deadline or 0) > now
 
     def claim(self, connection: Transaction, blob_id: int, key: str) -> Claim | None:
-        """Claim the place ``key`` in the caller's transaction. None: nothing is there, or another deletes it."""
+        """Claim the location ``key`` in the caller's transaction. None if nothing is there, or another deletes it."""
         claim, now = self._new_claim(key)
         claimed = blob_rows.claim_location(
             connection,

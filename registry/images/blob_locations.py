@@ -1,4 +1,4 @@
-"""Which of several places with a blob's bytes is read, and what becomes of one that does not have them (I6)."""
+"""Blob locations: which object with a blob's bytes is read, and what becomes of one that does not have them (I6)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Location(NamedTuple):
 
     key: str
     id: int | None = None
-    """Of its row; None: nothing is noted of it."""
+    """The id of its row; None if it has none."""
     signature: str = ""
     """As noted."""
     is_verified: bool = False
-    """Somebody has hashed the object with this signature."""
+    """The object with this signature was hashed."""
 
 
 class BlobLocations:
@@ -38,18 +38,18 @@ class BlobLocations:
         self._backends = backends
 
     def best(self, digest: Digest) -> Location | None:
-        """Where a blob is read: a verified place before others, and ours before the original's. None: none is noted."""
+        """Where a blob is read: verified locations first, ours before those of a source. None if none is noted."""
         return next(iter(self.all(digest)), None)
 
     def all(self, digest: Digest) -> list[Location]:
-        """Every place that is noted, the best one first."""
+        """Every location that is noted, the best one first."""
         with self._backends.database.autocommit() as connection:
             return _locations(place_rows.of_digest(connection, digest, store=self._backends.driver.name).get())
 
     def mark_lost_and_next(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
-        """Go on from a place without the right bytes: it is not read again, and the next one is returned.
+        """Mark a location without the right bytes, so that it is not read again, and return the next one.
 
-        None: there is no other. The blob is in ``state``, MISSING or QUARANTINED, until the next push, and no process
+        None if there is no other: the blob is in ``state``, MISSING or QUARANTINED, until the next push, and no process
         remembers that it was there. Where a look is cheap, each HEAD sees a loss by itself and nothing is noted.
         """
         log.error("a blob is missing or damaged on storage", digest=digest, key=place.key)
@@ -95,7 +95,7 @@ class BlobLocations:
         return self.best(digest)
 
     def _give_up(self, digest: Digest, state: str) -> Location | None:
-        """None, unless somebody has put it meanwhile."""
+        """Mark the blob as lost; returns a location if it was put again meanwhile."""
         with self._backends.database.transaction() as connection:
             repository_rows.raise_versions_of_holders(connection, digest)
             blob = blob_rows.lock(connection, digest).get()

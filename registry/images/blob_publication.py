@@ -75,7 +75,7 @@ class Keep(enum.Enum):
     """How a transaction keeps the row of the repository."""
 
     HELD = "held"
-    """It stays; others change it."""
+    """It stays, and other transactions may change it."""
     LOCKED = "locked"
     """No other changes it: what is decided depends on rows of the repository."""
     ALONE = "alone"

@@ -1,4 +1,4 @@
-"""The blobs of a repository: looked up, read, mounted, deleted. A repository serves only what is in it (I4)."""
+"""Blobs of a repository: looked up, read, mounted, deleted. A repository serves only what is in it (I4)."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ class HeldBlob:
     leased_until: float
     """Seconds since the epoch until which it is safe from collection."""
     version: int
-    """Of the repository, read before its rows."""
+    """The version of the repository, read before its rows."""
 
     @property
     def key(self) -> str:
-        """Of the object."""
+        """The key of the object."""
         return self.place.key
 
     @property
     def is_verified(self) -> bool:
-        """Somebody has hashed the bytes."""
+        """The bytes were hashed."""
         return self.place.is_verified
 
 
@@ -133,9 +133,9 @@ class Blobs:
         raise Unavailable(headers={"Retry-After": "1"})
 
     def mount(self, name: str, digest: Digest, source: str | None) -> bool:
-        """Make a blob of ``source`` (None: of any repository) one of ``name`` without moving bytes.
+        """Make a blob of ``source``, or of any repository if that is None, one of ``name`` without moving bytes.
 
-        False: it is not there, or is being collected; the client uploads it (spec, "Mounting a blob").
+        False if it is not there, or is being collected; the client uploads it (spec, "Mounting a blob").
         """
         found = self._mountable(digest, source)
         if found is None:
@@ -173,7 +173,7 @@ class Blobs:
         if member is None:
             raise BlobUnknown
         _require_unneeded(connection, repository, digest)
-        blob_rows.lock(connection, digest)  # before its membership, as who publishes it
+        blob_rows.lock(connection, digest)  # before its membership, as a publisher does
         memberships.remove(connection, repository.id, member.id)
         repository_rows.raise_version(connection, repository.id)
         if not self._backends.layout.per_repository:
@@ -207,7 +207,7 @@ class Blobs:
         return Location(held.key, held.location_id, held.signature or "", held.verified_at is not None)
 
     def _hashing(self, reader: ObjectReader, blob: HeldBlob, place: Location, *, whole: bool) -> ObjectReader:
-        """Hashes what nobody has hashed, at this key and in this version, where all of it is read."""
+        """Hash on its way what was not hashed at this key and in this version, if all of it is read."""
         known = self._backends.layout.per_repository or reader.stat.signature == place.signature
         if not whole or (place.is_verified and known):
             return reader
@@ -271,7 +271,7 @@ def _require_unneeded(connection: Transaction, repository: RepositoryRow, digest
     if manifest_rows.by_digest(connection, repository.id, digest).get() is not None:
         needed_by.insert(0, digest)
     why = "is"
-    if not needed_by:  # none that was read: of these nobody knows
+    if not needed_by:  # some may not have been read yet
         unread = reference_rows.incomplete_of(connection, repository.id, after=-1, count=10).get()
         needed_by, why = [row.digest for row in unread], "may be"
     if needed_by:

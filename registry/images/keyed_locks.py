@@ -1,4 +1,4 @@
-"""One lock for each key, for as long as somebody wants it: the same piece of work is done by one thread at a time."""
+"""Keyed locks: one lock for each key that is in use, so that one thread at a time does a piece of work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 15.0
 
 
 class KeyedLocks:
-    """Locks by name, within this process. Holds nothing for keys that nobody uses."""
+    """Locks by name, within this process. Holds nothing for keys that are not in use."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

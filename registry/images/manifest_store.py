@@ -44,7 +44,7 @@ class FoundManifest(NamedTuple):
     key: str
     """Where the bytes are on storage."""
     version: int
-    """Of the repository, read with the row."""
+    """The version of the repository, read with the row."""
 
 
 class ManifestBytes:
@@ -77,7 +77,7 @@ class ManifestBytes:
         return size <= KEPT and not self._backends.driver.capabilities.stat_is_local
 
     def open(self, manifest: FoundManifest) -> ObjectReader:
-        """A reader of the bytes, compared with their digest before: of a large one, which is never whole in memory.
+        """A reader of the bytes, compared with their digest before. A large one is never whole in memory.
 
         Raises ManifestUnknown when they are lost.
         """
@@ -101,7 +101,7 @@ class ManifestBytes:
         return self._from_places(manifest, read)
 
     def _from_places(self, manifest: FoundManifest, read: Callable[[str], T | None]) -> T:
-        """What ``read`` returns for the first place that has the bytes; None is one that has others."""
+        """What ``read`` returns for the first place that has the bytes; None if it has other bytes."""
         place: Location | None = Location(manifest.key)
         if not self._backends.layout.per_repository:
             place = self._locations.best(manifest.digest) or place
@@ -144,7 +144,7 @@ def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Ma
         annotations=orjson.dumps(_fitting(manifest.annotations)).decode(),
         now=now,
     )
-    # Of a digest that is named twice, the first counts.
+    # If a digest is named twice, the first counts.
     references = [(child.digest, manifest_rows.MANIFEST) for child in manifest.children()]
     references += [(blob.digest, manifest_rows.BLOB) for blob in manifest.needed_blobs()]
     references += [(blob.digest, manifest_rows.OPTIONAL) for blob in manifest.named_blobs()]

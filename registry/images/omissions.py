@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LISTED = 1000
-"""Omissions of one place that are listed; of more the number is told."""
+"""Omissions of one place that are listed; more are told by their number."""
 REMEMBERED = 100_000
 """Omissions that a process remembers, so that it says each once; some 500 bytes each at most."""
 
@@ -35,7 +35,7 @@ class Kind(enum.StrEnum):
     ENTRY = "entry"
     """An entry of an ``index.json``, or its reference name."""
     MANIFEST = "manifest"
-    """A manifest whose bytes are others than they should be, or are no manifest."""
+    """A manifest whose bytes are not those of its digest, or are no manifest."""
     UNREADABLE = "unreadable"
     """A manifest that storage does not let the registry read, so that it may be right."""
     BLOB = "blob"
@@ -53,7 +53,7 @@ class Source(enum.Enum):
     CONTENT = "content"
     """At what a repository holds."""
     REFERENCES = "references"
-    """At what manifests name of which a release before this one has put the rows."""
+    """At what manifests name that a release before this one has put."""
     UPLOADS = "uploads"
     """For abandoned uploads."""
     REMOVAL = "removal"
@@ -70,14 +70,14 @@ class Omission(NamedTuple):
     """The digest, tag or name that is concerned, safe to log; empty for all of it."""
     reason: str
     tags: tuple[str, ...] = ()
-    """Of an unreadable manifest, those that point at it."""
+    """The tags that point at it, if it is an unreadable manifest."""
 
     def __str__(self) -> str:
         return ": ".join(filter(None, (self.where, self.what, self.reason)))
 
 
 class Omissions:
-    """Of one process. Any thread."""
+    """What one process has found. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class Omissions:
     def note(self, source: Source, where: str, found: Sequence[Omission], *, version: str = "") -> None:
         """Replace what ``source`` found at ``where``, and say what is new in it.
 
-        ``version``: of what was looked at; of another version everything is new.
+        ``version`` is that of what was looked at; in another version everything is new.
         """
         key, listed = (source, where), _listed(where, found)
         with self._lock:
@@ -126,7 +126,7 @@ def shown(text: str) -> str:
 
 
 def _listed(where: str, found: Sequence[Omission]) -> tuple[Omission, ...]:
-    """The first, and how many more there are. Of equal ones one."""
+    """The first ones without repetition, and how many more there are."""
     unique = list(dict.fromkeys(found))
     if len(unique) <= LISTED:
         return tuple(unique)

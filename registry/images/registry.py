@@ -64,7 +64,7 @@ class Registry:
         return cls(Backends(driver, database, _policy(settings)))
 
     def fold_waiting(self) -> int:
-        """Fold what this process has recorded and what others have abandoned. Returns how many changes.
+        """Fold what this process has recorded and what other processes have abandoned. Returns how many changes.
 
         A repository that cannot be folded is logged and tried again with the abandoned ones.
         """
@@ -73,7 +73,7 @@ class Registry:
         for name in names:
             try:
                 folded += self.folding.fold(name)
-            except (RegistryError, StorageError) as error:  # the others need not wait for this one
+            except (RegistryError, StorageError) as error:  # other repositories need not wait for this one
                 log.error(  # noqa: TRY400 - the reason says it, every few seconds
                     "index.json could not be brought up to date; its records are kept",
                     repository=name,

@@ -70,7 +70,7 @@ class Repositories:
         self._began = backends.clock()
 
     def touch(self, name: str, row: RepositoryRow | None = None) -> RepositoryRow | None:
-        """The repository, reconciled with storage; None when it does not exist. ``row``, if it was just read, is that.
+        """The repository, reconciled with storage; None if it does not exist. ``row``, if it was just read, is that.
 
         Raises Unavailable when storage cannot tell (never a 404 for what may exist).
         """
@@ -240,7 +240,7 @@ class Repositories:
             self._missing.pop(name, None)
 
     def _note_foreign(self, name: str, signature: str) -> None:
-        """An index is there that no reconciliation has made a repository of: who makes one knows of it."""
+        """Remember the signature of a foreign index, for ``_make`` to note when it creates the repository."""
         with self._lock:
             if signature:
                 self._foreign[name] = signature

@@ -62,7 +62,7 @@ class UploadRoom:
         self._begun = self._stride - 1
 
     def note_begun(self) -> None:
-        """One more session was begun; others may end now. Does not raise: that one is there in any case."""
+        """One more session was begun; older ones may end now. Does not raise: that one is there in any case."""
         with self._lock:
             self._begun += 1
             is_due = self._begun >= self._stride

@@ -155,7 +155,7 @@ class Uploads:
     def finish(self, writer: BlobWriter, digest: Digest) -> None:
         """Publish what was uploaded under ``digest`` (I1) and end the session.
 
-        Raises DigestInvalid when the bytes are others; the session is then gone, since nothing can mend it.
+        Raises DigestInvalid when the digest is another; the session is then gone, since nothing can mend it.
         """
         row = writer.row
         known = writer.digest(digest.algorithm)
@@ -189,7 +189,7 @@ class Uploads:
             self._end(writer.row)
 
     def expire(self) -> int:
-        """End the sessions that nobody continued, and free what storage holds of sessions that no row knows.
+        """End the sessions that no client continued, and free what storage holds of sessions that no row knows.
 
         Returns how many. An upload that is being written to is not touched, and one that storage refuses to free stops
         the work on no other.
@@ -210,7 +210,7 @@ class Uploads:
 
     @property
     def running_hashes(self) -> int:
-        """Running hashes that this process keeps: of sessions that go on, and of no others."""
+        """Running hashes that this process keeps: those of sessions that go on."""
         return self._hashes.count()
 
     def count(self) -> int:

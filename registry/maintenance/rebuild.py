@@ -1,4 +1,4 @@
-"""``registry rebuild``: the cache DB from storage, online and in place (design, promise 2)."""
+"""Rebuild: the cache DB from storage, online and in place (``registry rebuild``; design, promise 2)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def rebuild(settings: Settings, *, on_progress: OnProgress | None = None) -> Reb
 
 
 def rebuild_registry(registry: Registry, *, on_progress: OnProgress | None = None) -> RebuildReport:
-    """As ``rebuild``, on an open core."""
+    """As ``rebuild``, on an open registry."""
     report = RebuildReport()
     registry.source_locations.ensure(again=True)
     names = list(registry.storage_walk.repositories())  # an error here ends it: nothing is forgotten on a partial list

@@ -1,4 +1,4 @@
-"""Looking for layouts that other tools placed, while the registry runs."""
+"""Rescan: a walk for layouts that other tools placed, while the registry runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Over a store that ignores conditional writes one process at a time may change indexes: it holds a lease for that."""
+"""Single replica: the lease for changing indexes, over a store that ignores conditional writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AnotherReplica(Exception):
 
 
 def writing(settings: Settings, *, conditional_writes: bool) -> contextlib.AbstractContextManager[None]:
-    """The right to change indexes, for the block: everybody has it where the store honours conditions.
+    """The right to change indexes, for the block: every process has it where the store honours conditions.
 
     Raises AnotherReplica.
     """

@@ -30,7 +30,7 @@ class SourceLocation(NamedTuple):
 
 
 class ShardEntry(NamedTuple):
-    """Where a blob is, the original's places at most PLACES of them, by key."""
+    """Where a blob is: at most PLACES locations of the source, by key."""
 
     digest: Digest
     size: int
@@ -108,7 +108,7 @@ class MigrationState:
     """Raised by one with each write of it."""
     state: Phase
     layout: str
-    """The kind of the original's layout."""
+    """The kind of the source layout."""
     prefixes: tuple[str, ...]
     """Below which no repository of ours may be."""
     passes: int
@@ -181,13 +181,13 @@ class Baseline:
 
     name: str
     prefix: str
-    """What stands before the name in the original's keys; empty for none."""
+    """What stands before the name in the source's keys; empty for none."""
     index: IndexAt | None
     """None where the layout has no indexes."""
     fingerprint: str
-    """Of the repository's keys in the listing, its index left out; empty where the original has more than is said."""
+    """That of the repository's keys in the listing without its index; empty if the source has more than is said."""
     overwritten: bool
-    """Our index is written over the original's key, whose bytes are kept in the journal."""
+    """Our index is written over the source's key, whose bytes are kept in the journal."""
     tags: dict[str, Digest] = field(hash=False)
     manifests: dict[Digest, ManifestInfo] = field(hash=False)
 
@@ -229,7 +229,7 @@ class Baseline:
 
 
 VERSION: Final = 1
-"""Of the formats; another one is not understood."""
+"""The version of the formats; another one is not understood."""
 
 
 class UnknownJournal(StorageError):

@@ -1,7 +1,7 @@
-"""Where the bytes are that another registry brought: the journal of migrations on storage (proposal 0005).
+"""Migration journal reader: where the bytes of a source registry are, as migrations wrote it (proposal 0005).
 
-``rebuild`` reads it before anything else, so that a lost database loses no place. Shards and bases hold no times and no
-names of processes: the same bucket gives the same bytes, however often whoever wrote them was killed.
+``rebuild`` reads it before anything else, so that a lost database loses no location. Shards and baselines hold no times
+and no names of processes: the same bucket gives the same bytes, however often the process that wrote them was killed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 def state_key(migration: str) -> str:
-    """Of the state of a migration."""
+    """The key of the state of a migration."""
     return f"{MIGRATIONS}/{migration}/state.json"
 
 
 def problems_key(migration: str) -> str:
-    """Of the problems that its last pass found."""
+    """The key of the problems that its last pass found."""
     return f"{MIGRATIONS}/{migration}/problems.jsonl"
 
 
@@ -46,7 +46,7 @@ def shards_prefix(migration: str) -> str:
 
 
 def shard_key(migration: str, shard: str) -> str:
-    """Of a shard, by its name."""
+    """The key of a shard, by its name."""
     return f"{shards_prefix(migration)}/{shard}.jsonl"
 
 
@@ -56,17 +56,17 @@ def repositories_prefix(migration: str) -> str:
 
 
 def base_key(migration: str, repository: str) -> str:
-    """Of a repository's base."""
+    """The key of a repository's baseline."""
     return f"{repositories_prefix(migration)}/{repository}/{BASE}"
 
 
 def saved_index_key(migration: str, repository: str) -> str:
-    """Of the original's ``index.json``, where ours has its key."""
+    """The key of the source's ``index.json``, if ours has taken its key."""
     return f"{repositories_prefix(migration)}/{repository}/.index"
 
 
 def ours_key(migration: str, repository: str) -> str:
-    """Of our ``index.json`` as it was when a rollback gave the key back."""
+    """The key of our ``index.json`` as it was when a rollback gave the key back."""
     return f"{repositories_prefix(migration)}/{repository}/.ours"
 
 
@@ -85,12 +85,12 @@ class MigrationJournalReader:
         return sorted((name for name in found if _ID.fullmatch(name)), key=int)
 
     def state(self, migration: str) -> tuple[MigrationState, ObjectStat] | None:
-        """Its state; None where it has none: whoever began it was killed before."""
+        """Its state; None if the process that began it was killed before it wrote one."""
         key = state_key(migration)
         return self._read(key, _MAX_STATE, lambda data: MigrationState.parse(data, key))
 
     def states(self) -> list[tuple[MigrationState, ObjectStat]]:
-        """Of every migration that has one, the oldest first."""
+        """The state of every migration that has one, the oldest first."""
         return [found for migration in self.ids() if (found := self.state(migration)) is not None]
 
     def newest(self) -> tuple[MigrationState, ObjectStat] | None:

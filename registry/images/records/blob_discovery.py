@@ -1,4 +1,4 @@
-"""Making members of blobs that storage has and no row knows: unverified until somebody has hashed them (I6)."""
+"""Blob discovery: blobs that storage has and no row knows become members, unverified until they are hashed (I6)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BlobDiscovery:
             if self._backends.layout.per_repository
             else self._referenced(repository, view)
         )
-        found.sort()  # whoever adopts some of the same takes their rows in the same order
+        found.sort()  # two that adopt some of the same take their rows in one order
         for start in range(0, len(found), BATCH):
             self._adopt(repository, found[start : start + BATCH], view.omissions)
 

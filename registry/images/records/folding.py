@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from registry.oci.record import Record
 
 ABANDONED_SECONDS = 5.0
-"""A change that is pending for longer was left by a worker that died: whoever folds completes it."""
+"""A change that is pending for longer was left by a worker that died: the next fold completes it."""
 NOTE_SECONDS = 0.25
 """How long after its write another process may take to note the index in the row."""
 REMEMBERED = 10_000
 """Records of which this process knows by itself that they are on storage."""
 WRITTEN_BYTES = 16 << 20
-"""Of indexes that this process has written, and need not read again, where reading is a request."""
+"""Bytes of indexes that this process has written and need not read again, where reading is a request."""
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
 
@@ -69,7 +69,7 @@ class Folding:
         self._foreign: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._history = History(backends)
         self._incomplete: set[str] = set()  # repositories of which the release before has folded records
-        self._untimed: LRUCache[str, int] = LRUCache(REMEMBERED)  # entries whose times nobody knows
+        self._untimed: LRUCache[str, int] = LRUCache(REMEMBERED)  # entries without times, after the last fill
         self.wake = threading.Event()
         """Set when there is something to fold."""
 
@@ -190,7 +190,7 @@ class Folding:
             log.warning("an index.json is another registry's: changes wait until it is migrated", repository=name)
 
     def _fold(self, row: RepositoryRow, changes: list[ChangeRow]) -> bool:
-        """False: another tool has written the index; its changes were taken, do it again. Raises _Foreign."""
+        """False if another tool has written the index: its changes were taken, do it again. Raises _Foreign."""
         try:
             data, signature = self._read(row)
         except PathNotFound:
@@ -230,7 +230,7 @@ class Folding:
         self._fill(row, index)
 
     def _fill(self, row: RepositoryRow, index: Index) -> None:
-        """Say the times of what no record brought, as the database has them: another tool's, or an original's."""
+        """Say the times of what no record brought, as the database has them: another tool's, or a source registry's."""
         if index.untimed in {0, self._untimed.get(row.name)}:
             return
         with self._backends.database.autocommit() as connection:
@@ -257,7 +257,7 @@ class Folding:
         if written is not None and written[1] == row.signature:
             return written
         if not row.signature and not surprising and not self._backends.driver.capabilities.stat_is_local:
-            raise PathNotFound(row.name, "nobody has noted that it was written")
+            raise PathNotFound(row.name, "no row says that it was written")
         data, stat = self._backends.index_file.read(row.name)
         return data, stat.signature
 

@@ -34,7 +34,7 @@ class History:
     def complete(self, name: str) -> None:
         """Have ``index.json`` say all that its records say. Raises StorageError, with the index as it was.
 
-        A repository may have many records and be folded by others meanwhile: what was read of them is not read again.
+        A repository may have many records, and another process may fold some meanwhile: none is read twice.
         """
         said: Index | None = None
         for _ in range(ATTEMPTS):

@@ -63,7 +63,7 @@ class Journal:
     def after(self, repository: str, sequence: int) -> dict[int, bytes]:
         """The lines of every record above ``sequence``, in the order of their numbers. Raises UnreadableRecord.
 
-        A line that is no JSON is one whose writer was killed: nobody was answered, so it is no record.
+        A line that is no JSON is one whose writer was killed: no client was answered, so it is no record.
         """
         found: dict[int, bytes] = {}
         for names in self._batches(repository, sequence):

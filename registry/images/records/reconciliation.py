@@ -152,7 +152,7 @@ class Reconciliation:
         return same and row.missing > 0 and not view.manifests and view.last <= row.sequence
 
     def _create(self, name: str) -> RepositoryRow:
-        """A row that others do not use, until what storage has is in the database too."""
+        """Make a row that is not used until what storage has is in the database too."""
         now, sequence = self._backends.clock(), repository_rows.UNREAD
         with self._backends.database.transaction() as connection:
             return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)

@@ -1,4 +1,4 @@
-"""What storage says of one repository: its index, the records after it, and the manifests that the database lacks."""
+"""Repository reader: what storage says of a repository, and the manifests that the database lacks."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class LoadedManifest(NamedTuple):
     size: int
     """Bytes."""
     place: Location | None
-    """Whose bytes were hashed; None: those that the database keeps."""
+    """The location that was hashed; None if it was the copy in the database."""
     signature: str = ""
-    """Of the object that was hashed."""
+    """The signature of the object that was hashed."""
     modified: float | None = None
     """When that was written (seconds since the epoch); None if none was read."""
 
@@ -54,7 +54,7 @@ class _Known(NamedTuple):
 
     descriptor: Descriptor
     body: bytes | None
-    """As it keeps it; nobody has compared it with its digest."""
+    """As it keeps it, not compared with its digest yet."""
     places: list[Location]
     """Where the bytes may be, the best first."""
 
@@ -126,7 +126,7 @@ class StoredRepository:
 
 
 class RepositoryReader:
-    """Reads views. Any thread."""
+    """Any thread."""
 
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
@@ -134,7 +134,7 @@ class RepositoryReader:
         self._locations = MigrationJournalReader(backends.driver)
 
     def read(self, name: str) -> StoredRepository | None:
-        """The view without its manifests; None when there is no index. Raises StorageError, ManifestInvalid."""
+        """The repository without its manifests; None if there is no index. Raises StorageError, ManifestInvalid."""
         try:
             data, stat = self._backends.index_file.read(name)
         except PathNotFound:
@@ -142,7 +142,7 @@ class RepositoryReader:
         index = Index.parse(data)
         is_nothing, is_there = False, self._backends.layout.per_repository or index.owner is not Owner.FOREIGN
         if not is_there:
-            # Another registry's, which nobody has taken yet, or which was given back: then ours was kept.
+            # Another registry's, not taken yet, or given back by a rollback, which kept ours.
             ours = self._locations.ours(name)
             index, is_nothing = (Index.parse(ours), False) if ours is not None else (Index.empty(), True)
         is_completed = self._journal.note(name, index)
@@ -249,7 +249,7 @@ def _places(rows: list[PlaceRow], own: Location) -> list[Location]:
 def _verified_manifest(body: bytes, descriptor: Descriptor) -> Manifest:
     """The manifest that ``descriptor`` names, slim: those of a whole repository are in memory together.
 
-    Raises ManifestInvalid when the bytes are others, or are none.
+    Raises ManifestInvalid when the bytes are not those of its digest, or are no manifest.
     """
     if Digest.of(body, descriptor.digest.algorithm) != descriptor.digest:
         raise ManifestInvalid("its bytes are not those of its digest")

@@ -32,7 +32,7 @@ ACTOR = "arrival"
 def named(manifest: Manifest, own: Digest | None = None) -> Withheld:
     """What ``manifest`` names, as what it names it; and its own digest, which is a blob and a manifest once it is put.
 
-    The bytes of an entry that came as a blob do not make it a manifest: nobody has looked at what it names in turn.
+    The bytes of an entry that came as a blob do not make it a manifest: what it names in turn was not looked at.
     """
     itself = frozenset() if own is None else frozenset({own})
     blobs = frozenset(blob.digest for blob in manifest.named_blobs())
