@@ -65,7 +65,7 @@ class TlsSettings(Section):
     key: FilePath
     """PEM file with the private key of the certificate."""
     client_ca: FilePath | None = None
-    """PEM file with the authorities whose client certificates are demanded and accepted; null asks for none."""
+    """PEM file with the authorities of client certificates, which are then required; null asks for none."""
     handshake_timeout: Seconds = 15
     """Seconds that the TLS handshake of a new connection may take."""
 
@@ -80,9 +80,9 @@ class HttpSettings(Section):
     workers: Count = 1
     """Processes that serve, all on one port, one storage and one database."""
     external_url: Annotated[str, AfterValidator(check_address)] | None = None
-    """Address under which clients reach the registry: absolute URLs begin with it, others with its path."""
+    """Address under which clients reach the registry: absolute URLs begin with it, relative ones with its path."""
     relative_locations: bool = True
-    """Answer with paths in Location and Link; false makes them absolute, where the address is known as a whole."""
+    """Answer with paths in Location and Link; false makes absolute URLs if the whole address is known."""
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_split_commas)] = (
         ip_network("127.0.0.1"),
         ip_network("::1"),
@@ -93,9 +93,9 @@ class HttpSettings(Section):
     drain_timeout: Seconds = 30
     """Seconds that requests in flight have to end after SIGTERM."""
     idle_timeout: Seconds = 60
-    """Seconds without a byte after which a request body is given up; a whole request may take any time."""
+    """Seconds without a byte that end the wait for a request body; a whole request may take any time."""
     answer_timeout: Seconds = 60
-    """Seconds in which a client takes no byte of an answer after which it is given up; all of it may take any time."""
+    """Seconds without a byte taken that end the sending of an answer; a whole answer may take any time."""
     first_byte_timeout: Seconds = 30
     """Seconds until the first byte of a request on a new connection."""
     head_timeout: Seconds = 30
@@ -109,14 +109,14 @@ class HttpSettings(Section):
     max_headers: int = Field(default=128, ge=16)
     """Header lines of a request; 431 beyond."""
     max_connections: Count = 4096
-    """Connections of one process, as far as its descriptors reach; beyond only probes are answered, the rest is 503."""
+    """Connections of one process, if its descriptors suffice; beyond, probes are answered and the rest gets 503."""
 
 
 class S3Settings(Section):
     """A bucket of Amazon S3 or of a store that speaks its protocol."""
 
     bucket: str = Field(pattern=r"^([a-zA-Z0-9._-]{1,255}|arn:.+)$")
-    """Name of the bucket, which has to exist."""
+    """Name of the bucket, which must exist."""
     region: str | None = None
     """Region of the bucket; null takes it from the environment or profile."""
     endpoint_url: Annotated[str, AfterValidator(check_address)] | None = None
@@ -126,27 +126,27 @@ class S3Settings(Section):
     secret_access_key: SecretStr | None = None
     """Secret of the access key."""
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
-    """Where the bucket's name stands: path (endpoint/bucket) or virtual (bucket.endpoint); auto chooses."""
+    """Place of the bucket's name: path (endpoint/bucket) or virtual (bucket.endpoint); auto chooses."""
     part_size: int = Field(default=16 * MIB, ge=5 * MIB, le=5 << 30)
-    """Bytes of a part of a large upload; 10,000 parts are the most."""
+    """Bytes of a part of a large upload, which has at most 10,000 parts."""
     checksums: Literal["auto", "crc32c", "sha256"] = "auto"
-    """What parts of large uploads are sent with; auto: crc32c where the store is found to compare it, else sha256."""
+    """Checksum of parts of large uploads; auto: crc32c if a probe finds that the store compares it, else sha256."""
     attempts: Count = 4
-    """How often a request is sent that is throttled or not answered."""
+    """Times that a throttled or unanswered request is sent, the first one included."""
     connect_timeout: Seconds = 5
     """Seconds that connecting may take."""
     read_timeout: Seconds = 30
     """Seconds that the store may be silent."""
     timeout: Seconds = 70
-    """Seconds that a request may take with its repetitions, the bytes that it moves left aside."""
+    """Seconds that a request may take with its repetitions, not counting the bytes that it moves."""
     connections: Count = 64
-    """Requests that each worker makes at once; while they all wait for a silent store, further ones are 503."""
+    """Requests of each worker at a time; while all wait for a silent store, further ones get 503."""
     redirect_endpoint_url: Annotated[str, AfterValidator(check_address)] | None = None
     """Address of the store for clients that are redirected to it; null: endpoint_url."""
 
 
 class RedirectRule(Section):
-    """Which downloads go to the store itself. What a rule leaves empty holds for all."""
+    """Downloads that go to the store itself. An empty field of a rule matches everything."""
 
     networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_split_commas)] = ()
     """Addresses and networks of clients."""
@@ -155,7 +155,7 @@ class RedirectRule(Section):
     repositories: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = ()
     """Patterns of repository names, with * and ?."""
     redirect: bool = True
-    """Whether downloads that the rule is for are redirected."""
+    """Whether matching downloads are redirected."""
 
 
 def _choose_redirect(value: object) -> str | None:
@@ -176,7 +176,7 @@ class GcsSettings(Section):
     """A bucket of Google Cloud Storage or of a store that speaks its JSON protocol."""
 
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$")
-    """Name of the bucket, which has to exist."""
+    """Name of the bucket, which must exist."""
     endpoint_url: Annotated[str, AfterValidator(check_address)] | None = None
     """Address of the store; null is Google's."""
     credentials_file: FilePath | None = None
@@ -186,17 +186,17 @@ class GcsSettings(Section):
     project: str | None = None
     """Project that pays for the requests; null is that of the bucket."""
     part_size: int = Field(default=16 * MIB, ge=MIB // 4, le=5 << 30)
-    """Bytes of an object that holds a part of a large upload until all of them are composed into one."""
+    """Bytes of a part of a large upload; parts are objects until they are composed into one."""
     attempts: Count = 4
-    """How often a request is sent that is throttled or not answered."""
+    """Times that a throttled or unanswered request is sent, the first one included."""
     connect_timeout: Seconds = 5
     """Seconds that connecting may take."""
     read_timeout: Seconds = 30
     """Seconds that the store may be silent."""
     timeout: Seconds = 70
-    """Seconds that a request may take with its repetitions, the bytes that it moves left aside."""
+    """Seconds that a request may take with its repetitions, not counting the bytes that it moves."""
     connections: Count = 64
-    """Requests that each worker makes at once; while they all wait for a silent store, further ones are 503."""
+    """Requests of each worker at a time; while all wait for a silent store, further ones get 503."""
 
 
 class StorageSettings(Section):
@@ -205,15 +205,15 @@ class StorageSettings(Section):
     driver: Literal["local", "s3", "gcs"] = "local"
     """Kind of storage: local, a directory of this machine; s3 or gcs, a bucket."""
     root_directory: Annotated[Path, BeforeValidator(_check_not_empty)] = Path("registry-data")
-    """Directory of the storage, relative to where the command is started; in a bucket, what all keys begin with."""
+    """Directory of the storage, relative to the working directory; in a bucket, the prefix of all keys."""
     s3: S3Settings | None = None
-    """The bucket, where driver is s3."""
+    """The bucket, if driver is s3."""
     gcs: GcsSettings | None = None
-    """The bucket, where driver is gcs."""
+    """The bucket, if driver is gcs."""
     redirect: Redirect = "off"
-    """Send clients to the bucket for blobs: off, on, or rules, of which the first that fits decides (none: off)."""
+    """Send clients to the bucket for blobs: off, on, or rules, of which the first match decides (no match: off)."""
     redirect_expiry: int = Field(default=1200, ge=1, le=604800)
-    """Seconds for which the address that a client is sent to is valid."""
+    """Seconds for which the signed URL of a redirect is valid."""
     fsync: bool = True
     """Answer a push only when its bytes are on stable storage; false is faster and loses pushes in a power cut."""
     dedupe: bool = True
@@ -221,7 +221,7 @@ class StorageSettings(Section):
     delete: bool = True
     """Let clients delete tags, manifests and blobs."""
     upload_expiry: Seconds = 86400
-    """Seconds after which an upload that nobody continued is removed."""
+    """Seconds after which an upload that no client continued is removed."""
     rescan_interval: Seconds = 60
     """Seconds between walks of the storage for layouts that other tools placed."""
 
@@ -238,21 +238,21 @@ class DatabaseSettings(Section):
 
 
 class ManifestsSettings(Section):
-    """What manifests are accepted."""
+    """Which manifests are accepted."""
 
     max_bytes: Count = 8 * MIB
     """Bytes of the largest manifest that is accepted; 413 beyond."""
     missing_blobs: Literal["reject", "accept"] = "reject"
-    """A manifest that names a blob which its repository lacks: reject or accept."""
+    """Reject or accept a manifest that names a blob which its repository lacks."""
     missing_manifests: Literal["reject", "accept"] = "reject"
-    """An index that names a manifest which its repository lacks: reject or accept."""
+    """Reject or accept an index that names a manifest which its repository lacks."""
 
 
 class GcSettings(Section):
-    """Keeping and collecting what nothing refers to."""
+    """Keeping and collecting unreferenced content."""
 
     lease: Seconds = 3600
-    """Seconds for which a blob that was uploaded, mounted or found present by a client is kept without a reference."""
+    """Seconds for which a blob is kept without a reference after a client uploaded, mounted or checked it."""
 
 
 class LogSettings(Section):
@@ -275,7 +275,7 @@ class LimitsSettings(Section):
     """Bounds on what one process uses."""
 
     upload_buffers: int = Field(default=256 * MIB, ge=4 * MIB)
-    """Bytes of buffers for uploads in each worker; over a bucket what slow ones have sent makes room for others."""
+    """Memory for upload bodies in each worker, in bytes; over a bucket slow uploads spill theirs to the store."""
     threads: Count = 32
     """Threads in each worker that read, write and query."""
     queue_timeout: Seconds = 15
@@ -285,9 +285,9 @@ class LimitsSettings(Section):
     page_size: Count = 1000
     """Most entries of one page of tags, catalog or referrers."""
     uploads: Count = 20_000
-    """Upload sessions that may be open on all replicas; at more, the address with the most of them loses its oldest."""
+    """Upload sessions open on all replicas; beyond, the address with the most sessions loses its oldest."""
     uploads_per_address: Count = 5_000
-    """Those that may be open of one address, an IPv6 network of 64 bits being one; at more, it loses its oldest."""
+    """Upload sessions open for one address (or IPv6 network of 64 bits); beyond, it loses its oldest."""
 
 
 class PricesSettings(Section):
@@ -296,7 +296,7 @@ class PricesSettings(Section):
     lists: Price = 0.005
     """For 1,000 listings of up to 1,000 objects."""
     heads: Price = 0.0004
-    """For 1,000 looks at an object."""
+    """For 1,000 HEAD requests."""
     gets: Price = 0.0004
     """For 1,000 reads."""
     puts: Price = 0.005
@@ -306,7 +306,7 @@ class PricesSettings(Section):
     deletes: Price = 0
     """For 1,000 deletions; one of them may delete many objects."""
     gib_read: Price = 0
-    """For each GiB that leaves the store for this machine; nothing where both are in one region."""
+    """For each GiB read by this machine; 0 if both are in one region."""
     gib_month: Price = 0.023
     """For keeping a GiB for a month."""
 
@@ -315,15 +315,15 @@ class MigrationSettings(Section):
     """Migrating a bucket that another registry filled."""
 
     parallel: Count = 16
-    """Requests that are under way at the same time."""
+    """Requests in flight at the same time."""
     rate: Annotated[float, Field(gt=0)] | None = None
-    """Requests per second that a run makes at most, so that there is room for clients; null for no limit."""
+    """Most requests per second of a run, so that clients keep their share; null for no limit."""
     prices: PricesSettings = PricesSettings()
     """What a store bills, in US dollars or any other currency; the defaults are Amazon's for S3 Standard."""
 
 
 class Settings(BaseSettings):
-    """All settings. What the environment says goes before what the constructor is given."""
+    """All settings. The environment overrides the arguments of the constructor."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -338,11 +338,11 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     """Where content is kept."""
     database: DatabaseSettings = DatabaseSettings()
-    """The cache database, which storage can always fill again."""
+    """The cache database, which can always be filled again from storage."""
     manifests: ManifestsSettings = ManifestsSettings()
-    """What manifests are accepted."""
+    """Which manifests are accepted."""
     gc: GcSettings = GcSettings()
-    """Keeping and collecting what nothing refers to."""
+    """Keeping and collecting unreferenced content."""
     log: LogSettings = LogSettings()
     """The log, on stderr."""
     metrics: MetricsSettings = MetricsSettings()

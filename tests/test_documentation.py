@@ -223,3 +223,15 @@ def test_every_module_that_is_named_is_one(page: Path) -> None:
         assert path.is_dir() or path.with_suffix(".py").exists(), name
     for name in re.findall(r"`([a-z0-9_]+\.py)`", text):
         assert any(module.endswith(f"/{name}") for module in MODULES) or list((ROOT / "tests").rglob(name)), name
+
+
+@markdown
+def test_a_sentence_of_markdown_has_a_subject_that_acts(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # says what earlier releases said
+    in_code = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        in_code ^= line.strip().startswith("```")
+        text = re.sub(r"`[^`]*`", "", line)
+        found = None if in_code else re.search(r"\b(who|whoever|whom|nobody|somebody)\b", text, re.IGNORECASE)
+        assert found is None, f"{page.name}:{number}: {line}"
