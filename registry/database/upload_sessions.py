@@ -24,7 +24,12 @@ class SessionRow(NamedTuple):
     """What the driver has to know of it."""
     tail: bytes | None
     """Its last bytes, where the driver does not keep them."""
+    is_noted: bool = True
+    """There is a row of it; one that the store alone knows of has received nothing yet."""
 
+
+NOTED_LENGTH = 36
+"""Characters of the id of a session that has a row from its beginning; ids of others are longer."""
 
 _COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state, tail'
 _ADD = Statement(
@@ -41,10 +46,11 @@ _ADVANCE = Statement(
 _TOUCH = Statement('UPDATE upload_session SET updated_at = :now WHERE id = :id AND "offset" = :offset')
 _REMOVE = Statement("DELETE FROM upload_session WHERE id = :id")
 _EXPIRED = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < :before LIMIT 1000")  # noqa: S608
-_COUNT = Statement("SELECT count(*) FROM upload_session")
-_COUNT_BY_ADDRESS = Statement("SELECT coalesce(address, ''), count(*) FROM upload_session GROUP BY 1")
+_COUNT_BY_ADDRESS = Statement(
+    f"SELECT coalesce(address, ''), count(*) FROM upload_session WHERE length(id) = {NOTED_LENGTH} GROUP BY 1"  # noqa: S608
+)
 _OLDEST = Statement(
-    f"SELECT {_COLUMNS} FROM upload_session WHERE coalesce(address, '') = :address ORDER BY updated_at LIMIT :count"  # noqa: S608
+    "SELECT updated_at, id FROM upload_session WHERE coalesce(address, '') = :address ORDER BY updated_at LIMIT :count"
 )
 
 
@@ -101,16 +107,13 @@ def expired(connection: Transaction, *, before: float) -> Later[list[SessionRow]
     return connection.execute(_EXPIRED, {"before": before}).all_as(SessionRow)
 
 
-def count(connection: Transaction) -> Later[int]:
-    """Open sessions."""
-    return connection.execute(_COUNT, {}).one_as(int)
-
-
 def count_by_address(connection: Transaction) -> Later[dict[str, int]]:
-    """Open sessions of each address that began some; those of no known address are under the empty one."""
+    """Open sessions with a row from their beginning, by address; those of no known address are under the empty one."""
     return connection.execute(_COUNT_BY_ADDRESS, {}).later(lambda rows: dict(rows.all()))
 
 
-def oldest(connection: Transaction, address: str, *, count: int) -> Later[list[SessionRow]]:
-    """The sessions of an address that nothing was added to for the longest time."""
-    return connection.execute(_OLDEST, {"address": address, "count": count}).all_as(SessionRow)
+def oldest(connection: Transaction, address: str, *, count: int) -> Later[list[tuple[float, str]]]:
+    """The sessions of an address that nothing was added to for the longest time, and since when."""
+    return connection.execute(_OLDEST, {"address": address, "count": count}).later(
+        lambda rows: [(row[0], row[1]) for row in rows.all()]
+    )

@@ -10,6 +10,7 @@ import structlog
 from cachetools import LRUCache
 
 from registry.database import upload_sessions as session_rows
+from registry.images.session_ids import SessionId
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import BlobUploadUnknown, RangeInvalid, RegistryError, SizeInvalid
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from registry.database.blobs import Found
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
     from registry.storage.driver import ObjectStat, UploadWriter
@@ -155,6 +157,8 @@ class BlobWriter:
         digest = Digest.from_hasher(self._hasher) if self._hasher is not None and known else None
         offset = self.offset
         with self._backends.database.transaction(durable=False) as connection:
+            if not self._row.is_noted:
+                self._note(connection)
             advanced = session_rows.advance(
                 connection,
                 self._row.id,
@@ -167,8 +171,22 @@ class BlobWriter:
             )
         if not advanced.get():
             raise self._overtaken()
-        self._row = self._row._replace(offset=offset, digest=digest, note=state.note, tail=state.tail)
+        self._row = self._row._replace(offset=offset, digest=digest, note=state.note, tail=state.tail, is_noted=True)
         self._added = 0
+
+    def _note(self, connection: Transaction) -> None:
+        """Give the session its row: from now on there is more to know than its id says."""
+        row, session = self._row, SessionId.parse(self._row.id)
+        session_rows.add(
+            connection,
+            row.id,
+            row.repository,
+            algorithm=row.algorithm,
+            digest=Digest.of(b"", row.algorithm),
+            note=row.note,
+            now=self._backends.clock(),
+            address=session.address if session is not None else "",
+        )
 
     def _go_on(self) -> None:
         """Once in LOOK_SECONDS keep the session alive, and stop if another writer has advanced it.

@@ -5,28 +5,28 @@ and goes on with none would fill the disk with them. Beginning one is never refu
 that is sure to be there: the oldest that nothing is written to ends instead. Bytes are not bounded: those of a session
 are no more than those of a blob, which are not bounded either.
 
-They are counted in the database, where replicas share them: a bound of each process would be as many times larger as
-there are processes, and forgotten at each start. A count follows only each so many starts, so that a push pays nothing
-for it; there may be so many sessions more, of each process.
+They are counted where replicas share them, in the database and in the store: a bound of each process would be as many
+times larger as there are processes, and forgotten at each start. A count follows only each so many starts, so that a
+push pays nothing for it; there may be so many sessions more, of each process.
 """
 
 from __future__ import annotations
 
 import heapq
 import threading
-from ipaddress import IPv6Address, ip_address, ip_network
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from registry.database import upload_sessions as session_rows
 from registry.database.errors import DatabaseError
+from registry.images.session_ids import SessionId
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
 
 SHARE = 100
@@ -35,8 +35,6 @@ MOST_AT_ONCE = 500
 """Sessions that one request ends at most for the one that it begins."""
 SPARE = 100
 """Sessions that are being written to, at most, which are passed over before the next one ends."""
-_MACHINE = 64
-"""Bits of an IPv6 address that are the network: one machine may have all addresses of it."""
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +49,7 @@ class Bounds(NamedTuple):
 class UploadRoom:
     """Keeps the sessions of all replicas within their bounds. Any thread."""
 
-    def __init__(self, backends: Backends, end: Callable[[SessionRow], bool]) -> None:
+    def __init__(self, backends: Backends, end: Callable[[str], bool]) -> None:
         """``end`` ends a session; False if it is being written to, or has ended already."""
         policy = backends.policy
         self._backends = backends
@@ -75,18 +73,35 @@ class UploadRoom:
         except (StorageError, DatabaseError) as error:
             log.warning("upload sessions could not be ended to make room", reason=str(error))
 
-    def _make(self) -> None:
+    def counts(self) -> dict[str, int]:
+        """Open sessions by address."""
         with self._backends.database.autocommit() as connection:
-            counts = session_rows.count_by_address(connection).get()
-        for address, count in surplus(counts, self._bounds, MOST_AT_ONCE).items():
-            with self._backends.database.autocommit() as connection:
-                oldest = session_rows.oldest(connection, address, count=count + SPARE).get()
+            counts = Counter(session_rows.count_by_address(connection).get())
+        counts.update(session.address for session in self.unnoted())
+        return counts
+
+    def unnoted(self) -> Iterator[SessionId]:
+        """The sessions that began without a row; some have one by now."""
+        if self._backends.driver.capabilities.exclusive_uploads:
+            ids = (SessionId.parse(entry.upload_id) for entry in self._backends.driver.uploads())
+            yield from (session for session in ids if session is not None)
+
+    def _make(self) -> None:
+        for address, count in surplus(self.counts(), self._bounds, MOST_AT_ONCE).items():
             ended = 0
-            for row in oldest:
+            for upload_id in self._oldest(address, count + SPARE):
                 if ended == count:
                     break
-                ended += self._end(row)
+                ended += self._end(upload_id)
             log.warning("upload sessions were ended to make room", client=address or None, uploads=ended)
+
+    def _oldest(self, address: str, count: int) -> list[str]:
+        """The sessions of an address that nothing was added to for the longest time."""
+        began = heapq.nsmallest(count, ((it.began, it.text) for it in self.unnoted() if it.address == address))
+        with self._backends.database.autocommit() as connection:
+            noted = session_rows.oldest(connection, address, count=count).get()
+            alone = [(since, text) for since, text in began if session_rows.find(connection, text).get() is None]
+        return [upload_id for _, upload_id in sorted([*noted, *alone])]
 
 
 def surplus(counts: Mapping[str, int], bounds: Bounds, most: int) -> dict[str, int]:
@@ -103,14 +118,3 @@ def surplus(counts: Mapping[str, int], bounds: Bounds, most: int) -> dict[str, i
         lost[address] = lost.get(address, 0) + 1
         excess, most = excess - 1, most - 1
     return lost
-
-
-def crowd_of(address: str | None) -> str:
-    """What counts as one address: a machine has one of IPv4, and a network of 64 bits of IPv6."""
-    try:
-        found = ip_address(address or "")
-    except ValueError:
-        return ""
-    if isinstance(found, IPv6Address):
-        return str(ip_network((int(found), _MACHINE), strict=False))
-    return str(found)

@@ -7,6 +7,7 @@ or a closing digest of another algorithm, is read once more.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,16 +16,17 @@ import structlog
 
 from registry.database import repositories as repository_rows
 from registry.database import upload_sessions as session_rows
+from registry.database.upload_sessions import SessionRow
 from registry.images.blob_publication import NewBlob
 from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
 from registry.images.omissions import Kind, Omission, Source
-from registry.images.upload_room import UploadRoom, crowd_of
+from registry.images.session_ids import SessionId, crowd_of
+from registry.images.upload_room import UploadRoom
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     BlobUploadBusy,
     BlobUploadUnknown,
     DigestInvalid,
-    RegistryError,
     Unavailable,
 )
 from registry.storage.errors import (
@@ -39,10 +41,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.database.transaction import Transaction
-    from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
     from registry.images.blob_publication import BlobPublication, Keep, Write
     from registry.images.repositories import Repositories
+    from registry.storage.driver import UploadEntry, UploadWriter
 
 DEFAULT_ALGORITHM = "sha256"
 """Hashed while receiving when the client has not said what it will close with."""
@@ -58,7 +60,7 @@ class Uploads:
         self._repositories = repositories
         self._publication = publication
         self._hashes = HashCache()
-        self._room = UploadRoom(backends, self._expire)
+        self._room = UploadRoom(backends, self._end_idle)
 
     def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM, *, address: str | None = None) -> str:
         """Begin a session in a repository, which need not exist. Returns its id.
@@ -66,9 +68,26 @@ class Uploads:
         Where ``address``, that of the client, or all have more than their bound, one that nothing is written to ends.
         Raises DigestInvalid (algorithm), and Unavailable where no change may commit: it would be received in vain.
         """
+        self._repositories.look_for_migrations()
+        if self._backends.driver.capabilities.exclusive_uploads:
+            upload_id = self._start_alone(name, algorithm, address)
+        else:
+            upload_id = self._start_noted(name, algorithm, address)
+        self._room.note_begun()
+        return upload_id
+
+    def _start_alone(self, name: str, algorithm: str, address: str | None) -> str:
+        """A session that the store alone knows of: a row follows when bytes are kept between two requests."""
+        session = SessionId.make(name, algorithm, address, self._backends.clock())
+        if not self._backends.layout.per_repository:
+            with self._backends.database.autocommit() as connection:
+                self._repositories.require_open(connection).get()
+        self._backends.driver.start_upload(session.text)
+        return session.text
+
+    def _start_noted(self, name: str, algorithm: str, address: str | None) -> str:
         upload_id = str(uuid.uuid4())
         empty = Digest.of(b"", algorithm)
-        self._repositories.look_for_migrations()
         state = self._backends.driver.start_upload(upload_id)
         with self._backends.database.transaction(durable=False) as connection:
             is_open = self._repositories.require_open(connection)
@@ -89,13 +108,17 @@ class Uploads:
                 session_rows.remove(connection, upload_id)
             self._backends.driver.discard_upload(upload_id, state)
             raise
-        self._room.note_begun()
         return upload_id
 
     def find(self, name: str, upload_id: str) -> SessionRow:
         """The session. Raises BlobUploadUnknown, also for a session of another repository."""
+        alone = _alone(name, upload_id)
         with self._backends.database.autocommit() as connection:
-            return _of_repository(session_rows.find(connection, upload_id).get(), name)
+            row = _of_repository(session_rows.find(connection, upload_id).get() or alone, name)
+        if not row.is_noted:
+            with contextlib.suppress(BlobUploadBusy):
+                self._open(upload_id).close()
+        return row
 
     def open(
         self, name: str, upload_id: str, start: int | None, digest: Digest | None = None, *, at_once: bool = False
@@ -106,17 +129,13 @@ class Uploads:
         ``at_once``: all bytes are here, and ``finish`` follows.
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
+        alone = _alone(name, upload_id)
+        writer = self._open(upload_id)
         try:
-            writer = self._backends.driver.open_upload(upload_id)
-        except PathNotFound as error:
-            raise BlobUploadUnknown from error
-        except UploadBusy as error:
-            raise BlobUploadBusy(headers={"Retry-After": "1"}) from error
-        try:
-            row, ahead = self._look(name, upload_id, digest if at_once else None)  # under the right: it is the last
+            row, ahead = self._look(name, upload_id, alone, digest if at_once else None)  # under the right: the last
             if start == 0 and row.offset == 1:
                 row = self._begin_again(row)
-            _check_start(row, start)
+            self._check_start(row, start, digest)
             return BlobWriter(self._backends, self._hashes, row, writer, digest, ahead)
         except (UploadOffsetMismatch, PathNotFound) as error:
             writer.close()
@@ -125,19 +144,59 @@ class Uploads:
             writer.close()
             raise
 
-    def _look(self, name: str, upload_id: str, digest: Digest | None) -> tuple[SessionRow, Prefetched | None]:
-        """As ``find``; with ``digest`` also what is looked at when it is published."""
-        if digest is None:
-            return self.find(name, upload_id), None
+    def _has_ended(self, row: SessionRow, digest: Digest) -> bool:
+        """Whether a session without a row has one no more: it was closed, and a crash left its file.
+
+        What it would be closed with has come since it began. Asked about bytes that are not what was promised: a client
+        that sends the last of them once more, because it heard no answer.
+        """
+        session = None if row.is_noted else SessionId.parse(row.id)
+        if session is None:
+            return False
+        with self._backends.database.autocommit() as connection:
+            _, there = self._publication.look(connection, row.repository, digest).get()
+        return there is not None and there.verified_at is not None and there.verified_at >= session.began
+
+    def _check_start(self, row: SessionRow, start: int | None, digest: Digest | None) -> None:
+        """Raises RangeInvalid when a chunk does not begin where its upload ends (spec, "Pushing a blob in chunks").
+
+        Raises BlobUploadUnknown where that is because it has ended.
+        """
+        if start is None or start == row.offset:
+            return
+        if digest is not None and self._has_ended(row, digest):
+            raise BlobUploadUnknown
+        raise out_of_order(start, row.offset)
+
+    def _open(self, upload_id: str) -> UploadWriter:
+        """Raises BlobUploadUnknown, BlobUploadBusy."""
+        try:
+            return self._backends.driver.open_upload(upload_id)
+        except PathNotFound as error:
+            raise BlobUploadUnknown from error
+        except UploadBusy as error:
+            raise BlobUploadBusy(headers={"Retry-After": "1"}) from error
+
+    def _look(
+        self, name: str, upload_id: str, alone: SessionRow | None, digest: Digest | None
+    ) -> tuple[SessionRow, Prefetched | None]:
+        """The session, else ``alone``; with ``digest`` also what is looked at when it is published."""
         with self._backends.database.autocommit() as connection:
             session = session_rows.find(connection, upload_id)
+            if digest is None:
+                return _of_repository(session.get() or alone, name), None
             repository = repository_rows.find(connection, name)
             blob = self._publication.look(connection, name, digest)
-            row = _of_repository(session.get(), name)
+            row = _of_repository(session.get() or alone, name)
         return row, Prefetched(repository.get(), blob.get())
 
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
+        alone = _alone(row.repository, row.id)
+        if alone is not None:  # also where a crash follows: without its row the session begins at its first byte
+            with self._backends.database.transaction() as connection:
+                session_rows.remove(connection, row.id)
+            return alone
         empty = Digest.of(b"", row.algorithm)
         with self._backends.database.transaction() as connection:
             session_rows.advance(
@@ -162,12 +221,14 @@ class Uploads:
         if known != digest:
             writer.forget()
             self._end(row)
+            if self._has_ended(row, digest):
+                raise BlobUploadUnknown
             raise DigestInvalid(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
         ahead = writer.ahead
         repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
 
         def end_session(connection: Transaction, _keep: Keep) -> Write:
-            return lambda _blob_id: session_rows.remove(connection, row.id)
+            return lambda _blob_id: session_rows.remove(connection, row.id) if row.is_noted else None
 
         blob = NewBlob(repository, digest, writer.offset, writer.publish, end_session)
         try:
@@ -199,9 +260,9 @@ class Uploads:
             expired = session_rows.expired(connection, before=before).get()
         refused: list[Omission] = []
         for row in expired:
-            freed += _unless_refused(refused, row.id, partial(self._expire, row))
+            freed += _unless_refused(refused, row.id, partial(self._end_idle, row.id))
         for entry in self._backends.driver.uploads():
-            if entry.modified < before:
+            if _since(entry) < before:
                 freed += _unless_refused(refused, entry.upload_id, partial(self._free_unknown, entry.upload_id))
         self._backends.omissions.note(Source.UPLOADS, "uploads", refused)
         if freed:
@@ -215,29 +276,41 @@ class Uploads:
 
     def count(self) -> int:
         """Open sessions."""
-        with self._backends.database.autocommit() as connection:
-            return session_rows.count(connection).get()
+        return sum(self._room.counts().values())
 
-    def _expire(self, row: SessionRow) -> bool:
+    def _end_idle(self, upload_id: str) -> bool:
+        """End a session of any repository. False: it is being written to, or has ended already."""
+        with self._backends.database.autocommit() as connection:
+            before = session_rows.find(connection, upload_id).get()
         try:
-            self.cancel(row.repository, row.id)
-        except BlobUploadUnknown:
-            self._end(row)
-        except RegistryError:
+            writer = self._open(upload_id)
+        except BlobUploadBusy:
             return False
-        return True
+        except BlobUploadUnknown:
+            writer = None
+        with contextlib.closing(writer) if writer is not None else contextlib.nullcontext():
+            with self._backends.database.autocommit() as connection:
+                row = session_rows.find(connection, upload_id).get() or before
+            if row is not None:
+                self._end(row)
+            elif writer is not None:
+                self._backends.driver.discard_upload(upload_id)
+            return row is not None or writer is not None
 
     def _free_unknown(self, upload_id: str) -> bool:
         """Free what storage holds of an upload, unless there is a row of it."""
         with self._backends.database.autocommit() as connection:
             if session_rows.find(connection, upload_id).get() is not None:
                 return False
+        if SessionId.parse(upload_id) is not None:
+            return self._end_idle(upload_id)
         self._backends.driver.discard_upload(upload_id)
         return True
 
     def _end(self, row: SessionRow) -> None:
-        with self._backends.database.transaction() as connection:
-            session_rows.remove(connection, row.id)
+        if row.is_noted:
+            with self._backends.database.transaction() as connection:
+                session_rows.remove(connection, row.id)
         self._hashes.forget(row.id)
         self._backends.driver.discard_upload(row.id, upload_state(row))
 
@@ -251,14 +324,28 @@ def _unless_refused(refused: list[Omission], upload_id: str, free: Callable[[], 
         return False
 
 
+def _alone(name: str, upload_id: str) -> SessionRow | None:
+    """What the id of a session says that may have no row; None where only a row can tell.
+
+    Raises BlobUploadUnknown for one of another repository.
+    """
+    session = SessionId.parse(upload_id)
+    if session is None:
+        return None
+    algorithm = session.algorithm_in(name)
+    if algorithm is None:
+        raise BlobUploadUnknown
+    return SessionRow(upload_id, name, 0, algorithm, Digest.of(b"", algorithm), "", None, is_noted=False)
+
+
+def _since(entry: UploadEntry) -> float:
+    """When an upload that no row knows was last written to, or began, as far as storage says."""
+    session = SessionId.parse(entry.upload_id)
+    return session.began if session is not None else entry.modified
+
+
 def _of_repository(row: SessionRow | None, name: str) -> SessionRow:
     """Raises BlobUploadUnknown."""
     if row is None or row.repository != name:
         raise BlobUploadUnknown
     return row
-
-
-def _check_start(row: SessionRow, start: int | None) -> None:
-    """Raises RangeInvalid when a chunk does not begin where its upload ends (spec, "Pushing a blob in chunks")."""
-    if start is not None and start != row.offset:
-        raise out_of_order(start, row.offset)

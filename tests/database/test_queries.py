@@ -230,7 +230,6 @@ def test_an_upload_moves_on_only_from_where_it_is(database: Database) -> None:
         assert upload_sessions.find(connection, "u1").get() == after
         assert upload_sessions.expired(connection, before=NOW + 1).get() == []
         assert [row.id for row in upload_sessions.expired(connection, before=NOW + 2).get()] == ["u1"]
-        assert upload_sessions.count(connection).get() == 1
         upload_sessions.remove(connection, "u1")
         assert upload_sessions.find(connection, "u1").get() is None
         upload_sessions.remove(connection, "u1")
@@ -240,11 +239,15 @@ def test_sessions_are_counted_by_where_they_were_begun(database: Database) -> No
     common = {"algorithm": "sha256", "digest": digest(0), "note": ""}
     with database.transaction() as connection:
         for number, address in enumerate(["192.0.2.1", "", "192.0.2.1", "192.0.2.2", "192.0.2.1"]):
-            upload_sessions.add(connection, f"u{number}", "team/app", **common, now=NOW - number, address=address)
+            session = f"{number}".rjust(upload_sessions.NOTED_LENGTH, "u")
+            upload_sessions.add(connection, session, "team/app", **common, now=NOW - number, address=address)
+        longer = "x" * (upload_sessions.NOTED_LENGTH + 1)  # it is counted where it began: on storage
+        upload_sessions.add(connection, longer, "team/app", **common, now=NOW, address="192.0.2.2")
     with database.autocommit() as connection:
         assert upload_sessions.count_by_address(connection).get() == {"192.0.2.1": 3, "192.0.2.2": 1, "": 1}
-        assert [row.id for row in upload_sessions.oldest(connection, "192.0.2.1", count=2).get()] == ["u4", "u2"]
-        assert [row.id for row in upload_sessions.oldest(connection, "", count=2).get()] == ["u1"]
+        oldest = upload_sessions.oldest(connection, "192.0.2.1", count=2).get()
+        assert [(since, upload[-1]) for since, upload in oldest] == [(NOW - 4, "4"), (NOW - 2, "2")]
+        assert [upload[-1] for _, upload in upload_sessions.oldest(connection, "", count=2).get()] == ["1"]
         assert upload_sessions.oldest(connection, "192.0.2.3", count=2).get() == []
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.database import upload_sessions as session_rows
-from registry.images.upload_room import Bounds, crowd_of, surplus
+from registry.images.upload_room import Bounds, surplus
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown
 from registry.storage.middleware.faults import Fault, FaultyDriver
@@ -58,21 +58,6 @@ def living(registry: Registry, uploads: list[str]) -> list[str]:
 )
 def test_who_has_the_most_loses_first(counts: dict[str, int], lost: dict[str, int]) -> None:
     assert surplus(counts, Bounds(10, 5), 20) == lost
-
-
-@pytest.mark.parametrize(
-    ("address", "crowd"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("unix", ""),
-        (None, ""),
-    ],
-)
-def test_a_network_of_ipv6_counts_as_one_address(address: str | None, crowd: str) -> None:
-    assert crowd_of(address) == crowd
 
 
 def test_an_address_at_its_bound_goes_on_and_loses_its_oldest(world: World) -> None:
@@ -155,7 +140,7 @@ def test_a_store_that_cannot_free_refuses_no_session(world: World) -> None:
     driver = FaultyDriver(world.driver(), [Fault("discard_upload", times=None), Fault("open_upload", times=None)])
     registry = world.registry(driver=driver, uploads_per_address=2)
     mine = begin(world, registry, ONE, 4)
-    assert mine[-1] in living(registry, mine)
+    assert mine[-1] in living(world.registry(), mine)
     assert driver.struck
 
 

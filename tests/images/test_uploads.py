@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
+from registry.database import upload_sessions as session_rows
 from registry.images import blob_writer as additions
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
@@ -23,9 +26,9 @@ def add(registry: Registry, upload: str, start: int, data: bytes) -> None:
         addition.commit()
 
 
-def finish(registry: Registry, upload: str, start: int, digest: Digest, data: bytes = b"") -> None:
+def finish(registry: Registry, upload: str, start: int | None, digest: Digest, data: bytes = b"") -> None:
     """The closing PUT."""
-    with registry.uploads.open(NAME, upload, start) as addition:
+    with registry.uploads.open(NAME, upload, start, digest) as addition:
         addition.write(data)
         registry.uploads.finish(addition, digest)
 
@@ -258,3 +261,113 @@ def test_a_chunk_that_could_not_be_stored_is_sent_again_and_the_digest_is_right(
     add(registry, upload, 5, b"lost ")
     finish(registry, upload, 10, Digest.of(b"kept lost end"), b"end")
     assert pull_blob(registry, Digest.of(b"kept lost end")) == b"kept lost end"
+
+
+def sessions(world: World) -> int:
+    """Rows of upload sessions."""
+    with world.registry().backends.database.autocommit() as connection:
+        return len(session_rows.expired(connection, before=world.clock.now + 1).get())
+
+
+@writes_at_once
+def test_a_session_has_a_row_only_while_bytes_are_kept_between_requests(world: World, registry: Registry) -> None:
+    upload = registry.uploads.start(NAME)
+    assert (sessions(world), registry.uploads.count()) == (0, 1)
+    add(world.registry(), upload, 0, b"kept ")
+    assert (sessions(world), registry.uploads.count()) == (1, 1)
+    finish(world.registry(), upload, 5, Digest.of(b"kept end"), b"end")
+    assert (sessions(world), registry.uploads.count()) == (0, 0)
+
+
+@writes_at_once
+def test_a_session_without_a_row_is_any_workers(world: World, registry: Registry) -> None:
+    upload = registry.uploads.start(NAME, "sha512")
+    found = world.registry().uploads.find(NAME, upload)
+    assert (found.offset, found.algorithm) == (0, "sha512")
+    world.registry().uploads.cancel(NAME, upload)
+    for process in (registry, world.registry()):
+        with pytest.raises(BlobUploadUnknown):
+            process.uploads.find(NAME, upload)
+
+
+@writes_at_once
+def test_a_session_that_a_former_release_began_is_finished(world: World, registry: Registry) -> None:
+    old = str(uuid.uuid4())
+    note = registry.backends.driver.start_upload(old).note
+    with registry.backends.database.transaction() as connection:
+        empty = Digest.of(b"")
+        session_rows.add(connection, old, NAME, algorithm="sha256", digest=empty, note=note, now=world.clock.now)
+    add(registry, old, 0, b"old ")
+    finish(world.registry(), old, 4, Digest.of(b"old end"), b"end")
+    assert pull_blob(registry, Digest.of(b"old end")) == b"old end"
+    assert (sessions(world), list(registry.backends.driver.uploads())) == (0, [])
+
+
+@writes_at_once
+def test_bytes_of_a_process_that_was_killed_before_their_row_are_dropped(world: World) -> None:
+    registry = world.registry()
+    upload = registry.uploads.start(NAME)
+    with registry.uploads.open(NAME, upload, 0) as addition:
+        addition.write(b"of a worker that died")
+    other = world.registry()
+    assert other.uploads.find(NAME, upload).offset == 0
+    finish(other, upload, 0, Digest.of(b"whole"), b"whole")
+    assert pull_blob(other, Digest.of(b"whole")) == b"whole"
+
+
+@writes_at_once
+@pytest.mark.parametrize("start", [None, 5])
+@pytest.mark.parametrize("rest", [b"", b"rest"])
+def test_closing_once_more_after_a_crash_left_the_file(world: World, rest: bytes, start: int | None) -> None:
+    """The rows are committed, the process dies, and the client sends its last request to the next one."""
+    left = Fault("discard_upload", effect=StorageUnavailable)
+    registry, other = world.registry(driver=FaultyDriver(world.driver(), [left])), world.registry()
+    digest, upload = Digest.of(b"kept " + rest), registry.uploads.start(NAME)
+    add(registry, upload, 0, b"kept ")
+    finish(registry, upload, 5, digest, rest)
+    with pytest.raises(BlobUploadUnknown):
+        finish(other, upload, start, digest, rest)
+    other.blobs.require_written_down(NAME, digest)
+    assert pull_blob(other, digest) == b"kept " + rest
+
+
+@writes_at_once
+def test_all_bytes_once_more_after_a_crash_left_the_file(world: World) -> None:
+    left = Fault("discard_upload", effect=StorageUnavailable)
+    registry, other = world.registry(driver=FaultyDriver(world.driver(), [left])), world.registry()
+    digest, upload = Digest.of(b"at once"), registry.uploads.start(NAME)
+    for process in (registry, other):
+        finish(process, upload, 0, digest, b"at once")
+    assert pull_blob(other, digest) == b"at once"
+    assert list(other.backends.driver.uploads()) == []
+
+
+@writes_at_once
+def test_wrong_bytes_for_a_blob_that_was_there_before_are_refused(world: World, registry: Registry) -> None:
+    digest = push_blob(registry, b"there before")
+    world.clock.now += 1
+    upload = registry.uploads.start(NAME)
+    with pytest.raises(DigestInvalid):
+        finish(registry, upload, 0, digest, b"other bytes")
+
+
+@writes_at_once
+def test_a_client_that_took_one_byte_for_none_begins_anew(world: World, registry: Registry) -> None:
+    upload = registry.uploads.start(NAME)
+    add(registry, upload, 0, b"x")
+    finish(world.registry(), upload, 0, Digest.of(b"other"), b"other")
+    assert pull_blob(registry, Digest.of(b"other")) == b"other"
+    assert sessions(world) == 0
+
+
+@writes_at_once
+def test_an_expired_session_without_a_row_goes_unless_it_is_written_to(world: World, registry: Registry) -> None:
+    idle, busy = registry.uploads.start(NAME), registry.uploads.start(NAME)
+    with registry.uploads.open(NAME, busy, 0) as addition:
+        world.clock.now += registry.backends.policy.upload_expiry + 60
+        assert world.registry().uploads.expire() == 1
+        assert {entry.upload_id for entry in registry.backends.driver.uploads()} == {busy}
+        addition.write(b"goes on")
+        registry.uploads.finish(addition, Digest.of(b"goes on"))
+    with pytest.raises(BlobUploadUnknown):
+        registry.uploads.find(NAME, idle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.images.session_ids import SessionId
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown, DigestInvalid, NameInvalid, PaginationInvalid
 from registry.oci.name import parse_name
@@ -54,7 +55,7 @@ def reference_of(request: Request) -> Digest | str:
 def upload_of(request: Request) -> str:
     """The upload session in the path. Raises BlobUploadUnknown for what is no id of ours."""
     text: str = request.path_params["upload"]
-    if not _UPLOAD.fullmatch(text):
+    if not _UPLOAD.fullmatch(text) and SessionId.parse(text) is None:
         raise BlobUploadUnknown
     return text
 
