@@ -11,7 +11,7 @@ from registry.maintenance.rebuild import rebuild_registry
 from registry.migration.context import RunOptions
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown
-from tests.images.test_times import times
+from tests.images.records.test_history import times
 from tests.support.migrated_bucket import Bucket, check_served
 from tests.support.payloads import Blob, image, index
 from tests.support.registry_world import push_blob
