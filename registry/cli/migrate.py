@@ -94,7 +94,7 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
             _review(output, settings, verify, plan, single_prefix=single_prefix)
         else:
             from registry.migration.context import RunOptions
-            from registry.migration.review.saved_plan import SavedPlan
+            from registry.migration.review.plan_file import SavedPlan
 
             reviewed = None if plan is None else SavedPlan.read(plan)
             options = RunOptions(reviewed, single_prefix, adopt_only, accept_loss)

@@ -1,4 +1,4 @@
-"""A migration from the command to its end: what is allowed in which state, and the phases in their order."""
+"""Migration command: which phases are allowed in which state, and their order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from registry.migration.finalize.finalize import finalize, plan_finalize
 from registry.migration.journal import MigrationJournal
 from registry.migration.progress import silent
 from registry.migration.report import Refused, Report
-from registry.migration.review.coverage import differences
+from registry.migration.review.counts import Counter
 from registry.migration.review.requests import Tally
 from registry.migration.rollback.plan import RollbackPlan, plan_rollback
 from registry.migration.rollback.rollback import rollback
@@ -48,7 +48,7 @@ _BEGUN_OTHERWISE: Final = {
 
 @contextmanager
 def running(settings: Settings, options: RunOptions, on_progress: OnProgress = silent) -> Iterator[Run]:
-    """The right to run on the bucket that the settings name, for the block.
+    """The right to run on the bucket in the settings, for the block.
 
     Raises ConfigError as a review does, Refused while another instance runs, StorageError, DatabaseError.
     """
@@ -63,11 +63,11 @@ def running(settings: Settings, options: RunOptions, on_progress: OnProgress = s
 
 
 class Run:
-    """One run with an open registry, in which nobody else runs a migration.
+    """One run with an open registry; no other instance runs meanwhile.
 
-    Killed at any instant, and done again, each method ends as if it had not been. They raise Refused where the state
-    forbids them, or another instance works on the bucket; BothLayouts, ConfigError as a review does, StorageError,
-    DatabaseError, RegistryError.
+    A method that was killed and is called again ends as if it had not been killed. The methods raise Refused if the
+    state forbids them or another instance works on the bucket; BothLayouts, ConfigError as a review does,
+    StorageError, DatabaseError, RegistryError.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Run:
     def run(self) -> Report:
         """Make a pass and, if it was quiet and more than that is asked for, copy what has no copy.
 
-        Raises Refused where the plan does not cover the bucket, and where there is no room for our blobs, too.
+        Also raises Refused if the plan does not cover the bucket, or the keys of our blobs are taken.
         """
         state = self._journal.resume()
         self._refuse(state, _BEGUN_OTHERWISE)
@@ -105,11 +105,11 @@ class Run:
             return found
 
     def rollback(self) -> Report:
-        """Give the bucket back to the original. See registry.migration.rollback.rollback."""
+        """Give the bucket back to the source registry. See registry.migration.rollback.rollback."""
         return self._back(rollback, lambda state: Report(state.state))
 
     def plan_rollback(self) -> RollbackPlan:
-        """What that would do now; nothing of the bucket is written."""
+        """What ``rollback`` would do now; nothing is written to the bucket."""
         return self._back(plan_rollback, lambda state: RollbackPlan(state.state))
 
     def _back(self, work: Callable[[Context], T], done: Callable[[MigrationState], T]) -> T:
@@ -120,7 +120,7 @@ class Run:
             return work(_present(context))
 
     def finalize(self) -> Report:
-        """Delete the originals, once a pass has seen that nothing changes them.
+        """Delete the source objects, once a pass has seen that the source registry is quiet.
 
         See ``registry.migration.finalize.finalize``.
         """
@@ -134,12 +134,12 @@ class Run:
             return finalize(context)
 
     def plan_finalize(self) -> Finalization:
-        """What would go and what would stay; nothing is written."""
+        """What ``finalize`` would delete and leave; nothing is written."""
         with self._reading(self._begun()) as context:
             return plan_finalize(_present(context))
 
     def _finalized(self, state: MigrationState) -> Report:
-        """What could not be migrated is still there, untouched."""
+        """The report of a migration that is finalized already: what could not be migrated is still there."""
         return Report(state.state, problems=self._journal.problems())
 
     def _begun(self) -> MigrationState:
@@ -154,7 +154,7 @@ class Run:
 
     @contextmanager
     def _reading(self, state: MigrationState | None) -> Iterator[Context | None]:
-        """The original as it is now; None where there is none."""
+        """The source registry as it is now; None if there is none."""
         registry, driver = self._registry, self._registry.backends.driver
         registry.source_locations.ensure(again=True)
         if state is not None:
@@ -177,7 +177,7 @@ class Run:
             )  # fmt: skip
 
     def _layout(self, reading: SourceScan, state: MigrationState | None) -> SourceLayout | None:
-        """The one that is found; while originals come or go, the one that was found when the migration began."""
+        """The layout that is detected; while phases change the bucket, the one that the migration began with."""
         if state is not None and state.state in _BEGUN_OTHERWISE:
             return reading.known_layout(state.layout, state.prefixes)
         is_begun = state is not None and state.state is not Phase.ROLLED_BACK
@@ -196,20 +196,21 @@ class Run:
         reviewed = self._options.plan
         if reviewed is None:
             return
-        found = list(differences(reviewed, context))
+        counter = Counter(context.inventory, context.layout)
+        found = list(reviewed.differences(self._settings, context.driver.name, context.layout.kind, counter))
         if found:
             raise Refused("the bucket is not as it was reviewed; look at it again with --dry-run --plan", found)
 
 
 def _check_room(context: Context) -> None:
-    """Raises Refused where the original keeps blobs at the keys of ours: copies would come over its stubs (M1)."""
+    """Raises Refused if the source registry has blobs at the keys of ours: copies would overwrite its stubs (M1)."""
     if context.inventory.find(f"{OURS}/index.json") is not None:
         message = f"the original has a repository called {OURS}, whose blobs lie where Stowage keeps its own"
         raise Refused(f"{message}: copy it to another name there, and delete it")
 
 
 def _fill(registry: Registry) -> None:
-    """Have in a new database the repositories that storage has: what clients pushed is given back, and copied, too."""
+    """Have all repositories of the storage in a new database: pushed content is copied and given back, too."""
     rescan = Rescan(registry)
     if not rescan.is_done:
         rescan.run_once()
@@ -222,7 +223,7 @@ def _present(context: Context | None) -> Context:
 
 
 def _add(found: Pass, copied: Report) -> None:
-    """What was copied, to what was adopted."""
+    """Add to the report of a pass what was copied."""
     found.state = copied.state
     found.counts |= copied.counts
     found.problems = sorted({*found.problems, *copied.problems})

@@ -1,4 +1,4 @@
-"""What every phase of a migration works on."""
+"""Context: what every phase of a migration works on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from registry.migration.journal import MigrationJournal
     from registry.migration.progress import OnProgress
     from registry.migration.report import Note, Problem
+    from registry.migration.review.plan_file import SavedPlan
     from registry.migration.review.requests import Tally
-    from registry.migration.review.saved_plan import SavedPlan
     from registry.migration.source.inventory import Inventory
     from registry.migration.source.layout import SourceLayout
     from registry.parallel import WorkerPool
@@ -21,34 +21,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a run is asked for."""
+    """The options of a run."""
 
     plan: SavedPlan | None = None
-    """What was reviewed: whatever differs and is not covered by it is not touched."""
+    """The reviewed plan; a bucket that differs from it is refused. None to run without one."""
     single_prefix: bool = False
     """See registry.migration.review.review.Options."""
     adopt_only: bool = False
     accept_loss: bool = False
-    """What the original cannot represent may be left out of a rollback."""
+    """Whether a rollback may leave out what the source registry cannot represent."""
 
 
 @dataclass(slots=True)
 class Context:
-    """One run: the open registry, and the original as it was listed and read when the run began."""
+    """One run: the open registry, and the source registry as it was listed and read when the run began."""
 
     registry: Registry
     settings: Settings
     layout: SourceLayout
     inventory: Inventory
-    """Listed and read: its tables ``object``, ``repository``, ``tag``, ``member``, ``manifest``, ``reference``,
-    ``wanted``, ``named`` and ``place`` are full."""
+    """Filled by a SourceScan."""
     journal: MigrationJournal
     options: RunOptions
     on_progress: OnProgress
     tally: Tally
     workers: WorkerPool
     problems: list[Problem] = field(default_factory=list)
-    """Of the original, as it was read."""
+    """The problems of the source registry as it was read."""
     notes: list[Note] = field(default_factory=list)
 
     @property

@@ -28,7 +28,7 @@ _MAX_PROBLEMS = 256 << 20
 
 
 def writer_name() -> str:
-    """Who writes a journal: this process, and no other one that ever had its number."""
+    """The name of this process as a writer of journals; no other process ever has it."""
     return f"{os.uname().nodename}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
@@ -52,20 +52,20 @@ class MigrationJournal:
 
     @property
     def state(self) -> MigrationState:
-        """As it was last read or written. Only after ``resume`` found one, or ``begin``."""
+        """The state as it was last read or written. Call ``begin``, or a ``resume`` that finds one, first."""
         if self._state is None:
             raise ValueError("no migration has begun")
         return self._state
 
     @property
     def id(self) -> str:
-        """Of the migration."""
+        """The number of the migration."""
         return self.state.id
 
     # ---- the state
 
     def resume(self) -> MigrationState | None:
-        """The state of the newest migration, with which this process goes on; None where there is none."""
+        """Go on with the newest migration; returns its state, None if there is none."""
         found = self.locations.newest()
         if found is None:
             return None
@@ -73,9 +73,9 @@ class MigrationJournal:
         return self._state
 
     def begin(self, layout: str, prefixes: tuple[str, ...]) -> MigrationState:
-        """Go on with the newest migration, or begin the next one where there is none, or it was rolled back.
+        """Go on with the newest migration, or begin the next one if there is none or it was rolled back.
 
-        The next one is read-only as long as the one before it was. Raises Refused where another instance begins too.
+        The next one is read-only if the one before it was. Raises Refused if another instance begins one too.
         """
         newest = self.resume()
         if newest is not None and newest.state is not Phase.ROLLED_BACK:
@@ -105,7 +105,7 @@ class MigrationJournal:
     ) -> MigrationState:
         """Write the next revision of the state. What is None of ``passes`` and ``counts`` stays.
 
-        Raises Refused where another instance has written since: this one must not go on.
+        Raises Refused if another instance has written since: this one must not go on.
         """
         state = self.state
         return self._write_state(
@@ -131,7 +131,7 @@ class MigrationJournal:
         except (AlreadyExists, PreconditionFailed) as error:
             found = self.locations.state(state.id)
             if found is None or found[0] != state:  # ours, when only its answer was lost
-                by = "nobody" if found is None else found[0].writer
+                by = "a process that is gone" if found is None else found[0].writer
                 raise Refused(f"another instance works on migration {state.id}: {by} has written its state") from error
             stat = found[1]
         self._state, self._signature = state, stat.signature
@@ -143,31 +143,31 @@ class MigrationJournal:
     # ---- blobs and repositories
 
     def shard(self, shard: str) -> list[ShardEntry]:
-        """The lines of a shard of this migration; none where there is no such shard."""
+        """The lines of a shard of this migration; empty if there is no such shard."""
         found = self.locations.shard(self.id, shard)
         return [] if found is None else found[0]
 
     def shard_names(self) -> list[str]:
-        """Of the shards of this migration, sorted."""
+        """The names of the shards of this migration, sorted."""
         prefix = keys.shards_prefix(self.id)
         return [key.removeprefix(f"{prefix}/").removesuffix(".jsonl") for key, _ in self._driver.list(prefix)]
 
     def base(self, repository: str) -> Baseline | None:
-        """The base of a repository, the newest of any migration."""
+        """The newest baseline of a repository in any migration."""
         return self.locations.base(repository)
 
     def write_shard(self, shard: str, lines: Iterable[ShardEntry]) -> bool:
-        """Make these the lines of a shard; returns whether they were others."""
+        """Replace the lines of a shard; returns whether they changed."""
         return self._write(keys.shard_key(self.id, shard), serialise_shard(lines))
 
     def write_base(self, base: Baseline) -> bool:
-        """Make this the base of its repository in this migration; returns whether it was another."""
+        """Replace the baseline of its repository in this migration; returns whether it changed."""
         return self._write(keys.base_key(self.id, base.name), base.serialise())
 
     def save_index(self, repository: str, data: bytes, *, replace: bool = False) -> None:
-        """Keep the original's ``index.json`` before its key becomes ours; only the first one, unless ``replace``.
+        """Keep the source registry's ``index.json`` before its key becomes ours; only the first, unless ``replace``.
 
-        ``replace`` is for an index that nobody has written over since it was kept.
+        ``replace`` is for an index that was not overwritten since it was kept.
         """
         key = keys.saved_index_key(self.id, repository)
         if replace:
@@ -179,7 +179,7 @@ class MigrationJournal:
             return
 
     def saved_index(self, repository: str) -> bytes | None:
-        """What ``save_index`` has kept; None where the key was never ours too."""
+        """What ``save_index`` has kept; None if the key was never ours too."""
         return self._read_whole(keys.saved_index_key(self.id, repository), MAX_INDEX)
 
     def save_ours(self, repository: str, data: bytes) -> None:
@@ -187,7 +187,7 @@ class MigrationJournal:
         self._write(keys.ours_key(self.id, repository), data)
 
     def write_problems(self, problems: Iterable[Problem]) -> None:
-        """Keep the problems of a pass, as a plan has them."""
+        """Keep the problems of a pass, as in a plan."""
         lines = (orjson.dumps(problem.document(), option=orjson.OPT_APPEND_NEWLINE) for problem in sorted(problems))
         self._write(keys.problems_key(self.id), b"".join(lines))
 

@@ -1,4 +1,4 @@
-"""How far a phase has come, and how fast."""
+"""Progress: how far a phase has come, and how fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 WINDOW_SECONDS: Final = 30.0
-"""Of the rate that is told: what was done before says little of what comes."""
+"""The rate is measured over the last so many seconds: older work says little about what comes."""
 _SAMPLE_SECONDS: Final = 1.0
 
 
@@ -21,23 +21,23 @@ class Progress:
     """A word for a person: ``listing``."""
     objects: int
     of: int | None = None
-    """None while nobody knows."""
+    """None while it is not known."""
     bytes: int = 0
     of_bytes: int = 0
     per_second: float = 0.0
-    """Objects, lately; 0 while nobody knows."""
+    """Objects, lately; 0 while it is not known."""
     bytes_per_second: float = 0.0
     """As ``per_second``."""
     seconds_left: float | None = None
-    """None while nobody knows."""
+    """None while it is not known."""
 
 
 OnProgress = Callable[[Progress], None]
-"""Called often, in the thread that does the work; it is to return at once."""
+"""Called often, in the thread that does the work; it must return at once."""
 
 
 def silent(_progress: Progress) -> None:
-    """Nobody is told."""
+    """Report nothing."""
 
 
 class _Sample(NamedTuple):
@@ -47,7 +47,7 @@ class _Sample(NamedTuple):
 
 
 class Meter:
-    """Measures a phase whose objects and bytes are known, and tells of each step. One thread."""
+    """Measures a phase whose objects and bytes are known, and reports each step. One thread."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Meter:
         self._samples = deque([_Sample(clock(), 0, 0)])
 
     def add(self, objects: int, size: int) -> None:
-        """So many more are done, of ``size`` bytes."""
+        """Count ``objects`` more, with ``size`` bytes in all."""
         self._objects += objects
         self._bytes += size
         self._on_progress(self._moment())

@@ -1,4 +1,4 @@
-"""One instance of the command at a time: it holds a lease while it works."""
+"""Single instance: a lease that the command holds while it works, so that one instance works at a time."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ def exclusive_run(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """The right to migrate, for the block. Raises Refused as soon as it is known that another instance is alive.
+    """Hold the lease for the block. Raises Refused as soon as it is known that another instance is alive.
 
-    One that was killed on this machine is succeeded at once, one of another machine after SECONDS. ``on_loss`` is
-    called in another thread where the right could not be renewed in time: whoever works must stop, as by a key.
+    The lease of an instance that was killed on this machine is taken at once, one of another machine after SECONDS.
+    ``on_loss`` is called in another thread if the lease could not be renewed in time: the work must stop then, as by
+    Ctrl-C.
     """
     leases = Leases(database, holder_name(), clock)
     given_up = clock() + PATIENCE

@@ -1,4 +1,4 @@
-"""Where a migration is, from its journal alone: nothing is written, and no database is needed."""
+"""Status: where a migration is, by its journal alone, without a database."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ class Status:
     """Where a migration is."""
 
     migration: str | None
-    """None: there is none."""
+    """None if there is none."""
     state: str
     passes: int
-    """That came to an end."""
+    """Passes that came to an end."""
     began: str | None
     changed: str | None
     """When the state was written last; RFC 3339 in UTC, as ``began``."""
     repositories: int
-    """That the original had in the last pass."""
+    """Repositories that the source registry had in the last pass."""
     taken: int
-    """Of these."""
+    """Those of them that were adopted."""
     blobs: int
-    """Manifests too, each once."""
+    """Blobs and manifests, each once."""
     copied: int
-    """Of these, as far as the journal knows."""
+    """Those of them that are copied, by the journal."""
     problems: int
     read_only: str | None
-    """Why nothing can be pushed; None while it can."""
+    """Why clients cannot push; None if they can."""
     next: str
-    """What goes on."""
+    """What to do next."""
 
 
 def bucket_status(settings: Settings) -> Status:
-    """Look into the bucket that the settings name. Raises ConfigError, StorageError, UnknownJournal."""
+    """The status of the bucket in the settings. Raises ConfigError, StorageError, UnknownJournal."""
     with opened(settings, Tally().observe) as driver:
         return status(driver)
 
 
 def status(driver: StorageDriver) -> Status:
-    """Look. Raises StorageError, UnknownJournal."""
+    """The status of the bucket of a driver. Raises StorageError, UnknownJournal."""
     found = MigrationJournalReader(driver).newest()
     if found is None:
         return Status(None, "none", 0, None, None, 0, 0, 0, 0, 0, None, f"{_COMMAND} --dry-run")

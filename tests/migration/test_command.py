@@ -10,9 +10,9 @@ import pytest
 from registry.config_file import ConfigError
 from registry.migration.context import RunOptions
 from registry.migration.report import Refused
+from registry.migration.review.plan_file import SavedPlan
 from registry.migration.review.requests import Tally
 from registry.migration.review.review import Options, Review
-from registry.migration.review.saved_plan import SavedPlan
 from registry.oci.errors import Unavailable
 from registry.storage.middleware.metrics import MeasuredDriver
 from tests.support.migrated_bucket import MAKE, Bucket, check_served

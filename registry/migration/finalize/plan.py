@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from registry.database.blobs import CURRENT
 from registry.images.blob_locations import Location
 from registry.migration.consolidate.lost_blobs import placed
+from registry.migration.review.counts import Leftover
 from registry.migration.source.objects import ObjectKind
 from registry.oci.digest import Digest
 
@@ -61,20 +62,6 @@ _STAYS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Staying:
-    """Objects of the source registry that nothing deletes."""
-
-    reason: str
-    """``not-copied`` (nothing that Stowage has needs it, or a problem keeps it), ``incomplete`` (of a repository that
-    names such a blob), ``not-taken`` (of a repository that Stowage could not take), ``upload``, ``left``, ``unknown``.
-    """
-    objects: int
-    bytes: int
-    example: str
-    """One of the keys."""
-
-
-@dataclass(frozen=True, slots=True)
 class Finalization:
     """What goes, and what stays."""
 
@@ -84,7 +71,10 @@ class Finalization:
     """Requests that delete them."""
     not_before: float | None
     """Seconds since the epoch until which clients may hold URLs of source objects; None if none can."""
-    stays: list[Staying] = field(default_factory=list)
+    stays: list[Leftover] = field(default_factory=list)
+    """``not-copied`` (nothing that Stowage has needs it, or a problem keeps it), ``incomplete`` (in a repository that
+    names such a blob), ``not-taken`` (in a repository that was not adopted), ``upload``, ``left``, ``unknown``.
+    """
 
     def waits_until(self, now: float) -> str | None:
         """When source objects may be deleted; None if they may now."""
@@ -124,7 +114,7 @@ class FinalizePlanner:
             _STAYS, self._layout.bytes_kind, LINKS, BLOBS, self._layout.bytes_kind is not ObjectKind.BLOB
         )
         batch = self._backends.driver.capabilities.delete_batch
-        return Finalization(objects, size, ceil(objects / batch), self._not_before(), [Staying(*row) for row in stays])
+        return Finalization(objects, size, ceil(objects / batch), self._not_before(), [Leftover(*row) for row in stays])
 
     def links(self) -> Iterator[tuple[str, str]]:
         """(key, empty) of what goes beside blobs: an index after its marker, tags before revisions before layers.

@@ -48,12 +48,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Objects that are not migrated, and that nothing will delete."""
+    """Objects that a phase leaves where they are."""
 
     reason: str
-    """``unreferenced``, ``uploads``, ``left``, ``not-taken`` or ``unknown``."""
+    """A word for each reason, see the guide."""
     objects: int
     bytes: int
+    example: str
+    """One of the keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Counter:
         )
 
     def stays(self) -> list[Leftover]:
-        """See Leftover."""
+        """What is not migrated and not deleted: ``unreferenced``, ``uploads``, ``left``, ``not-taken``, ``unknown``."""
         conditions = {
             "unreferenced": f"kind = '{self._layout.bytes_kind}' AND NOT {_USED}",
             "uploads": "kind = 'upload'",
@@ -154,9 +156,11 @@ class Counter:
         }
         found = []
         for reason, condition in conditions.items():
-            count, size = self._inventory.total(f"object o WHERE {condition}")
+            count, size, example = self._inventory.rows(
+                f"SELECT count(*), sum(size), min(key) FROM object o WHERE {condition}"
+            )[0]
             if count:
-                found.append(Leftover(reason, count, size))
+                found.append(Leftover(reason, count, size, example))
         return found
 
     def work(self, copy_bytes: int) -> Work:

@@ -1,4 +1,4 @@
-"""The result of a review: a value, and a file of JSON lines whose last line says that it is whole."""
+"""Plan file: the result of a review, as a value and as JSON lines whose last line says that the file is whole."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ import hashlib
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
 from registry.config_file import ConfigError, ConfigProblem
+from registry.migration.source.bucket import bucket_of, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from registry.config import Settings
     from registry.migration.report import Note, Problem
-    from registry.migration.review.counts import Counts, Leftover, RepositoryLine, ShardLine
+    from registry.migration.review.counts import Counter, Counts, Leftover, RepositoryLine, ShardLine
     from registry.migration.review.estimate import Estimate, Rate
 
 VERSION: Final = 1
 FORMAT: Final = "stowage-migration-plan"
-"""What a header begins with, so that a file can be told from all others."""
+"""What a header begins with, so that a plan can be told from other files."""
 _MAX_BEGINNING: Final = 256
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a review found. Making it changed nothing."""
+    """What a review found."""
 
     layout: str | None
-    """``per-repository``, ``distribution``; None where there is nothing of another registry."""
+    """``per-repository``, ``distribution``; None if there is nothing of another registry."""
     prefixes: tuple[str, ...]
     driver: str
     bucket: str
@@ -41,17 +43,17 @@ class Plan:
     made: str
     """When the review ended, RFC 3339 in UTC."""
     listed: int
-    """Objects below the root, whoever wrote them."""
+    """All objects below the root."""
     counts: Counts
     stays: list[Leftover]
     estimate: Estimate
     rate: Rate
     extra_bytes: int
-    """Of the copies that are there beside the originals between consolidate and finalize."""
+    """The bytes of the copies that are there beside the source objects between consolidate and finalize."""
     extra_price: float
-    """Of these, for a month."""
+    """Their price for a month."""
     freed_bytes: int
-    """Of the originals that finalize deletes."""
+    """The bytes of the source objects that finalize deletes."""
     notes: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     """Sorted."""
@@ -105,11 +107,90 @@ class Plan:
             yield problem.document()
 
 
-def check_target(path: Path) -> None:
-    """Whether a plan may be written there: where nothing is, or over an older plan. Raises ConfigError.
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """What a plan file says about the bucket as it was reviewed."""
 
-    Found before anything is listed, so that nobody waits an hour for it. A plan that is made each day replaces
-    yesterday's; what is not a plan was meant for something else.
+    layout: str | None
+    driver: str
+    bucket: str
+    root: str
+    repositories: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By name: the fingerprint, and the signature of the index."""
+    shards: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file that ``Plan.write`` made. Raises ConfigError if it is no such file or is not whole."""
+        try:
+            lines = list(_lines(path))
+            header = lines[0]
+            found = cls(header["layout"], header["driver"], header["bucket"], header["root"])
+            for line in lines[1:]:
+                if "repository" in line and "problem" not in line:
+                    found.repositories[line["repository"]] = (line["fingerprint"], line["index"])
+                elif "shard" in line:
+                    found.shards[line["shard"]] = line["fingerprint"]
+        except OSError as error:
+            raise ConfigError([ConfigProblem("--plan", f"{path} cannot be read: {error.strerror}", "")]) from None
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            message = f"{path} is no whole plan of this command ({error}); make it again with --dry-run"
+            raise ConfigError([ConfigProblem("--plan", message, "")]) from None
+        return found
+
+    def differences(self, settings: Settings, driver: str, layout: str, counter: Counter) -> Iterator[str]:
+        """What is not as it was reviewed, each for a person; nothing if the plan covers the bucket.
+
+        Objects of ours are covered, and so are uploads in progress in the source registry. An index that both share is
+        compared as the source registry had it when it was adopted.
+        """
+        here = (layout, driver, bucket_of(settings), root_of(settings))
+        planned = (self.layout, self.driver, self.bucket, self.root)
+        if here != planned:
+            yield f"the plan is of {_where(planned)}, this is {_where(here)}"
+            return
+        left = dict(self.repositories)
+        for line in counter.repositories():
+            before = left.pop(line.repository, None)
+            if before is None:
+                yield f"{line.repository}: not in the plan"
+            elif before != (line.fingerprint, line.index):
+                yield f"{line.repository}: changed since"
+        yield from (f"{name}: gone since" for name in left)
+        now = {line.shard: line.fingerprint for line in counter.shards()}
+        for shard in sorted({*now, *self.shards}):
+            if now.get(shard) != self.shards.get(shard):
+                yield f"blobs {shard.replace('-', ':')}...: others than in the plan"
+
+
+def _where(values: tuple[str | None, ...]) -> str:
+    layout, driver, bucket, root = values
+    return f"a {layout} layout in {driver} bucket {bucket or '-'} below {root or '/'}"
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """All lines but the last one, which says that they are whole. Raises OSError, ValueError, KeyError."""
+    hasher, count, before = hashlib.sha256(), 0, b""
+    with path.open("rb") as file:
+        for line in file:
+            if before:
+                hasher.update(before)
+                document = orjson.loads(before)
+                if count == 0 and (document["format"], document["version"]) != (FORMAT, VERSION):
+                    raise ValueError("another format or version")
+                count += 1
+                yield document
+            before = line
+    end = orjson.loads(before)
+    if not before.endswith(b"\n") or (end["end"], end["sha256"]) != (count, hasher.hexdigest()):
+        raise ValueError("it is cut off, or was changed")
+
+
+def check_target(path: Path) -> None:
+    """Check that a plan can be written there: to a new file, or over an older plan. Raises ConfigError.
+
+    This is called before the bucket is listed, so that an operator learns at once. A new plan replaces an older one;
+    any other file is kept.
     """
     try:
         with path.open("rb") as file:

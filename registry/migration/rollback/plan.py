@@ -79,7 +79,7 @@ class _Planning:
         self._plan = RollbackPlan(context.journal.state.state)
         self._targets: set[str] = set()
         self._made = Requests(put=_STATE_WRITES)
-        self._deleted = [0, 0]
+        self._deleted = (0, 0, "")
 
     def run(self) -> RollbackPlan:
         context, plan = self._context, self._plan
@@ -114,8 +114,8 @@ class _Planning:
             home = layout.home(asked.wanted.located, digest)
             found = inventory.find(home)
             if found is not None:
-                self._deleted[0] += 1
-                self._deleted[1] += found.size
+                objects, size, example = self._deleted
+                self._deleted = (objects + 1, size + found.size, example or home)
 
     def _count(self, step: Step, asked: RollbackTarget) -> bool:
         plan, capabilities = self._plan, self._context.driver.capabilities
@@ -152,9 +152,5 @@ class _Planning:
         made = total.total - listed.total
         if made and seconds:
             plan.seconds = round(plan.requests.total * seconds / made, 3)
-        ours = context.inventory.total_of(ObjectKind.OUR_BLOB)
-        plan.stays = [
-            Leftover(reason, objects, size)
-            for reason, (objects, size) in (("deleted", self._deleted), ("ours", ours))
-            if objects
-        ]
+        ours = Leftover("ours", *context.inventory.total_of(ObjectKind.OUR_BLOB))
+        plan.stays = [left for left in (Leftover("deleted", *self._deleted), ours) if left.objects]

@@ -67,9 +67,11 @@ class Listing(Tables):
         where = f"WHERE kind IN ({marks(kinds)})" if kinds else "ORDER BY key"
         return (key for (key,) in self.each(f"SELECT key FROM object {where}", *kinds))
 
-    def total_of(self, kind: ObjectKind) -> tuple[int, int]:
-        """How many objects of a kind there are, and their bytes."""
-        return self.total("object WHERE kind = ?", kind)
+    def total_of(self, kind: ObjectKind) -> tuple[int, int, str]:
+        """How many objects of a kind there are, their bytes, and one of their keys."""
+        statement = "SELECT count(*), coalesce(sum(size), 0), coalesce(min(key), '') FROM object WHERE kind = ?"
+        ((count, size, key),) = self.rows(statement, kind)
+        return count, size, key
 
     def keys_in(self, path: str, *kinds: ObjectKind) -> Iterator[str]:
         """The keys of objects of some kinds in a repository, sorted."""
