@@ -1,4 +1,4 @@
-"""Consolidating: each adopted blob becomes an object of ours, copied inside the store and read back (proposal 0005)."""
+"""Consolidation: each adopted blob becomes an object of ours, copied inside the store and read back."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 MOST_BLOBS: Final = 500
 MOST_BYTES: Final = 1 << 30
-"""Blobs, and their bytes, that one transaction notes: what a kill lets be copied again."""
+"""Blobs, and their bytes, that one transaction notes; after a kill these may be copied again."""
 ROUNDS: Final = 3
-"""How often what clients deleted and pushed again meanwhile is copied once more."""
+"""How often blobs that clients deleted and pushed again meanwhile are copied once more."""
 _PAGE: Final = 1000
 _ALLOWED: Final = frozenset({Phase.ADOPTED, Phase.CONSOLIDATED})
 
@@ -44,23 +44,23 @@ class Consolidation:
 
 
 def plan_consolidation(context: Context) -> Consolidation:
-    """What has no verified object of ours yet; nothing is written."""
+    """The blobs that have no verified object of ours yet; nothing is written."""
     backends = context.registry.backends
     with backends.database.snapshot() as connection:
         return Consolidation(*migration_queries.uncopied_total(connection, store=backends.driver.name).get())
 
 
 def consolidate(context: Context) -> Report:
-    """Copy what is not copied, and say so on storage. Run again, after a kill too, it goes on where it was.
+    """Copy what is not copied, and note that on storage. Run again, after a kill too, it goes on from there.
 
-    Originals stay. Of a blob none of whose places has the right bytes a problem is reported. Raises Refused in a state
-    that has nothing to copy, Unfinished where clients delete faster than blobs are copied; StorageError, DatabaseError.
+    Source objects stay. A blob without a location that has the right bytes is a problem. Raises Refused in a state that
+    has nothing to copy, Unfinished if clients delete faster than blobs are copied; StorageError, DatabaseError.
     """
     return _Consolidating(context).run()
 
 
 def copy_uncopied(context: Context) -> Report:
-    """Copy what is not copied, whatever the state; ``consolidate`` without its end. Raises as it does."""
+    """Copy what is not copied, in any state: ``consolidate`` without its end. Raises as it does."""
     return _Consolidating(context).copy()
 
 
@@ -72,7 +72,7 @@ class _Consolidating:
         self._copying = Copier(context.registry)
         self._report = Report()
         self._problems: dict[str, list[Problem]] = {}
-        """By shard, of those that say what the database says."""
+        """The problems of the shards that were written, by shard."""
 
     def run(self) -> Report:
         state = self._journal.state
@@ -92,7 +92,7 @@ class _Consolidating:
         return self._report
 
     def copy(self) -> Report:
-        """Copy until nothing is left. Raises Unfinished where clients are faster."""
+        """Copy until nothing is left. Raises Unfinished if clients are faster."""
         self._report.counts = {"copied": 0, "copied_bytes": 0}
         for _ in range(ROUNDS):
             plan = plan_consolidation(self._context)
@@ -123,7 +123,7 @@ class _Consolidating:
             after = page[-1].digest
 
     def _commit_all(self, copies: Iterator[CopiedBlob], meter: Meter) -> None:
-        """Note copies in batches; what was made before something failed, too."""
+        """Note copies in batches, also those that were made before an error."""
         batch: list[CopiedBlob] = []
         try:
             for copy in copies:
@@ -144,10 +144,10 @@ class _Consolidating:
         self._report.counts["copied"] += self._copying.commit(batch)
         self._report.counts["copied_bytes"] += sum(copy.size for copy in batch if copy.copied is not None)
 
-    # ---- what storage is told
+    # ---- the journal
 
     def _end_shard(self, shard: str) -> None:
-        """Write what the database knows of the places of a shard's blobs."""
+        """Write what the database knows about the locations of a shard's blobs."""
         rows = placed(self._context.registry, shard)
         known = {digest: list(own) for digest, own in groupby(rows, key=lambda row: row.digest)}
         lines = [self._line(line, known.get(line.digest, [])) for line in self._journal.shard(shard)]
@@ -159,6 +159,8 @@ class _Consolidating:
         own = self._backends.layout.blob("", line.digest)
         copies = [row.signature for row in rows if row.key == own and row.state == blob_rows.CURRENT]
         return line._replace(
-            places=tuple(place._replace(verified=(place.key, place.signature) in hashed) for place in line.places),
+            places=tuple(
+                location._replace(verified=(location.key, location.signature) in hashed) for location in line.places
+            ),
             copy=next((signature for signature in copies if (own, signature) in hashed), None),
         )

@@ -1,4 +1,4 @@
-"""One blob of the original becomes an object of ours, and nothing is believed of either that was not hashed."""
+"""Copier: copies one blob from the source layout to ours. Both objects are hashed; a copy counts only after that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blob_locations as place_rows
+from registry.database import blob_locations as location_rows
 from registry.database import blobs as blob_rows
 from registry.database import migration_queries
 from registry.database.migration_queries import ORIGINAL, Copied
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 POLL = 0.05
 """Seconds between two looks at a deletion in progress."""
 LOOKS = 100
-"""Of them."""
+"""Looks at a deletion before the blob is left for the next round."""
 ATTEMPTS = 5
-"""How often an original may be replaced between our look at it and the copy."""
+"""How often a source object may be replaced between our look at it and the copy."""
 
 
 class Hashed(NamedTuple):
-    """An original that was found right."""
+    """A source location that was hashed and has the right bytes."""
 
-    place: PlaceRow
-    """As it was noted."""
+    location: PlaceRow
+    """The row before."""
     signature: str
-    """Of the object with these bytes."""
+    """The version of the object that was hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class CopiedBlob:
     size: int
     """Bytes."""
     generation: int
-    """Of the blob before anything was copied: raised by whoever deletes our object meanwhile."""
+    """The generation of the blob before the copy; a deletion of our object meanwhile raises it."""
     copied: Copied | None = None
-    """None: no place has the bytes any more, or our object was deleted meanwhile."""
+    """None if no location has the bytes any more, or our object was deleted meanwhile."""
     hashed: Hashed | None = None
 
 
@@ -59,10 +59,10 @@ class _WrongBytes(Exception):
 
 
 class Copier:
-    """Any thread, beside pushes and deletions of the same blobs.
+    """Copies blobs. Any thread, beside pushes and deletions of the same blobs.
 
-    What is copied over our place was hashed at the signature that the copy is bound to, so that whatever comes late or
-    twice, right bytes replace right bytes. A copy counts once it was read and hashed itself.
+    The source was hashed at the signature that the copy is bound to, so that a copy that comes late or twice replaces
+    right bytes by right bytes. A copy counts once it was read and hashed itself.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -81,20 +81,20 @@ class Copier:
             return copy
         copy = replace(copy, generation=blob.generation)
         with self._database.autocommit() as connection:
-            found = place_rows.of_blob(connection, row.blob_id, store=self._driver.name).get()
-        for place in found:
-            if place.state != ORIGINAL:
+            found = location_rows.of_blob(connection, row.blob_id, store=self._driver.name).get()
+        for location in found:
+            if location.state != ORIGINAL:
                 continue
             try:
-                return self._from(place, copy)
+                return self._from(location, copy)
             except PathNotFound:
-                self._lose(copy, place, blob_rows.MISSING)
+                self._lose(copy, location, blob_rows.MISSING)
             except _WrongBytes:
-                self._lose(copy, place, blob_rows.QUARANTINED)
+                self._lose(copy, location, blob_rows.QUARANTINED)
         return copy
 
     def commit(self, copies: Sequence[CopiedBlob]) -> int:
-        """Note them, in one transaction. Returns how many count; the others were deleted while they were copied."""
+        """Note copies, in one transaction. Returns how many count; the rest were deleted while they were copied."""
         backends, store = self._registry.backends, self._driver.name
         now = backends.clock()
         with self._database.transaction() as connection:
@@ -107,14 +107,16 @@ class Copier:
             refused = migration_queries.set_copied(connection, right, store=store, now=now)
             for copy in copies:
                 if copy.hashed is not None:
-                    place, signature = copy.hashed
-                    place_rows.set_verified(connection, place.id, was=place.signature, signature=signature, now=now)
+                    location, signature = copy.hashed
+                    location_rows.set_verified(
+                        connection, location.id, was=location.signature, signature=signature, now=now
+                    )
         return len(right) - len(refused)
 
     def _wait_for_deleters(self, digest: Digest) -> BlobRow | None:
-        """The blob, once nobody is about to delete what we would put there; None where that takes long, or it is gone.
+        """The blob, once no deletion of our object is in progress; None if that takes long, or the blob is gone.
 
-        Who begins to delete it later raises its generation.
+        A deletion that begins later raises its generation.
         """
         key = self._registry.backends.layout.blob("", digest)
         for _ in range(LOOKS):
@@ -125,28 +127,28 @@ class Copier:
             time.sleep(POLL)
         return None
 
-    def _from(self, place: PlaceRow, copy: CopiedBlob) -> CopiedBlob:
-        """Raises PathNotFound or _WrongBytes where this original is not what it should be."""
-        known = place.signature if place.verified_at is not None else None
+    def _from(self, location: PlaceRow, copy: CopiedBlob) -> CopiedBlob:
+        """Copy from one location. Raises PathNotFound or _WrongBytes if its object is gone or has wrong bytes."""
+        known = location.signature if location.verified_at is not None else None
         for _ in range(ATTEMPTS):
-            signature = known or self._hash(place.key, copy)[0]
+            signature = known or self._hash(location.key, copy)[0]
             target = self._registry.backends.layout.blob("", copy.digest)
             try:
-                self._driver.copy(place.key, target, size=copy.size, if_signature=signature)
+                self._driver.copy(location.key, target, size=copy.size, if_signature=signature)
             except PreconditionFailed:
                 known = None  # replaced since: what it is now has to be hashed
                 continue
-            return self._checked(copy, target, Hashed(place, signature))
-        raise StorageUnavailable(place.key, "it is replaced again and again")
+            return self._checked(copy, target, Hashed(location, signature))
+        raise StorageUnavailable(location.key, "it is replaced again and again")
 
     def _checked(self, copy: CopiedBlob, target: str, source: Hashed) -> CopiedBlob:
-        """A copy that was read. Raises _WrongBytes, PathNotFound where its source is to blame."""
+        """Read and hash a copy. Raises _WrongBytes or PathNotFound if its source has wrong bytes or is gone."""
         try:
             signature, size = self._hash(target, copy)
         except PathNotFound:
-            return copy  # somebody has deleted the blob: it is no member any more, or comes again
+            return copy  # a client has deleted the blob: it is no member any more, or comes again
         except _WrongBytes as error:
-            self._hash(source.place.key, copy)
+            self._hash(source.location.key, copy)
             raise StorageUnavailable(target, "the store copied other bytes than it has") from error
         return CopiedBlob(copy.digest, size, copy.generation, Copied(copy.digest, size, target, signature), source)
 
@@ -157,11 +159,11 @@ class Copier:
                 raise _WrongBytes
             return reader.stat.signature, reader.stat.size
 
-    def _lose(self, copy: CopiedBlob, place: PlaceRow, state: str) -> None:
-        noted = Location(place.key, place.id, place.signature, place.verified_at is not None)
+    def _lose(self, copy: CopiedBlob, location: PlaceRow, state: str) -> None:
+        noted = Location(location.key, location.id, location.signature, location.verified_at is not None)
         self._registry.blob_locations.mark_lost_and_next(copy.digest, copy.size, noted, state)
 
 
 def _is_unmoved(copy: CopiedBlob, blob: BlobRow | None) -> bool:
-    """Whether nobody has begun to delete our object since the copy began."""
+    """Whether no deletion of our object has begun since the copy began."""
     return blob is not None and blob.generation == copy.generation

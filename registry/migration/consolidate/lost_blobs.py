@@ -1,4 +1,4 @@
-"""Blobs that no place has the bytes of: the database tells, so that it is known after a kill too."""
+"""Lost blobs: those without a location that has their bytes, by the database, so that a kill forgets none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from registry.database import migration_queries
 from registry.database.blob_locations import READABLE
 from registry.database.migration_queries import LOST
 from registry.migration.report import Problem, ProblemKind
+from registry.migration.source.listing import bounds
 from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -20,17 +21,16 @@ if TYPE_CHECKING:
 
 
 def placed(registry: Registry, shard: str) -> list[PlacedRow]:
-    """Every place of the blobs of a shard, by digest and key. Raises DatabaseError."""
-    algorithm, _, begin = shard.partition("-")
-    low = f"{algorithm}:{begin}"
+    """Every location of the blobs of a shard, by digest and key. Raises DatabaseError."""
+    low, high = bounds(shard)
     with registry.backends.database.snapshot() as connection:
-        return migration_queries.placed(connection, store=registry.backends.driver.name, low=low, high=f"{low}g").get()
+        return migration_queries.placed(connection, store=registry.backends.driver.name, low=low, high=high).get()
 
 
 def unreadable(registry: Registry, rows: Iterable[PlacedRow]) -> list[Problem]:
-    """A problem for each blob that a repository needs, and of which ``rows`` know no place but lost ones.
+    """A problem for each blob that a repository needs and whose locations in ``rows`` are all lost.
 
-    What the original deleted, and collected since it was taken, nobody needs.
+    Blobs that the source registry has deleted and collected since they were adopted are not needed.
     """
     found = (_problem(registry, digest, list(own)) for digest, own in groupby(rows, key=lambda row: row.digest))
     return [problem for problem in found if problem is not None]
@@ -47,5 +47,5 @@ def _problem(registry: Registry, digest: str, rows: Sequence[PlacedRow]) -> Prob
         return None
     is_gone = blob.state == blob_rows.MISSING
     kind = ProblemKind.MISSING_BLOB if is_gone else ProblemKind.WRONG_DIGEST
-    detail = "it was there, and has gone" if is_gone else "no place has the bytes of this digest"
+    detail = "it was there, and has gone" if is_gone else "no object has the bytes of this digest"
     return Problem(kind, name, min(lost), Digest(digest), detail)

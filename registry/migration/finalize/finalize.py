@@ -1,4 +1,4 @@
-"""FinalizePlanner: originals whose copies are verified are deleted, and the way back is closed (proposal 0005)."""
+"""Finalization: source objects whose copies are verified are deleted, and there is no way back any more."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _ALLOWED: Final = frozenset({Phase.CONSOLIDATED, Phase.FINALIZING})
 
 
 def plan_finalize(context: Context) -> Finalization:
-    """What would go and what would stay, by the listing of the context. Nothing is written.
+    """What would be deleted and what would stay, by the listing of the context. Nothing is written.
 
-    Raises Refused in a state from which nothing may go, StorageError, DatabaseError.
+    Raises Refused in a state in which nothing may be deleted, StorageError, DatabaseError.
     """
     _check(context)
     return FinalizePlanner(context).plan()
 
 
 def finalize(context: Context) -> Report:
-    """Delete the originals that have a verified copy, and all that the journal keeps for the way back.
+    """Delete the source objects that have a verified copy, and all that the journal keeps for a rollback.
 
     Before ``finalizing`` the caller has just made a pass that was quiet. Killed and run again it goes on by a new
-    listing. Raises Refused in a state from which nothing may go, Unfinished while clients may hold addresses of
-    originals; StorageError, DatabaseError.
+    listing. Raises Refused in a state in which nothing may be deleted, Unfinished while clients may hold URLs of source
+    objects; StorageError, DatabaseError.
     """
     _check(context)
     return _Finalize(context).run()
@@ -85,11 +85,11 @@ class _Finalize:
         return report
 
     def _make_again(self, finalizing: FinalizePlanner) -> None:
-        """Raises Unfinished where copies have gone from storage: the original is all that there was of these."""
+        """Raises Unfinished if copies have gone from storage: the source objects were all that was left of them."""
         registry, gone = self._context.registry, 0
-        for digest, size, place in finalizing.absent():
-            if not self._is_there(place.key, size):
-                registry.blob_locations.mark_lost_and_next(digest, size, place, MISSING)
+        for digest, size, location in finalizing.absent():
+            if not self._is_there(location.key, size):
+                registry.blob_locations.mark_lost_and_next(digest, size, location, MISSING)
                 gone += 1
         if gone:
             copy_uncopied(self._context)
@@ -117,9 +117,9 @@ class _Finalize:
         return deleted
 
     def _forget(self, batch: list[tuple[str, str]]) -> list[str]:
-        """Have nobody choose these places any more; returns the keys of those that may go.
+        """Remove the rows of these source locations; returns the keys of the objects that may be deleted.
 
-        A client may have deleted our copy since it was planned, and pushed the blob again: that joined the original.
+        A client may have deleted our copy since the plan and pushed the blob again, which joined the source location.
         """
         store = self._driver.name
         digests = sorted({digest for _, digest in batch if digest})
@@ -130,9 +130,9 @@ class _Finalize:
         return keys
 
     def _end(self, problems: list[Problem]) -> list[Problem]:
-        """Nothing of what is left is served: the journal goes, and the last word is that it was finalized.
+        """Delete the journal once no source object is served, and note last that the migration is finalized.
 
-        Returns, and keeps for whoever runs it again, ``problems`` and what no copy could be made of.
+        Returns ``problems`` and the blobs that could not be copied, and keeps both for later runs.
         """
         registry = self._context.registry
         for _ in range(ROUNDS):
@@ -155,7 +155,7 @@ class _Finalize:
         return told
 
     def _forget_all(self) -> bool:
-        """False: somebody has pushed a blob again, and was given an original for it."""
+        """False if a client has pushed a blob again and was given a source object for it."""
         store = self._driver.name
         with self._database.exclusive() as connection:
             blobs, _ = migration_queries.uncopied_total(connection, store=store).get()

@@ -1,4 +1,4 @@
-"""What each phase of a migration will ask of the store, what that costs, and how long it takes."""
+"""Estimate: the requests of each phase of a migration, their price, and how long they take."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 LISTED_AT_ONCE: Final = 1000
 _STATE_WRITES: Final = 2
-"""Of the migration's own state, in each phase."""
+"""Writes of the migration's own state in each phase."""
 _GIVEN_BACK: Final = 3
 """Writes for an index whose key is given back: ours, kept; the original's; its base."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How fast the store is asked."""
+    """How fast the store answers."""
 
     requests_per_second: float | None
-    """Of all but listings, several at once; None where a review made none."""
+    """All requests but listings, several at once; None if a review made none."""
     seconds_per_listing: float
-    """Of up to 1,000 objects; listings come one after the other."""
+    """Listings of up to 1,000 objects, one after the other."""
     bytes_per_second: float | None = None
-    """Of blobs that were hashed; None where none were, and times are then without their reading."""
+    """Blobs that were hashed; None if none were, and times then leave out their reading."""
 
     def seconds(self, requests: Requests, read_bytes: int) -> float | None:
-        """How long a phase takes; None where nobody can tell."""
+        """How long a phase takes; None if that is not known."""
         others = requests.total - requests.list
         if others and not self.requests_per_second:
             return None
@@ -50,17 +50,17 @@ class PhaseCost:
     seconds: float | None
     """At the rate that the review measured."""
     seconds_at_rate: float | None
-    """At the one that was asked for; None where none was."""
+    """At the rate that was asked for; None if none was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """What the way back costs at each stage. Once originals are deleted (finalize) there is none."""
+    """What a rollback costs at each stage. Once source objects are deleted (finalize) there is none."""
 
     adopted: PhaseCost
     """From the moment that Stowage serves the bucket, if nothing was pushed to it."""
     consolidated: PhaseCost
-    """When everything is copied, if nothing was pushed since: the originals are still there."""
+    """When everything is copied, if nothing was pushed since: the source objects are still there."""
     pushed_blob: Requests
     """For each blob that was pushed since, in each repository; bytes stay inside the store."""
     pushed_manifest: Requests
@@ -81,12 +81,12 @@ class Estimate:
 
 
 class Estimator:
-    """Turns what was counted into phases."""
+    """Turns counts into the costs of phases."""
 
     def __init__(
         self, work: Work, counts: Counts, listed: int, prices: Prices, rate: Rate, given: float | None
     ) -> None:
-        """``listed``: objects of the whole root. ``given``: requests per second, of all kinds."""
+        """``listed`` counts the objects below the root. ``given`` is a rate of requests of all kinds per second."""
         self._work = work
         self._counts = counts
         self._listings = max(1, ceil(listed / LISTED_AT_ONCE))

@@ -1,4 +1,4 @@
-"""Looking at a bucket before it is migrated: everything is read that has to be, and nothing is written."""
+"""Review: reads a bucket before it is migrated, and writes nothing."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ Verify = Literal["sizes", "full"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a review is asked for."""
+    """The options of a review."""
 
     verify: Verify = "sizes"
-    """``full`` hashes every object that has bytes of a blob."""
+    """``full`` hashes every object with the bytes of a blob."""
     single_prefix: bool = False
-    """A repository below the name of the root is one of that name, not one below a root that was applied twice."""
+    """Whether a repository below the name of the root has that name, instead of lying below a root applied twice."""
     rate: float | None = None
-    """Requests per second for which times are told too."""
+    """Requests per second for which times are estimated too."""
 
 
 def review(settings: Settings, options: Options, on_progress: OnProgress = silent) -> Plan:
-    """Review the bucket that the settings name, which may be in use meanwhile. Writes nothing; needs no database.
+    """Review the bucket in the settings, which may be in use meanwhile. Writes nothing; needs no database.
 
     Raises ConfigError (a driver that has no bucket, a bucket that cannot be used, or one without a registry's layout),
     BothLayouts, StorageError.
@@ -64,7 +64,7 @@ class Review:
         *,
         bucket: str = "",
     ) -> None:
-        """``tally`` is what observes ``driver``."""
+        """``tally`` observes ``driver``."""
         self._driver = driver
         self._settings = settings
         self._options = options

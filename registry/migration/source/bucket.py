@@ -1,4 +1,4 @@
-"""The bucket that the settings name."""
+"""Bucket: the one that the settings name."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def bucket_of(settings: Settings) -> str:
 
 
 def root_of(settings: Settings) -> str:
-    """What our keys begin with in the store; empty for nothing."""
+    """What our keys begin with in the store; empty if nothing stands before them."""
     root = settings.storage.root_directory.as_posix()
     return "" if root == "." else root.strip("/")
