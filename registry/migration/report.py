@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ProblemKind(enum.StrEnum):
-    """What an operator looks up in docs/migration.md; each of them is exit code 1."""
+    """The kinds of problems, as docs/migration.md explains them; each of them is exit code 1."""
 
     MISSING_BLOB = "missing-blob"
     TRUNCATED_BLOB = "truncated-blob"
@@ -31,20 +31,20 @@ class ProblemKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that cannot be migrated as it is. Ordered, so that the same bucket gives the same list."""
+    """Content that cannot be migrated as it is. Ordered, so that the same bucket gives the same list."""
 
     kind: ProblemKind
     repository: str
-    """Its name; empty where the object belongs to none, or to several."""
+    """Its name; empty if the object belongs to none, or to several."""
     key: str
-    """Below the root; empty where nothing is there."""
+    """The key below the root; empty if no object is there."""
     digest: str
-    """Of the content that is concerned; empty where none is."""
+    """The digest of the content; empty if there is none."""
     detail: str
     """What was found, for a person."""
 
     def document(self) -> dict[str, str]:
-        """As a line of a plan, and of a migration's journal, has it."""
+        """The problem as a line of a plan, or of a migration's journal."""
         return {"problem": self.kind, **{name: value for name, value in asdict(self).items() if name != "kind"}}
 
     @classmethod
@@ -59,7 +59,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that an operator may want to know, and that keeps nothing from being migrated."""
+    """A fact for the operator that prevents no migration."""
 
     kind: str
     """``two-prefixes`` or ``unlinked``."""
@@ -73,7 +73,7 @@ class Report:
     """What a run, or one phase of it, did. With problems the exit code is 1: all else works."""
 
     state: str = ""
-    """Of the migration, now."""
+    """The state of the migration."""
     counts: dict[str, int] = field(default_factory=dict)
     """What was done, by a word for each: ``copied``, ``copied_bytes``."""
     problems: list[Problem] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Refused(Exception):
     def __init__(self, reason: str, names: Iterable[str] = ()) -> None:
         super().__init__(reason)
         self.names = list(names)
-        """What it is about: repositories, keys, or losses, for a person to read."""
+        """The repositories, keys, or losses that it is about, for a person."""
 
 
 class Unfinished(Exception):
