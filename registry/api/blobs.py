@@ -55,10 +55,9 @@ async def head(request: Request) -> Response:
     """Say that the blob is here; it is then leased (I7)."""
     context = context_of(request)
     name, digest = name_of(request), digest_of(request)
-    mark = context.memory.mark()
     blob = await context.run(context.registry.blobs.find, name, digest)
     headers = _headers(blob)
-    _remember(context, request, name, blob, mark)
+    _remember(context, request, name, blob)
     if is_not_modified(request, digest):
         return Response(status_code=304, headers=unmodified(headers))
     return Response(headers=headers)
@@ -74,14 +73,13 @@ async def get(request: Request) -> Response:
     """Send the blob, or the ranges asked for (RFC 9110, section 14)."""
     context = context_of(request)
     name, digest = name_of(request), digest_of(request)
-    mark = context.memory.mark()
     redirected = context.redirects.wanted(name, caller_of(request.scope))
     blob, body, address = await context.run(_open, context, name, digest, redirected=redirected)
     if address is not None:
-        return _redirect(context, request, name, blob, address, mark)
+        return _redirect(context, request, name, blob, address)
     headers = _headers(blob)
     if body is not None:
-        _remember(context, request, name, blob, mark, body=body)
+        _remember(context, request, name, blob, body=body)
     if is_not_modified(request, digest):
         await _prove(context, name, blob, body)
         return Response(status_code=304, headers=unmodified(headers))
@@ -114,9 +112,7 @@ async def _prove(context: ApiContext, name: str, blob: HeldBlob, body: bytes | N
         await context.run(context.registry.blobs.find, name, blob.digest)
 
 
-def _redirect(
-    context: ApiContext, request: Request, name: str, blob: HeldBlob, address: str, mark: int | None
-) -> Response:
+def _redirect(context: ApiContext, request: Request, name: str, blob: HeldBlob, address: str) -> Response:
     """Send the client to the store, which knows about ranges too."""
     headers = {
         "Location": address,
@@ -125,7 +121,7 @@ def _redirect(
         "Content-Length": "0",
     }
     elsewhere = Redirect(ResponseHeaders(headers), time.monotonic() + context.redirects.again_seconds)
-    _remember(context, request, name, blob, mark, elsewhere=elsewhere)
+    _remember(context, request, name, blob, elsewhere=elsewhere)
     return Response(status_code=307, headers=headers)
 
 
@@ -160,7 +156,6 @@ def _remember(
     request: Request,
     name: str,
     blob: HeldBlob,
-    mark: int | None,
     *,
     body: bytes | None = None,
     elsewhere: Redirect | None = None,
@@ -177,7 +172,7 @@ def _remember(
         leased_until=blob.leased_until,
         elsewhere=elsewhere,
     )
-    context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+    context.cache.remember(request, answer)
 
 
 def _headers(blob: HeldBlob) -> dict[str, str]:

@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from registry.api.access import Access
-from registry.api.cache.postgresql import VersionQuery
+from registry.api.cache.postgresql import PostgresqlFreshness, connect
 from registry.api.cache.response_cache import ResponseCache
+from registry.api.cache.sqlite import SqliteFreshness
 from registry.api.http.byte_turns import ByteTurns
 from registry.api.http.forwarding import Forwarding
 from registry.api.http.redirects import Redirects
@@ -19,12 +20,14 @@ from registry.api.http.request_body import Receivers
 from registry.api.http.upload_memory import UploadMemory
 from registry.api.http.urls import ExternalUrls
 from registry.api.threads import ThreadPool
-from registry.database.sqlite.data_version import connect_versions, currency_of
+from registry.database.sqlite.repository_versions import RepositoryVersions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from registry.api.cache.freshness import Freshness
     from registry.config import Settings
+    from registry.database.engine import Database
     from registry.images.registry import Registry
 
 CLOSE_SECONDS = 5.0
@@ -43,9 +46,8 @@ class ApiContext:
         forwarding = Forwarding(settings.http.trusted_proxies)
         self.urls = ExternalUrls(settings.http, forwarding)
         self.access = Access(forwarding)
-        database = registry.backends.database
-        versions = VersionQuery(partial(connect_versions, database))
-        self.memory = ResponseCache(registry, currency_of(database), versions, settings.limits.read_memory)
+        freshness = _freshness_of(registry.backends.database)
+        self.cache = ResponseCache(registry, freshness, settings.limits.read_memory)
         buffers = settings.limits.upload_buffers
         self.receivers = Receivers(buffers // 4)
         """Decides how much of a body is in memory between client and store."""
@@ -95,7 +97,13 @@ class ApiContext:
             ending = threading.Thread(target=partial(pool.shutdown, cancel_futures=True), daemon=True)
             ending.start()
             ending.join(CLOSE_SECONDS)
-        self.memory.close()
+        self.cache.close()
+
+
+def _freshness_of(database: Database) -> Freshness:
+    if database.is_sqlite:
+        return SqliteFreshness(RepositoryVersions(database.path))
+    return PostgresqlFreshness(partial(connect, database))
 
 
 async def ended(call: asyncio.Future[T]) -> T:

@@ -75,20 +75,12 @@ async def get(request: Request) -> Response:
     """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
     context = context_of(request)
     name, reference = name_of(request), reference_of(request)
-    mark = context.memory.mark()
     found, body, reader = await context.run(_find_and_read, context, name, reference)
     headers = _headers(found)
-    answer = CachedResponse(
-        name,
-        found.version,
-        ResponseHeaders(headers),
-        body,
-        ROUTE,
-        found.digest,
-        key=found.key,
-        size=found.size,
+    remembered = CachedResponse(
+        name, found.version, ResponseHeaders(headers), body, ROUTE, found.digest, key=found.key, size=found.size
     )
-    context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+    context.cache.remember(request, remembered)
     unchanged = is_not_modified(request, found.digest)
     if reader is not None:
         if request.method == "GET" and not unchanged:

@@ -50,7 +50,6 @@ async def referrers(request: Request) -> Response:
     name, subject = name_of(request), digest_of(request)
     page = page_of(request, context.settings.limits.page_size)
     artifact_type = request.query_params.get("artifactType") or None
-    mark = context.memory.mark()
     listed = await context.run(_list, context, name, subject, artifact_type, page)
     headers = {"Content-Type": OCI_INDEX, "Content-Length": str(len(listed.body))}
     if artifact_type is not None:
@@ -61,8 +60,9 @@ async def referrers(request: Request) -> Response:
             parameters["artifactType"] = artifact_type
         headers |= next_link(context, request, f"/v2/{name}/referrers/{subject}", parameters)
     elif listed.version is not None:
-        answer = CachedResponse(name, listed.version, ResponseHeaders(headers), listed.body, ROUTE, None)
-        context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+        context.cache.remember(
+            request, CachedResponse(name, listed.version, ResponseHeaders(headers), listed.body, ROUTE)
+        )
     return Response(listed.body if request.method == "GET" else b"", headers=headers)
 
 

@@ -41,7 +41,6 @@ async def tags(request: Request) -> Response:
     context = context_of(request)
     name = name_of(request)
     page = page_of(request, context.settings.limits.page_size)
-    mark = context.memory.mark()
     found, version = await context.run(
         context.registry.manifests.tags, name, last=page.last, count=entries_of(page.size) + 1
     )
@@ -49,6 +48,5 @@ async def tags(request: Request) -> Response:
     body = orjson.dumps({"name": name, "tags": shown})
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **link}
     if not link:
-        answer = CachedResponse(name, version, ResponseHeaders(headers), body, ROUTE, None)
-        context.memory.remember(request.scope["path"], request.scope["query_string"], answer, mark)
+        context.cache.remember(request, CachedResponse(name, version, ResponseHeaders(headers), body, ROUTE))
     return Response(body if request.method == "GET" else b"", headers=headers)

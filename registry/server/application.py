@@ -173,7 +173,7 @@ async def _lifespan(
         ):  # requests that were cut at the end of the drain still put their things away
             async with asyncio.timeout(STOP_SECONDS):
                 await context.quiet.wait()
-        context.memory.close()  # here, where it is used: it has a query to give up
+        context.cache.close()  # here, where it is used: it has a query to give up
         await asyncio.to_thread(schedule.stop, STOP_SECONDS)
         await _fold(context.registry)
         await asyncio.to_thread(context.close)

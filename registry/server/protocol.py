@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from registry.api.cache.lookup import NOT_RECALLED
+from registry.api.cache.lookup import FOR_ROUTES
 from registry.api.http.blob_response import FILE_SENDER
 from registry.api.http.direct_upload import SOCKET_BODY
 from registry.oci.errors import MalformedRequest
@@ -36,8 +36,6 @@ ROOMS = 16 << 20
 
 One read of the loop comes on top, of up to 256 KB: where there are more than 64 connections the first one is enough.
 """
-EVENTS = 1024
-"""Sockets that libuv learns of in one wait; where that many were ready it waits again within the turn."""
 
 
 class RegistryProtocol(FramedProtocol):
@@ -50,32 +48,23 @@ class RegistryProtocol(FramedProtocol):
     """Whether the last request is answered from memory, without a cycle of its own."""
     _found: CacheHit | None = None
     """What the last request will be answered with, if it is told that this is current."""
-    _turn = -1
-    """The turn of the event loop in which data came last."""
-    _waited = False
-    """Whether the next request was there when this turn of the event loop began."""
-    _recall: CacheLookup
+    _lookup: CacheLookup
     _default_headers: object = None
     _default_lines = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See asyncio."""
         super().connection_made(transport)
-        self._recall = cast("AccessLog", self.app).recall
+        self._lookup = cast("AccessLog", self.app).lookup
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
-        begins = self._between and not self._skipping and data[0] not in b"\r\n"
         if self._skipping:
             skipped = min(self._skipping, len(data))
             self._skipping -= skipped
             data = data[skipped:]
             if not data:
                 return
-        turn = self._recall.turn
-        # What came first in a turn is why the loop woke up: a request that begins there was sent before.
-        self._waited = begins and turn != self._turn and self.scheme == "http" and len(self.connections) < EVENTS // 2
-        self._turn = turn
         if self._is_apart or len(data) > self._harmless:
             self.feed_slices(data)
         elif again := self.feed(data):
@@ -115,7 +104,6 @@ class RegistryProtocol(FramedProtocol):
 
     def on_headers_complete(self) -> None:
         """See uvicorn, which makes a task here; what memory has an answer to waits to be told that it is current."""
-        waited, self._waited = self._waited, False
         headers = self.headers
         if self._size or self._measures or len(headers) > self._most_headers:
             self.check_bounds()
@@ -123,13 +111,13 @@ class RegistryProtocol(FramedProtocol):
         found = None
         if may_be_short := self._may_be_short(path):
             method, peer = self.parser.get_method().decode("ascii"), self.client[0] if self.client else None
-            found = self._recall.find(method, path.decode("ascii"), query, headers, peer)
+            found = self._lookup.find(method, path.decode("ascii"), query, headers, peer)
         if found is not None:
             self._in_head = False
             self._short, self._found = True, found
-            self._recall.ask(found, partial(self._told, found), waited=waited)
+            self._lookup.validate(found, partial(self._answer_from_cache, found))
         elif self.is_framed():
-            self._go_long_way(recalled=not may_be_short)
+            self._go_long_way(asks_cache=not may_be_short)
 
     def on_message_complete(self) -> None:
         """See uvicorn."""
@@ -176,17 +164,17 @@ class RegistryProtocol(FramedProtocol):
             and self.parser.should_keep_alive()
         )
 
-    def _told(self, found: CacheHit, is_current: bool) -> None:  # noqa: FBT001 - see CacheLookup
+    def _answer_from_cache(self, found: CacheHit, is_current: bool) -> None:  # noqa: FBT001 - see CacheLookup
         """Write the answer in one piece, if it is current and its request still waits."""
         if found is not self._found:
             return
         if not is_current or self.flow.write_paused:
-            self._go_long_way(recalled=is_current)
+            self._go_long_way(asks_cache=is_current)
             return
         self._found = None
-        recalled = self._recall.say(found)
-        head = STATUS_LINE[recalled.status] + self._lines_of_server() + recalled.lines()
-        self.transport.write(head + recalled.body)
+        cached = self._lookup.say(found)
+        head = STATUS_LINE[cached.status] + self._lines_of_server() + cached.lines()
+        self.transport.write(head + cached.body)
         self.server_state.total_requests += 1
 
     def _wait_no_more(self) -> None:
@@ -194,8 +182,8 @@ class RegistryProtocol(FramedProtocol):
         if self._found is not None:
             self._go_long_way()
 
-    def _go_long_way(self, *, recalled: bool = True) -> None:
-        """Begin the request's task, as uvicorn does when the head is complete. ``recalled``: it may ask memory."""
+    def _go_long_way(self, *, asks_cache: bool = True) -> None:
+        """Begin the request's task, as uvicorn does when the head is complete. ``asks_cache``: it may look there."""
         found, self._short, self._found = self._found, False, None
         self._begin_scope()
         scope = self.scope
@@ -204,8 +192,8 @@ class RegistryProtocol(FramedProtocol):
             scope["method"], scope["http_version"] = found.method, "1.1"
             self.cycle.keep_alive = True
         self.headers = []  # trailers are not for the application
-        if not recalled:
-            cast("dict[str, object]", scope)[NOT_RECALLED] = True
+        if not asks_cache:
+            cast("dict[str, object]", scope)[FOR_ROUTES] = True
         if self.is_spare:
             self.cycle.keep_alive = False
         self._is_last = not self.cycle.keep_alive

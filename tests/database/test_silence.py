@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from registry.database.circuit import PROBE_SECONDS, Circuit
 from registry.database.engine import Database
 from registry.database.errors import DatabaseBusy, DatabaseUnavailable
-from registry.database.postgresql.repository_versions import Versions
+from registry.database.postgresql.repository_versions import RepositoryVersions
 from registry.database.schema import upgrade_database
 from registry.database.sqlite.group_commit import GroupCommit
 from registry.database.sqlite.write_lock import WriteLock
@@ -197,10 +197,10 @@ def test_a_connection_for_versions_is_not_waited_for_either(
 ) -> None:
     upgrade_database(database)
     proxy.lose = lambda data: lost in data
-    assert refused(lambda: Versions(database)) < BOUND
+    assert refused(lambda: RepositoryVersions(database)) < BOUND
     proxy.lose = lambda _: False
     works_again(database)
-    Versions(database).close()
+    RepositoryVersions(database).close()
 
 
 # ---- SQLite

@@ -1,4 +1,4 @@
-"""Reads answered from memory: found, counted and logged, for the ASGI application and for the server's own protocol."""
+"""*Cache lookup*: reads answered from memory, for the ASGI application and for the server's own protocol."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 """On every answer: old clients take it for the proof that this is a registry (``docker manifest``, old logins)."""
 REQUEST_ID = b"x-request-id"
-NOT_RECALLED = "registry.not_recalled"
-"""The key of a scope whose request the server has asked about already: it is for the routes."""
+FOR_ROUTES = "registry.for_routes"
+"""The key of a scope whose request the server has looked up already: the cache has no answer to it."""
 _LAST_LINES = API_VERSION[0] + b": " + API_VERSION[1] + b"\r\n" + REQUEST_ID + b": %b\r\n\r\n"
 _FOR_ROUTES = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"range"})
 """Headers of a request with a body, for a part, or that is to become something else."""
@@ -80,31 +80,26 @@ class CacheLookup:
 
     def __init__(
         self,
-        memory: ResponseCache,
+        cache: ResponseCache,
         access: Access,
         redirects: Redirects,
         tally: RequestTally,
         log: RequestLog | None,
         request_ids: RequestIds,
     ) -> None:
-        self._memory = memory
+        self._cache = cache
         self._access = access
         self._redirects = redirects
         self._tally = tally
         self._log = log
         self._request_ids = request_ids
 
-    @property
-    def turn(self) -> int:
-        """The number of the event loop's turn; stays the same in turns without a request."""
-        return self._memory.turn
-
     def find(self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None) -> CacheHit | None:
         """What is kept for a request, current or not; None where only the routes know what to say.
 
         ``headers`` are the request's, with names in lower case. ``peer`` is the address of the connection's other end.
         """
-        answer = self._memory.kept(path, query, method)
+        answer = self._cache.get(path, query, method)
         if answer is None:
             return None
         agent = condition = None
@@ -127,37 +122,34 @@ class CacheLookup:
             return None
         return CacheHit(answer, method, path, caller, condition, elsewhere, perf_counter())
 
-    def ask(self, found: CacheHit, tell: Callable[[bool], object], *, waited: bool = False) -> None:
-        """Call ``tell`` with whether it is what the routes would say now: before this returns or later.
+    def validate(self, hit: CacheHit, callback: Callable[[bool], object]) -> None:
+        """Call ``callback`` with whether it is what the routes would say now: before this returns or later."""
+        self._cache.validate(hit.answer, hit.method, callback)
 
-        ``waited``: the request was there when this turn of the event loop began (see TurnCurrency).
-        """
-        self._memory.ask(found.answer, found.method, tell, waited=waited)
-
-    def say(self, found: CacheHit) -> CachedAnswer:
+    def say(self, hit: CacheHit) -> CachedAnswer:
         """The answer, counted and logged as sent."""
-        answer, method = found.answer, found.method
+        answer, method = hit.answer, hit.method
         status, head, body = 200, answer.head, (answer.body or b"") if method == "GET" else b""
-        if found.elsewhere is not None:
-            status, head, body = 307, found.elsewhere, b""
-        elif found.condition is not None and answer.digest is not None and matches(found.condition, answer.digest):
+        if hit.elsewhere is not None:
+            status, head, body = 307, hit.elsewhere, b""
+        elif hit.condition is not None and answer.digest is not None and matches(hit.condition, answer.digest):
             status, head, body = 304, head.unmodified(), b""
         request_id = next(self._request_ids)
-        seconds = perf_counter() - found.began
+        seconds = perf_counter() - hit.began
         self._tally.add(answer.route, method, status, seconds, 0, len(body))
         if self._log is not None:
             self._log.add(
                 request_id,
                 method,
-                found.path,
+                hit.path,
                 status,
                 answer.repository,
                 answer.digest,
                 0,
                 len(body),
                 seconds,
-                found.caller.address,
-                found.caller.agent,
+                hit.caller.address,
+                hit.caller.agent,
                 None,
             )
         return CachedAnswer(status, head, request_id.encode(), body)
@@ -165,18 +157,18 @@ class CacheLookup:
     async def answer(
         self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None
     ) -> CachedAnswer | None:
-        """All of it, for who can wait; None, and nothing noted, where only the routes know what to say."""
-        found = self.find(method, path, query, headers, peer)
-        if found is None:
+        """Do all of it in a task; None, and nothing noted, where only the routes know what to say."""
+        hit = self.find(method, path, query, headers, peer)
+        if hit is None:
             return None
-        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        validated: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-        def tell(is_current: bool) -> None:  # noqa: FBT001 - see ``ask``
-            if not told.done():
-                told.set_result(is_current)
+        def callback(is_current: bool) -> None:  # noqa: FBT001 - see ``validate``
+            if not validated.done():
+                validated.set_result(is_current)
 
-        self.ask(found, tell)
-        return self.say(found) if await told else None
+        self.validate(hit, callback)
+        return self.say(hit) if await validated else None
 
 
 def _is_for_routes(name: bytes, value: bytes, method: str) -> bool:

@@ -1,51 +1,51 @@
-"""One query at a time for the versions of all repositories that requests wait for (design, section 4)."""
+"""*Freshness over PostgreSQL*: one query at a time for the versions of all repositories that requests wait for."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from registry.api.cache.freshness import Question, answer
 from registry.api.cache.timer import RestartableTimer
 from registry.database.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    Question = tuple[str, Callable[[int | None], object]]
-    """A repository, and who wants to be told its version."""
+    from registry.database.engine import Database
 
 MOST = 200
 """Repositories in one query: their names, of at most 255 bytes each, fit into the buffer of a socket."""
 SECONDS = 5.0
-"""After this long without an answer the database is taken to be lost: those that ask go on without one."""
+"""After this long without an answer the database is taken to be lost."""
 
 
 class Connection(Protocol):
-    """See ``registry.database.postgresql.repository_versions.Versions``."""
+    """See ``registry.database.postgresql.repository_versions.RepositoryVersions``."""
 
     def fileno(self) -> int:
-        """See Versions."""
+        """See RepositoryVersions."""
         ...
 
     def send(self, names: Collection[str]) -> None:
-        """See Versions."""
+        """See RepositoryVersions."""
         ...
 
     def receive(self) -> Mapping[str, int] | None:
-        """See Versions."""
+        """See RepositoryVersions."""
         ...
 
     def close(self) -> None:
-        """See Versions."""
+        """See RepositoryVersions."""
         ...
 
 
-class VersionQuery:
-    """Answers each question by a query that began after it was asked. For the thread of one event loop alone.
+class PostgresqlFreshness:
+    """See Freshness. Answers each question by a query that began after it was asked.
 
-    A query begins at the end of a turn of the loop, so that all who ask in that turn share it. Who asks while it is on
-    its way waits for the next, with all the others; that begins at the end of the turn in which the first was answered.
-    Nobody needs a task or a future for it.
+    A query begins at the end of a turn of the loop, so that all questions of that turn share it. Questions that come
+    while it is on its way wait for the next, which begins at the end of the turn in which the first was answered.
+    No question needs a task or a future.
     """
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
@@ -53,7 +53,7 @@ class VersionQuery:
         self._connect = connect
         self._connection: Connection | None = None
         self._loop: asyncio.AbstractEventLoop
-        """That of whoever asked."""
+        """The one in which questions are asked."""
         self._waiting: list[Question] = []
         self._asked: list[Question] = []
         """What the query on its way will answer."""
@@ -65,33 +65,30 @@ class VersionQuery:
         self._limit = RestartableTimer(SECONDS, self._give_up)
         self._closed = False
 
-    def ask(self, repository: str, tell: Callable[[int | None], object]) -> None:
-        """Call ``tell`` later, with the repository's version as it is then.
-
-        None: there is no such repository, or the database is lost.
-        """
+    def ask(self, repository: str, version: int, callback: Callable[[bool], object]) -> None:
+        """See Freshness."""
         if self._closed:
-            asyncio.get_running_loop().call_soon(tell, None)
+            callback(False)  # noqa: FBT003 - see Freshness
             return
-        self._waiting.append((repository, tell))
+        self._waiting.append(Question(repository, version, callback))
         if not self._busy:
             self._busy = True
             self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self._begin)
 
     def close(self) -> None:
-        """Tell None to who waits, and free the connection. May be called again, and after the loop has ended."""
+        """See Freshness. Also after the loop has ended."""
         self._closed = True
         self._disconnect()
         self._limit.close()
         left, self._asked, self._waiting = [*self._asked, *self._waiting], [], []
         if left and not self._loop.is_closed():
-            _tell(left, {})
+            answer(left, {})
 
     # ----
 
     def _begin(self) -> None:
-        """Ask for all who wait now."""
+        """Ask for all questions that wait now."""
         self._asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         self._busy = bool(self._asked)
         if self._busy:
@@ -103,7 +100,7 @@ class VersionQuery:
             self._opening = self._loop.create_task(self._open())
             return
         try:
-            self._connection.send({repository for repository, _ in self._asked})
+            self._connection.send({question.repository for question in self._asked})
         except DatabaseUnavailable:
             self._lose()
 
@@ -152,8 +149,8 @@ class VersionQuery:
     def _end(self, versions: Mapping[str, int]) -> None:
         asked, self._asked = self._asked, []
         self._limit.stop()
-        self._loop.call_soon(self._begin)  # for all who ask in this turn, too
-        _tell(asked, versions)
+        self._loop.call_soon(self._begin)  # for the questions of this turn, too
+        answer(asked, versions)
 
     def _disconnect(self) -> None:
         opening, self._opening = self._opening, None
@@ -166,18 +163,14 @@ class VersionQuery:
             connection.close()
 
 
-def _tell(questions: Iterable[Question], versions: Mapping[str, int]) -> None:
-    """Tell everybody, also where somebody raises."""
-    left = iter(questions)
-    try:
-        for repository, tell in left:
-            tell(versions.get(repository))
-    finally:
-        if rest := list(left):
-            asyncio.get_running_loop().call_soon(_tell, rest, versions)
+def connect(database: Database) -> Connection:
+    """Connect to ask for versions; waits for the server. Raises DatabaseUnavailable."""
+    from registry.database.postgresql.repository_versions import RepositoryVersions  # noqa: PLC0415 - its library is there only with PostgreSQL
+
+    return RepositoryVersions(database)
 
 
 def _close(connecting: asyncio.Future[Connection]) -> None:
-    """Free a connection that nobody waits for any more."""
+    """Free a connection that is no longer needed."""
     if not connecting.cancelled() and connecting.exception() is None:
         connecting.result().close()

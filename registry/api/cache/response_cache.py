@@ -1,4 +1,4 @@
-"""Reads answered from memory while that memory is known to be current (design, section 4).
+"""*Response cache*: reads answered from memory while that memory is known to be current (design, section 4).
 
 The routes fill it, with answers that depend on path and query alone. Absence is never remembered, so what only adds to
 a repository need not raise its version. An answer's version is read before its rows, or together with them; as long as
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
-from registry.api.cache.turn_currency import TurnCurrency
 from registry.api.http.conditional import unmodified
 from registry.images.repositories import LOOK_SECONDS
 from registry.storage.errors import StorageError
@@ -21,17 +20,15 @@ from registry.storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from registry.api.cache.postgresql import VersionQuery
-    from registry.database.sqlite.data_version import Currency
+    from starlette.requests import Request
+
+    from registry.api.cache.freshness import Freshness
     from registry.images.registry import Registry
 
 OVERHEAD = 2048
 """Bytes that an answer costs beside its body, with the path and query that it is kept under, roughly."""
 LONGEST_QUERY = 512
 """Bytes of a query whose answer is kept: any number of them mean the same."""
-
-NO_MARK = 0
-"""The mark where no mark is offered: what an answer is worth, its version alone says."""
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -74,8 +71,8 @@ class CachedResponse:
     """None: only HEAD is answered, and GET with ``elsewhere`` (blobs)."""
     route: str
     """The template, for metrics."""
-    digest: str | None
-    """The entity tag, for conditional requests; None: there is none."""
+    digest: str | None = None
+    """The entity tag, for conditional requests; None if there is none."""
     key: str | None = None
     """Where the bytes are on storage: a HEAD, and any read of a blob, looks there first, where that is cheap (I6)."""
     size: int = 0
@@ -96,45 +93,23 @@ class CachedResponse:
         return elsewhere.head if elsewhere is not None and time.monotonic() < elsewhere.until else None
 
 
-@dataclass(slots=True)
-class _Repository:
-    """What is known of a repository's currency."""
-
-    version: int | None
-    mark: int | None
-    looked: float
-    """When its index was last compared with storage (monotonic)."""
-
-
 class ResponseCache:
     """Answers by path and query, bounded in bytes."""
 
-    def __init__(self, registry: Registry, currency: Currency | None, versions: VersionQuery, max_bytes: int) -> None:
-        """``versions`` are asked where there is no currency."""
+    def __init__(self, registry: Registry, freshness: Freshness, max_bytes: int) -> None:
+        """Close ``freshness`` at the end."""
         self._driver = registry.backends.driver
         self._capabilities = registry.backends.driver.capabilities
         self._repositories = registry.repositories
         self._half_lease = registry.backends.policy.lease / 2
-        self._currency = None if currency is None else TurnCurrency(currency)
-        self._versions = versions
-        self._answers: LRUCache[tuple[str, bytes], CachedResponse] = LRUCache(max(1, max_bytes), getsizeof=_size)
-        self._known: LRUCache[str, _Repository] = LRUCache(100_000)
-        self._enabled = max_bytes > 0
+        self._freshness = freshness
+        self._answers: LRUCache[tuple[str, bytes], CachedResponse] = LRUCache(max_bytes, getsizeof=_size)
 
-    def mark(self) -> int | None:
-        """Read before the rows of an answer are read; given to ``remember`` with it."""
-        if not self._enabled:
-            return None
-        return NO_MARK if self._currency is None else self._currency.mark()
-
-    def remember(self, path: str, query: bytes, answer: CachedResponse, mark: int | None) -> None:
-        """Keep an answer whose rows were read after ``mark``."""
-        if mark is None or len(query) > LONGEST_QUERY or _size(answer) > self._answers.maxsize // 4:
+    def remember(self, request: Request, answer: CachedResponse) -> None:
+        """Keep the answer to a request, unless it is too large."""
+        path, query = request.scope["path"], request.scope["query_string"]
+        if len(query) > LONGEST_QUERY or _size(answer) > self._answers.maxsize // 4:
             return
-        looked = self._repositories.looked_at(answer.repository)
-        known = self._known.get(answer.repository)
-        if known is None or known.version is None or known.version <= answer.version:
-            self._known[answer.repository] = _Repository(answer.version, mark, looked)
         kept = self._answers.get((path, query))
         if kept is not None:
             is_same = (kept.version, kept.key) == (answer.version, answer.key)  # its object may be another by now
@@ -142,13 +117,8 @@ class ResponseCache:
             answer = replace(answer, body=kept.body if answer.body is None else answer.body, elsewhere=elsewhere)
         self._answers[path, query] = answer
 
-    @property
-    def turn(self) -> int:
-        """See TurnCurrency."""
-        return 0 if self._currency is None else self._currency.turn
-
-    def kept(self, path: str, query: bytes, method: str) -> CachedResponse | None:
-        """What was remembered for this method, current or not; ``ask`` tells."""
+    def get(self, path: str, query: bytes, method: str) -> CachedResponse | None:
+        """What was remembered for this method, current or not; see ``validate``."""
         try:
             answer = self._answers[path, query]
         except KeyError:
@@ -157,28 +127,20 @@ class ResponseCache:
             return answer
         return None
 
-    def ask(self, answer: CachedResponse, method: str, tell: Callable[[bool], object], *, waited: bool) -> None:
-        """Call ``tell`` with whether a kept answer is known to be current by a look that began after this call.
+    def validate(self, answer: CachedResponse, method: str, callback: Callable[[bool], object]) -> None:
+        """Call ``callback`` with whether an answer is known to be current by looks that began after this call.
 
-        At once where the database has a currency; elsewhere later. The routes have the last word where it is not.
-        ``waited``: the request was there when this turn of the event loop began.
+        Before this returns or later. The routes have the last word where it is not.
         """
-        if not self._was_looked_at(answer.repository):
-            tell(False)  # noqa: FBT003 - what it is told
-        elif (currency := self._currency) is None:
-            self._versions.ask(
-                answer.repository, lambda version: tell(version == answer.version and self._holds(answer, method))
-            )
+        if self._was_looked_at(answer.repository) and self._holds(answer, method):
+            self._freshness.ask(answer.repository, answer.version, callback)
         else:
-            version = self._version(currency, answer.repository, waited=waited)
-            tell(version == answer.version and self._holds(answer, method))
+            callback(False)  # noqa: FBT003 - see Freshness
 
     def close(self) -> None:
         """Forget everything. Before the event loop ends; may be called again."""
         self._answers.clear()
-        self._versions.close()
-        if self._currency is not None:
-            self._currency.close()
+        self._freshness.close()
 
     def _holds(self, answer: CachedResponse, method: str) -> bool:
         """Whether the lease is long enough (I7) and, where a stat is cheap, the bytes are there (I6)."""
@@ -200,22 +162,11 @@ class ResponseCache:
         for asked in [asked for asked, answer in self._answers.items() if answer.key == key]:
             del self._answers[asked]
 
-    def _version(self, currency: TurnCurrency, repository: str, *, waited: bool) -> int | None:
-        """The repository's version now; None: there is none, or it is not known."""
-        known = self._known.get(repository)
-        mark = currency.mark_for_request(waited=waited)
-        if known is None or mark is None:
-            return None
-        if mark != known.mark:
-            known.version, known.mark = currency.version(repository), mark
-        return known.version
-
     def _was_looked_at(self, repository: str) -> bool:
         """Whether the index was compared with storage lately, where other tools may have written it."""
         if not self._capabilities.external_writers:
             return True
-        known = self._known.get(repository)
-        return known is not None and time.monotonic() - known.looked < LOOK_SECONDS
+        return time.monotonic() - self._repositories.looked_at(repository) < LOOK_SECONDS
 
 
 def _size(answer: CachedResponse) -> int:

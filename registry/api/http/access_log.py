@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from registry.api.cache.lookup import API_VERSION, NOT_RECALLED, REQUEST_ID, CachedAnswer, CacheLookup, RequestIds
+from registry.api.cache.lookup import API_VERSION, FOR_ROUTES, REQUEST_ID, CachedAnswer, CacheLookup, RequestIds
 from registry.api.http.blob_response import SENT
 from registry.api.http.direct_upload import RECEIVED
 from registry.oci.digest import looks_like_digest
@@ -39,19 +39,19 @@ class AccessLog:
         self._tally = tally
         self._log = log
         self._request_ids = RequestIds()
-        self.recall = CacheLookup(context.memory, context.access, context.redirects, tally, log, self._request_ids)
+        self.lookup = CacheLookup(context.cache, context.access, context.redirects, tally, log, self._request_ids)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from memory or through the routes; what is not HTTP is passed on untouched."""
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        recalled = await self._recall(scope)
-        if recalled is None:
+        cached = await self._look_up(scope)
+        if cached is None:
             await self._observe(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": recalled.status, "headers": recalled.headers()})
-        await send({"type": "http.response.body", "body": recalled.body})
+        await send({"type": "http.response.start", "status": cached.status, "headers": cached.headers()})
+        await send({"type": "http.response.body", "body": cached.body})
 
     def refuse(self, error: RegistryError, method: str, path: str, peer: str | None) -> RawHeaders:
         """Count and log what the server answers before it is a request. Returns the headers of every answer.
@@ -72,11 +72,11 @@ class AccessLog:
         """One was ended by the server, because its client did not get on or there was no room for it."""
         self._tally.ended[reason] += 1
 
-    async def _recall(self, scope: Scope) -> CachedAnswer | None:
-        if NOT_RECALLED in scope:
+    async def _look_up(self, scope: Scope) -> CachedAnswer | None:
+        if FOR_ROUTES in scope:
             return None
         peer = scope["client"][0] if scope.get("client") else None
-        return await self.recall.answer(scope["method"], scope["path"], scope["query_string"], scope["headers"], peer)
+        return await self.lookup.answer(scope["method"], scope["path"], scope["query_string"], scope["headers"], peer)
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()

@@ -27,7 +27,7 @@ _NAME = b"versions"
 _SQL = rb"SELECT name, version FROM repository WHERE name = ANY (string_to_array($1, E'\n'))"
 
 
-class Versions:
+class RepositoryVersions:
     """One connection, outside of the pool and of any transaction. For one thread at a time, and one query at a time."""
 
     def __init__(self, database: Database) -> None:

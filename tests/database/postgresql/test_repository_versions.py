@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from registry.api.cache.postgresql import VersionQuery
+from registry.api.cache.postgresql import PostgresqlFreshness
 from registry.database import repositories
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
-from registry.database.postgresql.repository_versions import Versions
+from registry.database.postgresql.repository_versions import RepositoryVersions
 from registry.database.schema import upgrade_database
 from tests.support.postgresql import Cluster
 
 NAME = "team/app"
+VERSION = 1_000_000
+"""Its first version: when it was made, in microseconds."""
 
 
 @pytest.fixture
@@ -33,15 +35,15 @@ def database(cluster: Cluster) -> Iterator[Database]:
     opened.close()
 
 
-def cut(connection: Versions) -> None:
+def cut(connection: RepositoryVersions) -> None:
     """As if the server had died: no farewell."""
     with socket.socket(fileno=connection.fileno()) as wire:
         wire.shutdown(socket.SHUT_RDWR)
         wire.detach()
 
 
-def test_a_connection_that_was_cut_can_still_be_taken_from_whoever_watches_it(database: Database) -> None:
-    connection = Versions(database)
+def test_a_connection_that_was_cut_can_still_be_unwatched(database: Database) -> None:
+    connection = RepositoryVersions(database)
     watched = connection.fileno()
     cut(connection)
     with pytest.raises(DatabaseUnavailable):
@@ -50,19 +52,19 @@ def test_a_connection_that_was_cut_can_still_be_taken_from_whoever_watches_it(da
     connection.close()
 
 
-def test_where_no_descriptor_is_left_for_the_watch_whoever_asks_is_told_at_once(
+def test_without_a_descriptor_for_the_watch_questions_are_answered_at_once(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(_: int) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
     async def story() -> float:
-        with contextlib.closing(VersionQuery(lambda: Versions(database))) as query:
-            told: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        with contextlib.closing(PostgresqlFreshness(lambda: RepositoryVersions(database))) as freshness:
+            answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             began = time.monotonic()
             monkeypatch.setattr("registry.database.postgresql.repository_versions.os.dup", none_left)
-            query.ask(NAME, told.set_result)
-            assert await asyncio.wait_for(told, 20) is None
+            freshness.ask(NAME, VERSION, answered.set_result)
+            assert not await asyncio.wait_for(answered, 20)
             return time.monotonic() - began
 
     assert asyncio.run(story()) < 5, "it waited for its limit of ten seconds"
@@ -72,21 +74,21 @@ def test_where_no_descriptor_is_left_for_the_watch_whoever_asks_is_told_at_once(
 def test_a_cut_costs_no_answer_and_leaves_nothing_that_is_watched(
     new_loop: Callable[[], asyncio.AbstractEventLoop], database: Database
 ) -> None:
-    made: list[Versions] = []
+    made: list[RepositoryVersions] = []
     unexpected: list[object] = []
 
-    def connect() -> Versions:
-        made.append(Versions(database))
+    def connect() -> RepositoryVersions:
+        made.append(RepositoryVersions(database))
         return made[-1]
 
     async def story() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: unexpected.append(context))
-        with contextlib.closing(VersionQuery(connect)) as query:
+        with contextlib.closing(PostgresqlFreshness(connect)) as freshness:
             for _ in range(5):
-                told: asyncio.Future[int | None] = loop.create_future()
-                query.ask(NAME, told.set_result)
-                assert await asyncio.wait_for(told, 10) is not None
+                answered: asyncio.Future[bool] = loop.create_future()
+                freshness.ask(NAME, VERSION, answered.set_result)
+                assert await asyncio.wait_for(answered, 10)
                 cut(made[-1])
                 await asyncio.sleep(0.05)  # the loop hears of it
 

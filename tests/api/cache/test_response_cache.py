@@ -108,9 +108,6 @@ class Pair:
             looked = service.registry.repositories._looked
             for name in list(looked):
                 looked[name] -= 60
-        known = self.thin.context.memory._known
-        for name in list(known):
-            known[name].looked -= 60
 
     def warm(self) -> None:
         """Have everything in memory that is ever kept there."""
@@ -311,7 +308,7 @@ def test_a_lease_of_which_less_than_half_is_left_is_renewed_by_head(pair: Pair) 
     read = Read("HEAD", f"/v2/{REPO}/blobs/{LOOSE.digest}")
     with pair.thin.registry.backends.database.transaction() as connection:
         connection.run("UPDATE blob SET leased_until = 1")
-    memory = pair.thin.context.memory
+    memory = pair.thin.context.cache
     for answer in list(memory._answers.values()):
         if answer.leased_until is not None:
             object.__setattr__(answer, "leased_until", 1.0)
@@ -325,7 +322,7 @@ def test_queries_that_mean_nothing_are_not_what_memory_is_filled_with(pair: Pair
     path = f"/v2/{REPO}/tags/list"
     for query in ("?x=short", f"?x={'long' * 200}"):
         assert Read("GET", path + query).of(pair.thin).status == 200
-    kept = [query for asked, query in pair.thin.context.memory._answers if asked == path]
+    kept = [query for asked, query in pair.thin.context.cache._answers if asked == path]
     assert kept == [b"x=short"]
 
 

@@ -1,4 +1,4 @@
-"""One query at a time, and every caller answered by one that began after he asked: with a server that a test plays."""
+"""One query at a time, and each question answered by one that began after it: with a server that a test plays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from registry.api.cache import postgresql
-from registry.api.cache.postgresql import MOST, VersionQuery
+from registry.api.cache.postgresql import MOST, PostgresqlFreshness
 from registry.database.errors import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -100,11 +100,11 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, T]], T]
     return run
 
 
-async def _of(query: VersionQuery, repository: str) -> int | None:
-    """The version that is told."""
-    told: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-    query.ask(repository, lambda version: None if told.done() else told.set_result(version))
-    return await told
+async def _is_current(freshness: PostgresqlFreshness, version: int, repository: str = REPO) -> bool:
+    """The answer to one question."""
+    answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    freshness.ask(repository, version, lambda current: None if answered.done() else answered.set_result(current))
+    return await answered
 
 
 async def _sent(server: Server, count: int) -> None:
@@ -116,42 +116,42 @@ async def _sent(server: Server, count: int) -> None:
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-def test_who_asks_while_a_query_is_on_its_way_is_not_answered_by_it(server: Server, run: Run) -> None:
+def test_a_question_that_comes_while_a_query_is_on_its_way_waits_for_the_next(server: Server, run: Run) -> None:
     """The push is committed, and acknowledged, while a query is on its way that did not see it."""
 
     async def story() -> None:
-        query = VersionQuery(server.connect)
-        early = asyncio.create_task(_of(query, REPO))
+        freshness = PostgresqlFreshness(server.connect)
+        early = asyncio.create_task(_is_current(freshness, 1))
         await _sent(server, 1)
         server.committed[REPO] = 2
-        late = asyncio.create_task(_of(query, REPO))
+        late = asyncio.create_task(_is_current(freshness, 2))
         await asyncio.sleep(0)
         server.answer()
-        assert await early == 1
+        assert await early
         assert not late.done()
         await _sent(server, 2)
         server.answer()
-        assert await late == 2
-        query.close()
+        assert await late
+        freshness.close()
 
     run(story())
     assert server.open == 0
 
 
-def test_all_who_wait_for_a_hanging_query_share_the_next(server: Server, run: Run) -> None:
+def test_questions_that_wait_for_a_hanging_query_share_the_next(server: Server, run: Run) -> None:
     async def story() -> None:
         server.committed |= {f"r/{number}": number for number in range(16)}
-        query = VersionQuery(server.connect)
-        first = asyncio.create_task(_of(query, REPO))
+        freshness = PostgresqlFreshness(server.connect)
+        first = asyncio.create_task(_is_current(freshness, 1))
         await _sent(server, 1)
-        others = [asyncio.create_task(_of(query, f"r/{number}")) for number in range(16)]
+        others = [asyncio.create_task(_is_current(freshness, number, f"r/{number}")) for number in range(16)]
         await asyncio.sleep(0.02)
         assert server.queries == [[REPO]]
         server.answer()
         await _sent(server, 2)
         server.answer()
-        assert await asyncio.gather(first, *others) == [1, *range(16)]
-        query.close()
+        assert await asyncio.gather(first, *others) == [True] * 17
+        freshness.close()
 
     run(story())
     assert server.queries[1:] == [sorted(f"r/{number}" for number in range(16))]
@@ -159,13 +159,13 @@ def test_all_who_wait_for_a_hanging_query_share_the_next(server: Server, run: Ru
 
 def test_a_query_does_not_grow_without_bound(server: Server, run: Run) -> None:
     async def story() -> None:
-        query = VersionQuery(server.connect)
-        waiting = [asyncio.create_task(_of(query, f"r/{number}")) for number in range(MOST + 5)]
+        freshness = PostgresqlFreshness(server.connect)
+        waiting = [asyncio.create_task(_is_current(freshness, 1, f"r/{number}")) for number in range(MOST + 5)]
         for count in (1, 2):
             await _sent(server, count)
             server.answer()
-        assert set(await asyncio.gather(*waiting)) == {None}, "there are none"
-        query.close()
+        assert set(await asyncio.gather(*waiting)) == {False}, "there are none"
+        freshness.close()
 
     run(story())
     assert [len(names) for names in server.queries] == [MOST, 5]
@@ -173,35 +173,35 @@ def test_a_query_does_not_grow_without_bound(server: Server, run: Run) -> None:
 
 def test_a_connection_that_was_lost_while_idle_is_made_again(server: Server, run: Run) -> None:
     async def story() -> None:
-        query = VersionQuery(server.connect)
+        freshness = PostgresqlFreshness(server.connect)
         for count in (1, 2):
-            asking = asyncio.create_task(_of(query, REPO))
+            asking = asyncio.create_task(_is_current(freshness, 1))
             await _sent(server, count)
             server.answer()
-            assert await asking == 1
+            assert await asking
             server.lose()
-        query.close()
+        freshness.close()
 
     run(story())
     assert server.open == 0
 
 
-def test_a_database_that_is_lost_is_unknown_to_all_who_wait_and_found_again(server: Server, run: Run) -> None:
+def test_a_lost_database_answers_false_and_is_found_again(server: Server, run: Run) -> None:
     async def story() -> None:
-        query = VersionQuery(server.connect)
-        asking = [asyncio.create_task(_of(query, REPO)) for _ in range(3)]
+        freshness = PostgresqlFreshness(server.connect)
+        asking = [asyncio.create_task(_is_current(freshness, 1)) for _ in range(3)]
         await _sent(server, 1)
         server.down = True
         server.lose()
         async with asyncio.timeout(postgresql.SECONDS / 2):  # not only when the patience with the server ends
-            assert await asyncio.gather(*asking) == [None] * 3
-            assert await _of(query, REPO) is None
+            assert await asyncio.gather(*asking) == [False] * 3
+            assert not await _is_current(freshness, 1)
         server.down = False
-        again = asyncio.create_task(_of(query, REPO))
+        again = asyncio.create_task(_is_current(freshness, 1))
         await _sent(server, 2)
         server.answer()
-        assert await again == 1
-        query.close()
+        assert await again
+        freshness.close()
 
     run(story())
     assert server.open == 0
@@ -213,62 +213,62 @@ def test_a_server_that_says_nothing_is_lost_after_a_while(
     monkeypatch.setattr(postgresql, "SECONDS", 0.05)
 
     async def story() -> None:
-        query = VersionQuery(server.connect)
-        assert await _of(query, REPO) is None
+        freshness = PostgresqlFreshness(server.connect)
+        assert not await _is_current(freshness, 1)
         assert server.open == 0
-        query.close()
+        freshness.close()
 
     run(story())
 
 
-def test_who_gives_up_does_not_disturb_the_others(server: Server, run: Run) -> None:
+def test_a_cancelled_question_does_not_disturb_the_others(server: Server, run: Run) -> None:
     async def story() -> None:
-        query = VersionQuery(server.connect)
-        leaving, staying = [asyncio.create_task(_of(query, REPO)) for _ in range(2)]
+        freshness = PostgresqlFreshness(server.connect)
+        leaving, staying = [asyncio.create_task(_is_current(freshness, 1)) for _ in range(2)]
         await _sent(server, 1)
         leaving.cancel()
         await asyncio.sleep(0)
         server.answer()
-        assert await staying == 1
-        query.close()
+        assert await staying
+        freshness.close()
 
     run(story())
 
 
-def test_who_raises_when_he_is_told_does_not_keep_the_others_waiting(server: Server, run: Run) -> None:
+def test_a_callback_that_raises_does_not_keep_the_others_waiting(server: Server, run: Run) -> None:
     async def story() -> None:
         raised: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
-        query = VersionQuery(server.connect)
+        freshness = PostgresqlFreshness(server.connect)
 
-        def fail(version: int | None) -> None:
-            raise ValueError(version)
+        def fail(current: bool) -> None:
+            raise ValueError(current)
 
-        others: list[asyncio.Future[int | None]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
-        for tell in (fail, *(other.set_result for other in others)):
-            query.ask(REPO, tell)
+        others: list[asyncio.Future[bool]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        for callback in (fail, *(other.set_result for other in others)):
+            freshness.ask(REPO, 1, callback)
         await _sent(server, 1)
         server.answer()
         async with asyncio.timeout(postgresql.SECONDS / 2):
-            assert await asyncio.gather(*others) == [1, 1]
+            assert await asyncio.gather(*others) == [True, True]
         assert [type(error) for error in raised] == [ValueError]
-        query.close()
+        freshness.close()
 
     run(story())
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "the loop ended"])
-def test_the_end_frees_the_connection_and_answers_who_waits(server: Server, run: Run, closed: bool) -> None:
-    query = VersionQuery(server.connect)
+def test_closing_frees_the_connection_and_answers_what_waits(server: Server, run: Run, closed: bool) -> None:
+    freshness = PostgresqlFreshness(server.connect)
 
     async def story() -> None:
-        asking = asyncio.create_task(_of(query, REPO))
+        asking = asyncio.create_task(_is_current(freshness, 1))
         await _sent(server, 1)
         if closed:
-            query.close()
-            assert await asking is None
-            assert await _of(query, REPO) is None
+            freshness.close()
+            assert not await asking
+            assert not await _is_current(freshness, 1)
 
     run(story())
-    query.close()
+    freshness.close()
     assert server.open == 0
