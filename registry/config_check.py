@@ -1,4 +1,4 @@
-"""What is wrong with settings that are well formed, found by looking at this machine; nothing stays changed."""
+"""Configuration check: mistakes in well-formed settings that only this machine shows; nothing stays changed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SQLITE = "sqlite:///"
 
 
 def check_settings(settings: Settings) -> list[ConfigProblem]:
-    """Each setting that would keep the registry from starting here, and what would be right."""
+    """Settings with which the registry could not start here, and what would be right."""
     tls = settings.http.tls
     passwords = [problem for problem in _foreign(settings) if problem.key]
     return passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
 
 
 def without_effect(settings: Settings) -> list[ConfigProblem]:
-    """What the environment says in names that are not ours, with the names that are; and buckets that are not used."""
+    """Settings without effect: variables with foreign names, with our names for them, and unused buckets."""
     storage = settings.storage
     unused = [name for name in ("s3", "gcs") if getattr(storage, name) is not None and storage.driver == "local"]
     return [
@@ -45,7 +45,7 @@ def _foreign(settings: Settings) -> Iterator[ConfigProblem]:
 
 
 def check_stores(settings: Settings) -> list[ConfigProblem]:
-    """Those that keep a command from using storage and database."""
+    """Mistakes with which a command cannot use storage and database."""
     storage = settings.storage
     on_disk = storage.driver == "local" or settings.database.url is None
     problems = list(_check_root(storage.root_directory)) if on_disk else []
@@ -58,12 +58,12 @@ def check_stores(settings: Settings) -> list[ConfigProblem]:
 
 
 def check_port(http: HttpSettings) -> list[ConfigProblem]:
-    """Whether ``serve`` could listen now; a registry that is running already is a reason why not."""
+    """Check that ``serve`` could listen now; a running registry prevents it."""
     return _cannot_listen(http)[0]
 
 
 def check_address(http: HttpSettings) -> tuple[list[ConfigProblem], list[str]]:
-    """Whether ``serve`` could ever listen, and what keeps it from that only now, in a line for a person."""
+    """Check that ``serve`` could listen at all, and return what prevents it now, in a line for a person."""
     problems, in_use = _cannot_listen(http)
     if in_use:
         return [], [f"Something listens on {http.host} port {http.port} already, perhaps this registry."]
@@ -71,7 +71,7 @@ def check_address(http: HttpSettings) -> tuple[list[ConfigProblem], list[str]]:
 
 
 def _cannot_listen(http: HttpSettings) -> tuple[list[ConfigProblem], bool]:
-    """Why not, and whether the reason is that the port is in use."""
+    """The reason why not, and whether it is that the port is in use."""
     if not http.host:  # the system would take it for every network
         return [ConfigProblem("http.host", "is empty; 0.0.0.0 or :: is for every network", "")], False
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET

@@ -15,7 +15,7 @@ ENVIRONMENT_PREFIX = "REGISTRY_"
 DELIMITER = "__"
 COMMENT = "#"
 MAX_BYTES = 16 << 20
-"""Of a file; none that a person wrote is larger."""
+"""Bytes of the largest file that is read; a file written by hand is smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ConfigProblem:
     """One mistake in the configuration."""
 
     key: str
-    """Dotted, ``storage.fsync``; empty when it concerns the file as a whole."""
+    """Dotted, ``storage.fsync``; empty if it concerns the file as a whole."""
     message: str
     """What is wrong and what would be right."""
     source: str
@@ -31,14 +31,14 @@ class ConfigProblem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. ``problems`` has every mistake that was found, not only the first."""
+    """The configuration cannot be used. ``problems`` has every mistake, not only the first."""
 
     def __init__(self, problems: list[ConfigProblem]) -> None:
         super().__init__("\n".join(_lines(problems)))
         self.problems = problems
 
     def located(self, sources: Sources) -> ConfigError:
-        """The same, where a problem without a source has that of its key."""
+        """The same, but a problem without a source gets that of its key."""
         return ConfigError(
             [
                 problem if problem.source else replace(problem, source=sources.of(problem.key.split("."), inside=False))
@@ -65,7 +65,7 @@ def _lines(problems: list[ConfigProblem]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where settings were written: the environment, or the file with this document."""
+    """The sources of settings: the environment, and the file with this document."""
 
     environment: Mapping[str, str]
     path: Path | None = None
@@ -74,7 +74,7 @@ class Sources:
     def of(self, parts: Sequence[str], *, inside: bool = True) -> str:
         """The variable or the file that has this key; empty for a default.
 
-        With ``inside`` it may also be a variable for what lies in this key.
+        With ``inside`` it may also be a variable for a key inside this one.
         """
         for name, path, _value in _variables(self.environment):
             if _overlap(path, parts) and (inside or len(path) <= len(parts)):
@@ -148,7 +148,7 @@ def _impossible(value: object, key: str = "") -> str | None:
 
 
 def _what_it_is(error: json.JSONDecodeError) -> str | None:
-    """What a person may have written instead of JSON; None if it looks like JSON with a mistake in it."""
+    """A guess at the format that was written instead of JSON; None if it looks like JSON with a mistake."""
     text = error.doc.strip()
     if not text:
         return "is empty; {} is the least"
@@ -176,7 +176,7 @@ def _where_it_is_wrong(error: json.JSONDecodeError) -> str:
 
 
 class _DuplicateKeyError(Exception):
-    """JSON allows it and keeps the last; a person who wrote both meant something else."""
+    """Refuse repeated keys: JSON allows them and keeps the last, but one of them must be a mistake."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _file_error(path: Path, message: str) -> ConfigError:
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The variables that are ours as the nested object that the file would hold; an empty one counts as not set.
+    """Our variables as the nested object that the file would hold; an empty one counts as unset.
 
     A variable without ``__`` after the prefix is not ours: Kubernetes sets ``REGISTRY_PORT`` by itself.
     """
@@ -222,7 +222,7 @@ def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, tuple[str,
 
 
 def _parsed(value: str) -> object:
-    """Lists, objects and null are written as JSON; all else is the text itself."""
+    """Lists, objects and null are written as JSON; every other value is the text itself."""
     if value[0] in "[{" or value == "null":
         try:
             return json.loads(value, object_pairs_hook=_object)

@@ -1,4 +1,4 @@
-"""Foreign variables: what the environment has for another registry, or for us in a name that is not ours.
+"""Foreign variables: those of the environment for another registry, or for us under a wrong name.
 
 Without ``__`` a variable is not ours, and Kubernetes sets ``REGISTRY_PORT`` and its like by itself. One that configures
 the registry of docker distribution is said to be without effect; one of its authentication refuses the start, since
@@ -47,19 +47,19 @@ OURS: Mapping[str, tuple[str, ...]] = {
     "STORAGE_S3_ROOTDIRECTORY": ("storage.root_directory",),
     "STORAGE_S3_SECRETKEY": ("storage.s3.secret_access_key",),
 }
-"""Names of distribution's settings, without what all begin with, and the keys that mean the same here."""
+"""Names of distribution's settings, without their common prefix, and our keys with the same meaning."""
 NEITHER = (
     "HEALTH", "HTTP", "LOG", "MIDDLEWARE", "NOTIFICATIONS", "POLICY", "PROXY", "REDIS", "STORAGE", "VALIDATION",
 )  # fmt: skip
 """Sections of distribution's configuration, whose other settings have no counterpart."""
 AUTHENTICATION = re.compile(r"AUTH(_(HTPASSWD|TOKEN|SILLY)(_\w+)?)?")
 _KUBERNETES = re.compile(r"\w*(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
-"""What Kubernetes sets for each service, here one whose name begins with "registry"; ``_PORT`` by its value."""
+"""Variables that Kubernetes sets for a service whose name begins with "registry"; ``_PORT`` is known by its value."""
 _LINK = re.compile(r"(tcp|udp|sctp)://")
 
 
 def foreign_variables(environment: Mapping[str, str], keys: Iterable[str]) -> Iterator[ConfigProblem]:
-    """Variables without effect, each with what would have one. ``keys`` are all that we know, dotted.
+    """Variables without effect, each with the one that would have it. ``keys`` are all known keys, dotted.
 
     The key of a problem is empty, but for authentication.
     """

@@ -1,4 +1,4 @@
-"""Configuration mistakes: what the model of the settings found, said in words of ours."""
+"""Configuration mistakes: findings of the settings' model, in our words."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from registry.config_file import Sources
 
 CHOICE = "["
-"""What tags of the members of a union begin with: pydantic puts them into keys, where no person wrote them."""
+"""The beginning of tags for members of a union: pydantic adds them to keys."""
 NO_CHOICE = "no_choice"
-"""The type of the error of a union none of whose members is meant; its message is ours."""
+"""The type of the error for a value that fits no member of a union; its message is ours."""
 _PRIVATE = {"url", "endpoint_url", "redirect_endpoint_url", "external_url", "access_key_id", "secret_access_key"}
-"""Keys whose values are or may hold secrets, whatever is wrong with them."""
+"""Keys whose values are or may hold secrets."""
 _NAMES_OF_SECRETS = ("password", "secret", "token")
 _CLOSE = 0.6
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], sources: Sources) -> list[ConfigProblem]:
-    """Each mistake that the model found, with its key, where it was written, and what would be right."""
+    """Each mistake with its key, its source, and what would be right."""
     known = sorted(dotted_keys(model))
     return [_problem(details, known, sources) for details in error.errors()]
 
@@ -69,7 +69,7 @@ def _suggestion(key: str, known: list[str]) -> str:
 
 
 def _expected(details: ErrorDetails) -> str:
-    """What would be right, by the kind of the error; where we know no better words, those of pydantic."""
+    """What would be right, by the kind of the error; in pydantic's words if we have none."""
     context = details.get("ctx", {})
     words = {
         "bool_parsing": "is neither true nor false",

@@ -1,4 +1,4 @@
-"""*URLs* in the settings: what they may be, and how they are shown. None of what is said here holds any part of one."""
+"""*URLs* in the settings: their checks, and how they are shown. No message here has any part of a URL."""
 
 from __future__ import annotations
 

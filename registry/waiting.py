@@ -1,4 +1,4 @@
-"""How a thread says that it is about to wait for a disk or a lock, so that another can work meanwhile."""
+"""Waiting: how a thread says that it is about to wait for a disk or a lock, so that another can work meanwhile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Turn(Protocol):
-    """A thread's right to work, given out by whoever keeps few threads at work at once."""
+    """A thread's right to work, given by the pool that keeps few threads at work at a time."""
 
     def lend(self) -> None:
         """The thread begins to wait."""
@@ -16,10 +16,10 @@ class Turn(Protocol):
         """The thread goes on."""
 
     def step_aside(self) -> None:
-        """The thread begins what waits for another machine most of the time, and may do so for long."""
+        """The thread begins a call that mostly waits for another machine, perhaps for long."""
 
     def come_back(self) -> None:
-        """That has ended."""
+        """The thread has ended that call."""
 
 
 class _Waiting:
@@ -30,7 +30,7 @@ class _Waiting:
 
     @property
     def turn(self) -> Turn | None:
-        """The one of the calling thread; None if it has none."""
+        """The turn of the calling thread; None if it has none."""
         turn: Turn | None = getattr(self._thread, "turn", None)
         return turn
 
@@ -50,7 +50,7 @@ class _Waiting:
 
 
 class _Aside:
-    """``with aside:`` around requests to a store over a network: their threads are not among those that all share."""
+    """``with aside:`` around requests to a store over a network: their threads do not count in the shared ones."""
 
     def __enter__(self) -> None:
         turn = waiting.turn

@@ -1,1 +1,1 @@
-"""What runs beside requests: leases and the schedule."""
+"""Work beside requests: leases and the schedule of jobs."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Held", "Leases"]
 
 _PROCESS = re.compile(r".*:(?P<machine>[^:]+):(?P<process>\d+):[0-9a-f]{32}")
-"""How the names of holders end."""
+"""The ending of holders' names."""
 
 
 class Leases:
@@ -43,8 +43,8 @@ class Leases:
         """Hold the lease for the block. Yields whether it was free; it never waits.
 
         It is renewed while the block runs, and ends ``seconds`` after its holder was killed. ``on_loss`` is called when
-        it could not be renewed in time, and may be another's. With ``succeeds_dead`` it is free at once where its
-        holder is a dead process of this machine: for work that a request of the dead, still on its way, cannot spoil.
+        it could not be renewed in time, and may have another holder. With ``succeeds_dead`` it is free at once if its
+        holder is a dead process of this machine: for work that a late request of the dead process cannot spoil.
         """
         holder = f"{self._holder}:{_machine()}:{os.getpid()}:{uuid.uuid4().hex}"
         now = self._clock()
@@ -67,7 +67,7 @@ class Leases:
                     lease_rows.free(connection, name, holder)
 
     def held(self, name: str) -> Held | None:
-        """Who holds a lease, or held it last and did not give it back."""
+        """The holder of a lease, or the last one, if it did not give the lease back."""
         with self._database.autocommit() as connection:
             return lease_rows.find(connection, name).get()
 
@@ -87,7 +87,7 @@ class Leases:
 
 
 def _succeed(connection: Transaction, name: str, holder: str, *, deadline: float) -> bool:
-    """Take a lease from its holder, if that is dead. False: nobody knows that."""
+    """Take a lease from its holder, if that is known to be dead. False if it is not known."""
     found = lease_rows.find(connection, name).get()
     if found is None or not _is_dead(found.holder):
         return False
@@ -110,12 +110,12 @@ def _is_dead(holder: str) -> bool:
 
 @cache
 def _machine() -> str:
-    """Where numbers of processes mean the same: since this start of this kernel, and in no container beside.
+    """The scope in which process ids are unique: this boot of this kernel, and this container.
 
-    Names of machines do not tell that: replicas in containers may share one.
+    Host names do not tell it: replicas in containers may share one.
     """
     try:
         booted = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{booted}-{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
-        return uuid.uuid4().hex  # nobody knows, so no other process is of this one
+        return uuid.uuid4().hex  # unknown, so no other process counts as one of this machine

@@ -1,4 +1,4 @@
-"""Background work of one process: named jobs, each in a thread of its own, none at more than a share of a core."""
+"""Schedule: background jobs of one process, each in a thread of its own and limited to a share of a core."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_PAUSE = 60.0
-"""Seconds between two attempts at what fails again and again: the pauses before it grow, each to twice the last."""
+"""Seconds between two attempts of a failing job, at most; each pause is twice the last one."""
 _FORESEEN = (DatabaseError, StorageError, Unavailable)
-"""What a store that is away causes: its reason says all, and a trace would hide it."""
+"""Errors of an unreachable store: the reason says everything, and a trace would hide it."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Work that is done again and again."""
+    """Repeated work."""
 
     name: str
     run: Callable[[], None]
     interval: float
     """Seconds from the end of one run to the next, at least."""
     share: float = 0.1
-    """Of a core, at most: after t seconds of processor time the job rests for t * (1 / share - 1)."""
+    """Most processor time, as a share of a core: after t seconds of it the job rests for t * (1 / share - 1)."""
     wake: threading.Event | None = field(default=None)
-    """Where there is one, the job waits for it and then for ``interval``; it also runs each ``idle`` seconds."""
+    """If set, the job waits for it and then for ``interval``; it also runs each ``idle`` seconds."""
     idle: float = 5.0
 
 
@@ -53,7 +53,7 @@ class Schedule:
             thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Let what runs end, for at most ``timeout`` seconds in all; the rest is resumed by the next start (I8)."""
+        """Wait for running jobs, ``timeout`` seconds in all at most; the next start resumes the rest (I8)."""
         self._stop.set()
         for wake in self._wakes:
             wake.set()
@@ -75,7 +75,7 @@ class Schedule:
                 return
 
     def _run(self, job: Job) -> bool:
-        """Whether it did not fail."""
+        """Run the job once. False if it failed."""
         try:
             job.run()
         except _FORESEEN as error:

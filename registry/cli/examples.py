@@ -1,10 +1,10 @@
-"""Examples: what the help of each command ends with."""
+"""Examples: the ends of the commands' help texts."""
 
 from __future__ import annotations
 
 
 def examples(*lines: str) -> str:
-    """The end of a help text, whose lines are printed as they are."""
+    """The end of a help text; its lines are printed unchanged."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 

@@ -106,14 +106,14 @@ def migrate_s3_storage(  # noqa: PLR0913, PLR0917 - a parameter for each option
 
 
 def _check(*mistakes: tuple[str, bool, str]) -> None:
-    """Raises ConfigError, with all of them."""
+    """Raise ConfigError with all mistakes."""
     found = [ConfigProblem(flag, message, "") for flag, is_mistake, message in mistakes if is_mistake]
     if found:
         raise ConfigError(found)
 
 
 def _settings(output: Output, config: Path | None, rate: float | None, parallel: int | None) -> Settings:
-    """Those of the configuration, with what the command line says instead."""
+    """The settings, with the options of the command line in place of theirs."""
     settings = output.usable_settings(config)
     said = {name: value for name, value in (("rate", rate), ("parallel", parallel)) if value is not None}
     return settings.model_copy(update={"migration": settings.migration.model_copy(update=said)})
@@ -153,7 +153,7 @@ def _running(output: Output, settings: Settings, options: RunOptions) -> Iterato
 
 
 def _tell(output: Output, run: Run, options: RunOptions, *, rollback: bool) -> None:
-    """What a rollback, or else a finalize, would do."""
+    """Print what a rollback, or else a finalize, would do."""
     if rollback:
         plan = run.plan_rollback()
         output.document(plan.document(), [] if output.as_json else rollback_lines(plan))
@@ -164,7 +164,7 @@ def _tell(output: Output, run: Run, options: RunOptions, *, rollback: bool) -> N
 
 
 def _report(output: Output, report: Report) -> None:
-    """What was done."""
+    """Print what was done."""
     from registry.migration.adopt.adopt import Pass
 
     changed = report.changed if isinstance(report, Pass) else []

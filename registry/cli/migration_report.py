@@ -1,4 +1,4 @@
-"""A review and a run of a migration, for a person."""
+"""Migration report: the result of a review or a run, for a person."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STAYS = {
 
 
 def review_lines(plan: Plan, *, kept: Path | None) -> list[str]:
-    """Everything that a plan says, but for what only programs need."""
+    """The plan, without the fields that only programs need."""
     where = f"{plan.driver} bucket {plan.bucket}, below {plan.root or '/'}"
     if plan.layout is None:
         return [f"{where}: nothing to migrate; what is there is Stowage's own"]
@@ -107,7 +107,7 @@ def _asked(requests: Requests) -> str:
 
 
 def report_lines(report: Report, changed: list[str]) -> list[str]:
-    """Everything that a run says."""
+    """The result of a run."""
     lines = [f"state: {report.state or 'none'}"]
     lines += [f"{name.replace('_', ' ')}: {count:,}" for name, count in report.counts.items()]
     lines += [f"note, {note.kind}: {note.count:,}: {note.detail}" for note in report.notes]
@@ -116,7 +116,7 @@ def report_lines(report: Report, changed: list[str]) -> list[str]:
 
 
 def rollback_lines(plan: RollbackPlan) -> list[str]:
-    """Everything that a rollback would do."""
+    """The plan of a rollback."""
     lines = [
         f"state: {plan.state}",
         f"repositories that change: {plan.repositories:,}",
@@ -133,7 +133,7 @@ def rollback_lines(plan: RollbackPlan) -> list[str]:
 
 
 def finalize_lines(going: Finalization) -> list[str]:
-    """Everything that finalize would do."""
+    """The plan of a finalize."""
     lines = [f"deleted: {going.objects:,} objects, {going.bytes:,} bytes, {going.requests:,} requests"]
     until = going.waits_until(time.time())
     lines += [] if until is None else [f"not before {until}: clients may hold addresses of originals"]
@@ -208,7 +208,7 @@ def _time(seconds: float | None) -> str:
 
 
 def _render(table: Table) -> list[str]:
-    """Its lines; without colours, so that they can be kept in a file."""
+    """The lines of a table, without colours, so that they can be kept in a file."""
     from rich.console import Console
 
     stream = io.StringIO()

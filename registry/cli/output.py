@@ -1,4 +1,4 @@
-"""How every command ends: its exit code, and one JSON document on stdout where ``--json`` asks for it."""
+"""Output: the exit code of every command, and one JSON document on stdout with ``--json``."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 
 SHOWN = 20
-"""Names that a message for a person is followed by."""
+"""Most names that follow a message for a person."""
 
 
 class ExitCode(enum.IntEnum):
-    """What the caller can tell from the code alone."""
+    """The meaning of each exit code."""
 
     DONE = 0
     PROBLEMS = 1
@@ -49,18 +49,18 @@ class ExitCode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A command that did not do what was asked."""
+    """The failure of a command."""
 
     code: ExitCode
     error: str
     """One word for programs: usage, configuration, refused, unfinished."""
     message: str
     names: list[str] = field(default_factory=list)
-    """What the message is about, one to a line."""
+    """The names that the message is about, one a line."""
 
 
 class Output:
-    """What a command prints: documents and lines on stdout, all else on stderr."""
+    """The output of a command: documents and lines on stdout, everything else on stderr."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -84,7 +84,7 @@ class Output:
         return settings
 
     def usable_settings(self, path: Path | None) -> Settings:
-        """As ``settings``, where storage and database can be used. Raises ConfigError where they cannot."""
+        """As ``settings``, and check that storage and database can be used. Raises ConfigError if they cannot."""
         settings = self.settings(path)
         problems = check_stores(settings)
         if problems:
@@ -92,7 +92,7 @@ class Output:
         return settings
 
     def locate(self, error: ConfigError) -> ConfigError:
-        """The same mistakes with where each was written: an operator may have several files."""
+        """The same mistakes with the source of each: an operator may have several files."""
         try:
             document = read_file(self.config) if self.config is not None else {}
         except ConfigError:
@@ -102,7 +102,7 @@ class Output:
 
 @contextmanager
 def command(*, as_json: bool) -> Iterator[Output]:
-    """The frame of every command: whatever is raised inside becomes a message and the exit code that belongs to it."""
+    """The frame of every command: an error inside becomes a message and its exit code."""
     output = Output(as_json=as_json)
     try:
         yield output
@@ -150,7 +150,7 @@ def describe(report: object) -> list[str]:
 
 
 def _explain(error: Exception) -> Failure | None:
-    """What an error of the layers below means for the caller; None for what nobody foresaw."""
+    """The failure that an error of the layers below means; None for an unexpected error."""
     from registry.database.errors import DatabaseError, SchemaTooNew
     from registry.images.migration_journal.documents import UnknownJournal
     from registry.maintenance.single_replica import AnotherReplica
@@ -184,7 +184,7 @@ def _fail(failure: Failure, *, as_json: bool) -> None:
 
 
 def _mistake(error: Exception) -> ConfigError | None:
-    """The mistake in the configuration that an error of the layers below is, if it is one."""
+    """The mistake in the configuration that caused an error of the layers below; None if there is none."""
     from registry.database.errors import DatabaseUrlInvalid
 
     return (

@@ -1,4 +1,4 @@
-"""A progress bar on stderr where that is a terminal, nothing elsewhere."""
+"""Progress: a bar on stderr if that is a terminal, else nothing or lines in the log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from registry.migration.progress import Progress as Phase
 
 LOG_SECONDS = 10.0
-"""Between two lines of a log, where there is no terminal."""
+"""Seconds between two lines of the log, if there is no terminal."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with how many are done and how many there are in all."""
+"""Called with the number done and the number in all."""
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def phases(*, quiet: bool) -> Iterator[OnPhase]:
 
 @contextmanager
 def _drawn(*columns: ProgressColumn) -> Iterator[Progress]:
-    """A bar, removed at its end. Meanwhile the log has warnings alone, which are written above it."""
+    """A bar, removed at its end. Meanwhile the log has only warnings and errors, written above it."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -81,7 +81,7 @@ def _drawn(*columns: ProgressColumn) -> Iterator[Progress]:
 
 
 class _Log:
-    """Says how far it is, every LOG_SECONDS."""
+    """Logs the progress every LOG_SECONDS."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()

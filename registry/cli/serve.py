@@ -27,7 +27,7 @@ def serve(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 class _Stopped(BaseException):
-    """SIGTERM or SIGINT, while nobody else handles them: before the server runs, and again after it has drained."""
+    """SIGTERM or SIGINT while no server handles them: before it runs, and again after it has drained."""
 
 
 def _run(settings: Settings, config: Path | None, *, conditional_writes: bool) -> int:

@@ -1,4 +1,4 @@
-"""Whether store and database can be used as configured, asked of them before anything starts."""
+"""Store check: whether store and database can be used as configured, tried before anything starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def probe_store(settings: Settings) -> bool:
-    """Returns whether it honours conditional writes. Raises ConfigError, with the keys to look at.
+    """Return whether the store honours conditional writes. Raises ConfigError with the keys to check.
 
     A directory is checked with the rest of the settings, and honours them.
     """

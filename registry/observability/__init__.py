@@ -1,1 +1,1 @@
-"""What operators see of a running registry: logs and metrics."""
+"""Observability: the logs and metrics of a running registry."""

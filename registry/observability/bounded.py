@@ -1,4 +1,4 @@
-"""*Bounded*: values of a log event cut to what a line can have, whatever an error or a client put into them."""
+"""*Bounded*: values of a log event, cut to the size and form that a line can have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 VALUE_LIMIT = 4096
 """Characters of one value."""
 TRACE_LIMIT = 32 << 10
-"""Characters of a traceback; its end says what went wrong, and is kept."""
+"""Characters of a traceback; its end, which names the error, is kept."""
 _TRACES = ("exception", "stack")
 _LARGEST = 2**63
 """Integers from here on are no numbers of JSON."""
@@ -42,7 +42,7 @@ def bounded(value: object, limit: int) -> object:
 
 
 def _cut(text: str, limit: int) -> str:
-    """The beginning and the end of a long text: an error says first what it is about, and last why."""
+    """The beginning and the end of a long text: an error begins with its subject and ends with its reason."""
     if len(text) <= limit:
         return text
     end = limit // 2

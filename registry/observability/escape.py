@@ -1,4 +1,4 @@
-"""Making text of clients harmless in lines that people and programs read."""
+"""Escape: text of clients made harmless in lines of the log."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ _PIPE_ATOMIC = 4096
 class LineWriter:
     """Writes whole lines without raising: a log that cannot be written must not stop the registry.
 
-    To a pipe or a terminal, which several workers may share, lines go in pieces that the kernel does not interleave
-    with others. Safe for threads: nothing is kept between calls.
+    To a pipe or a terminal, which several workers may share, lines go in pieces that the kernel does not interleave.
+    Safe for threads: nothing is kept between calls.
     """
 
     __slots__ = ("_own", "_piecewise", "_write")

@@ -1,4 +1,4 @@
-"""Structured logs on stderr: text on a terminal, JSON otherwise, one event per line."""
+"""Logs: structured events on stderr, one a line, as text on a terminal and as JSON otherwise."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ Form = Literal["auto", "text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
 _NOISY = ("alembic", "asyncio", "httpx", "sqlalchemy")
-"""Libraries whose informational lines tell an operator nothing."""
+"""Libraries whose informational lines are of no use to an operator."""
 _FIRST = ("timestamp", "level", "event", "logger")
-"""What every line of JSON begins with, in this order; lines of requests have no logger."""
+"""The first fields of every line of JSON, in this order; lines of requests have no logger."""
 GAP = "lines of the log were dropped: nothing read them in time"
 _HANDSHAKE = ("Invalid HTTP request received.",)
-"""What uvicorn says of TLS on the HTTP port, which crane and skopeo try at each first contact."""
+"""uvicorn's message about TLS on the HTTP port, which crane and skopeo try at each first contact."""
 _STEPS = ("Started ", "Waiting for application ", "Application ", "Uvicorn running on ", "Finished server process")
-"""How uvicorn begins to tell each step of starting and stopping: one line of ours is enough for a person."""
+"""Beginnings of uvicorn's lines about starting and stopping; one line of ours replaces them."""
 
 
 def configure_logging(form: Form, level: Level, outlet: Outlet | None = None) -> None:
     """Send every log of this process, ours and that of libraries, to stderr in one form.
 
     Timestamps are ISO 8601 in UTC. uvicorn's access log is off: ``RequestLog`` writes the requests. With ``outlet`` no
-    thread that logs waits for stderr, nor does one that an error ends where nothing catches it. May be called again.
+    thread waits for stderr, neither for a line of the log nor for an uncaught error. May be called again.
     """
     target = sys.stderr
     chosen = resolve_form(form, target)
@@ -96,13 +96,13 @@ def resolve_form(form: Form, stream: IO[str]) -> Literal["text", "json"]:
 
 
 def open_outlet() -> Outlet:
-    """A way to stderr on which nothing waits, for a process that serves: one of them."""
+    """A way to stderr that never blocks; a process that serves has one."""
     stderr = sys.stderr.fileno()
     return Outlet(LineWriter(stderr), LineWriter.without_waiting(stderr))
 
 
 def open_request_log(form: Form, level: Level, outlet: Outlet | None = None) -> RequestLog | None:
-    """The log of requests on the same way as all else, or None where ``level`` leaves them out."""
+    """The log of requests, to the same stderr; None if ``level`` leaves requests out."""
     if _number(level) > logging.INFO:
         return None
     return RequestLog(outlet or LineWriter(sys.stderr.fileno()), _request_renderer(form, sys.stderr))
@@ -208,12 +208,12 @@ def _text_processors(*, colors: bool) -> list[Processor]:
 
 
 def _escape_values(_logger: object, _name: str, event: EventDict) -> EventDict:
-    """Text that came from outside must not begin a line of its own."""
+    """Escape text from outside, so that it cannot begin a line of its own."""
     return {key: escape_controls(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _drop_own_name(_logger: object, _name: str, event: EventDict) -> EventDict:
-    """Drop the name of the logger from lines of ours; which library said something is of use to a person."""
+    """Drop the logger's name from our own lines, and keep the names of libraries."""
     if str(event.get("logger")).startswith("registry."):
         del event["logger"]
     return event

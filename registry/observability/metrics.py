@@ -1,4 +1,4 @@
-"""Prometheus metrics, the sum over all workers, with bounded labels: route templates, known methods, operations."""
+"""Metrics: the sum over all workers, with bounded labels: route templates, known methods, operations."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class RequestTally:
         cell[_BUCKETS + bisect_left(_REQUEST_BOUNDS, seconds)] += 1
 
     def flush(self) -> None:
-        """Move what was counted into the metrics."""
+        """Move the counts into the metrics."""
         metrics = self._metrics
         metrics.connections.set(self.connections)
         for reason, count in self.ended.items():
@@ -203,7 +203,7 @@ class StorageTally:
             cell[bucket] += 1
 
     def flush(self) -> None:
-        """Move what was counted into the metrics."""
+        """Move the counts into the metrics."""
         with self._lock:
             cells, self._cells = self._cells, {}
         for labels, cell in cells.items():

@@ -1,4 +1,4 @@
-"""Request line: what one answered request looks like in the log, to programs and to people."""
+"""Request line: one answered request in the log, for programs and for people."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def render_terminal(*, colors: bool) -> Render:
 
 
 def _said(fields: Fields, status: int) -> list[str]:
-    """What stands behind the status; what is as usual is left out."""
+    """The fields behind the status; usual values are left out."""
     words = [str(fields["method"]), _target(str(fields["path"])), f"{fields['duration'] * 1000:.1f} ms"]
     if fields["bytes_in"]:
         words.append(f"in {_size(fields['bytes_in'])}")

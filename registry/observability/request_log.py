@@ -1,4 +1,4 @@
-"""One line per request, made for the hot path: at most 2 µs each as JSON, written in batches."""
+"""Request log: one line for each request, at most 2 µs each as JSON, written in batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BATCH_BYTES = 32 << 10
 """Bytes of lines that are kept before they are written: a pipe, which holds 64 KiB, takes them at once."""
 BATCH_SECONDS = 0.05
-"""Seconds after which the owner is to flush, so that a line is never older than that."""
+"""Seconds after which the owner must flush; no line is older than that."""
 _PATH_LIMIT = 1024
 _AGENT_LIMIT = 256
 _NAME_LIMIT = 255
@@ -21,7 +21,7 @@ _DIGEST_LIMIT = 135
 _CLIENT_LIMIT = 64
 _METHOD_LIMIT = 32
 _SHORT_LIMIT = 120
-"""Characters of each text that a client chose, where escapes make the line too long for one write."""
+"""Characters of each text of the client, if escapes make the line too long for one write."""
 _LINE_LIMIT = 4096
 """Bytes of a line at most: one write to a pipe moves them at once."""
 
@@ -90,7 +90,7 @@ class RequestLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is kept. Called by the owner every ``BATCH_SECONDS`` and once at the end."""
+        """Write the kept lines. The owner calls it every ``BATCH_SECONDS`` and once at the end."""
         if self._lines:
             lines, self._lines, self._size = self._lines, [], 0
             self._write(b"".join(lines))

@@ -45,7 +45,7 @@ class Descriptor:
         if media_type is None:
             raise _invalid(f"{where}.mediaType", "is missing")
         digest, size = _parse_digest(value.get("digest"), where), _parse_size(value.get("size"), where)
-        if value.keys() <= _REQUIRED:  # as nearly every entry of an index.json: ten thousand are read at once
+        if value.keys() <= _REQUIRED:  # nearly every entry of an index.json is so, and ten thousand are read at once
             return cls(media_type, digest, size)
         return cls(
             media_type,
@@ -71,7 +71,7 @@ class Descriptor:
 def parse_media_type(value: object, where: str) -> str | None:
     """A media type in decoded JSON, or None where it is absent, null or empty (Go writes absent strings as empty).
 
-    Only what no header, log or database could carry is refused: the grammar of RFC 6838 is not enforced, since clients
+    Refuses only what no header, log or database could carry. The grammar of RFC 6838 is not enforced, because clients
     push values outside it.
 
     Raises:

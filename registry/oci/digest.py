@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HEX_DIGITS: Final = {"sha256": 64, "sha512": 128}
 SUPPORTED_ALGORITHMS: Final[tuple[str, ...]] = tuple(_HEX_DIGITS)
-"""The algorithms whose content can be verified; a digest of any other algorithm is refused."""
+"""Algorithms whose content can be verified; digests of all other algorithms are refused."""
 
 _SUPPORTED = re.compile("|".join(f"{algorithm}:[a-f0-9]{{{length}}}" for algorithm, length in _HEX_DIGITS.items()))
 # The separators are single characters outside [a-z0-9], so this cannot backtrack for longer than the text.
@@ -53,7 +53,7 @@ class Digest(str):
 
     @classmethod
     def from_hasher(cls, hasher: _Hash) -> Digest:
-        """The digest of everything that was given to ``hasher``, an object made by ``new_hasher``."""
+        """The digest of all bytes given to ``hasher``, an object made by ``new_hasher``."""
         return cls(f"{hasher.name}:{hasher.hexdigest()}")
 
     @property
@@ -79,7 +79,7 @@ def new_hasher(algorithm: str) -> _Hash:
 
 
 def looks_like_digest(text: str) -> bool:
-    """Whether a reference is meant as a digest: no tag has a colon, every digest has one."""
+    """Whether a reference is a digest by its form: every digest has a colon, and no tag has one."""
     return ":" in text
 
 

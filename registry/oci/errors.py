@@ -226,7 +226,7 @@ class RequestTimeout(RegistryError):
 
 
 class MalformedRequest(RegistryError):
-    """UNSUPPORTED (bytes that are no request of HTTP/1.1, or whose end is not sure)."""
+    """UNSUPPORTED (bytes that are no request of HTTP/1.1, or have ambiguous framing)."""
 
     status = 400
     code = "UNSUPPORTED"

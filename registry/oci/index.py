@@ -1,6 +1,6 @@
 """The ``index.json`` of an image layout: the manifests and tags of one repository (image-spec, "Image Layout").
 
-Other tools write this file too. Whatever they put there that a registry does not understand is kept.
+Other tools write this file too. Fields and entries of theirs that a registry does not understand are kept.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
 FOLDED: Final = "io.stowage.folded"
 """The annotation of the index with the sequence number of the last record that was folded into it (I11)."""
 NOTED: Final = "io.stowage.noted"
-"""The annotation of the index with the last record of which it says times and what is withheld.
+"""The annotation of the index with the last record whose times and withheld references it has.
 
-A release before this one folds, and does not raise it: what the records after it say is then read from the journal.
+An earlier release folds without raising it; the records after it are then read from the journal.
 """
 WITHHELD: Final = "io.stowage.withheld"
-"""The annotation of the index with what its manifests name and the repository does not have (I12)."""
+"""The annotation of the index with its withheld references: what its manifests name and the repository lacks (I12)."""
 MIGRATION: Final = "io.stowage.migration"
-"""The annotation of the index with the migration that has taken the original's content into it."""
+"""The annotation of the index with the migration that adopted the source's content into it."""
 
 Key = TypeVar("Key")
 
@@ -50,11 +50,11 @@ class Owner(enum.Enum):
     """Which registry wrote an index."""
 
     OURS = "ours"
-    """It says which records it contains, as every index does that a registry of ours has folded into."""
+    """It says which records it contains, as every index that one of our registries has folded into."""
     EMPTY = "empty"
-    """It is that of a new repository of ours: it has nothing to lose."""
+    """It is the index of a new repository of ours, without any content."""
     FOREIGN = "foreign"
-    """Another registry or tool: it is not written over."""
+    """Another registry or tool wrote it: it is never overwritten."""
 
 
 class Index:
@@ -68,7 +68,7 @@ class Index:
         self._document = document
         self._entries: dict[int, Entry] = {}
         self._slots = itertools.count()
-        # Slots are in the order of the file. A tag has more than one only where another tool wrote it twice.
+        # Slots are in the order of the file. A tag has more than one only if another tool wrote it twice.
         self._by_tag: dict[str, dict[int, None]] = {}
         self._by_digest: dict[Digest, dict[int, None]] = {}
         self._bare: dict[Digest, dict[int, None]] = {}
@@ -76,7 +76,7 @@ class Index:
         for raw in document["manifests"]:
             self._append(entries.read(raw))
         self.read_withheld = self._read_withheld()
-        """What was withheld when it was read."""
+        """The withheld references when it was read."""
         self._lacks = Lacks(self.read_withheld)
 
     @classmethod
@@ -84,8 +84,8 @@ class Index:
         """Read an ``index.json``.
 
         Raises:
-            ManifestInvalid: it is not a JSON object with a list of manifests. A single entry that cannot be read is no
-                error: it is kept, and neither in ``tags`` nor in ``manifests``.
+            ManifestInvalid: it is not a JSON object with a list of manifests. A single unreadable entry is no error: it
+                is kept, and is neither in ``tags`` nor in ``manifests``.
         """
         try:
             document = orjson.loads(data)
@@ -108,7 +108,7 @@ class Index:
         """The content of ``index.json``; the same operations on the same index give the same bytes.
 
         Raises:
-            ManifestInvalid: what another tool put there is nested too deeply to be written (more than 250 levels).
+            ManifestInvalid: content of another tool is nested too deeply to be written (more than 250 levels).
         """
         withheld = self.withheld
         if withheld != self._read_withheld():
@@ -130,7 +130,7 @@ class Index:
 
     @property
     def folded(self) -> int:
-        """The sequence number of the last record that this index contains; 0 when it says nothing usable."""
+        """The sequence number of the last record that this index contains; 0 if it has no usable number."""
         return self._sequence(FOLDED)
 
     @folded.setter
@@ -139,7 +139,7 @@ class Index:
 
     @property
     def noted(self) -> int:
-        """The last record whose times, and what it withholds, are in this index; not above ``folded``."""
+        """The last record whose times and withheld references are in this index; at most ``folded``."""
         return min(self._sequence(NOTED), self.folded)
 
     @noted.setter
@@ -148,7 +148,7 @@ class Index:
 
     @property
     def migration(self) -> str | None:
-        """The migration that has taken the original's content into this index; None for none."""
+        """The migration that adopted the source's content into this index; None if there is none."""
         return self._says(MIGRATION)
 
     @migration.setter
@@ -157,7 +157,7 @@ class Index:
 
     @property
     def withheld(self) -> Withheld:
-        """What its manifests name and the repository does not have (I12)."""
+        """The withheld references: what its manifests name and the repository lacks (I12)."""
         return self._lacks.withheld
 
     @withheld.setter
@@ -165,7 +165,7 @@ class Index:
         self._lacks = Lacks(withheld)
 
     def withhold(self, withheld: Withheld, *, released: Withheld) -> None:
-        """Add what a record withholds, and take away what it releases."""
+        """Add the references that a record withholds, and remove those that it releases."""
         self._lacks.change(withheld, released)
 
     def _says(self, name: str) -> str | None:
@@ -191,7 +191,7 @@ class Index:
         self._document["annotations"] = left if value is None else left | {name: value}
 
     def tags(self) -> dict[str, Descriptor]:
-        """Every tag and what it points at, without the reference name. Of a name that appears twice the last wins."""
+        """Every tag and its descriptor, without the reference name. If a name appears twice, the last one wins."""
         return {
             tag: descriptor
             for tag, slots in self._by_tag.items()
@@ -199,7 +199,7 @@ class Index:
         }
 
     def manifests(self) -> dict[Digest, Descriptor]:
-        """Every manifest, tagged or not, without reference names. Of entries with one digest the first wins."""
+        """Every manifest, tagged or not, without reference names. If entries share a digest, the first one wins."""
         return {
             digest: descriptor
             for digest, slots in self._by_digest.items()
@@ -207,7 +207,7 @@ class Index:
         }
 
     def left_out(self) -> Iterator[tuple[str, str]]:
-        """What is only kept: (the reference name that does not count, "" for an entry that cannot be read, and why)."""
+        """Entries that are kept but not served: (ignored reference name, "" for an unreadable entry; the reason)."""
         for number, (slot, entry) in enumerate(self._entries.items(), 1):
             if entry.descriptor is None:
                 yield "", f"an entry that cannot be read, number {number}: {entries.complaint(entry.raw)}"
@@ -227,13 +227,13 @@ class Index:
     def set_tag(
         self, tag: str, descriptor: Descriptor, *, pushed: str | None = None, tagged: str | None = None
     ) -> None:
-        """Point ``tag`` at a manifest, and say when that was pushed and the tag set; None leaves what is said.
+        """Point ``tag`` at a manifest, and note when that was pushed and the tag set; None keeps the noted time.
 
-        The manifest's bare entry becomes the tag's, with all that other tools wrote into it. A manifest whose last
-        entry was this tag's becomes a bare entry.
+        The manifest's bare entry becomes the tag's, with all fields that other tools wrote into it. A manifest whose
+        last entry was this tag's becomes a bare entry.
 
         Raises:
-            TagInvalid: ``tag`` is none.
+            TagInvalid: ``tag`` is no tag.
         """
         parse_tag(tag)
         digest = descriptor.digest
@@ -249,7 +249,7 @@ class Index:
         self._keep([self._remove(slot) for slot in list(self._by_tag.get(tag, ()))])
 
     def add_manifest(self, descriptor: Descriptor, *, pushed: str | None = None) -> None:
-        """Add a manifest without a tag, pushed then; where an entry has its digest, that says so."""
+        """Add a manifest without a tag, and its push time; an existing entry with its digest takes the time."""
         if descriptor.digest not in self._by_digest:
             self._append(entries.make({}, descriptor, None))
         self._say(next(iter(self._by_digest[descriptor.digest])), pushed=pushed)
@@ -265,17 +265,17 @@ class Index:
             self._remove(slot)
 
     def pushed(self, digest: Digest) -> float | None:
-        """When a manifest was last pushed (seconds since the epoch); None if the index does not say."""
+        """The time of a manifest's last push (seconds since the epoch); None if it is not noted."""
         said = [moment.to_seconds(self._entries[slot].says(PUSHED)) for slot in self._by_digest.get(digest, ())]
         return max((seconds for seconds in said if seconds is not None), default=None)
 
     def tagged(self, tag: str) -> float | None:
-        """When a tag was last set (seconds since the epoch); None if the index does not say."""
+        """The time when a tag was last set (seconds since the epoch); None if it is not noted."""
         slots = self._by_tag.get(tag)
         return moment.to_seconds(self._entries[next(reversed(slots))].says(TAGGED)) if slots else None
 
     def note(self, digest: Digest, tags: Iterable[str], *, pushed: str, tagged: Mapping[str, str]) -> None:
-        """Say the times of a manifest that was put before, as far as it is still there with these tags."""
+        """Note the times of a manifest that was put before, if it is still there with these tags."""
         slots = [next(reversed(self._by_tag[tag])) for tag in tags if tag in self._by_tag]
         here = [slot for slot in slots if slot in self._by_digest.get(digest, ())]
         for slot in here:
@@ -284,9 +284,9 @@ class Index:
             self._say(next(iter(self._by_digest[digest])), pushed=pushed)
 
     def take_notes(self, earlier: Index) -> None:
-        """Say what ``earlier`` says, this index as it was some records before, when all up to then were noted in it.
+        """Take times and withheld references from ``earlier``: this index some records ago, complete up to then.
 
-        What is beyond that is still to be noted.
+        Later records are still to be noted.
         """
         for digest, slots in self._by_digest.items():
             pushed = earlier.pushed(digest)
@@ -304,11 +304,11 @@ class Index:
 
     @property
     def untimed(self) -> int:
-        """How many entries can be read and do not say their times."""
+        """The number of readable entries without times."""
         return len(self._untimed)
 
     def fill(self, pushed: Mapping[Any, float], tagged: Mapping[str, float]) -> None:
-        """Say times where nothing is said: of manifests by digest, of tags by name, in seconds since the epoch."""
+        """Add missing times: manifests by digest, tags by name, in seconds since the epoch."""
         for slot in list(self._untimed):
             entry = self._entries[slot]
             if entry.descriptor is None:
@@ -324,9 +324,9 @@ class Index:
             self._untimed.pop(slot, None)
 
     def _keep(self, removed: list[Entry]) -> None:
-        """Put back, without their names, those of the removed entries that were the last of their manifests.
+        """Put back, without their names, removed entries that were the last of their manifests.
 
-        What one of the others says of its manifest's push is not lost with it.
+        A push time that only another removed entry has is kept.
         """
         for entry in removed:
             if entry.descriptor is None or entry.descriptor.digest not in self._by_digest:

@@ -1,4 +1,4 @@
-"""Entry: one member of ``manifests`` in an ``index.json``: what it describes, its tag, and what records say of it."""
+"""Entry: one member of ``manifests`` in an ``index.json``, with its descriptor, its tag and its times."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Entry(NamedTuple):
     raw: Any
     """The decoded JSON, never changed in place."""
     descriptor: Descriptor | None = None
-    """What it describes, without its name and times; None where this cannot be read: then it is only kept."""
+    """Its descriptor, without name and times; None if it cannot be read: then the entry is kept and not served."""
     tag: str | None = None
-    """Its reference name, where that is a tag."""
+    """Its reference name, if that is a tag."""
     bare: bool = False
     """It has no reference name at all."""
     is_timed: bool = True
-    """Nothing is left to be said of times; nothing is of what cannot be read."""
+    """Its times are complete, as they always are for an unreadable entry."""
 
     def says(self, name: str) -> str | None:
         """The text of an annotation; None if there is none."""
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
         return value if isinstance(value, str) else None
 
     def saying(self, **annotations: str | None) -> Entry:
-        """The entry of the same manifest and tag with these times; None leaves what it says. ``pushed``, ``tagged``."""
+        """The entry of the same manifest and tag with these times; None keeps the noted one. ``pushed``, ``tagged``."""
         said = {_TIMES[name]: value for name, value in annotations.items() if value is not None}
         if not said:
             return self
@@ -67,7 +67,7 @@ def read(raw: Any) -> Entry:  # noqa: ANN401  # any JSON value
 
 
 def make(base: dict[str, Any], descriptor: Descriptor, tag: str | None) -> Entry:
-    """An entry for ``descriptor`` that keeps what ``base``, an entry of the same manifest, says beyond it."""
+    """An entry for ``descriptor`` with the further fields of ``base``, an entry of the same manifest."""
     raw = base | descriptor.to_json()
     if descriptor.annotations and base.get("annotations"):
         raw["annotations"] = base["annotations"] | descriptor.annotations
@@ -93,7 +93,7 @@ def _is_timed(annotations: Container[str], tag: str | None) -> bool:
 
 
 def _described(raw: dict[str, Any], annotations: Any) -> dict[str, Any]:  # noqa: ANN401  # any JSON value
-    """``raw`` without what says nothing of the manifest itself."""
+    """``raw`` without the annotations that are not about the manifest itself."""
     if not isinstance(annotations, dict):
         return raw
     described = raw.copy()
@@ -105,7 +105,7 @@ def _described(raw: dict[str, Any], annotations: Any) -> dict[str, Any]:  # noqa
 
 
 def _renamed(raw: dict[str, Any], tag: str | None) -> dict[str, Any]:
-    """A copy of ``raw`` with ``tag`` as its reference name, or with none and nothing that was said of its tag."""
+    """A copy of ``raw`` with ``tag`` as its reference name, or without name and tag times."""
     renamed = raw.copy()
     annotations = dict(renamed.pop("annotations", None) or {})
     for name in _OF_THE_TAG if tag is None else (REF_NAME,):

@@ -1,7 +1,7 @@
-"""Manifests: what a registry must know of what clients push (image-spec, "Image Manifest", "Image Index").
+"""Manifests: the fields of pushed manifests that a registry needs (image-spec, "Image Manifest", "Image Index").
 
-The bytes themselves are kept as they came (I5); this is the reading of them that references, referrers and collection
-are built on. A document that two readers could understand differently is refused here.
+The bytes themselves are kept as they came (I5); references, referrers and collection are built on the fields read here.
+A document that two readers could understand differently is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from registry.oci.strict_json import StrictJSONError, loads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What clients send that know of no better type, or whose HTTP library adds one.
+# Sent by clients without a better type, or added by their HTTP library.
 _UNTYPED: Final = frozenset({"", "application/json", "application/octet-stream"})
 _ACCEPTED: Final = ", ".join(sorted(media_types.MANIFESTS))
 _SCHEMA_VERSION: Final = 2
@@ -39,7 +39,7 @@ class Manifest:
     subject: Descriptor | None
     """The manifest that this one refers to; it need not exist."""
     artifact_type: str | None
-    """As the referrers API lists it: the image manifest's artifactType or else its config's media type; the index's
+    """The type in the referrers API: the image manifest's artifactType or else its config's media type; the index's
     artifactType or None."""
     annotations: dict[str, str]
     """The manifest's own annotations; empty when it has none."""
@@ -52,16 +52,16 @@ class Manifest:
     def named_blobs(self) -> tuple[Descriptor, ...]:
         """Every blob that it names, each digest once.
 
-        Where they are there, they are kept, rebuilt, migrated and copied (I13). They are the config, all layers, and
-        the entries of an index whose type is no manifest's: BuildKit exports its cache as an index of layers.
+        If present, they are kept, rebuilt, migrated and copied (I13). They are the config, all layers, and the entries
+        of an index whose type is no manifest's: BuildKit exports its cache as an index of layers.
         """
         config = () if self.config is None else (self.config,)
         return _each_once(*config, *self._content())
 
     def needed_blobs(self) -> tuple[Descriptor, ...]:
-        """Those of ``named_blobs`` that must be present for it to be accepted (I2).
+        """The ``named_blobs`` that must be present for the manifest to be accepted (I2).
 
-        Layers that clients fetch from elsewhere need not be: foreign and non-distributable ones, and those with
+        Layers that clients fetch from elsewhere may be missing: foreign and non-distributable ones, and those with
         ``urls``, which skopeo does not push.
         """
         config = () if self.config is None else (self.config,)
@@ -72,7 +72,7 @@ class Manifest:
         return _each_once(*(entry for entry in self.manifests if entry.media_type in media_types.MANIFESTS))
 
     def _content(self) -> Iterator[Descriptor]:
-        """The layers, and what an index lists in their place."""
+        """The layers, or the blobs that an index lists."""
         yield from self.layers
         yield from (entry for entry in self.manifests if entry.media_type not in media_types.MANIFESTS)
 
@@ -80,8 +80,8 @@ class Manifest:
 def parse_manifest(body: bytes, content_type: str | None) -> Manifest:
     """Read a pushed manifest. ``content_type`` is the request's Content-Type; its parameters are ignored.
 
-    Without a Content-Type that says more than "bytes" or "JSON" the document's own ``mediaType`` decides, and without
-    that the fields it has.
+    If the Content-Type says only "bytes" or "JSON", the document's own ``mediaType`` decides, and without that its
+    fields.
 
     Raises:
         ManifestInvalid: it is not strict JSON, its type is unknown or contradicts the Content-Type, it could be read
@@ -115,7 +115,7 @@ def _media_type(document: dict[str, Any], content_type: str | None) -> str:
 
 
 def _guess(document: dict[str, Any]) -> str:
-    """The type of a document that nobody declares, from the fields it has."""
+    """The type of a document without a declared type, from its fields."""
     if "manifests" in document:
         return media_types.OCI_INDEX
     if "config" in document or "layers" in document:
@@ -136,7 +136,7 @@ def _check_schema_version(document: dict[str, Any]) -> None:
 
 
 def _check_unambiguous(document: dict[str, Any], media_type: str) -> None:
-    """Refuse a document that a reader who looks at the fields takes for another type (CVE-2021-41190)."""
+    """Refuse a document whose fields look like another type than the declared one (CVE-2021-41190)."""
     foreign = ("config", "layers", "fsLayers") if media_type in media_types.INDEXES else ("manifests", "fsLayers")
     for name in foreign:
         if document.get(name) is not None:
@@ -195,7 +195,7 @@ def _artifact_type(document: dict[str, Any]) -> str | None:
 
 
 def _is_elsewhere(content: Descriptor) -> bool:
-    """Whether clients may fetch it from another place than the registry."""
+    """Whether clients may fetch it from elsewhere."""
     return bool(content.urls) or media_types.is_nondistributable(content.media_type)
 
 

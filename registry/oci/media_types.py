@@ -1,4 +1,4 @@
-"""Media types that mean something to a registry; all others are opaque (image-spec, "Media Types")."""
+"""Media types with a meaning for a registry; every other type is opaque (image-spec, "Media Types")."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS: Final = IMAGE_MANIFESTS | INDEXES
 """Everything that can be pushed to ``/manifests/``."""
 SCHEMA1: Final = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
-"""Recognised to say clearly that they are not supported."""
+"""Recognised, so that the message can say that they are not supported."""
 
 _NONDISTRIBUTABLE = (
     "application/vnd.oci.image.layer.nondistributable.",

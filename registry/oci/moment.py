@@ -20,13 +20,13 @@ def is_moment(text: str) -> bool:
 def to_text(seconds: float) -> str:
     """Seconds since the epoch as text. Less than a millisecond is cut off.
 
-    Of a time that no date can have, which the files and indexes of other tools may have, the nearest one.
+    A time outside the range of dates, as files and indexes of other tools may have, becomes the nearest date.
     """
     return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC).isoformat(timespec="milliseconds")
 
 
 def to_seconds(text: str | None) -> float | None:
-    """Seconds since the epoch, which ``to_text`` gives back; None if ``text`` is none, or no moment."""
+    """Seconds since the epoch, which ``to_text`` gives back; None if ``text`` is None or no moment."""
     if text is None or not is_moment(text):
         return None
     try:
@@ -36,5 +36,5 @@ def to_seconds(text: str | None) -> float | None:
 
 
 def whole(seconds: float) -> float:
-    """``seconds`` as ``to_seconds`` finds them in their text: the database and the record then say the same."""
+    """``seconds`` truncated as ``to_text`` writes them, so that database and record agree."""
     return to_seconds(to_text(seconds)) or 0.0

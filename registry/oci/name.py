@@ -19,11 +19,11 @@ _NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 _RESERVED_FIRST = "storage"
 """Where object stores keep the blobs of all repositories."""
 _RESERVED_LATER = frozenset({"blobs", "index.json", "oci-layout"})
-"""What the layout of the repository one level up has in its directory."""
+"""Names that the layout of the repository one level up needs."""
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` can be the name of a repository: then what stands before each of its slashes can be one too."""
+    """Whether ``text`` can be the name of a repository; each part before a slash can be one then, too."""
     try:
         parse_name(text)
     except NameInvalid:
@@ -33,7 +33,7 @@ def is_name(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def parse_name(text: str) -> str:
-    """``text``, when it can be the name of a repository on every storage driver.
+    """Return ``text``, if it can be the name of a repository on every storage driver.
 
     Raises:
         NameInvalid: it is empty, longer than 255 characters, outside the grammar, or uses a segment that the storage

@@ -1,4 +1,4 @@
-"""What a client sent, made safe to repeat in a message: short, ASCII, without control characters."""
+"""Quotation: text of a client made safe to repeat in a message: short, ASCII, without control characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Byte ranges: of the content that is asked for (RFC 9110, 14) and of the chunks that are sent (distribution spec)."""
+"""Byte ranges: those of requested content (RFC 9110, 14) and those of pushed chunks (distribution spec)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from registry.oci.errors import RangeInvalid
 from registry.oci.quotation import quoted
 
 MAXIMUM_RANGES: Final = 1024
-"""Ranges in one request that are answered one by one: as many as podman asks for when it pulls zstd:chunked layers."""
+"""Most ranges in one request: podman asks for this many when it pulls zstd:chunked layers."""
 _MAXIMUM_AMPLIFICATION: Final = 2
 """How often the bytes of a blob may be sent for one request, by ranges that overlap."""
 
@@ -102,7 +102,7 @@ def _range_specs(header: str | None) -> list[tuple[str, str, str]] | None:
 
 
 def _satisfy(spec: tuple[str, str, str], size: int) -> ByteRange | None:
-    """The bytes that one range means in a blob of ``size`` bytes, or None when it cannot be satisfied."""
+    """The bytes of one range in a blob of ``size`` bytes, or None if it cannot be satisfied."""
     first, last, suffix = spec
     if suffix:
         start, end = max(0, size - _number(suffix)), size - 1
@@ -112,6 +112,6 @@ def _satisfy(spec: tuple[str, str, str], size: int) -> ByteRange | None:
 
 
 def _number(digits: str) -> int:
-    """The value of ``digits``, or some number beyond every blob where there are too many of them."""
+    """The value of ``digits``, or a number beyond every blob if there are too many digits."""
     significant = digits.lstrip("0")
     return int(significant or "0") if len(significant) <= _DIGITS else 10**_DIGITS

@@ -1,4 +1,4 @@
-"""Records: one acknowledged change of a repository each, in the order of their sequence numbers (I11)."""
+"""Records: acknowledged changes of a repository, in the order of their sequence numbers (I11)."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ class Record:
     """A change of a repository: a manifest put with or without tags, tags removed, a manifest removed.
 
     Raises:
-        ValueError: the fields do not make the change that the operation names. Found before it is written, since a
-            journal that cannot be read stops its repository.
+        ValueError: the fields do not make the change that the operation names. Checked before a record is written,
+            because an unreadable journal stops its repository.
     """
 
     sequence: int
-    """From 1, allotted by the database, without holes within a repository."""
+    """From 1, given by the database, without gaps within a repository."""
     time: str
     """RFC 3339 in UTC."""
     actor: str
-    """Who asked for it."""
+    """The caller that asked for the change."""
     operation: Operation
     digest: Digest | None
     """The manifest that is put or deleted; may be None for ``put``, whose descriptor says it."""
     descriptor: Descriptor | None
-    """The new manifest of ``put``; None for the others."""
+    """The new manifest of ``put``; None for other operations."""
     tags: tuple[str, ...]
     """The tags that are set or removed."""
     old: dict[str, str] = field(hash=False)
     """The digest that each of the tags had before; absent for a new tag."""
     withheld: Withheld = NOTHING
-    """What the manifest names and the repository did not have: it stays withheld until a record releases it (I12)."""
+    """References whose content the repository lacked: they stay withheld until a record releases them (I12)."""
     released: Withheld = NOTHING
-    """What was withheld and is not any more: it has come, or nothing names it now."""
+    """References that are no longer withheld: the content arrived, or no manifest names it now."""
     pushed: str | None = None
-    """When the manifest was pushed; None for ``time``. A record that brings no push says what was before it."""
+    """The time of the manifest's push; None for ``time``. A record without a push repeats the earlier time."""
     tagged: dict[str, str] = field(default_factory=dict, hash=False)
-    """When tags were set, for those of which it was not at ``time``."""
+    """The times when tags were set, if not at ``time``."""
 
     def __post_init__(self) -> None:
         complete = {
@@ -123,9 +123,9 @@ class Record:
         index.withhold(self.withheld, released=self.released)
 
     def note(self, index: Index) -> None:
-        """Say in ``index``, which has this change and perhaps later ones, what it says beside: times, what is withheld.
+        """Note times and withheld references in ``index``, which has this change and perhaps later ones.
 
-        After all records in their order the index says what it would say had each been applied.
+        After all records in order, the index is as if each had been applied.
         """
         if self.descriptor is not None:
             tagged = {tag: self.tagged.get(tag, self.time) for tag in self.tags}

@@ -1,4 +1,4 @@
-"""References: what stands after ``/manifests/`` in a path, a tag or a digest."""
+"""References: a tag or a digest, as it follows ``/manifests/`` in a path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Reference = str | Digest
 
 
 def parse_reference(text: str) -> Reference:
-    """``text`` as a digest when it holds a colon, else as a tag.
+    """Read ``text`` as a digest if it has a colon, else as a tag.
 
     Raises:
         DigestInvalid: it holds a colon and is no digest of a supported algorithm.

@@ -1,4 +1,4 @@
-"""JSON that every reader understands alike (RFC 8259, with I-JSON's demand of unique names, RFC 7493, 2.3)."""
+"""Strict JSON: documents that every reader understands alike (RFC 8259, with unique names as in RFC 7493, 2.3)."""
 
 from __future__ import annotations
 

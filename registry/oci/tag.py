@@ -22,7 +22,7 @@ def is_fallback(text: str) -> bool:
 
 
 def parse_tag(text: str) -> str:
-    """``text``, when it follows the grammar of tags.
+    """Return ``text``, if it follows the grammar of tags.
 
     Raises:
         TagInvalid: it does not.

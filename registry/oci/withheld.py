@@ -1,4 +1,4 @@
-"""Withheld: what manifests name and their repository does not have, so that naming it gives no right to it (I12)."""
+"""Withheld: references whose content the repository lacks; naming content gives no right to it (I12)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from registry.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """References by what was missing. A digest may be among both: named as a layer, and as the entry of an index."""
+    """References by the kind of missing content. A digest may be in both: named as a layer and by an index."""
 
     blobs: frozenset[Digest] = frozenset()
-    """Bytes that the repository does not have."""
+    """Blobs that the repository lacks."""
     manifests: frozenset[Digest] = frozenset()
     """Entries of indexes that are no manifests of the repository, whether it has the bytes as a blob or not."""
 
     def __or__(self, other: Withheld) -> Withheld:
-        """What is in either."""
+        """References in either of two."""
         return Withheld(self.blobs | other.blobs, self.manifests | other.manifests)
 
     def __sub__(self, other: Withheld) -> Withheld:
-        """What is in this one alone."""
+        """References in this one alone."""
         return Withheld(self.blobs - other.blobs, self.manifests - other.manifests)
 
     def __and__(self, other: Withheld) -> Withheld:
-        """What is in both."""
+        """References in both."""
         return Withheld(self.blobs & other.blobs, self.manifests & other.manifests)
 
     def __bool__(self) -> bool:
@@ -62,14 +62,14 @@ class Withheld:
 
 
 class Lacks:
-    """What is withheld while records change it: each costs what it says, however much is withheld."""
+    """The withheld set while records change it; a record costs its own size, not that of the set."""
 
     def __init__(self, withheld: Withheld) -> None:
         self._blobs = set(withheld.blobs)
         self._manifests = set(withheld.manifests)
 
     def change(self, withheld: Withheld, released: Withheld) -> None:
-        """Add what a record withholds, and take away what it releases."""
+        """Add the references that a record withholds, and remove those that it releases."""
         self._blobs |= withheld.blobs
         self._blobs -= released.blobs
         self._manifests |= withheld.manifests
@@ -77,12 +77,12 @@ class Lacks:
 
     @property
     def withheld(self) -> Withheld:
-        """As it is now."""
+        """The set now."""
         return Withheld(frozenset(self._blobs), frozenset(self._manifests))
 
 
 NOTHING: Final = Withheld()
-"""Every reference is there, or was never looked for."""
+"""Nothing is withheld."""
 
 
 def _digests(value: object) -> frozenset[Digest]:

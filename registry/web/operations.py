@@ -1,4 +1,4 @@
-"""*Operations*: what an operator's machines ask: is the process up, does it work, what has it done; by HEAD too."""
+"""*Operations*: probes and metrics for an operator's machines; by HEAD too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "unavailable"]
     problems: list[str] = []
-    """What does not answer: ``storage``, ``database``."""
+    """The parts that do not answer: ``storage``, ``database``."""
 
 
 def install(application: FastAPI, *, with_metrics: bool) -> None:
@@ -68,7 +68,9 @@ async def metrics(request: Request) -> Response:
     context: ApiContext = request.app.state.context
     watch = request.app.state.watch
     watch.flush_metrics()
-    with contextlib.suppress(DatabaseError, TimeoutError, Unavailable):  # all else is told also while it is away
+    with contextlib.suppress(
+        DatabaseError, TimeoutError, Unavailable
+    ):  # the other metrics are shown also while the database is away
         async with asyncio.timeout(SECONDS):
             watch.metrics.uploads_open.set(await context.run(context.registry.uploads.count))
     return Response(await asyncio.to_thread(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})

@@ -1,4 +1,4 @@
-"""*Probe*: a question to storage or database that tells within a bound whether it is answered."""
+"""*Probe*: a question to storage or database with a bounded wait for its answer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SECONDS = 2.0
-"""How long an answer is waited for; probes of orchestrators wait for a few seconds."""
+"""Seconds to wait for an answer; probes of orchestrators wait for a few seconds."""
 ANEW_SECONDS = 10.0
-"""A question that is older than this may wait on a dead connection: another one is asked beside it."""
+"""Seconds after which a question may be waiting on a dead connection, and another one is asked beside it."""
 MOST = 4
 """Questions that wait at once: each has a thread."""
 
@@ -27,10 +27,10 @@ log = structlog.get_logger(__name__)
 
 
 class Probe:
-    """Asks in threads of its own, so that no request, however many wait, delays it. For one event loop."""
+    """Asks in threads of its own, so that waiting requests cannot delay it. For one event loop."""
 
     def __init__(self, name: str, ask: Callable[[], object], event: str) -> None:
-        """``ask`` may block, and raises StorageError or DatabaseError where there is no answer.
+        """``ask`` may block, and raises StorageError or DatabaseError if there is no answer.
 
         ``event`` is logged then.
         """
