@@ -9,15 +9,41 @@ from typing import TYPE_CHECKING, Final
 from registry.migration.review.requests import Requests
 
 if TYPE_CHECKING:
+    from registry.config import PricesSettings
     from registry.migration.review.counts import Counts, Work
-    from registry.migration.review.prices import Prices
     from registry.storage.driver import Capabilities
 
+GIB: Final = 1 << 30
+_DECIMALS: Final = 6
 LISTED_AT_ONCE: Final = 1000
 _STATE_WRITES: Final = 2
 """Writes of the migration's own state in each phase."""
 _GIVEN_BACK: Final = 3
-"""Writes for an index whose key is given back: ours, kept; the original's; its base."""
+"""Writes for an index whose key is given back: ours, kept; the source registry's; its baseline."""
+
+
+class Prices:
+    """Prices in the currency of the table in the configuration; US dollars by default."""
+
+    def __init__(self, settings: PricesSettings) -> None:
+        self._settings = settings
+
+    def of(self, requests: Requests, read_bytes: int = 0) -> float:
+        """The price of requests, and of the bytes that leave the store for us."""
+        settings = self._settings
+        asked = (
+            requests.list * settings.lists
+            + requests.head * settings.heads
+            + requests.get * settings.gets
+            + requests.put * settings.puts
+            + requests.copy * settings.copies
+            + requests.delete * settings.deletes
+        )
+        return round(asked / 1000 + read_bytes / GIB * settings.gib_read, _DECIMALS)
+
+    def month(self, size: int) -> float:
+        """The price of storing so many bytes for a month."""
+        return round(size / GIB * self._settings.gib_month, _DECIMALS)
 
 
 @dataclass(frozen=True, slots=True)

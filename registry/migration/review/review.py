@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from registry.migration.progress import silent
 from registry.migration.review.counts import Counter, Counts, Work
-from registry.migration.review.estimate import Estimator, Rate
+from registry.migration.review.estimate import Estimator, Prices, Rate
 from registry.migration.review.plan_file import Plan
-from registry.migration.review.prices import Prices
 from registry.migration.review.requests import Tally
 from registry.migration.source.bucket import bucket_of, opened, root_of
 from registry.migration.source.inventory import Inventory

@@ -11,7 +11,7 @@ from registry.migration.adopt.baselines import Baselines
 from registry.migration.progress import Progress
 from registry.migration.report import Problem, ProblemKind
 from registry.migration.review.counts import Leftover
-from registry.migration.review.prices import Prices
+from registry.migration.review.estimate import Prices
 from registry.migration.review.requests import Requests
 from registry.migration.rollback.rollback import changed_since, check_state
 from registry.migration.rollback.steps import Copy, Delete

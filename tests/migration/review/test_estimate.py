@@ -9,8 +9,7 @@ import pytest
 
 from registry.config import MigrationSettings, PricesSettings, load_settings
 from registry.migration.review.counts import Counts, Work
-from registry.migration.review.estimate import Estimator, Rate
-from registry.migration.review.prices import GIB, Prices
+from registry.migration.review.estimate import GIB, Estimator, Prices, Rate
 from registry.migration.review.requests import Requests, Tally
 from registry.storage.driver import Capabilities
 from registry.storage.memory import MemoryDriver
