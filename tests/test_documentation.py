@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -235,3 +236,25 @@ def test_a_sentence_of_markdown_has_a_subject_that_acts(page: Path) -> None:
         text = re.sub(r"`[^`]*`", "", line)
         found = None if in_code else re.search(r"\b(who|whoever|whom|nobody|somebody)\b", text, re.IGNORECASE)
         assert found is None, f"{page.name}:{number}: {line}"
+
+
+def remarks_of(path: Path) -> list[tuple[int, str]]:
+    """The numbered lines of the docstrings and comments of a module."""
+    lines: list[tuple[int, str]] = []
+    with path.open("rb") as source:
+        for token in tokenize.tokenize(source.readline):
+            if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and '"""' in token.string):
+                lines.extend(enumerate(token.string.splitlines(), token.start[0]))
+    return lines
+
+
+@pytest.mark.parametrize("package", ["registry", "migrations"])
+def test_a_remark_in_the_code_has_a_subject_that_acts(package: str) -> None:
+    unclear = re.compile(r"\b(who|whoever|whom|nobody|somebody|others)\b|(?-i:(?:^|[.;:] )Of )", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for number, line in remarks_of(path)
+        if unclear.search(line.strip(' "#'))
+    ]
+    assert not found, "\n".join(found)

@@ -1,6 +1,6 @@
 """Where another registry's bytes are, and whether a store may be written to (proposal 0005).
 
-What the release before does not write means: nobody has looked for a migration on storage yet.
+What the release before does not write means: no process has looked for a migration on storage yet.
 """
 
 from __future__ import annotations

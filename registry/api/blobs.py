@@ -136,7 +136,7 @@ class _Opened(NamedTuple):
 
 
 def _open(context: ApiContext, name: str, digest: Digest, *, redirected: bool) -> _Opened:
-    """In a thread. What nobody has hashed yet is hashed on its way: its client is not sent away (I6)."""
+    """In a thread. An unverified blob is hashed while it is served: its client is not redirected (I6)."""
     for _ in range(PLACES):
         blob = context.registry.blobs.open(name, digest)
         if redirected and blob.is_verified:

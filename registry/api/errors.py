@@ -129,4 +129,4 @@ _ANSWERS: dict[type[Exception], Callable[[Request, Any], Response]] = {
     HTTPException: _http_error,
     OSError: _system_error,
 }
-"""What renders each kind of error; all others are our own mistakes."""
+"""The renderer of each kind of error; every other error is a mistake of ours."""

@@ -73,7 +73,7 @@ class _Listed(NamedTuple):
     after: str | None
     """Where the next page begins; None if there is none."""
     version: int | None
-    """Of the repository; None where it does not exist."""
+    """The version of the repository; None if that does not exist."""
 
 
 def _list(context: ApiContext, name: str, subject: Digest, artifact_type: str | None, page: Page) -> _Listed:

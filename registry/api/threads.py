@@ -42,13 +42,13 @@ class _Call(NamedTuple):
     def execute(self) -> None:
         try:
             result = self.function()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for who waits
+        except BaseException as error:  # noqa: BLE001 - every error goes to the caller that waits
             self._tell(_fail, error)
         else:
             self._tell(_resolve, result)
 
     def _tell(self, how: Callable[[asyncio.Future[Any], Any], None], what: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
             self.loop.call_soon_threadsafe(how, self.future, what)
 
 
@@ -114,7 +114,7 @@ class ThreadPool:
         return bool(self._calls or self._ends)
 
     def give_turn(self) -> None:
-        """Let one more thread work, if there is something to do and nobody who does it."""
+        """Let one more thread work, if a call waits and no thread is free for it."""
         if not self._has_calls():
             return
         with self._lock:
@@ -203,7 +203,7 @@ class _Turn:
         self._pool.give_turn()
 
     def take_back(self) -> None:
-        """See ``registry.waiting.Turn``. Who works meanwhile ends its call, so that there are two for a moment."""
+        """See ``registry.waiting.Turn``. A thread that works meanwhile ends its call, so two run for a moment."""
         self.since = monotonic()
 
     def step_aside(self) -> None:

@@ -23,7 +23,7 @@ class PlaceRow(NamedTuple):
     signature: str
     state: str
     verified_at: float | None
-    """None: nobody has hashed these bytes yet."""
+    """None if these bytes were not hashed yet."""
     migration: str | None
 
 

@@ -46,7 +46,7 @@ class LocationRow(NamedTuple):
     claim_deadline: float | None
     verified_at: float | None
     signature: str
-    """Of the object when it was last known to be right."""
+    """The etag of the object when it was last known to be right."""
 
 
 Found = tuple[BlobRow | None, LocationRow | None]
@@ -64,9 +64,9 @@ class HeldRow(NamedTuple):
     location_id: int | None
     location_state: str | None
     verified_at: float | None
-    """None: nobody has hashed these bytes yet."""
+    """None if these bytes were not hashed yet."""
     key: str | None
-    """Of the object."""
+    """The key of the object."""
     signature: str | None
     """As in LocationRow."""
 
@@ -173,7 +173,7 @@ def at(connection: Transaction, digest: str, *, store: str, key: str) -> Later[F
 def lock_at(connection: Transaction, digest: str, *, store: str, key: str) -> Later[Found]:
     """As ``at``, and the blob is locked as by ``lock``, before anything that is sent after this.
 
-    Where this had to wait, the place is as it was before: whoever claimed it has raised the blob's generation.
+    If this had to wait, the location is as it was before: the deleter that claimed it has raised the generation.
     """
     return connection.execute(_LOCK_AT, {"digest": digest, "store": store, "key": key}).later(_with_place)
 
@@ -226,7 +226,7 @@ def put_location(
 
 
 def adopt_location(connection: Transaction, blob_id: int, *, store: str, key: str, size: int, signature: str) -> None:
-    """Note bytes that were found at ``key`` and that nobody has hashed; an existing note is left as it is."""
+    """Note unverified bytes that were found at ``key``; an existing note is left as it is."""
     values = {"blob": blob_id, "store": store, "key": key, "size": size, "signature": signature}
     connection.execute(_ADOPT_LOCATION, values)
 
@@ -246,7 +246,7 @@ def claim_location(
 def claim_expired(
     connection: Transaction, place: LocationRow, *, store: str, token: str, now: float, deadline: float
 ) -> bool:
-    """Take over a deletion whose claim has run out, while nobody has published there again."""
+    """Take over a deletion whose claim has run out, unless a publisher has put the bytes again."""
     values = {"store": store, "key": place.key, "token": token, "now": now, "deadline": deadline}
     connection.execute(_LOCK_ID, {"id": place.blob_id})
     if not connection.execute(_CLAIM_EXPIRED, values).rowcount:

@@ -124,7 +124,7 @@ class Database:
 
     @property
     def serial_writes(self) -> bool:
-        """Whether a write transaction sees all that others write: they go one after the other from their beginning."""
+        """Whether a write transaction sees all other writes: transactions run one after the other."""
         return self.is_sqlite
 
     @property
@@ -151,7 +151,7 @@ class Database:
         return self._transaction(self._begin_write if durable else (*self._begin_write, NOT_DURABLE))
 
     def exclusive(self) -> contextlib.AbstractContextManager[Transaction]:
-        """As ``transaction``, begun when all others of all processes have ended; none begins before this has ended.
+        """As ``transaction``, begun when those of all processes have ended; none begins before this has ended.
 
         So what it changes does not change during a transaction that has read it.
         """
@@ -187,8 +187,8 @@ class Database:
         with self._mapped_errors(), contextlib.closing(self._engine.raw_connection()) as connection:
             cursor = connection.cursor()
             _, pages, moved = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if pages > LOG_PAGES and pages - moved < LOG_PAGES:  # otherwise somebody reads what is long gone
-                # Where somebody writes all the time the log is never empty: it would grow for ever.
+            if pages > LOG_PAGES and pages - moved < LOG_PAGES:  # otherwise a reader holds an old snapshot
+                # Under constant writes the log is never empty: it would grow for ever.
                 cursor.execute(f"PRAGMA busy_timeout={READERS_TIMEOUT * 1000:.0f}")
                 try:
                     with self._lock:

@@ -20,7 +20,7 @@ _FREE = Statement("DELETE FROM lease WHERE name = :name AND holder = :holder")
 
 
 class LeaseRow(NamedTuple):
-    """Who has a lease."""
+    """The holder of a lease."""
 
     holder: str
     deadline: float
@@ -40,7 +40,7 @@ def take_from(connection: Transaction, name: str, holder: str, *, other: str, de
 
 
 def find(connection: Transaction, name: str) -> Later[LeaseRow | None]:
-    """Who holds a lease, or held it last; None where it was given back."""
+    """The holder of a lease, or the last one; None if it was given back."""
     return connection.execute(_FIND, {"name": name}).first_as(LeaseRow)
 
 

@@ -32,7 +32,7 @@ _REMOVE_OF_REPOSITORY = Statement(
 
 
 def find(connection: Transaction, digest: str) -> Later[bytes | None]:
-    """What is kept under this digest, which nobody has compared with it; or None."""
+    """The bytes kept under this digest, not compared with it; None if there are none."""
     return connection.execute(_FIND, {"digest": digest}).first_as(bytes)
 
 

@@ -33,7 +33,7 @@ class ManifestRow(NamedTuple):
     size: int
     media_type: str
     state: str
-    """Of its blob."""
+    """The state of its blob."""
 
 
 class ReferrerRow(NamedTuple):

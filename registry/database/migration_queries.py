@@ -79,7 +79,7 @@ def lost(connection: Transaction, repository_id: int, *, store: str) -> Later[li
 
 
 def needing(connection: Transaction, blob_id: int, digest: str) -> Later[str | None]:
-    """The first repository that has the blob as a manifest, or in a manifest that names it; None: nobody needs it."""
+    """The first repository that has the blob as a manifest, or in a manifest that names it; None if none needs it."""
     return connection.execute(_NEEDING, {"blob": blob_id, "digest": digest}).first_as(str)
 
 
@@ -212,14 +212,14 @@ _FORGET = Statement("DELETE FROM blob_location WHERE store = :store AND key IN :
 
 
 def put(connection: Transaction, migration: str, lines: Iterable[Original], *, store: str, now: float) -> list[str]:
-    """Note places of the original, and their blobs where nobody knows these; for any number of lines.
+    """Note places of the original, and their blobs, if unknown; for any number of lines.
 
     A place that is noted at this signature stays as it is, verified or lost, unless the line says that it was hashed
     since. Bytes that were missing are present again where a place of them is new. Putting twice is the same as once.
     Returns the digests whose blob is known with another size: nothing was noted of these.
     """
     refused: dict[str, None] = {}
-    ordered = sorted(lines)  # whoever puts some of the same takes their rows in the same order
+    ordered = sorted(lines)  # a concurrent caller with the same lines locks their rows in the same order
     for start in range(0, len(ordered), BATCH):
         refused.update(dict.fromkeys(_put_batch(connection, migration, ordered[start : start + BATCH], store, now)))
     return list(refused)
@@ -288,7 +288,7 @@ def swap(connection: Transaction, migration: str, *, store: str, after: int, cou
 
 
 def forget(connection: Transaction, keys: Sequence[str], *, store: str) -> None:
-    """Forget places, before their objects are deleted: nobody chooses them any more. Any number."""
+    """Forget places, before their objects are deleted, so that no reader chooses them any more. Any number."""
     for start in range(0, len(keys), BATCH):
         connection.execute(_FORGET, {"store": store, "keys": keys[start : start + BATCH]})
 
@@ -296,7 +296,7 @@ def forget(connection: Transaction, keys: Sequence[str], *, store: str) -> None:
 def forget_all(connection: Transaction, *, store: str) -> None:
     """Forget every place that a migration brought, in a transaction of ``Database.exclusive``: the originals are gone.
 
-    Whoever chose one has ended, and nobody can choose one any more.
+    The readers that chose one have ended, and no reader can choose one any more.
     """
     connection.execute(_FORGET_ALL, {"store": store})
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 UNREAD = -1
-"""The sequence of a repository that is on storage, and of which nobody has read there yet what it holds."""
+"""The sequence of a repository that is on storage, and whose content was not read there yet."""
 
 
 class RepositoryRow(NamedTuple):
@@ -28,7 +28,7 @@ class RepositoryRow(NamedTuple):
     folded: int
     """The last change that ``index.json`` holds."""
     signature: str
-    """Of ``index.json`` as this registry last wrote or read it."""
+    """The etag of ``index.json`` as this registry last wrote or read it."""
     looked_at: float
     """When a process last compared it with storage, where that costs a request (seconds since the epoch)."""
     missing: int
@@ -114,8 +114,8 @@ def lock_alone(connection: Transaction, repository_id: int) -> Later[RepositoryR
 def create(connection: Transaction, name: str, *, signature: str, now: float, sequence: int = 0) -> RepositoryRow:
     """The repository called ``name``, made when it is absent.
 
-    Whoever makes it has looked for it on storage. Its version begins with the time and its id is by chance, so that one
-    that was removed and made again, perhaps in another database, is never taken for what it was, nor for another.
+    The caller has looked for it on storage. Its version begins with the time and its id is random, so that a repository
+    that was removed and made again, perhaps in another database, is never taken for the former one, nor for another.
     """
     own = {"id": secrets.randbits(62), "version": int(now * 1_000_000), "sequence": sequence}
     connection.execute(_CREATE, {**own, "name": name, "signature": signature, "now": now})

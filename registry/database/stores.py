@@ -20,11 +20,11 @@ class StoreRow(NamedTuple):
     migration: str | None
     """The newest that its journal has; None for none."""
     revision: int
-    """Of that migration's state, as the rows of originals have it."""
+    """The revision of that migration's state, as the rows of its locations have it."""
     mode: str
     """OPEN or READ_ONLY."""
     reason: str | None
-    """Of READ_ONLY, for clients."""
+    """The reason of READ_ONLY, for clients."""
     prefixes: tuple[str, ...]
     """Below which no repository is made."""
     looked_at: float
@@ -43,7 +43,7 @@ _SET_MODE = Statement("UPDATE store SET mode = :mode, reason = :reason, revision
 
 
 def find(connection: Transaction, name: str) -> Later[StoreRow | None]:
-    """What is known of a store; None: nobody has looked there for this database, and nothing may be written."""
+    """What is known of a store; None if no process has looked there for this database: then nothing may be written."""
     return connection.execute(_FIND, {"name": name}).later(_row)
 
 

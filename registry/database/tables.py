@@ -80,7 +80,7 @@ blob_location = Table(
     Column("state", BinaryText, nullable=False),  # current | deleting | original | copy | lost
     Column("claim_token", Text),
     Column("claim_deadline", Double),
-    Column("verified_at", Double),  # NULL: nobody has hashed these bytes yet
+    Column("verified_at", Double),  # NULL: not hashed yet
     Column("migration", Text),  # the one that brought it: then nothing but a migration ever deletes the object (I7)
     UniqueConstraint("store", "key"),
     Index(None, "blob_id"),
@@ -184,12 +184,12 @@ upload_session = Table(
     Column("repository", BinaryText, nullable=False),  # by name: an upload does not create its repository
     Column("offset", BigInteger, nullable=False, server_default="0"),
     Column("algorithm", BinaryText, nullable=False),
-    Column("digest", BinaryText),  # of all bytes up to offset; NULL: nobody has seen them all
+    Column("digest", BinaryText),  # of all bytes up to offset; NULL: no process has seen them all
     Column("driver_state", Text, nullable=False, server_default=""),
     Column("tail", LargeBinary),  # bytes that wait for a whole part (object stores)
     Column("started_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
-    Column("address", Text),  # of who began it; NULL: not known
+    Column("address", Text),  # of the client that began it; NULL: not known
     sqlite_with_rowid=False,
 )
 
@@ -210,7 +210,7 @@ milestone = Table(
     sqlite_with_rowid=False,
 )
 
-store = Table(  # no row: nobody has looked for migrations on that storage for this database
+store = Table(  # no row: no process has looked for migrations on that storage for this database
     "store",
     metadata,
     Column("name", BinaryText, nullable=False),  # of the driver

@@ -87,7 +87,7 @@ class Transaction:
 
     Where the server is far a statement is sent and not waited for. So its error (a DBAPI error; DatabaseUnavailable
     outside of the block) is raised by itself, or by anything later: a statement, rows that are read, the end of the
-    block. What follows the statement has no effect then, whatever the block does. Nobody may catch the error inside
+    block. What follows the statement has no effect then, whatever the block does. No caller may catch the error inside
     of the block and go on.
     """
 

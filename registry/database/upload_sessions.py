@@ -19,7 +19,7 @@ class SessionRow(NamedTuple):
     """Bytes received and kept."""
     algorithm: str
     digest: str | None
-    """Of all bytes up to ``offset``, by ``algorithm``; None when nobody has seen them all in order."""
+    """The digest of all bytes up to ``offset``, by ``algorithm``; None if no process has seen them all in order."""
     note: str
     """What the driver has to know of it."""
     tail: bytes | None
@@ -29,7 +29,7 @@ class SessionRow(NamedTuple):
 
 
 NOTED_LENGTH = 36
-"""Characters of the id of a session that has a row from its beginning; ids of others are longer."""
+"""Characters of the id of a session that has a row from its beginning; all other ids are longer."""
 
 _COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state, tail'
 _ADD = Statement(
@@ -93,7 +93,7 @@ def advance(
 
 
 def touch(connection: Transaction, session_id: str, *, offset: int, now: float) -> bool:
-    """Note that somebody goes on with a session from ``offset``. False: it is gone or no longer there."""
+    """Note that a client goes on with a session from ``offset``. False if it is gone or no longer at that offset."""
     return bool(connection.execute(_TOUCH, {"id": session_id, "offset": offset, "now": now}).rowcount)
 
 
@@ -103,7 +103,7 @@ def remove(connection: Transaction, session_id: str) -> None:
 
 
 def expired(connection: Transaction, *, before: float) -> Later[list[SessionRow]]:
-    """Sessions that nobody has touched since ``before``, at most 1,000."""
+    """Sessions that no client has touched since ``before``, at most 1,000."""
     return connection.execute(_EXPIRED, {"before": before}).all_as(SessionRow)
 
 

@@ -46,7 +46,7 @@ class Layout:
         return f"{repository}/.journal"
 
     def record(self, repository: str, sequence: int) -> str:
-        """The key of the object that holds record ``sequence``, alone or with others. Names sort as numbers."""
+        """The key of the object that holds record ``sequence``, alone or with more. Names sort as numbers."""
         if self._appends:
             return f"{repository}/.journal/{sequence // SEGMENT:016d}.jsonl"
         return f"{repository}/.journal/{sequence:016d}.json"

@@ -63,7 +63,7 @@ def room_for(wanted: int) -> int:
 
 
 class Acceptor:
-    """Of one listening socket, which several processes may share. For the event loop's thread alone.
+    """Accepts connections of a listening socket, which several processes may share. For the event loop's thread alone.
 
     Beyond the bound it ends connections that wait for their clients, the longest first; where none does, RESERVE more
     are taken, on which only probes are answered. As uvicorn expects of a server, it can be closed and waited for.
@@ -83,7 +83,7 @@ class Acceptor:
         self._tls: dict[str, Any] = {} if tls is None else _tls_options(tls, http)
         model = make_protocol()
         self._connections = model.connections
-        """Of the process, after their handshakes: uvicorn keeps them."""
+        """All connections of the process, after their handshakes: uvicorn keeps them."""
         self._observation = cast("AccessLog", model.app)
         self._deadlines = Deadlines(http, self._observation.connection_ended)
         self._most = room_for(http.max_connections)

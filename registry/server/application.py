@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version)
 """The chapters of the specification, each a router; what a push asks most often comes first."""
 FOLD_INTERVAL = 0.4
-"""Seconds that records wait for others to be folded with them."""
+"""Seconds that records wait for more to be folded with them."""
 CHECKPOINT_INTERVAL = 1.0
 """Seconds between two moves of the database's log into its file."""
 EXPIRY_INTERVAL = 300.0

@@ -17,7 +17,7 @@ _INFO = _ACKNOWLEDGED + 8
 _COUNT = struct.Struct("=Q")
 _NUMBER = struct.Struct("=i")
 _RESET = struct.pack("ii", 1, 0)
-"""Of SO_LINGER: what the other side has not taken is dropped."""
+"""The value of SO_LINGER that drops bytes which the other side has not taken."""
 
 
 def untaken(transport: asyncio.Transport) -> int:

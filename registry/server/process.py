@@ -65,7 +65,7 @@ def run(settings: Settings, *, conditional_writes: bool = True, config: Path | N
 def _serve(settings: Settings, config: Path | None) -> None:
     configuration = _uvicorn(settings)
     listener = configuration.bind_socket()
-    listener.listen(BACKLOG)  # from here on nobody is refused, whatever the workers still load
+    listener.listen(BACKLOG)  # from here on no client is refused, while the workers still load
     _announce(settings, listener, config)
     if settings.http.workers == 1:
         _Server(configuration).run(sockets=[listener])
@@ -121,7 +121,7 @@ class _Workers(Multiprocess):
         super().__init__(configuration, [listener])
 
     def terminate_all(self) -> None:
-        """The port is closed before the workers drain: who comes now is refused and does not hang."""
+        """Close the port before the workers drain: a new client is refused and does not hang."""
         for listener in self.sockets:
             listener.close()
         super().terminate_all()

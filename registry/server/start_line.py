@@ -19,7 +19,7 @@ _POSTGRESQL = "postgresql"
 
 @dataclass(frozen=True, slots=True)
 class StartLine:
-    """Of one start; no secret is in it."""
+    """The line about one start; it has no secret."""
 
     host: str
     port: int

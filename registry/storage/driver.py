@@ -151,7 +151,7 @@ class FillingReader(Protocol):
 class UploadWriter(Protocol):
     """The exclusive right to one upload. Not shared between threads. Close it; it is a context manager.
 
-    The right ends with ``close``, and with the process that holds it: a killed writer blocks nobody. Order for a
+    The right ends with ``close``, and with the process that holds it: a killed writer blocks no other. Order for a
     caller: open, read the session's row, ``resume`` at its offset, write, ``flush``, commit the new offset and state,
     close. So a second writer can never drop bytes that the first has committed. Without
     ``capabilities.exclusive_uploads`` there may be several writers: each has what it wrote for itself, and the state
@@ -180,7 +180,7 @@ class UploadWriter(Protocol):
         ...
 
     def spill(self) -> None:
-        """Bring what is in memory to the store: its client is slow, and others need the memory.
+        """Bring what is in memory to the store: its client is slow, and other uploads need the memory.
 
         Nothing is kept by this alone: ``flush`` still says what counts. Raises as ``write`` does.
         """
@@ -287,9 +287,9 @@ class StorageDriver(ABC):
     def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
         """Make ``target``, another key, an object with the bytes of ``source``, replacing atomically and durably.
 
-        Inside the store: no byte passes through this process. Of that version of the source alone, which has ``size``
-        bytes, however many: PreconditionFailed when it is another, PathNotFound when it is gone. What is at ``target``
-        is replaced whatever it is: stores have no condition on it. The bytes are not hashed: whoever relies on them
+        The store copies: no byte passes through this process. It copies that version of the source alone, with ``size``
+        bytes of any number: PreconditionFailed if there is another, PathNotFound if it is gone. An object at ``target``
+        is replaced: stores have no condition on it. The bytes are not hashed: a caller that relies on them
         reads them. Parts that a killed copy to the same target left are dropped, so one copy at a time is made to a
         target. Raises UnsupportedOperation unless ``capabilities.copies``.
         """
@@ -318,7 +318,7 @@ class StorageDriver(ABC):
 
     @abstractmethod
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:
-        """Free an upload; ``state`` as it was last flushed, None where nobody knows it. A missing one is no error."""
+        """Free an upload; ``state`` as it was last flushed, None if it is unknown. A missing one is no error."""
 
     @abstractmethod
     def uploads(self) -> Iterator[UploadEntry]:

@@ -25,7 +25,7 @@ def _open_local(settings: Settings, observe: Observe | None) -> StorageDriver:
 
 
 def _open_s3(settings: Settings, observe: Observe | None) -> StorageDriver:
-    from registry.storage.s3.driver import S3Driver  # noqa: PLC0415 - a second to load, which others do not have to wait for
+    from registry.storage.s3.driver import S3Driver  # noqa: PLC0415 - a second to load, which other drivers need not wait for
 
     s3 = settings.storage.s3
     if s3 is None:

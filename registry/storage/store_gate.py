@@ -27,7 +27,7 @@ MOST_SILENT_SECONDS = 10.0
 TIMES = 3
 """By how much a request may take longer than those before it."""
 REMEMBERED_SECONDS = 60.0
-"""For which the slowest request tells how long others may take."""
+"""Seconds for which the slowest request decides how long another may take."""
 
 
 class StoreGate:

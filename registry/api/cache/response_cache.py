@@ -54,7 +54,7 @@ class Redirect(NamedTuple):
     """Where the store itself gives the bytes of a blob."""
 
     head: ResponseHeaders
-    """Of the answer that sends a client there."""
+    """The headers of the redirect."""
     until: float
     """When it is told no more (monotonic)."""
 
@@ -65,7 +65,7 @@ class CachedResponse:
 
     repository: str
     version: int
-    """Of the repository when the rows were read."""
+    """The version of the repository when the rows were read."""
     head: ResponseHeaders
     body: bytes | None
     """None: only HEAD is answered, and GET with ``elsewhere`` (blobs)."""
@@ -76,11 +76,11 @@ class CachedResponse:
     key: str | None = None
     """Where the bytes are on storage: a HEAD, and any read of a blob, looks there first, where that is cheap (I6)."""
     size: int = 0
-    """Of the object at ``key``."""
+    """Bytes of the object at ``key``."""
     leased_until: float | None = None
     """A blob's lease: with less than half of it left the core answers, and renews it (I7)."""
     elsewhere: Redirect | None = None
-    """For a GET of whom the rules send to the store."""
+    """The answer to a GET that the rules redirect to the store."""
 
     @property
     def is_of_a_blob(self) -> bool:

@@ -27,7 +27,7 @@ SOCKET_BODY = "registry.socket_body"
 RECEIVED = "registry.received"
 """The key of a scope with the bytes that came that way, for metrics and the log."""
 SLICE_SECONDS = 0.25
-"""How long an upload keeps its thread and its buffer while others wait for one."""
+"""Seconds that an upload keeps its thread and its buffer while other uploads wait for one."""
 ENOUGH = 128 << 10
 """Bytes of a slow client that are worth a turn of a thread; the last of a body are too."""
 GATHER_SECONDS = 5.0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from registry.storage.driver import StorageDriver
 
 AGAIN = 0.1
-"""Of the time for which an address is valid: for so long it is told again, and valid for the rest at least."""
+"""Fraction of a signed URL's lifetime for which it is reused; a client then still has at least the remaining 90 %."""
 MOST_SECONDS = 120.0
 """For which it is told again: borrowed credentials, with which it ends, are renewed ten minutes before they end."""
 

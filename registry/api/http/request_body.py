@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 STRAY = 64 << 10
-"""Bytes of a body that nobody asked for, which are read and dropped."""
+"""Bytes of an unexpected body that are read and dropped."""
 
 LEAST = 64 << 10
 """Bytes of a chunk where many bodies are received at the same time."""

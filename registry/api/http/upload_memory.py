@@ -74,7 +74,7 @@ class UploadMemory:
                 self.look()
 
     def fits(self, size: int) -> bool:
-        """Whether that much more may be lent now, before what others wait for."""
+        """Whether that much more may be lent now, before the uploads that wait."""
         return not self._queue and self._taken + size <= self._total
 
     def look(self) -> None:
@@ -179,7 +179,7 @@ class Share:
         )
 
     def burden(self, now: float) -> float:
-        """What it costs others: bytes, by how long it has been filling them."""
+        """Its cost for other uploads: bytes, times the seconds that it has been filling them."""
         return self.held * (now - self._filling_since)
 
     def ask(self) -> None:

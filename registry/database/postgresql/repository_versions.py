@@ -1,7 +1,7 @@
 """The versions of repositories on PostgreSQL, asked for on a connection that is never waited for (design, section 4).
 
-A query is sent, and its rows are taken once they have arrived; who waits for that in between is the caller's business.
-So nothing that other threads do delays it, and it needs none of its own: half the time of a thread that asks.
+A query is sent, and its rows are taken once they have arrived; the caller decides what waits in between.
+So no other thread delays it, and it needs none of its own: half the time of a thread that asks.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class RepositoryVersions:
         return None
 
     def close(self) -> None:
-        """Free the connection, which nobody may watch any more; what is under way is given up."""
+        """Free the connection, which must not be watched any more; queries in flight are given up."""
         self._connection.close()
         os.close(self._watched)
 

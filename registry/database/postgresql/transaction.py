@@ -87,7 +87,7 @@ class PostgresqlTransaction(Transaction):
     def commit(self) -> None:
         """See Transaction."""
         done = self._send("COMMIT", ())
-        if done.status != "COMMIT":  # an error that was told of before, and that somebody has taken lightly
+        if done.status != "COMMIT":  # an error that was raised before, and that a caller has swallowed
             raise InFailedSqlTransaction(f"the transaction could not be committed: {done.status}")
 
     def roll_back(self) -> None:

@@ -1,8 +1,8 @@
 """Write transactions of one SQLite file, several of them in one commit.
 
 A commit costs more than what most of our transactions do. Writers take turns on one connection, each but the first in
-a savepoint of its own; while others wait, the turn passes on without a commit. All of them return when the last has
-committed.
+a savepoint of its own; while more writers wait, the turn passes on without a commit. All of them return when the
+last has committed.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class GroupCommit:
         return self._batch
 
     def _undo(self, batch: _Batch) -> None:
-        """Undo one writer's work. Where SQLite has undone everything by itself (disk full), nobody's work is left."""
+        """Undo one writer's work. If SQLite has undone everything by itself (disk full), no writer's work is left."""
         try:
             if batch.writers == 1:
                 batch.undone = True
@@ -122,7 +122,7 @@ class GroupCommit:
             batch.error = error
 
     def _end_turn(self, batch: _Batch) -> None:
-        """Pass the turn on, or commit when nobody waits for it."""
+        """Pass the turn on, or commit if no writer waits for it."""
         with self._count:
             self._passed_on = bool(self._waiting) and batch.writers < MOST and batch.error is None and not batch.undone
             if self._passed_on:

@@ -19,7 +19,7 @@ _KINDS: Final = {
     "read": "get",
     "open": "get",
 }
-"""What each operation is that a driver reports (S3, GCS, and a MeasuredDriver); a review makes no others."""
+"""The kind of each operation that a driver reports (S3, GCS, and a MeasuredDriver) during a review."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Requests:
 
     @property
     def total(self) -> int:
-        """Of all kinds."""
+        """The number of all kinds together."""
         return sum(asdict(self).values())
 
     def __add__(self, other: Requests) -> Requests:

@@ -25,7 +25,7 @@ LEAST = 64 << 10
 LINGER_MS = 2
 """How long a thread waits for room before it gives up its place: a fast client is about to make some."""
 SLICE_SECONDS = 0.25
-"""How long one response keeps its thread while others wait for one."""
+"""Seconds that a response keeps its thread while other responses wait for one."""
 
 
 class FileSender:

@@ -26,7 +26,7 @@ class Connection(Protocol):
     transport: asyncio.Transport
     flow: PipelineFlow
     cycle: RequestResponseCycle
-    """Of the request that was parsed last."""
+    """The cycle of the request that was parsed last."""
     parsed: int
     """Bytes of the body of that request that the parser has seen."""
 

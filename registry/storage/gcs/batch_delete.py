@@ -26,7 +26,7 @@ class Deletion:
         self._keys = list(dict.fromkeys(keys))
 
     def attempt(self) -> None:
-        """Delete what is left of them. Raises StorageError; then the next attempt asks for the others again."""
+        """Delete what is left of them. Raises StorageError; then the next attempt asks for the rest again."""
         if len(self._keys) == 1:
             self._delete_one(self._keys[0])
         else:

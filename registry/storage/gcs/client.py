@@ -53,7 +53,7 @@ class Call(NamedTuple):
     body: Sequence[bytes | bytearray] = ()
     """The pieces of which it consists; they are not joined where they are large."""
     streams: bool = False
-    """The bytes of the answer are read by the caller, who closes it."""
+    """The caller reads the bytes of the answer, and closes it."""
 
 
 class GcsBucket:

@@ -1,4 +1,4 @@
-"""Who the registry is to Google Cloud Storage: tokens for its requests, and addresses that it signs for others."""
+"""Credentials for Google Cloud Storage: tokens for requests, and signed URLs for clients."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GcsCredentials:
 
     @property
     def can_sign(self) -> bool:
-        """Whether ``sign_get`` works: with the key of a service account, asking nobody."""
+        """Whether ``sign_get`` works: with the key of a service account, without a request."""
         return isinstance(self._credentials, ServiceAccount)
 
     def headers(self) -> dict[str, str]:
@@ -55,7 +55,7 @@ class GcsCredentials:
         return headers
 
     def reject(self, headers: dict[str, str]) -> bool:
-        """The store did not accept these headers: whether the next ones will be others."""
+        """The store did not accept these headers. Returns whether the next ones will differ."""
         credentials = self._credentials
         if credentials is None:
             return False

@@ -196,7 +196,7 @@ class GcsObjects:
         if generation is not None:
             query["ifGenerationMatch"] = generation
         described = {"name": self._bucket.path(key), "contentType": _BYTES, "crc32c": crc32c_of(data)}
-        boundary = uuid.uuid4().hex  # nobody can have put it into the data
+        boundary = uuid.uuid4().hex  # no object's data can contain it
         head = (
             f"--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{orjson.dumps(described).decode()}"
             f"\r\n--{boundary}\r\ncontent-type: {_BYTES}\r\n\r\n"
@@ -241,7 +241,7 @@ class GcsObjects:
             page = self._bucket.ask(prefix, Call("objects.list", "GET", self._bucket.objects, query))
         except PathNotFound as error:
             raise StoreMisconfigured(prefix, f"{NO_BUCKET} ({error.reason})") from error
-        if page.get("kind") != "storage#objects":  # nobody takes another answer for an empty bucket (I7)
+        if page.get("kind") != "storage#objects":  # no other answer may count as an empty bucket (I7)
             raise StorageUnavailable(prefix, "the answer is not a listing")
         return page
 

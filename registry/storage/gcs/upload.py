@@ -7,9 +7,9 @@ soon as they are there, so that a state names few of them and a publication take
 
 The store also has resumable upload sessions: one request for each part and none to compose or delete, no bytes that
 are stored twice for a while. They were not chosen, because a session cannot go back: what a killed replica has sent
-beyond the offset that was committed stays, and the client would have to send all of its upload again. Parts that nobody
-names do no harm. An upload also need not know its key before its first byte, the condition (not there yet, or whatever
-is there) is told with the request that publishes and can be told otherwise in a second one, and parts have any size.
+beyond the offset that was committed stays, and the client would have to send all of its upload again. Orphaned parts do
+no harm. An upload also need not know its key before its first byte; the publishing request states its condition (the
+key is free, or anything is there), and a second one may state another; and parts have any size.
 The price: for ``n`` parts about ``n / 31 + 1`` compositions, one deletion for 100 objects, and on a bucket that keeps
 deleted objects (soft delete, versions, classes with a least time) their bytes for that long.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from registry.storage.object_store.parts import PartBuffers
 
 MOST_BYTES = 5 << 40
-"""Of one object."""
+"""Bytes of one object, at most."""
 
 
 class GcsUploadWriter:

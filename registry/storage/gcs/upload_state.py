@@ -15,7 +15,7 @@ class Part(NamedTuple):
     """Some of the bytes."""
 
     name: str
-    """Of its object, below the place of the upload."""
+    """The name of its object, below the prefix of the upload."""
     size: int
     level: int
     """How often its bytes have been composed."""

@@ -144,7 +144,7 @@ class LocalFiles:
                 with self.locks.hold(key):
                     return action()
             except FileNotFoundError:
-                # Of the directory, as a rule, and others may create or remove it right now; else it stays the answer.
+                # Usually the directory is missing, and another process may make or remove it now; else this repeats.
                 self.make_directories(directory)
         with self.locks.hold(key):
             return action()
@@ -196,7 +196,7 @@ class LocalFiles:
             if dirname(directory) == self.root.path:
                 raise
             self._make(dirname(directory))
-            with suppress(FileExistsError, FileNotFoundError):  # whoever is racing: the caller tries again
+            with suppress(FileExistsError, FileNotFoundError):  # another process was faster: the caller tries again
                 _make_directory(directory)
 
     # ---- durability
@@ -210,7 +210,7 @@ class LocalFiles:
     def settle(self, directory: str) -> None:
         """Put the names in ``directory`` on stable storage, and the names that lead from the root to it.
 
-        Who made a directory may have died before making it durable, so each process does it once for each directory.
+        The process that made a directory may have died before syncing it, so each process syncs each directory once.
         """
         if not self._fsync:
             return

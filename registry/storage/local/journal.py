@@ -35,7 +35,7 @@ class LocalJournals:
             self._separate(key)
             descriptor = self._files.locked(key, lambda: _add(path, data, even_linked=True))
         try:
-            # After the lock is given back: appends of others need not wait for this one's disk write.
+            # After the lock is given back: other appends need not wait for this one's disk write.
             self._files.sync(descriptor)
             inode = os.fstat(descriptor).st_ino
         finally:

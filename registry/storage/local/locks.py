@@ -1,4 +1,4 @@
-"""Locks of keys that hold between the threads of a process, between processes, and end with who holds them."""
+"""Locks of keys between threads and between processes; a lock ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class KeyLocks:
         return self._locks[zlib.crc32(os.fsencode(key)) % LOCK_FILES]
 
     def close(self) -> None:
-        """Free descriptors; nobody holds a lock. They are opened again when they are needed."""
+        """Free descriptors, while no lock is held. They are opened again when they are needed."""
         for lock in self._locks:
             lock.close()
 

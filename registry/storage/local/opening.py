@@ -38,7 +38,7 @@ class DirectoryEntry(NamedTuple):
     """The directory's descriptor; None: the name is an absolute path without links."""
 
     def stat(self) -> os.stat_result:
-        """Of the name itself. Raises OSError."""
+        """The stat of the name itself. Raises OSError."""
         return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
 
     def exists(self) -> bool:
@@ -98,7 +98,7 @@ def open_by_component(path: str, flags: int, mode: int = 0) -> int:
 
 
 def stat_unlinked(path: str) -> os.stat_result:
-    """Of what has the absolute ``path``, a link at its end included. Raises OSError; ELOOP for a link on the way."""
+    """The stat of the absolute ``path``, or of a link at its end. Raises OSError; ELOOP for a link on the way."""
     descriptor = open_unlinked(path, os.O_PATH | os.O_NOFOLLOW)
     try:
         return os.fstat(descriptor)

@@ -86,7 +86,7 @@ class LocalRoot:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Raises what an OSError means to who looks at ``key``."""
+        """Raise the meaning of an OSError for a look at ``key``."""
         try:
             yield
         except OSError as error:
@@ -94,7 +94,7 @@ class LocalRoot:
 
     @contextmanager
     def listing(self, prefix: str) -> Iterator[None]:
-        """Raises what an OSError means to who opens the directory ``prefix``, which may be a link itself."""
+        """Raise the meaning of an OSError for opening the directory ``prefix``, which may be a link itself."""
         try:
             yield
         except OSError as error:
@@ -102,7 +102,7 @@ class LocalRoot:
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:
-        """Raises what an OSError means to who changes ``key``."""
+        """Raise the meaning of an OSError for a change of ``key``."""
         try:
             yield
         except OSError as error:

@@ -32,7 +32,7 @@ class LocalUploads:
         self._write_back = write_back
 
     def start(self, upload_id: str) -> None:
-        """An empty file. An older upload of this name is left to whoever still has it open."""
+        """An empty file. An older upload of this name is left to the writer that still has it open."""
         if upload_id.startswith(TEMPORARY_UPLOAD):
             raise ValueError(f"not an upload id: {upload_id!r}")
         path = self._locate(upload_id)
@@ -59,7 +59,7 @@ class LocalUploads:
         return LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, shared=shared)
 
     def discard(self, upload_id: str) -> None:
-        """See StorageDriver.discard_upload. Its name alone goes: who has it open keeps writing to nowhere."""
+        """See StorageDriver.discard_upload. Only its name goes: an open writer writes on, without a name."""
         path = self._locate(upload_id)
         with self._root.writing(upload_id):
             if upload_id.startswith(TEMPORARY_UPLOAD):
@@ -93,7 +93,7 @@ class LocalUploads:
     def _is_shared(self, descriptor: int, upload_id: str, path: str) -> bool:
         """Whether the file that was opened has further names.
 
-        Raises UploadBusy where who held the right before has discarded or replaced it.
+        Raises UploadBusy if the former holder of the right has discarded or replaced it.
         """
         with self._root.reading(upload_id):
             current = os.lstat(path)

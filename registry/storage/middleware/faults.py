@@ -103,7 +103,7 @@ class FaultyDriver(DriverDecorator):
 
 
 def _close(result: object) -> None:
-    """Free a reader or writer that its caller will never see: nobody else could."""
+    """Free a reader or writer that its caller will never see, and so cannot free."""
     close = getattr(result, "close", None)
     if close is not None:
         close()

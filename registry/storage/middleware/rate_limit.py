@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BURST_SECONDS: Final = 0.1
-"""Of requests that were not made may be made at once: threads do not wake at the moment that they asked for."""
+"""Seconds of unused rate that may be used at once: threads do not wake at the moment that they asked for."""
 _WITHOUT_REQUEST = frozenset({"reader.read", "writer.resume", "writer.write"})
 """Operations that go on with a request, or gather what the next one sends."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
 _M_MMAP_THRESHOLD = -3
-"""Of glibc's mallopt."""
+"""A parameter of glibc's mallopt."""
 MAPPED_BYTES = 512 << 10
 """From here on memory is taken from the system and given back to it, one allocation at a time."""
 
@@ -26,7 +26,7 @@ class PartBuffers:
     """Buffers of one size. Any thread.
 
     Which uploads have a first buffer is decided before (``capabilities.part_bytes``, ``UploadWriter.held``). A second
-    one, to fill while the first is sent, is there for a few uploads only: the others send first and fill then.
+    one, to fill while the first is sent, is there for a few uploads only: all other uploads send first and fill then.
     """
 
     def __init__(self, size: int, spare: int) -> None:

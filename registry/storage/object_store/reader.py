@@ -136,7 +136,7 @@ class JoinedReader:
 
 
 class AnswerBody:
-    """For one thread at a time. Of an answer of urllib3 with a Content-Length, and no other framing.
+    """The body of an answer of urllib3 with a Content-Length and no other framing. For one thread at a time.
 
     ``read`` and ``read_into`` return less than is asked for, also nothing, where the connection ends early.
     """

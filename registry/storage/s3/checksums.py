@@ -1,8 +1,8 @@
 """How a store is told what the bytes of a part are: by a SHA-256 in the signature, or by a CRC-32C that it compares.
 
 A SHA-256 costs a second of the processor for each GiB, here and once more in the store, beside the one that is the
-blob's digest. A CRC-32C finds bytes that were damaged on their way just as well. Who alters bytes on purpose, between
-here and the store, is kept out by TLS; without TLS he can alter what is read as well as what is written.
+blob's digest. A CRC-32C finds bytes that were damaged on their way just as well. TLS keeps out an attacker between here
+and the store; without TLS an attacker can alter reads as well as writes.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-logging.getLogger("botocore").setLevel(logging.WARNING)  # where credentials were found is nobody's news
+logging.getLogger("botocore").setLevel(logging.WARNING)  # operators need not know where credentials were found
 
 _FAILURES = (StorageUnavailable, Throttled, StoreMisconfigured, StorageFull)
 """Every other error answers a question."""
@@ -160,7 +160,7 @@ def _whole(key: str, answer: BaseHTTPResponse) -> bytes:
 
 
 def _credentials(session: botocore.session.Session, settings: S3Settings) -> Credentials | None:
-    """Those of the settings, else what the session finds; they are renewed by whoever asks them."""
+    """Those of the settings, else what the session finds; they renew themselves when they are asked."""
     secret = settings.secret_access_key
     if settings.access_key_id is not None and secret is not None:
         return Credentials(settings.access_key_id, secret.get_secret_value())

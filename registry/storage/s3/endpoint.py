@@ -21,7 +21,7 @@ _EVENT = "before-send.s3.HeadObject"
 
 
 class Endpoint(NamedTuple):
-    """Of the objects of one bucket."""
+    """Endpoint: the address of one bucket's objects."""
 
     scheme: str
     host: str

@@ -39,7 +39,7 @@ COPY_PART = 128 << 20
 COPIES_AT_ONCE = 8
 """Parts that a process lets be copied at the same time."""
 MOST_PARTS = 10_000
-"""Of one multipart upload."""
+"""Parts of one multipart upload, at most."""
 _COPY = "copy-"
 """What the uploads begin with that are copies in parts."""
 _MOST_NOTED = 16 << 10
@@ -133,7 +133,7 @@ class S3Multiparts:
             more = page["NextPartNumberMarker"]
 
     def pending(self) -> Iterator[Pending]:
-        """Every multipart upload of ours: others may have some of their own below the same root."""
+        """Every multipart upload of ours: another registry may have some below the same root."""
         more: dict[str, Any] = {}
         while True:
             page = self._bucket.ask("", self._client.list_multipart_uploads, Prefix=self._bucket.root, **more)
@@ -154,8 +154,8 @@ class S3Multiparts:
     def copy_version(self, source: str, target: str, size: int, tag: str) -> ObjectStat:
         """As ``copy``, of that version alone; at most one at a time to a target. Raises PreconditionFailed too.
 
-        The store does not tell the parts of a killed copy from those of an upload that somebody sends to the same key
-        now, nor from those of another registry, so what a copy gathers is noted until it has ended.
+        The store does not tell the parts of a killed copy from those of a running upload to the same key,
+        nor from those of another registry, so the parts of a copy are noted until it has ended.
         """
         if size <= COPY_BYTES:
             return self._copy_whole(source, target, size, {"CopySourceIfMatch": tag})

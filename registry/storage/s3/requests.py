@@ -52,7 +52,7 @@ class ObjectRequest(NamedTuple):
     payload: str | None = None
     """The SHA-256 of the body in hexadecimal digits, or UNSIGNED; None: it is computed."""
     streams: bool = False
-    """The bytes of the answer are read by the caller, who closes it."""
+    """The caller reads the bytes of the answer, and closes it."""
 
 
 class _Way(NamedTuple):

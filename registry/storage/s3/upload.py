@@ -184,7 +184,7 @@ class S3UploadWriter:
         return self._plan
 
     def _is_direct(self, plan: S3UploadState) -> bool:
-        """Whether parts were sent to the final key: nobody may see them put together before their hash is known."""
+        """Whether parts were sent to the final key: they must not be assembled before their hash is known."""
         return bool(plan.target) and plan.target == self._final
 
     def _check_kept(self, plan: S3UploadState) -> None:

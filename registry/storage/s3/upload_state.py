@@ -26,11 +26,11 @@ class S3UploadState:
     """The store's name of the multipart upload."""
     part_size: int = 0
     tags: list[str] = dataclasses.field(default_factory=list)
-    """Of the parts."""
+    """ETags of the parts."""
     checked: bool = False
     """Each part was sent with a CRC-32C."""
     sums: list[str] = dataclasses.field(default_factory=list)
-    """Of the parts, in the same order; empty ones where ``checked`` is not set."""
+    """Checksums of the parts, in the same order; empty ones if ``checked`` is not set."""
     pieces: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     """Keys and sizes of what comes after the parts."""
     spent: bool = False
