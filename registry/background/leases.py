@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.database import leases as lease_rows
+from registry.database import leases
 from registry.database.errors import DatabaseError
 from registry.database.leases import LeaseRow as Held
 
@@ -49,7 +49,7 @@ class Leases:
         holder = f"{self._holder}:{_machine()}:{os.getpid()}:{uuid.uuid4().hex}"
         now = self._clock()
         with self._database.transaction() as connection:
-            held = lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
+            held = leases.take(connection, name, holder, now=now, deadline=now + seconds)
             if not held and succeeds_dead:
                 held = _succeed(connection, name, holder, deadline=now + seconds)
         ended = threading.Event()
@@ -64,12 +64,12 @@ class Leases:
                 renewing.join()
                 # Without this it ends by itself.
                 with contextlib.suppress(DatabaseError), self._database.transaction() as connection:
-                    lease_rows.free(connection, name, holder)
+                    leases.free(connection, name, holder)
 
     def held(self, name: str) -> Held | None:
         """The holder of a lease, or the last one, if it did not give the lease back."""
         with self._database.autocommit() as connection:
-            return lease_rows.find(connection, name).get()
+            return leases.find(connection, name).get()
 
     def _renew(
         self, name: str, holder: str, seconds: float, ended: threading.Event, on_loss: Callable[[], None] | None
@@ -79,7 +79,7 @@ class Leases:
             now = self._clock()
             with contextlib.suppress(DatabaseError):
                 with self._database.transaction() as connection:
-                    held = lease_rows.take(connection, name, holder, now=now, deadline=now + seconds)
+                    held = leases.take(connection, name, holder, now=now, deadline=now + seconds)
                 deadline = now + seconds if held else 0.0
             if deadline < self._clock() and on_loss is not None:
                 on_loss()
@@ -88,10 +88,10 @@ class Leases:
 
 def _succeed(connection: Transaction, name: str, holder: str, *, deadline: float) -> bool:
     """Take a lease from its holder, if that is known to be dead. False if it is not known."""
-    found = lease_rows.find(connection, name).get()
+    found = leases.find(connection, name).get()
     if found is None or not _is_dead(found.holder):
         return False
-    return lease_rows.take_from(connection, name, holder, other=found.holder, deadline=deadline)
+    return leases.take_from(connection, name, holder, other=found.holder, deadline=deadline)
 
 
 def _is_dead(holder: str) -> bool:

@@ -1,7 +1,7 @@
-"""Rows of references that a release before this one has left out: of blobs that need not be there (I13).
+"""Rows of references: what each manifest of a repository names.
 
-A manifest is *complete* when there is a row for everything that it names. Such a release puts manifests that are not,
-also while it runs beside this one.
+A manifest is *complete* when there is a row for everything that it names. A release before this one left out blobs that
+need not be there (I13), and does so while it runs beside this one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,25 @@ if TYPE_CHECKING:
 
     from registry.database.transaction import Later, Transaction
 
+MANIFEST = "manifest"
+"""The kind of what a manifest names: a manifest."""
+FORMER = "former"
+"""A manifest, named by an index that has lost its fallback tag, and with it every tag: this protects nothing."""
+BLOB = "blob"
+"""A blob that must be there for the manifest to be accepted."""
+OPTIONAL = "optional"
+"""A blob that need not be there, and is kept where it is (I13)."""
 START = (-1, -1)
 """Before every manifest."""
+
+
+class ReferenceRow(NamedTuple):
+    """A manifest of a repository, and something that it names."""
+
+    manifest: str
+    digest: str
+    kind: str
+    """BLOB, OPTIONAL, MANIFEST or FORMER."""
 
 
 class IncompleteRow(NamedTuple):
@@ -33,19 +50,51 @@ class IncompleteRow(NamedTuple):
     """Bytes."""
 
 
+_ADD = Statement(
+    "INSERT INTO reference (repository_id, manifest_id, digest, kind) VALUES (:repository, :manifest, :digest, :kind)"
+    " ON CONFLICT (repository_id, manifest_id, digest) DO UPDATE SET kind = excluded.kind"
+)
+_OF_REPOSITORY = Statement(
+    "SELECT b.digest, r.digest, r.kind FROM reference r JOIN blob b ON b.id = r.manifest_id"
+    " WHERE r.repository_id = :repository ORDER BY b.digest, r.digest"
+)
+_SET_FORMER = Statement(
+    "UPDATE reference SET kind = 'former' WHERE repository_id = :repository AND kind = 'manifest'"
+    " AND manifest_id = (SELECT id FROM blob WHERE digest = :digest) AND NOT EXISTS"
+    " (SELECT 1 FROM tag t WHERE t.repository_id = :repository AND t.blob_id = reference.manifest_id)"
+    " AND NOT EXISTS (SELECT 1 FROM reference o WHERE o.repository_id = :repository"
+    " AND o.manifest_id = reference.manifest_id AND NOT EXISTS"
+    " (SELECT 1 FROM blob b JOIN manifest m ON m.blob_id = b.id WHERE b.digest = o.digest"
+    " AND m.repository_id = :repository AND m.subject BETWEEN :subject AND :end))"
+)
+_FORMERLY_LISTED_BY = Statement(
+    "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
+    " WHERE r.repository_id = :repository AND r.digest = :digest AND r.kind = 'former' AND NOT EXISTS"
+    " (SELECT 1 FROM tag t WHERE t.repository_id = r.repository_id AND t.blob_id = r.manifest_id) ORDER BY b.digest"
+)
+_REFERENCED_BY = Statement(
+    "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
+    " WHERE r.repository_id = :repository AND r.digest = :digest AND (r.kind <> 'former' OR EXISTS"
+    " (SELECT 1 FROM tag t WHERE t.repository_id = r.repository_id AND t.blob_id = r.manifest_id))"
+    " ORDER BY b.digest LIMIT 10"
+)
+_CHILDREN_OF = Statement(
+    "SELECT r.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
+    " WHERE r.repository_id = :repository AND b.digest = :digest AND r.kind IN ('manifest', 'former')"
+)
 _INCOMPLETE = (
     "SELECT m.repository_id, r.name, m.blob_id, b.digest, m.media_type, b.size FROM manifest m"
     " JOIN repository r ON r.id = m.repository_id JOIN blob b ON b.id = m.blob_id"
     " WHERE m.complete = 0 AND b.state = 'present'"
 )
-_PAGE = Statement(
+_INCOMPLETE_PAGE = Statement(
     f"{_INCOMPLETE} AND (m.repository_id, m.blob_id) > (:repository, :blob)"
     " ORDER BY m.repository_id, m.blob_id LIMIT :count"
 )
-_PAGE_OF = Statement(
+_INCOMPLETE_OF = Statement(
     f"{_INCOMPLETE} AND m.repository_id = :repository AND m.blob_id > :blob ORDER BY m.blob_id LIMIT :count"
 )
-_ADD = Statement(
+_ADD_OPTIONAL = Statement(
     "INSERT INTO reference (repository_id, manifest_id, digest, kind)"
     " SELECT m.repository_id, m.blob_id, :digest, 'optional' FROM manifest m"
     " WHERE m.repository_id = :repository AND m.blob_id = :blob"
@@ -61,16 +110,58 @@ _LACKING = Statement(
 )
 
 
+def add(connection: Transaction, repository_id: int, manifest_id: int, references: Iterable[tuple[str, str]]) -> None:
+    """Note what a manifest names: pairs of a digest and its kind, the first of each digest counts."""
+    kinds: dict[str, str] = {}
+    for digest, kind in references:
+        kinds.setdefault(digest, kind)
+    rows = [
+        {"repository": repository_id, "manifest": manifest_id, "digest": digest, "kind": kind}
+        for digest, kind in kinds.items()
+    ]
+    connection.execute_many(_ADD, rows)
+
+
+def of_repository(connection: Transaction, repository_id: int) -> Later[list[ReferenceRow]]:
+    """Everything that the manifests of a repository name, by manifest."""
+    return connection.execute(_OF_REPOSITORY, {"repository": repository_id}).all_as(ReferenceRow)
+
+
+def referenced_by(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
+    """Digests of the manifests of this repository that name ``digest``, at most 10; of former fallback indexes none."""
+    return connection.execute(_REFERENCED_BY, {"repository": repository_id, "digest": digest}).all_as(str)
+
+
+def children_of(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
+    """Digests of the manifests that the index ``digest`` lists."""
+    return connection.execute(_CHILDREN_OF, {"repository": repository_id, "digest": digest}).all_as(str)
+
+
+def set_former(connection: Transaction, repository_id: int, digest: str, *, subject: str) -> None:
+    """Note that an index has lost its fallback tag, that of a ``subject`` whose digest begins so.
+
+    Nothing changes where it has another tag, or lists anything but manifests of the repository with this subject: then
+    it is no list of referrers, but content that was tagged by a hash.
+    """
+    values = {"repository": repository_id, "digest": digest, "subject": subject, "end": f"{subject}~"}
+    connection.execute(_SET_FORMER, values)
+
+
+def formerly_listed_by(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
+    """Digests of the former fallback indexes of this repository that list ``digest``."""
+    return connection.execute(_FORMERLY_LISTED_BY, {"repository": repository_id, "digest": digest}).all_as(str)
+
+
 def incomplete(connection: Transaction, *, after: tuple[int, int], count: int) -> Later[list[IncompleteRow]]:
     """At most ``count`` manifests that are there and not complete, whose repository and id come after those."""
     values = {"repository": after[0], "blob": after[1], "count": count}
-    return connection.execute(_PAGE, values).all_as(IncompleteRow)
+    return connection.execute(_INCOMPLETE_PAGE, values).all_as(IncompleteRow)
 
 
 def incomplete_of(connection: Transaction, repository_id: int, *, after: int, count: int) -> Later[list[IncompleteRow]]:
     """As ``incomplete``, in one repository."""
     values = {"repository": repository_id, "blob": after, "count": count}
-    return connection.execute(_PAGE_OF, values).all_as(IncompleteRow)
+    return connection.execute(_INCOMPLETE_OF, values).all_as(IncompleteRow)
 
 
 def complete(connection: Transaction, repository_id: int, blob_id: int, optional: Iterable[str]) -> None:
@@ -79,7 +170,7 @@ def complete(connection: Transaction, repository_id: int, blob_id: int, optional
     Nothing is added where the repository, which is locked, has no such manifest any more.
     """
     values = {"repository": repository_id, "blob": blob_id}
-    connection.execute_many(_ADD, [{**values, "digest": digest} for digest in sorted(optional)])
+    connection.execute_many(_ADD_OPTIONAL, [{**values, "digest": digest} for digest in sorted(optional)])
     connection.execute(_COMPLETE, values)
 
 

@@ -7,16 +7,19 @@ ten times what SQLite itself does for one of our rows.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Dialect
 
+T = TypeVar("T")
 
+BATCH = 500
+"""Items of one ``IN`` at most: PostgreSQL and SQLite both bound the parameters of a statement."""
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
 
 
@@ -81,6 +84,11 @@ class Statement:
                 sql += self._locking
             form = self._compiled[dialect.name, count] = str(text(sql).compile(dialect=dialect))
         return form
+
+
+def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """``items`` in parts of at most BATCH."""
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
 def _number(sql: str) -> tuple[str, list[str]]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database.blobs import BATCH
-from registry.database.statement import Statement
+from registry.database.statement import Statement, batches
 from registry.database.transaction import Later
 from registry.oci.digest import Digest
 from registry.oci.withheld import Withheld
@@ -100,10 +99,9 @@ def named(
     connection: Transaction, repository_id: int, digests: Sequence[str]
 ) -> Later[dict[tuple[str, str], WithheldRow]]:
     """The rows of any of ``digests``, by digest and kind."""
-    batches = [digests[start : start + BATCH] for start in range(0, len(digests), BATCH)]
     found = [
         connection.execute(_NAMED, {"repository": repository_id, "digests": batch}).all_as(WithheldRow)
-        for batch in batches
+        for batch in batches(digests)
     ]
     return Later(lambda: {(row.digest, row.kind): row for rows in found for row in rows.get()})
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blobs as blob_rows
+from registry.database import blob_locations, blobs
 from registry.images.omissions import Kind, Omission, Source
 from registry.storage.errors import PathRefused
 
 if TYPE_CHECKING:
-    from registry.database.blobs import BlobRow, LocationRow
+    from registry.database.blob_locations import LocationRow
+    from registry.database.blobs import BlobRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
@@ -43,14 +44,14 @@ class BlobDeletion:
     def in_progress(self, blob: BlobRow | None, there: LocationRow | None) -> bool:
         """Whether a deleter holds the blob or the place: a publisher waits, HEAD and mount say no."""
         now = self._backends.clock()
-        if blob is not None and blob.state == blob_rows.CLAIMED:
+        if blob is not None and blob.state == blobs.CLAIMED:
             return blob.claim_deadline is None or blob.claim_deadline > now
-        return there is not None and there.state == blob_rows.DELETING and (there.claim_deadline or 0) > now
+        return there is not None and there.state == blob_locations.DELETING and (there.claim_deadline or 0) > now
 
     def claim(self, connection: Transaction, blob_id: int, key: str) -> Claim | None:
         """Claim the location ``key`` in the caller's transaction. None if nothing is there, or another deletes it."""
         claim, now = self._new_claim(key)
-        claimed = blob_rows.claim_location(
+        claimed = blob_locations.claim(
             connection,
             blob_id,
             store=self._backends.driver.name,
@@ -67,7 +68,7 @@ class BlobDeletion:
             return
         self._backends.driver.delete([claim.key])
         with self._backends.database.transaction() as connection:
-            blob_rows.remove_location(connection, store=self._backends.driver.name, key=claim.key, token=claim.token)
+            blob_locations.remove(connection, store=self._backends.driver.name, key=claim.key, token=claim.token)
 
     def delete_orphan(self, repository: RepositoryRow, digest: Digest) -> None:
         """Delete a repository's own bytes of ``digest`` unless it has the blob (again)."""
@@ -76,8 +77,8 @@ class BlobDeletion:
             return
         claim, now = self._new_claim(backends.layout.blob(repository.name, digest))
         with backends.database.transaction() as connection:
-            blob = blob_rows.lock(connection, digest).get()
-            claimed = blob is not None and blob_rows.claim_orphan(
+            blob = blobs.lock(connection, digest).get()
+            claimed = blob is not None and blob_locations.claim_orphan(
                 connection,
                 repository.id,
                 blob.id,
@@ -95,11 +96,11 @@ class BlobDeletion:
         backends, finished = self._backends, 0
         refused: list[Omission] = []
         with backends.database.autocommit() as connection:
-            abandoned = blob_rows.expired_claims(connection, backends.driver.name, now=backends.clock()).get()
+            abandoned = blob_locations.expired_claims(connection, backends.driver.name, now=backends.clock()).get()
         for place in abandoned:
             claim, now = self._new_claim(place.key)
             with backends.database.transaction() as connection:
-                claimed = blob_rows.claim_expired(
+                claimed = blob_locations.claim_expired(
                     connection,
                     place,
                     store=backends.driver.name,

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from registry.database import blob_locations as place_rows
-from registry.database import blobs as blob_rows
-from registry.database import repositories as repository_rows
+from registry.database import blob_locations, blobs, repositories
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from registry.database.blob_locations import PlaceRow
+    from registry.database.blob_locations import LocationRow
     from registry.images.backends import Backends
     from registry.oci.digest import Digest
 
@@ -30,6 +28,11 @@ class Location(NamedTuple):
     is_verified: bool = False
     """The object with this signature was hashed."""
 
+    @classmethod
+    def of(cls, row: LocationRow) -> Location:
+        """The location of a row."""
+        return cls(row.key, row.id, row.signature, row.verified_at is not None)
+
 
 class BlobLocations:
     """Any thread, any process. Where each repository has its own blobs there is one place, that of its key."""
@@ -44,7 +47,8 @@ class BlobLocations:
     def all(self, digest: Digest) -> list[Location]:
         """Every location that is noted, the best one first."""
         with self._backends.database.autocommit() as connection:
-            return _locations(place_rows.of_digest(connection, digest, store=self._backends.driver.name).get())
+            rows = blob_locations.of_digest(connection, digest, store=self._backends.driver.name).get()
+        return [Location.of(row) for row in rows]
 
     def mark_lost_and_next(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
         """Mark a location without the right bytes, so that it is not read again, and return the next one.
@@ -57,8 +61,8 @@ class BlobLocations:
             return None
         if place.id is not None:
             with self._backends.database.transaction() as connection:
-                repository_rows.raise_versions_of_holders(connection, digest)  # where the bytes are read is remembered
-                place_rows.set_lost(connection, place.id, signature=place.signature)
+                repositories.raise_versions_of_holders(connection, digest)  # where the bytes are read is remembered
+                blob_locations.set_lost(connection, place.id, signature=place.signature)
         return self.best(digest) or self._unlisted(digest, size, place) or self._give_up(digest, state)
 
     def note_verified(self, place: Location, signature: str) -> None:
@@ -67,7 +71,7 @@ class BlobLocations:
             return
         now = self._backends.clock()
         with self._backends.database.transaction() as connection:
-            place_rows.set_verified(connection, place.id, was=place.signature, signature=signature, now=now)
+            blob_locations.set_verified(connection, place.id, was=place.signature, signature=signature, now=now)
 
     def _unlisted(self, digest: Digest, size: int, place: Location) -> Location | None:
         """Our own place, where an object is of which a database that was restored, or lost, does not know."""
@@ -76,7 +80,7 @@ class BlobLocations:
             return None
         key = layout.blob("", digest)
         with self._backends.database.autocommit() as connection:
-            noted = blob_rows.location_at(connection, driver.name, key).get()
+            noted = blob_locations.find(connection, driver.name, key).get()
         if noted is not None or place.key == key:
             return None
         try:
@@ -86,26 +90,20 @@ class BlobLocations:
         if stat.size != size:
             return None
         with self._backends.database.transaction() as connection:
-            blob = blob_rows.lock(connection, digest).get()
+            blob = blobs.lock(connection, digest).get()
             if blob is None:
                 return None
-            blob_rows.adopt_location(
-                connection, blob.id, store=driver.name, key=key, size=size, signature=stat.signature
-            )
+            blob_locations.adopt(connection, blob.id, store=driver.name, key=key, size=size, signature=stat.signature)
         return self.best(digest)
 
     def _give_up(self, digest: Digest, state: str) -> Location | None:
         """Mark the blob as lost; returns a location if it was put again meanwhile."""
         with self._backends.database.transaction() as connection:
-            repository_rows.raise_versions_of_holders(connection, digest)
-            blob = blob_rows.lock(connection, digest).get()
+            repositories.raise_versions_of_holders(connection, digest)
+            blob = blobs.lock(connection, digest).get()
             if blob is None:
                 return None
-            left = _locations(place_rows.of_blob(connection, blob.id, store=self._backends.driver.name).get())
+            left = blob_locations.of_blob(connection, blob.id, store=self._backends.driver.name).get()
             if not left:
-                blob_rows.set_state(connection, blob.id, state)
-        return left[0] if left else None
-
-
-def _locations(rows: list[PlaceRow]) -> list[Location]:
-    return [Location(row.key, row.id, row.signature, row.verified_at is not None) for row in rows]
+                blobs.set_state(connection, blob.id, state)
+        return Location.of(left[0]) if left else None

@@ -30,11 +30,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from registry.database import blob_locations as place_rows
-from registry.database import blobs as blob_rows
-from registry.database import memberships
-from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
+from registry.database import blob_locations, blobs, memberships, repositories, withheld
 from registry.images.blob_deletion import BlobDeletion
 from registry.images.records import withholding
 from registry.images.repositories import require_row
@@ -44,7 +40,8 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.database.blobs import BlobRow, Found, LocationRow
+    from registry.database.blob_locations import Found, LocationRow
+    from registry.database.blobs import BlobRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
     from registry.images.backends import Backends
@@ -91,9 +88,9 @@ class KeepMore(Exception):
 
 
 _TAKE = {
-    Keep.HELD: repository_rows.lock_shared,
-    Keep.LOCKED: repository_rows.lock,
-    Keep.ALONE: repository_rows.lock_alone,
+    Keep.HELD: repositories.lock_shared,
+    Keep.LOCKED: repositories.lock,
+    Keep.ALONE: repositories.lock_alone,
 }
 
 ATTEMPTS = 200
@@ -193,8 +190,8 @@ class BlobPublication:
         """
         with self._backends.database.transaction() as connection:
             is_open = self._write_gate.require_open(connection)
-            repository = require_row(repository_rows.lock(connection, repository_id).get())
-            row = withheld_rows.named(connection, repository_id, [digest]).get().get((digest, withheld_rows.BLOB))
+            repository = require_row(repositories.lock(connection, repository_id).get())
+            row = withheld.named(connection, repository_id, [digest]).get().get((digest, withheld.BLOB))
             member = memberships.find(connection, repository_id, digest).get()
             change = None
             if row is not None and member is not None and not repository.is_unread:
@@ -209,7 +206,7 @@ class BlobPublication:
         A stale result is safe: ``publish`` checks it again when it commits.
         """
         key = self._backends.layout.blob(repository, digest)
-        return blob_rows.at(connection, digest, store=self._backends.driver.name, key=key)
+        return blob_locations.blob_at(connection, digest, store=self._backends.driver.name, key=key)
 
     def _look(self, blob: NewBlob) -> Found:
         with self._backends.database.autocommit() as connection:
@@ -220,7 +217,7 @@ class BlobPublication:
         if not self._shares:
             return []
         with self._backends.database.autocommit() as connection:
-            places = blob_rows.locations(connection, blob.id, self._backends.driver.name).get()
+            places = blob_locations.current_of_blob(connection, blob.id, self._backends.driver.name).get()
         return [place for place in places if place.key != key]
 
     @property
@@ -244,7 +241,7 @@ class BlobPublication:
     def _place(self, key: str, blob: NewBlob, row: BlobRow | None, there: LocationRow | None) -> _Placed:
         """Get the bytes to ``key``, unless another location that is verified will do."""
         driver, size = self._backends.driver, blob.size
-        healthy = row if row is not None and row.state == blob_rows.PRESENT else None
+        healthy = row if row is not None and row.state == blobs.PRESENT else None
         if healthy and there is not None and there.verified_at is not None:
             try:
                 stat = driver.stat(key)
@@ -272,7 +269,7 @@ class BlobPublication:
         if blob is None or self._backends.layout.per_repository:
             return None
         with self._backends.database.autocommit() as connection:
-            places = place_rows.of_blob(connection, blob.id, store=self._backends.driver.name).get()
+            places = blob_locations.of_blob(connection, blob.id, store=self._backends.driver.name).get()
         for place in places:
             if place.key == key or place.verified_at is None or place.size != size:
                 continue
@@ -297,13 +294,13 @@ class BlobPublication:
         with backends.database.transaction() as connection:
             is_open = self._write_gate.require_open(connection)
             current = _TAKE[keep](connection, repository.id)
-            locked = blob_rows.lock_at(connection, digest, store=store, key=key)
-            put = blob_rows.put(connection, digest, size=stat.size, leased_until=now + backends.policy.lease)
-            withheld = withheld_rows.named(connection, repository.id, [digest]) if blob.is_plain else None
+            locked = blob_locations.lock_blob_at(connection, digest, store=store, key=key)
+            put = blobs.put(connection, digest, size=stat.size, leased_until=now + backends.policy.lease)
+            named = withheld.named(connection, repository.id, [digest]) if blob.is_plain else None
             write = blob.commit(connection, keep) if blob.commit is not None else None
             is_open.get()
             require_row(current.get())
-            naming = withheld.get().get((digest, withheld_rows.BLOB)) if withheld is not None else None
+            naming = named.get().get((digest, withheld.BLOB)) if named is not None else None
             if naming is not None and keep is Keep.HELD:
                 raise KeepMore(Keep.LOCKED)
             row, there = locked.get()
@@ -314,7 +311,7 @@ class BlobPublication:
             else:
                 is_verified = blob.source is None or blob.source.is_verified
                 verified_at = now if is_verified else (there.verified_at if there is not None else None)
-                blob_rows.put_location(
+                blob_locations.put(
                     connection,
                     blob_id,
                     store=store,
@@ -329,7 +326,7 @@ class BlobPublication:
                 change = withholding.release(connection, repository, naming, now)
             if not self._shares or (row is None and backends.database.serial_writes):
                 return [], change
-            places = blob_rows.locations(connection, blob_id, store).get()
+            places = blob_locations.current_of_blob(connection, blob_id, store).get()
             older = takewhile(lambda place: place.key != key, places)
             return [place for place in older if place.verified_at], change
 
@@ -352,7 +349,7 @@ class BlobPublication:
             except PathNotFound:
                 continue  # it was deleted meanwhile
             with self._backends.database.transaction() as connection:
-                blob_rows.set_signature(connection, store=driver.name, key=key, signature=signature)
+                blob_locations.set_signature(connection, store=driver.name, key=key, signature=signature)
             return
 
     def _is_as_noted(self, place: LocationRow) -> bool:
@@ -363,5 +360,5 @@ class BlobPublication:
 
 def _require_noted(there: LocationRow | None, stat: ObjectStat) -> None:
     """Raises _Overtaken where the row of a place that is shared has changed since it was chosen."""
-    if there is None or there.state not in place_rows.READABLE or there.signature != stat.signature:
+    if there is None or there.state not in blob_locations.READABLE or there.signature != stat.signature:
         raise _Overtaken

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import structlog
 from cachetools import LRUCache
 
-from registry.database import upload_sessions as session_rows
+from registry.database import upload_sessions
 from registry.images.session_ids import SessionId
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
@@ -20,7 +20,7 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound, UploadNotResum
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from registry.database.blobs import Found
+    from registry.database.blob_locations import Found
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.database.upload_sessions import SessionRow
@@ -159,7 +159,7 @@ class BlobWriter:
         with self._backends.database.transaction(durable=False) as connection:
             if not self._row.is_noted:
                 self._note(connection)
-            advanced = session_rows.advance(
+            advanced = upload_sessions.advance(
                 connection,
                 self._row.id,
                 before=self._row.offset,
@@ -177,7 +177,7 @@ class BlobWriter:
     def _note(self, connection: Transaction) -> None:
         """Give the session its row: from now on there is more to know than its id says."""
         row, session = self._row, SessionId.parse(self._row.id)
-        session_rows.add(
+        upload_sessions.add(
             connection,
             row.id,
             row.repository,
@@ -197,14 +197,14 @@ class BlobWriter:
             return
         self._looked = monotonic()
         with self._backends.database.transaction(durable=False) as connection:
-            ours = session_rows.touch(connection, self._row.id, offset=self._row.offset, now=self._backends.clock())
+            ours = upload_sessions.touch(connection, self._row.id, offset=self._row.offset, now=self._backends.clock())
         if not ours:
             self._hasher = None
             raise self._overtaken()
 
     def _overtaken(self) -> RegistryError:
         with self._backends.database.autocommit() as connection:
-            row = session_rows.find(connection, self._row.id).get()
+            row = upload_sessions.find(connection, self._row.id).get()
         return BlobUploadUnknown() if row is None else out_of_order(self._row.offset, row.offset)
 
     @property

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from registry.database import blob_locations as place_rows
-from registry.database import blobs as blob_rows
-from registry.database import manifests as manifest_rows
-from registry.database import memberships
-from registry.database import references as reference_rows
-from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
+from registry.database import blob_locations, blobs, manifests, memberships, references, repositories, withheld
 from registry.images.blob_deletion import BlobDeletion
 from registry.images.blob_locations import BlobLocations, Location
 from registry.images.blob_publication import NewBlob
@@ -25,7 +19,8 @@ from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from registry.database.blobs import HeldRow
+    from registry.database.blob_locations import Found
+    from registry.database.blobs import BlobRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
@@ -84,11 +79,10 @@ class Blobs:
         Raises BlobUnknown, NameUnknown.
         """
         repository = self._repositories.require(name)
-        held = self._held(repository, digest)
-        place = self._place(name, digest, held)
+        row, place = self._held(repository, digest)
         if self._backends.driver.capabilities.stat_is_local:
-            self._stat(place.key, held.size)
-        return HeldBlob(digest, held.size, place, self._lease(held), repository.version)
+            self._stat(place.key, row.size)
+        return HeldBlob(digest, row.size, place, self._lease(row), repository.version)
 
     def require_written_down(self, name: str, digest: Digest) -> None:
         """As ``find``, before a push that was done is answered once more.
@@ -98,7 +92,7 @@ class Blobs:
         self.find(name, digest)
         repository = self._repositories.require(name)
         with self._backends.database.autocommit() as connection:
-            if not withheld_rows.named(connection, repository.id, [digest]).get():
+            if not withheld.named(connection, repository.id, [digest]).get():
                 return
         self._publication.write_down(repository.id, digest)
 
@@ -108,12 +102,11 @@ class Blobs:
         Raises BlobUnknown, NameUnknown.
         """
         repository = self._repositories.require(name)
-        held = self._held(repository, digest)
-        place = self._place(name, digest, held)
+        row, place = self._held(repository, digest)
         if not place.is_verified and self._backends.driver.capabilities.stat_is_local:
             self._placed_files.verify(repository, digest, place.key)
             place = place._replace(is_verified=True)
-        return HeldBlob(digest, held.size, place, held.leased_until, repository.version)
+        return HeldBlob(digest, row.size, place, row.leased_until, repository.version)
 
     def read(self, blob: HeldBlob, *, offset: int = 0, length: int | None = None) -> ObjectReader:
         """The bytes, from the next place where those of one are gone.
@@ -129,7 +122,7 @@ class Blobs:
                 if reader.stat.size == blob.size:
                     return self._hashing(reader, blob, place, whole=not offset and length is None)
                 reader.close()
-            place = self._locations.mark_lost_and_next(blob.digest, blob.size, place, blob_rows.MISSING)
+            place = self._locations.mark_lost_and_next(blob.digest, blob.size, place, blobs.MISSING)
         raise Unavailable(headers={"Retry-After": "1"})
 
     def mount(self, name: str, digest: Digest, source: str | None) -> bool:
@@ -173,38 +166,33 @@ class Blobs:
         if member is None:
             raise BlobUnknown
         _require_unneeded(connection, repository, digest)
-        blob_rows.lock(connection, digest)  # before its membership, as a publisher does
+        blobs.lock(connection, digest)  # before its membership, as a publisher does
         memberships.remove(connection, repository.id, member.id)
-        repository_rows.raise_version(connection, repository.id)
+        repositories.raise_version(connection, repository.id)
         if not self._backends.layout.per_repository:
             return None  # other repositories may have it: collection decides
         return self._deletion.claim(connection, member.id, self._backends.layout.blob(repository.name, digest))
 
-    def _held(self, repository: RepositoryRow, digest: Digest) -> HeldRow:
-        held = self._look(repository, digest)
+    def _held(self, repository: RepositoryRow, digest: Digest) -> tuple[BlobRow, Location]:
+        """The blob, and the location to read: the best that is noted, or where it should be. Raises BlobUnknown."""
         key = self._backends.layout.blob(repository.name, digest)
-        if self._placed_files.adopt(repository, digest, key, held):
-            held = self._look(repository, digest)
-        if held is None and not self._backends.driver.capabilities.stat_is_local:
+        blob, noted = self._look(repository, digest)
+        if self._placed_files.adopt(repository, digest, key, blob, noted):
+            blob, noted = self._look(repository, digest)
+        if blob is None and not self._backends.driver.capabilities.stat_is_local:
             with self._backends.database.autocommit() as connection:
-                require_row(repository_rows.get(connection, repository.id).get())
-        if held is None or held.state != blob_rows.PRESENT:
+                require_row(repositories.get(connection, repository.id).get())
+        if blob is None or blob.state != blobs.PRESENT:
             raise BlobUnknown(f"repository {repository.name} has no blob {digest}; push or mount it first")
-        return held
+        return blob, Location(key) if noted is None else Location.of(noted)
 
-    def _look(self, repository: RepositoryRow, digest: Digest) -> HeldRow | None:
+    def _look(self, repository: RepositoryRow, digest: Digest) -> Found:
         layout, store = self._backends.layout, self._backends.driver.name
         with self._backends.database.autocommit() as connection:
             if not layout.per_repository:
-                return place_rows.held(connection, repository.id, digest, store=store).get()
+                return blob_locations.held(connection, repository.id, digest, store=store).get()
             key = layout.blob(repository.name, digest)
-            return blob_rows.held(connection, repository.id, digest, store=store, key=key).get()
-
-    def _place(self, name: str, digest: Digest, held: HeldRow) -> Location:
-        """What was chosen, or where it should be."""
-        if held.key is None:
-            return Location(self._backends.layout.blob(name, digest))
-        return Location(held.key, held.location_id, held.signature or "", held.verified_at is not None)
+            return blob_locations.held_at(connection, repository.id, digest, store=store, key=key).get()
 
     def _hashing(self, reader: ObjectReader, blob: HeldBlob, place: Location, *, whole: bool) -> ObjectReader:
         """Hash on its way what was not hashed at this key and in this version, if all of it is read."""
@@ -221,20 +209,20 @@ class Blobs:
         if stat.size != size:
             raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
 
-    def _lease(self, held: HeldRow) -> float:
+    def _lease(self, blob: BlobRow) -> float:
         """Renew the lease when less than half of it is left; the time that it ends."""
         now, lease = self._backends.clock(), self._backends.policy.lease
-        if held.leased_until - now >= lease / 2:
-            return held.leased_until
+        if blob.leased_until - now >= lease / 2:
+            return blob.leased_until
         with self._backends.database.transaction() as connection:
-            blob_rows.lease(connection, held.id, until=now + lease)
+            blobs.lease(connection, blob.id, until=now + lease)
         return now + lease
 
     def _note_hashed(self, blob: HeldBlob, place: Location, signature: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
         if right:
             self._locations.note_verified(place, signature)
         else:
-            self._locations.mark_lost_and_next(blob.digest, blob.size, place, blob_rows.QUARANTINED)
+            self._locations.mark_lost_and_next(blob.digest, blob.size, place, blobs.QUARANTINED)
 
     def _mountable(self, digest: Digest, source: str | None) -> HeldBlob | None:
         """The blob where it can be mounted from."""
@@ -253,7 +241,7 @@ class Blobs:
 
     def _holders(self, digest: Digest) -> list[str]:
         with self._backends.database.snapshot() as connection:
-            blob = blob_rows.find(connection, digest).get()
+            blob = blobs.find(connection, digest).get()
             return memberships.repositories_with(connection, blob.id).get() if blob is not None else []
 
     def _put_from(self, source: HeldBlob) -> Put:
@@ -267,12 +255,12 @@ class Blobs:
 
 def _require_unneeded(connection: Transaction, repository: RepositoryRow, digest: Digest) -> None:
     """Raises Unsupported where a manifest needs the blob, or may need it. The repository is locked."""
-    needed_by = manifest_rows.referenced_by(connection, repository.id, digest).get()
-    if manifest_rows.by_digest(connection, repository.id, digest).get() is not None:
+    needed_by = references.referenced_by(connection, repository.id, digest).get()
+    if manifests.by_digest(connection, repository.id, digest).get() is not None:
         needed_by.insert(0, digest)
     why = "is"
     if not needed_by:  # some may not have been read yet
-        unread = reference_rows.incomplete_of(connection, repository.id, after=-1, count=10).get()
+        unread = references.incomplete_of(connection, repository.id, after=-1, count=10).get()
         needed_by, why = [row.digest for row in unread], "may be"
     if needed_by:
         message = f"the blob {why} needed by {', '.join(needed_by)}; delete what needs it first"

@@ -8,11 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blobs as blob_rows
-from registry.database import manifests as manifest_rows
-from registry.database import memberships
-from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
+from registry.database import blobs, manifests, memberships, references, repositories, tags, withheld
 from registry.images import manifest_store as rows
 from registry.images.blob_publication import Keep, KeepMore, NewBlob
 from registry.images.manifest_store import ManifestBytes
@@ -26,9 +22,10 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.database.blobs import Found
-    from registry.database.manifests import ManifestRow, TagRow
+    from registry.database.blob_locations import Found
+    from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
+    from registry.database.tags import TagRow
     from registry.database.transaction import Later, Transaction
     from registry.database.withheld import WithheldRow
     from registry.images.backends import Backends
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
 class _Asked(NamedTuple):
     """What a push must know of a repository that it has locked."""
 
-    members: Later[dict[str, memberships.MemberRow]]
+    members: Later[dict[str, blobs.BlobRow]]
     """The members that the manifest names."""
     children: dict[Digest, Later[ManifestRow | None]]
     """The manifests that it names."""
@@ -93,18 +90,18 @@ class ManifestPublication:
         repository: RepositoryRow,
         manifest: Manifest,
         digest: Digest,
-        tags: tuple[str, ...],
+        tag_names: tuple[str, ...],
     ) -> _Asked:
         """Ask for what the decision depends on, and wait for nothing. The repository is locked."""
         return _Asked(
             memberships.find_all(connection, repository.id, _named(manifest)),
             {
-                child.digest: manifest_rows.by_digest(connection, repository.id, child.digest)
+                child.digest: manifests.by_digest(connection, repository.id, child.digest)
                 for child in manifest.children()
             },
-            withheld_rows.named(connection, repository.id, [*_named(manifest), digest]),
-            manifest_rows.tags_named(connection, repository.id, list(tags)),
-            repository_rows.next_sequence(connection, repository.id),
+            withheld.named(connection, repository.id, [*_named(manifest), digest]),
+            tags.find_all(connection, repository.id, list(tag_names)),
+            repositories.next_sequence(connection, repository.id),
         )
 
     def _write(
@@ -113,7 +110,7 @@ class ManifestPublication:
         """Write the rows. Raises ManifestBlobUnknown, and KeepMore where the repository lacks something."""
         now = whole(self._backends.clock())
         held = asked.members.get()
-        members = {digest: row for digest, row in held.items() if row.state == blob_rows.PRESENT}
+        members = {digest: row for digest, row in held.items() if row.state == blobs.PRESENT}
         self._check_members(members, manifest)
         manifests = {child for child, row in asked.children.items() if row.get() is not None}
         for child in asked.children:
@@ -126,19 +123,19 @@ class ManifestPublication:
         withholding.require_room(connection, repository, lacks, noted)
         old = {tag.name: tag.digest for tag in asked.tags.get()}
         has = withholding.named(manifest, change.digest) - lacks
-        came = withheld_rows.collected(noted) & has
+        came = withheld.collected(noted) & has
         rows.note(connection, repository.id, blob_id, manifest, now=now)
         for tag in change.tags:
-            manifest_rows.put_tag(connection, repository.id, tag, blob_id, sequence=repository.sequence, now=now)
+            tags.put(connection, repository.id, tag, blob_id, sequence=repository.sequence, now=now)
         note_former(connection, repository, old)
-        withheld_rows.add(connection, repository.id, lacks)
-        withheld_rows.release(connection, repository.id, came, sequence=repository.sequence)
+        withheld.add(connection, repository.id, lacks)
+        withheld.release(connection, repository.id, came, sequence=repository.sequence)
         return replace(change, old=old, withheld=lacks, released=came).keep(connection, repository, now)
 
-    def _check_members(self, members: dict[str, memberships.MemberRow], manifest: Manifest) -> None:
+    def _check_members(self, members: dict[str, blobs.BlobRow], manifest: Manifest) -> None:
         policy = self._backends.policy
-        blobs = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
-        self._refuse_missing(blobs, accept=policy.accept_missing_blobs)
+        missing = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
+        self._refuse_missing(missing, accept=policy.accept_missing_blobs)
         children = [child.digest for child in manifest.children() if child.digest not in members]
         self._refuse_missing(children, accept=policy.accept_missing_manifests)
 
@@ -183,7 +180,7 @@ def note_former(connection: Transaction, repository: RepositoryRow, old: dict[st
     """Note which indexes have lost their fallback tag: ``old`` has the digests that these tags had."""
     for tag, digest in old.items():
         if is_fallback(tag):
-            manifest_rows.set_former(connection, repository.id, digest, subject=tag.replace("-", ":", 1))
+            references.set_former(connection, repository.id, digest, subject=tag.replace("-", ":", 1))
 
 
 def _named(manifest: Manifest) -> list[Digest]:

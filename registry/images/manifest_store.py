@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import orjson
 
-from registry.database import blobs as blob_rows
-from registry.database import manifest_bodies as body_rows
-from registry.database import manifests as manifest_rows
+from registry.database import blobs, manifest_bodies, manifests, references
 from registry.images.blob_locations import BlobLocations, Location
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest
@@ -59,19 +57,19 @@ class ManifestBytes:
         kept = self._is_kept(manifest.size)
         if kept:
             with self._backends.database.autocommit() as connection:
-                body = body_rows.find(connection, manifest.digest).get()
+                body = manifest_bodies.find(connection, manifest.digest).get()
             if body is not None and _is_right(body, manifest.digest):
                 return body
         body = self._read_storage(manifest)
         if kept:
             with self._backends.database.transaction() as connection:
-                body_rows.keep(connection, manifest.digest, body)
+                manifest_bodies.keep(connection, manifest.digest, body)
         return body
 
     def note(self, connection: Transaction, blob_id: int, body: bytes) -> None:
         """Keep the bytes of a manifest in the transaction that puts it."""
         if self._is_kept(len(body)):
-            body_rows.put(connection, blob_id, body)
+            manifest_bodies.put(connection, blob_id, body)
 
     def _is_kept(self, size: int) -> bool:
         return size <= KEPT and not self._backends.driver.capabilities.stat_is_local
@@ -112,7 +110,7 @@ class ManifestBytes:
                 found = read(place.key)
                 if found is not None:
                     return found
-            place = self._locations.mark_lost_and_next(manifest.digest, manifest.size, place, blob_rows.MISSING)
+            place = self._locations.mark_lost_and_next(manifest.digest, manifest.size, place, blobs.MISSING)
         raise ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
 
 
@@ -134,7 +132,7 @@ def slim(manifest: Manifest) -> Manifest:
 
 def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Manifest, *, now: float) -> None:
     """Write the rows of a manifest whose bytes are stored and verified."""
-    manifest_rows.put(
+    manifests.put(
         connection,
         repository_id,
         blob_id,
@@ -145,10 +143,10 @@ def note(connection: Transaction, repository_id: int, blob_id: int, manifest: Ma
         now=now,
     )
     # If a digest is named twice, the first counts.
-    references = [(child.digest, manifest_rows.MANIFEST) for child in manifest.children()]
-    references += [(blob.digest, manifest_rows.BLOB) for blob in manifest.needed_blobs()]
-    references += [(blob.digest, manifest_rows.OPTIONAL) for blob in manifest.named_blobs()]
-    manifest_rows.refer(connection, repository_id, blob_id, references)
+    named = [(child.digest, references.MANIFEST) for child in manifest.children()]
+    named += [(blob.digest, references.BLOB) for blob in manifest.needed_blobs()]
+    named += [(blob.digest, references.OPTIONAL) for blob in manifest.named_blobs()]
+    references.add(connection, repository_id, blob_id, named)
 
 
 def _bare(descriptor: Descriptor) -> Descriptor:
@@ -157,7 +155,7 @@ def _bare(descriptor: Descriptor) -> Descriptor:
 
 def _fitting(annotations: dict[str, str]) -> dict[str, str]:
     """Those that fit into MOST_ANNOTATIONS as JSON, in their order; one that does not fit is left out."""
-    room = manifest_rows.MOST_ANNOTATIONS - len("{}")
+    room = manifests.MOST_ANNOTATIONS - len("{}")
     kept = {}
     for name, value in annotations.items():
         size = len(orjson.dumps({name: value})) - 1  # its comma in place of two braces

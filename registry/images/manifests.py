@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blobs as blob_rows
-from registry.database import manifests as manifest_rows
-from registry.database import memberships
-from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
+from registry.database import blobs, manifests, memberships, references, repositories, tags, withheld
 from registry.images import referrers
 from registry.images.manifest_publication import ManifestPublication, note_former
 from registry.images.manifest_store import FoundManifest, ManifestBytes
@@ -62,8 +58,8 @@ class Manifests:
         repository = self._repositories.require(name)
         with self._backends.database.snapshot() as connection:
             row = self._row(connection, repository.id, reference)
-            current = require_row(repository_rows.get(connection, repository.id).get())
-        if row is None or row.state != blob_rows.PRESENT:
+            current = require_row(repositories.get(connection, repository.id).get())
+        if row is None or row.state != blobs.PRESENT:
             if self._backends.omissions.unreadable(name, reference) is not None:
                 message = f"the manifest {reference} could not be read from storage; see the log, then try again"
                 raise Unavailable(message, headers={"Retry-After": "5"})
@@ -88,8 +84,8 @@ class Manifests:
         """At most ``count`` tags after ``last``, in byte order, and the repository's version. Raises NameUnknown."""
         repository = self._repositories.require(name)
         with self._backends.database.snapshot() as connection:
-            current = require_row(repository_rows.get(connection, repository.id).get())
-            return manifest_rows.tag_page(connection, repository.id, last=last, count=count).get(), current.version
+            current = require_row(repositories.get(connection, repository.id).get())
+            return tags.page(connection, repository.id, last=last, count=count).get(), current.version
 
     def referrers(
         self, name: str, subject: Digest, *, artifact_type: str | None, last: str, count: int, max_bytes: int
@@ -102,7 +98,7 @@ class Manifests:
         if repository is None:
             return referrers.NONE, None
         with self._backends.database.snapshot() as connection:
-            current = require_row(repository_rows.get(connection, repository.id).get())
+            current = require_row(repositories.get(connection, repository.id).get())
             found = referrers.page(
                 connection,
                 repository.id,
@@ -150,12 +146,12 @@ class Manifests:
         repository = self._repositories.require(name)
         with self._backends.database.transaction() as connection:
             self._repositories.lock(connection, repository, forced=forced)
-            found = manifest_rows.tags_named(connection, repository.id, [tag]).get()
+            found = tags.find_all(connection, repository.id, [tag]).get()
             if not found:
                 raise ManifestUnknown(f"repository {name} has no tag {tag}")
             if only is not None and found[0].digest != only:
                 return False
-            manifest_rows.remove_tag(connection, repository.id, tag)
+            tags.remove(connection, repository.id, tag)
             note_former(connection, repository, {tag: found[0].digest})
             change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
             allotted = change.allot(connection, repository, self._backends.clock())
@@ -182,18 +178,18 @@ class Manifests:
         with self._backends.database.transaction() as connection:
             self._repositories.lock(connection, repository, forced=forced)
             row = self._required(connection, repository, digest)
-            former = manifest_rows.formerly_listed_by(connection, repository.id, digest).get()
-            listed_by = manifest_rows.referenced_by(connection, repository.id, digest).get()
-            if forced or any(manifest_rows.referenced_by(connection, repository.id, index).get() for index in former):
+            former = references.formerly_listed_by(connection, repository.id, digest).get()
+            listed_by = references.referenced_by(connection, repository.id, digest).get()
+            if forced or any(references.referenced_by(connection, repository.id, index).get() for index in former):
                 listed_by += former
             if listed_by:
                 message = f"the manifest is listed by {', '.join(listed_by)}; delete that first"
                 raise Unsupported(message, detail={"manifests": list(listed_by)}, headers={"Allow": "GET, HEAD, PUT"})
-            tags = {tag.name: tag.digest for tag in manifest_rows.tags_of(connection, repository.id, row.blob_id).get()}
-            if only is not None and not tags.keys() <= set(only):
+            tagged = {tag.name: tag.digest for tag in tags.of_manifest(connection, repository.id, row.blob_id).get()}
+            if only is not None and not tagged.keys() <= set(only):
                 return False
             allotted = [self._remove(connection, repository, index, {}, actor) for index in map(Digest, former)]
-            allotted.append(self._remove(connection, repository, digest, tags, actor))
+            allotted.append(self._remove(connection, repository, digest, tagged, actor))
         for each in allotted:
             self._publication.record(each)
         return True
@@ -204,24 +200,24 @@ class Manifests:
         self, connection: Transaction, repository: RepositoryRow, digest: Digest, tags: dict[str, str], actor: str
     ) -> PendingChange:
         row = self._required(connection, repository, digest)
-        unnamed = withheld_rows.named_by_it_alone(connection, repository.id, row.blob_id).get()
-        withheld_rows.remove(connection, repository.id, unnamed)
-        manifest_rows.remove(connection, repository.id, row.blob_id)
+        unnamed = withheld.named_by_it_alone(connection, repository.id, row.blob_id).get()
+        withheld.remove(connection, repository.id, unnamed)
+        manifests.remove(connection, repository.id, row.blob_id)
         memberships.remove(connection, repository.id, row.blob_id)
         change = Change("delete", digest, None, tuple(tags), actor, tags, released=unnamed)
         return change.allot(connection, repository, self._backends.clock())
 
     def _required(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> ManifestRow:
         """Raises ManifestUnknown."""
-        row = manifest_rows.by_digest(connection, repository.id, digest).get()
+        row = manifests.by_digest(connection, repository.id, digest).get()
         if row is None:
             raise ManifestUnknown(f"repository {repository.name} has no manifest {digest}")
         return row
 
     def _row(self, connection: Transaction, repository_id: int, reference: Digest | str) -> ManifestRow | None:
         if isinstance(reference, Digest):
-            return manifest_rows.by_digest(connection, repository_id, reference).get()
-        return manifest_rows.by_tag(connection, repository_id, reference).get()
+            return manifests.by_digest(connection, repository_id, reference).get()
+        return manifests.by_tag(connection, repository_id, reference).get()
 
     def _stat(self, manifest: FoundManifest) -> None:
         try:

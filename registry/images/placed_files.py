@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.database import blobs as blob_rows
-from registry.database import memberships
-from registry.database import repositories as repository_rows
+from registry.database import blob_locations, blobs, memberships, repositories
 from registry.images.blob_publication import NewBlob
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.verification import hash_object
@@ -20,7 +18,8 @@ from registry.oci.errors import BlobUnknown
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from registry.database.blobs import HeldRow
+    from registry.database.blob_locations import LocationRow
+    from registry.database.blobs import BlobRow
     from registry.database.repositories import RepositoryRow
     from registry.images.backends import Backends
     from registry.images.blob_publication import BlobPublication, Put
@@ -43,30 +42,32 @@ class PlacedFiles:
         self._verifying = KeyedLocks()
         self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
 
-    def adopt(self, repository: RepositoryRow, digest: Digest, key: str, held: HeldRow | None) -> bool:
-        """Make a member of a file that is right and that ``held``, the row of its blob, does not describe.
+    def adopt(
+        self, repository: RepositoryRow, digest: Digest, key: str, blob: BlobRow | None, noted: LocationRow | None
+    ) -> bool:
+        """Make a member of a file that is right and that ``blob`` and ``noted``, its rows, do not describe.
 
         False if there is none.
         """
         driver, backends = self._backends.driver, self._backends
-        if not self._may_be_of_a_tool or not (held is None or self._has_grown(held, key)):
+        if not self._may_be_of_a_tool or not (blob is None or self._has_grown(blob, noted, key)):
             return False
         with contextlib.suppress(PathNotFound):  # absent, or deleted meanwhile
             stat = driver.stat(key)
             with backends.database.autocommit() as connection:
-                leaving = held is None and blob_rows.location_at(connection, driver.name, key).get() is not None
+                leaving = blob is None and blob_locations.find(connection, driver.name, key).get() is not None
             if not leaving and self._is_right(repository, digest, key, stat):
-                blob = NewBlob(repository, digest, stat.size, self._unchanged(stat))
-                self._publication.record(self._publication.publish(blob))
+                new = NewBlob(repository, digest, stat.size, self._unchanged(stat))
+                self._publication.record(self._publication.publish(new))
                 return True
         return False
 
-    def _has_grown(self, held: HeldRow, key: str) -> bool:
+    def _has_grown(self, blob: BlobRow, noted: LocationRow | None, key: str) -> bool:
         """Whether the file is not the one that was adopted: a tool was writing it then, and perhaps still is."""
-        if held.key != key or held.verified_at is not None:
+        if noted is None or noted.key != key or noted.verified_at is not None:
             return False
         with contextlib.suppress(PathNotFound):
-            return self._backends.driver.stat(key).size != held.size
+            return self._backends.driver.stat(key).size != blob.size
         return False
 
     def _is_right(self, repository: RepositoryRow, digest: Digest, key: str, stat: ObjectStat) -> bool:
@@ -98,7 +99,7 @@ class PlacedFiles:
         store = self._backends.driver.name
         with self._verifying.hold(key):
             with self._backends.database.autocommit() as connection:
-                place = blob_rows.location_at(connection, store, key).get()
+                place = blob_locations.find(connection, store, key).get()
             if place is None or place.verified_at is not None:
                 return
             try:
@@ -110,20 +111,21 @@ class PlacedFiles:
                 self._quarantine(repository, digest, key)
                 raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
             with self._backends.database.transaction() as connection:
-                blob_rows.set_verified(connection, place.id, now=self._backends.clock())
+                at, now = place.signature, self._backends.clock()
+                blob_locations.set_verified(connection, place.id, was=at, signature=at, now=now)
 
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Serve these bytes no more. Where repositories have their own, only this one is concerned."""
         with self._backends.database.transaction() as connection:
             if self._backends.layout.per_repository:
-                repository_rows.raise_version(connection, repository.id)
+                repositories.raise_version(connection, repository.id)
             else:
-                repository_rows.raise_versions_of_holders(connection, digest)
-            blob = blob_rows.lock(connection, digest).get()
+                repositories.raise_versions_of_holders(connection, digest)
+            blob = blobs.lock(connection, digest).get()
             if blob is None:
                 return
             if self._backends.layout.per_repository:
                 memberships.remove(connection, repository.id, blob.id)
-                blob_rows.forget_location(connection, store=self._backends.driver.name, key=key)
+                blob_locations.forget(connection, store=self._backends.driver.name, key=key)
             else:
-                blob_rows.set_state(connection, blob.id, blob_rows.QUARANTINED)
+                blobs.set_state(connection, blob.id, blobs.QUARANTINED)

@@ -10,8 +10,7 @@ import time
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from registry.database import references as reference_rows
-from registry.database import repositories as repository_rows
+from registry.database import references, repositories
 from registry.images.manifest_store import FoundManifest, ManifestBytes
 from registry.images.omissions import Kind, Omission
 from registry.oci.digest import Digest
@@ -46,7 +45,7 @@ class References:
         Raises StorageError, DatabaseError with some of the page completed.
         """
         with self._backends.database.autocommit() as connection:
-            page = _bounded(reference_rows.incomplete(connection, after=after, count=PAGE).get())
+            page = _bounded(references.incomplete(connection, after=after, count=PAGE).get())
         return (page[-1].repository_id, page[-1].blob_id) if page else None, self._complete(page)
 
     def complete_repository(self, repository_id: int, *, seconds: float | None = None) -> list[Omission]:
@@ -59,7 +58,7 @@ class References:
         after = -1
         while True:
             with self._backends.database.autocommit() as connection:
-                page = _bounded(reference_rows.incomplete_of(connection, repository_id, after=after, count=PAGE).get())
+                page = _bounded(references.incomplete_of(connection, repository_id, after=after, count=PAGE).get())
             if not page:
                 return omissions
             if deadline is not None and time.monotonic() > deadline:
@@ -74,12 +73,12 @@ class References:
         omissions = []
         for repository_id, several in groupby(zip(page, read, strict=True), lambda pair: pair[0].repository_id):
             with self._backends.database.transaction() as connection:
-                repository_rows.lock(connection, repository_id)  # so that none of the manifests goes meanwhile
+                repositories.lock(connection, repository_id)  # so that none of the manifests goes meanwhile
                 for row, optional in several:
                     if isinstance(optional, Omission):
                         omissions.append(optional)
                     else:
-                        reference_rows.complete(connection, repository_id, row.blob_id, optional)
+                        references.complete(connection, repository_id, row.blob_id, optional)
         return omissions
 
     def _optional(self, row: IncompleteRow) -> list[str] | Omission:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from registry.database import manifests as manifest_rows
+from registry.database import manifests
 
 if TYPE_CHECKING:
     from registry.database.manifests import ReferrerRow
@@ -46,7 +46,7 @@ def page(
     size, shown = 0, last
     while True:
         wanted = min(_BATCH, count + 1 - len(found))
-        rows = manifest_rows.referrers(
+        rows = manifests.referrers(
             connection, repository_id, subject, artifact_type=artifact_type, last=shown, count=wanted
         ).get()
         for row in rows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from cachetools import LRUCache
 
-from registry.database import repositories as repository_rows
+from registry.database import repositories
 from registry.images.omissions import Kind, Omission, Source
 from registry.images.records.journal import Journal
 from registry.oci.errors import ManifestInvalid, NameUnknown, Unavailable
@@ -117,7 +117,7 @@ class Repositories:
         Raises Unavailable if the row is gone, or if no change may commit, unless ``forced``.
         """
         is_open = None if forced else self._write_gate.require_open(connection)
-        row = require_row(repository_rows.lock(connection, repository.id).get())
+        row = require_row(repositories.lock(connection, repository.id).get())
         if is_open is not None:
             is_open.get()
         return row
@@ -146,7 +146,7 @@ class Repositories:
     def page(self, *, last: str, count: int) -> list[str]:
         """At most ``count`` names after ``last``, in byte order."""
         with self._backends.database.autocommit() as connection:
-            return repository_rows.page(connection, last=last, count=count).get()
+            return repositories.page(connection, last=last, count=count).get()
 
     def _say_unread(self, name: str, error: StorageError | ManifestInvalid) -> None:
         """Once where it concerns this repository; each time where storage as a whole fails."""
@@ -158,7 +158,7 @@ class Repositories:
 
     def _find(self, name: str) -> RepositoryRow | None:
         with self._backends.database.autocommit() as connection:
-            return repository_rows.find(connection, name).get()
+            return repositories.find(connection, name).get()
 
     def _make(self, name: str) -> RepositoryRow:
         with self._lock:
@@ -167,7 +167,7 @@ class Repositories:
             signature = self._backends.index_file.create(name) or signature
         with self._backends.database.transaction() as connection:
             self._write_gate.check_name(connection, name)
-            return repository_rows.create(connection, name, signature=signature, now=self._backends.clock())
+            return repositories.create(connection, name, signature=signature, now=self._backends.clock())
 
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:
         if row is not None and row.is_unread:
@@ -197,7 +197,7 @@ class Repositories:
                 self._absent.pop(name, None)
         if row is not None and not self._backends.driver.capabilities.stat_is_local:
             with self._backends.database.transaction() as connection:
-                repository_rows.set_looked(connection, row.id, now=self._backends.clock())
+                repositories.set_looked(connection, row.id, now=self._backends.clock())
 
     def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:
         with self._lock:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.database import migration_queries
-from registry.database import stores as store_rows
+from registry.database import migration_queries, stores
 from registry.database.migration_queries import Copied, Original
 from registry.images.migration_journal.documents import Phase
 from registry.images.migration_journal.reader import MigrationJournalReader
@@ -78,9 +77,9 @@ class SourceLocations:
         if newest is not None:
             self._load(newest[0])
         with self._backends.database.exclusive() as connection:
-            if store_rows.find(connection, row.name).get() != before:
+            if stores.find(connection, row.name).get() != before:
                 return False
-            store_rows.put(connection, row)
+            stores.put(connection, row)
         return True
 
     def _load(self, newest: MigrationState) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from registry.database import upload_sessions as session_rows
+from registry.database import upload_sessions
 from registry.database.errors import DatabaseError
 from registry.images.session_ids import SessionId
 from registry.storage.errors import StorageError
@@ -76,7 +76,7 @@ class UploadRoom:
     def counts(self) -> dict[str, int]:
         """Open sessions by address."""
         with self._backends.database.autocommit() as connection:
-            counts = Counter(session_rows.count_by_address(connection).get())
+            counts = Counter(upload_sessions.count_by_address(connection).get())
         counts.update(session.address for session in self.unnoted())
         return counts
 
@@ -99,8 +99,8 @@ class UploadRoom:
         """The sessions of an address that nothing was added to for the longest time."""
         began = heapq.nsmallest(count, ((it.began, it.text) for it in self.unnoted() if it.address == address))
         with self._backends.database.autocommit() as connection:
-            noted = session_rows.oldest(connection, address, count=count).get()
-            alone = [(since, text) for since, text in began if session_rows.find(connection, text).get() is None]
+            noted = upload_sessions.oldest(connection, address, count=count).get()
+            alone = [(since, text) for since, text in began if upload_sessions.find(connection, text).get() is None]
         return [upload_id for _, upload_id in sorted([*noted, *alone])]
 
 

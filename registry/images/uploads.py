@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.database import repositories as repository_rows
-from registry.database import upload_sessions as session_rows
+from registry.database import repositories, upload_sessions
 from registry.database.upload_sessions import SessionRow
 from registry.images.blob_publication import NewBlob
 from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
@@ -91,7 +90,7 @@ class Uploads:
         state = self._backends.driver.start_upload(upload_id)
         with self._backends.database.transaction(durable=False) as connection:
             is_open = self._repositories.require_open(connection)
-            session_rows.add(
+            upload_sessions.add(
                 connection,
                 upload_id,
                 name,
@@ -105,7 +104,7 @@ class Uploads:
             is_open.get()  # after the commit, for which it would be waited otherwise
         except Unavailable:
             with self._backends.database.transaction() as connection:
-                session_rows.remove(connection, upload_id)
+                upload_sessions.remove(connection, upload_id)
             self._backends.driver.discard_upload(upload_id, state)
             raise
         return upload_id
@@ -114,7 +113,7 @@ class Uploads:
         """The session. Raises BlobUploadUnknown, also for a session of another repository."""
         alone = _alone(name, upload_id)
         with self._backends.database.autocommit() as connection:
-            row = _of_repository(session_rows.find(connection, upload_id).get() or alone, name)
+            row = _of_repository(upload_sessions.find(connection, upload_id).get() or alone, name)
         if not row.is_noted:
             with contextlib.suppress(BlobUploadBusy):
                 self._open(upload_id).close()
@@ -182,10 +181,10 @@ class Uploads:
     ) -> tuple[SessionRow, Prefetched | None]:
         """The session, else ``alone``; with ``digest`` also what is looked at when it is published."""
         with self._backends.database.autocommit() as connection:
-            session = session_rows.find(connection, upload_id)
+            session = upload_sessions.find(connection, upload_id)
             if digest is None:
                 return _of_repository(session.get() or alone, name), None
-            repository = repository_rows.find(connection, name)
+            repository = repositories.find(connection, name)
             blob = self._publication.look(connection, name, digest)
             row = _of_repository(session.get() or alone, name)
         return row, Prefetched(repository.get(), blob.get())
@@ -195,11 +194,11 @@ class Uploads:
         alone = _alone(row.repository, row.id)
         if alone is not None:  # also where a crash follows: without its row the session begins at its first byte
             with self._backends.database.transaction() as connection:
-                session_rows.remove(connection, row.id)
+                upload_sessions.remove(connection, row.id)
             return alone
         empty = Digest.of(b"", row.algorithm)
         with self._backends.database.transaction() as connection:
-            session_rows.advance(
+            upload_sessions.advance(
                 connection,
                 row.id,
                 before=row.offset,
@@ -228,7 +227,7 @@ class Uploads:
         repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
 
         def end_session(connection: Transaction, _keep: Keep) -> Write:
-            return lambda _blob_id: session_rows.remove(connection, row.id) if row.is_noted else None
+            return lambda _blob_id: upload_sessions.remove(connection, row.id) if row.is_noted else None
 
         blob = NewBlob(repository, digest, writer.offset, writer.publish, end_session)
         try:
@@ -257,7 +256,7 @@ class Uploads:
         """
         before, freed = self._backends.clock() - self._backends.policy.upload_expiry, 0
         with self._backends.database.autocommit() as connection:
-            expired = session_rows.expired(connection, before=before).get()
+            expired = upload_sessions.expired(connection, before=before).get()
         refused: list[Omission] = []
         for row in expired:
             freed += _unless_refused(refused, row.id, partial(self._end_idle, row.id))
@@ -281,7 +280,7 @@ class Uploads:
     def _end_idle(self, upload_id: str) -> bool:
         """End a session of any repository. False: it is being written to, or has ended already."""
         with self._backends.database.autocommit() as connection:
-            before = session_rows.find(connection, upload_id).get()
+            before = upload_sessions.find(connection, upload_id).get()
         try:
             writer = self._open(upload_id)
         except BlobUploadBusy:
@@ -290,7 +289,7 @@ class Uploads:
             writer = None
         with contextlib.closing(writer) if writer is not None else contextlib.nullcontext():
             with self._backends.database.autocommit() as connection:
-                row = session_rows.find(connection, upload_id).get() or before
+                row = upload_sessions.find(connection, upload_id).get() or before
             if row is not None:
                 self._end(row)
             elif writer is not None:
@@ -300,7 +299,7 @@ class Uploads:
     def _free_unknown(self, upload_id: str) -> bool:
         """Free what storage holds of an upload, unless there is a row of it."""
         with self._backends.database.autocommit() as connection:
-            if session_rows.find(connection, upload_id).get() is not None:
+            if upload_sessions.find(connection, upload_id).get() is not None:
                 return False
         if SessionId.parse(upload_id) is not None:
             return self._end_idle(upload_id)
@@ -310,7 +309,7 @@ class Uploads:
     def _end(self, row: SessionRow) -> None:
         if row.is_noted:
             with self._backends.database.transaction() as connection:
-                session_rows.remove(connection, row.id)
+                upload_sessions.remove(connection, row.id)
         self._hashes.forget(row.id)
         self._backends.driver.discard_upload(row.id, upload_state(row))
 

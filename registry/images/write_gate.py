@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.database import stores as store_rows
+from registry.database import stores
 from registry.database.stores import OPEN, READ_ONLY, StoreRow
 from registry.database.transaction import Later
 from registry.oci.errors import NameInvalid, Unavailable
@@ -36,7 +36,7 @@ class WriteGate:
         The caller notes the locations. When this returns no transaction goes on that saw the store otherwise.
         """
         with self._backends.database.exclusive() as connection:
-            store_rows.put(connection, self.row_of(state))
+            stores.put(connection, self.row_of(state))
 
     def require_open(self, connection: Transaction, *, looked: bool = True) -> Later[None]:
         """In the transaction of a change: getting it raises Unavailable, with the reason, if none may commit.
@@ -45,7 +45,7 @@ class WriteGate:
         """
         if self._backends.layout.per_repository:
             return _NOTHING
-        found = store_rows.find(connection, self._backends.driver.name)
+        found = stores.find(connection, self._backends.driver.name)
 
         def get() -> None:
             row = found.get()
@@ -63,7 +63,7 @@ class WriteGate:
         """
         if self._backends.layout.per_repository:
             return
-        row = self._require_open(store_rows.find(connection, self._backends.driver.name).get())
+        row = self._require_open(stores.find(connection, self._backends.driver.name).get())
         for prefix in row.prefixes:
             if name == prefix or name.startswith(f"{prefix}/"):
                 message = f"below {prefix} is what another registry left, which is being migrated: choose another name"
@@ -73,7 +73,7 @@ class WriteGate:
         """Whether no change may commit, or that is not known yet."""
         if self._backends.layout.per_repository:
             return False
-        row = store_rows.find(connection, self._backends.driver.name).get()
+        row = stores.find(connection, self._backends.driver.name).get()
         return row is None or row.mode == READ_ONLY
 
     def prefixes(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class WriteGate:
     def row(self) -> StoreRow | None:
         """The row of the store; None if nothing has been noted yet."""
         with self._backends.database.autocommit() as connection:
-            return store_rows.find(connection, self._backends.driver.name).get()
+            return stores.find(connection, self._backends.driver.name).get()
 
     def row_of(self, state: MigrationState | None) -> StoreRow:
         """The row that ``state`` makes; None is that of a store without a migration."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from registry.database import withheld as withheld_rows
+from registry.database import withheld
 from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Arrivals:
         Raises StorageError, DatabaseError, and Unavailable where no change may commit; the next round does it again.
         """
         with self._registry.backends.database.autocommit() as connection:
-            page = withheld_rows.page(connection, after=self._after, count=PAGE).get()
+            page = withheld.page(connection, after=self._after, count=PAGE).get()
         for row in page:
             if row.has_come:
                 self._write_down(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.database import references as reference_rows
+from registry.database import references
 from registry.images.omissions import LISTED, Source
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ class Completion:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._after = reference_rows.START
+        self._after = references.START
         self._omitted: list[Omission] = []
 
     @property
     def is_needed(self) -> bool:
         """Whether there is a manifest to complete, or a round to end."""
-        if self._after != reference_rows.START:
+        if self._after != references.START:
             return True
         with self._registry.backends.database.autocommit() as connection:
-            return bool(reference_rows.incomplete(connection, after=self._after, count=1).get())
+            return bool(references.incomplete(connection, after=self._after, count=1).get())
 
     def step(self) -> bool:
         """Complete the next page. Whether there may be more of this round.
@@ -42,5 +42,5 @@ class Completion:
             self._after = last
             return True
         self._registry.backends.omissions.note(Source.REFERENCES, "", self._omitted)
-        self._after, self._omitted = reference_rows.START, []
+        self._after, self._omitted = references.START, []
         return False

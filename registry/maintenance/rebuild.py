@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from registry.database import repositories as repository_rows
+from registry.database import repositories
 from registry.images.registry import Registry
 from registry.maintenance.arrivals import Arrivals
 from registry.oci.errors import RegistryError, Unavailable
@@ -104,12 +104,12 @@ def _note_arrivals(registry: Registry) -> None:
 def _forget_absent(registry: Registry, present: set[str]) -> int:
     removed = 0
     with registry.backends.database.autocommit() as connection:
-        known = repository_rows.names(connection).get()
+        known = repositories.names(connection).get()
     for name in known:
         if name in present or _is_on_storage(registry, name):
             continue
         with registry.backends.database.autocommit() as connection:
-            row = repository_rows.find(connection, name).get()
+            row = repositories.find(connection, name).get()
         if row is not None and row.signature:  # without one it has never been on storage: a first push is under way
             registry.reconciliation.forget(row)
             removed += 1

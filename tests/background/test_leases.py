@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from registry.background.leases import Leases, _machine
-from registry.database import leases as lease_rows
+from registry.database import leases
 from registry.database.engine import Database
 from registry.database.schema import upgrade_database
 
@@ -121,7 +121,7 @@ def test_a_holder_of_whom_nobody_knows_that_it_is_dead_keeps_its_lease(database:
     dead.join()
     filled = name.format(dead=dead.pid, machine=_machine(), own=os.getpid())
     with database.transaction() as connection:
-        assert lease_rows.take(connection, "migration", filled, now=0, deadline=time.time() + 60)
+        assert leases.take(connection, "migration", filled, now=0, deadline=time.time() + 60)
     with Leases(database, "next").hold("migration", 60, succeeds_dead=True) as held:
         assert not held
     found = Leases(database, "next").held("migration")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from registry.database import blobs, manifests, repositories
+from registry.database import blobs, manifests, references, repositories, tags
 from registry.database.engine import Database
 from registry.database.transaction import Transaction
 
@@ -57,7 +57,7 @@ def test_a_manifest_is_found_by_tag_and_digest_of_its_repository_only(
 ) -> None:
     blob = put(transaction, repository, 1)
     other = repositories.create(transaction, "other", signature="", now=NOW).id
-    manifests.put_tag(transaction, repository, "v1", blob, sequence=1, now=NOW)
+    tags.put(transaction, repository, "v1", blob, sequence=1, now=NOW)
     expected = manifests.ManifestRow(blob, digest(1), 1, IMAGE, "present")
     assert manifests.by_tag(transaction, repository, "v1").get() == expected
     assert manifests.by_digest(transaction, repository, digest(1)).get() == expected
@@ -69,33 +69,33 @@ def test_a_manifest_is_found_by_tag_and_digest_of_its_repository_only(
 
 def test_a_tag_moves_and_goes(transaction: Transaction, repository: int) -> None:
     first, second = put(transaction, repository, 1), put(transaction, repository, 2)
-    manifests.put_tag(transaction, repository, "v1", first, sequence=1, now=NOW)
-    manifests.put_tag(transaction, repository, "v1", second, sequence=2, now=NOW)
-    assert manifests.tags_named(transaction, repository, ["v1", "v2"]).get() == [("v1", digest(2), 2)]
-    assert manifests.tags_of(transaction, repository, first).get() == []
-    manifests.remove_tag(transaction, repository, "v1")
-    assert manifests.all_tags(transaction, repository).get() == {}
+    tags.put(transaction, repository, "v1", first, sequence=1, now=NOW)
+    tags.put(transaction, repository, "v1", second, sequence=2, now=NOW)
+    assert tags.find_all(transaction, repository, ["v1", "v2"]).get() == [("v1", digest(2), 2)]
+    assert tags.of_manifest(transaction, repository, first).get() == []
+    tags.remove(transaction, repository, "v1")
+    assert tags.of_repository(transaction, repository).get() == {}
 
 
 def test_a_removed_manifest_takes_its_tags_and_references_with_it(transaction: Transaction, repository: int) -> None:
     blob, child = put(transaction, repository, 1), put(transaction, repository, 2)
-    manifests.put_tag(transaction, repository, "v1", blob, sequence=1, now=NOW)
-    manifests.put_tag(transaction, repository, "child", child, sequence=2, now=NOW)
-    manifests.refer(transaction, repository, blob, [(digest(2), "manifest"), (digest(3), "blob")])
-    manifests.refer(transaction, repository, blob, [(digest(2), "manifest")])
-    assert manifests.referenced_by(transaction, repository, digest(2)).get() == [digest(1)]
-    assert manifests.children_of(transaction, repository, digest(1)).get() == [digest(2)]
+    tags.put(transaction, repository, "v1", blob, sequence=1, now=NOW)
+    tags.put(transaction, repository, "child", child, sequence=2, now=NOW)
+    references.add(transaction, repository, blob, [(digest(2), "manifest"), (digest(3), "blob")])
+    references.add(transaction, repository, blob, [(digest(2), "manifest")])
+    assert references.referenced_by(transaction, repository, digest(2)).get() == [digest(1)]
+    assert references.children_of(transaction, repository, digest(1)).get() == [digest(2)]
     manifests.remove(transaction, repository, blob)
-    assert manifests.referenced_by(transaction, repository, digest(2)).get() == []
-    assert manifests.referenced_by(transaction, repository, digest(3)).get() == []
-    assert list(manifests.all_tags(transaction, repository).get()) == ["child"]
+    assert references.referenced_by(transaction, repository, digest(2)).get() == []
+    assert references.referenced_by(transaction, repository, digest(3)).get() == []
+    assert list(tags.of_repository(transaction, repository).get()) == ["child"]
     assert list(manifests.of_repository(transaction, repository).get()) == [digest(2)]
 
 
 def test_at_most_ten_that_need_a_blob_are_named(transaction: Transaction, repository: int) -> None:
     for number in range(12):
-        manifests.refer(transaction, repository, put(transaction, repository, number), [(digest(99), "blob")])
-    assert manifests.referenced_by(transaction, repository, digest(99)).get() == [
+        references.add(transaction, repository, put(transaction, repository, number), [(digest(99), "blob")])
+    assert references.referenced_by(transaction, repository, digest(99)).get() == [
         digest(number) for number in range(10)
     ]
 
@@ -144,7 +144,7 @@ def test_an_index_without_its_tag_is_a_former_list_of_referrers_if_it_lists_thes
     put(transaction, repository, 2, subject="sha512:" + 128 * "8")
     for number, listed in ((3, [1]), (4, [1, 2])):
         index = put(transaction, repository, number)
-        manifests.refer(transaction, repository, index, [(digest(each), manifests.MANIFEST) for each in listed])
-        manifests.set_former(transaction, repository, digest(number), subject=subject)
-    assert manifests.formerly_listed_by(transaction, repository, digest(1)).get() == [digest(3)]
-    assert manifests.referenced_by(transaction, repository, digest(1)).get() == [digest(4)]
+        references.add(transaction, repository, index, [(digest(each), references.MANIFEST) for each in listed])
+        references.set_former(transaction, repository, digest(number), subject=subject)
+    assert references.formerly_listed_by(transaction, repository, digest(1)).get() == [digest(3)]
+    assert references.referenced_by(transaction, repository, digest(1)).get() == [digest(4)]

@@ -43,7 +43,7 @@ def rows(database: Database, number: int) -> list[tuple[Any, ...]]:
     """(key, signature, state, verified at, migration) of all places of a blob."""
     with database.autocommit() as connection:
         found = migration_queries.placed(connection, store=STORE, low=digest(number), high=digest(number + 1)).get()
-    return [(row.key, row.signature, row.state, row.verified_at, row.migration) for row in found]
+    return [(row.key, row.signature, row.state, row.verified_at, row.migration) for _, row in found]
 
 
 def lose(database: Database, number: int) -> None:
@@ -119,12 +119,12 @@ def test_nothing_but_a_migration_ever_deletes_an_original(database: Database) ->
     put(database, line(1, verified=True))
     row = hold(database)
     with database.transaction() as connection:
-        place = blobs.location_at(connection, STORE, "zot/1").get()
+        place = blob_locations.find(connection, STORE, "zot/1").get()
         assert place is not None
         claim: dict[str, Any] = {"store": STORE, "key": "zot/1", "token": "t", "now": NOW, "deadline": NOW + 60}
         for after in range(2):  # as it is, and once a rollback has made it current
-            assert not blobs.claim_location(connection, place.blob_id, **claim)
-            assert not blobs.claim_orphan(connection, row, place.blob_id, **claim)
+            assert not blob_locations.claim(connection, place.blob_id, **claim)
+            assert not blob_locations.claim_orphan(connection, row, place.blob_id, **claim)
             migration_queries.swap(connection, MIGRATION, store=STORE, after=0, count=10)
             assert after in {0, 1}
 
@@ -137,15 +137,14 @@ def test_what_has_no_verified_object_of_ours_is_uncopied(database: Database) -> 
         assert migration_queries.set_copied(connection, copies, store=STORE, now=NOW) == []
         blob = blobs.find(connection, digest(2)).get()
         assert blob is not None
-        blobs.adopt_location(connection, blob.id, store=STORE, key="ours/2", size=3, signature="x")
+        blob_locations.adopt(connection, blob.id, store=STORE, key="ours/2", size=3, signature="x")
     with database.autocommit() as connection:
         assert [row.digest for row in migration_queries.uncopied(connection, store=STORE, after="", count=9).get()] == [
             digest(2),
             digest(3),
         ]
-        assert [
-            row[1:] for row in migration_queries.uncopied(connection, store=STORE, after=digest(2), count=9).get()
-        ] == [(digest(3), 3)]
+        [row] = migration_queries.uncopied(connection, store=STORE, after=digest(2), count=9).get()
+        assert row == blobs.find(connection, digest(3)).get()
         assert len(migration_queries.uncopied(connection, store=STORE, after="", count=1).get()) == 1
         asked = [digest(number) for number in range(1, 2000)]
         assert migration_queries.copied(connection, asked, store=STORE).get() == {digest(1), digest(4)}
@@ -159,13 +158,13 @@ def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Dat
         for number, verified_at in ((1, NOW), (2, None), (3, NOW)):
             blob = ids[number]
             assert blob is not None
-            blobs.put_location(
+            blob_locations.put(
                 connection, blob.id, store=STORE, key=f"ours/{number}", size=3, signature="p", verified_at=verified_at
             )
         third = ids[3]
         assert third is not None
         claim: dict[str, Any] = {"store": STORE, "key": "ours/3", "token": "t", "now": NOW, "deadline": NOW + 60}
-        assert blobs.claim_orphan(connection, row, third.id, **claim)
+        assert blob_locations.claim_orphan(connection, row, third.id, **claim)
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 2, 3)]
         assert migration_queries.set_copied(connection, copies, store=STORE, now=NOW + 1) == [digest(1), digest(3)]
     assert rows(database, 1)[0] == ("ours/1", "p", "current", NOW, None)
@@ -179,7 +178,7 @@ def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 5)]
         migration_queries.set_copied(connection, copies, store=STORE, now=NOW)
         blob = blobs.put(connection, digest(9), size=3, leased_until=0).get()
-        blobs.put_location(connection, blob, store=STORE, key="ours/9", size=3, signature="p", verified_at=NOW)
+        blob_locations.put(connection, blob, store=STORE, key="ours/9", size=3, signature="p", verified_at=NOW)
     for _ in range(2):
         after: int | None = 0
         while after is not None:
@@ -199,11 +198,11 @@ def test_a_place_is_verified_in_the_version_that_was_hashed(database: Database) 
     put(database, line(1))
     with database.transaction() as connection:
         [place] = blob_locations.of_digest(connection, digest(1), store=STORE).get()
-        migration_queries.set_verified(connection, place.id, signature="another", now=NOW)
+        blob_locations.set_verified(connection, place.id, was="another", signature="another", now=NOW)
         blob_locations.set_verified(connection, place.id, was="another", signature="t", now=NOW)
         assert blob_locations.of_digest(connection, digest(1), store=STORE).get() == [place]
         assert not blob_locations.set_lost(connection, place.id, signature="another")
-        migration_queries.set_verified(connection, place.id, signature="s", now=NOW)
+        blob_locations.set_verified(connection, place.id, was="s", signature="s", now=NOW)
         assert rows_of(connection) == [("s", NOW)]
         blob_locations.set_verified(connection, place.id, was="s", signature="t", now=NOW + 1)
         assert rows_of(connection) == [("t", NOW + 1)]
@@ -218,19 +217,17 @@ def test_the_best_place_is_held_and_what_is_forgotten_or_lost_is_not(database: D
     put(database, line(1), line(1, "zot/b", verified=True))
     repository = hold(database, 1)
     with database.transaction() as connection:
-        held = blob_locations.held(connection, repository, digest(1), store=STORE).get()
-        assert held is not None
-        assert (held.key, held.signature, held.verified_at) == ("zot/b", "s", NOW)
-        assert blob_locations.held(connection, repository, digest(1), store="gcs").get() is not None
-        assert blob_locations.held(connection, repository, digest(2), store=STORE).get() is None
+        blob = blobs.find(connection, digest(1)).get()
+        first, best = blob_locations.of_digest(connection, digest(1), store=STORE).get()[::-1]
+        assert (best.key, best.signature, best.verified_at) == ("zot/b", "s", NOW)
+        assert blob_locations.held(connection, repository, digest(1), store=STORE).get() == (blob, best)
+        assert blob_locations.held(connection, repository, digest(1), store="gcs").get() == (blob, None)
+        assert blob_locations.held(connection, repository, digest(2), store=STORE).get() == (None, None)
         assert set(blob_locations.known(connection, [digest(1), digest(2)], store=STORE).get()) == {digest(1)}
         migration_queries.forget(connection, ["zot/b", *(f"zot/x{number}" for number in range(1500))], store=STORE)
-        held = blob_locations.held(connection, repository, digest(1), store=STORE).get()
-        assert held is not None
-        assert (held.key, held.verified_at) == ("zot/1", None)
+        assert (first.key, first.verified_at) == ("zot/1", None)
+        assert blob_locations.held(connection, repository, digest(1), store=STORE).get() == (blob, first)
     lose(database, 1)
     with database.autocommit() as connection:
-        held = blob_locations.held(connection, repository, digest(1), store=STORE).get()
-        assert held is not None
-        assert (held.key, held.location_id, held.state) == (None, None, blobs.PRESENT)
+        assert blob_locations.held(connection, repository, digest(1), store=STORE).get() == (blob, None)
         assert blob_locations.known(connection, [digest(1)], store=STORE).get() == {}

@@ -17,6 +17,7 @@ from registry.database import (
     migration_queries,
     repositories,
     stores,
+    tags,
     upload_sessions,
 )
 from registry.database.engine import Database
@@ -66,22 +67,22 @@ def test_every_statement_can_be_planned(shared: Database, statement: Statement) 
 
 
 def test_names_and_tags_come_in_byte_order_and_in_pages(database: Database) -> None:
-    tags = ["a-b", "a_b", "aB", "ab", "B", "_", "1", "a.b", "b", "latest", "Latest"]
+    given = ["a-b", "a_b", "aB", "ab", "B", "_", "1", "a.b", "b", "latest", "Latest"]
     names = ["a/b", "a-b", "a_b", "a.b", "ab", "b", "a0", "a"]
     with database.transaction() as connection:
         for name in names:
             repositories.create(connection, name, signature="", now=NOW)
         row = repositories.create(connection, "a", signature="ignored", now=NOW + 1)
         blob = blobs.put(connection, digest(1), size=1, leased_until=0).get()
-        for number, tag in enumerate(tags):
-            manifests.put_tag(connection, row.id, tag, blob, sequence=number, now=NOW)
+        for number, tag in enumerate(given):
+            tags.put(connection, row.id, tag, blob, sequence=number, now=NOW)
     with database.snapshot() as connection:
         assert repositories.names(connection).get() == sorted(names, key=str.encode)
         assert repositories.page(connection, last="a-b", count=3).get() == ["a.b", "a/b", "a0"]
-        assert manifests.tag_page(connection, row.id, last="", count=100).get() == sorted(tags, key=str.encode)
-        assert manifests.tag_page(connection, row.id, last="B", count=2).get() == ["Latest", "_"]
-        assert [tag.name for tag in manifests.tags_of(connection, row.id, blob).get()] == sorted(tags, key=str.encode)
-        assert manifests.all_tags(connection, row.id).get()["ab"] == manifests.TagRow("ab", digest(1), 3)
+        assert tags.page(connection, row.id, last="", count=100).get() == sorted(given, key=str.encode)
+        assert tags.page(connection, row.id, last="B", count=2).get() == ["Latest", "_"]
+        assert [tag.name for tag in tags.of_manifest(connection, row.id, blob).get()] == sorted(given, key=str.encode)
+        assert tags.of_repository(connection, row.id).get()["ab"] == tags.TagRow("ab", digest(1), 3)
 
 
 def test_a_repository_from_its_making_to_its_end(database: Database) -> None:
@@ -116,10 +117,10 @@ def test_members_and_tags_are_found_in_lists_of_any_length(database: Database, c
         for number in range(count):
             blob = blobs.put(connection, digest(number), size=number, leased_until=0).get()
             memberships.add(connection, row.id, blob, now=NOW)
-            manifests.put_tag(connection, row.id, f"t{number}", blob, sequence=1, now=NOW)
+            tags.put(connection, row.id, f"t{number}", blob, sequence=1, now=NOW)
         wanted = [digest(number) for number in range(count + 1)]
         assert list(memberships.find_all(connection, row.id, wanted).get()) == sorted(wanted[:count])
-        found = manifests.tags_named(connection, row.id, [f"t{number}" for number in range(count)]).get()
+        found = tags.find_all(connection, row.id, [f"t{number}" for number in range(count)]).get()
         assert len(found) == count
 
 
@@ -138,7 +139,7 @@ def test_a_blob_and_its_lease_and_state(database: Database) -> None:
         assert memberships.find(connection, row.id, digest(1)).get() is None
         memberships.add(connection, row.id, blob, now=NOW)
         memberships.add(connection, row.id, blob, now=NOW + 1)
-        assert memberships.find(connection, row.id, digest(1)).get() == (blob, digest(1), 11, "present", NOW + HOUR)
+        assert memberships.find(connection, row.id, digest(1)).get() == blobs.find(connection, digest(1)).get()
         assert memberships.repositories_with(connection, blob).get() == ["team/app"]
         blobs.set_state(connection, blob, blobs.CLAIMED)
         blobs.lease(connection, blob, until=NOW + 2 * HOUR)
@@ -151,30 +152,33 @@ def test_a_place_is_claimed_once_until_the_deadline(database: Database) -> None:
     with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         blob = blobs.put(connection, digest(1), size=1, leased_until=0).get()
-        blobs.adopt_location(connection, blob, store=STORE, key=key(1), size=1, signature="i")
-        blobs.adopt_location(connection, blob, store=STORE, key=key(1), size=2, signature="j")
-        place = blobs.location_at(connection, STORE, key(1)).get()
+        blob_locations.adopt(connection, blob, store=STORE, key=key(1), size=1, signature="i")
+        blob_locations.adopt(connection, blob, store=STORE, key=key(1), size=2, signature="j")
+        place = blob_locations.find(connection, STORE, key(1)).get()
         assert place is not None
-        assert place[1:] == (blob, key(1), 1, "current", None, None, None, "i")
-        blobs.set_verified(connection, place.id, now=NOW)
+        assert place[1:] == (blob, key(1), 1, "i", "current", None, None, None, None)
+        blob_locations.set_verified(connection, place.id, was="i", signature="i", now=NOW)
         memberships.add(connection, row.id, blob, now=NOW)
-        held = blobs.held(connection, row.id, digest(1), store=STORE, key=key(1)).get()
-        assert held is not None
-        assert tuple(held) == (blob, digest(1), 1, "present", 0, place.id, "current", NOW, key(1), "i")
+        held = blob_locations.held_at(connection, row.id, digest(1), store=STORE, key=key(1)).get()
+        assert held == (blobs.find(connection, digest(1)).get(), place._replace(verified_at=NOW))
         orphan: dict[str, Any] = {"store": STORE, "key": key(1), "now": NOW}
-        assert not blobs.claim_orphan(connection, row.id, blob, **orphan, token="t0", deadline=NOW + 60)
-        assert blobs.claim_location(connection, blob, **orphan, token="t1", deadline=NOW + 60)
-        assert not blobs.claim_location(connection, blob, **orphan, token="t2", deadline=NOW + 60)
-        assert blobs.locations(connection, blob, STORE).get() == []
-        assert blobs.expired_claims(connection, STORE, now=NOW + 60).get() == []
-        [expired] = blobs.expired_claims(connection, STORE, now=NOW + 61).get()
-        assert blobs.claim_expired(connection, expired, store=STORE, token="t3", now=NOW + 61, deadline=NOW + 120)
-        assert not blobs.claim_expired(connection, expired, store=STORE, token="t4", now=NOW + 61, deadline=NOW + 120)
+        assert not blob_locations.claim_orphan(connection, row.id, blob, **orphan, token="t0", deadline=NOW + 60)
+        assert blob_locations.claim(connection, blob, **orphan, token="t1", deadline=NOW + 60)
+        assert not blob_locations.claim(connection, blob, **orphan, token="t2", deadline=NOW + 60)
+        assert blob_locations.current_of_blob(connection, blob, STORE).get() == []
+        assert blob_locations.expired_claims(connection, STORE, now=NOW + 60).get() == []
+        [expired] = blob_locations.expired_claims(connection, STORE, now=NOW + 61).get()
+        assert blob_locations.claim_expired(
+            connection, expired, store=STORE, token="t3", now=NOW + 61, deadline=NOW + 120
+        )
+        assert not blob_locations.claim_expired(
+            connection, expired, store=STORE, token="t4", now=NOW + 61, deadline=NOW + 120
+        )
         assert blobs.find(connection, digest(1)).get()[4] == 2  # type: ignore[index] # it is there
-        blobs.remove_location(connection, store=STORE, key=key(1), token="t1")
-        assert blobs.keys_below(connection, STORE, "team/app/blobs/sha256").get() == [key(1)]
-        blobs.remove_location(connection, store=STORE, key=key(1), token="t3")
-        assert blobs.keys_below(connection, STORE, "team/app/blobs/sha256").get() == []
+        blob_locations.remove(connection, store=STORE, key=key(1), token="t1")
+        assert blob_locations.keys_below(connection, STORE, "team/app/blobs/sha256").get() == [key(1)]
+        blob_locations.remove(connection, store=STORE, key=key(1), token="t3")
+        assert blob_locations.keys_below(connection, STORE, "team/app/blobs/sha256").get() == []
 
 
 def test_a_publication_ends_a_claim_and_a_found_loss_forgets_the_place(database: Database) -> None:
@@ -182,19 +186,19 @@ def test_a_publication_ends_a_claim_and_a_found_loss_forgets_the_place(database:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         blob = blobs.put(connection, digest(1), size=1, leased_until=0).get()
         for verified_at in (None, NOW):
-            blobs.put_location(
+            blob_locations.put(
                 connection, blob, store=STORE, key=key(1), size=1, signature="i", verified_at=verified_at
             )
         claim: dict[str, Any] = {"store": STORE, "key": key(1), "now": NOW, "deadline": NOW + 60}
-        assert blobs.claim_orphan(connection, row.id, blob, token="t1", **claim)
-        blobs.put_location(connection, blob, store=STORE, key=key(1), size=1, signature="k", verified_at=NOW)
-        blobs.remove_location(connection, store=STORE, key=key(1), token="t1")
-        [place] = blobs.locations(connection, blob, STORE).get()
-        assert place[3:] == (1, "current", None, None, NOW, "k")
-        blobs.set_signature(connection, store=STORE, key=key(1), signature="l")
-        assert blobs.locations(connection, blob, STORE).get() == [place._replace(signature="l")]
-        blobs.forget_location(connection, store=STORE, key=key(1))
-        assert blobs.location_at(connection, STORE, key(1)).get() is None
+        assert blob_locations.claim_orphan(connection, row.id, blob, token="t1", **claim)
+        blob_locations.put(connection, blob, store=STORE, key=key(1), size=1, signature="k", verified_at=NOW)
+        blob_locations.remove(connection, store=STORE, key=key(1), token="t1")
+        [place] = blob_locations.current_of_blob(connection, blob, STORE).get()
+        assert place[3:] == (1, "k", "current", NOW, None, None, None)
+        blob_locations.set_signature(connection, store=STORE, key=key(1), signature="l")
+        assert blob_locations.current_of_blob(connection, blob, STORE).get() == [place._replace(signature="l")]
+        blob_locations.forget(connection, store=STORE, key=key(1))
+        assert blob_locations.find(connection, STORE, key(1)).get() is None
 
 
 def test_changes_wait_until_they_are_recorded_and_folded(database: Database) -> None:

@@ -32,7 +32,9 @@ def test_places_are_found_by_their_blob(statement: Statement, tmp_path: Path) ->
     assert not any("(store=?)" in step for step in plan), plan
 
 
-@pytest.mark.parametrize("statement", [references._PAGE, references._PAGE_OF], ids=["any", "of-a-repository"])
+@pytest.mark.parametrize(
+    "statement", [references._INCOMPLETE_PAGE, references._INCOMPLETE_OF], ids=["any", "of-a-repository"]
+)
 def test_manifests_that_are_not_complete_are_found_by_an_index_of_these_alone(
     statement: Statement, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from psycopg import pq
 
-from registry.database import blobs, changes, memberships, repositories
+from registry.database import blob_locations, blobs, changes, memberships, repositories
 from registry.database.circuit import PROBE_SECONDS
 from registry.database.engine import CONNECTIONS, SPARE, TIMEOUT, Database
 from registry.database.errors import DatabaseUnavailable
@@ -184,7 +184,9 @@ def test_text_with_percent_signs_and_colons_is_kept(database: Database) -> None:
         ),
         pytest.param(lambda connection, _repository, _blob: blobs.lock(connection, DIGEST).get(), id="blob"),
         pytest.param(
-            lambda connection, _repository, _blob: blobs.lock_at(connection, DIGEST, store="local", key="k").get(),
+            lambda connection, _repository, _blob: blob_locations.lock_blob_at(
+                connection, DIGEST, store="local", key="k"
+            ).get(),
             id="place",
         ),
     ],

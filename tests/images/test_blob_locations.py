@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import blob_locations as place_rows
-from registry.database import blobs as blob_rows
-from registry.database import migration_queries as original_rows
+from registry.database import blob_locations, blobs, migration_queries
 from registry.images.registry import Registry
 from registry.images.verification import WrongBytes
 from registry.oci.digest import Digest
@@ -53,18 +51,18 @@ def digest_of(made: Pushed) -> Digest:
 def places(registry: Registry, digest: Digest) -> dict[str, str]:
     """The states of all places of a blob, by key."""
     with registry.backends.database.autocommit() as connection:
-        rows = original_rows.placed(
+        rows = migration_queries.placed(
             connection, store=registry.backends.driver.name, low=digest, high=f"{digest}g"
         ).get()
-    return {row.key: row.state for row in rows}
+    return {row.key: row.state for _, row in rows}
 
 
 def add_place(registry: Registry, digest: Digest, data: bytes, key: str, *, verified: bool) -> None:
     """One more object of the original."""
     signature = registry.backends.driver.write(key, data).signature
-    line = original_rows.Original(digest, len(data), key, signature, verified)
+    line = migration_queries.Original(digest, len(data), key, signature, verified)
     with registry.backends.database.transaction() as connection:
-        original_rows.put(
+        migration_queries.put(
             connection, "0001", [line], store=registry.backends.driver.name, now=registry.backends.clock()
         )
 
@@ -73,10 +71,10 @@ def copy(registry: Registry, digest: Digest, data: bytes) -> str:
     """What consolidation makes: our object with its row. Its key."""
     key = registry.backends.layout.blob("", digest)
     signature = registry.backends.driver.write(key, data).signature
-    copied = original_rows.Copied(digest, len(data), key, signature)
+    copied = migration_queries.Copied(digest, len(data), key, signature)
     with registry.backends.database.transaction() as connection:
         store = registry.backends.driver.name
-        assert original_rows.set_copied(connection, [copied], store=store, now=registry.backends.clock()) == []
+        assert migration_queries.set_copied(connection, [copied], store=store, now=registry.backends.clock()) == []
     return key
 
 
@@ -198,7 +196,7 @@ def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(registry
     chosen = registry.blobs.open(NAME, digest)
     copy(registry, digest, made.layer.data)
     with registry.backends.database.transaction() as connection:
-        original_rows.forget(connection, [chosen.key], store=registry.backends.driver.name)
+        migration_queries.forget(connection, [chosen.key], store=registry.backends.driver.name)
     registry.backends.driver.delete([chosen.key])
     with registry.blobs.read(chosen) as reader:
         assert reader.read(1000) == made.layer.data
@@ -212,7 +210,7 @@ def test_a_place_that_was_replaced_meanwhile_is_not_lost(registry: Registry, mad
     chosen = registry.blobs.open(NAME, digest)
     registry.backends.driver.delete([key])
     add_place(registry, digest, made.layer.data, key, verified=False)
-    following = registry.blob_locations.mark_lost_and_next(digest, chosen.size, chosen.place, blob_rows.MISSING)
+    following = registry.blob_locations.mark_lost_and_next(digest, chosen.size, chosen.place, blobs.MISSING)
     assert following is not None
     assert following.signature == registry.backends.driver.stat(key).signature
     assert places(registry, digest) == {key: "original"}
@@ -274,10 +272,10 @@ def test_a_push_that_joins_a_place_which_goes_meanwhile_puts_its_own(
     def meanwhile() -> None:
         with registry.backends.database.transaction() as connection:
             if before == "forgotten":
-                original_rows.forget(connection, [key], store=registry.backends.driver.name)
+                migration_queries.forget(connection, [key], store=registry.backends.driver.name)
             else:
-                [place] = place_rows.of_digest(connection, digest, store=registry.backends.driver.name).get()
-                assert place_rows.set_lost(connection, place.id, signature=place.signature)
+                [place] = blob_locations.of_digest(connection, digest, store=registry.backends.driver.name).get()
+                assert blob_locations.set_lost(connection, place.id, signature=place.signature)
 
     driver: StorageDriver = FaultyDriver(world.driver(), [Fault("stat", key, effect=meanwhile)])
     push_blob(world.registry(driver=driver), made.layer.data, "team/other")

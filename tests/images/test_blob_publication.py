@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry.database import blobs as blob_rows
+from registry.database import blobs
 from registry.images import blob_publication
 from registry.images.blob_deletion import CLAIM_SECONDS, DELETE_SECONDS
 from registry.images.registry import Registry
@@ -76,7 +76,7 @@ def test_a_deletion_after_the_bytes_were_put_makes_the_publisher_put_them_again(
 
     def delete() -> None:
         with deleter.backends.database.transaction() as connection:
-            row = blob_rows.find(connection, DIGEST).get()
+            row = blobs.find(connection, DIGEST).get()
             assert row is not None
             claim = deleter.blob_deletion.claim(connection, row.id, key)
         assert claim is not None
@@ -167,7 +167,7 @@ def test_a_deleter_that_slept_too_long_does_not_delete(world: World, registry: R
     push_blob(registry, DATA)
     key = registry.backends.layout.blob(NAME, DIGEST)
     with registry.backends.database.transaction() as connection:
-        row = blob_rows.find(connection, DIGEST).get()
+        row = blobs.find(connection, DIGEST).get()
         assert row is not None
         claim = registry.blob_deletion.claim(connection, row.id, key)
     assert claim is not None

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from registry.database import blobs as blob_rows
+from registry.database import blobs
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, NameUnknown, Unsupported
@@ -19,7 +19,7 @@ OTHER = "other/app"
 
 def leased_until(registry: Registry, digest: Digest) -> float:
     with registry.backends.database.snapshot() as connection:
-        row = blob_rows.find(connection, digest).get()
+        row = blobs.find(connection, digest).get()
     assert row is not None
     return row.leased_until
 

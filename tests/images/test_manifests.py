@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import manifests as manifest_rows
-from registry.database import repositories as repository_rows
+from registry.database import manifests, repositories
+from registry.database import tags as tag_rows
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
@@ -123,11 +123,11 @@ def test_an_index_that_is_more_than_a_former_one_protects(registry: Registry, ho
         push_manifest(registry, former, "kept")
     if how == "tagged by another tool":
         with registry.backends.database.transaction() as connection:
-            repository = repository_rows.find(connection, NAME).get()
+            repository = repositories.find(connection, NAME).get()
             assert repository is not None
-            row = manifest_rows.by_digest(connection, repository.id, former.digest).get()
+            row = manifests.by_digest(connection, repository.id, former.digest).get()
             assert row is not None
-            manifest_rows.put_tag(connection, repository.id, "theirs", row.blob_id, sequence=9, now=0.0)
+            tag_rows.put(connection, repository.id, "theirs", row.blob_id, sequence=9, now=0.0)
     if how == "pushed again":
         push_manifest(registry, former)
     with pytest.raises(Unsupported, match=former.digest):

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from registry.config import Settings
-from registry.database import manifests as manifest_rows
 from registry.database import references as reference_rows
 from registry.database.statement import Statement
 from registry.database.transaction import Later
@@ -71,7 +70,7 @@ def complete(registry: Registry) -> Completion:
 def naming(registry: Registry, digest: Digest) -> list[str]:
     row = registry.repositories.require(NAME)
     with registry.backends.database.autocommit() as connection:
-        return manifest_rows.referenced_by(connection, row.id, digest).get()
+        return reference_rows.referenced_by(connection, row.id, digest).get()
 
 
 def count_incomplete(registry: Registry) -> int:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from registry.database import stores as store_rows
+from registry.database import stores
 from registry.database.stores import OPEN, READ_ONLY
 from registry.images.migration_journal import reader as journal
 from registry.images.migration_journal.documents import Phase, ReadOnly
@@ -50,9 +50,9 @@ class Counting(DriverDecorator):
         return {asked: count for asked, count in self.calls.items() if asked[1].startswith(journal.MIGRATIONS)}
 
 
-def row(registry: Registry) -> store_rows.StoreRow | None:
+def row(registry: Registry) -> stores.StoreRow | None:
     with registry.backends.database.autocommit() as connection:
-        return store_rows.find(connection, registry.backends.driver.name).get()
+        return stores.find(connection, registry.backends.driver.name).get()
 
 
 def test_what_was_adopted_is_served_from_the_originals(world: World) -> None:

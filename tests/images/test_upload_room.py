@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.database import upload_sessions as session_rows
+from registry.database import upload_sessions
 from registry.images.upload_room import Bounds, surplus
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown
@@ -123,7 +123,7 @@ def test_sessions_that_a_former_release_began_count_as_one_address(world: World)
         world.clock.now += 1
         note = registry.backends.driver.start_upload(upload).note
         with registry.backends.database.transaction() as connection:
-            session_rows.add(
+            upload_sessions.add(
                 connection,
                 upload,
                 NAME,
@@ -159,12 +159,12 @@ def test_many_pushes_from_one_address_end_nothing(world: World) -> None:
 def test_with_large_bounds_a_push_pays_for_no_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = world.registry(uploads=1000, uploads_per_address=500)
     counts: list[int] = []
-    real = session_rows.count_by_address
+    real = upload_sessions.count_by_address
 
     def counted(connection: Transaction) -> Later[dict[str, int]]:
         counts.append(1)
         return real(connection)
 
-    monkeypatch.setattr(session_rows, "count_by_address", counted)
+    monkeypatch.setattr(upload_sessions, "count_by_address", counted)
     begin(world, registry, ONE, 21)
     assert len(counts) == 5

@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from registry.database import repositories as repository_rows
+from registry.database import repositories
 from registry.maintenance.rebuild import RebuildReport, rebuild_registry
 from tests.support.payloads import Blob, image
 from tests.support.postgresql import Cluster
@@ -53,7 +53,7 @@ def test_repositories_with_the_same_blobs_are_read_at_once_and_nobody_waits_for_
         for name in names:
             pull(registries[0], "v4", name)
             with registries[0].backends.database.autocommit() as connection:
-                row = repository_rows.find(connection, name).get()
+                row = repositories.find(connection, name).get()
             assert row is not None
             assert not row.is_unread
     world.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import manifests as manifest_rows
+from registry.database import manifests, tags
 from registry.database import repositories as repository_rows
 from registry.images.registry import Registry
 from registry.migration.review.plan_file import Plan
@@ -31,12 +31,12 @@ def served(registry: Registry) -> tuple[int, int, int]:
     with registry.backends.database.snapshot() as connection:
         names = repository_rows.names(connection).get()
         rows = [found for name in names if (found := repository_rows.find(connection, name).get()) is not None]
-        tags = sum(len(manifest_rows.all_tags(connection, row.id).get()) for row in rows)
-        known = {(row.name, digest) for row in rows for digest in manifest_rows.of_repository(connection, row.id).get()}
+        tag_count = sum(len(tags.of_repository(connection, row.id).get()) for row in rows)
+        known = {(row.name, digest) for row in rows for digest in manifests.of_repository(connection, row.id).get()}
     for name, digest in known:
         body = registry.manifests.read(registry.manifests.find(name, Digest(digest)))
         assert Digest.of(body, Digest(digest).algorithm) == digest
-    return len(names), tags, len({digest for _, digest in known})
+    return len(names), tag_count, len({digest for _, digest in known})
 
 
 @pytest.mark.parametrize(("layout", "name", "breakage"), ROWS, ids=[f"{row[0]}: {row[1]}" for row in ROWS])

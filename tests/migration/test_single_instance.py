@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.background.leases import Leases
-from registry.database import leases as lease_rows
+from registry.database import leases
 from registry.database.engine import Database
 from registry.database.schema import upgrade_database
 from registry.migration.report import Refused
@@ -49,7 +49,7 @@ class Clock:
 
 def take(database: Database, now: float, *, seconds: float = SECONDS, holder: str = THEIRS) -> None:
     with database.transaction() as connection:
-        assert lease_rows.take(connection, LEASE, holder, now=now, deadline=now + seconds)
+        assert leases.take(connection, LEASE, holder, now=now, deadline=now + seconds)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def test_a_killed_one_of_another_machine_is_succeeded_when_its_lease_ends(databa
 def test_one_that_ends_meanwhile_is_succeeded(database: Database) -> None:
     def end(_now: float) -> None:
         with database.transaction() as connection:
-            lease_rows.free(connection, LEASE, THEIRS)
+            leases.free(connection, LEASE, THEIRS)
 
     clock = Clock(end)
     take(database, clock.now)
@@ -107,7 +107,7 @@ def test_one_that_ends_meanwhile_is_succeeded(database: Database) -> None:
 def test_where_a_third_one_is_faster_the_second_is_refused(database: Database) -> None:
     def end(now: float) -> None:
         with database.transaction() as connection:
-            lease_rows.free(connection, LEASE, THEIRS)
+            leases.free(connection, LEASE, THEIRS)
         take(database, now, holder="third")
 
     clock = Clock(end)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import migration_queries as original_rows
+from registry.database import migration_queries
 from registry.images.blobs import Blobs, HeldBlob
 from registry.images.registry import Registry
 from registry.images.verification import WrongBytes
@@ -118,9 +118,9 @@ def adopted(service: Service) -> Registry:
 def note_original(registry: Registry, key: str, data: bytes, *, verified: bool) -> None:
     """A pass of a migration has found these bytes for the layer."""
     driver = registry.backends.driver
-    line = original_rows.Original(LAYER, len(data), key, driver.write(key, data).signature, verified)
+    line = migration_queries.Original(LAYER, len(data), key, driver.write(key, data).signature, verified)
     with registry.backends.database.transaction() as connection:
-        original_rows.put(connection, "0001", [line], store=driver.name, now=registry.backends.clock())
+        migration_queries.put(connection, "0001", [line], store=driver.name, now=registry.backends.clock())
 
 
 def test_an_address_of_a_place_that_is_known_to_be_lost_is_not_told(config: Config, tmp_path: Path) -> None:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.database import blob_locations as place_rows
-from registry.database import blobs as blob_rows
-from registry.database import changes as change_rows
-from registry.database import memberships
-from registry.database import references as reference_rows
-from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
+from registry.database import blob_locations, blobs, changes, memberships, references, repositories, withheld
 from registry.images.omissions import LINK, Kind, Omission
 from registry.images.records.journal import understood
 from registry.oci.digest import SUPPORTED_ALGORITHMS, Digest
@@ -58,7 +52,7 @@ class BlobDiscovery:
         after = ""
         while True:
             with self._backends.database.autocommit() as connection:
-                found = reference_rows.lacking(connection, repository.id, after=after, count=BATCH).get()
+                found = references.lacking(connection, repository.id, after=after, count=BATCH).get()
             if not found:
                 return omissions
             self._adopt(repository, found, omissions, is_optional=True)
@@ -76,7 +70,7 @@ class BlobDiscovery:
             if is_optional:
                 digests = self._still_lacking(connection, repository, digests)
             else:
-                repository_rows.lock_shared(connection, repository.id)  # before blobs, as a push does
+                repositories.lock_shared(connection, repository.id)  # before blobs, as a push does
             for digest in digests:
                 if digest in known:
                     memberships.add(connection, repository.id, known[digest], now=now)
@@ -84,31 +78,31 @@ class BlobDiscovery:
                 stat = stats[digest]
                 if stat is None:
                     continue
-                blob = blob_rows.adopt(connection, digest, size=stat.size)
-                if blob.size != stat.size or blob.state == blob_rows.CLAIMED:
+                blob = blobs.adopt(connection, digest, size=stat.size)
+                if blob.size != stat.size or blob.state == blobs.CLAIMED:
                     reason = f"it has {stat.size} bytes, elsewhere {blob.size}, or is being deleted"
                     omissions.append(Omission(Kind.BLOB, repository.name, digest, reason))
                     continue
                 key = layout.blob(repository.name, digest)
-                blob_rows.adopt_location(
+                blob_locations.adopt(
                     connection, blob.id, store=driver.name, key=key, size=stat.size, signature=stat.signature
                 )
                 memberships.add(connection, repository.id, blob.id, now=now)
 
     def _still_lacking(self, connection: Transaction, repository: RepositoryRow, digests: list[Digest]) -> list[Digest]:
         """Those that no manifest which came meanwhile withholds. The repository is locked from here on."""
-        if repository_rows.lock(connection, repository.id).get() is None:
+        if repositories.lock(connection, repository.id).get() is None:
             return []
-        repository_rows.raise_version(connection, repository.id)
-        named = withheld_rows.named(connection, repository.id, digests).get()
-        return [digest for digest in digests if (digest, withheld_rows.BLOB) not in named]
+        repositories.raise_version(connection, repository.id)
+        named = withheld.named(connection, repository.id, digests).get()
+        return [digest for digest in digests if (digest, withheld.BLOB) not in named]
 
     def _known(self, digests: list[Digest]) -> dict[str, int]:
         """Those that need not be looked for, by digest: all repositories share all places, and one is noted."""
         if self._backends.layout.per_repository:
             return {}
         with self._backends.database.autocommit() as connection:
-            return place_rows.known(connection, digests, store=self._backends.driver.name).get()
+            return blob_locations.known(connection, digests, store=self._backends.driver.name).get()
 
     def _stat(self, key: str) -> ObjectStat | None:
         try:
@@ -122,7 +116,7 @@ class BlobDiscovery:
         for algorithm in SUPPORTED_ALGORITHMS:
             prefix = self._backends.layout.blobs(repository.name, algorithm)
             with self._backends.database.snapshot() as connection:
-                noted = blob_rows.keys_below(connection, self._backends.driver.name, prefix).get()
+                noted = blob_locations.keys_below(connection, self._backends.driver.name, prefix).get()
             try:
                 children = list(self._backends.driver.children(prefix))
             except PathRefused as error:
@@ -164,13 +158,13 @@ class BlobDiscovery:
 
         The record of such a change may not be on storage yet: its rows are no proof that anything has come.
         """
-        current = repository_rows.get(connection, repository.id).get()
+        current = repositories.get(connection, repository.id).get()
         if current is None or current.folded != repository.folded:
             return frozenset()  # the rows are newer than the view, which is read again
-        rows = withheld_rows.of_repository(connection, repository.id, named=True).get()
-        noted = withheld_rows.collected(rows).blobs - view.withheld.blobs
+        rows = withheld.of_repository(connection, repository.id, named=True).get()
+        noted = withheld.collected(rows).blobs - view.withheld.blobs
         if not noted:
             return noted
-        changes = change_rows.of_repository(connection, repository.id).get() if view.last <= current.sequence else []
-        pending = (understood(repository.name, change.record) for change in changes if change.sequence > view.folded)
+        unfolded = changes.of_repository(connection, repository.id).get() if view.last <= current.sequence else []
+        pending = (understood(repository.name, change.record) for change in unfolded if change.sequence > view.folded)
         return noted - view.withheld_with(pending).blobs

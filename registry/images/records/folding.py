@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from cachetools import LRUCache
 
-from registry.database import changes as change_rows
-from registry.database import manifests as manifest_rows
-from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
+from registry.database import changes, manifests, repositories, tags, withheld
 from registry.images.blob_deletion import BlobDeletion
 from registry.images.records.history import History
 from registry.images.records.journal import Journal, NumberTaken, understood
@@ -103,7 +100,7 @@ class Folding:
     def abandoned(self) -> list[str]:
         """Names of the repositories with changes that their own process should have folded long ago."""
         with self._backends.database.autocommit() as connection:
-            names = repository_rows.unfolded(connection, before=self._backends.clock() - ABANDONED_SECONDS).get()
+            names = repositories.unfolded(connection, before=self._backends.clock() - ABANDONED_SECONDS).get()
         before = time.monotonic() - FOREIGN_SECONDS
         with self._lock:
             return [name for name in names if self._foreign.get(name, before) <= before]
@@ -139,8 +136,8 @@ class Folding:
         with self._lock:
             newest = self._newest.pop(name, 0)
         with self._backends.database.snapshot() as connection:
-            found = repository_rows.find(connection, name)
-            changes = change_rows.of_name(connection, name).get()
+            found = repositories.find(connection, name)
+            unfolded = changes.of_name(connection, name).get()
             row = found.get()
         if newest > (row.sequence if row is not None else 0):
             log.warning("the database has lost what was recorded; storage is read again", repository=name)
@@ -149,10 +146,10 @@ class Folding:
         if row is None:
             return None, []
         ready: list[ChangeRow] = []
-        for change in changes:
+        for change in unfolded:
             if not self._is_recorded(row, change):
                 if self._backends.clock() - change.created_at < ABANDONED_SECONDS:
-                    self._wait_for(row, changes[len(ready) :])
+                    self._wait_for(row, unfolded[len(ready) :])
                     break
                 try:
                     self._journal.write(name, change.sequence, change.record)
@@ -166,7 +163,7 @@ class Folding:
         """Take what storage has under this number in the place of our change; what that leaves of it is put back."""
         log.warning("a number was given twice: the database is behind storage", repository=row.name, sequence=sequence)
         with self._backends.database.transaction() as connection:
-            change_rows.remove(connection, row.id, sequence, line)
+            changes.remove(connection, row.id, sequence, line)
         self._reconciliation.reconcile(row.name)
 
     def _wait_for(self, row: RepositoryRow, changes: list[ChangeRow]) -> None:
@@ -177,7 +174,7 @@ class Folding:
                 self.wake.set()
 
     def _is_recorded(self, row: RepositoryRow, change: ChangeRow) -> bool:
-        if change.state == change_rows.RECORDED:
+        if change.state == changes.RECORDED:
             return True
         with self._lock:
             return (row.name, change.sequence) in self._recorded
@@ -234,8 +231,8 @@ class Folding:
         if index.untimed in {0, self._untimed.get(row.name)}:
             return
         with self._backends.database.autocommit() as connection:
-            pushed = manifest_rows.pushed(connection, row.id).get()
-            tagged = manifest_rows.tagged(connection, row.id).get()
+            pushed = manifests.pushed_at(connection, row.id).get()
+            tagged = tags.updated_at(connection, row.id).get()
         index.fill(pushed, tagged)
         with self._lock:
             self._untimed[row.name] = index.untimed
@@ -279,24 +276,24 @@ class Folding:
         deadline = time.monotonic() + NOTE_SECONDS
         while time.monotonic() < deadline:
             with self._backends.database.autocommit() as connection:
-                row = repository_rows.find(connection, name).get()
+                row = repositories.find(connection, name).get()
             if row is None or row.signature == signature:
                 return True
             time.sleep(NOTE_SECONDS / 10)
         return False
 
-    def _note(self, row: RepositoryRow, changes: list[ChangeRow], signature: str, *, releases: bool) -> None:
-        done = [(row.id, change.sequence) for change in changes]
+    def _note(self, row: RepositoryRow, folded: list[ChangeRow], signature: str, *, releases: bool) -> None:
+        done = [(row.id, change.sequence) for change in folded]
         with self._backends.database.transaction() as connection:
-            repository_rows.lock(connection, row.id)
-            change_rows.mark_recorded(connection, done)
-            change_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
+            repositories.lock(connection, row.id)
+            changes.mark_recorded(connection, done)
+            changes.remove_folded(connection, row.id, folded=folded[-1].sequence)
             if releases:
-                withheld_rows.remove_folded(connection, row.id, folded=changes[-1].sequence)
-            repository_rows.set_folded(connection, row.id, folded=changes[-1].sequence, signature=signature)
+                withheld.remove_folded(connection, row.id, folded=folded[-1].sequence)
+            repositories.set_folded(connection, row.id, folded=folded[-1].sequence, signature=signature)
         with self._lock:
             self._foreign.pop(row.name, None)
-            for change in changes:
+            for change in folded:
                 self._recorded.pop((row.name, change.sequence), None)
 
     def _unlink(self, row: RepositoryRow, records: list[Record]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.database import repositories as repository_rows
+from registry.database import repositories
 from registry.images.records.journal import Journal
 from registry.oci.index import Index, Owner
 from registry.storage.errors import PreconditionFailed, StorageError
@@ -62,5 +62,5 @@ class History:
             log.info("the times of an index.json were not written down yet", repository=name, reason=str(error))
             return True
         with self._backends.database.transaction() as connection:
-            repository_rows.replace_signature(connection, name, signature, written)
+            repositories.replace_signature(connection, name, signature, written)
         return True

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 import structlog
 
-from registry.database import changes as change_rows
-from registry.database import repositories as repository_rows
+from registry.database import changes, repositories
 from registry.oci.descriptor import Descriptor
 from registry.oci.moment import to_text
 from registry.oci.record import Operation, Record
@@ -200,7 +199,7 @@ class Change:
 
     def allot(self, connection: Transaction, repository: RepositoryRow, now: float) -> PendingChange:
         """Allot the number and keep the change as pending, in the caller's transaction. Raises LookupError."""
-        row = repository_rows.next_sequence(connection, repository.id).get()
+        row = repositories.next_sequence(connection, repository.id).get()
         if row is None:
             raise LookupError(repository.id)
         return self.keep(connection, row, now)
@@ -222,5 +221,5 @@ class Change:
             tagged=self.tagged,
         )
         line = record.to_line()
-        change_rows.add(connection, row.id, row.sequence, line, state=change_rows.PENDING, now=now)
+        changes.add(connection, row.id, row.sequence, line, state=changes.PENDING, now=now)
         return PendingChange(row, line)

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.database import blobs as blob_rows
-from registry.database import manifests as manifest_rows
-from registry.database import repositories as repository_rows
+from registry.database import blob_locations, manifests, repositories
 from registry.images.omissions import Source
 from registry.images.records.blob_discovery import BlobDiscovery
 from registry.images.records.history import History
@@ -58,7 +56,7 @@ class Reconciliation:
         ``signature`` is that of the index on storage; "" if there is none. Raises as ``reconcile`` does.
         """
         with self._backends.database.snapshot() as connection:
-            row = repository_rows.find(connection, name).get()
+            row = repositories.find(connection, name).get()
         if row is None or row.is_unread or row.signature != signature:
             return self.reconcile(name)
         return row
@@ -71,8 +69,8 @@ class Reconciliation:
         self._source_locations.ensure_row()
         for _ in range(ATTEMPTS):
             with self._backends.database.snapshot() as connection:
-                row = repository_rows.find(connection, name).get()
-                known = manifest_rows.of_repository(connection, row.id).get() if row else {}
+                row = repositories.find(connection, name).get()
+                known = manifests.of_repository(connection, row.id).get() if row else {}
             view = self._reader.read(name)
             if view is None:
                 self._backends.omissions.note(Source.CONTENT, name, ())
@@ -112,10 +110,10 @@ class Reconciliation:
         """Remove every row of a repository that storage does not have. If it comes back it is read anew."""
         backends = self._backends
         with backends.database.transaction() as connection:
-            repository_rows.lock(connection, row.id)
-            repository_rows.remove(connection, row.id)
+            repositories.lock(connection, row.id)
+            repositories.remove(connection, row.id)
             if backends.layout.per_repository:
-                blob_rows.forget_below(connection, backends.driver.name, f"{row.name}/blobs")
+                blob_locations.forget_below(connection, backends.driver.name, f"{row.name}/blobs")
         log.warning("a repository is gone from storage and was forgotten", repository=row.name)
 
     def _has_remains(self, name: str) -> bool:
@@ -135,14 +133,14 @@ class Reconciliation:
             return row
         backends = self._backends
         with backends.database.transaction() as connection:
-            current = repository_rows.lock(connection, repository.id).get()
+            current = repositories.lock(connection, repository.id).get()
             if current is None or current.folded != repository.folded:
                 raise _Moved
             merge = RowMerge(backends, connection, current, view)
             merge.run()
             if not merge.is_behind and not self._write_gate.is_read_only(connection):
                 merge.put_back()
-            result = repository_rows.get(connection, current.id).get()
+            result = repositories.get(connection, current.id).get()
         log.info("repository reconciled with storage", repository=name, sequence=merge.sequence, behind=merge.is_behind)
         return result or repository
 
@@ -153,6 +151,6 @@ class Reconciliation:
 
     def _create(self, name: str) -> RepositoryRow:
         """Make a row that is not used until what storage has is in the database too."""
-        now, sequence = self._backends.clock(), repository_rows.UNREAD
+        now, sequence = self._backends.clock(), repositories.UNREAD
         with self._backends.database.transaction() as connection:
-            return repository_rows.create(connection, name, signature="", now=now, sequence=sequence)
+            return repositories.create(connection, name, signature="", now=now, sequence=sequence)

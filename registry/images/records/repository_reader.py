@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blob_locations as place_rows
-from registry.database import manifest_bodies as body_rows
+from registry.database import blob_locations, manifest_bodies
 from registry.images.backends import MAX_MANIFEST
 from registry.images.blob_locations import Location
 from registry.images.manifest_store import slim
@@ -28,7 +27,7 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound, PathRefused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from registry.database.blob_locations import PlaceRow
+    from registry.database.blob_locations import LocationRow
     from registry.database.manifests import ManifestRow
     from registry.images.backends import Backends
     from registry.oci.descriptor import Descriptor
@@ -227,8 +226,8 @@ class RepositoryReader:
         if layout.per_repository:
             return [_Known(descriptor, None, [place]) for descriptor, place in zip(descriptors, own, strict=True)]
         with self._backends.database.autocommit() as connection:
-            bodies = [body_rows.find(connection, descriptor.digest) for descriptor in descriptors]
-            rows = [place_rows.of_digest(connection, descriptor.digest, store=store) for descriptor in descriptors]
+            bodies = [manifest_bodies.find(connection, descriptor.digest) for descriptor in descriptors]
+            rows = [blob_locations.of_digest(connection, descriptor.digest, store=store) for descriptor in descriptors]
             return [
                 _Known(descriptor, body.get(), _places(noted.get(), place))
                 for descriptor, body, noted, place in zip(descriptors, bodies, rows, own, strict=True)
@@ -240,9 +239,9 @@ def _left_out(name: str, index: Index) -> Iterator[Omission]:
         yield Omission(Kind.ENTRY, name, shown(entry) if entry else "", reason)
 
 
-def _places(rows: list[PlaceRow], own: Location) -> list[Location]:
+def _places(rows: list[LocationRow], own: Location) -> list[Location]:
     """Those that are noted, and our own place where it is none of these."""
-    noted = [Location(row.key, row.id, row.signature, row.verified_at is not None) for row in rows]
+    noted = [Location.of(row) for row in rows]
     return noted if any(place.key == own.key for place in noted) else [*noted, own]
 
 

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from registry.database import blobs as blob_rows
-from registry.database import changes as change_rows
-from registry.database import manifests as manifest_rows
-from registry.database import memberships
-from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
+from registry.database import (
+    blob_locations,
+    blobs,
+    changes,
+    manifests,
+    memberships,
+    references,
+    repositories,
+    tags,
+    withheld,
+)
 from registry.images import manifest_store as rows
 from registry.images.records.journal import Change, understood
 from registry.oci.digest import Digest
@@ -61,12 +66,12 @@ class RowMerge:
         self._apply_records()
         self._write_manifests()
         if self.is_behind:
-            change_rows.remove_all(connection, repository.id)
+            changes.remove_all(connection, repository.id)
             self._drop_absent()
             self._correct_times()
         self._write_tags()
         self._write_withheld()
-        repository_rows.set_reconciled(
+        repositories.set_reconciled(
             connection,
             repository.id,
             sequence=self.sequence,
@@ -76,21 +81,21 @@ class RowMerge:
         )
         now = self._backends.clock()
         for number, line in view.records.items():
-            change_rows.add(connection, repository.id, number, line, state=change_rows.RECORDED, now=now)
+            changes.add(connection, repository.id, number, line, state=changes.RECORDED, now=now)
 
     def put_back(self) -> None:
         """Record again what another tool's index has lost."""
-        tags, manifests = self._view.index.tags(), self._view.index.manifests()
-        known = manifest_rows.of_repository(self._connection, self._id).get()
+        listed_tags, listed = self._view.index.tags(), self._view.index.manifests()
+        known = manifests.of_repository(self._connection, self._id).get()
         lost_tags: dict[str, list[str]] = {}
-        for tag in manifest_rows.all_tags(self._connection, self._id).get().values():
-            if tag.name not in tags:
+        for tag in tags.of_repository(self._connection, self._id).get().values():
+            if tag.name not in listed_tags:
                 lost_tags.setdefault(tag.digest, []).append(tag.name)
-        lost = [digest for digest in known if Digest(digest) not in manifests]
+        lost = [digest for digest in known if Digest(digest) not in listed]
         if not (lost_tags or lost):
             return
-        pushed = manifest_rows.pushed(self._connection, self._id)
-        tagged = manifest_rows.tagged(self._connection, self._id)
+        pushed = manifests.pushed_at(self._connection, self._id)
+        tagged = tags.updated_at(self._connection, self._id)
         times = _Times(pushed.get(), tagged.get())
         for digest in dict.fromkeys([*lost_tags, *lost]):
             self._record_again(known[digest], lost_tags.get(digest, []), times)
@@ -103,8 +108,8 @@ class RowMerge:
         """
         lines = dict(self._view.records)
         if not self.is_behind:
-            changes = change_rows.of_repository(self._connection, self._id).get()
-            lines |= {change.sequence: change.record for change in changes if change.sequence > self._view.folded}
+            unfolded = changes.of_repository(self._connection, self._id).get()
+            lines |= {change.sequence: change.record for change in unfolded if change.sequence > self._view.folded}
         records = [understood(self._repository.name, lines[sequence]) for sequence in sorted(lines)]
         for record in records:
             record.apply(self._view.index)
@@ -125,19 +130,20 @@ class RowMerge:
             rows.note(self._connection, self._id, member.id, loaded.manifest, now=pushed_at)
             if loaded.place is None:
                 continue
-            place = blob_rows.location_at(self._connection, store, loaded.place.key).get()
+            place = blob_locations.find(self._connection, store, loaded.place.key).get()
             if place is None:
                 continue
             own = self._backends.layout.per_repository
             if own and place.size != loaded.size and place.claim_token is None:  # adopted while a tool was writing it
                 self._correct(digest, loaded, place.key)
             elif own or place.signature == loaded.signature:
-                blob_rows.set_verified(self._connection, place.id, now=now)
+                at = place.signature
+                blob_locations.set_verified(self._connection, place.id, was=at, signature=at, now=now)
 
     def _correct(self, digest: Digest, loaded: LoadedManifest, key: str) -> None:
-        blob_rows.put_location(
+        blob_locations.put(
             self._connection,
-            blob_rows.put(self._connection, digest, size=loaded.size, leased_until=0.0).get(),
+            blobs.put(self._connection, digest, size=loaded.size, leased_until=0.0).get(),
             store=self._backends.driver.name,
             key=key,
             size=loaded.size,
@@ -147,23 +153,21 @@ class RowMerge:
 
     def _correct_times(self) -> None:
         """Take the times of manifests that an older copy of the database knows, and that were pushed again since."""
-        known = manifest_rows.of_repository(self._connection, self._id).get().values()
+        known = manifests.of_repository(self._connection, self._id).get().values()
         said = ((row.blob_id, self._view.index.pushed(Digest(row.digest))) for row in known)
-        manifest_rows.set_pushed(self._connection, self._id, [(blob, at) for blob, at in said if at is not None])
+        manifests.set_pushed(self._connection, self._id, [(blob, at) for blob, at in said if at is not None])
 
     def _write_tags(self) -> None:
         """Take the tags of the index, in which the records of ours are applied."""
-        ours = manifest_rows.all_tags(self._connection, self._id).get()
-        manifests = manifest_rows.of_repository(self._connection, self._id).get()
+        ours = tags.of_repository(self._connection, self._id).get()
+        known = manifests.of_repository(self._connection, self._id).get()
         for tag, descriptor in self._view.index.tags().items():
-            row, target = ours.get(tag), manifests.get(descriptor.digest)
+            row, target = ours.get(tag), known.get(descriptor.digest)
             is_there = row is not None and row.digest == descriptor.digest
             if target is None or (is_there and not self.is_behind):
                 continue
             tagged_at = self._view.index.tagged(tag) or self._tagged_at(descriptor.digest)
-            manifest_rows.put_tag(
-                self._connection, self._id, tag, target.blob_id, sequence=self._view.last, now=tagged_at
-            )
+            tags.put(self._connection, self._id, tag, target.blob_id, sequence=self._view.last, now=tagged_at)
             if row is not None and not is_there:
                 log.warning(
                     "another tool moved a tag", repository=self._repository.name, tag=tag, digest=descriptor.digest
@@ -176,24 +180,24 @@ class RowMerge:
 
     def _write_withheld(self) -> None:
         """Have as rows what storage says, with the changes that are not there yet."""
-        withheld = self._view.index.withheld
+        said = self._view.index.withheld
         if self.is_behind:
-            withheld_rows.remove_all(self._connection, self._id)
-        noted = [row for row in withheld_rows.of_repository(self._connection, self._id).get() if row.released is None]
-        known = withheld_rows.collected(noted)
-        withheld_rows.add(self._connection, self._id, withheld - known)
-        withheld_rows.remove(self._connection, self._id, known - withheld)
+            withheld.remove_all(self._connection, self._id)
+        noted = [row for row in withheld.of_repository(self._connection, self._id).get() if row.released is None]
+        known = withheld.collected(noted)
+        withheld.add(self._connection, self._id, said - known)
+        withheld.remove(self._connection, self._id, known - said)
 
     def _drop_absent(self) -> None:
         """The database is behind storage: what storage does not have is gone."""
-        tags = self._view.index.tags()
-        for tag in manifest_rows.all_tags(self._connection, self._id).get().values():
-            if tag.name not in tags:
-                manifest_rows.remove_tag(self._connection, self._id, tag.name)
+        listed_tags = self._view.index.tags()
+        for tag in tags.of_repository(self._connection, self._id).get().values():
+            if tag.name not in listed_tags:
+                tags.remove(self._connection, self._id, tag.name)
         listed = self._listed()
-        for manifest in manifest_rows.of_repository(self._connection, self._id).get().values():
+        for manifest in manifests.of_repository(self._connection, self._id).get().values():
             if manifest.digest not in listed:
-                manifest_rows.remove(self._connection, self._id, manifest.blob_id)
+                manifests.remove(self._connection, self._id, manifest.blob_id)
                 memberships.remove(self._connection, self._id, manifest.blob_id)
 
     def _listed(self) -> set[str]:
@@ -204,7 +208,7 @@ class RowMerge:
             digest = waiting.pop()
             if digest not in listed:
                 listed.add(digest)
-                waiting.extend(manifest_rows.children_of(self._connection, self._id, digest).get())
+                waiting.extend(references.children_of(self._connection, self._id, digest).get())
         return listed
 
     def _record_again(self, manifest: ManifestRow, tags: list[str], times: _Times) -> None:

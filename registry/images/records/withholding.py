@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from registry.database import changes as change_rows
-from registry.database import withheld as withheld_rows
+from registry.database import changes, withheld
 from registry.images.records.journal import Change, PendingChange
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestBlobUnknown
@@ -57,8 +56,8 @@ def require_room(
     """
     if not lacks:
         return
-    new = lacks - withheld_rows.collected(row for row in rows if row.released is None)
-    count = withheld_rows.count(connection, repository.id).get()
+    new = lacks - withheld.collected(row for row in rows if row.released is None)
+    count = withheld.count(connection, repository.id).get()
     for more, most in ((len(lacks), MOST), (len(new) and len(new) + count, MOST_IN_REPOSITORY)):
         if more > most:
             message = f"the repository would lack {more} of what its manifests name, and at most {most} may be missing"
@@ -72,13 +71,13 @@ def release(connection: Transaction, repository: RepositoryRow, row: WithheldRow
     that the blob is there. None if nothing has to be: no manifest names it.
     """
     if row.released is not None:  # by a push whose record may not be on storage yet
-        line = change_rows.find(connection, repository.id, row.released).get()
+        line = changes.find(connection, repository.id, row.released).get()
         return None if line is None else PendingChange(repository._replace(sequence=row.released), line)
-    naming = withheld_rows.naming(connection, repository.id, row.digest).get()
+    naming = withheld.naming(connection, repository.id, row.digest).get()
     if naming is None:
         return None
     released = Withheld(blobs=frozenset({Digest(row.digest)}))
     change = Change.put(Digest(naming.digest), naming.media_type, naming.size, (), actor=ACTOR)
     allotted = replace(change, released=released, pushed=to_text(naming.pushed_at)).allot(connection, repository, now)
-    withheld_rows.release(connection, repository.id, released, sequence=allotted.repository.sequence)
+    withheld.release(connection, repository.id, released, sequence=allotted.repository.sequence)
     return allotted

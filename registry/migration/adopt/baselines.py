@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.database import manifest_bodies
-from registry.database import manifests as manifest_rows
-from registry.database import repositories as repository_rows
+from registry.database import manifest_bodies, manifests, repositories
 from registry.images.index_file import MAX_INDEX, owner_of
 from registry.images.migration_journal.documents import ManifestInfo
 from registry.migration.adopt.merge import Content
@@ -103,8 +101,8 @@ class Baselines:
             return None
         repository = _said(located, base)
         with self._registry.backends.database.snapshot() as connection:
-            row = repository_rows.find(connection, located.name).get()
-            known = manifest_rows.of_repository(connection, row.id).get() if row else {}
+            row = repositories.find(connection, located.name).get()
+            known = manifests.of_repository(connection, row.id).get() if row else {}
         key = f"{located.path}/index.json"
         strange = {
             digest: descriptor

@@ -7,10 +7,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import changes as change_rows
-from registry.database import manifest_bodies, memberships
-from registry.database import manifests as manifest_rows
-from registry.database import repositories as repository_rows
+from registry.database import changes, manifest_bodies, manifests, memberships, repositories, tags
 from registry.images.migration_journal.documents import Baseline, IndexAt, ManifestInfo
 from registry.images.records.journal import Journal as Records
 from registry.images.records.journal import NumberTaken
@@ -138,27 +135,27 @@ class RepositoryAdoption:
             return _Ours(Content(), 0)
         self._record(row)
         with self._registry.backends.database.snapshot() as connection:
-            current = repository_rows.find(connection, name).get()
-            tags = manifest_rows.all_tags(connection, row.id).get()
-            manifests = manifest_rows.of_repository(connection, row.id).get()
+            current = repositories.find(connection, name).get()
+            our_tags = tags.of_repository(connection, row.id).get()
+            our_manifests = manifests.of_repository(connection, row.id).get()
         content = Content(
-            {tag: Digest(named.digest) for tag, named in tags.items()},
-            {Digest(digest): ManifestInfo(named.media_type, named.size) for digest, named in manifests.items()},
+            {tag: Digest(named.digest) for tag, named in our_tags.items()},
+            {Digest(digest): ManifestInfo(named.media_type, named.size) for digest, named in our_manifests.items()},
         )
         return _Ours(content, 0 if current is None else current.sequence)
 
     def _record(self, row: OurRow) -> None:
         """Make durable what is committed: a baseline that was noted after a change of ours must not outlive it."""
         with self._registry.backends.database.snapshot() as connection:
-            changes = change_rows.of_repository(connection, row.id).get()
-        for change in changes:
-            if change.state == change_rows.PENDING:
+            unfolded = changes.of_repository(connection, row.id).get()
+        for change in unfolded:
+            if change.state == changes.PENDING:
                 with contextlib.suppress(NumberTaken):  # the next fold finds out
                     self._records.write(row.name, change.sequence, change.record)
 
     def _row(self, name: str) -> OurRow | None:
         with self._registry.backends.database.snapshot() as connection:
-            return repository_rows.find(connection, name).get()
+            return repositories.find(connection, name).get()
 
     def _remove(self, name: str, found: Difference, base: Content) -> None:
         """Remove what went from the source registry, as clients could; what Stowage has moved meanwhile stays."""
@@ -222,7 +219,7 @@ class RepositoryAdoption:
         """
         lacks = repository.unlinked()
         with self._registry.backends.database.snapshot() as connection:
-            row = repository_rows.find(connection, repository.located.name).get()
+            row = repositories.find(connection, repository.located.name).get()
             held = memberships.find_all(connection, row.id, lacks.blobs).get() if row is not None else {}
         has = Withheld(frozenset(map(Digest, held)), frozenset(ours.manifests))
         return (index.withheld - repository.linked(index.withheld)) | (lacks - has)

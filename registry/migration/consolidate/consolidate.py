@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from registry.database import blobs as blob_rows
-from registry.database import migration_queries
+from registry.database import blob_locations, migration_queries
 from registry.database.errors import DatabaseError
 from registry.images.migration_journal.documents import Phase, shard_of
 from registry.migration.consolidate.copier import Copier
@@ -20,7 +20,8 @@ from registry.storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from registry.database.migration_queries import PlacedRow, UncopiedRow
+    from registry.database.blob_locations import LocationRow
+    from registry.database.blobs import BlobRow
     from registry.images.migration_journal.documents import ShardEntry
     from registry.migration.consolidate.copier import CopiedBlob
     from registry.migration.context import Context
@@ -110,7 +111,7 @@ class _Consolidating:
             self._commit_all(copies, meter)
             self._end_shard(shard)
 
-    def _uncopied(self) -> Iterator[UncopiedRow]:
+    def _uncopied(self) -> Iterator[BlobRow]:
         after = ""
         while True:
             with self._backends.database.autocommit() as connection:
@@ -149,15 +150,15 @@ class _Consolidating:
     def _end_shard(self, shard: str) -> None:
         """Write what the database knows about the locations of a shard's blobs."""
         rows = placed(self._context.registry, shard)
-        known = {digest: list(own) for digest, own in groupby(rows, key=lambda row: row.digest)}
+        known = {blob.digest: [location for _, location in own] for blob, own in groupby(rows, key=itemgetter(0))}
         lines = [self._line(line, known.get(line.digest, [])) for line in self._journal.shard(shard)]
         self._journal.write_shard(shard, lines)
         self._problems[shard] = unreadable(self._context.registry, rows)
 
-    def _line(self, line: ShardEntry, rows: Sequence[PlacedRow]) -> ShardEntry:
+    def _line(self, line: ShardEntry, rows: Sequence[LocationRow]) -> ShardEntry:
         hashed = {(row.key, row.signature) for row in rows if row.verified_at is not None}
         own = self._backends.layout.blob("", line.digest)
-        copies = [row.signature for row in rows if row.key == own and row.state == blob_rows.CURRENT]
+        copies = [row.signature for row in rows if row.key == own and row.state == blob_locations.CURRENT]
         return line._replace(
             places=tuple(
                 location._replace(verified=(location.key, location.signature) in hashed) for location in line.places

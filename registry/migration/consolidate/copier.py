@@ -6,10 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blob_locations as location_rows
-from registry.database import blobs as blob_rows
-from registry.database import migration_queries
-from registry.database.migration_queries import ORIGINAL, Copied
+from registry.database import blob_locations, blobs, migration_queries
+from registry.database.blob_locations import ORIGINAL
+from registry.database.migration_queries import Copied
 from registry.images.blob_locations import Location
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest
@@ -18,9 +17,8 @@ from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUna
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from registry.database.blob_locations import PlaceRow
+    from registry.database.blob_locations import LocationRow
     from registry.database.blobs import BlobRow
-    from registry.database.migration_queries import UncopiedRow
     from registry.images.registry import Registry
 
 POLL = 0.05
@@ -34,7 +32,7 @@ ATTEMPTS = 5
 class Hashed(NamedTuple):
     """A source location that was hashed and has the right bytes."""
 
-    location: PlaceRow
+    location: LocationRow
     """The row before."""
     signature: str
     """The version of the object that was hashed."""
@@ -70,7 +68,7 @@ class Copier:
         self._driver = registry.backends.driver
         self._database = registry.backends.database
 
-    def copy(self, row: UncopiedRow) -> CopiedBlob:
+    def copy(self, row: BlobRow) -> CopiedBlob:
         """Copy a blob from its first source location with the right bytes, and mark other locations lost.
 
         Raises StorageError. Nothing counts before ``commit``.
@@ -81,16 +79,16 @@ class Copier:
             return copy
         copy = replace(copy, generation=blob.generation)
         with self._database.autocommit() as connection:
-            found = location_rows.of_blob(connection, row.blob_id, store=self._driver.name).get()
+            found = blob_locations.of_blob(connection, row.id, store=self._driver.name).get()
         for location in found:
             if location.state != ORIGINAL:
                 continue
             try:
                 return self._from(location, copy)
             except PathNotFound:
-                self._lose(copy, location, blob_rows.MISSING)
+                self._lose(copy, location, blobs.MISSING)
             except _WrongBytes:
-                self._lose(copy, location, blob_rows.QUARANTINED)
+                self._lose(copy, location, blobs.QUARANTINED)
         return copy
 
     def commit(self, copies: Sequence[CopiedBlob]) -> int:
@@ -99,16 +97,16 @@ class Copier:
         now = backends.clock()
         with self._database.transaction() as connection:
             looks = [
-                (copy, blob_rows.lock_at(connection, copy.digest, store=store, key=copy.copied.key), copy.copied)
+                (copy, blob_locations.lock_blob_at(connection, copy.digest, store=store, key=copied.key), copied)
                 for copy in sorted(copies, key=lambda copy: copy.digest)
-                if copy.copied is not None
+                if (copied := copy.copied) is not None
             ]
             right = [copied for copy, look, copied in looks if _is_unmoved(copy, look.get()[0])]
             refused = migration_queries.set_copied(connection, right, store=store, now=now)
             for copy in copies:
                 if copy.hashed is not None:
                     location, signature = copy.hashed
-                    location_rows.set_verified(
+                    blob_locations.set_verified(
                         connection, location.id, was=location.signature, signature=signature, now=now
                     )
         return len(right) - len(refused)
@@ -121,13 +119,13 @@ class Copier:
         key = self._registry.backends.layout.blob("", digest)
         for _ in range(LOOKS):
             with self._database.autocommit() as connection:
-                blob, there = blob_rows.at(connection, digest, store=self._driver.name, key=key).get()
+                blob, there = blob_locations.blob_at(connection, digest, store=self._driver.name, key=key).get()
             if not self._registry.blob_deletion.in_progress(blob, there):
                 return blob
             time.sleep(POLL)
         return None
 
-    def _from(self, location: PlaceRow, copy: CopiedBlob) -> CopiedBlob:
+    def _from(self, location: LocationRow, copy: CopiedBlob) -> CopiedBlob:
         """Copy from one location. Raises PathNotFound or _WrongBytes if its object is gone or has wrong bytes."""
         known = location.signature if location.verified_at is not None else None
         for _ in range(ATTEMPTS):
@@ -159,9 +157,8 @@ class Copier:
                 raise _WrongBytes
             return reader.stat.signature, reader.stat.size
 
-    def _lose(self, copy: CopiedBlob, location: PlaceRow, state: str) -> None:
-        noted = Location(location.key, location.id, location.signature, location.verified_at is not None)
-        self._registry.blob_locations.mark_lost_and_next(copy.digest, copy.size, noted, state)
+    def _lose(self, copy: CopiedBlob, location: LocationRow, state: str) -> None:
+        self._registry.blob_locations.mark_lost_and_next(copy.digest, copy.size, Location.of(location), state)
 
 
 def _is_unmoved(copy: CopiedBlob, blob: BlobRow | None) -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from registry.database.blobs import CURRENT
+from registry.database.blob_locations import CURRENT
 from registry.images.blob_locations import Location
 from registry.migration.consolidate.lost_blobs import placed
 from registry.migration.review.counts import Leftover
@@ -143,15 +143,15 @@ class FinalizePlanner:
         for shard in self._inventory.shards(self._layout.bytes_kind, ObjectKind.OUR_BLOB):
             rows = placed(self._context.registry, shard)
             copies = [
-                row
-                for row in rows
-                if row.state == CURRENT
-                and row.migration is None
-                and row.verified_at is not None
-                and row.key == layout.blob("", Digest(row.digest))
+                (blob, at)
+                for blob, at in rows
+                if at.state == CURRENT
+                and at.migration is None
+                and at.verified_at is not None
+                and at.key == layout.blob("", Digest(blob.digest))
             ]
-            self._inventory.put("copied", [(row.digest, row.size, row.verified_at) for row in copies])
-            self._inventory.put("absent", [(row.digest, row.size, row.key, row.id, row.signature) for row in copies])
+            self._inventory.put("copied", [(blob.digest, at.size, at.verified_at) for blob, at in copies])
+            self._inventory.put("absent", [(blob.digest, at.size, at.key, at.id, at.signature) for blob, at in copies])
         self._inventory.do(f"DELETE FROM absent WHERE EXISTS ({_LISTED.format('absent')})")
         self._inventory.do(f"DELETE FROM copied WHERE NOT EXISTS ({_LISTED.format('copied')})")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from registry.database import repositories as repository_rows
+from registry.database import repositories
 from registry.database.blobs import QUARANTINED
 from registry.images.blob_locations import BlobLocations
 from registry.images.keyed_locks import KeyedLocks
@@ -133,9 +133,9 @@ class RollbackApplier:
         """Note in the database that it has what this index says, because the index was made of its rows."""
         signature = self._inventory.signature(key)
         with self._context.registry.backends.database.transaction() as connection:
-            row = repository_rows.find(connection, name).get()
+            row = repositories.find(connection, name).get()
             if row is not None:
-                repository_rows.set_signature(connection, row.id, signature)
+                repositories.set_signature(connection, row.id, signature)
 
     # ---- sources
 

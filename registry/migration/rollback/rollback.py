@@ -6,8 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from registry.database import migration_queries
-from registry.database import repositories as repository_rows
+from registry.database import migration_queries, repositories
 from registry.images.migration_journal.documents import Phase, ReadOnly
 from registry.images.source_locations import SWAPPED
 from registry.migration.adopt.baselines import Baselines, content_of, source_content
@@ -158,7 +157,7 @@ class _Rollback:
 
     def _unfolded(self) -> list[str]:
         with self._registry.backends.database.snapshot() as connection:
-            return repository_rows.unfolded(connection, before=float("inf")).get()
+            return repositories.unfolded(connection, before=float("inf")).get()
 
     # ---- repositories
 

@@ -6,11 +6,17 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blob_locations as location_rows
-from registry.database import blobs as blob_rows
-from registry.database import manifest_bodies, migration_queries
-from registry.database import manifests as manifest_rows
-from registry.database import repositories as repository_rows
+from registry.database import (
+    blob_locations,
+    blobs,
+    manifest_bodies,
+    manifests,
+    memberships,
+    migration_queries,
+    references,
+    repositories,
+    tags,
+)
 from registry.images.backends import MAX_MANIFEST
 from registry.images.index_file import MAX_INDEX
 from registry.migration.rollback.steps import Source, SourceIndex, TargetContent, WantedManifest
@@ -26,8 +32,10 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from registry.database.blob_locations import LocationRow
+    from registry.database.blobs import BlobRow
     from registry.database.manifests import ManifestRow
-    from registry.database.migration_queries import HeldRow, LostRow, NamedRow
+    from registry.database.references import ReferenceRow
     from registry.database.repositories import RepositoryRow
     from registry.images.migration_journal.documents import Baseline
     from registry.migration.adopt.baselines import Baselines
@@ -55,9 +63,9 @@ class _Rows(NamedTuple):
     repository: RepositoryRow
     tags: dict[str, Digest]
     manifests: dict[str, ManifestRow]
-    held: list[HeldRow]
-    named: list[NamedRow]
-    lost: list[LostRow]
+    held: list[BlobRow]
+    named: list[ReferenceRow]
+    lost: list[LocationRow]
 
 
 class RollbackTargets:
@@ -71,7 +79,7 @@ class RollbackTargets:
     def names(self) -> list[str]:
         """Every repository of Stowage, by the database and, in case that was lost or is old, by the listing."""
         with self._context.registry.backends.database.snapshot() as connection:
-            found = set(repository_rows.names(connection).get())
+            found = set(repositories.names(connection).get())
         for path in self._context.inventory.paths(ObjectKind.INDEX, ObjectKind.OUR_RECORD):
             if not any(path.startswith(f"{prefix}/") for prefix in self._context.layout.prefixes if prefix):
                 with contextlib.suppress(NameInvalid):
@@ -90,19 +98,19 @@ class RollbackTargets:
         located = self._locate(name, base)
         manifests = self._manifests(rows, located)
         named = {digest for manifest in manifests.values() for digest in manifest.named_blobs}
-        blobs = {
+        sizes = {
             Digest(row.digest): row.size
             for row in rows.held
-            if row.digest not in rows.manifests and (row.state == blob_rows.PRESENT or row.digest in named)
+            if row.digest not in rows.manifests and (row.state == blobs.PRESENT or row.digest in named)
         }
         if base is None and not rows.held:
             return None
         lost = [row.key for row in rows.lost if self._context.inventory.signature(row.key) == row.signature]
         document, ours = self._document(located, rows.repository)
         gone_tags, gone_manifests = self._gone(name, rows, base, document)
-        sources, unhashed = self._sources(located, blobs, manifests, lost)
+        sources, unhashed = self._sources(located, sizes, manifests, lost)
         wanted = TargetContent(
-            located, rows.tags, manifests, blobs, sources, document,
+            located, rows.tags, manifests, sizes, sources, document,
             said={tag.name: tag.digest for tag in self._context.inventory.tags(name)},
             gone_tags=gone_tags,
             gone_manifests=gone_manifests,
@@ -114,7 +122,7 @@ class RollbackTargets:
     def version(self, name: str) -> int | None:
         """The version of the row of a repository; None if there is none."""
         with self._context.registry.backends.database.autocommit() as connection:
-            row = repository_rows.find(connection, name).get()
+            row = repositories.find(connection, name).get()
         return None if row is None else row.version
 
     def _rows(self, name: str) -> _Rows | None:
@@ -123,16 +131,16 @@ class RollbackTargets:
         if registry.reconciliation.current(name, listed) is None:
             return None
         with registry.backends.database.snapshot() as connection:
-            current = repository_rows.find(connection, name).get()
+            current = repositories.find(connection, name).get()
             if current is None:
                 return None
-            tags = manifest_rows.all_tags(connection, current.id).get()
+            tagged = tags.of_repository(connection, current.id).get()
             return _Rows(
                 current,
-                {tag: Digest(named.digest) for tag, named in tags.items()},
-                manifest_rows.of_repository(connection, current.id).get(),
-                migration_queries.held(connection, current.id).get(),
-                migration_queries.named(connection, current.id).get(),
+                {tag: Digest(named.digest) for tag, named in tagged.items()},
+                manifests.of_repository(connection, current.id).get(),
+                memberships.of_repository(connection, current.id).get(),
+                references.of_repository(connection, current.id).get(),
                 migration_queries.lost(connection, current.id, store=registry.backends.driver.name).get(),
             )
 
@@ -152,7 +160,7 @@ class RollbackTargets:
 
     def _manifests(self, rows: _Rows, located: RepositoryPath) -> dict[Digest, WantedManifest]:
         """Each after those that it names."""
-        named: dict[str, list[NamedRow]] = {digest: [] for digest in rows.manifests}
+        named: dict[str, list[ReferenceRow]] = {digest: [] for digest in rows.manifests}
         for line in rows.named:
             named.get(line.manifest, []).append(line)
         found = {}
@@ -161,9 +169,9 @@ class RollbackTargets:
             found[digest] = WantedManifest(
                 row.media_type,
                 row.size,
-                _of_kind(named[text], manifest_rows.BLOB),
-                _of_kind(named[text], manifest_rows.OPTIONAL),
-                _of_kind(named[text], manifest_rows.MANIFEST, manifest_rows.FORMER),
+                _of_kind(named[text], references.BLOB),
+                _of_kind(named[text], references.OPTIONAL),
+                _of_kind(named[text], references.MANIFEST, references.FORMER),
                 self._taken_for(located, digest),
             )
         return found
@@ -186,7 +194,7 @@ class RollbackTargets:
         backends = self._context.registry.backends
         with backends.database.snapshot() as connection:
             kept = manifest_bodies.find(connection, digest).get()
-            locations = location_rows.of_digest(connection, digest, store=backends.driver.name).get()
+            locations = blob_locations.of_digest(connection, digest, store=backends.driver.name).get()
         found = [] if kept is None else [kept]
         max_bytes = max(backends.policy.manifest_bytes, MAX_MANIFEST)
         for location in locations if kept is None else ():
@@ -209,7 +217,7 @@ class RollbackTargets:
             if layout.has_bytes(located, digest, size, self._context.inventory, lost):
                 continue
             with backends.database.autocommit() as connection:
-                locations = location_rows.of_digest(connection, digest, store=backends.driver.name).get()
+                locations = blob_locations.of_digest(connection, digest, store=backends.driver.name).get()
             if locations:
                 found[digest] = Source(locations[0].key, locations[0].signature)
                 if locations[0].verified_at is None:
@@ -268,11 +276,11 @@ class RollbackTargets:
         return found
 
 
-def _of_kind(named: Iterable[NamedRow], *kinds: str) -> tuple[Digest, ...]:
+def _of_kind(named: Iterable[ReferenceRow], *kinds: str) -> tuple[Digest, ...]:
     return tuple(Digest(line.digest) for line in named if line.kind in kinds)
 
 
-def _children_first(named: Mapping[str, list[NamedRow]]) -> Iterable[str]:
+def _children_first(named: Mapping[str, list[ReferenceRow]]) -> Iterable[str]:
     """Every manifest, each after those that it names; digests cannot form circles."""
     done: dict[str, None] = {}
     for first in sorted(named):

@@ -12,9 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from registry.database import changes as change_rows
-from registry.database import manifests as manifest_rows
-from registry.database import repositories as repository_rows
+from registry.database import changes, manifests, repositories, tags
 from registry.images.layout import SEGMENT
 from registry.images.records.folding import ABANDONED_SECONDS
 from registry.images.records.history import History
@@ -62,9 +60,9 @@ def fresh(tmp_path: Path) -> Fresh:
 def times(registry: Registry, name: str = NAME) -> Times:
     """Of pushes by digest, and of tags by name, as the database has them."""
     with registry.backends.database.snapshot() as connection:
-        row = repository_rows.find(connection, name).get()
+        row = repositories.find(connection, name).get()
         assert row is not None
-        return manifest_rows.pushed(connection, row.id).get(), manifest_rows.tagged(connection, row.id).get()
+        return manifests.pushed_at(connection, row.id).get(), tags.updated_at(connection, row.id).get()
 
 
 def rebuilt(world: World, url: str) -> Registry:
@@ -179,10 +177,10 @@ def test_history_is_read_once_also_where_others_fold_meanwhile(
     registry.fold_waiting()
     as_the_release_before(registry)
     with registry.backends.database.transaction() as connection:
-        row = repository_rows.find(connection, NAME).get()
+        row = repositories.find(connection, NAME).get()
         assert row is not None
         signature = registry.backends.driver.stat(registry.backends.layout.index(NAME)).signature
-        repository_rows.set_signature(connection, row.id, signature)
+        repositories.set_signature(connection, row.id, signature)
     wrote, read, others = History.write, Journal.history, itertools.count()
     ranges = list[int]()
 
@@ -353,10 +351,10 @@ def test_a_change_that_a_later_release_committed_stops_its_repository_alone(worl
         push_image(registry, "1", "v1", name=name)
     line = orjson.dumps({"seq": 2, "time": "2026-11-28T00:00:00Z", "actor": "x", "op": "rename", "tags": [], "old": {}})
     with registry.backends.database.transaction() as connection:
-        row = repository_rows.find(connection, NAME).get()
+        row = repositories.find(connection, NAME).get()
         assert row is not None
-        repository_rows.next_sequence(connection, row.id)
-        change_rows.add(connection, row.id, 2, line + b"\n", state=change_rows.PENDING, now=world.clock.now)
+        repositories.next_sequence(connection, row.id)
+        changes.add(connection, row.id, 2, line + b"\n", state=changes.PENDING, now=world.clock.now)
     world.clock.now += ABANDONED_SECONDS + 1
     registry.fold_waiting()
     assert stored(registry, "team/other").folded == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import repositories as repository_rows
+from registry.database import repositories
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
@@ -43,7 +43,7 @@ def copy_of(world: World, target: Path) -> str:
 
 def sequence(registry: Registry) -> int:
     with registry.backends.database.snapshot() as connection:
-        row = repository_rows.find(connection, NAME).get()
+        row = repositories.find(connection, NAME).get()
     assert row is not None
     return row.sequence
 
@@ -169,7 +169,7 @@ def test_an_index_that_cannot_be_read_is_503_and_nothing_is_written(
             push_image(other, "2", "v2")
     assert registry.backends.driver.read(key, max_bytes=1 << 20)[0] == damage
     with other.backends.database.snapshot() as connection:
-        assert repository_rows.names(connection).get() == []
+        assert repositories.names(connection).get() == []
     assert rebuild_registry(other).problems
     registry.backends.driver.write(key, good)
     assert pull(other, "v1") == pushed.digest

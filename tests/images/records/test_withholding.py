@@ -12,8 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from registry.database import repositories as repository_rows
-from registry.database import withheld as withheld_rows
+from registry.database import repositories, withheld
 from registry.images.records import withholding
 from registry.images.records.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
@@ -225,9 +224,9 @@ def test_a_release_before_that_folds_does_not_grant_it(registry: Registry, again
     data = orjson.dumps(document)
     stat = registry.backends.driver.write(key, data)
     with registry.backends.database.transaction() as connection:
-        row = repository_rows.find(connection, NAME).get()
+        row = repositories.find(connection, NAME).get()
         assert row is not None
-        repository_rows.set_signature(connection, row.id, stat.signature)
+        repositories.set_signature(connection, row.id, stat.signature)
     read = again(registry)
     assert not is_held(read, SECRET.layer)
     assert is_held(read, SECRET.config)
@@ -260,13 +259,13 @@ def test_what_the_release_before_took_in_is_written_down(world: World, registry:
     push_sparse(registry, "v1")
     registry.fold_waiting()
     with registry.backends.database.transaction() as connection:  # it knows neither these rows nor what they are for
-        row = repository_rows.find(connection, NAME).get()
+        row = repositories.find(connection, NAME).get()
         assert row is not None
-        kept = withheld_rows.collected(withheld_rows.of_repository(connection, row.id).get())
-        withheld_rows.remove_all(connection, row.id)
+        kept = withheld.collected(withheld.of_repository(connection, row.id).get())
+        withheld.remove_all(connection, row.id)
     push_blob(registry, SECRET.layer.data)
     with registry.backends.database.transaction() as connection:
-        withheld_rows.add(connection, row.id, kept)
+        withheld.add(connection, row.id, kept)
     Arrivals(registry).run()
     read = again(registry)
     assert is_held(read, SECRET.layer)
@@ -330,7 +329,7 @@ def stored_withheld(world: World, tmp_path: Path) -> frozenset[Digest]:
     lost = world.registry(url=f"sqlite:///{tmp_path / 'storage-alone.db'}")
     row = lost.repositories.require(NAME)
     with lost.backends.database.snapshot() as connection:
-        return withheld_rows.collected(withheld_rows.of_repository(connection, row.id).get()).blobs
+        return withheld.collected(withheld.of_repository(connection, row.id).get()).blobs
 
 
 def test_an_older_copy_of_the_database_learns_what_came_since(world: World, registry: Registry, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from registry.database import blobs as blob_rows
-from registry.database import migration_queries
+from registry.database import blob_locations, migration_queries
 from registry.images.migration_journal.documents import Phase
 from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.migration.consolidate.consolidate import consolidate, plan_consolidation
@@ -221,7 +220,7 @@ def test_where_one_place_is_wrong_or_gone_another_is_copied(tmp_path: Path) -> N
     assert bucket.objects("storage/blobs") == COPIES
     with registry.backends.database.snapshot() as connection:
         placed = migration_queries.placed(connection, store="memory", low=SHARED.digest, high=f"{SHARED.digest}~").get()
-    assert {row.key: row.state for row in placed} == {
+    assert {row.key: row.state for _, row in placed} == {
         places[0]: "lost", places[1]: "lost", places[2]: "original",
         f"storage/blobs/{path(SHARED.digest)}": "current",
     }  # fmt: skip
@@ -340,15 +339,15 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
     key = copy.copied.key
     with registry.backends.database.transaction() as connection:  # a push, and then a client that deletes the blob
         noted = {"store": "memory", "key": key}
-        blob_rows.adopt_location(connection, row.blob_id, size=row.size, signature="1", **noted)
-        claim = registry.blob_deletion.claim(connection, row.blob_id, key)
+        blob_locations.adopt(connection, row.id, size=row.size, signature="1", **noted)
+        claim = registry.blob_deletion.claim(connection, row.id, key)
     assert claim is not None
     assert copying.commit([copy]) == 0, "it is about to be deleted"
     registry.blob_deletion.delete(claim)
     assert copying.commit([copy]) == 0, "it is gone"
     assert key not in zot.objects()
     with registry.backends.database.snapshot() as connection:
-        assert blob_rows.location_at(connection, "memory", key).get() is None
+        assert blob_locations.find(connection, "memory", key).get() is None
     assert consolidated(zot).counts["copied"] == len(CONTENT)
 
 
@@ -362,8 +361,8 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
         (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1).get()
     key = f"storage/blobs/{path(row.digest)}"
     with registry.backends.database.transaction() as connection:
-        blob_rows.adopt_location(connection, row.blob_id, store="memory", key=key, size=row.size, signature="1")
-        claim = registry.blob_deletion.claim(connection, row.blob_id, key)
+        blob_locations.adopt(connection, row.id, store="memory", key=key, size=row.size, signature="1")
+        claim = registry.blob_deletion.claim(connection, row.id, key)
     assert claim is not None
     copying = Copier(registry)
     copy = copying.copy(row)

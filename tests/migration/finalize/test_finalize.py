@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from registry.database import blobs as blob_rows
+from registry.database import blobs
 from registry.images.migration_journal.documents import Phase
 from registry.maintenance.rebuild import rebuild_registry
 from registry.migration.context import RunOptions
@@ -268,7 +268,7 @@ def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_original(buck
         if done:
             return
         with other.backends.database.transaction() as connection:
-            blob = blob_rows.lock(connection, SHARED.digest).get()
+            blob = blobs.lock(connection, SHARED.digest).get()
             assert blob is not None
             claim = other.blob_deletion.claim(connection, blob.id, COPY_OF_SHARED)
         assert claim is not None

@@ -1,0 +1,78 @@
+"""Rows of tags: the manifest that each points at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database.statement import Statement
+
+if TYPE_CHECKING:
+    from registry.database.transaction import Later, Transaction
+
+
+class TagRow(NamedTuple):
+    """A tag and the manifest that it points at."""
+
+    name: str
+    digest: str
+    sequence: int
+
+
+_PUT = Statement(
+    "INSERT INTO tag (repository_id, name, blob_id, sequence, updated_at)"
+    " VALUES (:repository, :name, :blob, :sequence, :now)"
+    " ON CONFLICT (repository_id, name) DO UPDATE SET blob_id = excluded.blob_id, sequence = excluded.sequence,"
+    " updated_at = excluded.updated_at"
+)
+_FIND_ALL = Statement(
+    "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id"
+    " WHERE t.repository_id = :repository AND t.name IN :names",
+    expanding="names",
+)
+_OF_MANIFEST = Statement(
+    "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id"
+    " WHERE t.repository_id = :repository AND t.blob_id = :blob ORDER BY t.name"
+)
+_OF_REPOSITORY = Statement(
+    "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository"
+)
+_UPDATED_AT = Statement("SELECT name, updated_at FROM tag WHERE repository_id = :repository")
+_PAGE = Statement("SELECT name FROM tag WHERE repository_id = :repository AND name > :last ORDER BY name LIMIT :count")
+_REMOVE = Statement("DELETE FROM tag WHERE repository_id = :repository AND name = :name")
+
+
+def find_all(connection: Transaction, repository_id: int, names: list[str]) -> Later[list[TagRow]]:
+    """Those of ``names`` that exist."""
+    return connection.execute(_FIND_ALL, {"repository": repository_id, "names": names}).all_as(TagRow)
+
+
+def of_manifest(connection: Transaction, repository_id: int, blob_id: int) -> Later[list[TagRow]]:
+    """The tags that point at a manifest, in byte order."""
+    return connection.execute(_OF_MANIFEST, {"repository": repository_id, "blob": blob_id}).all_as(TagRow)
+
+
+def of_repository(connection: Transaction, repository_id: int) -> Later[dict[str, TagRow]]:
+    """Every tag of the repository, by name."""
+    rows = connection.execute(_OF_REPOSITORY, {"repository": repository_id})
+    return rows.later(lambda rows: {row[0]: TagRow(*row) for row in rows})
+
+
+def updated_at(connection: Transaction, repository_id: int) -> Later[dict[str, float]]:
+    """When each tag of the repository was last set, by name."""
+    return connection.execute(_UPDATED_AT, {"repository": repository_id}).later(lambda rows: dict(rows.all()))
+
+
+def page(connection: Transaction, repository_id: int, *, last: str, count: int) -> Later[list[str]]:
+    """At most ``count`` tags after ``last``, in byte order."""
+    return connection.execute(_PAGE, {"repository": repository_id, "last": last, "count": count}).all_as(str)
+
+
+def put(connection: Transaction, repository_id: int, name: str, blob_id: int, *, sequence: int, now: float) -> None:
+    """Point a tag at a manifest."""
+    values = {"repository": repository_id, "name": name, "blob": blob_id, "sequence": sequence, "now": now}
+    connection.execute(_PUT, values)
+
+
+def remove(connection: Transaction, repository_id: int, name: str) -> None:
+    """Remove a tag."""
+    connection.execute(_REMOVE, {"repository": repository_id, "name": name})
