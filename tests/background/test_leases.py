@@ -96,7 +96,9 @@ def other(database: Database) -> Iterator[BaseProcess]:
     process.join()
 
 
-def test_a_dead_holder_of_this_machine_is_succeeded_at_once_by_who_may(database: Database, other: BaseProcess) -> None:
+def test_a_job_that_may_succeed_a_dead_holder_of_this_machine_does_so_at_once(
+    database: Database, other: BaseProcess
+) -> None:
     leases = Leases(database, "next")
     with leases.hold("migration", 60, succeeds_dead=True) as held:
         assert not held, "it is alive"
@@ -114,7 +116,7 @@ def test_a_dead_holder_of_this_machine_is_succeeded_at_once_by_who_may(database:
 @pytest.mark.parametrize(
     "name", ["other", "other:1", f"other:{'0' * 8}-{'0' * 4}:{{dead}}:{'a' * 32}", "x:{machine}:{own}:" + "a" * 32]
 )
-def test_a_holder_of_whom_nobody_knows_that_it_is_dead_keeps_its_lease(database: Database, name: str) -> None:
+def test_a_holder_that_may_be_alive_keeps_its_lease(database: Database, name: str) -> None:
     """Of a release before, of another machine (or of a container with the same name), or alive."""
     dead = multiprocessing.get_context("spawn").Process(target=os.getpid)
     dead.start()

@@ -18,7 +18,7 @@ def stop(schedule: Schedule) -> None:
     assert not names & {"job", "other"}
 
 
-def test_a_job_whose_store_is_away_is_one_line_each_time_and_rests_longer_and_longer() -> None:
+def test_a_job_without_its_store_logs_one_line_each_time_and_rests_longer_and_longer() -> None:
     times: list[float] = []
 
     def fail() -> None:
@@ -40,7 +40,7 @@ def test_a_job_whose_store_is_away_is_one_line_each_time_and_rests_longer_and_lo
         assert "exc_info" not in line
 
 
-def test_a_job_that_raises_runs_again_and_leaves_the_others_alone() -> None:
+def test_a_job_that_raises_runs_again_and_does_not_disturb_other_jobs() -> None:
     again, other = threading.Semaphore(0), threading.Semaphore(0)
 
     def fail() -> None:

@@ -44,7 +44,7 @@ def test_check_finds_nothing_wrong_with_the_defaults(
     assert capsys.readouterr().out == "The configuration is valid.\n"
 
 
-def test_check_says_what_has_no_effect_and_what_is_in_use(
+def test_check_names_settings_without_effect_and_a_port_in_use(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REGISTRY_STORAGE_DELETE_ENABLED", "false")
@@ -107,7 +107,7 @@ def test_a_configuration_mistake_names_its_key_in_every_command(
 
 
 @pytest.mark.parametrize("arguments", [["config", "check"], ["serve"]], ids=" ".join)
-def test_what_only_this_machine_shows_is_found_by_check_and_before_serving(
+def test_mistakes_that_depend_on_this_machine_are_found_by_check_and_before_serving(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("file").touch()
@@ -226,7 +226,7 @@ def test_every_command_has_a_help_text_and_both_options(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["config", "-h"], ["db", "-h"]], ids=" ".join)
-def test_summaries_of_commands_are_whole(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_summaries_of_commands_are_not_cut(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == ExitCode.DONE
     _, _, listed = capsys.readouterr().out.partition("Commands:\n")
     assert listed
@@ -273,7 +273,7 @@ def test_the_version_is_that_of_the_package() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_goes_wrong_below_becomes_an_exit_code(
+def test_an_error_of_a_lower_layer_becomes_an_exit_code(
     error: BaseException, code: ExitCode, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import typer

@@ -89,7 +89,7 @@ def test_problems_are_exit_code_one_and_the_plan_is_written_all_the_same(
     assert json.loads(Path("plan").read_bytes().splitlines()[0])["counts"]["tags"] == 5
 
 
-def test_the_table_for_a_person_has_what_the_document_has(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_all_figures_of_the_document(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     bucket(per_repository(repositories(), stubs=False) | {"app/.uploads/1": b"half"})
     assert run([*COMMAND, "--dry-run", "--verify", "full", "--rate", "5"]) == ExitCode.DONE
     out = capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_a_run_keeps_to_its_plan(bucket: Bucket, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("honest")
-def test_there_and_back(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bucket_is_migrated_and_rolled_back(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     tree = per_repository(repositories(), prefix="zot/")
     driver = bucket(tree)
     assert outcome(capsys, "--rollback")[0] == ExitCode.REFUSED
@@ -202,7 +202,7 @@ def test_there_and_back(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.usefixtures("honest")
-def test_there_and_no_way_back(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bucket_is_migrated_and_finalized(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     tree = per_repository(repositories(), prefix="zot/")
     driver = bucket(tree)
     assert outcome(capsys, "--adopt-only")[0] == ExitCode.DONE
@@ -264,7 +264,7 @@ def test_a_local_directory_is_refused_with_a_reason(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith("registry: storage.driver: a local directory already has the layout")
 
 
-def test_a_bucket_of_nobody_is_a_mistake_in_the_configuration(
+def test_a_bucket_without_a_registry_is_a_mistake_in_the_configuration(
     bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bucket({"photos/1.jpg": b""})
@@ -279,7 +279,7 @@ def test_a_bucket_that_cannot_be_used_names_its_section(bucket: Bucket, capsys: 
     assert capsys.readouterr().err == "registry: storage.s3 (config.json): there is no such bucket\n"
 
 
-def test_a_bucket_of_ours_is_done(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bucket_of_stowage_alone_has_nothing_to_migrate(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     bucket(ours())
     assert run([*COMMAND, "--dry-run"]) == ExitCode.DONE
     assert "nothing to migrate" in capsys.readouterr().out
@@ -296,7 +296,7 @@ def test_two_registries_in_one_bucket_are_refused(bucket: Bucket, capsys: pytest
     [Fault("read", effect=StorageUnavailable), Fault("list", effect=lambda: (_ for _ in ()).throw(KeyboardInterrupt))],
     ids=["failed", "interrupted"],
 )
-def test_a_store_that_fails_and_a_person_who_stops_it_are_not_finished(
+def test_a_failing_store_and_an_interrupt_are_exit_code_four(
     fault: Fault, bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bucket(per_repository(repositories()), fault)

@@ -54,7 +54,7 @@ def test_the_log_does_not_tear_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert handler.level == logging.NOTSET
 
 
-def test_elsewhere_the_log_says_it_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_the_log_shows_the_progress_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     with capture_logs() as logged, phases(quiet=False) as report:
@@ -65,7 +65,7 @@ def test_elsewhere_the_log_says_it_every_ten_seconds(monkeypatch: pytest.MonkeyP
     assert [(line["phase"], line["progress"]) for line in logged] == [("listing", "12,000")]
 
 
-def test_a_document_alone_is_printed_where_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_json_only_the_document_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     with phases(quiet=True) as report:
@@ -73,7 +73,7 @@ def test_a_document_alone_is_printed_where_that_was_asked(monkeypatch: pytest.Mo
     assert terminal.getvalue() == ""
 
 
-def test_a_line_has_what_is_known_of_bytes_rate_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_has_the_known_bytes_rate_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     with capture_logs() as logged, phases(quiet=False) as report:

@@ -44,7 +44,7 @@ def rebuild(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_a_rebuild_counts_what_storage_holds(root: Path) -> None:
+def test_a_rebuild_counts_the_repositories_on_storage(root: Path) -> None:
     done = rebuild(root, "--json")
     assert done.returncode == ExitCode.DONE, done.stderr
     report = json.loads(done.stdout)
@@ -55,7 +55,7 @@ def test_a_rebuild_counts_what_storage_holds(root: Path) -> None:
     assert "repositories: 1" in again.stdout.splitlines()
 
 
-def test_what_cannot_be_read_is_listed_and_is_exit_code_one(root: Path) -> None:
+def test_unreadable_content_is_listed_and_ends_with_exit_code_one(root: Path) -> None:
     (root / "registry-data" / "team" / "app" / "index.json").write_text("{")
     done = rebuild(root, "--json")
     assert done.returncode == ExitCode.PROBLEMS, done.stderr

@@ -152,5 +152,5 @@ def test_all_tags_of_a_repository(daemon: DockerDaemon, docker: Client, wire: Wi
     assert sorted(docker.run("images", "--format={{.Tag}}", name).split()) == ["a", "b", "c"]
 
 
-def test_what_is_not_there_is_said_to_be_unknown(docker: Client, host: str) -> None:
+def test_docker_reports_missing_content_as_unknown(docker: Client, host: str) -> None:
     docker.fails("pull", f"{host}/team/absent:1", saying="not found")

@@ -139,7 +139,7 @@ class HalfSpeakingNginx(Program):
 
 @pytest.mark.tools("skopeo", "crane", "openssl")
 @pytest.mark.parametrize("said", PROXIES)
-def test_pushes_and_pulls_go_through_a_proxy_that_speaks(
+def test_pushes_and_pulls_go_through_a_proxy_with_any_of_its_headers(
     registry_server: Registry, new_client: Callable[[str], Client], layout: Layout, tmp_path: Path, said: str
 ) -> None:
     (tmp_path / "nginx").mkdir()

@@ -109,7 +109,7 @@ def test_a_repository_is_synchronised_to_a_directory_and_back(
     assert wire.content("skopeo/back/synced", "a") == layout_content(layout.directory, "multi")
 
 
-def test_a_second_repository_mounts_what_the_first_has(skopeo: Client, wire: Wire, layout: Layout) -> None:
+def test_a_second_repository_mounts_the_blobs_of_the_first(skopeo: Client, wire: Wire, layout: Layout) -> None:
     first, second = (f"docker://{wire.address}/skopeo/mount/{name}:1" for name in ("first", "second"))
     skopeo.run("copy", TO, EXACT, f"oci:{layout.directory}:single", first)
     skopeo.run("copy", FROM, TO, EXACT, first, second)

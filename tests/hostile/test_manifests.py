@@ -85,7 +85,7 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON.keys())
 @pytest.mark.parametrize("media_type", [MANIFEST, INDEX])
-def test_what_is_not_strict_json_is_refused(place: Place, media_type: str, body: bytes) -> None:
+def test_a_manifest_that_is_not_strict_json_is_refused(place: Place, media_type: str, body: bytes) -> None:
     refused(place, body, media_type=media_type)
 
 

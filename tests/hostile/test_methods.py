@@ -35,7 +35,7 @@ def test_another_method_is_a_405_that_names_the_allowed_ones(place: Place, metho
 
 
 @pytest.mark.parametrize("method", ["get", "GETT", "X" * 500, "G\tET", "\xff", "CONNECT", "PRI", "-"])
-def test_a_method_that_is_none_is_refused(place: Place, method: str) -> None:
+def test_an_invalid_method_is_refused(place: Place, method: str) -> None:
     message = Request(method, b"/v2/")
     reply = try_send(place.address, message)
     if reply is not None:

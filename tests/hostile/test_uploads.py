@@ -124,7 +124,9 @@ def test_a_broken_chunked_closing_request_publishes_nothing_wrong(place: Place, 
 
 @pytest.mark.parametrize("sent", [0, 1, 5000, 9999])
 @pytest.mark.parametrize("half_close", [True, False], ids=["half close", "reset"])
-def test_a_body_that_ends_early_keeps_what_arrived(place: Place, session: str, sent: int, half_close: bool) -> None:
+def test_a_body_that_ends_early_keeps_the_received_bytes(
+    place: Place, session: str, sent: int, half_close: bool
+) -> None:
     fields = ((b"Content-Length", b"10000"), (b"Content-Type", b"application/octet-stream"))
     message = Request("PATCH", session.encode(), fields, WHOLE.data[:sent], half_close=half_close)
     with socket.create_connection((place.address.host, place.address.port), timeout=10) as connection:
@@ -309,7 +311,7 @@ def test_writers_at_one_offset_have_one_winner(place: Place, session: str) -> No
     assert place.offset(session) == 10_000
 
 
-def test_a_patch_that_hangs_does_not_keep_the_status_from_being_told(place: Place, session: str) -> None:
+def test_a_hanging_patch_does_not_block_the_status_of_its_session(place: Place, session: str) -> None:
     hanging = replace(request("PATCH", session, body=WHOLE.data), body=WHOLE.data[:100])
     with socket.create_connection((place.address.host, place.address.port), timeout=10) as connection:
         connection.sendall(hanging.encode())
@@ -318,7 +320,7 @@ def test_a_patch_that_hangs_does_not_keep_the_status_from_being_told(place: Plac
         assert busy.status in {202, 409, 416}, busy
 
 
-def test_a_body_where_none_is_expected_is_drained_or_cut(place: Place) -> None:
+def test_an_unexpected_body_is_drained_or_cut(place: Place) -> None:
     for method, path in (
         ("GET", f"/v2/{REPO}/manifests/one"),
         ("HEAD", f"/v2/{REPO}/manifests/one"),

@@ -92,7 +92,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
     os.close(writing)
 
 
-def test_a_writer_that_must_not_wait_returns_what_is_not_taken(ends: tuple[int, int]) -> None:
+def test_a_writer_that_must_not_wait_returns_the_bytes_that_were_not_taken(ends: tuple[int, int]) -> None:
     reading, writing = ends
     writer = LineWriter.without_waiting(writing)
     assert writer is not None

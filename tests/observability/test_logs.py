@@ -108,13 +108,13 @@ def test_not_a_terminal_means_json() -> None:
     assert json.loads(logged("auto").splitlines()[0])["event"] == "hello"
 
 
-def test_text_escapes_what_would_begin_a_line() -> None:
+def test_text_escapes_characters_that_would_begin_a_line() -> None:
     first, second, *_rest = logged("text").splitlines()
     assert first.endswith(r"[info] hello agent=a\nb\x1b[1m repository=team/app")
     assert second.endswith("[warning] from uvicorn [uvicorn.error]")
 
 
-def test_a_level_hides_what_is_below_it_and_the_requests() -> None:
+def test_a_level_hides_lower_levels_and_the_requests() -> None:
     events = [json.loads(line) for line in logged("json", "error").splitlines()]
     assert [event["event"] for event in events] == ["failed"]
 

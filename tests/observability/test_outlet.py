@@ -53,7 +53,7 @@ def test_lines_are_written_in_their_order() -> None:
     assert outlet.dropped == 0
 
 
-def test_a_sink_that_is_not_read_is_waited_for_by_nothing() -> None:
+def test_no_thread_waits_for_a_sink_that_is_not_read() -> None:
     sink = Sink()
     outlet = Outlet(sink, room=100)
     outlet(b"first\n")
@@ -85,7 +85,7 @@ def test_the_log_says_where_lines_are_missing() -> None:
     assert outlet.dropped == 4
 
 
-def test_what_cannot_be_written_is_counted_too() -> None:
+def test_lines_that_cannot_be_written_are_counted_too() -> None:
     reading, writing = os.pipe()
     outlet = Outlet(LineWriter(writing))
     os.close(reading)
@@ -104,7 +104,7 @@ def test_a_stream_takes_text_of_any_kind() -> None:
     assert sink.lines == ["a lone surrogate \\ud800 and é".encode()]
 
 
-def test_the_calling_thread_writes_what_is_taken_at_once() -> None:
+def test_the_calling_thread_writes_all_bytes_that_are_taken_at_once() -> None:
     sink = Sink()
     outlet = Outlet(sink, Cup(sink.lines, room=1000))
     for number in range(3):

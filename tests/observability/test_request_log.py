@@ -112,7 +112,7 @@ MISSING = f"/v2/team/app/blobs/sha256:{'87d4b8658e32'.ljust(64, '0')}"
         ({"path": "/v2/blobs/x", "bytes_out": 0, "user_agent": ""}, "200 GET /v2/blobs/x 2.3 ms"),
     ],
 )
-def test_a_line_on_a_terminal_is_short_and_says_what_is_not_as_usual(changes: dict[str, Any], expected: str) -> None:
+def test_a_line_on_a_terminal_is_short_and_shows_unusual_values(changes: dict[str, Any], expected: str) -> None:
     time_of_day, _, rest = written("terminal", **changes).decode().partition(" ")
     assert re.fullmatch(r"\d\d:\d\d:\d\d", time_of_day)
     assert rest == expected + "\n"

@@ -36,7 +36,7 @@ def test_only_fields_with_a_value_are_written() -> None:
     assert Descriptor.from_json(WHOLE).to_json() == WHOLE
 
 
-def test_fields_that_go_writes_for_nothing_are_absent() -> None:
+def test_empty_and_null_fields_as_go_writes_them_count_as_absent() -> None:
     empty: dict[str, object] = {"artifactType": "", "annotations": None, "urls": None, "platform": None}
     assert Descriptor.from_json(WHOLE | empty) == Descriptor.from_json(WHOLE)
 
@@ -92,11 +92,11 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 1, True])
-def test_what_is_no_object_is_no_descriptor(value: object) -> None:
+def test_a_value_that_is_no_object_is_refused(value: object) -> None:
     with pytest.raises(ManifestInvalid, match=r"^descriptor is not an object$"):
         Descriptor.from_json(value)
 
 
-def test_the_limits_of_sizes_are_inside() -> None:
+def test_the_smallest_and_the_largest_size_are_accepted() -> None:
     assert Descriptor.from_json(WHOLE | {"size": 0}).size == 0
     assert Descriptor.from_json(WHOLE | {"size": MAXIMUM_SIZE}).size == MAXIMUM_SIZE

@@ -181,11 +181,11 @@ def test_a_file_that_is_no_index_is_refused(data: bytes) -> None:
         Index.parse(data)
 
 
-def test_an_empty_list_as_go_writes_it() -> None:
+def test_null_in_place_of_the_list_is_an_empty_index() -> None:
     assert Index.parse(b'{"schemaVersion":2,"manifests":null}').manifests() == {}
 
 
-def test_what_cannot_be_written_back_is_an_error_of_the_index() -> None:
+def test_an_index_nested_too_deeply_to_be_written_is_invalid() -> None:
     index = Index.parse(b'{"manifests":[],"deep":' + b"[" * 400 + b"]" * 400 + b"}")
     with pytest.raises(ManifestInvalid, match=r"index\.json cannot be written"):
         index.serialise()
@@ -208,7 +208,7 @@ def test_unknown_fields_of_index_and_entries_survive_every_change() -> None:
     }
 
 
-def test_what_a_tool_wrote_into_an_entry_follows_the_manifest_when_it_is_tagged_and_untagged() -> None:
+def test_fields_that_another_tool_wrote_follow_the_manifest_when_it_is_tagged_and_untagged() -> None:
     index = parse(raw(0, platform={"os": "linux"}, annotations={"x": "y"}))
     index.set_tag("a", manifest(0))
     assert written(index) == [raw(0, platform={"os": "linux"}, annotations={"x": "y", REF_NAME: "a"})]
@@ -301,7 +301,7 @@ def test_only_tags_are_set(tag: str) -> None:
         {FOLDED: "9" * 5000},
     ],
 )
-def test_an_index_that_does_not_say_what_was_folded_begins_at_nothing(annotations: object) -> None:
+def test_an_index_without_a_folded_number_counts_as_folded_up_to_zero(annotations: object) -> None:
     index = parse(annotations=annotations)
     assert index.folded == 0
     index.folded = 12
@@ -349,13 +349,13 @@ def test_ten_thousand_entries_are_read_and_written_in_a_fraction_of_a_second() -
     assert min(rounds) < 0.5
 
 
-def test_what_is_only_kept_is_told_with_its_reason() -> None:
+def test_entries_that_are_kept_but_not_served_are_listed_with_a_reason() -> None:
     told = list(parse(raw(0), raw(1, "a"), raw(2, "not a tag"), raw(3, 5), *UNREADABLE).left_out())
     assert [name for name, _ in told] == ["not a tag", "5", *[""] * len(UNREADABLE)]
     assert all(reason for _, reason in told)
 
 
-def test_an_index_of_a_registry_of_ours_says_what_it_contains() -> None:
+def test_our_index_is_told_from_a_foreign_one() -> None:
     assert parse(annotations={FOLDED: "0"}).owner is Owner.OURS
     assert parse(annotations={"other": "1"}).owner is Owner.FOREIGN
     assert parse(annotations=5).owner is Owner.FOREIGN
@@ -363,7 +363,7 @@ def test_an_index_of_a_registry_of_ours_says_what_it_contains() -> None:
     assert Index.parse(b'{"schemaVersion":2,"manifests":[]}').owner is Owner.FOREIGN
 
 
-def test_the_migration_is_an_annotation_that_keeps_the_others() -> None:
+def test_noting_the_migration_keeps_all_other_annotations() -> None:
     index = Index.parse(b'{"manifests": [], "annotations": {"mine": "kept"}}')
     assert index.migration is None
     index.migration = "0001"

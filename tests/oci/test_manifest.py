@@ -84,7 +84,7 @@ class TestMediaType:
             (index(mediaType=...), None, OCI_INDEX),
         ],
     )
-    def test_it_comes_from_the_header_the_document_or_the_fields(
+    def test_the_type_comes_from_the_header_the_document_or_the_fields(
         self, document: dict[str, Any], content_type: str | None, expected: str
     ) -> None:
         manifest = parse_manifest(body(document), content_type)
@@ -148,12 +148,12 @@ class TestStrictness:
             body(image())[:-1] + b', "a": ' + b"[" * 3000 + b"]" * 3000 + b"}",
         ],
     )
-    def test_what_is_not_strict_json_is_refused(self, raw: bytes) -> None:
+    def test_a_manifest_that_is_not_strict_json_is_refused(self, raw: bytes) -> None:
         with pytest.raises(ManifestInvalid, match="is not valid JSON"):
             parse_manifest(raw, OCI_MANIFEST)
 
     @pytest.mark.parametrize("raw", [b"[]", b"null", b'"x"', b"2", b"true"])
-    def test_what_is_no_object_is_refused(self, raw: bytes) -> None:
+    def test_a_manifest_that_is_no_object_is_refused(self, raw: bytes) -> None:
         with pytest.raises(ManifestInvalid, match="is not a JSON object"):
             parse_manifest(raw, OCI_MANIFEST)
 
@@ -176,7 +176,7 @@ class TestStrictness:
             (index(fsLayers=[]), OCI_INDEX, "fsLayers"),
         ],
     )
-    def test_a_document_that_could_be_both_is_refused(
+    def test_a_document_that_could_be_an_image_and_an_index_is_refused(
         self, document: dict[str, Any], content_type: str | None, field: str
     ) -> None:
         with pytest.raises(ManifestInvalid, match=f"cannot have {field}: readers would disagree"):
@@ -264,7 +264,7 @@ class TestWhatClientsPush:
         manifest = parse_manifest(body(image(layers=layers)), None)
         assert [blob.digest for blob in manifest.needed_blobs()] == digests("config", "one")
 
-    def test_what_clients_fetch_from_elsewhere_is_no_config_and_no_manifest(self) -> None:
+    def test_configs_and_manifests_are_needed_also_if_they_have_urls(self) -> None:
         urls = {"urls": ["https://example.com/it"]}
         manifest = parse_manifest(body(image(config=entry("config", CONFIG, **urls), layers=[])), None)
         assert [blob.digest for blob in manifest.needed_blobs()] == digests("config")

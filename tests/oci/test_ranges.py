@@ -108,7 +108,7 @@ def test_as_many_ranges_as_podman_asks_for_are_served() -> None:
 
 
 @pytest.mark.parametrize("header", ["bytes=0-", "bytes=0-0", "bytes=-0"])
-def test_an_empty_blob_has_no_bytes_to_ask_for(header: str) -> None:
+def test_no_range_of_an_empty_blob_can_be_satisfied(header: str) -> None:
     with pytest.raises(RangeInvalid):
         parse_range(header, 0)
 
@@ -196,13 +196,13 @@ def test_the_content_range_of_a_chunk_is_read(text: str, expected: tuple[int, in
         f"{'0' * 19}1-2",
     ],
 )
-def test_a_content_range_that_is_none_is_refused(text: str) -> None:
+def test_a_malformed_content_range_is_refused(text: str) -> None:
     with pytest.raises(RangeInvalid) as raised:
         parse_content_range(text)
     assert raised.value.message.isascii()
 
 
 @given(start=st.integers(0, MAXIMUM_SIZE), length=st.integers(0, 10**6))
-def test_what_is_written_as_a_chunk_is_read_as_it(start: int, length: int) -> None:
+def test_any_content_range_survives_writing_and_reading(start: int, length: int) -> None:
     end = min(start + length, MAXIMUM_SIZE)
     assert parse_content_range(f"{start}-{end}") == (start, end)

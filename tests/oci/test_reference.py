@@ -27,6 +27,6 @@ def test_a_reference_is_a_digest_or_a_tag() -> None:
         ("a b", TagInvalid),
     ],
 )
-def test_a_wrong_reference_is_refused_as_what_it_looks_like(text: str, error: type[RegistryError]) -> None:
+def test_a_wrong_reference_is_refused_as_the_kind_that_it_looks_like(text: str, error: type[RegistryError]) -> None:
     with pytest.raises(error):
         parse_reference(text)

@@ -19,7 +19,7 @@ json_values = st.recursive(
 
 
 @given(json_values, st.booleans())
-def test_what_json_writes_is_read_back(value: Any, escaped: bool) -> None:
+def test_any_json_document_survives_writing_and_reading(value: Any, escaped: bool) -> None:
     assert loads(json.dumps(value, ensure_ascii=escaped).encode()) == value
 
 
@@ -54,7 +54,7 @@ def test_what_json_writes_is_read_back(value: Any, escaped: bool) -> None:
         b"[" + b"[]," * 600_000 + b"[]]",
     ],
 )
-def test_what_is_not_strict_is_refused(text: bytes) -> None:
+def test_json_that_is_not_strict_is_refused(text: bytes) -> None:
     with pytest.raises(StrictJSONError):
         loads(text)
 
