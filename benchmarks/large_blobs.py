@@ -83,7 +83,7 @@ def eight_blobs(bench: Bench) -> dict[str, float]:
 
 
 def peak(bench: Bench) -> dict[str, float]:
-    """Peak resident memory while eight large blobs are pushed, and then eight others pushed while these are pulled."""
+    """Peak resident memory while eight large blobs are pushed, and then eight more pushed while these are pulled."""
     watched = Peak(bench.running.pid)
     together(_works(_push, bench, "first", 0), watched.sample)
     together(_works(_pull, bench, "first", 0) + _works(_push, bench, "second", CLIENTS), watched.sample)

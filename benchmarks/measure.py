@@ -11,7 +11,7 @@ NOISY_BUSY = 0.15  # kernel threads that write back what the server wrote take a
 
 @dataclasses.dataclass(slots=True)
 class Series:
-    """The values of one measurement on one server, one per round, each with the share of the machine others used."""
+    """The values of one measurement on one server, one per round, each with the share of other processes."""
 
     values: list[float] = dataclasses.field(default_factory=list)
     busy: list[float] = dataclasses.field(default_factory=list)

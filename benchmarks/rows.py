@@ -1,4 +1,4 @@
-"""The rows of the table: what is compared with whom, and what it has to reach."""
+"""The rows of the table: the compared work, the peers, and the ratio to reach."""
 
 from __future__ import annotations
 

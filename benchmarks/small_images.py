@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 TAGS = 100
-"""Of each repository while memory is watched: an index is folded whole, so that its size would be seen as growth."""
+"""Images of each repository while memory is watched: an index is folded whole, so its size would count as growth."""
 
 
 def _image(bench: Bench, client: int, connection: Connection, number: int) -> None:

@@ -55,7 +55,7 @@ class Disk:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Suite:
-    """A table: its rows, what fills them on which servers, who of them are peers, and where all that runs."""
+    """A table: its rows, the scenarios that fill them, the servers and which are peers, and the machine."""
 
     program: str
     description: str
@@ -146,7 +146,7 @@ def _take_turns(
 
 
 def _run(plan: list[tuple[Scenario, list[Server]]], rounds: int, scale: Scale, stage: Stage) -> Results:
-    """Run the plan; the servers take turns in who is first. A signal ends it with what was measured until then."""
+    """Run the plan; the servers take turns in being first. A signal ends it with what was measured until then."""
     results = Results()
     try:
         with source(scale.blob_bytes) as content:

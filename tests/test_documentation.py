@@ -248,7 +248,7 @@ def remarks_of(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-@pytest.mark.parametrize("package", ["registry", "migrations"])
+@pytest.mark.parametrize("package", ["registry", "migrations", "benchmarks", "tests/support"])
 def test_a_remark_in_the_code_has_a_subject_that_acts(package: str) -> None:
     unclear = re.compile(r"\b(who|whoever|whom|nobody|somebody|others)\b|(?-i:(?:^|[.;:] )Of )", re.IGNORECASE)
     found = [

@@ -20,7 +20,7 @@ _MEGABYTE = 1e6
 
 
 def _follow(bench: Bench, target: str) -> tuple[Connection, str]:
-    """Ask the registry; a connection to whom it names, and what to ask for there."""
+    """Ask the registry; return a connection to the host of its redirect, and the target there."""
     with bench.connect() as connection:
         place = urlsplit(connection.redirected(target))
     if place.port is None:

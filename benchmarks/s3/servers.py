@@ -9,7 +9,7 @@ from benchmarks.servers import DISTRIBUTION, DOCKER_REGISTRY, OURS, SERVERS, ZOT
 TWO_WORKERS = "ours-two-workers"
 THREE_WORKERS = "ours-three-workers"
 ASKING = "distribution-asking"
-"""distribution without its memory of blobs, in which a process finds what others have deleted long ago."""
+"""distribution without its memory of blobs, in which a process finds blobs that another has deleted long ago."""
 PEERS = (DOCKER_REGISTRY, DISTRIBUTION, ZOT)
 EVERY_PEER = (*PEERS, ASKING)
 

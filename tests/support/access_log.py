@@ -1,4 +1,4 @@
-"""The log of calls that a store writes itself: what it was asked for, counted independently of who asked."""
+"""Access log: the log of calls that a store writes itself, counted independently of its callers."""
 
 from __future__ import annotations
 

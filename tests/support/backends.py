@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Config = dict[str, dict[str, object]]
 
 LOCAL = "local"
-"""The default: what an operator gets who configures nothing."""
+"""The default: an unconfigured registry."""
 
 
 class Backend(Protocol):

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """The first signal ends the program; all others until then would only leave something running."""
+    """The first signal ends the program; further ones until then would only leave something running."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     print("\nStopping ...", flush=True)
@@ -93,7 +93,7 @@ def check_programs() -> None:
 
 
 def check_port(port: int) -> None:
-    """Raise ``Refusal`` where somebody listens already."""
+    """Raise ``Refusal`` if the port is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -107,7 +107,7 @@ def check_port(port: int) -> None:
 
 @contextmanager
 def held(directory: Path) -> Iterator[Path]:
-    """Make the directory and keep others out of it."""
+    """Make the directory and lock it against a second run."""
     directory.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         for parent in (directory, *directory.parents):

@@ -35,7 +35,7 @@ class Reset(Exception):
 
 
 class TargetGone(ConnectionError):
-    """Who a body is passed to has closed the connection."""
+    """The receiver of a body has closed the connection."""
 
 
 @dataclass
@@ -177,13 +177,13 @@ class Exchange:
         self, head: Head, answer: Head, store: _Stream, sending: asyncio.Task[None], fault: Fault | None
     ) -> bool:
         length = answer.response_length(head.method)
-        if isinstance(fault, Fail | Hang):  # the store did it, and nobody is told
+        if isinstance(fault, Fail | Hang):  # the store did it, and its client is not told
             async for _ in pieces(store.reader, length):
                 pass
             if isinstance(fault, Hang):
                 await self._hang()
             raise Reset
-        # An answer before the end of the request: the client will not send the rest, or nobody will read it.
+        # An answer before the end of the request: the rest will not be sent, or not be read.
         keeps = sending.done() and head.keeps and answer.keeps and length != UNTIL_CLOSE
         limit = fault.response if isinstance(fault, Cut) else None
         self._note(answer.status)

@@ -155,7 +155,7 @@ class FaultProxy:
         self._plan.forget()
 
     def notice(self, told: Callable[[int], None] | None) -> None:
-        """Have somebody told, in the thread of the proxy, of each request since ``reset_calls``: how many these are.
+        """Call back, in the thread of the proxy, for each request since ``reset_calls``, with their number.
 
         The store has done it, and the client does not have its answer yet.
         """

@@ -49,28 +49,28 @@ class Head:
 
     @property
     def method(self) -> str:
-        """Of a request."""
+        """The method of a request."""
         return self.first.split(b" ")[0].decode("latin-1")
 
     @property
     def target(self) -> str:
-        """Of a request: path and query as they were sent."""
+        """The target of a request: path and query as they were sent."""
         return self.first.split(b" ")[1].decode("latin-1")
 
     @property
     def status(self) -> int:
-        """Of a response."""
+        """The status of a response."""
         return int(self.first.split(b" ")[1])
 
     @property
     def length(self) -> int:
-        """Of a request's body; ``CHUNKED`` where only its own framing tells."""
+        """The length of a request's body; ``CHUNKED`` if only its own framing tells."""
         if "chunked" in (self.get("transfer-encoding") or "").lower():
             return CHUNKED
         return int(self.get("content-length") or 0)
 
     def response_length(self, method: str) -> int:
-        """Of the body of a response to ``method``; ``CHUNKED`` or ``UNTIL_CLOSE`` where no number is known."""
+        """The length of the body of a response to ``method``; ``CHUNKED`` or ``UNTIL_CLOSE`` if it is unknown."""
         if method == "HEAD" or self.status in {204, 304} or self.status < 200:
             return 0
         if "chunked" in (self.get("transfer-encoding") or "").lower():

@@ -40,7 +40,7 @@ class Doom:
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """Around one step. What was done when the process ends is done; nobody hears of it."""
+        """Around one step. Changes made before the process ends stay; their answer is lost."""
         with self._lock:
             if self.steps == self._at:
                 raise Killed
@@ -85,7 +85,7 @@ class DyingDatabase(Database):
 
 
 LOST = 3
-"""Of so many deaths one takes the database with it."""
+"""One of so many kills takes the database with it."""
 _TIME = re.compile(rb'("io\.stowage\.(?:pushed|tagged)":)"[^"]*"')
 EVERY = pytest.param(1, id="every-step", marks=pytest.mark.stores)
 Prepare = Callable[[Bucket], None]
@@ -123,7 +123,7 @@ def rows(bucket: Bucket) -> dict[str, list[Any]]:
 
 
 def objects(bucket: Bucket) -> dict[str, Any]:
-    """The bucket, but for what tells how often the command was run, and by whom."""
+    """The bucket, without the fields that tell how often the command ran, and in which process."""
     # Each bucket has objects of its own age, which indexes tell.
     found: dict[str, Any] = {key: _TIME.sub(rb"\1", data) for key, data in bucket.objects().items()}
     for key, data in bucket.objects("storage/migrations").items():

@@ -54,7 +54,7 @@ class Bucket:
         return self.world.registry(**more)
 
     def settings(self, *, parallel: int = 1) -> Settings:
-        """Of a run."""
+        """The settings of a run."""
         storage = {"driver": "s3", "root_directory": self.root, "s3": {"bucket": "b"}}
         return Settings(storage=storage, migration={"parallel": parallel})  # type: ignore[arg-type]
 

@@ -79,7 +79,7 @@ class Nginx(Program):
         self._ports = ports
         self._next_upstream = next_upstream
         self.access_log = self.directory / "access.log"
-        """Who got which request: one line for each, the server's address first."""
+        """The log of requests: one line for each, with the server's address first."""
 
     def command(self) -> list[str]:
         """Write the configuration; return the command."""
@@ -100,7 +100,7 @@ class Nginx(Program):
             ready=_READY,
             asked=ASKED,
             servers="\n        ".join(f"server {HOST}:{port}{rest};" for port in self._ports),
-            # The workers of a master that is root would be another user, whom the directory does not let in.
+            # The workers of a master that is root would be another user, without access to the directory.
             user="user root;" if os.geteuid() == 0 else "",
             temporary="\n    ".join(f"{kind}_temp_path {self.directory}/temporary-{kind};" for kind in temporary),
             next_upstream="error timeout" if self._next_upstream else "off",

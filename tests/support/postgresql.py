@@ -68,7 +68,7 @@ class Cluster:
         self._run(self._pg_ctl, "start", "--wait", f"--pgdata={self._data}", f"--log={self._directory / 'log'}")
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop the server and cut off whoever is connected; to the data ``immediate`` is a crash, ``fast`` is not."""
+        """Stop the server and cut all connections; to the data ``immediate`` is a crash, ``fast`` is not."""
         self._run(self._pg_ctl, "stop", "--wait", f"--mode={mode}", f"--pgdata={self._data}")
 
     def freeze(self) -> None:
@@ -91,7 +91,7 @@ class Cluster:
         return f"postgresql+psycopg://{OWNER}@/{database}?host={self._directory}"
 
     def empty(self, url: str) -> None:
-        """Lose everything in a database that ``create`` gave, under whoever uses it."""
+        """Lose everything in a database that ``create`` gave, while it is in use."""
         database = make_url(url).database
         with psycopg.connect(f"{self._reached()} user={OWNER} dbname={database}") as connection:
             while True:
@@ -129,7 +129,7 @@ class Cluster:
                 stderr=output,
                 cwd="/",
                 user=self._owner,
-                # Not in the group of the terminal: its Ctrl-C is for who started this.
+                # Not in the group of the terminal: its Ctrl-C is for the program that started this.
                 process_group=0,
                 check=False,
                 timeout=60,

@@ -29,7 +29,7 @@ class Program(ABC):
     """
 
     name: ClassVar[str]
-    """Of the program, and of its log."""
+    """The name of the program, and of its log."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -59,7 +59,7 @@ class Pushed:
 
     @property
     def digest(self) -> Digest:
-        """Of the manifest."""
+        """The digest of the manifest."""
         return Digest.parse(self.manifest.digest)
 
 

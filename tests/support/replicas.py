@@ -105,7 +105,7 @@ class Replicas:
             self.nginx.kill()
 
     def restart(self, index: int | None = None, timeout: float = START_TIMEOUT) -> None:
-        """Stop cleanly what runs and start again: one replica while nginx and the others go on, or everything."""
+        """Stop cleanly what runs and start again: one replica while nginx and the rest go on, or everything."""
         if index is not None:
             self.replicas[index].restart(timeout)
             return

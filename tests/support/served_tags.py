@@ -11,7 +11,7 @@ from tests.support.source_world import TREE, Tree, data_key, path
 
 REF_NAME = "org.opencontainers.image.ref.name"
 Tags = dict[str, dict[str, str]]
-"""Of each repository its tags, and what they point at."""
+"""The tags of each repository, and their digests."""
 
 
 def zot_tags(tree: Tree, prefix: str = "") -> Tags:

@@ -93,7 +93,7 @@ def _environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on, and that no test of this run was given before.
+    """Return a free loopback port that no test of this run was given before.
 
     Taken from below the kernel's ephemeral range, so that no client connection of a test beside this one gets it
     between now and the moment the server binds it.

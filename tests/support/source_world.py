@@ -70,7 +70,7 @@ def path(digest: str) -> str:
 
 
 def per_repository(content: list[Repository], *, prefix: str = "", stubs: bool = True) -> Tree:
-    """As zot keeps it: bytes in the first repository that has them, stubs in the others, manifests in each."""
+    """As zot keeps it: bytes in the first repository that has them, stubs in every other one, manifests in each."""
     tree: Tree = {}
     written: set[str] = set()
     for repository in content:
@@ -134,7 +134,7 @@ def distribution(content: list[Repository]) -> Tree:
 
 
 def data_key(digest: str) -> str:
-    """Of bytes in a distribution tree."""
+    """The key of bytes in a distribution tree."""
     algorithm, _, encoded = digest.partition(":")
     return f"{TREE}/blobs/{algorithm}/{encoded[:2]}/{encoded}/data"
 

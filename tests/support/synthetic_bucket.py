@@ -38,7 +38,7 @@ class Synthetic(MemoryDriver):
         self._make = MAKERS[kind]
         self._layers = layers
         self._listed: list[tuple[str, int, int]] = []
-        """Of each object its key, its repository, and its size."""
+        """The key, the repository and the size of each object."""
         seen = set()
         for number in range(repositories):
             for key, data in self._tree(number).items():

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.stores
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """Not below pytest's own, which lets nobody else in: PostgreSQL runs as another user than root."""
+    """Not below pytest's own, which no other user may enter: PostgreSQL runs as another user than root."""
     made = Path(tempfile.mkdtemp(prefix="stowage-dev-"))
     made.chmod(0o755)
     yield made

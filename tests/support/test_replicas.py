@@ -73,7 +73,7 @@ def test_an_image_that_is_pushed_in_turn_is_served_by_both(replicas: Replicas, w
 
 
 def test_a_large_upload_streams_through(replicas: Replicas) -> None:
-    """In chunks of a transfer encoding, whose length nobody knows before the end; nginx writes none of it to disk."""
+    """In chunks of a transfer encoding, whose length is unknown before the end; nginx writes none of it to disk."""
     block = bytes(range(256)) * 4096
     count = 100
     connection = http.client.HTTPConnection(replicas.address, timeout=60)

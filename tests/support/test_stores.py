@@ -81,7 +81,7 @@ def test_a_gcs_store_behind_the_fault_proxy(tmp_path: Path) -> None:
         assert (status, said["error"]["code"]) == (503, 503)
         assert call(proxy.port, "GET", f"/storage/v1/b/{bucket}/o/a?alt=media") == (200, b"hello")
         connection = http.client.HTTPConnection(proxy.address, timeout=10)
-        for size in (300_000, 0, 7):  # one connection, bodies whose length nobody says before their end
+        for size in (300_000, 0, 7):  # one connection, bodies of unknown length
             connection.request("POST", upload, (b"x" * size, b"y" * 5), encode_chunked=True)
             assert int(json.loads(connection.getresponse().read())["size"]) == size + 5
         connection.close()
@@ -93,7 +93,7 @@ def test_a_gcs_store_behind_the_fault_proxy(tmp_path: Path) -> None:
 
 @pytest.mark.tools("initdb", "pg_ctl", "postgres")
 def test_a_cluster_in_a_directory_is_used_again() -> None:
-    # Not below pytest's own directory, which lets nobody else in: the server runs as another user than root.
+    # Not below pytest's own directory, which no other user may enter: the server runs as another user than root.
     directory = Path(tempfile.mkdtemp(prefix="stowage-pg-"))
     try:
         cluster = Cluster(directory, fsync=True, tcp=True)
