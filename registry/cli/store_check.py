@@ -18,7 +18,7 @@ def probe_store(settings: Settings) -> bool:
     if settings.storage.driver == "local":
         return True
     from registry.storage.errors import StorageError, StoreMisconfigured
-    from registry.storage.probe import probe
+    from registry.storage.object_store.probe import probe
 
     key = f"storage.{settings.storage.driver}"
     try:

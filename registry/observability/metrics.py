@@ -190,7 +190,7 @@ class StorageTally:
         self._lock = threading.Lock()
         self._cells: dict[tuple[str, str], list[float]] = {}
 
-    def add(self, driver: str, operation: str, seconds: float, failed: bool) -> None:  # noqa: FBT001 - as MeasuredDriver calls it
+    def add(self, driver: str, operation: str, kind: str | None, seconds: float, failed: bool) -> None:  # noqa: ARG002, FBT001 - as Observe has it
         """Count one operation. ``failed``: the store did not answer; "not found" is an answer."""
         bucket = _FAILED + 1 + bisect_left(_STORAGE_BOUNDS, seconds)
         with self._lock:

@@ -67,6 +67,28 @@ class Capabilities:
     """Objects that the store deletes with one request."""
 
 
+FILE_SYSTEM = Capabilities(
+    blob_layout=BlobLayout.PER_REPOSITORY,
+    stat_is_local=True,
+    appends=True,
+    links=True,
+    exclusive_uploads=True,
+    conditional_writes=True,
+    external_writers=True,
+)
+"""What a directory can do; a driver that differs says how by ``replace``."""
+OBJECT_STORE = Capabilities(
+    blob_layout=BlobLayout.SHARED,
+    stat_is_local=False,
+    appends=False,
+    links=False,
+    exclusive_uploads=False,
+    conditional_writes=True,
+    external_writers=False,
+)
+"""What the least of object stores can do; likewise."""
+
+
 class ObjectStat(NamedTuple):
     """What is known of an object without reading it."""
 

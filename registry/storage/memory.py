@@ -6,12 +6,11 @@ import itertools
 import threading
 import time
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from registry.storage.driver import (
-    BlobLayout,
-    Capabilities,
+    OBJECT_STORE,
     Child,
     ObjectReader,
     ObjectStat,
@@ -46,16 +45,7 @@ class MemoryDriver(StorageDriver):
     """Objects and uploads in memory: for tests, and as the model of an object store. Gone when the process ends."""
 
     name = "memory"
-    capabilities = Capabilities(
-        blob_layout=BlobLayout.SHARED,
-        stat_is_local=False,
-        appends=False,
-        links=False,
-        copies=True,
-        exclusive_uploads=True,
-        conditional_writes=True,
-        external_writers=False,
-    )
+    capabilities = replace(OBJECT_STORE, copies=True, exclusive_uploads=True)
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -83,8 +83,8 @@ def test_a_method_that_a_client_invented_is_no_label() -> None:
 def test_storage_operations_are_counted_timed_and_their_failures_too() -> None:
     metrics = Metrics()
     tally = StorageTally(metrics)
-    tally.add("local", "stat", 0.25, failed=False)
-    tally.add("local", "stat", 0.25, failed=True)
+    tally.add("local", "stat", "head", 0.25, failed=False)
+    tally.add("local", "stat", "head", 0.25, failed=True)
     tally.flush()
     labels = '{driver="local",operation="stat"}'
     assert value(metrics, f"storage_requests_total{labels}") == 2

@@ -23,6 +23,7 @@ from registry.storage.middleware.faults import FaultyDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 from registry.storage.middleware.rate_limit import RateLimitedDriver
 from registry.storage.s3.driver import S3Driver
+from registry.storage.s3.requests import S3Request
 from tests.storage import gcs_store
 from tests.support.s3_server import S3Server
 from tests.support.servers import HOST
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
 
 
-def _ignore(driver: str, operation: str, seconds: float, failed: bool) -> None:
+def _ignore(driver: str, operation: str, _kind: str | None, seconds: float, failed: bool) -> None:
     assert driver
     assert operation
     assert seconds >= 0
@@ -78,7 +79,7 @@ class _MotoDriver(S3Driver):
     def __init__(self) -> None:
         bucket = f"bucket-{uuid.uuid4().hex[:12]}"
         super().__init__(S3.model_copy(update={"bucket": bucket, "endpoint_url": _moto()}), "some/root")
-        self._bucket.client.create_bucket(Bucket=bucket)
+        self._bucket.send("", S3Request("put_object", "PUT", of_bucket=True))
 
 
 @cache

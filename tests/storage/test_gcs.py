@@ -219,8 +219,12 @@ def test_without_a_key_there_are_no_signed_addresses(open_with: Callable[..., Gc
 
 def test_what_each_method_asks_for(faults: Faults) -> None:
     heard: list[tuple[str, str, bool]] = []
+
+    def observe(name: str, operation: str, _kind: str | None, _seconds: float, failed: bool) -> None:
+        heard.append((name, operation, failed))
+
     settings = gcs_store.new_bucket().model_copy(update={"endpoint_url": faults.address})
-    driver = GcsDriver(settings, "", observe=lambda name, operation, _, failed: heard.append((name, operation, failed)))
+    driver = GcsDriver(settings, "", observe=observe)
 
     def asked(work: Callable[[], object]) -> list[str]:
         heard.clear()

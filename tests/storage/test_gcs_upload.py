@@ -37,7 +37,7 @@ def replica(calls: Calls) -> Iterator[Open]:
     opened: list[GcsDriver] = []
     settings = gcs_store.new_bucket()
 
-    def observe(driver: str, operation: str, seconds: float, failed: bool) -> None:
+    def observe(driver: str, operation: str, _kind: str | None, _seconds: float, failed: bool) -> None:
         assert (driver, failed) == ("gcs", False)
         calls[operation] += 1
 

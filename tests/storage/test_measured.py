@@ -17,16 +17,16 @@ class Log:
     """Every report that was made."""
 
     def __init__(self) -> None:
-        self.reports: list[tuple[str, str, float, bool]] = []
+        self.reports: list[tuple[str, str, str | None, float, bool]] = []
 
-    def __call__(self, driver: str, operation: str, seconds: float, failed: bool) -> None:
-        self.reports.append((driver, operation, seconds, failed))
+    def __call__(self, driver: str, operation: str, kind: str | None, seconds: float, failed: bool) -> None:
+        self.reports.append((driver, operation, kind, seconds, failed))
 
     def operations(self) -> list[str]:
-        return [operation for _, operation, _, _ in self.reports]
+        return [operation for _, operation, _, _, _ in self.reports]
 
     def failures(self) -> list[str]:
-        return [operation for _, operation, _, failed in self.reports if failed]
+        return [operation for _, operation, _, _, failed in self.reports if failed]
 
 
 @pytest.fixture
@@ -55,8 +55,11 @@ def test_each_operation_is_reported_once_with_its_seconds(log: Log) -> None:
         "write", "stat", "read", "open", "reader.read", "start_upload", "open_upload", "writer.resume", "writer.write",
         "writer.flush", "writer.read", "writer.publish", "discard_upload", "delete", "check",
     ]  # fmt: skip
-    assert {driver for driver, _, _, _ in log.reports} == {"memory"}
-    assert all(0 <= seconds < 10 for _, _, seconds, _ in log.reports)
+    assert [(operation, kind) for _, operation, kind, _, _ in log.reports if kind is not None] == [
+        ("write", "put"), ("stat", "head"), ("read", "get"), ("open", "get"), ("delete", "delete"),
+    ]  # fmt: skip
+    assert {driver for driver, _, _, _, _ in log.reports} == {"memory"}
+    assert all(0 <= seconds < 10 for _, _, _, seconds, _ in log.reports)
     assert log.failures() == []
 
 
@@ -65,7 +68,7 @@ def test_the_time_is_that_of_the_operation(log: Log) -> None:
 
     slow = FaultyDriver(MemoryDriver(), [Fault("write", effect=lambda: time.sleep(0.05))])
     MeasuredDriver(slow, log).write("a/x", b"data")
-    assert 0.05 <= log.reports[0][2] < 5
+    assert 0.05 <= log.reports[0][3] < 5
 
 
 def test_an_answer_is_no_failure(log: Log) -> None:

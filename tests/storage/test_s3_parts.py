@@ -12,7 +12,7 @@ from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUna
 from registry.storage.object_store.reader import REOPENED
 from registry.storage.s3 import multipart
 from registry.storage.s3.driver import S3Driver
-from registry.storage.s3.requests import ObjectRequest
+from registry.storage.s3.requests import S3Request
 from registry.storage.s3.responses import BytesDamaged
 from registry.storage.s3.signature import UNSIGNED
 from tests.storage.answering_store import Answer, AnsweringStore
@@ -46,7 +46,7 @@ def replica(calls: Counter[str], request: pytest.FixtureRequest) -> Iterator[Ope
     """Opens drivers of one root of a bucket, as replicas do. Nothing but what was published is left."""
     opened: list[S3Driver] = []
 
-    def observe(_driver: str, operation: str, _seconds: float, _failed: bool) -> None:
+    def observe(_driver: str, operation: str, _kind: str | None, _seconds: float, _failed: bool) -> None:
         calls[operation] += 1
 
     def do(**changes: object) -> S3Driver:
@@ -145,7 +145,7 @@ def test_a_damaged_part_is_refused_and_sent_again(replica: Open, calls: Counter[
     driver = replica(checksums="crc32c", attempts=2)
     multipart, checked = driver._multiparts.create(KEY)
     assert checked
-    request = ObjectRequest(
+    request = S3Request(
         "upload_part", "PUT", {"x-amz-checksum-crc32c": "AAAAAA=="}, {"partNumber": "1", "uploadId": multipart}, b"x"
     )
     with pytest.raises(BytesDamaged):
@@ -307,7 +307,7 @@ def test_a_killed_copy_to_a_key_that_is_not_ours_is_found_by_expiry(replica: Ope
     with pytest.raises(StorageUnavailable):
         driver.copy(KEY, target, size=len(DATA), if_signature=source.signature)
     multipart = f"{driver._bucket.root}{target}"
-    listed = driver._bucket.client.list_multipart_uploads
+    listed = s3_server().client().list_multipart_uploads
     assert [entry["Key"] for entry in listed(Bucket=driver._bucket.name, Prefix=multipart)["Uploads"]] == [multipart]
     (abandoned,) = driver.uploads()
     driver.discard_upload(abandoned.upload_id)

@@ -24,10 +24,11 @@ from registry.storage.errors import (
     StoreMisconfigured,
     Throttled,
 )
+from registry.storage.object_store.reader import InvalidRange
 from registry.storage.s3.client import S3Bucket
 from registry.storage.s3.objects import S3Objects
-from registry.storage.s3.requests import ObjectRequest
-from registry.storage.s3.responses import BytesDamaged, InvalidRange
+from registry.storage.s3.requests import S3Request
+from registry.storage.s3.responses import BytesDamaged
 from registry.storage.s3.signature import path_of
 from tests.storage.answering_store import Answer, AnsweringStore
 from tests.storage.test_s3_signature import PATHS
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
     Open = Callable[..., S3Bucket]
 
-PUT = ObjectRequest("put_object", "PUT", body=b"bytes")
-GET = ObjectRequest("get_object", "GET")
+PUT = S3Request("put_object", "PUT", body=b"bytes")
+GET = S3Request("get_object", "GET")
 KEYS = {"access_key_id": "key", "secret_access_key": SecretStr("not-a-secret")}
 
 

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import TYPE_CHECKING
 
-_KINDS: Final = {
-    "list_objects_v2": "list",
-    "head_object": "head",
-    "get_object": "get",
-    "objects.list": "list",
-    "objects.get": "get",
-    "list": "list",
-    "children": "list",
-    "stat": "head",
-    "read": "get",
-    "open": "get",
-}
-"""The kind of each operation that a driver reports (S3, GCS, and a MeasuredDriver) during a review."""
+if TYPE_CHECKING:
+    from registry.storage.middleware.metrics import Kind
 
 
 @dataclass(slots=True)
@@ -44,30 +32,20 @@ class Requests:
 
 
 class Tally:
-    """Counts the requests of this process as they are made, and how long a kind took. Any thread."""
+    """Counts the requests of this process as they are made. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
-        self._seconds: dict[str, float] = {}
-        self._began = time.perf_counter()
 
-    def observe(self, driver: str, operation: str, seconds: float, failed: bool) -> None:  # noqa: ARG002, FBT001 - see Observe
+    def observe(self, driver: str, operation: str, kind: Kind | None, seconds: float, failed: bool) -> None:  # noqa: ARG002, FBT001 - see Observe
         """Note one request, also one that failed: it is billed. See registry.storage.middleware.metrics.Observe."""
-        kind = _KINDS.get(operation)
-        if kind is None:
-            return
-        with self._lock:
-            self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._seconds[kind] = self._seconds.get(kind, 0.0) + seconds
+        if kind is not None:
+            with self._lock:
+                self._counts[kind] = self._counts.get(kind, 0) + 1
 
     @property
     def requests(self) -> Requests:
         """What was counted."""
         with self._lock:
             return Requests(**self._counts)
-
-    def mean(self, kind: str) -> float:
-        """Seconds that a request of a kind took; 0 where there was none."""
-        with self._lock:
-            return self._seconds.get(kind, 0.0) / max(1, self._counts.get(kind, 0))

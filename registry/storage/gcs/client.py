@@ -11,33 +11,39 @@ import urllib.request
 from contextlib import closing
 from functools import partial
 from http.client import HTTPException
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
-import tenacity
 from urllib3 import PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError
 
-from registry.storage.errors import StorageFull, StorageUnavailable, StoreMisconfigured, Throttled
+from registry.storage.errors import StorageUnavailable
 from registry.storage.gcs.credentials import GcsCredentials
 from registry.storage.gcs.responses import document_of, meaning
 from registry.storage.object_store.parts import slices
-from registry.storage.store_gate import StoreGate
-from registry.storage.store_patience import KEPT_ALIVE, stop_of
+from registry.storage.object_store.reader import body_of
+from registry.storage.object_store.retry import KEPT_ALIVE, Retry
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse
 
     from registry.config import GcsSettings
-    from registry.storage.middleware.metrics import Observe
-
-T = TypeVar("T")
+    from registry.storage.middleware.metrics import Kind, Observe
 
 GOOGLE = "https://storage.googleapis.com"
+_KINDS: Final[dict[str, Kind]] = {
+    "objects.list": "list",
+    "objects.get": "get",
+    "objects.insert": "put",
+    "objects.compose": "put",
+    "objects.rewrite": "copy",
+    "objects.delete": "delete",
+    "batch": "delete",
+}
+"""Operations by what is billed for them."""
 
 
 class Call(NamedTuple):
@@ -68,14 +74,7 @@ class GcsBucket:
         self._endpoint = settings.endpoint_url or GOOGLE
         self._pool = _pool(settings, self._endpoint)
         self.credentials = GcsCredentials(settings, self._pool)
-        self.gate = StoreGate(settings.connections)
-        self._observe = observe
-        self._retrying = tenacity.Retrying(
-            stop=stop_of(settings),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
-            retry=tenacity.retry_if_exception_type((Throttled, StorageUnavailable)),
-            reraise=True,
-        )
+        self.retry = Retry("gcs", settings, observe)
 
     def path(self, key: str) -> str:
         """The object's whole name in the bucket."""
@@ -85,13 +84,9 @@ class GcsBucket:
         """The path of an object."""
         return f"{self.objects}/{quote(self.path(key), safe='')}"
 
-    def again(self, attempt: Callable[[], T]) -> T:
-        """Do something, again where it was throttled or not answered. Raises StorageError."""
-        return self._repeat("", attempt)
-
     def ask(self, key: str, call: Call) -> dict[str, Any]:
         """The JSON object that answers a call, made again where it was throttled or not answered."""
-        return self._repeat(key, partial(self.ask_once, key, call))
+        return self.retry.repeat(key, partial(self.ask_once, key, call))
 
     def ask_once(self, key: str, call: Call) -> dict[str, Any]:
         """The JSON object that answers a call. Raises StorageError."""
@@ -99,25 +94,16 @@ class GcsBucket:
 
     def send(self, key: str, call: Call) -> BaseHTTPResponse:
         """The answer to a call, made again where it was throttled or not answered. Raises StorageError."""
-        return self._repeat(key, partial(self.send_once, key, call))
+        return self.retry.repeat(key, partial(self.send_once, key, call))
 
     def send_once(self, key: str, call: Call) -> BaseHTTPResponse:
         """The answer to a call. Raises StorageError."""
-        begin = perf_counter()
-        failed = False
-        try:
-            with self.gate.enter(key):
-                answer = self._send(key, call)
-            self.gate.move()
+        with self.retry.request(key, call.operation, _KINDS[call.operation]):
+            answer = self._send(key, call)
+            self.retry.gate.move()
             if answer.status >= http.HTTPStatus.MULTIPLE_CHOICES:
-                raise meaning(key, answer.status, self._whole(key, answer))
-        except (StorageUnavailable, Throttled, StoreMisconfigured, StorageFull):
-            failed = True
-            raise
-        finally:
-            if self._observe is not None:
-                self._observe("gcs", call.operation, perf_counter() - begin, failed)
-        return answer
+                raise meaning(key, answer.status, body_of(key, answer))
+            return answer
 
     def presign(self, key: str, seconds: int) -> str:
         """An address to GET an object."""
@@ -126,10 +112,6 @@ class GcsBucket:
     def close(self) -> None:
         """Close the connections."""
         self._pool.clear()
-
-    def _repeat(self, key: str, attempt: Callable[[], T]) -> T:
-        with self.gate.enter(key):
-            return self._retrying(attempt)
 
     def _send(self, key: str, call: Call) -> BaseHTTPResponse:
         """Once, and once more with a new token where the store does not accept the one that there was."""
@@ -145,7 +127,7 @@ class GcsBucket:
         if call.body:
             headers["content-length"] = str(sum(map(len, call.body)))
         query = f"?{urlencode(call.query)}" if call.query else ""
-        with closing(slices(call.body, self.gate.move)) as parts:
+        with closing(slices(call.body, self.retry.gate.move)) as parts:
             body: Any = parts if call.body else None  # urllib3 asks for bytes, and takes views
             try:
                 with waiting:
@@ -161,13 +143,6 @@ class GcsBucket:
                     )
             except (HTTPError, HTTPException, OSError) as error:
                 raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
-
-    def _whole(self, key: str, answer: BaseHTTPResponse) -> bytes:
-        """The body of an answer that tells an error."""
-        try:
-            return answer.data
-        except (HTTPError, HTTPException, OSError) as error:
-            raise StorageUnavailable(key, f"{answer.status}, and {error}") from error
 
 
 def _pool(settings: GcsSettings, endpoint: str) -> PoolManager:

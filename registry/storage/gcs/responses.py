@@ -20,13 +20,10 @@ from registry.storage.errors import (
     Throttled,
 )
 from registry.storage.gcs.credentials import WHERE
+from registry.storage.object_store.reader import InvalidRange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-class InvalidRange(StorageError):
-    """The range begins behind the end of the object."""
 
 
 _STATUSES: dict[int, type[StorageError]] = {

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from registry.storage.driver import BlobLayout, Capabilities, StorageDriver, UploadState
+from registry.storage.driver import FILE_SYSTEM, StorageDriver, UploadState
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
 from registry.storage.keys import check_key, check_prefix
 from registry.storage.local.files import LocalFiles
@@ -38,15 +38,7 @@ class LocalDriver(StorageDriver):
     """
 
     name = "local"
-    capabilities = Capabilities(
-        blob_layout=BlobLayout.PER_REPOSITORY,
-        stat_is_local=True,
-        appends=True,
-        links=True,
-        exclusive_uploads=True,
-        conditional_writes=True,
-        external_writers=True,
-    )
+    capabilities = FILE_SYSTEM
 
     def __init__(self, root: Path, *, fsync: bool = True, dedupe: bool = True) -> None:
         self._root = LocalRoot(root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from registry.storage.errors import (
     AlreadyExists,
@@ -21,8 +21,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Observe = Callable[[str, str, float, bool], None]
-"""Called with the driver's name, the operation (see DriverDecorator.around), its seconds, and whether it failed."""
+Kind = Literal["list", "head", "get", "put", "copy", "delete"]
+"""As what a store bills a request."""
+Observe = Callable[[str, str, Kind | None, float, bool], None]
+"""Called with the driver's name, the operation, its kind (None if it is no request), its seconds, whether it failed.
+
+An operation is what the store calls a request; of a driver without requests it is one of DriverDecorator.around.
+"""
+
+_KINDS: Final[dict[str, Kind]] = {
+    "list": "list",
+    "children": "list",
+    "stat": "head",
+    "read": "get",
+    "open": "get",
+    "write": "put",
+    "copy": "copy",
+    "delete": "delete",
+}
 
 _ANSWERS = (AlreadyExists, ObjectTooLarge, PathNotFound, PreconditionFailed, UploadBusy, UploadOffsetMismatch)
 """Errors by which a working store answers a question; every other exception is a failure."""
@@ -42,9 +58,9 @@ class MeasuredDriver(DriverDecorator):
         try:
             found = self._stat(key)
         except Exception as error:
-            self._observe(self.name, "stat", perf_counter() - begin, not isinstance(error, _ANSWERS))
+            self._observe(self.name, "stat", "head", perf_counter() - begin, not isinstance(error, _ANSWERS))
             raise
-        self._observe(self.name, "stat", perf_counter() - begin, False)  # noqa: FBT003 - as Observe has it
+        self._observe(self.name, "stat", "head", perf_counter() - begin, False)  # noqa: FBT003 - as Observe has it
         return found
 
     def around(self, operation: str, key: str, call: Callable[[], T]) -> T:  # noqa: ARG002 - keys are no metric label
@@ -58,5 +74,5 @@ class MeasuredDriver(DriverDecorator):
             failed = False
             raise
         finally:
-            self._observe(self.name, operation, perf_counter() - begin, failed)
+            self._observe(self.name, operation, _KINDS.get(operation), perf_counter() - begin, failed)
         return result

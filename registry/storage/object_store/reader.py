@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from urllib3.exceptions import HTTPError
 
 from registry.storage.driver import ObjectStat
-from registry.storage.errors import StorageUnavailable
+from registry.storage.errors import PathNotFound, PreconditionFailed, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from urllib3 import BaseHTTPResponse
 
     from registry.storage.driver import ObjectReader
-    from registry.storage.store_gate import StoreGate
+    from registry.storage.object_store.gate import StoreGate
 
 T = TypeVar("T")
 
@@ -28,24 +28,48 @@ _BROKEN = (HTTPError, HTTPException, OSError)
 """What reading raises when a connection breaks."""
 
 
-class ResumingReader(ABC):
+class InvalidRange(StorageError):
+    """The range begins behind the end of the object."""
+
+
+class Body(Protocol):
+    """Some bytes of an object, on their way. Not shared between threads."""
+
+    length: int
+    """How many they are."""
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` more of them; none where the connection ends early. Raises OSError and its kin."""
+        ...
+
+    def read_into(self, buffer: memoryview) -> int:
+        """As ``read``, into a buffer."""
+        ...
+
+    def close(self) -> None:
+        """Free the connection."""
+        ...
+
+
+Get = Callable[[str, int, int | None, str], tuple[ObjectStat, Body]]
+"""Asks for bytes of a key, from and to, of a version."""
+
+
+class ResumingReader:
     """See ObjectReader. One request, and one more for each connection that breaks; always of one version."""
 
     def __init__(
-        self, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int, gate: StoreGate
+        self, key: str, get: Get, gate: StoreGate, stat: ObjectStat, body: Body | None = None, start: int = 0
     ) -> None:
-        """``answer`` has the bytes from ``start`` to ``end``; None: there are none."""
-        self._gate = gate
+        """``body`` has the bytes from ``start``; None: there are none."""
         self.stat = stat
         self._key = key
-        self._body = None if answer is None else AnswerBody(answer, end - start)
+        self._get = get
+        self._gate = gate
+        self._body = body
         self._position = start
-        self._end = end
+        self._end = start + body.length if body is not None else start
         self._left = REOPENED
-
-    @abstractmethod
-    def _continue(self) -> BaseHTTPResponse:
-        """The bytes from ``_position`` to ``_end`` of the same version. Raises StorageError."""
 
     def read(self, size: int) -> bytes:
         """See ObjectReader."""
@@ -81,7 +105,7 @@ class ResumingReader(ABC):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _take(self, read: Callable[[AnswerBody], T]) -> T:
+    def _take(self, read: Callable[[Body], T]) -> T:
         """Read something, on another connection where one ends before there is any."""
         while True:
             reason = "the connection ended early"
@@ -98,7 +122,10 @@ class ResumingReader(ABC):
         self._left -= 1
         if self._left < 0:
             raise StorageUnavailable(self._key, reason)
-        self._body = AnswerBody(self._continue(), self._end - self._position)
+        try:
+            _, self._body = self._get(self._key, self._position, self._end, self.stat.signature)
+        except (PathNotFound, PreconditionFailed, InvalidRange) as error:
+            raise StorageUnavailable(self._key, "it was replaced or deleted while it was read") from error
 
 
 class JoinedReader:
@@ -143,6 +170,7 @@ class AnswerBody:
 
     def __init__(self, answer: BaseHTTPResponse, length: int) -> None:
         """``length`` of the body in bytes."""
+        self.length = length
         self._answer = answer
         self._left = length
         self._socket: socket.socket | None = None
@@ -189,3 +217,30 @@ class AnswerBody:
             # What came with the head has been taken: nothing is left in between, and the socket is ours.
             self._socket = connection.sock
         return len(data)
+
+
+def range_of(start: int, end: int | None) -> dict[str, str]:
+    """The header of a request for some bytes of an object; none where it is for all of them."""
+    if end is not None:
+        return {"range": f"bytes={start}-{end - 1}"}
+    return {"range": f"bytes={start}-"} if start else {}
+
+
+def described(
+    key: str, answer: BaseHTTPResponse, stat_of: Callable[[str, Mapping[str, str]], tuple[ObjectStat, int]]
+) -> tuple[ObjectStat, Body]:
+    """What an answer with bytes of an object says of it by its headers, and the bytes. Raises StorageUnavailable."""
+    try:
+        stat, length = stat_of(key, answer.headers)
+    except StorageUnavailable:
+        answer.close()
+        raise
+    return stat, AnswerBody(answer, length)
+
+
+def body_of(key: str, answer: BaseHTTPResponse) -> bytes:
+    """The body of an answer that tells an error. Raises StorageUnavailable."""
+    try:
+        return answer.data
+    except _BROKEN as error:
+        raise StorageUnavailable(key, f"{answer.status}, and {error}") from error

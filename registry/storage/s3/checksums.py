@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from registry.storage.errors import StorageError, StorageUnavailable, StoreMisconfigured, Throttled
 from registry.storage.object_store.parts import IS_FAST, crc32c_of
-from registry.storage.s3.requests import ObjectRequest
+from registry.storage.s3.requests import S3Request
 from registry.storage.s3.responses import BytesDamaged
 from registry.storage.s3.signature import UNSIGNED
 
@@ -62,8 +62,8 @@ class S3Checks:
             return False
         finally:
             with suppress(StorageError):
-                self._bucket.call(key, self._bucket.client.delete_object)
+                self._bucket.send(key, S3Request("delete_object", "DELETE"))
 
 
-def _write(crc32c: str) -> ObjectRequest:
-    return ObjectRequest("put_object", "PUT", {HEADER: crc32c}, body=_TRIED, payload=UNSIGNED)
+def _write(crc32c: str) -> S3Request:
+    return S3Request("put_object", "PUT", {HEADER: crc32c}, body=_TRIED, payload=UNSIGNED)

@@ -1,19 +1,25 @@
-"""Where a bucket is, as Amazon's library finds it from its settings: its rules for this are many."""
+"""*Endpoint*: where a bucket is, as Amazon's library finds it from its settings: its rules for this are many."""
 
 from __future__ import annotations
 
 import io
 import re
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
+from botocore.config import Config
 from urllib3 import HTTPResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from botocore.awsrequest import AWSPreparedRequest
-    from mypy_boto3_s3 import S3Client
+    from botocore.session import Session
+
+    from registry.config import S3Settings
 
 _SCOPE = re.compile(r"Credential=.*/\d{8}/(?P<region>[^/,]+)/(?P<service>[^/,]+)/aws4_request,")
 _PORTS = {"http": 80, "https": 443}
@@ -37,15 +43,38 @@ class Endpoint(NamedTuple):
         return f"{self.scheme}://{self.host}"
 
 
-def place_of(client: S3Client, bucket: str) -> Endpoint:
-    """Seen in a request that is made and signed, and not sent. One at a time. Raises BotoCoreError."""
+def finder(session: Session, settings: S3Settings, endpoint_url: str | None) -> Callable[[], Endpoint]:
+    """What finds the bucket at an address of the store, None for Amazon's; it raises BotoCoreError.
+
+    Raises BotoCoreError and ValueError where the settings leave no way to find it.
+    """
+    secret = settings.secret_access_key
+    client = session.create_client(
+        "s3",
+        region_name=settings.region,
+        endpoint_url=endpoint_url,
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret is not None else None,
+        config=Config(signature_version="s3v4", s3={"addressing_style": settings.addressing_style}),
+    )
+    lock = threading.Lock()
+
+    def find() -> Endpoint:
+        with lock:  # the hook is one of the client
+            return _find(client, settings.bucket)
+
+    return find
+
+
+def _find(client: Any, bucket: str) -> Endpoint:  # noqa: ANN401 - botocore makes its methods at run time
+    """Seen in a request that is made and signed, and not sent. Raises BotoCoreError."""
     made: list[AWSPreparedRequest] = []
 
     def keep(request: AWSPreparedRequest, **_: object) -> AWSResponse:
         made.append(request)
         return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(io.BytesIO(), preload_content=False))
 
-    events: Any = client.meta.events
+    events = client.meta.events
     events.register(_EVENT, keep)
     try:
         client.head_object(Bucket=bucket, Key="k")

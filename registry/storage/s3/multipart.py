@@ -7,24 +7,25 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import orjson
 
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUnavailable
+from registry.storage.object_store.objects import ABSENT
 from registry.storage.object_store.parts import crc32c_of
 from registry.storage.s3.checksums import HEADER
-from registry.storage.s3.requests import ObjectRequest
-from registry.storage.s3.responses import tag_of
-from registry.storage.s3.signature import UNSIGNED
+from registry.storage.s3.objects import NAMESPACE, condition_of
+from registry.storage.s3.requests import S3Request
+from registry.storage.s3.responses import tag_of, text_of, time_of
+from registry.storage.s3.signature import UNSIGNED, path_of
 from registry.storage.s3.upload_state import Part
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
     from registry.storage.s3.checksums import S3Checks
     from registry.storage.s3.client import S3Bucket
@@ -44,8 +45,6 @@ _COPY = "copy-"
 """What the uploads begin with that are copies in parts."""
 _MOST_NOTED = 16 << 10
 """Bytes of a key, which has 1,024 at most, and of the store's name of a multipart upload."""
-_ALWAYS: Mapping[str, str] = {}
-"""No condition."""
 
 
 class Pending(NamedTuple):
@@ -65,7 +64,6 @@ class S3Multiparts:
     def __init__(self, bucket: S3Bucket, objects: S3Objects, checks: S3Checks) -> None:
         self._bucket = bucket
         self._objects = objects
-        self._client = bucket.client
         self._checks = checks
         self._copying = ThreadPoolExecutor(COPIES_AT_ONCE, thread_name_prefix="copy")
 
@@ -76,24 +74,14 @@ class S3Multiparts:
     def create(self, target: str) -> tuple[str, bool]:
         """Begin an object in parts; the store's name of it, and whether each part has to have a CRC-32C."""
         checked = self._checks.compares()
-        algorithm: dict[str, str] = {"ChecksumAlgorithm": "CRC32C"} if checked else {}
-        return self._bucket.call(target, self._client.create_multipart_upload, **algorithm)["UploadId"], checked
+        return self._begin(target, {"x-amz-checksum-algorithm": "CRC32C"} if checked else {}), checked
 
     def send(self, target: str, multipart: str, number: int, data: bytes | bytearray, *, checked: bool) -> Part:
         """Send a part, replacing one of the same number. Raises PathNotFound."""
         crc32c = crc32c_of(data) if checked else ""
-        sent = self._bucket.send(
-            target,
-            ObjectRequest(
-                "upload_part",
-                "PUT",
-                {HEADER: crc32c} if checked else {},
-                {"partNumber": str(number), "uploadId": multipart},
-                data,
-                UNSIGNED if checked else None,
-            ),
-        )
-        return Part(tag_of(target, sent.headers), crc32c)
+        headers, payload = ({HEADER: crc32c}, UNSIGNED) if checked else ({}, None)
+        request = S3Request("upload_part", "PUT", headers, _numbered(multipart, number), data, payload)
+        return Part(tag_of(target, self._bucket.send(target, request).headers), crc32c)
 
     def complete(self, target: str, multipart: str, parts: Sequence[Part], size: int, *, replace: bool) -> ObjectStat:
         """Put the parts together; without ``replace`` an object of that size is the same one.
@@ -103,7 +91,7 @@ class S3Multiparts:
         if replace:
             return self._complete(target, multipart, parts, size)
         try:
-            return self._complete(target, multipart, parts, size, IfNoneMatch="*")
+            return self._complete(target, multipart, parts, size, ABSENT)
         except PreconditionFailed:
             there = self._objects.same(target, size)
             if there is None:
@@ -114,42 +102,40 @@ class S3Multiparts:
     def abort(self, target: str, multipart: str) -> None:
         """Drop the parts. A missing multipart upload is no error."""
         with suppress(PathNotFound):
-            self._bucket.call(target, self._client.abort_multipart_upload, UploadId=multipart)
+            self._bucket.send(target, S3Request("abort_multipart_upload", "DELETE", query={"uploadId": multipart}))
 
     def touched(self, pending: Pending) -> float:
         """When its last part came, or it began; seconds since the epoch."""
-        last, more = pending.began, 0
+        last, key, query = pending.began, pending.target, {"uploadId": pending.multipart}
         while True:
             try:
-                page = self._bucket.call(
-                    pending.target, self._client.list_parts, UploadId=pending.multipart, PartNumberMarker=more
-                )
+                page = self._bucket.ask(key, S3Request("list_parts", "GET", query=query))
             except PathNotFound:
                 return last  # it was completed or aborted meanwhile
-            for part in page.get("Parts", ()):
-                last = max(last, part["LastModified"].timestamp())
-            if not page.get("IsTruncated"):
+            last = max([last, *(time_of(key, part, "LastModified") for part in page.findall("Part"))])
+            if page.findtext("IsTruncated") != "true":
                 return last
-            more = page["NextPartNumberMarker"]
+            query["part-number-marker"] = text_of(key, page, "NextPartNumberMarker")
 
     def pending(self) -> Iterator[Pending]:
-        """Every multipart upload of ours: another registry may have some below the same root."""
-        more: dict[str, Any] = {}
+        """Every multipart upload of ours: others may have some of their own below the same root."""
+        query = {"uploads": "", "prefix": self._bucket.root}
         while True:
-            page = self._bucket.ask("", self._client.list_multipart_uploads, Prefix=self._bucket.root, **more)
-            for entry in page.get("Uploads", ()):
-                key = entry["Key"].removeprefix(self._bucket.root)
+            page = self._bucket.ask("", S3Request("list_multipart_uploads", "GET", query=query, of_bucket=True))
+            for entry in page.findall("Upload"):
+                key = text_of("", entry, "Key").removeprefix(self._bucket.root)
                 if key.startswith(OURS):
-                    yield Pending(key, entry["UploadId"], entry["Initiated"].timestamp())
-            if not page.get("IsTruncated"):
+                    yield Pending(key, text_of(key, entry, "UploadId"), time_of(key, entry, "Initiated"))
+            if page.findtext("IsTruncated") != "true":
                 return
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            query["key-marker"] = text_of("", page, "NextKeyMarker")
+            query["upload-id-marker"] = text_of("", page, "NextUploadIdMarker")
 
     def copy(self, source: str, target: str, size: int) -> ObjectStat:
         """Copy an object of ``size`` bytes inside the store. Raises PathNotFound."""
         if size <= COPY_BYTES:
-            return self._copy_whole(source, target, size, _ALWAYS)
-        return self._copy_parts(source, target, self._begin_copy(target), size, _ALWAYS)
+            return self._copy_whole(source, target, size)
+        return self._copy_parts(source, target, self._begin(target), size)
 
     def copy_version(self, source: str, target: str, size: int, tag: str) -> ObjectStat:
         """As ``copy``, of that version alone; at most one at a time to a target. Raises PreconditionFailed too.
@@ -158,13 +144,13 @@ class S3Multiparts:
         nor from those of another registry, so the parts of a copy are noted until it has ended.
         """
         if size <= COPY_BYTES:
-            return self._copy_whole(source, target, size, {"CopySourceIfMatch": tag})
+            return self._copy_whole(source, target, size, tag)
         upload_id = _COPY + hashlib.sha256(target.encode()).hexdigest()[:32]
         self.drop_copy(upload_id)
-        multipart = self._begin_copy(target)
+        multipart = self._begin(target)
         self._objects.put(_note(upload_id), orjson.dumps([target, multipart]))
         try:
-            copied = self._copy_parts(source, target, multipart, size, {"CopySourceIfMatch": tag})
+            copied = self._copy_parts(source, target, multipart, size, tag)
         except PathNotFound:
             copied = self._put_together(source, target, size, tag)
         self._objects.delete([_note(upload_id)])
@@ -187,21 +173,24 @@ class S3Multiparts:
             raise StorageUnavailable(target, "the parts of its copy have gone")
         return copied  # the parts were put together, and the answer to that was lost
 
-    def _copy_whole(self, source: str, target: str, size: int, condition: Mapping[str, str]) -> ObjectStat:
-        copied = self._bucket.call(target, self._client.copy_object, CopySource=self._origin(source), **condition)
-        return ObjectStat(size, copied["CopyObjectResult"]["ETag"], time.time())
+    def _copy_whole(self, source: str, target: str, size: int, tag: str = "") -> ObjectStat:
+        request = S3Request("copy_object", "PUT", self._origin(source, tag))
+        copied = self._bucket.ask(target, request)
+        return ObjectStat(size, text_of(target, copied, "ETag"), time.time())
 
-    def _begin_copy(self, target: str) -> str:
-        return self._bucket.call(target, self._client.create_multipart_upload)["UploadId"]
+    def _begin(self, target: str, headers: Mapping[str, str] = {}) -> str:
+        request = S3Request("create_multipart_upload", "POST", headers, {"uploads": ""}, b"")
+        return text_of(target, self._bucket.ask(target, request), "UploadId")
 
-    def _origin(self, source: str) -> dict[str, str]:
-        return {"Bucket": self._bucket.name, "Key": self._bucket.path(source)}
+    def _origin(self, source: str, tag: str) -> dict[str, str]:
+        """The headers of a copy of that version; "": of whatever is there."""
+        between = "/object/" if self._bucket.name.startswith("arn:") else "/"
+        path = path_of(f"{self._bucket.name}{between}{self._bucket.path(source)}")
+        return {"x-amz-copy-source": path, **({"x-amz-copy-source-if-match": tag} if tag else {})}
 
-    def _copy_parts(
-        self, source: str, target: str, multipart: str, size: int, condition: Mapping[str, str]
-    ) -> ObjectStat:
+    def _copy_parts(self, source: str, target: str, multipart: str, size: int, tag: str = "") -> ObjectStat:
         length = max(COPY_PART, -(-size // MOST_PARTS))
-        copy = partial(self._copy_part, self._origin(source), target, multipart, condition)
+        copy = partial(self._copy_part, self._origin(source, tag), target, multipart)
         copying = [
             self._copying.submit(copy, number, begin, min(size, begin + length))
             for number, begin in enumerate(range(0, size, length), start=1)
@@ -218,36 +207,25 @@ class S3Multiparts:
             raise
 
     def _copy_part(
-        self,
-        origin: dict[str, str],
-        target: str,
-        multipart: str,
-        condition: Mapping[str, str],
-        number: int,
-        begin: int,
-        end: int,
+        self, origin: dict[str, str], target: str, multipart: str, number: int, begin: int, end: int
     ) -> Part:
-        part = self._bucket.call(
-            target,
-            self._client.upload_part_copy,
-            CopySource=origin,
-            CopySourceRange=f"bytes={begin}-{end - 1}",
-            UploadId=multipart,
-            PartNumber=number,
-            **condition,
-        )
-        return Part(part["CopyPartResult"]["ETag"])
+        headers = {**origin, "x-amz-copy-source-range": f"bytes={begin}-{end - 1}"}
+        request = S3Request("upload_part_copy", "PUT", headers, _numbered(multipart, number))
+        return Part(text_of(target, self._bucket.ask(target, request), "ETag"))
 
-    def _complete(self, target: str, multipart: str, parts: Sequence[Part], size: int, **condition: str) -> ObjectStat:
-        completed = [_described(number, part) for number, part in enumerate(parts, start=1)]
-        done = self._bucket.call(
-            target,
-            self._client.complete_multipart_upload,
-            UploadId=multipart,
-            MultipartUpload={"Parts": completed},
-            **condition,
-        )
-        return ObjectStat(size, done["ETag"], time.time())
+    def _complete(
+        self, target: str, multipart: str, parts: Sequence[Part], size: int, over: str | None = None
+    ) -> ObjectStat:
+        wanted = Element("CompleteMultipartUpload", xmlns=NAMESPACE)
+        for number, part in enumerate(parts, start=1):
+            described = SubElement(wanted, "Part")
+            SubElement(described, "ETag").text = part.tag
+            if part.crc32c:
+                SubElement(described, "ChecksumCRC32C").text = part.crc32c
+            SubElement(described, "PartNumber").text = str(number)
+        query, body = {"uploadId": multipart}, tostring(wanted)
+        request = S3Request("complete_multipart_upload", "POST", condition_of(over), query, body)
+        return ObjectStat(size, text_of(target, self._bucket.ask(target, request), "ETag"), time.time())
 
 
 def _note(upload_id: str) -> str:
@@ -255,9 +233,6 @@ def _note(upload_id: str) -> str:
     return f".uploads/{upload_id}/note"
 
 
-def _described(number: int, part: Part) -> CompletedPartTypeDef:
-    """For the request that puts the parts together."""
-    described: CompletedPartTypeDef = {"ETag": part.tag, "PartNumber": number}
-    if part.crc32c:
-        described["ChecksumCRC32C"] = part.crc32c
-    return described
+def _numbered(multipart: str, number: int) -> dict[str, str]:
+    """The query of a request for a part."""
+    return {"partNumber": str(number), "uploadId": multipart}

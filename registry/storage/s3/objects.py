@@ -1,209 +1,121 @@
-"""Objects of a bucket on S3: read, written on conditions, copied."""
+"""Objects of a bucket on S3: read, written on conditions, listed, deleted."""
 
 from __future__ import annotations
 
+import base64
 import http
 import time
+import zlib
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+from xml.etree.ElementTree import Element, SubElement, tostring
 
-from registry.storage.driver import CHUNK_SIZE, Child, ObjectStat
-from registry.storage.errors import (
-    AlreadyExists,
-    ObjectTooLarge,
-    PathNotFound,
-    PreconditionFailed,
-    StorageUnavailable,
-    Throttled,
-)
-from registry.storage.keys import sha256_of
-from registry.storage.object_store.reader import ResumingReader
-from registry.storage.s3.requests import ObjectRequest
-from registry.storage.s3.responses import InvalidRange, error_of_response, stat_of, tag_of
+from registry.storage.driver import ObjectStat
+from registry.storage.errors import PathNotFound, StorageUnavailable
+from registry.storage.object_store.objects import ABSENT, PAGE, BucketObjects, Page
+from registry.storage.object_store.reader import described, range_of
+from registry.storage.s3.requests import S3Request
+from registry.storage.s3.responses import error_of_response, stat_of, tag_of, text_of, time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterator
 
-    from urllib3 import BaseHTTPResponse
-
+    from registry.storage.object_store.reader import Body
     from registry.storage.s3.client import S3Bucket
 
-_ALWAYS: Mapping[str, str] = {}
-"""No condition."""
 MOST_DELETED = 1000
 """Keys in one request."""
-_DOUBT_SECONDS = 0.1
-"""Pause before a conditional write whose answer was lost is tried once more."""
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
-class S3Objects:
-    """Reads and writes single objects. Any thread."""
+class S3Objects(BucketObjects):
+    """See BucketObjects. The version is an ETag."""
+
+    most_deleted = MOST_DELETED
 
     def __init__(self, bucket: S3Bucket) -> None:
+        super().__init__(bucket.retry)
         self._bucket = bucket
-        self._client = bucket.client
 
     def stat(self, key: str) -> ObjectStat:
-        """Raises PathNotFound."""
-        return stat_of(key, self._bucket.send(key, ObjectRequest("head_object", "HEAD")).headers)[0]
+        """See BucketObjects."""
+        return stat_of(key, self._bucket.send(key, S3Request("head_object", "HEAD")).headers)[0]
 
-    def same(self, key: str, size: int) -> ObjectStat | None:
-        """The object, if it is there and has this size."""
-        try:
-            found = self.stat(key)
-        except PathNotFound:
-            return None
-        return found if found.size == size else None
+    def get(self, key: str, start: int, end: int | None, version: str = "") -> tuple[ObjectStat, Body]:
+        """See BucketObjects."""
+        headers = range_of(start, end) | ({"if-match": version} if version else {})
+        return described(key, self._bucket.send(key, S3Request("get_object", "GET", headers, streams=True)), stat_of)
 
-    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> S3Reader:
-        """See StorageDriver."""
-        if length == 0:
-            return S3Reader(self._bucket, key, self.stat(key), None, 0, 0)
-        ranged = {} if not offset and length is None else {"range": _range(offset, length)}
-        try:
-            answer = self._bucket.send(key, ObjectRequest("get_object", "GET", ranged, streams=True))
-        except InvalidRange:  # it begins behind the end
-            return S3Reader(self._bucket, key, self.stat(key), None, 0, 0)
-        try:
-            stat, there = stat_of(key, answer.headers)
-        except StorageUnavailable:
-            answer.close()
-            raise
-        return S3Reader(self._bucket, key, stat, answer, offset, offset + there)
-
-    def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
-        """See StorageDriver."""
-        with self.open(key) as reader:
-            if reader.stat.size > max_bytes:
-                raise ObjectTooLarge(key, f"{reader.stat.size} bytes, more than {max_bytes}")
-            parts = []
-            while part := reader.read(CHUNK_SIZE):
-                parts.append(part)
-            return b"".join(parts), reader.stat
-
-    def put(self, key: str, data: bytes | bytearray, *, sha256: str | None = None) -> ObjectStat:
-        """Write an object, whatever was there; ``sha256`` of ``data`` in hexadecimal digits, where it is known."""
-        return self._put(self._bucket.send, key, data, sha256=sha256)
-
-    def put_blob(self, key: str, data: bytes | bytearray, *, replace: bool) -> ObjectStat:
-        """Write bytes that are named by their digest: an object of that size is the same one, unless ``replace``."""
-        sha256 = sha256_of(key)
-        if replace:
-            return self.put(key, data, sha256=sha256)
-        try:
-            return self._put(self._bucket.send, key, data, {"if-none-match": "*"}, sha256)
-        except PreconditionFailed:
-            return self.same(key, len(data)) or self.put(key, data, sha256=sha256)
-
-    def put_if(
-        self, key: str, data: bytes, condition: dict[str, str], failure: type[AlreadyExists | PreconditionFailed]
+    def put_once(
+        self, key: str, data: bytes | bytearray, over: str | None = None, *, sha256: str | None = None
     ) -> ObjectStat:
-        """Write an object on a condition. Where an answer was lost, what is there then is compared with ``data``."""
-        doubtful = False
-        while True:
-            try:
-                return self._put(self._bucket.send_once, key, data, condition)
-            except (Throttled, StorageUnavailable):
-                if doubtful:
-                    raise
-                doubtful = True  # it may have been written: what a second attempt meets may be our own
-                time.sleep(_DOUBT_SECONDS)
-            except (PreconditionFailed, PathNotFound) as error:
-                ours = self._with_bytes(key, data) if doubtful else None
-                if ours is not None:
-                    return ours
-                raise failure(key) from error
+        """See BucketObjects."""
+        request = S3Request("put_object", "PUT", condition_of(over), body=data, payload=sha256)
+        return ObjectStat(len(data), tag_of(key, self._bucket.send_once(key, request).headers), time.time())
 
-    def keys(self, prefix: str, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
-        """Every object whose key begins with ``prefix``, sorted, 1,000 to a request."""
-        more: dict[str, str] = {"StartAfter": self._bucket.path(after)} if after else {}
+    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int = PAGE) -> Iterator[Page]:
+        """See BucketObjects."""
+        path = self._bucket.path
+        query = {"list-type": "2", "encoding-type": "url", "max-keys": str(most), "prefix": path(prefix)}
+        more = {"delimiter": delimiter} if delimiter else {}
+        more |= {"start-after": path(after)} if after else {}
         while True:
-            page = self._bucket.ask(prefix, self._client.list_objects_v2, Prefix=self._bucket.path(prefix), **more)
-            for entry in page.get("Contents", ()):
-                key = entry["Key"].removeprefix(self._bucket.root)
-                if key and not key.endswith("/"):
-                    yield key, ObjectStat(entry["Size"], entry["ETag"], entry["LastModified"].timestamp())
-            if not page.get("IsTruncated"):
+            request = S3Request("list_objects_v2", "GET", query=query | more, of_bucket=True)
+            answer = self._bucket.ask(prefix, request)
+            if answer.tag != "ListBucketResult":  # another answer is not taken for an empty bucket (I7)
+                raise StorageUnavailable(prefix, "the answer is not a listing")
+            decode = unquote_plus if answer.findtext("EncodingType") == "url" else str
+            yield Page(
+                [self._listed(decode(text_of(prefix, entry, "Key")), entry) for entry in answer.findall("Contents")],
+                [
+                    decode(text_of(prefix, entry, "Prefix")).removeprefix(self._bucket.root)
+                    for entry in answer.findall("CommonPrefixes")
+                ],
+            )
+            if answer.findtext("IsTruncated") != "true":
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            more.pop("start-after", None)
+            more["continuation-token"] = text_of(prefix, answer, "NextContinuationToken")
 
-    def children(self, prefix: str) -> list[Child]:
-        """The names directly below a prefix that ends with a slash, or is empty; sorted."""
-        names: dict[str, bool] = {}
-        more: dict[str, str] = {"Prefix": self._bucket.path(prefix), "Delimiter": "/"}
-        start = len(self._bucket.path(prefix))
-        while True:
-            page = self._bucket.ask(prefix, self._client.list_objects_v2, **more)
-            for entry in page.get("Contents", ()):
-                names.setdefault(entry["Key"][start:], False)
-            for common in page.get("CommonPrefixes", ()):
-                names[common["Prefix"][start:-1]] = True
-            if not page.get("IsTruncated"):
-                return [Child(name, names[name]) for name in sorted(names) if name]
-            more["ContinuationToken"] = page["NextContinuationToken"]
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects, 1,000 in a request; a missing one is no error."""
-        remaining = iter(keys)
-        while batch := list(islice(remaining, MOST_DELETED)):
-            self._delete(batch)
-
-    def _put(
-        self,
-        send: Callable[[str, ObjectRequest], BaseHTTPResponse],
-        key: str,
-        data: bytes | bytearray,
-        condition: Mapping[str, str] = _ALWAYS,
-        sha256: str | None = None,
-    ) -> ObjectStat:
-        answer = send(key, ObjectRequest("put_object", "PUT", condition, body=data, payload=sha256))
-        return ObjectStat(len(data), tag_of(key, answer.headers), time.time())
-
-    def _delete(self, keys: list[str]) -> None:
-        if len(keys) == 1:
-            with suppress(PathNotFound):
-                self._bucket.call(keys[0], self._client.delete_object)
+    def delete_some(self, keys: list[str]) -> None:
+        """See BucketObjects."""
+        if len(keys) > 1:
+            self.retry.repeat(keys[0], partial(self._delete_once, keys))
             return
-        self._bucket.repeat(partial(self._delete_once, keys))
+        with suppress(PathNotFound):
+            self._bucket.send(keys[0], S3Request("delete_object", "DELETE"))
+
+    def _listed(self, path: str, entry: Element) -> tuple[str, ObjectStat]:
+        key = path.removeprefix(self._bucket.root)
+        size, tag = int(text_of(key, entry, "Size")), text_of(key, entry, "ETag")
+        return key, ObjectStat(size, tag, time_of(key, entry, "LastModified"))
 
     def _delete_once(self, keys: list[str]) -> None:
         """One answer for all of them, in which each may have failed by itself."""
-        objects = [{"Key": self._bucket.path(key)} for key in keys]
-        done = self._bucket.ask_once(keys[0], self._client.delete_objects, Delete={"Objects": objects, "Quiet": True})
-        for failed in done.get("Errors", ()):
-            key = failed.get("Key", "").removeprefix(self._bucket.root)
-            error = error_of_response(key, http.HTTPStatus.INTERNAL_SERVER_ERROR, failed.get("Code", ""))
+        wanted = Element("Delete", xmlns=NAMESPACE)
+        for key in keys:
+            SubElement(SubElement(wanted, "Object"), "Key").text = self._bucket.path(key)
+        SubElement(wanted, "Quiet").text = "true"
+        body = tostring(wanted)
+        headers = {
+            "x-amz-sdk-checksum-algorithm": "CRC32",
+            "x-amz-checksum-crc32": base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode(),
+        }
+        request = S3Request("delete_objects", "POST", headers, {"delete": ""}, body, of_bucket=True)
+        answer = self._bucket.ask_once(keys[0], request)
+        if answer.tag != "DeleteResult":
+            raise StorageUnavailable(keys[0], "the answer does not say what was deleted")
+        for failed in answer.findall("Error"):
+            key = failed.findtext("Key", "").removeprefix(self._bucket.root)
+            error = error_of_response(key, http.HTTPStatus.INTERNAL_SERVER_ERROR, failed.findtext("Code", ""))
             if not isinstance(error, PathNotFound):
                 raise error
 
-    def _with_bytes(self, key: str, data: bytes) -> ObjectStat | None:
-        """The object, if it has just these bytes."""
-        try:
-            found, stat = self.read(key, max_bytes=len(data))
-        except (PathNotFound, ObjectTooLarge):
-            return None
-        return stat if found == data else None
 
-
-def _range(offset: int, length: int | None) -> str:
-    return f"bytes={offset}-" if length is None else f"bytes={offset}-{offset + length - 1}"
-
-
-class S3Reader(ResumingReader):
-    """See ResumingReader. The version is an ETag."""
-
-    def __init__(
-        self, bucket: S3Bucket, key: str, stat: ObjectStat, answer: BaseHTTPResponse | None, start: int, end: int
-    ) -> None:
-        """See ResumingReader."""
-        super().__init__(key, stat, answer, start, end, bucket.gate)
-        self._bucket = bucket
-
-    def _continue(self) -> BaseHTTPResponse:
-        headers = {"range": f"bytes={self._position}-{self._end - 1}", "if-match": self.stat.signature}
-        try:
-            return self._bucket.send(self._key, ObjectRequest("get_object", "GET", headers, streams=True))
-        except (PathNotFound, PreconditionFailed) as error:
-            raise StorageUnavailable(self._key, "it was replaced or deleted while it was read") from error
+def condition_of(over: str | None) -> dict[str, str]:
+    """The header of a write over that version alone; none where it is None."""
+    if over is None:
+        return {}
+    return {"if-none-match": "*"} if over == ABSENT else {"if-match": over}

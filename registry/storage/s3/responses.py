@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http
 import re
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 from botocore.exceptions import (
-    ClientError,
     CredentialRetrievalError,
     NoCredentialsError,
     NoRegionError,
@@ -26,15 +27,13 @@ from registry.storage.errors import (
     StoreMisconfigured,
     Throttled,
 )
+from registry.storage.object_store.reader import InvalidRange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from xml.etree.ElementTree import Element
 
     from botocore.exceptions import BotoCoreError
-
-
-class InvalidRange(StorageError):
-    """The range begins behind the end of the object."""
 
 
 class BytesDamaged(StorageUnavailable):
@@ -82,14 +81,11 @@ _STATUSES: dict[int, type[StorageError]] = {
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,100})\s*</Code>")
 
 
-def error_of_exception(key: str, error: ClientError | BotoCoreError) -> StorageError:
+def error_of_exception(key: str, error: BotoCoreError) -> StorageError:
     """What an error of Amazon's library says."""
     if isinstance(error, _CREDENTIALS):
         return StoreMisconfigured(key, f"{error} ({_KEYS})")
-    if not isinstance(error, ClientError):
-        return StorageUnavailable(key, str(error))
-    code = error.response.get("Error", {}).get("Code", "")
-    return error_of_response(key, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code)
+    return StorageUnavailable(key, str(error))
 
 
 def error_of_response(key: str, status: int, code: str) -> StorageError:
@@ -130,3 +126,36 @@ def code_of(body: bytes) -> str:
     """The code in the body of an error; empty where there is none."""
     found = _CODE.search(body)
     return found[1].decode() if found is not None else ""
+
+
+def document_of(key: str, body: bytes) -> Element:
+    """The XML document of an answer, its names without their namespace.
+
+    Raises StorageUnavailable when it is none, and what it says where it is an error: the store begins to answer a copy
+    or a completion before it has made it.
+    """
+    try:
+        document = ET.fromstring(body)  # noqa: S314 - of the store that also has the data
+    except ET.ParseError as error:
+        raise StorageUnavailable(key, "the answer is not XML") from error
+    for element in document.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    if document.tag == "Error":
+        raise error_of_response(key, http.HTTPStatus.INTERNAL_SERVER_ERROR, document.findtext("Code", ""))
+    return document
+
+
+def text_of(key: str, element: Element, name: str) -> str:
+    """The text of an element within another. Raises StorageUnavailable when there is none."""
+    found = element.findtext(name)
+    if not found:
+        raise StorageUnavailable(key, f"the answer has no {name}")
+    return found
+
+
+def time_of(key: str, element: Element, name: str) -> float:
+    """The time that an element within another has, in seconds since the epoch. Raises StorageUnavailable."""
+    try:
+        return datetime.fromisoformat(text_of(key, element, name)).timestamp()
+    except ValueError as error:
+        raise StorageUnavailable(key, f"the answer has no time as {name}") from error

@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from registry.storage.driver import ObjectReader, ObjectStat
+    from registry.storage.object_store.objects import BucketObjects
     from registry.storage.object_store.parts import PartBuffers
     from registry.storage.s3.multipart import S3Multiparts
-    from registry.storage.s3.objects import S3Objects
     from registry.storage.s3.upload_state import Part
 
 
 class S3UploadWriter:
     """See UploadWriter. Holds at most two parts in memory: one that is sent, and the next."""
 
-    def __init__(self, objects: S3Objects, multiparts: S3Multiparts, upload_id: str, buffers: PartBuffers) -> None:
+    def __init__(self, objects: BucketObjects, multiparts: S3Multiparts, upload_id: str, buffers: PartBuffers) -> None:
         self._objects = objects
         self._multiparts = multiparts
         self._upload_id = upload_id
@@ -313,7 +313,7 @@ class S3UploadWriter:
         return self._sealed
 
 
-def abort(objects: S3Objects, multiparts: S3Multiparts, upload_id: str, plan: S3UploadState) -> None:
+def abort(objects: BucketObjects, multiparts: S3Multiparts, upload_id: str, plan: S3UploadState) -> None:
     """Free what an upload has in the store. What was published stays."""
     if plan.target:
         multiparts.abort(plan.target, plan.multipart)

@@ -68,13 +68,13 @@ def test_deletions_are_batched_as_the_store_can() -> None:
     assert _estimate(Work(deleted=2001), many) == (0, 3)
 
 
-def test_requests_are_counted_by_kind_in_every_thread_and_the_unknown_left_out() -> None:
+def test_requests_are_counted_by_kind_in_every_thread_and_what_is_no_request_left_out() -> None:
     tally = Tally()
 
     def observe() -> None:
-        for operation in ("list_objects_v2", "get_object", "head_object", "objects.get", "reader.read"):
+        for kind in ("list", "get", "head", "get", None):
             for _ in range(100):
-                tally.observe("s3", operation, 0.5, failed=False)
+                tally.observe("s3", "operation", kind, 0.5, failed=False)
 
     threads = [threading.Thread(target=observe) for _ in range(4)]
     for thread in threads:

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry.storage import store_gate
 from registry.storage.errors import StorageUnavailable
-from registry.storage.store_gate import SILENT_SECONDS, StoreGate
-from registry.storage.store_patience import stop_of
+from registry.storage.object_store import gate as gate_module
+from registry.storage.object_store.gate import SILENT_SECONDS, StoreGate
 
 LONG = 20.0
 
@@ -66,7 +65,7 @@ def test_while_a_store_works_a_request_waits_for_room() -> None:
 
 
 def test_a_store_is_not_silent_while_it_takes_no_longer_than_it_took_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_gate, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(gate_module, "SILENT_SECONDS", 0.5)
     gate, is_inside = StoreGate(1), threading.Event()
     with gate.enter("slow"):
         time.sleep(1)
@@ -87,7 +86,7 @@ def test_a_store_is_not_silent_while_it_takes_no_longer_than_it_took_before(monk
 
 
 def test_a_request_that_fails_does_not_make_a_store_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_gate, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(gate_module, "SILENT_SECONDS", 0.1)
     gate, is_inside, go_on = StoreGate(1), threading.Event(), threading.Event()
 
     def fail() -> None:
@@ -120,24 +119,3 @@ def test_a_request_within_another_needs_no_room_of_its_own() -> None:
         pass
     with gate.enter("again"):
         pass
-
-
-class _Settings:
-    attempts = 4
-    connect_timeout = 5.0
-    read_timeout = 30.0
-    timeout = 70.0
-
-
-class _State:
-    attempt_number = 1
-    upcoming_sleep = 0.0
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds_since_start = seconds
-
-
-def test_no_attempt_begins_that_could_end_too_late() -> None:
-    stop = stop_of(_Settings())
-    assert not stop(_State(30.2))  # type: ignore[arg-type]
-    assert stop(_State(35.1))  # type: ignore[arg-type]
