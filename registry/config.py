@@ -225,6 +225,12 @@ class StorageSettings(Section):
     rescan_interval: Seconds = 60
     """Seconds between walks of the storage for layouts that other tools placed."""
 
+    @property
+    def bucket(self) -> S3Settings | GcsSettings | None:
+        """The section of the driver in use, which has its name; None if there is none."""
+        section: S3Settings | GcsSettings | None = getattr(self, self.driver, None)
+        return section
+
 
 class DatabaseSettings(Section):
     """The cache database."""

@@ -68,7 +68,6 @@ def is_open_to_everybody(settings: Settings, host: str) -> bool:
 
 def _data(settings: Settings) -> str:
     storage = settings.storage
-    bucket = storage.s3 if storage.driver == "s3" else storage.gcs
-    if storage.driver == "local" or bucket is None:
+    if storage.bucket is None:
         return str(storage.root_directory.absolute())
-    return f"{storage.driver}://{bucket.bucket}/{storage.root_directory.as_posix().strip('/')}"
+    return f"{storage.driver}://{storage.bucket.bucket}/{storage.root_directory.as_posix().strip('/')}"

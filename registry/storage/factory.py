@@ -1,4 +1,10 @@
-"""Factory: the drivers by the name that ``storage.driver`` has in the configuration."""
+"""Factory: the drivers by the name that ``storage.driver`` has in the configuration.
+
+A new driver is a folder beside this module and a row in DRIVERS. In ``registry/config.py`` its name joins those that
+``storage.driver`` may have, and what has to be configured is a section ``storage.{name}``. Over an object store, the
+driver builds on ``storage/object_store/``. Its row in ``tests/storage/drivers.py`` runs the contract suite over it;
+nothing else names drivers.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from registry.storage.local.driver import LocalDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from registry.config import Settings
     from registry.storage.driver import StorageDriver
@@ -27,31 +33,28 @@ def _open_local(settings: Settings, observe: Observe | None) -> StorageDriver:
 def _open_s3(settings: Settings, observe: Observe | None) -> StorageDriver:
     from registry.storage.s3.driver import S3Driver  # noqa: PLC0415 - a second to load, which other drivers need not wait for
 
-    s3 = settings.storage.s3
-    if s3 is None:
-        raise StoreMisconfigured("", "storage.s3 is missing: it names the bucket")
-    spare = settings.limits.upload_buffers // s3.part_size // 4
-    return S3Driver(s3, _prefix(settings), spare_parts=spare, observe=observe)
+    return _open_bucket(S3Driver, settings, observe)
 
 
 def _open_gcs(settings: Settings, observe: Observe | None) -> StorageDriver:
     from registry.storage.gcs.driver import GcsDriver  # noqa: PLC0415 - likewise
 
-    gcs = settings.storage.gcs
-    if gcs is None:
-        raise StoreMisconfigured("", "storage.gcs is missing: it names the bucket")
-    spare = settings.limits.upload_buffers // gcs.part_size // 4
-    return GcsDriver(gcs, _prefix(settings), spare_parts=spare, observe=observe)
+    return _open_bucket(GcsDriver, settings, observe)
 
 
-def _prefix(settings: Settings) -> str:
-    """What keys begin with; "." and "/" are the bucket itself."""
-    path = settings.storage.root_directory.as_posix()
-    return "" if path == "." else path.strip("/")
+def _open_bucket(driver: Callable[..., StorageDriver], settings: Settings, observe: Observe | None) -> StorageDriver:
+    """A driver that is made from its section, what its keys begin with, and the memory that there is for parts."""
+    storage = settings.storage
+    if storage.bucket is None:
+        raise StoreMisconfigured("", f"storage.{storage.driver} is missing: it names the bucket")
+    path = storage.root_directory.as_posix()
+    root = "" if path == "." else path.strip("/")  # "." and "/" are the bucket itself
+    spare = settings.limits.upload_buffers // storage.bucket.part_size // 4
+    return driver(storage.bucket, root, spare_parts=spare, observe=observe)
 
 
-DRIVERS: Mapping[str, Open] = {"local": _open_local, "s3": _open_s3, "gcs": _open_gcs}
-"""How each driver is made from the settings; a new driver is a new row."""
+DRIVERS: dict[str, Open] = {"local": _open_local, "s3": _open_s3, "gcs": _open_gcs}
+"""How each driver is made from the settings."""
 
 
 def open_driver(settings: Settings, observe: Observe | None = None) -> StorageDriver:

@@ -11,7 +11,7 @@ from registry.storage.gcs.batch_delete import MOST_DELETED
 from registry.storage.gcs.client import GcsBucket
 from registry.storage.gcs.objects import GcsObjects
 from registry.storage.gcs.upload import GcsUploadWriter
-from registry.storage.keys import check_key, check_upload_id
+from registry.storage.keys import check_key
 from registry.storage.object_store.driver import BucketDriver
 from registry.storage.object_store.parts import PartBuffers
 
@@ -60,7 +60,6 @@ class GcsDriver(BucketDriver):
 
     def open_upload(self, upload_id: str) -> GcsUploadWriter:
         """See StorageDriver."""
-        check_upload_id(upload_id)
         return GcsUploadWriter(self._objects, upload_id, self._buffers)
 
     def close(self) -> None:

@@ -63,14 +63,14 @@ class GCSUploadState:
         self.parts[-count:] = [Part(name, size, level + 1)]
         self.spent = True
 
-    def cut(self, offset: int) -> tuple[str, int] | None:
+    def cut(self, offset: int) -> tuple[Part, int] | None:
         """Drop all parts that reach beyond ``offset``.
 
-        Returns the name of the one that begins before it, if there is one, and how many of its bytes lie before it.
+        Returns the one that begins before it, if there is one, and how many of its bytes lie before it.
         """
         while self.parts and self.size > offset:
             dropped = self.parts.pop()
             self.spent = True
             if self.size < offset:
-                return dropped.name, offset - self.size
+                return dropped, offset - self.size
         return None

@@ -98,6 +98,9 @@ class BucketDriver(StorageDriver):
 
     # ---- the store
 
+    def close(self) -> None:
+        """See StorageDriver. Nothing is held unless the driver says so."""
+
     def check(self) -> None:
         """See StorageDriver."""
         next(self._objects.pages("", most=1), None)

@@ -63,7 +63,7 @@ def _are_honoured(driver: StorageDriver, key: str) -> bool:
 
 def _impatient(settings: Settings) -> Settings:
     storage = settings.storage
-    section = getattr(storage, storage.driver, None)
+    section = storage.bucket
     if section is None:
         return settings
     hurried = section.model_copy(

@@ -66,7 +66,6 @@ class S3Driver(BucketDriver):
 
     def open_upload(self, upload_id: str) -> S3UploadWriter:
         """See StorageDriver."""
-        check_upload_id(upload_id)
         return S3UploadWriter(self._objects, self._multiparts, upload_id, self._buffers)
 
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:

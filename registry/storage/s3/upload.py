@@ -10,57 +10,43 @@ wait for the rest of their part, when their memory is needed.
 
 from __future__ import annotations
 
-import uuid
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING
 
 from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, UploadState
 from registry.storage.errors import ObjectTooLarge, PathNotFound, StorageError, UploadNotResumable, UploadOffsetMismatch
 from registry.storage.keys import check_key
-from registry.storage.object_store.parts import PartFiller
+from registry.storage.object_store.driver import UPLOADS
 from registry.storage.object_store.reader import JoinedReader
+from registry.storage.object_store.upload import PartedUpload
 from registry.storage.s3.multipart import MOST_PARTS
 from registry.storage.s3.upload_state import S3UploadState
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from concurrent.futures import Future
+    from collections.abc import Generator, Iterable
 
     from registry.storage.driver import ObjectReader, ObjectStat
     from registry.storage.object_store.objects import BucketObjects
     from registry.storage.object_store.parts import PartBuffers
     from registry.storage.s3.multipart import S3Multiparts
-    from registry.storage.s3.upload_state import Part
 
 
-class S3UploadWriter:
-    """See UploadWriter. Holds at most two parts in memory: one that is sent, and the next."""
+class S3UploadWriter(PartedUpload[S3UploadState]):
+    """See PartedUpload."""
+
+    senders = 2
 
     def __init__(self, objects: BucketObjects, multiparts: S3Multiparts, upload_id: str, buffers: PartBuffers) -> None:
-        self._objects = objects
+        super().__init__(objects, upload_id, buffers)
         self._multiparts = multiparts
-        self._upload_id = upload_id
-        self._buffers = buffers
-        self._plan: S3UploadState | None = None
         self._final: str | None = None
-        self._filler = PartFiller(buffers)
-        self._sender: ThreadPoolExecutor | None = None
-        self._sending: deque[tuple[int, Future[Part]]] = deque()
-        self._own: set[str] = set()
-        """Pieces that no state names."""
         self._sealed: ObjectStat | None = None
-        self._lost = False
-        self._closed = False
 
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
         """See UploadWriter. Going back into a part that is sent already is not possible, but to the beginning."""
-        self._check_open()
-        plan, filler = S3UploadState.parse(state.note), PartFiller(self._buffers)
-        filler.add(state.tail)
-        if offset > plan.size + filler.size:
-            raise UploadOffsetMismatch(self._upload_id, f"{plan.size + filler.size} bytes are there, {offset} expected")
+        plan = S3UploadState.parse(state.note)
+        filler = self._load(plan, state.tail, offset)
         if offset == 0 and plan.target:
             abort(self._objects, self._multiparts, self._upload_id, plan)
             plan = S3UploadState()
@@ -79,29 +65,15 @@ class S3UploadWriter:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """See UploadWriter."""
-        plan = self._resumed()
-        view = memoryview(data).cast("B")
-        if self._sealed is not None and view.nbytes:
+        self._resumed()
+        if self._sealed is not None and len(data):
             raise UploadOffsetMismatch(self._upload_id, "its parts have been put together")
-        while view.nbytes:
-            room = (plan.part_size or self._buffers.size) - plan.in_pieces - self._filler.size
-            if room <= 0:
-                self._send(plan)
-                continue
-            if not self._filler.size:
-                self._wait(plan, left=1)  # one is on its way at most while the next is filled
-            self._filler.add(view[:room])
-            view = view[room:]
-
-    @property
-    def held(self) -> int:
-        """See UploadWriter."""
-        return self._filler.memory
+        super().write(data)
 
     def spill(self) -> None:
         """See UploadWriter: a piece, which is read back when there is enough for a part. The second buffer goes too."""
         plan = self._resumed()
-        self._wait(plan)
+        self._wait()
         self._end_sender()
         if self._filler.size:
             self._put_piece(plan)
@@ -112,10 +84,10 @@ class S3UploadWriter:
         self._check_kept(plan)
         if plan.target and plan.in_pieces + self._filler.size == plan.part_size:
             self._send(plan)  # whatever comes after it
-        self._wait(plan)
+        self._wait()
         if self._filler.size > TAIL_BYTES:
             self._put_piece(plan)
-        self._own.difference_update(piece for piece, _ in plan.pieces)
+        self._own.difference_update(self._kept(plan))
         return UploadState(plan.note(), bytes(self._filler.view()))
 
     def read(self) -> ObjectReader:
@@ -144,44 +116,21 @@ class S3UploadWriter:
             raise UploadNotResumable(self._upload_id, "its bytes are gathered at another key")
         return self._seal(plan, replace=replace)
 
-    def close(self) -> None:
-        """See UploadWriter. Pieces that no state names go, and what was gathered at its key and not published."""
-        if self._closed:
-            return
-        self._closed = True
+    def _abandon(self) -> None:
+        """See PartedUpload. What was gathered at its key and not published goes too."""
         plan = self._plan
-        if plan is not None:
-            with suppress(StorageError):
-                self._wait(plan)
-            if self._sealed is None and self._is_direct(plan):
-                with suppress(StorageError):  # else expiry finds it
-                    abort(self._objects, self._multiparts, self._upload_id, plan)
-        self._end_sender()
-        self._filler.clear()
-        with suppress(StorageError):
-            self._objects.delete(self._own)
+        if plan is not None and self._sealed is None and self._is_direct(plan):
+            with suppress(StorageError):  # else expiry finds it
+                abort(self._objects, self._multiparts, self._upload_id, plan)
+        super()._abandon()
 
-    def __enter__(self) -> Self:
-        return self
+    def _kept(self, plan: S3UploadState) -> Iterable[str]:
+        """See PartedUpload."""
+        return (piece for piece, _ in plan.pieces)
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    # ----
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError("the upload writer is closed")
-
-    def _resumed(self) -> S3UploadState:
-        self._check_open()
-        if self._plan is None:
-            raise ValueError("an upload is resumed before it is written to")
-        if self._lost:
-            raise UploadNotResumable(
-                self._upload_id, "a part could not be sent, and the bytes since the last flush are lost"
-            )
-        return self._plan
+    def _room(self, plan: S3UploadState) -> int:
+        """See PartedUpload. Parts are of one size; pieces become part of the next."""
+        return (plan.part_size or self._buffers.size) - plan.in_pieces - self._filler.size
 
     def _is_direct(self, plan: S3UploadState) -> bool:
         """Whether parts were sent to the final key: they must not be assembled before their hash is known."""
@@ -232,67 +181,35 @@ class S3UploadWriter:
 
     def _put_piece(self, plan: S3UploadState) -> None:
         """Write what is in memory, all of it, to an object."""
-        piece = f".uploads/{self._upload_id}/{plan.size}-{uuid.uuid4().hex[:8]}"
+        piece = self._new_key(plan.size)
         buffer = self._filler.detach()
         size = len(buffer)
         self._lost = True
-        self._own.add(piece)
         self._objects.put(piece, buffer)
         self._lost = False
         self._give(buffer)
         plan.pieces.append((piece, size))
 
-    def _end_sender(self) -> None:
-        """Give the right to a second buffer back."""
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            sender.shutdown(wait=True)
-            self._buffers.give_spare()
-
     def _send(self, plan: S3UploadState) -> None:
-        """Send what is in memory as the next part: in the background where there is a second buffer to fill."""
+        """See PartedUpload. Not beside the caller where pieces are read back: they take the memory of a second part."""
         if len(plan.tags) >= MOST_PARTS:
             most = MOST_PARTS * plan.part_size
             raise ObjectTooLarge(self._upload_id, f"more than {most} bytes; storage.s3.part_size decides how many")
         if not plan.target:
             plan.part_size = self._buffers.size
-            target = self._final or f".uploads/{self._upload_id}/data"
+            target = self._final or f"{UPLOADS}{self._upload_id}/data"
             plan.multipart, plan.checked = self._multiparts.create(target)
             plan.target = target
-        in_background = not plan.pieces and self._may_fill_another()
+        beside = not plan.pieces
         with self._gathered(plan):
-            part = self._filler.detach()
-            number = plan.begin_part()
-            if in_background and self._sender is not None:
-                self._sending.append((number, self._sender.submit(self._send_part, plan, number, part)))
-                return
-            self._lost = True
-            plan.end_part(number, self._send_part(plan, number, part))
-            self._lost = False
+            self._dispatch(partial(self._send_part, plan, plan.begin_part(), self._filler.detach()), beside=beside)
 
-    def _may_fill_another(self) -> bool:
-        """Whether there is a second buffer, to fill while the first is sent."""
-        if self._sender is None and self._buffers.take_spare():
-            self._sender = ThreadPoolExecutor(2, thread_name_prefix="part")
-        return self._sender is not None
-
-    def _send_part(self, plan: S3UploadState, number: int, part: bytearray) -> Part:
+    def _send_part(self, plan: S3UploadState, number: int, part: bytearray) -> None:
         try:
-            return self._multiparts.send(plan.target, plan.multipart, number, part, checked=plan.checked)
+            sent = self._multiparts.send(plan.target, plan.multipart, number, part, checked=plan.checked)
         finally:
             self._give(part)
-
-    def _give(self, buffer: bytearray) -> None:
-        if len(buffer) == self._buffers.size:
-            self._buffers.give(buffer)
-
-    def _wait(self, plan: S3UploadState, *, left: int = 0) -> None:
-        """Wait until ``left`` parts are on their way. One that failed is lost with everything after it."""
-        while len(self._sending) > left:
-            number, sent = self._sending.popleft()
-            lost, self._lost = self._lost, True
-            plan.end_part(number, sent.result())
-            self._lost = lost
+        plan.end_part(number, sent)
 
     def _seal(self, plan: S3UploadState, *, replace: bool) -> ObjectStat:
         """Put the parts together, once. Raises PathNotFound when the store has them no more."""
@@ -302,7 +219,7 @@ class S3UploadWriter:
         try:
             if self._filler.size or plan.pieces:
                 self._send(plan)
-            self._wait(plan)
+            self._wait()
             self._sealed = self._multiparts.complete(plan.target, plan.multipart, plan.parts, size, replace=replace)
         except PathNotFound:
             # They were put together before, and the answer to that, or the note of it, was lost.
@@ -317,8 +234,8 @@ def abort(objects: BucketObjects, multiparts: S3Multiparts, upload_id: str, plan
     """Free what an upload has in the store. What was published stays."""
     if plan.target:
         multiparts.abort(plan.target, plan.multipart)
-    staged = [plan.target] if plan.target.startswith(".uploads/") else []
+    staged = [plan.target] if plan.target.startswith(UPLOADS) else []
     if plan.spent:
-        objects.delete([key for key, _ in objects.keys(f".uploads/{upload_id}/")])
+        objects.delete([key for key, _ in objects.keys(f"{UPLOADS}{upload_id}/")])
     else:
         objects.delete([*staged, *(key for key, _ in plan.pieces)])
