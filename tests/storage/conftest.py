@@ -1,4 +1,4 @@
-"""A driver on an empty store, for each row of ``cases.py``."""
+"""A driver on an empty store, for each row of ``drivers.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry.storage.driver import StorageDriver, UploadState
-from tests.storage.cases import DriverCase, cases
+from tests.storage.drivers import DriverCase, cases
 
 
 @pytest.fixture(params=cases())

@@ -18,7 +18,7 @@ from registry.storage.errors import (
     PreconditionFailed,
     UnsupportedOperation,
 )
-from tests.storage.cases import DriverCase, cases
+from tests.storage.drivers import DriverCase, cases
 from tests.storage.uploads import publish
 from tests.storage.workers import add_one
 

@@ -9,7 +9,7 @@ import pytest
 
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import PathNotFound, PreconditionFailed, UnsupportedOperation
-from tests.storage.cases import cases
+from tests.storage.drivers import cases
 
 with_copies = pytest.mark.parametrize("case", cases(lambda case: case.capabilities.copies), indirect=True)
 with_conditions = pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import UploadBusy
 from tests.storage import workers
-from tests.storage.cases import DriverCase, cases
+from tests.storage.drivers import DriverCase, cases
 from tests.storage.uploads import NO_STATE, publish
 
 shared = pytest.mark.parametrize("case", cases(lambda case: case.shared), indirect=True)

@@ -11,7 +11,7 @@ import pytest
 
 from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, ObjectStat, StorageDriver, UploadState, UploadWriter
 from registry.storage.errors import PathNotFound, UploadBusy, UploadOffsetMismatch
-from tests.storage.cases import cases
+from tests.storage.drivers import cases
 
 BLOB = "team/app/blobs/sha256/0"
 

@@ -18,7 +18,7 @@ from registry.storage.driver import StorageDriver
 from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed, StorageFull
 from registry.storage.local.driver import LocalDriver
 from tests.storage import uploads
-from tests.storage.cases import case_named
+from tests.storage.drivers import case_named
 from tests.storage.uploads import NO_STATE
 from tests.support.processes import processes
 

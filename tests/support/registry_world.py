@@ -27,7 +27,7 @@ from registry.storage.driver import StorageDriver
 from registry.storage.local.driver import LocalDriver
 from registry.storage.memory import MemoryDriver
 from registry.storage.s3.driver import S3Driver
-from tests.storage.cases import s3_settings
+from tests.storage.drivers import s3_settings
 from tests.support.payloads import Blob, Manifest, image
 
 KINDS = ["local", "memory"]

@@ -30,8 +30,8 @@ from registry.storage.s3.objects import S3Objects
 from registry.storage.s3.requests import S3Request
 from registry.storage.s3.responses import BytesDamaged
 from registry.storage.s3.signature import path_of
-from tests.storage.answering_store import Answer, AnsweringStore
-from tests.storage.test_s3_signature import PATHS
+from tests.storage.s3.answering_store import Answer, AnsweringStore
+from tests.storage.s3.test_signature import PATHS
 from tests.support.servers import HOST, free_port
 
 if TYPE_CHECKING:

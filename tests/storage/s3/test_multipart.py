@@ -15,8 +15,8 @@ from registry.storage.s3.driver import S3Driver
 from registry.storage.s3.requests import S3Request
 from registry.storage.s3.responses import BytesDamaged
 from registry.storage.s3.signature import UNSIGNED
-from tests.storage.answering_store import Answer, AnsweringStore
-from tests.storage.cases import S3, s3_server, s3_settings
+from tests.storage.drivers import S3, s3_server, s3_settings
+from tests.storage.s3.answering_store import Answer, AnsweringStore
 from tests.storage.uploads import NO_STATE
 from tests.support.fault_proxy import FaultProxy
 

@@ -25,8 +25,8 @@ from registry.storage.errors import (
 )
 from registry.storage.gcs.driver import GcsDriver
 from registry.storage.object_store.parts import PartBuffers
-from tests.storage import gcs_store
-from tests.storage.gcs_faults import (
+from tests.storage.gcs import store as gcs_store
+from tests.storage.gcs.faults import (
     Fault,
     Faults,
     Rule,

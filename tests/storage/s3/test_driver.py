@@ -8,7 +8,7 @@ import pytest
 
 from registry.storage.driver import StorageDriver
 from registry.storage.s3.driver import S3Driver
-from tests.storage.cases import S3, cases
+from tests.storage.drivers import S3, cases
 
 pytestmark = pytest.mark.parametrize("case", cases(lambda case: case.name in {"s3", "s3-moto"}), indirect=True)
 

@@ -13,7 +13,7 @@ from registry.storage.errors import ObjectTooLarge, UploadOffsetMismatch
 from registry.storage.gcs.driver import GcsDriver
 from registry.storage.gcs.upload_state import MOST_SOURCES, GCSUploadState, Part
 from registry.storage.object_store.parts import PartBuffers
-from tests.storage import gcs_store
+from tests.storage.gcs import store as gcs_store
 from tests.storage.uploads import NO_STATE
 
 pytestmark = pytest.mark.tools(gcs_store.PROGRAM)

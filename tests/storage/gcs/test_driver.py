@@ -22,8 +22,8 @@ from registry.config import GcsSettings, Settings, StorageSettings
 from registry.storage.errors import PathNotFound, StorageUnavailable, StoreMisconfigured, UnsupportedOperation
 from registry.storage.factory import open_driver
 from registry.storage.gcs.driver import GcsDriver
-from tests.storage import gcs_store
-from tests.storage.gcs_faults import Fault, Faults, Handler, Rule, reset, status
+from tests.storage.gcs import store as gcs_store
+from tests.storage.gcs.faults import Fault, Faults, Handler, Rule, reset, status
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools(gcs_store.PROGRAM)]
 

@@ -24,7 +24,9 @@ from registry.storage.middleware.metrics import MeasuredDriver
 from registry.storage.middleware.rate_limit import RateLimitedDriver
 from registry.storage.s3.driver import S3Driver
 from registry.storage.s3.requests import S3Request
-from tests.storage import gcs_store
+from tests.storage.gcs import store as gcs_store
+from tests.storage.object_store import directory_store
+from tests.storage.object_store.directory_store import DirectoryStore
 from tests.support.s3_server import S3Server
 from tests.support.servers import HOST
 
@@ -148,6 +150,7 @@ CASES = (
         copy_conditions=False,
         tools=(gcs_store.PROGRAM,),
     ),
+    DriverCase("directory", DirectoryStore, directory_store.CAPABILITIES, shared=True),
     DriverCase("memory", lambda _: MemoryDriver(), MemoryDriver.capabilities, shared=False),
     DriverCase("local", LocalDriver, LocalDriver.capabilities, shared=True),
     DriverCase("local-nosync", lambda root: LocalDriver(root, fsync=False), LocalDriver.capabilities, shared=True),
