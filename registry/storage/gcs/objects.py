@@ -13,7 +13,7 @@ from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUna
 from registry.storage.gcs.batch_delete import MOST_DELETED, Deletion
 from registry.storage.gcs.client import Call
 from registry.storage.gcs.responses import NO_BUCKET, stat_of, stat_of_headers
-from registry.storage.object_store.objects import ABSENT, PAGE, BucketObjects, Page
+from registry.storage.object_store.objects import ABSENT, BucketObjects, Page
 from registry.storage.object_store.parts import crc32c_of
 from registry.storage.object_store.reader import described, range_of
 
@@ -76,7 +76,7 @@ class GcsObjects(BucketObjects):
             raise StoreMisconfigured(key, f"{NO_BUCKET} ({error.reason})") from error
         return stat_of(key, answer)._replace(size=len(data), modified=time.time())
 
-    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int = PAGE) -> Iterator[Page]:
+    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int) -> Iterator[Page]:
         """See BucketObjects. ``after`` is listed too."""
         path, root = self._bucket.path, self._bucket.root
         fields = f"kind,items(name,{_STAT}),prefixes,nextPageToken"

@@ -74,7 +74,7 @@ class BucketObjects(ABC):
         """
 
     @abstractmethod
-    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int = PAGE) -> Iterator[Page]:
+    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int) -> Iterator[Page]:
         """Every object whose key begins with ``prefix`` and sorts after ``after``, sorted, ``most`` at a time."""
 
     @abstractmethod
@@ -157,7 +157,7 @@ class BucketObjects(ABC):
 
     def keys(self, prefix: str, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
         """Every object whose key begins with ``prefix`` and sorts after ``after``, sorted."""
-        for page in self.pages(prefix, after=after):
+        for page in self.pages(prefix, after=after, most=PAGE):
             for key, stat in page.objects:
                 if key and key != after and not key.endswith("/"):
                     yield key, stat
@@ -165,7 +165,7 @@ class BucketObjects(ABC):
     def children(self, prefix: str) -> list[Child]:
         """The names directly below a prefix that ends with a slash, or is empty; sorted."""
         names: dict[str, bool] = {}
-        for page in self.pages(prefix, delimiter="/"):
+        for page in self.pages(prefix, delimiter="/", most=PAGE):
             for key, _ in page.objects:
                 names.setdefault(key[len(prefix) :], False)
             for common in page.prefixes:

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import PathNotFound, StorageUnavailable
-from registry.storage.object_store.objects import ABSENT, PAGE, BucketObjects, Page
+from registry.storage.object_store.objects import ABSENT, BucketObjects, Page
 from registry.storage.object_store.reader import described, range_of
 from registry.storage.s3.requests import S3Request
 from registry.storage.s3.responses import error_of_response, stat_of, tag_of, text_of, time_of
@@ -55,7 +55,7 @@ class S3Objects(BucketObjects):
         request = S3Request("put_object", "PUT", condition_of(over), body=data, payload=sha256)
         return ObjectStat(len(data), tag_of(key, self._bucket.send_once(key, request).headers), time.time())
 
-    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int = PAGE) -> Iterator[Page]:
+    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int) -> Iterator[Page]:
         """See BucketObjects."""
         path = self._bucket.path
         query = {"list-type": "2", "encoding-type": "url", "max-keys": str(most), "prefix": path(prefix)}

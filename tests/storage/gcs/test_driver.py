@@ -255,7 +255,7 @@ def test_what_each_method_asks_for(faults: Faults) -> None:
 
 
 def test_a_listing_of_several_pages_is_whole(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.storage.gcs.objects._PAGE", 7)
+    monkeypatch.setattr("registry.storage.object_store.objects.PAGE", 7)
     driver = GcsDriver(gcs_store.new_bucket().model_copy(update={"endpoint_url": faults.address}), "")
     keys = [f"a/{number:02}" for number in range(30)]
     for key in keys:

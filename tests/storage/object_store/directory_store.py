@@ -21,7 +21,7 @@ from registry.storage.driver import OBJECT_STORE, ObjectStat
 from registry.storage.errors import PathNotFound, PreconditionFailed, UploadOffsetMismatch
 from registry.storage.keys import check_key
 from registry.storage.object_store.driver import BucketDriver
-from registry.storage.object_store.objects import ABSENT, PAGE, BucketObjects, Page
+from registry.storage.object_store.objects import ABSENT, BucketObjects, Page
 from registry.storage.object_store.parts import PartBuffers
 from registry.storage.object_store.reader import InvalidRange, JoinedReader
 from registry.storage.object_store.retry import Retry
@@ -83,7 +83,7 @@ class DirectoryObjects(BucketObjects):
         with self._change(key, "compose", "put"):
             return self._put(key, [self._read(source)[0] for source in sources], over)
 
-    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int = PAGE) -> Iterator[Page]:
+    def pages(self, prefix: str, *, after: str = "", delimiter: str = "", most: int) -> Iterator[Page]:
         with self.retry.request(prefix, "list", "list"):
             keys = sorted(unquote(path.name) for path in self._objects.iterdir())
         found = [key for key in keys if key.startswith(prefix) and key > after]
