@@ -60,10 +60,10 @@ class GcsObjects(BucketObjects):
         *,
         sha256: str | None = None,  # noqa: ARG002 - the store compares a CRC-32C
     ) -> ObjectStat:
-        """See BucketObjects. The store compares the checksum before anybody can see the object."""
+        """See BucketObjects. The store compares the checksum before the object can be seen."""
         query = {"uploadType": "multipart", "fields": _STAT, **_condition(over)}
         named = {"name": self._bucket.path(key), "contentType": _BYTES, "crc32c": crc32c_of(data)}
-        boundary = uuid.uuid4().hex  # nobody can have put it into the data
+        boundary = uuid.uuid4().hex  # no data can contain it
         head = (
             f"--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{orjson.dumps(named).decode()}"
             f"\r\n--{boundary}\r\ncontent-type: {_BYTES}\r\n\r\n"

@@ -118,7 +118,7 @@ class S3Multiparts:
             query["part-number-marker"] = text_of(key, page, "NextPartNumberMarker")
 
     def pending(self) -> Iterator[Pending]:
-        """Every multipart upload of ours: others may have some of their own below the same root."""
+        """Every multipart upload of this registry: other programs may have some below the same root."""
         query = {"uploads": "", "prefix": self._bucket.root}
         while True:
             page = self._bucket.ask("", S3Request("list_multipart_uploads", "GET", query=query, of_bucket=True))
