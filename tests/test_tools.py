@@ -18,6 +18,7 @@ SKIPPING = "import pytest\n@pytest.mark.tools('no-such-program')\ndef test_it():
 def run_pytest(directory: Path, *options: str, strict: bool) -> subprocess.CompletedProcess[str]:
     (directory / "test_skipping.py").write_text(SKIPPING)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "REQUIRE_TOOLS": "1" if strict else ""}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # all but what is asked for takes seconds to load
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", os.devnull]
     return subprocess.run(
         [*command, "-W", "ignore", "--rootdir", directory, *options, directory],
@@ -40,7 +41,7 @@ def test_a_skip_is_no_failure_on_a_developers_machine(tmp_path: Path) -> None:
     assert run_pytest(tmp_path, strict=False).returncode == 0
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["one process", "xdist"])
+@pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "1")], ids=["one process", "xdist"])
 def test_a_skip_fails_the_session_where_tools_are_required(tmp_path: Path, options: tuple[str, ...]) -> None:
     done = run_pytest(tmp_path, *options, strict=True)
     assert done.returncode == 1, done.stdout

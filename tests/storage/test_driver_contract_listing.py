@@ -78,7 +78,7 @@ def test_children_are_the_names_directly_below(filled: StorageDriver) -> None:
 
 
 def test_a_listing_of_many_objects_is_whole_and_sorted(driver: StorageDriver) -> None:
-    keys = [f"r{number % 7}/blobs/{number}" for number in range(600)]
+    keys = [f"r{number % 7}/blobs/{number}" for number in range(210)]
     for key in keys:
         driver.write(key, b"")
     assert [key for key, _ in driver.list("")] == sorted(keys)
@@ -92,7 +92,8 @@ def test_a_listing_lives_with_deletions_meanwhile(driver: StorageDriver) -> None
     seen = []
     for key, _ in driver.list(""):
         seen.append(key)
-        driver.delete(keys[200:])
+        if len(seen) in {1, 150}:
+            driver.delete(keys[200:])
     assert seen[:200] == keys[:200]
     assert all(first < second for first, second in pairwise(seen))
     assert [key for key, _ in driver.list("")] == keys[:200]

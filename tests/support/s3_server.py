@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import uuid
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import boto3
+import botocore.session
 from botocore.config import Config
 
 from tests.support.access_log import AccessLog, Call
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+botocore.session.create_loader = cache(botocore.session.create_loader)
+"""Each client and driver of a test would read all that botocore knows of Amazon again, in a tenth of a second."""
 REGION = "us-east-1"
 _HEALTH = "/health"  # no bucket has such a short name that it could be hidden by this
 

@@ -32,7 +32,7 @@ def select(directory: Path, *options: str) -> str:
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-s", "-q"]
     done = subprocess.run(
         [*command, "-W", "ignore", *options, directory],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=directory,
         capture_output=True,
         text=True,
