@@ -14,6 +14,7 @@ from registry.database import changes, manifests, repositories, tags, withheld
 from registry.images.blob_deletion import BlobDeletion
 from registry.images.records.history import History
 from registry.images.records.journal import Journal, NumberTaken, understood
+from registry.images.records.written_indexes import WrittenIndexes
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import Index, Owner
@@ -33,8 +34,6 @@ NOTE_SECONDS = 0.25
 """How long after its write another process may take to note the index in the row."""
 REMEMBERED = 10_000
 """Records of which this process knows by itself that they are on storage."""
-WRITTEN_BYTES = 16 << 20
-"""Bytes of indexes that this process has written and need not read again, where reading is a request."""
 ATTEMPTS = 20
 """How often the index may be written by another between our read and our write."""
 
@@ -62,7 +61,7 @@ class Folding:
         self._newest: dict[str, int] = {}  # the last number that this process has recorded and not folded
         self._waiting: dict[str, None] = {}
         self._surprising: set[str] = set()  # repositories of which an index is there, against what the row says
-        self._written: LRUCache[str, tuple[bytes, str]] = LRUCache(WRITTEN_BYTES, getsizeof=_size)
+        self._written = WrittenIndexes(backends)
         self._foreign: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._history = History(backends)
         self._incomplete: set[str] = set()  # repositories of which the release before has folded records
@@ -189,14 +188,13 @@ class Folding:
     def _fold(self, row: RepositoryRow, changes: list[ChangeRow]) -> bool:
         """False if another tool has written the index: its changes were taken, do it again. Raises _Foreign."""
         try:
-            data, signature = self._read(row)
+            index, signature = self._read(row)
         except PathNotFound:
             if row.signature:  # it was there: what it held is put back, from the journal and the rows
                 self._reconciliation.reconcile(row.name)
                 return False
             index, signature = Index.empty(), ""
         else:
-            index = Index.parse(data)
             if not self._backends.layout.per_repository and index.owner is Owner.FOREIGN:
                 raise _Foreign
             if signature != row.signature:
@@ -207,7 +205,7 @@ class Folding:
         last = changes[-1].sequence
         if index.folded < last:
             self._bring(row, index, records)
-            signature = self._write(row.name, index.serialise(), signature)
+            signature = self._write(row.name, index, signature)
         self._note(row, changes, signature, releases=any(record.released for record in records))
         self._unlink(row, records)
         return True
@@ -245,30 +243,29 @@ class Folding:
         if not is_complete:
             self._history.complete(name)
 
-    def _read(self, row: RepositoryRow) -> tuple[bytes, str]:
+    def _read(self, row: RepositoryRow) -> tuple[Index, str]:
         """The index and its signature; not asked of the store where this process wrote it last. Raises PathNotFound."""
+        written = self._written.take(row)
         with self._lock:
-            written = self._written.pop(row.name, None)
             surprising = row.name in self._surprising
             self._surprising.discard(row.name)
-        if written is not None and written[1] == row.signature:
-            return written
+        if written is not None:
+            return written, row.signature
         if not row.signature and not surprising and not self._backends.driver.capabilities.stat_is_local:
             raise PathNotFound(row.name, "no row says that it was written")
         data, stat = self._backends.index_file.read(row.name)
-        return data, stat.signature
+        return Index.parse(data), stat.signature
 
-    def _write(self, name: str, data: bytes, signature: str) -> str:
+    def _write(self, name: str, index: Index, signature: str) -> str:
         """Replace the index with that signature ("": there is none). Raises PreconditionFailed, AlreadyExists."""
+        data = index.serialise()
         try:
             written = self._backends.index_file.write(name, data, signature)
         except AlreadyExists:
             with self._lock:
                 self._surprising.add(name)
             raise
-        if not self._backends.driver.capabilities.stat_is_local:
-            with self._lock, contextlib.suppress(ValueError):  # larger than all that may be remembered
-                self._written[name] = data, written
+        self._written.keep(name, index, data, written)
         return written
 
     def _is_being_noted(self, name: str, signature: str) -> bool:
@@ -301,7 +298,3 @@ class Folding:
         for record in records:
             if record.operation == "delete" and record.digest is not None:
                 self._deletion.delete_orphan(row, Digest(record.digest))
-
-
-def _size(written: tuple[bytes, str]) -> int:
-    return len(written[0])
