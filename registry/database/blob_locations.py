@@ -36,7 +36,7 @@ class LocationRow(NamedTuple):
     size: int
     """Bytes."""
     signature: str
-    """Of the object when it was last known to be right."""
+    """The etag of the object when it was last known to be right."""
     state: str
     verified_at: float | None
     """None if these bytes were not hashed yet."""

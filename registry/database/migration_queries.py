@@ -41,8 +41,8 @@ def needing(connection: Transaction, blob_id: int, digest: str) -> Later[str | N
     return connection.execute(_NEEDING, {"blob": blob_id, "digest": digest}).first_as(str)
 
 
-class Original(NamedTuple):
-    """An object of the original with the bytes of a blob."""
+class SourceObject(NamedTuple):
+    """An object of the source with the bytes of a blob."""
 
     digest: str
     size: int
@@ -130,7 +130,7 @@ _FORGET_ALL = Statement("DELETE FROM blob_location WHERE store = :store AND migr
 _FORGET = Statement("DELETE FROM blob_location WHERE store = :store AND key IN :keys", expanding="keys")
 
 
-def put(connection: Transaction, migration: str, lines: Iterable[Original], *, store: str, now: float) -> list[str]:
+def put(connection: Transaction, migration: str, lines: Iterable[SourceObject], *, store: str, now: float) -> list[str]:
     """Note places of the original, and their blobs, if unknown; for any number of lines.
 
     A place that is noted at this signature stays as it is, verified or lost, unless the line says that it was hashed
@@ -138,7 +138,7 @@ def put(connection: Transaction, migration: str, lines: Iterable[Original], *, s
     Returns the digests whose blob is known with another size: nothing was noted of these.
     """
     refused: dict[str, None] = {}
-    ordered = sorted(lines)  # whoever puts some of the same takes their rows in the same order
+    ordered = sorted(lines)  # a concurrent caller with the same lines locks their rows in the same order
     for batch in batches(ordered):
         refused.update(dict.fromkeys(_put_batch(connection, migration, batch, store, now)))
     return list(refused)
@@ -201,7 +201,7 @@ def swap(connection: Transaction, migration: str, *, store: str, after: int, cou
 
 
 def forget(connection: Transaction, keys: Sequence[str], *, store: str) -> None:
-    """Forget places, before their objects are deleted: nobody chooses them any more. Any number."""
+    """Forget places, before their objects are deleted, so that no reader chooses them any more. Any number."""
     for batch in batches(keys):
         connection.execute(_FORGET, {"store": store, "keys": batch})
 
@@ -214,7 +214,9 @@ def forget_all(connection: Transaction, *, store: str) -> None:
     connection.execute(_FORGET_ALL, {"store": store})
 
 
-def _put_batch(connection: Transaction, migration: str, lines: Sequence[Original], store: str, now: float) -> list[str]:
+def _put_batch(
+    connection: Transaction, migration: str, lines: Sequence[SourceObject], store: str, now: float
+) -> list[str]:
     keys = [line.key for line in lines]
     rows = connection.execute(_NOTED, {"store": store, "keys": keys}).all_as(LocationRow)
     known = blobs.find_all(connection, list(dict.fromkeys(line.digest for line in lines))).get()
@@ -235,7 +237,7 @@ def _put_batch(connection: Transaction, migration: str, lines: Sequence[Original
 def _put(
     connection: Transaction,
     migration: str,
-    line: Original,
+    line: SourceObject,
     blob: BlobRow,
     noted: LocationRow | None,
     *,

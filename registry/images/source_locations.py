@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import migration_queries, stores
-from registry.database.migration_queries import Copied, Original
+from registry.database.migration_queries import Copied, SourceObject
 from registry.images.migration_journal.documents import Phase
 from registry.images.migration_journal.reader import MigrationJournalReader
 from registry.oci.digest import Digest
@@ -100,7 +100,9 @@ class SourceLocations:
     def _put(self, migration: str, lines: Sequence[ShardEntry]) -> None:
         store, now, layout = self._backends.driver.name, self._backends.clock(), self._backends.layout
         originals = [
-            Original(line.digest, line.size, at.key, at.signature, at.verified) for line in lines for at in line.places
+            SourceObject(line.digest, line.size, at.key, at.signature, at.verified)
+            for line in lines
+            for at in line.places
         ]
         copies = [
             Copied(line.digest, line.size, layout.blob("", Digest(line.digest)), line.copy)

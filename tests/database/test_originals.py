@@ -8,7 +8,7 @@ import pytest
 
 from registry.database import blob_locations, blobs, memberships, migration_queries, repositories
 from registry.database.engine import Database
-from registry.database.migration_queries import Copied, Original
+from registry.database.migration_queries import Copied, SourceObject
 
 NOW = 1_750_000_000.25
 STORE = "s3"
@@ -19,11 +19,11 @@ def digest(number: int) -> str:
     return f"sha256:{number:064x}"
 
 
-def line(number: int, key: str = "", *, signature: str = "s", verified: bool = False, size: int = 3) -> Original:
-    return Original(digest(number), size, key or f"zot/{number}", signature, verified)
+def line(number: int, key: str = "", *, signature: str = "s", verified: bool = False, size: int = 3) -> SourceObject:
+    return SourceObject(digest(number), size, key or f"zot/{number}", signature, verified)
 
 
-def put(database: Database, *lines: Original, migration: str = MIGRATION, now: float = NOW) -> list[str]:
+def put(database: Database, *lines: SourceObject, migration: str = MIGRATION, now: float = NOW) -> list[str]:
     with database.transaction() as connection:
         return migration_queries.put(connection, migration, lines, store=STORE, now=now)
 

@@ -60,7 +60,7 @@ def places(registry: Registry, digest: Digest) -> dict[str, str]:
 def add_place(registry: Registry, digest: Digest, data: bytes, key: str, *, verified: bool) -> None:
     """One more object of the original."""
     signature = registry.backends.driver.write(key, data).signature
-    line = migration_queries.Original(digest, len(data), key, signature, verified)
+    line = migration_queries.SourceObject(digest, len(data), key, signature, verified)
     with registry.backends.database.transaction() as connection:
         migration_queries.put(
             connection, "0001", [line], store=registry.backends.driver.name, now=registry.backends.clock()

@@ -71,7 +71,7 @@ class Shards:
     def _put(self, lines: list[ShardEntry]) -> list[Problem]:
         backends = self._context.registry.backends
         found = [
-            migration_queries.Original(line.digest, line.size, location.key, location.signature, location.verified)
+            migration_queries.SourceObject(line.digest, line.size, location.key, location.signature, location.verified)
             for line in lines
             for location in line.places
         ]
