@@ -25,13 +25,13 @@ class RepositoryRow(NamedTuple):
     """Raised by each change that a read could see."""
     sequence: int
     """The last change number allotted (I11)."""
-    folded: int
+    folded_sequence: int
     """The last change that ``index.json`` holds."""
     signature: str
     """The etag of ``index.json`` as this registry last wrote or read it."""
-    looked_at: float
+    compared_at: float
     """When a process last compared it with storage, where that costs a request (seconds since the epoch)."""
-    missing: int
+    missing_manifests: int
     """Manifests that storage named and did not have when it was read; a tool may still be writing them."""
 
     @property
@@ -67,7 +67,7 @@ _SET_RECONCILED = Statement(
     "UPDATE repository SET sequence = :sequence, folded = :folded, signature = :signature, missing = :missing,"
     " version = version + 1 WHERE id = :id"
 )
-_SET_LOOKED = Statement("UPDATE repository SET looked_at = :now WHERE id = :id AND looked_at < :now")
+_SET_COMPARED = Statement("UPDATE repository SET looked_at = :now WHERE id = :id AND looked_at < :now")
 _SET_SIGNATURE = Statement("UPDATE repository SET signature = :signature WHERE id = :id")
 _REPLACE_SIGNATURE = Statement("UPDATE repository SET signature = :new WHERE name = :name AND signature = :old")
 _PAGE = Statement("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
@@ -153,9 +153,9 @@ def set_reconciled(
     connection.execute(_SET_RECONCILED, {"id": repository_id, **values})
 
 
-def set_looked(connection: Transaction, repository_id: int, *, now: float) -> None:
+def set_compared(connection: Transaction, repository_id: int, *, now: float) -> None:
     """Note that the repository was compared with storage."""
-    connection.execute(_SET_LOOKED, {"id": repository_id, "now": now})
+    connection.execute(_SET_COMPARED, {"id": repository_id, "now": now})
 
 
 def page(connection: Transaction, *, last: str, count: int) -> Later[list[str]]:

@@ -182,7 +182,7 @@ class Repositories:
 
     def _is_looked_at_by_another(self, name: str, row: RepositoryRow | None) -> bool:
         """Whether a process has looked since this one began: a copy of the database that is older would not say so."""
-        if row is None or row.looked_at <= self._began or self._backends.driver.capabilities.stat_is_local:
+        if row is None or row.compared_at <= self._began or self._backends.driver.capabilities.stat_is_local:
             return False
         with self._lock:
             self._looked[name] = time.monotonic()
@@ -197,7 +197,7 @@ class Repositories:
                 self._absent.pop(name, None)
         if row is not None and not self._backends.driver.capabilities.stat_is_local:
             with self._backends.database.transaction() as connection:
-                repositories.set_looked(connection, row.id, now=self._backends.clock())
+                repositories.set_compared(connection, row.id, now=self._backends.clock())
 
     def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:
         with self._lock:
@@ -207,7 +207,7 @@ class Repositories:
             row = None if signature == "" and not last else self._reconciliation.reconcile(name)
             self._note_foreign(name, signature if row is None else "")
             return row
-        if row.is_unread or (row.missing and self._is_time_to_read_again(name)):
+        if row.is_unread or (row.missing_manifests and self._is_time_to_read_again(name)):
             return self._reconciliation.reconcile(name)
         if first:
             row = self._find(name) or row  # read after the journal, so that only an older copy is behind it

@@ -96,11 +96,13 @@ def test_a_repository_from_its_making_to_its_end(database: Database) -> None:
         repositories.set_folded(connection, made.id, folded=1, signature="s3")
         repositories.set_folded(connection, made.id, folded=0, signature="older")
         row = repositories.find(connection, "team/app").get()
-        assert row == made._replace(version=made.version + 2, sequence=1, folded=1, signature="s3")
+        assert row == made._replace(version=made.version + 2, sequence=1, folded_sequence=1, signature="s3")
         repositories.set_signature(connection, made.id, "s4")
         repositories.set_reconciled(connection, made.id, sequence=7, folded=5, signature="s5", missing=2)
         row = repositories.find(connection, "team/app").get()
-        assert row == made._replace(version=made.version + 3, sequence=7, folded=5, signature="s5", missing=2)
+        assert row == made._replace(
+            version=made.version + 3, sequence=7, folded_sequence=5, signature="s5", missing_manifests=2
+        )
         changes.add(connection, made.id, 7, b"{}\n", state=changes.PENDING, now=NOW)
         assert repositories.unfolded(connection, before=NOW).get() == []
         assert repositories.unfolded(connection, before=NOW + 1).get() == ["team/app"]

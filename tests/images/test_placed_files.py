@@ -206,7 +206,7 @@ def test_what_a_tool_writes_after_the_index_that_names_it_is_taken_when_it_is_th
     with registry.backends.database.autocommit() as connection:
         row = repository_rows.find(connection, NAME).get()
     assert row is not None
-    assert row.missing == 0
+    assert row.missing_manifests == 0
 
 
 def test_a_layer_that_a_tool_was_writing_is_served_when_it_is_whole(registry: Registry) -> None:

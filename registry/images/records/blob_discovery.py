@@ -159,7 +159,7 @@ class BlobDiscovery:
         The record of such a change may not be on storage yet: its rows are no proof that anything has come.
         """
         current = repositories.get(connection, repository.id).get()
-        if current is None or current.folded != repository.folded:
+        if current is None or current.folded_sequence != repository.folded_sequence:
             return frozenset()  # the rows are newer than the view, which is read again
         rows = withheld.of_repository(connection, repository.id, named=True).get()
         noted = withheld.collected(rows).blobs - view.withheld.blobs

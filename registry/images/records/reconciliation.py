@@ -126,7 +126,7 @@ class Reconciliation:
     def _merge(
         self, name: str, row: RepositoryRow | None, known: dict[str, ManifestRow], view: StoredRepository
     ) -> RepositoryRow:
-        self._reader.load_manifests(name, known, view, below=row is not None and row.missing > 0)
+        self._reader.load_manifests(name, known, view, below=row is not None and row.missing_manifests > 0)
         repository = row or self._create(name)
         self._discovery.adopt(repository, view)
         if row is not None and self._is_as_it_was(row, view):
@@ -134,7 +134,7 @@ class Reconciliation:
         backends = self._backends
         with backends.database.transaction() as connection:
             current = repositories.lock(connection, repository.id).get()
-            if current is None or current.folded != repository.folded:
+            if current is None or current.folded_sequence != repository.folded_sequence:
                 raise _Moved
             merge = RowMerge(backends, connection, current, view)
             merge.run()
@@ -146,8 +146,8 @@ class Reconciliation:
 
     def _is_as_it_was(self, row: RepositoryRow, view: StoredRepository) -> bool:
         """Whether what was missing still is, and nothing else has changed."""
-        same = (row.signature, row.missing) == (view.signature, view.missing)
-        return same and row.missing > 0 and not view.manifests and view.last <= row.sequence
+        same = (row.signature, row.missing_manifests) == (view.signature, view.missing)
+        return same and row.missing_manifests > 0 and not view.manifests and view.last <= row.sequence
 
     def _create(self, name: str) -> RepositoryRow:
         """Make a row that is not used until what storage has is in the database too."""

@@ -234,11 +234,11 @@ class RollbackTargets:
         key = f"{located.path}/index.json"
         present, signature = self._read(key)
         if not layout.overwrites_index(located):
-            return SourceIndex(key, present, present, signature, row.folded), None
+            return SourceIndex(key, present, present, signature, row.folded_sequence), None
         if present and Index.parse(present).owner is Owner.FOREIGN:
-            return SourceIndex(key, present, present, signature, row.folded), None
+            return SourceIndex(key, present, present, signature, row.folded_sequence), None
         saved = self._context.journal.saved_index(located.name) or b""
-        return SourceIndex(key, saved, present, signature, row.folded), present or None
+        return SourceIndex(key, saved, present, signature, row.folded_sequence), present or None
 
     def _read(self, key: str) -> tuple[bytes, str]:
         try:
