@@ -39,7 +39,6 @@ _PUT = Statement(
     " ON CONFLICT (name) DO UPDATE SET migration = excluded.migration, revision = excluded.revision,"
     " mode = excluded.mode, reason = excluded.reason, prefixes = excluded.prefixes, looked_at = excluded.looked_at"
 )
-_SET_MODE = Statement("UPDATE store SET mode = :mode, reason = :reason, revision = :revision WHERE name = :name")
 
 
 def find(connection: Transaction, name: str) -> Later[StoreRow | None]:
@@ -50,14 +49,6 @@ def find(connection: Transaction, name: str) -> Later[StoreRow | None]:
 def put(connection: Transaction, row: StoreRow) -> None:
     """Note what is known of a store. Where that changes its mode: in a transaction of ``Database.exclusive``."""
     connection.execute(_PUT, {**row._asdict(), "prefixes": "\n".join(row.prefixes)})
-
-
-def set_mode(connection: Transaction, name: str, mode: str, *, reason: str | None, revision: int) -> None:
-    """Let changes commit (OPEN) or not (READ_ONLY), in a transaction of ``Database.exclusive``.
-
-    ``revision`` is that of the migration's state which says so; the rows of originals are as it has them.
-    """
-    connection.execute(_SET_MODE, {"name": name, "mode": mode, "reason": reason, "revision": revision})
 
 
 def _row(rows: Rows) -> StoreRow | None:

@@ -14,6 +14,7 @@ from registry.database.stores import OPEN, READ_ONLY, StoreRow
 from tests.database.conftest import wait_for_a_lock
 
 ROW = StoreRow("s3", "0001", 3, OPEN, None, ("a", "b/c"), 5.5)
+SHUT = ROW._replace(mode=READ_ONLY, reason="why", revision=4)
 SOON = 0.2
 """Seconds after which what could go on would have gone on."""
 
@@ -29,13 +30,11 @@ def other(url: str, database: Database) -> Iterator[Database]:
 def test_a_store_is_noted_and_shut(database: Database) -> None:
     with database.exclusive() as connection:
         assert stores.find(connection, "s3").get() is None
-        stores.set_mode(connection, "s3", READ_ONLY, reason="r", revision=1)
-        assert stores.find(connection, "s3").get() is None  # nobody has looked: it is not opened by chance
         stores.put(connection, ROW)
         assert stores.find(connection, "s3").get() == ROW
-        stores.set_mode(connection, "s3", READ_ONLY, reason="why", revision=4)
+        stores.put(connection, SHUT)
     with database.autocommit() as connection:
-        assert stores.find(connection, "s3").get() == ROW._replace(mode=READ_ONLY, reason="why", revision=4)
+        assert stores.find(connection, "s3").get() == SHUT
         assert stores.find(connection, "gcs").get() is None
     with database.exclusive() as connection:
         stores.put(connection, ROW._replace(migration=None, prefixes=()))
@@ -62,7 +61,7 @@ def test_it_waits_for_those_that_have_begun_and_those_that_come_wait_for_it(
 
     def alone() -> None:
         with other.exclusive() as connection:
-            stores.set_mode(connection, "s3", READ_ONLY, reason="why", revision=4)
+            stores.put(connection, SHUT)
             assert stores.find(connection, "s3").get() is not None  # what was sent is not waited for
             order.append("alone")
         shut.set()
