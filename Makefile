@@ -1,5 +1,5 @@
 # make run    virtual environment, install, serve on 127.0.0.1:5000        make lint   ruff, mypy, layers
-# make test   all tests but the long ones, at most five minutes            make bench  the table of docs/performance.md
+# make test   all tests but the long ones, at most four minutes            make bench  the table of docs/performance.md
 # make bench-s3   the same registries over one S3 store
 # make clients, make conformance, make stores, make upgrade, make wheel, make soak: the long ones; they need the programs that .ci/run installs
 # make clients ARGS='--backend s3-postgresql': the same over two replicas, S3 and PostgreSQL; or gcs-sqlite
@@ -9,7 +9,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= 3
+
+# One worker more than cores, because tests wait; tests of a module stay together, because they share a server.
+SPREAD = -n $(JOBS) --dist worksteal
 
 # Each server that a test starts, and each worker of pytest, would compile every module again.
 export PYTHONDONTWRITEBYTECODE =
@@ -20,7 +23,7 @@ run: $(VENV)/.installed
 	$(BIN)/registry serve $(if $(CONFIG),--config $(CONFIG))
 
 test: $(VENV)/.developed
-	$(BIN)/pytest -n $(JOBS) $(ARGS)
+	$(BIN)/pytest $(SPREAD) $(ARGS)
 
 lint: $(VENV)/.developed
 	$(BIN)/ruff check
@@ -45,17 +48,17 @@ clients: $(VENV)/.developed
 	$(BIN)/pytest -m clients tests/clients $(ARGS)
 
 stores: $(VENV)/.developed
-	$(BIN)/pytest -n $(JOBS) -m stores $(ARGS)
+	$(BIN)/pytest $(SPREAD) -m stores $(ARGS)
 
 upgrade: $(VENV)/.developed
-	$(BIN)/pytest -n $(JOBS) -m upgrade tests/upgrade $(ARGS)
+	$(BIN)/pytest $(SPREAD) -m upgrade tests/upgrade $(ARGS)
 
 wheel: $(VENV)/.developed
 	$(BIN)/pytest -m wheel tests/wheel $(ARGS)
 
 soak: $(VENV)/.developed
 	SOAK=$(or $(SOAK),full) $(BIN)/pytest -m soak $(ARGS)
-	$(if $(filter sample,$(SOAK)),,MODEL_EXAMPLES=500 $(BIN)/pytest -n $(JOBS) tests/model)
+	$(if $(filter sample,$(SOAK)),,MODEL_EXAMPLES=500 $(BIN)/pytest $(SPREAD) tests/model)
 
 dev-s3: $(VENV)/.developed
 	@$(BIN)/python -m tests.support.dev $(ARGS)

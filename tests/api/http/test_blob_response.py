@@ -46,7 +46,8 @@ async def send_all(reader: Reader, seconds: float) -> tuple[bytes, int]:
         nonlocal got, ahead
         got += message["body"]
         await asyncio.sleep(seconds)
-        for _ in range(0 if seconds or len(got) == len(DATA) else PATIENCE):  # a thread begins when it can
+        is_fast = not seconds and len(got) < len(DATA)
+        for _ in range(PATIENCE if is_fast and reader.asked[-1] == CHUNK_SIZE else 0):  # a thread begins when it can
             if sum(reader.asked) > len(got):
                 break
             await asyncio.sleep(0.001)
