@@ -1,4 +1,4 @@
-"""Client processes that start together, each with one connection."""
+"""Load: client processes that start together, each with one connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one more tag costs in a small repository and in a large one."""
+"""Many tags: the cost of one more tag in a small repository and in a large one."""
 
 from __future__ import annotations
 

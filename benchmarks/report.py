@@ -1,4 +1,4 @@
-"""The table in markdown and the same as JSON."""
+"""Report: the table in Markdown and as JSON."""
 
 from __future__ import annotations
 

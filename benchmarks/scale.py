@@ -1,4 +1,4 @@
-"""How much work a run is, and what a scenario works with."""
+"""Scale: the amount of work of a run, and the tools of a scenario."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which work is done on which servers, and the figures that come of it."""
+"""Scenarios: the work that each server does, and the figures measured."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ SERVERS: dict[str, Server] = {
         Server(
             CEILING,
             Path(sys.executable),
-            ("-m", "benchmarks.nothing", "$port", "$root"),
+            ("-m", "benchmarks.null_server", "$port", "$root"),
             "config",
             "",
             version="a server that throws uploads away",

@@ -1,4 +1,4 @@
-"""Whole images of a config and two small layers: how many a second, and whether memory grows with them."""
+"""Small images: pushes a second of a config and two small layers, and growth of memory."""
 
 from __future__ import annotations
 

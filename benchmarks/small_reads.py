@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from benchmarks import heads, wrk
+from benchmarks import head_rate, wrk
 from benchmarks.content import MANIFEST, image, push_image, put_manifest, sha256
 from benchmarks.processes import processor_seconds
 from benchmarks.wire import WireError
@@ -49,6 +49,6 @@ def small_reads(bench: Bench) -> dict[str, float]:
 def _heads(bench: Bench, target: str) -> dict[str, float]:
     """The rate, and what one costs the server: our client needs as long for one, so the rate is also the client's."""
     before, seconds = processor_seconds(bench.running.pid), bench.scale.read_seconds
-    rate = heads.rate(target, bench.running.port, seconds, wrk.CONNECTIONS)
+    rate = head_rate.rate(target, bench.running.port, seconds, wrk.CONNECTIONS)
     used = processor_seconds(bench.running.pid) - before
     return {"head blob": rate, "head blob us": used / (rate * seconds) * 1e6}

@@ -1,4 +1,4 @@
-"""The lean HTTP/1.1 client: one socket, whole requests in one send, bodies from a file without a copy."""
+"""Wire: a lean HTTP/1.1 client with one socket, whole requests in one send, bodies from a file without a copy."""
 
 from __future__ import annotations
 

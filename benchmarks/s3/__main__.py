@@ -3,10 +3,10 @@
 import dataclasses
 import sys
 
+from benchmarks.s3.environment import stage
 from benchmarks.s3.rows import S3_ROWS
 from benchmarks.s3.scenarios import S3_SCENARIOS
 from benchmarks.s3.servers import EVERY_PEER, S3_SERVERS
-from benchmarks.s3.stage import stage
 from benchmarks.scale import QUICK, Scale
 from benchmarks.suite import Suite, main
 from tests.support.tools import find_tool

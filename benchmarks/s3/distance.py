@@ -1,4 +1,4 @@
-"""The proxy that puts the store far away, in a process of its own."""
+"""Distance: a proxy in a process of its own that adds network delay in front of the store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Distance(Program):
         """Return the command."""
         return [
             sys.executable,
-            str(Path(__file__).with_name("line.py")),
+            str(Path(__file__).with_name("network_delay.py")),
             str(self.port),
             str(self._store_port),
             str(self._seconds),

@@ -1,4 +1,4 @@
-"""Reads of blobs that the registry sends to the store: its answers alone, and the bytes that come from there."""
+"""Redirects: reads of blobs that the registry redirects, its answers alone and with the bytes of the store."""
 
 from __future__ import annotations
 

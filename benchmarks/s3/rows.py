@@ -1,4 +1,4 @@
-"""The rows of the table over S3: what is compared, and what it has to reach."""
+"""Rows of the table over S3: the compared work, and the ratio to reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registries over a bucket of their own in one S3 store: their defaults, but for what makes them comparable."""
+"""Servers over S3: registries with a bucket each in one store, with defaults where they are comparable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``registry config check | show | schema``."""
+"""Configuration: the commands ``registry config check | show | schema``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``registry db upgrade``."""
+"""Database: the command ``registry db upgrade``."""
 
 from __future__ import annotations
 

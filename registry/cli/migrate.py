@@ -1,4 +1,4 @@
-"""``registry migrate-s3-storage``."""
+"""Migrate: the command ``registry migrate-s3-storage``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``registry rebuild``."""
+"""Rebuild: the command ``registry rebuild``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``registry serve``."""
+"""Serve: the command ``registry serve``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory through which the workers' metrics are summed.
+"""Metrics directory: the files through which the workers' metrics are summed.
 
 The Prometheus library decides at its import whether processes share their values, so the process that starts the
 workers enters ``metrics_directory()`` before anything imports ``registry.observability.metrics``.

@@ -1,4 +1,4 @@
-"""Media types with a meaning for a registry; every other type is opaque (image-spec, "Media Types")."""
+"""Media types: those with a meaning for a registry; every other type is opaque (image-spec, "Media Types")."""
 
 from __future__ import annotations
 

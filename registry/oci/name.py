@@ -1,4 +1,4 @@
-"""Repository names (distribution spec, "Pulling manifests": the grammar of ``<name>``)."""
+"""Name: the name of a repository (distribution spec, "Pulling manifests", ``<name>``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tags (distribution spec, "Pulling manifests": the grammar of a tag as ``<reference>``)."""
+"""Tag: a name for a manifest (distribution spec, "Pulling manifests", ``<reference>`` as a tag)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The administration API and the page."""
+"""Web: what operators and people ask over HTTP, beside the OCI API."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.content import image, push_image, push_large, sha256, source
-from benchmarks.heads import rate
+from benchmarks.head_rate import rate
 from benchmarks.load import LoadError, together, until
 from benchmarks.machine import Others
 from benchmarks.processes import MEBIBYTE, Peak, processor_seconds, resident, tree

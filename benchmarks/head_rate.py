@@ -1,4 +1,4 @@
-"""Repeated HEAD requests: wrk waits for the body that a HEAD's Content-Length names, so this client counts itself."""
+"""Head rate: repeated HEAD requests, counted by this client, because wrk waits for a body after a HEAD."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A long line: what is sent over it arrives later, what is answered comes at once.
+"""Network delay: a proxy whose requests arrive later; answers come at once.
 
-``python line.py PORT STORE_PORT SECONDS``. It forwards bytes and looks at none of them, so that it costs little. A call
-takes so many seconds longer; a request that waits for ``100 Continue`` pays twice, as it does on a real line.
+``python network_delay.py PORT STORE_PORT SECONDS``. It forwards bytes unseen, so it costs little. A call takes
+so many seconds longer; a request that waits for ``100 Continue`` pays twice, as it does on a real line.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A server that reads uploads and throws them away: what the client could do if the registry cost nothing.
+"""Null server: reads uploads and discards them, to measure the client alone.
 
-``python -m benchmarks.nothing PORT DIRECTORY``. One process per connection. A GET sends as many bytes as
+``python -m benchmarks.null_server PORT DIRECTORY``. One process per connection. A GET sends as many bytes as
 the last large PATCH had.
 """
 

@@ -1,4 +1,4 @@
-"""One S3 store and one PostgreSQL, on this machine; each server gets a bucket and a database of its own in them."""
+"""Environment: one S3 store and one PostgreSQL on this machine; each server gets a bucket and a database of its own."""
 
 from __future__ import annotations
 
