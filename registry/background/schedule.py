@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +16,10 @@ from registry.storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from registry.background.leases import Leases
+
+LEASE_SECONDS = 30.0
+"""Seconds after which the lease of a killed process is free; it is renewed while its job runs."""
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts of a failing job, at most; each pause is twice the last one."""
 _FORESEEN = (DatabaseError, StorageError, Unavailable)
@@ -29,20 +33,27 @@ class Job:
     """Repeated work."""
 
     name: str
-    run: Callable[[], None]
+    run: Callable[[], object]
     interval: float
     """Seconds from the end of one run to the next, at least."""
     share: float = 0.1
-    """Most processor time, as a share of a core: after t seconds of it the job rests for t * (1 / share - 1)."""
-    wake: threading.Event | None = field(default=None)
-    """If set, the job waits for it and then for ``interval``; it also runs each ``idle`` seconds."""
-    idle: float = 5.0
+    """Of a core, at most: after t seconds of processor time the job rests for t * (1 / share - 1)."""
+    wake: threading.Event | None = None
+    """The job waits for this event, at most ``idle`` seconds, before each run. None if it does not wait."""
+    idle: float = 0.0
+    """Seconds to the next look, at least, if the job was not needed or another process had its lease."""
+    lease: str | None = None
+    """The job is left out while another process holds this lease. None if every process runs it."""
+    is_needed: Callable[[], bool] | None = None
+    """Asked before the lease is taken. None if it always is."""
 
 
 class Schedule:
     """Runs jobs until it is stopped. A job that raises is logged and runs again, after longer and longer pauses."""
 
-    def __init__(self, jobs: list[Job]) -> None:
+    def __init__(self, jobs: list[Job], leases: Leases | None = None) -> None:
+        """``leases`` may be left out if no job has one."""
+        self._leases = leases
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._loop, args=(job,), name=job.name, daemon=True) for job in jobs]
         self._wakes = [job.wake for job in jobs if job.wake is not None]
@@ -67,24 +78,35 @@ class Schedule:
         while not self._stop.is_set():
             if job.wake is not None:
                 job.wake.wait(job.idle)
-            began = time.thread_time()
-            failures = 0 if self._run(job) else failures + 1
+            began, pause = time.thread_time(), job.interval
+            try:
+                if not self._run(job):
+                    pause = max(pause, job.idle)
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - it is logged, and the job runs again
+                failures += 1
+                pause = max(pause, min(LONGEST_PAUSE, 2.0**failures / 2))
+                self._report(job, error)
             spent = time.thread_time() - began
-            pause = min(LONGEST_PAUSE, 2.0**failures / 2) if failures else 0.0
-            if self._stop.wait(max(job.interval, spent * (1 / job.share - 1), pause)):
+            if self._stop.wait(max(pause, spent * (1 / job.share - 1))):
                 return
 
     def _run(self, job: Job) -> bool:
-        """Run the job once. False if it failed."""
-        try:
+        """False if there was nothing to do, or another process does it."""
+        if job.is_needed is not None and not job.is_needed():
+            return False
+        if job.lease is None:
             job.run()
-        except _FORESEEN as error:
-            if not self._stop.is_set():
-                log.warning(
-                    "background work could not be done and will be tried again", job=job.name, reason=str(error).strip()
-                )
-        except Exception:
-            log.exception("background work failed and will be tried again", job=job.name)
-        else:
             return True
-        return False
+        assert self._leases is not None  # noqa: S101 - see the constructor
+        with self._leases.hold(job.lease, LEASE_SECONDS) as is_held:
+            if is_held:
+                job.run()
+        return is_held
+
+    def _report(self, job: Job, error: Exception) -> None:
+        if not isinstance(error, _FORESEEN):
+            log.error("background work failed and will be tried again", job=job.name, exc_info=error)
+        elif not self._stop.is_set():
+            reason = str(error).strip()
+            log.warning("background work could not be done and will be tried again", job=job.name, reason=reason)

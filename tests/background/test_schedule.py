@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
+from typing import TYPE_CHECKING, cast
 
 from structlog.testing import capture_logs
 
 from registry.background.schedule import Job, Schedule
 from registry.database.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.background.leases import Leases
 
 
 def stop(schedule: Schedule) -> None:
@@ -72,6 +79,58 @@ def test_a_job_that_waits_runs_when_it_is_woken_and_now_and_then() -> None:
     schedule.start()
     assert ran.acquire(timeout=5)
     stop(schedule)
+
+
+class OneLease:
+    """Leases of which one is free as long as the test says so."""
+
+    def __init__(self) -> None:
+        self.is_free = True
+        self.asked: list[str] = []
+
+    @contextlib.contextmanager
+    def hold(self, name: str, _seconds: float) -> Iterator[bool]:
+        """See Leases."""
+        self.asked.append(name)
+        yield self.is_free
+
+
+def test_a_job_is_left_out_while_another_process_holds_its_lease() -> None:
+    leases, ran = OneLease(), threading.Semaphore(0)
+    schedule = Schedule([Job("job", ran.release, 0.01, lease="named")], cast("Leases", leases))
+    schedule.start()
+    assert ran.acquire(timeout=5)
+    leases.is_free = False
+    while ran.acquire(timeout=0.2):
+        pass
+    asked = len(leases.asked)
+    deadline = time.monotonic() + 5
+    while len(leases.asked) < asked + 3:
+        assert time.monotonic() < deadline, "it looks again"
+        time.sleep(0.01)
+    assert not ran.acquire(blocking=False)
+    leases.is_free = True
+    assert ran.acquire(timeout=5)
+    stop(schedule)
+    assert set(leases.asked) == {"named"}
+
+
+def test_a_job_that_is_not_needed_takes_no_lease_and_is_looked_at_after_a_while() -> None:
+    leases, looks = OneLease(), list[float]()
+
+    def is_needed() -> bool:
+        looks.append(time.monotonic())
+        return len(looks) == 1
+
+    job = Job("job", lambda: None, 0.01, idle=0.2, lease="named", is_needed=is_needed)
+    schedule = Schedule([job], cast("Leases", leases))
+    schedule.start()
+    deadline = time.monotonic() + 10
+    while len(looks) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop(schedule)
+    assert leases.asked == ["named"]
+    assert all(after - before >= 0.2 for before, after in itertools.pairwise(looks[1:]))
 
 
 def test_a_job_takes_no_more_than_its_share_of_a_core() -> None:

@@ -20,7 +20,7 @@ from registry.maintenance.completion import Completion
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
-from registry.server import application
+from registry.server.jobs import create_schedule
 from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.test_manifest_publication import CONFIG, DIGEST, ELSEWHERE, WAYS, push
@@ -264,9 +264,7 @@ def test_a_served_registry_does_the_job_behind_the_open_port(
 ) -> None:
     push(registry, made, ELSEWHERE)
     look_former(registry)
-    schedule = application._background(
-        registry, Settings.model_validate({"storage": {"root_directory": str(tmp_path)}})
-    )
+    schedule = create_schedule(registry, Settings.model_validate({"storage": {"root_directory": str(tmp_path)}}))
     schedule.start()
     try:
         deadline = time.monotonic() + 60

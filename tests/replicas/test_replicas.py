@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.background.schedule import LEASE_SECONDS
 from registry.images.blob_writer import LOOK_SECONDS
-from registry.server.application import EXPIRY_LEASE
 from tests.clients.wire import Answer, Wire, until
 from tests.replicas.conftest import Config
 from tests.replicas.slow_body import SlowBody
@@ -268,7 +268,9 @@ def test_what_nobody_continued_is_freed_also_what_no_session_knows(mortal: Calla
     survivor = pair.processes[1]
     survivor.config["storage"]["upload_expiry"] = 2
     survivor.restart()
-    until(lambda: pair.multiparts() == [], "multipart uploads are aborted", EXPIRY_LEASE + 25)  # the killed may hold it
+    until(
+        lambda: pair.multiparts() == [], "multipart uploads are aborted", LEASE_SECONDS + 25
+    )  # the killed may hold one
     until(lambda: pair.keys(".uploads/") == [], "objects of uploads are deleted", 20)
     for location in (staged, pieces):
         assert pair.other.request("GET", location).status == 404
