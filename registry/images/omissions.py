@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from cachetools import LRUCache
 
-from registry.oci.quotation import quoted
+from registry.oci.escaping import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

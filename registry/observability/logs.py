@@ -14,11 +14,11 @@ import orjson
 import structlog
 
 from registry.observability.bounded import bound_values
-from registry.observability.escape import escape_controls
 from registry.observability.line_writer import LineWriter
 from registry.observability.outlet import Outlet, OutletStream
 from registry.observability.request_line import render_json, render_terminal, render_text
 from registry.observability.request_log import RequestLog
+from registry.oci.escaping import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from registry.observability.escape import escape_controls
+from registry.oci.escaping import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from registry.oci.errors import DigestInvalid
-from registry.oci.quotation import quoted
+from registry.oci.escaping import quoted
 
 if TYPE_CHECKING:
     from hashlib import _Hash

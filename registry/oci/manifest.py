@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from registry.oci import media_types
 from registry.oci.descriptor import Descriptor, parse_annotations, parse_media_type
 from registry.oci.errors import ManifestInvalid
-from registry.oci.quotation import quoted
+from registry.oci.escaping import quoted
 from registry.oci.strict_json import StrictJSONError, loads
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from registry.oci.errors import NameInvalid
-from registry.oci.quotation import quoted
+from registry.oci.escaping import quoted
 
 MAXIMUM_LENGTH: Final = 255
 """Characters; the limit that clients and the reference implementation agree on."""

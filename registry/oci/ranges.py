@@ -8,7 +8,7 @@ from typing import Final
 
 from registry.oci.descriptor import MAXIMUM_SIZE
 from registry.oci.errors import RangeInvalid
-from registry.oci.quotation import quoted
+from registry.oci.escaping import quoted
 
 MAXIMUM_RANGES: Final = 1024
 """Most ranges in one request: podman asks for this many when it pulls zstd:chunked layers."""

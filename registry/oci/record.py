@@ -10,8 +10,8 @@ import orjson
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import RegistryError
+from registry.oci.escaping import quoted
 from registry.oci.moment import is_moment
-from registry.oci.quotation import quoted
 from registry.oci.tag import parse_tag
 from registry.oci.withheld import NOTHING, Withheld
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from registry.oci.errors import TagInvalid
-from registry.oci.quotation import quoted
+from registry.oci.escaping import quoted
 
 _FALLBACK = re.compile(r"sha(?:256|512)-[0-9a-f]{64}")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")

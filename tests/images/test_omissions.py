@@ -19,8 +19,8 @@ from registry.maintenance.rescan import Rescan
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, Unavailable
+from registry.oci.escaping import quoted
 from registry.oci.index import Index
-from registry.oci.quotation import quoted
 from registry.storage.errors import PathRefused, StorageError, StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.support.registry_world import NAME, World, pull, pull_blob, push_blob, push_image, read_index, tags

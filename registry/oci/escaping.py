@@ -1,10 +1,19 @@
-"""Escape: text of clients made harmless in lines of the log."""
+"""*Escaping*: text of clients made harmless in messages and in lines of the log."""
 
 from __future__ import annotations
 
+_LIMIT = 80
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _TABLE = {code: f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" for code in _CONTROLS}  # noqa: PLR2004 - one byte
 _TABLE |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+
+
+def quoted(text: str) -> str:
+    """``text`` in quotation marks, cut after 80 characters, everything outside printable ASCII escaped.
+
+    The result can always be encoded, also when ``text`` holds lone surrogates, and cannot forge a line of a log.
+    """
+    return ascii(text) if len(text) <= _LIMIT else ascii(text[:_LIMIT]) + "..."
 
 
 def escape_controls(text: str) -> str:

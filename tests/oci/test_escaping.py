@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.oci.quotation import quoted
+from registry.oci.escaping import quoted
 
 
 def test_short_text_is_repeated_whole_and_long_text_is_cut() -> None:
