@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import JSONResponse, Response
 
+from registry.database import stores
 from registry.database.errors import DatabaseError
 from registry.observability.metrics import CONTENT_TYPE
 from registry.oci.errors import Unavailable
+from registry.storage.errors import StorageError
 from registry.web.probe import SECONDS, Probe
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from registry.api.context import ApiContext
+    from registry.database.engine import Database
     from registry.images.registry import Registry
 
 
@@ -68,9 +72,8 @@ async def metrics(request: Request) -> Response:
     context: ApiContext = request.app.state.context
     watch = request.app.state.watch
     watch.flush_metrics()
-    with contextlib.suppress(
-        DatabaseError, TimeoutError, Unavailable
-    ):  # the other metrics are shown also while the database is away
+    # The other metrics are shown also while the database or storage is away.
+    with contextlib.suppress(DatabaseError, StorageError, TimeoutError, Unavailable):
         async with asyncio.timeout(SECONDS):
             watch.metrics.uploads_open.set(await context.run(context.registry.uploads.count))
     return Response(await asyncio.to_thread(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})
@@ -80,5 +83,11 @@ def probes_of(registry: Registry) -> list[Probe]:
     """What ``/readyz`` asks."""
     return [
         Probe("storage", registry.backends.driver.check, "storage does not answer"),
-        Probe("database", registry.uploads.count, "the database does not answer"),
+        Probe("database", partial(_ask, registry.backends.database), "the database does not answer"),
     ]
+
+
+def _ask(database: Database) -> None:
+    """Read a row. Raises DatabaseError."""
+    with database.autocommit() as connection:
+        stores.is_reached(connection, stores.STORAGE_READ).get()
