@@ -37,7 +37,7 @@ class Job:
     interval: float
     """Seconds from the end of one run to the next, at least."""
     share: float = 0.1
-    """Of a core, at most: after t seconds of processor time the job rests for t * (1 / share - 1)."""
+    """The job takes at most this share of a core: after t seconds of work it rests for t * (1 / share - 1)."""
     wake: threading.Event | None = None
     """The job waits for this event, at most ``idle`` seconds, before each run. None if it does not wait."""
     idle: float = 0.0
