@@ -1,4 +1,4 @@
-"""A driver that asks its store no more than so often, so that a migration leaves room for clients."""
+"""Rate limit for a driver: at most ``per_second`` requests, so that a migration leaves capacity for clients."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
         self._sealed: ObjectStat | None = None
 
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
-        """See UploadWriter. Going back into a part that is sent already is not possible, but to the beginning."""
+        """See UploadWriter. Cannot rewind into a part that was already sent; offset 0 starts the upload over."""
         plan = S3UploadState.parse(state.note)
         filler = self._load(plan, state.tail, offset)
         if offset == 0 and plan.target:
