@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.storage.errors import AlreadyExists, PreconditionFailed, StorageUnavailable
-from registry.storage.object_store.objects import ABSENT
 from tests.storage.object_store import directory_registry, directory_store
-from tests.storage.object_store.directory_store import CAPABILITIES, DirectoryObjects
+from tests.storage.object_store.directory_store import CAPABILITIES
 from tests.support.payloads import Blob, image
 from tests.support.servers import RegistryProcess
 
@@ -76,48 +74,3 @@ def test_an_image_is_pushed_to_it_and_pulled_also_after_a_restart(registry: Regi
         registry.restart()
     kept = {path.name.rpartition("%2F")[2] for path in (registry.root / "store/objects").iterdir()}
     assert {blob.digest.removeprefix("sha256:") for blob in (CONFIG, LAYER)} <= kept
-
-
-def test_its_requests_are_reported_with_their_kinds(tmp_path: Path) -> None:
-    kinds: list[tuple[str, str | None, bool]] = []
-    objects = DirectoryObjects(tmp_path, lambda _, operation, kind, __, failed: kinds.append((operation, kind, failed)))
-    objects.put("a/2", b"2")
-    objects.put_if("a/1", b"1", ABSENT)
-    assert objects.read("a/1", max_bytes=1)[0] == b"1"
-    assert [key for key, _ in objects.keys("a/")] == ["a/1", "a/2"]
-    objects.delete(["a/1", "a/2"])
-    assert objects.same("a/1", 1) is None
-    expected = [
-        ("put", "put"),
-        ("put", "put"),
-        ("get", "get"),
-        ("list", "list"),
-        ("delete", "delete"),
-        ("stat", "head"),
-    ]
-    assert kinds == [(*reported, False) for reported in expected]
-
-
-def test_a_conditional_write_whose_answer_was_lost_knows_its_own_object_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    objects = DirectoryObjects(tmp_path, None)
-    monkeypatch.setattr(objects.retry._retrying, "sleep", lambda _: None)
-    write, lost = objects.put_once, [True]
-
-    def lose(*arguments: object, **named: object) -> object:
-        written = write(*arguments, **named)  # type: ignore[arg-type]
-        if lost and lost.pop():
-            raise StorageUnavailable("a/1", "the answer was lost")
-        return written
-
-    monkeypatch.setattr(objects, "put_once", lose)
-    first = objects.put_if("a/1", b"ours", ABSENT)
-    assert objects.stat("a/1") == first
-    with pytest.raises(AlreadyExists):
-        objects.put_if("a/1", b"ours", ABSENT)  # nothing was in doubt
-    lost.append(True)
-    second = objects.put_if("a/1", b"newer", first.signature)
-    assert objects.stat("a/1") == second
-    with pytest.raises(PreconditionFailed):
-        objects.put_if("a/1", b"newer", first.signature)
