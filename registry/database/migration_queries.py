@@ -23,7 +23,8 @@ _NEEDING = Statement(
     " OR EXISTS (SELECT 1 FROM manifest f WHERE f.repository_id = r.id AND f.blob_id = m.blob_id))"
     " ORDER BY r.name LIMIT 1"
 )
-# Nearly every place is of one store, which is no way to look for it: an expression keeps a database from trying.
+# Nearly every location is in one store, so that the store is no way to find it: an expression keeps a database from
+# trying.
 _LOST = Statement(
     f"SELECT {COLUMNS} FROM membership m"  # noqa: S608 - constant columns
     " JOIN blob_location l ON l.blob_id = m.blob_id AND l.store || '' = :store"
@@ -32,7 +33,7 @@ _LOST = Statement(
 
 
 def lost(connection: Transaction, repository_id: int, *, store: str) -> Later[list[LocationRow]]:
-    """The places of a repository's blobs that are not read any more, by key."""
+    """The locations of a repository's blobs that are not read any more, by key."""
     return connection.execute(_LOST, {"repository": repository_id, "store": store}).all_as(LocationRow)
 
 
@@ -106,7 +107,8 @@ _COPIED = Statement(
     " AND l.migration IS NULL AND l.verified_at IS NOT NULL)",
     expanding="digests",
 )
-# Nearly every place is of one store, which is no way to look for it: an expression keeps a database from trying.
+# Nearly every location is in one store, so that the store is no way to find it: an expression keeps a database from
+# trying.
 _PLACED = Statement(
     f"SELECT {BLOB}, {COLUMNS} FROM blob b"  # noqa: S608 - constant columns
     " JOIN blob_location l ON l.blob_id = b.id AND l.store || '' = :store"
@@ -131,10 +133,10 @@ _FORGET = Statement("DELETE FROM blob_location WHERE store = :store AND key IN :
 
 
 def put(connection: Transaction, migration: str, lines: Iterable[SourceObject], *, store: str, now: float) -> list[str]:
-    """Note places of the original, and their blobs, if unknown; for any number of lines.
+    """Note locations of the source registry, and their blobs, if unknown; for any number of lines.
 
-    A place that is noted at this signature stays as it is, verified or lost, unless the line says that it was hashed
-    since. Bytes that were missing are present again where a place of them is new. Putting twice is the same as once.
+    A location that is noted at this signature stays as it is, verified or lost, unless the line says that it was hashed
+    since. Bytes that were missing are present again where a location of them is new. Putting twice is the same as once.
     Returns the digests whose blob is known with another size: nothing was noted of these.
     """
     refused: dict[str, None] = {}
@@ -179,7 +181,7 @@ def copied(connection: Transaction, digests: Sequence[str], *, store: str) -> La
 
 
 def placed(connection: Transaction, *, store: str, low: str, high: str) -> Later[list[tuple[BlobRow, LocationRow]]]:
-    """Every place of the blobs from the digest ``low`` up to below ``high``, by digest and key."""
+    """Every location of the blobs from the digest ``low`` up to below ``high``, by digest and key."""
     rows = connection.execute(_PLACED, {"store": store, "low": low, "high": high})
     width = len(BlobRow._fields)
     return rows.later(lambda rows: [(BlobRow(*row[:width]), LocationRow(*row[width:])) for row in rows])
@@ -201,15 +203,15 @@ def swap(connection: Transaction, migration: str, *, store: str, after: int, cou
 
 
 def forget(connection: Transaction, keys: Sequence[str], *, store: str) -> None:
-    """Forget places, before their objects are deleted, so that no reader chooses them any more. Any number."""
+    """Forget locations, before their objects are deleted, so that no reader chooses them any more. Any number."""
     for batch in batches(keys):
         connection.execute(_FORGET, {"store": store, "keys": batch})
 
 
 def forget_all(connection: Transaction, *, store: str) -> None:
-    """Forget every place that a migration brought, in a transaction of ``Database.exclusive``: the originals are gone.
+    """Forget every location that a migration brought: their objects are gone.
 
-    The readers that chose one have ended, and no reader can choose one any more.
+    In a transaction of ``Database.exclusive``: the readers that chose one have ended, and no reader can choose one now.
     """
     connection.execute(_FORGET_ALL, {"store": store})
 

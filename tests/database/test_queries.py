@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from typing import Any
 
 import pytest
 
+import registry.database as database_package
 from registry.database import (
     blob_locations,
     blobs,
     changes,
     leases,
-    manifests,
     memberships,
-    migration_queries,
     repositories,
-    stores,
     tags,
     upload_sessions,
 )
@@ -37,20 +37,9 @@ def key(number: int) -> str:
 
 
 STATEMENTS = [
-    pytest.param(statement, id=f"{module.__name__.rpartition('.')[2]}.{name}")
-    for module in (
-        blobs,
-        changes,
-        migration_queries,
-        leases,
-        manifests,
-        migration_queries,
-        blob_locations,
-        repositories,
-        upload_sessions,
-        stores,
-    )
-    for name, statement in sorted(vars(module).items())
+    pytest.param(statement, id=f"{module.name}.{name}")
+    for module in pkgutil.iter_modules(database_package.__path__)
+    for name, statement in sorted(vars(importlib.import_module(f"registry.database.{module.name}")).items())
     if isinstance(statement, Statement)
 ]
 
