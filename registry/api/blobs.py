@@ -1,4 +1,4 @@
-"""end-2, end-10: pulling and deleting blobs (spec, "Pulling blobs", "Deleting Blobs")."""
+"""Blobs: end-2, end-10, pulling and deleting blobs (spec, "Pulling blobs", "Deleting Blobs")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/v2/_catalog``: the repositories, a page at a time, in byte order (not in the specification; clients know it)."""
+"""Catalog: ``/v2/_catalog``, the repositories page by page, in byte order (not specified; clients know it)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""end-3, 7, 9: manifests (spec, "Pulling manifests", "Pushing Manifests", "Deleting")."""
+"""Manifests: end-3, 7, 9 (spec, "Pulling manifests", "Pushing Manifests", "Deleting")."""
 
 from __future__ import annotations
 

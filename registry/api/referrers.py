@@ -1,4 +1,4 @@
-"""end-12: referrers (spec, "Listing Referrers"): never 404, an empty index for what nothing refers to."""
+"""Referrers: end-12 (spec, "Listing Referrers"): never 404, but an empty index if there are none."""
 
 from __future__ import annotations
 

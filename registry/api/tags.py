@@ -1,4 +1,4 @@
-"""end-8: listing tags (spec, "Listing Tags"), in byte order."""
+"""Tags: end-8, listing tags (spec, "Listing Tags"), in byte order."""
 
 from __future__ import annotations
 

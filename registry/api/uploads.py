@@ -1,4 +1,4 @@
-"""end-4, 5, 6, 11, 13, 14: pushing blobs (spec, "Pushing a blob")."""
+"""Uploads: end-4, 5, 6, 11, 13, 14, pushing blobs (spec, "Pushing a blob")."""
 
 from __future__ import annotations
 

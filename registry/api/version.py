@@ -1,4 +1,4 @@
-"""end-1: whether this is a registry of the distribution specification."""
+"""Version: end-1, whether this is a registry of the distribution specification."""
 
 from __future__ import annotations
 

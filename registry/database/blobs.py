@@ -1,4 +1,4 @@
-"""Rows of blobs."""
+"""Blobs: their rows and queries."""
 
 from __future__ import annotations
 

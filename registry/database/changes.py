@@ -1,4 +1,4 @@
-"""Rows of changes that are allotted a number but not yet folded into ``index.json`` (I11)."""
+"""Changes: rows of pending changes, which have a number and are not yet folded into ``index.json`` (I11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the database layer may raise; a driver's own exceptions stay inside it."""
+"""Errors of the database layer; a driver's own exceptions stay inside it."""
 
 from __future__ import annotations
 

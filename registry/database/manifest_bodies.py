@@ -1,4 +1,4 @@
-"""The bytes of manifests, kept where a look at storage is dear, so that every replica has what one of them has read."""
+"""Manifest bodies: bytes of manifests, kept if storage is expensive to read, so that all replicas share a read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of manifests."""
+"""Manifests: their rows and queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schema migrations (alembic, top-level ``migrations/``), applied by ``serve`` and by ``registry db upgrade``.
+"""Schema: its migrations (alembic, ``migrations/``), applied by ``serve`` and by ``registry db upgrade``.
 
 They run in one transaction under the write lock of the database, so that workers and replicas that start together
 apply them once, and a process that is killed in the middle leaves the schema as it was.

@@ -1,4 +1,4 @@
-"""The tables of the cache DB. Storage is the truth; every row here can be had from it again (design, promise 2).
+"""Tables of the cache database. Storage is the truth: every row can be rebuilt from it (design, promise 2).
 
 Times are seconds since the epoch, as floats. Digests are whole (``sha256:...``). Text whose order is part of the
 protocol has binary collation, so that SQLite and PostgreSQL sort tags and names the same way: by byte.

@@ -1,4 +1,4 @@
-"""Rows of upload sessions, so that any worker can continue what another began."""
+"""Upload sessions: their rows, so that any worker can continue the upload of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of what manifests name and their repository does not have: naming it gives no right to it (I12).
+"""Withheld: rows of references whose content the repository lacks; naming it gives no right to it (I12).
 
 A row stays, *released*, from the change that says that the content has come until that change is folded: a client that
 sends the content again in between is answered only when that record is on storage.

@@ -1,4 +1,4 @@
-"""Writing the journal of a migration; ``registry.images.migration_journal.reader`` says what is in it, and reads it."""
+"""Journal: writes that of a migration; ``registry.images.migration_journal`` has its formats, and reads it."""
 
 from __future__ import annotations
 

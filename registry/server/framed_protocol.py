@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol within bounds: what a client may send, how it is framed, and what a connection waits for."""
+"""Framed protocol: uvicorn's HTTP protocol with bounds on content, framing and waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a connection is read, where its client sends requests before earlier ones are answered."""
+"""Pipeline flow: when a connection is read, if its client sends requests before earlier ones are answered."""
 
 from __future__ import annotations
 

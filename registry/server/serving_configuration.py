@@ -1,4 +1,4 @@
-"""uvicorn's configuration, with what it has no place for: bounds of connections, and the loop that keeps them."""
+"""Serving configuration: uvicorn's, with bounds of connections and the loop that keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a storage driver may raise. A vendor's exception never leaves its driver (I10)."""
+"""Errors of storage drivers. A vendor's exception never leaves its driver (I10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver that keeps everything in this process, with the capabilities of an object store."""
+"""Memory: a driver that keeps everything in this process, with the capabilities of an object store."""
 
 from __future__ import annotations
 

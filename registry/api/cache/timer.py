@@ -1,4 +1,4 @@
-"""A timer that is set far more often than it rings."""
+"""Timer: one that is set far more often than it rings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receiving the body of a large upload in a thread, where the server offers the socket: each byte is copied once."""
+"""Direct upload: a thread receives a large body from the socket, if the server offers it; each byte is copied once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a path and a query say, checked before anything else looks at them."""
+"""Parameters: values of path and query, checked before any other use."""
 
 from __future__ import annotations
 

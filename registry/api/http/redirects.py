@@ -1,4 +1,4 @@
-"""Sending clients to the store itself for the bytes of blobs (``storage.redirect``)."""
+"""Redirects: clients get the bytes of blobs from the store itself (``storage.redirect``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receiving request bodies chunk by chunk (I9): what a slow client has sent is written, and not held."""
+"""Request body: received chunk by chunk (I9); bytes of a slow client are written, and not held."""
 
 from __future__ import annotations
 

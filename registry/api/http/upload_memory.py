@@ -1,4 +1,4 @@
-"""The memory of uploads over a store that takes parts, lent to the uploads that fill it.
+"""Upload memory: that of parts for a store that takes them, lent to the uploads that fill it.
 
 A part of an upload stays in memory until there is all of it. A slow client would keep that memory for minutes, and a
 few of them all that there is. So memory is lent: an upload that finds none left asks for that of the slowest, which

@@ -1,4 +1,4 @@
-"""The versions of repositories on PostgreSQL, asked for on a connection that is never waited for (design, section 4).
+"""Repository versions on PostgreSQL, queried on a connection that no thread waits for (design, section 4).
 
 A query is sent, and its rows are taken once they have arrived; the caller decides what waits in between.
 So no other thread delays it, and it needs none of its own: half the time of a thread that asks.

@@ -1,4 +1,4 @@
-"""Write transactions of one SQLite file, several of them in one commit.
+"""Group commit: several write transactions of one SQLite file in one commit.
 
 A commit costs more than what most of our transactions do. Writers take turns on one connection, each but the first in
 a savepoint of its own; while more writers wait, the turn passes on without a commit. All of them return when the

@@ -1,4 +1,4 @@
-"""One writer at a time, across threads and processes, in the order of arrival."""
+"""Write lock: one writer at a time, across threads and processes, in the order of arrival."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Part of a response's body out of a file or a reader, by a thread that writes to the socket itself.
+"""File sender: part of a response's body from a file or a reader, by a thread that writes to the socket itself.
 
 ``sendfile`` was measured too: it passes on 64 KiB at a time, each of which wakes the client, and is slower for it.
 """

@@ -1,4 +1,4 @@
-"""Waiting in the event loop until a socket has bytes, or room for them."""
+"""Readiness: waiting in the event loop until a socket has bytes, or room for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rest of a request's body, straight from the socket: past the loop's reads, the parser and their copies."""
+"""Socket body: the rest of a request's body, read from the socket past the loop, the parser and their copies."""
 
 from __future__ import annotations
 

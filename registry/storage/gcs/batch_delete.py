@@ -1,4 +1,4 @@
-"""Deleting many objects of a Google Cloud Storage bucket with one request."""
+"""Batch delete: many objects of a Google Cloud Storage bucket with one request."""
 
 from __future__ import annotations
 

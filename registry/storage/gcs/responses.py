@@ -1,4 +1,4 @@
-"""What the answers of Google Cloud Storage say, in our words."""
+"""Responses of Google Cloud Storage, as our errors and values."""
 
 from __future__ import annotations
 

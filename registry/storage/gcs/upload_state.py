@@ -1,4 +1,4 @@
-"""What a Google Cloud Storage bucket holds of an upload: kept with its session, so that any process can go on."""
+"""Upload state: the parts of an upload in the bucket, kept with its session, so that any process can go on."""
 
 from __future__ import annotations
 

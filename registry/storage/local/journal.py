@@ -1,4 +1,4 @@
-"""Files that grow by whole lines, written by many processes."""
+"""Journal: files that grow by whole lines, written by many processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks of keys between threads and between processes; a lock ends with the process that holds it."""
+"""Locks: those of keys between threads and processes; a lock ends with the process that holds it."""
 
 from __future__ import annotations
 

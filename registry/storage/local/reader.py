@@ -1,4 +1,4 @@
-"""Reading a file as one version of an object."""
+"""Reader: a file as one version of an object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies below a prefix of a local store, in the order of the keys. Symbolic links are not followed."""
+"""Walk: the keys below a prefix of a local store, in their order. Symbolic links are not followed."""
 
 from __future__ import annotations
 

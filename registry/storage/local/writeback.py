@@ -1,4 +1,4 @@
-"""Asking the kernel to write a long upload out while it arrives, so that its final fsync has little left to do."""
+"""Writeback: the kernel writes a long upload out while it arrives, so that its final fsync has little left to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver that fails on purpose, so that tests can show what a failure at each step leaves behind."""
+"""Faults: a driver that fails on purpose, so that tests can show what a failure at each step leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver that reports how long each operation took and whether it failed."""
+"""Metrics for a driver: how long each operation took, and whether it failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the answers of an S3 store say, in our words."""
+"""Responses of an S3 store, as our errors and values."""
 
 from __future__ import annotations
 
