@@ -1,4 +1,9 @@
-"""Waiting: how a thread says that it is about to wait for a disk or a lock, so that another can work meanwhile."""
+"""*Waiting*: a thread gives its turn to another one while it waits for a disk, a lock or a store.
+
+The pool of short calls (``registry.api.threads``) schedules its threads cooperatively: one at a time has the turn to
+work. Code below knows nothing of the pool. It says ``with waiting:`` around what blocks for a moment, and
+``with aside:`` around requests to a store over a network; in a thread of no such pool both do nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ class Turn(Protocol):
 
 
 class _Waiting:
-    """``with waiting:`` around what blocks without using the processor; it does nothing in a thread without a turn."""
+    """``with waiting:`` lends the turn for the length of the block: around what blocks without using the processor."""
 
     def __init__(self) -> None:
         self._thread = threading.local()
@@ -50,7 +55,7 @@ class _Waiting:
 
 
 class _Aside:
-    """``with aside:`` around requests to a store over a network: their threads do not count in the shared ones."""
+    """``with aside:`` lets a further thread take the place of this one in the pool, for the length of the block."""
 
     def __enter__(self) -> None:
         turn = waiting.turn

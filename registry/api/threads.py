@@ -1,8 +1,8 @@
-"""Threads for short calls: as few at work at once as keep things going.
+"""*Threads*: a pool for short calls whose threads take cooperative turns.
 
-Threads of one interpreter that all have work slow each other down, because at each of the many system calls of a push
-another one takes over. So a further thread begins only when those at work wait: they say so (``registry.waiting``), or
-have been with their call for STALL seconds.
+A push makes hundreds of system calls, and at each of them runnable threads would contend for the interpreter lock. So
+one thread works while it makes progress. A further one begins when every thread at work waits: it has lent its turn
+(``registry.waiting``), or has been with its call for STALL seconds.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class ThreadPool:
 
 
 class _Turn:
-    """What a thread at work has."""
+    """The right of one thread to work."""
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool

@@ -39,17 +39,17 @@ log = structlog.get_logger(__name__)
 def create_application(
     registry: Registry,
     settings: Settings,
-    watch: ProcessMetrics | None = None,
+    metrics: ProcessMetrics | None = None,
     on_stopped: Callable[[], object] = lambda: None,
 ) -> ASGIApp:
     """The ASGI application over ``registry``, which it does not close.
 
-    ``watch`` keeps metrics and logs of this process.
+    ``metrics`` are those of this process, with its log of requests.
 
     ``on_stopped`` is called when it has drained; what hangs then has not ended, and nothing waits for it any more.
     """
-    watch = watch or ProcessMetrics(None, open_request_log(settings.log.format, settings.log.level))
-    registry.backends.omissions.count = watch.count_omission
+    metrics = metrics or ProcessMetrics(None, open_request_log(settings.log.format, settings.log.level))
+    registry.backends.omissions.count = metrics.count_omission
     context = ApiContext(registry, settings)
     application = FastAPI(
         title="Stowage",
@@ -59,25 +59,25 @@ def create_application(
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are elsewhere; asked for at each request
-        lifespan=lambda _application: _lifespan(context, watch, create_schedule(registry, settings), on_stopped),
+        lifespan=lambda _application: _lifespan(context, metrics, create_schedule(registry, settings), on_stopped),
     )
     application.state.context = context
-    application.state.watch = watch
+    application.state.metrics = metrics
     application.state.probes = operations.probes_of(registry)
     operations.install(application, with_metrics=settings.metrics.enabled)
     application.include_router(reference.router)
     errors.install(application)
     # Flat and in front: a router in a router costs a third of what a request's way to its endpoint takes.
     application.router.routes[:0] = [route for chapter in CHAPTERS for route in chapter.router.routes]
-    return AccessLog(application, context, watch.tally, watch.request_log)
+    return AccessLog(application, context, metrics.tally, metrics.request_log)
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(
-    context: ApiContext, watch: ProcessMetrics, schedule: Schedule, on_stopped: Callable[[], object]
+    context: ApiContext, metrics: ProcessMetrics, schedule: Schedule, on_stopped: Callable[[], object]
 ) -> AsyncIterator[None]:
     schedule.start()
-    flushing = asyncio.create_task(_flush_regularly(watch))
+    flushing = asyncio.create_task(_flush_regularly(metrics))
     try:
         yield
     finally:
@@ -90,7 +90,7 @@ async def _lifespan(
         await asyncio.to_thread(schedule.stop, STOP_SECONDS)
         await _fold(context.registry)
         await asyncio.to_thread(context.close)
-        watch.flush()
+        metrics.flush()
         on_stopped()
 
 
@@ -105,12 +105,12 @@ async def _fold(registry: Registry) -> None:
         log.warning("records were not folded before the end; they are kept", reason=str(error).strip())
 
 
-async def _flush_regularly(watch: ProcessMetrics) -> None:
+async def _flush_regularly(metrics: ProcessMetrics) -> None:
     """Lines of the request log are written within BATCH_SECONDS, metrics within a second."""
     turns = max(1, round(1 / BATCH_SECONDS))
     while True:
         for _ in range(turns):
             await asyncio.sleep(BATCH_SECONDS)
-            if watch.request_log is not None:
-                watch.request_log.flush()
-        watch.flush_metrics()
+            if metrics.request_log is not None:
+                metrics.request_log.flush()
+        metrics.flush_metrics()

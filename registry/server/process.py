@@ -93,9 +93,9 @@ def create_worker(settings: Settings) -> ASGIApp:
     configure_logging(settings.log.format, settings.log.level, outlet)
     if settings.http.workers > 1:
         _end_with_parent()
-    watch = ProcessMetrics(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
-    driver = open_driver(settings, watch.storage_tally.add)
-    return create_application(Registry.open(settings, driver), settings, watch, _leave_soon)
+    metrics = ProcessMetrics(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
+    driver = open_driver(settings, metrics.storage_tally.add)
+    return create_application(Registry.open(settings, driver), settings, metrics, _leave_soon)
 
 
 @functools.cache

@@ -70,13 +70,13 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus metrics, the sum of all workers."""
     context: ApiContext = request.app.state.context
-    watch = request.app.state.watch
-    watch.flush_metrics()
+    process = request.app.state.metrics
+    process.flush_metrics()
     # The other metrics are shown also while the database or storage is away.
     with contextlib.suppress(DatabaseError, StorageError, TimeoutError, Unavailable):
         async with asyncio.timeout(SECONDS):
-            watch.metrics.uploads_open.set(await context.run(context.registry.uploads.count))
-    return Response(await asyncio.to_thread(watch.metrics.render), headers={"Content-Type": CONTENT_TYPE})
+            process.metrics.uploads_open.set(await context.run(context.registry.uploads.count))
+    return Response(await asyncio.to_thread(process.metrics.render), headers={"Content-Type": CONTENT_TYPE})
 
 
 def probes_of(registry: Registry) -> list[Probe]:
