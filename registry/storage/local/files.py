@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 from registry.storage.keys import TEMPORARY_SEGMENT
 from registry.storage.local.links import UNLINKABLE, LocalLinks, link_entry
 from registry.storage.local.locks import KeyLocks
-from registry.storage.local.opening import DirectoryEntry, entry_at, open_unlinked, stat_unlinked
+from registry.storage.local.opening import (
+    DIRECTORY,
+    SYNCED_DIRECTORY,
+    DirectoryEntry,
+    entry_at,
+    open_unlinked,
+    stat_unlinked,
+)
 from registry.storage.local.root import object_stat
 from registry.waiting import waiting
 
@@ -97,18 +104,32 @@ class LocalFiles:
         """Link straight to a name where nothing is; None where something is, or where linking is impossible."""
         path = self.root.locate(key)
 
-        def link() -> ObjectStat:
-            with entry_at(path) as target:
-                link_entry(source, target)
-                return object_stat(target.stat())
-
         try:
-            stat = self.locked(key, link)
+            return self._change_name(key, path, lambda target: link_entry(source, target))
         except OSError as error:
             if error.errno == errno.EEXIST or error.errno in UNLINKABLE:
                 return None
             raise
-        self.settle(dirname(path))
+
+    def _change_name(self, key: str, path: str, change: Callable[[DirectoryEntry], None]) -> ObjectStat:
+        """Do ``change`` of the name ``path`` under the lock of ``key``, durably. Returns what has the name then."""
+
+        def act() -> tuple[int, ObjectStat]:
+            above, _, name = path.rpartition("/")
+            directory = open_unlinked(above, SYNCED_DIRECTORY if self._fsync else DIRECTORY)
+            try:
+                target = DirectoryEntry(name, directory)
+                change(target)
+                return directory, object_stat(target.stat())
+            except BaseException:
+                os.close(directory)
+                raise
+
+        directory, stat = self.locked(key, act)
+        try:  # after the lock is given back: no other waits for this disk write
+            self.settle(dirname(path), directory)
+        finally:
+            os.close(directory)
         return stat
 
     def _replace(
@@ -119,22 +140,22 @@ class LocalFiles:
         fill: Fill,
         check: Callable[[DirectoryEntry], None] | None,
     ) -> ObjectStat:
-        def rename() -> ObjectStat:
-            with entry_at(path) as target:
-                if check is not None:
-                    check(target)
-                os.rename(temporary.name, target.name, src_dir_fd=temporary.directory, dst_dir_fd=target.directory)
-                return object_stat(target.stat())
+        def rename(target: DirectoryEntry) -> None:
+            if check is not None:
+                check(target)
+            os.rename(temporary.name, target.name, src_dir_fd=temporary.directory, dst_dir_fd=target.directory)
+            remove()  # a rename between two names of one inode does nothing and leaves both
+
+        def remove() -> None:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary.name, dir_fd=temporary.directory)
 
         try:
             fill(temporary)
-            stat = self.locked(key, rename)
-        finally:
-            # Also after a success: a rename between two names of one inode does nothing and leaves both.
-            with suppress(FileNotFoundError):
-                os.unlink(temporary.name, dir_fd=temporary.directory)
-        self.settle(dirname(path))
-        return stat
+            return self._change_name(key, path, rename)
+        except BaseException:
+            remove()
+            raise
 
     def locked(self, key: str, action: Callable[[], T]) -> T:
         """The result of ``action``, done under the lock of ``key`` once its directory is there."""
@@ -207,14 +228,15 @@ class LocalFiles:
             with waiting:
                 os.fsync(descriptor)
 
-    def settle(self, directory: str) -> None:
+    def settle(self, directory: str, descriptor: int | None = None) -> None:
         """Put the names in ``directory`` on stable storage, and the names that lead from the root to it.
 
+        ``descriptor`` is one of the directory that can be synced, if the caller has it open.
         The process that made a directory may have died before syncing it, so each process syncs each directory once.
         """
         if not self._fsync:
             return
-        inode = _sync_directory(directory)
+        inode = _sync_directory(directory) if descriptor is None else _synced(descriptor)
         while directory != self.root.path and not self.is_settled(directory, inode):
             parent = dirname(directory)
             parent_inode = _sync_directory(parent)
@@ -255,10 +277,14 @@ def _make_directory(directory: str) -> None:
 
 def _sync_directory(directory: str) -> int:
     """Put the names in a directory on stable storage; returns its inode."""
-    descriptor = open_unlinked(directory, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = open_unlinked(directory, SYNCED_DIRECTORY)
     try:
-        with waiting:
-            os.fsync(descriptor)
-        return os.fstat(descriptor).st_ino
+        return _synced(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _synced(directory: int) -> int:
+    with waiting:
+        os.fsync(directory)
+    return os.fstat(directory).st_ino

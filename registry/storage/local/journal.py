@@ -30,14 +30,13 @@ class LocalJournals:
         """Add whole lines, durably. Raises OSError; then the file is as before, or its last line is cut short."""
         path = self._files.root.locate(key)
         try:
-            descriptor = self._files.locked(key, lambda: _add(path, data))
+            descriptor, inode = self._files.locked(key, lambda: _add(path, data))
         except _Linked:
             self._separate(key)
-            descriptor = self._files.locked(key, lambda: _add(path, data, even_linked=True))
+            descriptor, inode = self._files.locked(key, lambda: _add(path, data, even_linked=True))
         try:
             # After the lock is given back: other appends need not wait for this one's disk write.
             self._files.sync(descriptor)
-            inode = os.fstat(descriptor).st_ino
         finally:
             os.close(descriptor)
         if not self._files.is_settled(path, inode):
@@ -57,8 +56,11 @@ class LocalJournals:
         self._files.publish(key, temporaries.append, check=copy)
 
 
-def _add(path: str, data: bytes, *, even_linked: bool = False) -> int:
-    """Raises _Linked with nothing done, unless ``even_linked``."""
+def _add(path: str, data: bytes, *, even_linked: bool = False) -> tuple[int, int]:
+    """A descriptor of the file, which the caller closes, and its inode.
+
+    Raises _Linked with nothing done, unless ``even_linked``.
+    """
     descriptor = open_unlinked(path, _FLAGS, 0o666)
     try:
         found = os.fstat(descriptor)
@@ -75,7 +77,7 @@ def _add(path: str, data: bytes, *, even_linked: bool = False) -> int:
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    return descriptor, found.st_ino
 
 
 def _check_own(found: os.stat_result) -> None:

@@ -27,7 +27,10 @@ _UNSUPPORTED: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG})
 LOOK_SECONDS: Final = 1.0
 """How long a look at a directory counts for stats of its files."""
 _MOST_DIRECTORIES: Final = 10_000
-_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+"""Opens a directory to reach names in it."""
+SYNCED_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+"""Opens one whose names can also be put on stable storage."""
 
 
 class DirectoryEntry(NamedTuple):
@@ -86,10 +89,10 @@ def open_unlinked(path: str, flags: int, mode: int = 0) -> int:
 def open_by_component(path: str, flags: int, mode: int = 0) -> int:
     """As ``open_unlinked``, with the calls that every kernel has."""
     *parents, last = path.strip("/").split("/")
-    directory = os.open("/", _DIRECTORY)
+    directory = os.open("/", DIRECTORY)
     try:
         for segment in parents:
-            below = _step(directory, segment, _DIRECTORY)
+            below = _step(directory, segment, DIRECTORY)
             os.close(directory)
             directory = below
         return _step(directory, last, flags | os.O_CLOEXEC, mode)
@@ -120,7 +123,7 @@ class DirectoryLooks:
         """As ``stat_unlinked``, with one system call in place of three."""
         directory = path.rpartition("/")[0]
         if monotonic() >= self._until.get(directory, 0.0):
-            os.close(open_unlinked(directory, _DIRECTORY))
+            os.close(open_unlinked(directory, DIRECTORY))
             if len(self._until) >= _MOST_DIRECTORIES:
                 self._until.clear()
             self._until[directory] = monotonic() + LOOK_SECONDS
@@ -131,7 +134,7 @@ class DirectoryLooks:
 def entry_at(path: str) -> Iterator[DirectoryEntry]:
     """The name at the end of the absolute ``path``, its directory being open. Raises OSError; ELOOP for a link."""
     above, _, name = path.rpartition("/")
-    directory = open_unlinked(above, _DIRECTORY)
+    directory = open_unlinked(above, DIRECTORY)
     try:
         yield DirectoryEntry(name, directory)
     finally:

@@ -51,12 +51,12 @@ class LocalUploads:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             _lock(descriptor, upload_id)
-            shared = self._is_shared(descriptor, upload_id, path)
+            found = self._named(descriptor, upload_id, path)
         except BaseException:
             os.close(descriptor)
             raise
         write_back = WriteBack(enabled=self._write_back)
-        return LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, shared=shared)
+        return LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, found)
 
     def discard(self, upload_id: str) -> None:
         """See StorageDriver.discard_upload. Only its name goes: an open writer writes on, without a name."""
@@ -90,16 +90,13 @@ class LocalUploads:
         except OSError:  # it has gone, or its directory is closed to us: no other upload waits for it
             return modified
 
-    def _is_shared(self, descriptor: int, upload_id: str, path: str) -> bool:
-        """Whether the file that was opened has further names.
-
-        Raises UploadBusy if the former holder of the right has discarded or replaced it.
-        """
+    def _named(self, descriptor: int, upload_id: str, path: str) -> os.stat_result:
+        """The stat of the file that was opened. Raises UploadBusy if its former writer has discarded or replaced it."""
         with self._root.reading(upload_id):
             current = os.lstat(path)
         if not os.path.samestat(current, os.fstat(descriptor)):
             raise UploadBusy(upload_id, "it was replaced in this instant")
-        return current.st_nlink > 1
+        return current
 
     def _locate(self, upload_id: str) -> str:
         check_upload_id(upload_id)
@@ -116,29 +113,34 @@ class LocalUploadWriter:
         path: str,
         descriptor: int,
         write_back: WriteBack,
-        *,
-        shared: bool,
+        found: os.stat_result,
     ) -> None:
-        """``shared``: the file has further names, those of what was published."""
+        """``found`` is the stat of the file, of which no other writes since."""
         self._files = files
         self._upload_id = upload_id
         self._path = path
         self._descriptor = descriptor
         self._write_back = write_back
-        self._shared = shared
+        self._shared = found.st_nlink > 1
+        """The file has further names, those of what was published."""
+        self._opened_size: int | None = found.st_size
+        """None once it was resumed."""
         self._position: int | None = None
 
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:  # noqa: ARG002 - not needed
         """See UploadWriter."""
         self._check_open()
         with self._files.root.writing(self._upload_id):
-            size = os.fstat(self._descriptor).st_size
+            opened, self._opened_size = self._opened_size, None
+            size = os.fstat(self._descriptor).st_size if opened is None else opened
             if size < offset:
                 raise UploadOffsetMismatch(self._upload_id, f"{size} bytes are there, {offset} expected")
-            self._leave_published(offset)
+            if opened is None or self._shared:
+                self._leave_published(offset)
             if size > offset:
                 os.ftruncate(self._descriptor, offset)
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            if opened is None or offset:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
         self._write_back.restart(offset)
         self._position = offset
 
