@@ -259,7 +259,9 @@ def remarks_of(path: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("package", ["registry", "migrations", "benchmarks", "tests/support"])
 def test_a_remark_in_the_code_has_a_subject_that_acts(package: str) -> None:
-    unclear = re.compile(r"\b(who|whoever|whom|nobody|somebody|others)\b|(?-i:(?:^|[.;:] )Of )", re.IGNORECASE)
+    unclear = re.compile(
+        r"\b(who|whoever|whom|nobody|somebody|others)\b|(?-i:(?:^|[.;:] )Of |\b(?:None|False): [a-z])", re.IGNORECASE
+    )
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in sorted((ROOT / package).rglob("*.py"))

@@ -28,13 +28,13 @@ class LeaseRow(NamedTuple):
 
 
 def take(connection: Transaction, name: str, holder: str, *, now: float, deadline: float) -> bool:
-    """Take or renew a lease until ``deadline``. False: another holds it."""
+    """Take or renew a lease until ``deadline``. False if another process holds it."""
     values = {"name": name, "holder": holder, "now": now, "deadline": deadline}
     return bool(connection.execute(_TAKE, values).rowcount)
 
 
 def take_from(connection: Transaction, name: str, holder: str, *, other: str, deadline: float) -> bool:
-    """Take a lease that ``other`` holds, whatever its deadline. False: it is not its holder any more."""
+    """Take a lease that ``other`` holds, whatever its deadline. False if it is not its holder any more."""
     values = {"name": name, "holder": holder, "other": other, "deadline": deadline}
     return bool(connection.execute(_TAKE_FROM, values).rowcount)
 

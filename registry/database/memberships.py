@@ -63,7 +63,7 @@ def add(connection: Transaction, repository_id: int, blob_id: int, *, now: float
 
 
 def remove(connection: Transaction, repository_id: int, blob_id: int) -> bool:
-    """End a membership. False: there was none."""
+    """End a membership. False if there was none."""
     return bool(connection.execute(_REMOVE, {"repository": repository_id, "blob": blob_id}).rowcount)
 
 

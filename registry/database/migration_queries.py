@@ -190,7 +190,7 @@ def placed(connection: Transaction, *, store: str, low: str, high: str) -> Later
 def swap(connection: Transaction, migration: str, *, store: str, after: int, count: int) -> int | None:
     """Make the next originals after the id ``after`` current, and our objects of the same blobs copies (rollback).
 
-    At most ``count``. Returns where to go on; None: there was none. Swapping twice is the same as once.
+    At most ``count``. Returns where to go on; None if there was none. Swapping twice is the same as once.
     """
     values = {"migration": migration, "store": store, "after": after}
     rows = connection.execute(_NEXT_ORIGINALS, {**values, "count": count}).all()

@@ -86,7 +86,7 @@ def advance(
     tail: bytes,
     now: float,
 ) -> Later[bool]:
-    """Move a session from ``before`` to ``offset``. False: it is gone or no longer at ``before``."""
+    """Move a session from ``before`` to ``offset``. False if it is gone or no longer at ``before``."""
     values = {"id": session_id, "before": before, "offset": offset, "digest": digest}
     kept = {"note": note, "tail": tail or None, "now": now}
     return connection.execute(_ADVANCE, {**values, **kept}).later(lambda rows: bool(rows.rowcount))

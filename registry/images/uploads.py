@@ -278,7 +278,7 @@ class Uploads:
         return sum(self._room.counts().values())
 
     def _end_idle(self, upload_id: str) -> bool:
-        """End a session of any repository. False: it is being written to, or has ended already."""
+        """End a session of any repository. False if it is being written to, or has ended already."""
         with self._backends.database.autocommit() as connection:
             before = upload_sessions.find(connection, upload_id).get()
         try:

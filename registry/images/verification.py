@@ -62,7 +62,7 @@ class VerifyingReader:
         return data
 
     def fileno(self) -> int | None:
-        """None: a caller that read the file by itself would go around the hash."""
+        """Return None, because a caller that read the file by itself would bypass the hash."""
         return None
 
     def close(self) -> None:

@@ -172,7 +172,7 @@ class FramedProtocol(HttpToolsProtocol):
             raise Unavailable("too many connections are open; try again shortly", headers={"Retry-After": "1"})
 
     def is_framed(self) -> bool:
-        """Whether the request may begin; False: its head will be read again. Raises RegistryError."""
+        """Whether the request may begin; False if its head must be read again. Raises RegistryError."""
         method = self.parser.get_method()
         self.headers = trimmed(self.headers)
         check_framing(method, self.url, self.parser.get_http_version(), self.headers)

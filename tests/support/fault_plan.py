@@ -66,7 +66,7 @@ class Rule:
     match: Match
     fault: Fault
     times: int | None
-    """How many requests it may still meet; None: all."""
+    """How many requests it may still meet; None if all."""
     skip: int
     """How many requests that fit pass before."""
     hits: int = 0

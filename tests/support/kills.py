@@ -33,7 +33,7 @@ class Doom:
     """Counts steps, and ends the process after one of them: whatever any of its threads begins then is not done."""
 
     def __init__(self, at: int | None = None) -> None:
-        """``at``: the number of the last step, from 1; None: the process lives, and its steps are counted."""
+        """``at``: the number of the last step, from 1; None if the process lives, and its steps are counted."""
         self.steps = 0
         self._at = at
         self._lock = threading.Lock()

@@ -68,7 +68,7 @@ class CachedResponse:
     """The version of the repository when the rows were read."""
     head: ResponseHeaders
     body: bytes | None
-    """None: only HEAD is answered, and GET with ``elsewhere`` (blobs)."""
+    """None if only HEAD is answered, and GET with ``elsewhere`` (blobs)."""
     route: str
     """The template, for metrics."""
     digest: str | None = None

@@ -23,7 +23,7 @@ class RestartableTimer:
         self._seconds = seconds
         self._ring = ring
         self._since: float | None = None
-        """When it was set; None: it is stopped."""
+        """The time when it was set; None if it is stopped."""
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self) -> None:

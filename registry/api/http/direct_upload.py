@@ -41,7 +41,7 @@ class SocketBody(Protocol):
     """Bytes that are still to be read."""
 
     def begin(self) -> bytes | None:
-        """Take the connection over. Returns what has arrived already, or None: that is not possible."""
+        """Take the connection over. Returns the bytes that have arrived; None if it is not possible."""
 
     def read_into(self, buffer: memoryview) -> int:
         """Read what is there; 0: the client is gone. Raises BlockingIOError. In a thread."""

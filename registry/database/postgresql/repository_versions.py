@@ -70,7 +70,7 @@ class RepositoryVersions:
             raise DatabaseUnavailable("the server takes no more queries")
 
     def receive(self) -> Mapping[str, int] | None:
-        """The versions by name, without those that there are not; None: not all has arrived. Raises as ``send``.
+        """The versions by name, without missing repositories; None if not all rows have arrived. Raises as ``send``.
 
         Also raises where nothing was asked, and the connection is lost.
         """

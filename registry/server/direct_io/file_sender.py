@@ -121,7 +121,7 @@ class _Stream:
         """Read, and not taken by the client yet: little, where it was slow before."""
 
     def fill(self, buffer: memoryview) -> bool:
-        """Have a rest, in the buffer unless there is one. False: there is no more."""
+        """Have a rest, in the buffer unless there is one. False if there is no more."""
         if not self.rest:
             count = self._read(buffer[: self._left]) if self._left else 0
             self.rest = buffer[:count]

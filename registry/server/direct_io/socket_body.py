@@ -50,7 +50,7 @@ class SocketBody:
         """Bytes of the body that are still to be read."""
 
     def begin(self) -> bytes | None:
-        """What has arrived already, also from a client that is gone. None: nothing was taken over, nor can be.
+        """The bytes that have arrived, also from a client that is gone. None if nothing was taken over, nor can be.
 
         The body's length is not known, or the parser has seen the end of the body, and perhaps the beginning of the
         next request, or not all that has been read, or the process is out of descriptors.

@@ -101,7 +101,7 @@ class GcsObjects(BucketObjects):
         self.retry.repeat(keys[0], Deletion(self._bucket, keys).attempt)
 
     def compose(self, sources: Sequence[str], key: str, size: int, over: str | None = None) -> ObjectStat:
-        """Make ``key`` the bytes of at most 32 objects, ``size`` in all, over that version alone; None: of any.
+        """Make ``key`` the bytes of at most 32 objects, ``size`` in all, over that version alone (any if None).
 
         Raises PathNotFound when one of them is gone, PreconditionFailed.
         """

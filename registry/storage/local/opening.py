@@ -38,7 +38,7 @@ class DirectoryEntry(NamedTuple):
 
     name: str
     directory: int | None = None
-    """The directory's descriptor; None: the name is an absolute path without links."""
+    """The directory's descriptor; None if the name is an absolute path without links."""
 
     def stat(self) -> os.stat_result:
         """The stat of the name itself. Raises OSError."""

@@ -41,7 +41,7 @@ class Fault:
     first: int = 1
     """The first matching operation that fails, counted from 1."""
     times: int | None = 1
-    """How many fail at most; None: all."""
+    """Most operations that fail; None if all do."""
     probability: float = 1.0
     """How likely each of them fails; the driver's seed decides."""
     moment: When = When.BEFORE

@@ -59,7 +59,7 @@ class BucketObjects(ABC):
 
     @abstractmethod
     def get(self, key: str, start: int, end: int | None, version: str = "") -> tuple[ObjectStat, Body]:
-        """The bytes from ``start`` to ``end`` (None: to the end of the object), of one version or of the newest.
+        """The bytes from ``start`` to ``end`` (to the end of the object if None), of one version or of the newest.
 
         Raises PathNotFound, PreconditionFailed (the version has gone), InvalidRange (it begins behind the end).
         """
@@ -68,7 +68,7 @@ class BucketObjects(ABC):
     def put_once(
         self, key: str, data: bytes | bytearray, over: str | None = None, *, sha256: str | None = None
     ) -> ObjectStat:
-        """Write an object with one request, over that version alone; None: whatever is there, if it is.
+        """Write an object with one request, over that version alone, or over any object or none if it is None.
 
         ``sha256`` of ``data`` in hexadecimal digits, where it is known. Raises PreconditionFailed, also PathNotFound.
         """

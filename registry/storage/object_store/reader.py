@@ -61,7 +61,7 @@ class ResumingReader:
     def __init__(
         self, key: str, get: Get, gate: StoreGate, stat: ObjectStat, body: Body | None = None, start: int = 0
     ) -> None:
-        """``body`` has the bytes from ``start``; None: there are none."""
+        """``body`` has the bytes from ``start``; None if there are none."""
         self.stat = stat
         self._key = key
         self._get = get

@@ -50,7 +50,7 @@ class S3Request(NamedTuple):
     query: Mapping[str, str] = {}
     body: bytes | bytearray | None = None
     payload: str | None = None
-    """The SHA-256 of the body in hexadecimal digits, or UNSIGNED; None: it is computed."""
+    """The SHA-256 of the body in hexadecimal digits, or UNSIGNED; None if it is to be computed."""
     of_bucket: bool = False
     """It is for the bucket, and for no object in it."""
     streams: bool = False
@@ -78,7 +78,7 @@ class S3Requests:
         certificates: str | None,
         gate: StoreGate,
     ) -> None:
-        """``find`` is asked once, when credentials are needed; ``certificates``: a file, None: those that are usual."""
+        """``find`` is asked once, when credentials are needed; ``certificates`` is a file; None for the usual."""
         self._settings = settings
         self._find = find
         self._finding = threading.Lock()
