@@ -12,6 +12,7 @@ from registry.images.index_file import IndexFile
 from registry.images.keyed_locks import KeyedLocks
 from registry.images.layout import Layout
 from registry.images.omissions import Omissions
+from registry.images.repository_memory import RepositoryMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,8 @@ class Backends:
 
     index_locks: KeyedLocks = field(default_factory=KeyedLocks)
     """By repository: no other thread looks at an index between its write and the note of it in the row."""
+    memory: RepositoryMemory = field(default_factory=RepositoryMemory)
+    """What this process remembers of each repository."""
     omissions: Omissions = field(default_factory=Omissions)
     """What this process has found on storage that it does not serve."""
 

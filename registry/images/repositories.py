@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import structlog
-from cachetools import LRUCache
 
 from registry.database import repositories
 from registry.images.omissions import Kind, Omission, Source
@@ -31,8 +29,6 @@ MISSING_SECONDS = 300.0
 """How long at most until manifests that an index names, and that were not there, are looked for again."""
 NESTED = 500
 """Keys of repositories below a repository that may come before its index in a listing that is still worth it."""
-REMEMBERED = 100_000
-"""Repositories of which a process remembers when it looked."""
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +58,7 @@ class Repositories:
         self._source_locations = source_locations
         self._journal = Journal(backends)
         self._reconciliation = reconciliation
-        self._looked: LRUCache[str, float] = LRUCache(REMEMBERED)
-        self._absent: LRUCache[str, float] = LRUCache(REMEMBERED)
-        self._missing: LRUCache[str, tuple[float, float]] = LRUCache(REMEMBERED)  # since when, and when last looked for
-        self._foreign: LRUCache[str, str] = LRUCache(REMEMBERED)  # signatures of indexes that are not ours
-        self._lock = threading.Lock()
+        self._memory = backends.memory
         self._began = backends.clock()
 
     def touch(self, name: str, row: RepositoryRow | None = None) -> RepositoryRow | None:
@@ -140,8 +132,7 @@ class Repositories:
 
     def looked_at(self, name: str) -> float:
         """When this process last compared the repository with storage (monotonic seconds); 0.0 for never."""
-        with self._lock:
-            return self._looked.get(name, 0.0)
+        return self._memory.looked(name) or 0.0
 
     def page(self, *, last: str, count: int) -> list[str]:
         """At most ``count`` names after ``last``, in byte order."""
@@ -161,8 +152,8 @@ class Repositories:
             return repositories.find(connection, name).get()
 
     def _make(self, name: str) -> RepositoryRow:
-        with self._lock:
-            signature = self._foreign.get(name, "")
+        with self._memory.of(name) as notes:
+            signature = notes.foreign_signature
         if self._backends.driver.capabilities.stat_is_local:  # elsewhere the first fold writes it
             signature = self._backends.index_file.create(name) or signature
         with self._backends.database.transaction() as connection:
@@ -172,40 +163,38 @@ class Repositories:
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:
         if row is not None and row.is_unread:
             return False
-        with self._lock:
-            looked, absent = self._looked.get(name), self._absent.get(name)
+        with self._memory.of(name) as notes:
+            looked, is_absent = notes.looked, notes.is_absent
         if looked is None:
             return self._is_looked_at_by_another(name, row)
+        is_recent = time.monotonic() - looked < LOOK_SECONDS
         if self._backends.driver.capabilities.external_writers:
-            return row is not None and time.monotonic() - looked < LOOK_SECONDS
-        return row is not None or (absent is not None and time.monotonic() - absent < LOOK_SECONDS)
+            return row is not None and is_recent
+        return row is not None or (is_absent and is_recent)
 
     def _is_looked_at_by_another(self, name: str, row: RepositoryRow | None) -> bool:
         """Whether a process has looked since this one began: a copy of the database that is older would not say so."""
         if row is None or row.compared_at <= self._began or self._backends.driver.capabilities.stat_is_local:
             return False
-        with self._lock:
-            self._looked[name] = time.monotonic()
+        with self._memory.of(name) as notes:
+            notes.looked = time.monotonic()
         return True
 
     def _note_look(self, name: str, row: RepositoryRow | None) -> None:
-        with self._lock:
-            self._looked[name] = time.monotonic()
-            if row is None:
-                self._absent[name] = self._looked[name]
-            else:  # should its row ever be missing, then the database has lost it
-                self._absent.pop(name, None)
+        with self._memory.of(name) as notes:
+            notes.looked = time.monotonic()
+            notes.is_absent = row is None  # should the row of one that was there ever be missing, it was lost
         if row is not None and not self._backends.driver.capabilities.stat_is_local:
             with self._backends.database.transaction() as connection:
                 repositories.set_compared(connection, row.id, now=self._backends.clock())
 
     def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:
-        with self._lock:
-            first = name not in self._looked
+        first = self._memory.looked(name) is None
         signature, last = self._ask_storage(name, row.sequence if row is not None else 0, first=first)
         if row is None:
             row = None if signature == "" and not last else self._reconciliation.reconcile(name)
-            self._note_foreign(name, signature if row is None else "")
+            with self._memory.of(name) as notes:  # for ``_make``, which notes it in the row
+                notes.foreign_signature = signature if row is None else ""
             return row
         if row.is_unread or (row.missing_manifests and self._is_time_to_read_again(name)):
             return self._reconciliation.reconcile(name)
@@ -216,7 +205,8 @@ class Repositories:
         deadline = time.monotonic() + FOLD_SECONDS
         while signature != row.signature:
             if time.monotonic() > deadline:
-                self._forget_missing(name)
+                with self._memory.of(name) as notes:
+                    notes.missing = None
                 return self._reconciliation.reconcile(name)
             time.sleep(FOLD_SECONDS / 10)
             row = self._find(name)
@@ -228,24 +218,12 @@ class Repositories:
     def _is_time_to_read_again(self, name: str) -> bool:
         """Whether what was missing may have come: soon at first, then after as long as it has been missing already."""
         now = time.monotonic()
-        with self._lock:
-            since, read = self._missing.get(name, (now, now))
+        with self._memory.of(name) as notes:
+            since, read = notes.missing or (now, now)
             if now - read < min(read - since, MISSING_SECONDS):
                 return False
-            self._missing[name] = since, now
+            notes.missing = since, now
         return True
-
-    def _forget_missing(self, name: str) -> None:
-        with self._lock:
-            self._missing.pop(name, None)
-
-    def _note_foreign(self, name: str, signature: str) -> None:
-        """Remember the signature of a foreign index, for ``_make`` to note when it creates the repository."""
-        with self._lock:
-            if signature:
-                self._foreign[name] = signature
-            else:
-                self._foreign.pop(name, None)
 
     def _ask_storage(self, name: str, sequence: int, *, first: bool) -> tuple[str, int]:
         """The signature of the index, "" for none; and the last record, where that is after ``sequence``."""

@@ -124,7 +124,8 @@ def test_what_was_pushed_before_a_migration_is_merged_with_what_it_takes(world: 
     assert [pull(registry, tag) for tag in ("new", "old")] == [ours.digest, taken.digest]
     world.clock.now += 10
     assert registry.folding.fold(NAME) == 1
-    assert registry.folding._foreign == {}
+    with registry.backends.memory.of(NAME) as notes:
+        assert notes.met_foreign is None
     index = Index.parse(driver.read(INDEX, max_bytes=10_000)[0])
     assert sorted(index.tags()) == ["new", "old"]
     assert adopted_bucket.TAKEN in driver.read(INDEX, max_bytes=10_000)[0].decode()

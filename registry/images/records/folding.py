@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 import structlog
-from cachetools import LRUCache
 
 from registry.database import changes, manifests, repositories, tags, withheld
 from registry.images.blob_deletion import BlobDeletion
@@ -53,19 +53,15 @@ class Folding:
 
     def __init__(self, backends: Backends, reconciliation: Reconciliation) -> None:
         self._backends = backends
+        self._memory = backends.memory
         self._journal = Journal(backends)
         self._reconciliation = reconciliation
         self._deletion = BlobDeletion(backends)
         self._lock = threading.Lock()
         self._recorded: dict[tuple[str, int], None] = {}
-        self._newest: dict[str, int] = {}  # the last number that this process has recorded and not folded
         self._waiting: dict[str, None] = {}
-        self._surprising: set[str] = set()  # repositories of which an index is there, against what the row says
         self._written = WrittenIndexes(backends)
-        self._foreign: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._history = History(backends)
-        self._incomplete: set[str] = set()  # repositories of which the release before has folded records
-        self._untimed: LRUCache[str, int] = LRUCache(REMEMBERED)  # entries without times, after the last fill
         self.wake = threading.Event()
         """Set when there is something to fold."""
 
@@ -80,9 +76,10 @@ class Folding:
         except NumberTaken as error:
             self._give_up(repository, repository.sequence, change.line)
             raise Unavailable(BEHIND, headers={"Retry-After": "1"}) from error
+        with self._memory.of(repository.name) as notes:
+            notes.newest = max(repository.sequence, notes.newest)
         with self._lock:
             self._recorded[repository.name, repository.sequence] = None
-            self._newest[repository.name] = max(repository.sequence, self._newest.get(repository.name, 0))
             if len(self._recorded) > REMEMBERED:  # folded by another process: forget the oldest
                 del self._recorded[next(iter(self._recorded))]
             self._waiting[repository.name] = None
@@ -101,8 +98,11 @@ class Folding:
         with self._backends.database.autocommit() as connection:
             names = repositories.unfolded(connection, before=self._backends.clock() - ABANDONED_SECONDS).get()
         before = time.monotonic() - FOREIGN_SECONDS
-        with self._lock:
-            return [name for name in names if self._foreign.get(name, before) <= before]
+        return [name for name in names if self._met_foreign(name) <= before]
+
+    def _met_foreign(self, name: str) -> float:
+        with self._memory.of(name) as notes:
+            return -inf if notes.met_foreign is None else notes.met_foreign
 
     def fold(self, name: str) -> int:
         """Bring ``index.json`` up to the last record before the first that is still being written.
@@ -132,8 +132,8 @@ class Folding:
 
     def _changes(self, name: str) -> tuple[RepositoryRow | None, list[ChangeRow]]:
         """The repository and those of its changes that can be folded now."""
-        with self._lock:
-            newest = self._newest.pop(name, 0)
+        with self._memory.of(name) as notes:
+            newest, notes.newest = notes.newest, 0
         with self._backends.database.snapshot() as connection:
             found = repositories.find(connection, name)
             unfolded = changes.of_name(connection, name).get()
@@ -179,9 +179,9 @@ class Folding:
             return (row.name, change.sequence) in self._recorded
 
     def _wait_for_migration(self, name: str) -> None:
-        with self._lock:
-            is_new = name not in self._foreign
-            self._foreign[name] = time.monotonic()
+        with self._memory.of(name) as notes:
+            is_new = notes.met_foreign is None
+            notes.met_foreign = time.monotonic()
         if is_new:
             log.warning("an index.json is another registry's: changes wait until it is migrated", repository=name)
 
@@ -220,38 +220,38 @@ class Folding:
         if is_noted:
             index.noted = index.folded
         else:
-            with self._lock:
-                self._incomplete.add(row.name)
+            with self._memory.of(row.name) as notes:
+                notes.is_incomplete = True
         self._fill(row, index)
 
     def _fill(self, row: RepositoryRow, index: Index) -> None:
         """Say the times of what no record brought, as the database has them: another tool's, or a source registry's."""
-        if index.untimed in {0, self._untimed.get(row.name)}:
+        with self._memory.of(row.name) as notes:
+            untimed = notes.untimed
+        if index.untimed in {0, untimed}:
             return
         with self._backends.database.autocommit() as connection:
             pushed = manifests.pushed_at(connection, row.id).get()
             tagged = tags.updated_at(connection, row.id).get()
         index.fill(pushed, tagged)
-        with self._lock:
-            self._untimed[row.name] = index.untimed
+        with self._memory.of(row.name) as notes:
+            notes.untimed = index.untimed
 
     def _complete(self, name: str) -> None:
         """Take from history what the release before left out. The index is not kept from readers meanwhile."""
-        with self._lock:
-            is_complete = name not in self._incomplete
-            self._incomplete.discard(name)
-        if not is_complete:
+        with self._memory.of(name) as notes:
+            is_incomplete, notes.is_incomplete = notes.is_incomplete, False
+        if is_incomplete:
             self._history.complete(name)
 
     def _read(self, row: RepositoryRow) -> tuple[Index, str]:
         """The index and its signature; not asked of the store where this process wrote it last. Raises PathNotFound."""
         written = self._written.take(row)
-        with self._lock:
-            surprising = row.name in self._surprising
-            self._surprising.discard(row.name)
+        with self._memory.of(row.name) as notes:
+            is_surprising, notes.is_surprising = notes.is_surprising, False
         if written is not None:
             return written, row.signature
-        if not row.signature and not surprising and not self._backends.driver.capabilities.stat_is_local:
+        if not row.signature and not is_surprising and not self._backends.driver.capabilities.stat_is_local:
             raise PathNotFound(row.name, "no row says that it was written")
         data, stat = self._backends.index_file.read(row.name)
         return Index.parse(data), stat.signature
@@ -262,8 +262,8 @@ class Folding:
         try:
             written = self._backends.index_file.write(name, data, signature)
         except AlreadyExists:
-            with self._lock:
-                self._surprising.add(name)
+            with self._memory.of(name) as notes:
+                notes.is_surprising = True
             raise
         self._written.keep(name, index, data, written)
         return written
@@ -288,8 +288,9 @@ class Folding:
             if releases:
                 withheld.remove_folded(connection, row.id, folded=folded[-1].sequence)
             repositories.set_folded(connection, row.id, folded=folded[-1].sequence, signature=signature)
+        with self._memory.of(row.name) as notes:
+            notes.met_foreign = None
         with self._lock:
-            self._foreign.pop(row.name, None)
             for change in folded:
                 self._recorded.pop((row.name, change.sequence), None)
 

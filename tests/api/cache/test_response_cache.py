@@ -105,9 +105,9 @@ class Pair:
     def age(self) -> None:
         """Let the time pass after which an index that other tools can write is looked at again."""
         for service in self.both:
-            looked = service.registry.repositories._looked
-            for name in list(looked):
-                looked[name] -= 60
+            for notes in service.registry.backends.memory._notes.values():
+                if notes.looked is not None:
+                    notes.looked -= 60
 
     def warm(self) -> None:
         """Have everything in memory that is ever kept there."""

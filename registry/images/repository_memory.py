@@ -1,0 +1,66 @@
+"""Repository memory: what a process remembers of each repository from one look at it to the next.
+
+All of it may be forgotten: storage and the database say it again, at the price of a look or a fold more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REMEMBERED = 100_000
+"""Repositories that a process remembers."""
+
+
+@dataclass(slots=True)
+class RepositoryNotes:
+    """What is remembered of one repository. Times are monotonic seconds."""
+
+    looked: float | None = None
+    """When it was last compared with storage; None if it has to be, whatever its row says."""
+    is_absent: bool = False
+    """It was not there then; a row that comes later is another process's."""
+    missing: tuple[float, float] | None = None
+    """Since when manifests that its index names are missing, and when these were last looked for."""
+    foreign_signature: str = ""
+    """The signature of another registry's index at its key, of which no row was made."""
+    met_foreign: float | None = None
+    """When a fold last met another registry's index, so that changes wait."""
+    newest: int = 0
+    """The last number that this process has recorded and not folded: the database has lost it if its row is below."""
+    is_surprising: bool = False
+    """An index is there, against what the row says: the next fold reads it."""
+    is_incomplete: bool = False
+    """The release before has folded records, whose times and withheld references are still to be taken from history."""
+    untimed: int = 0
+    """Entries of its index without times, after these were last looked for in the database."""
+
+
+class RepositoryMemory:
+    """One record for each repository, under one lock. Any thread; the repositories used least are forgotten first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._notes: LRUCache[str, RepositoryNotes] = LRUCache(REMEMBERED)
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[RepositoryNotes]:
+        """The notes of a repository, to read and change; no other thread does meanwhile, so nothing may wait here."""
+        with self._lock:
+            notes = self._notes.get(name)
+            if notes is None:
+                self._notes[name] = notes = RepositoryNotes()
+            yield notes
+
+    def looked(self, name: str) -> float | None:
+        """When this process last compared the repository with storage; None for never."""
+        with self._lock:
+            notes = self._notes.get(name)
+        return None if notes is None else notes.looked
