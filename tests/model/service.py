@@ -49,7 +49,7 @@ class Service(ABC):
         object.__setattr__(self.registry.backends, "clock", lambda: time.time() + self._elapsed)
         # The schedule of background work begins with the lifespan, which is not sent: the tests decide what runs when.
         application = create_application(self.registry, self.settings, ProcessMetrics(None, None))
-        self._context: ApiContext = cast("Any", application)._application.context
+        self._context: ApiContext = cast("Any", application)._application.state.context
         self._caller = Caller(application)
 
     def _close(self) -> None:
