@@ -18,7 +18,8 @@ after deadline      clears the claim                      was published again me
 
 At the commit: the generation is the one read before the bytes were put, and no claim is in force: the rows are written
 and the location is ``current``. Otherwise a deleter came between, which may have deleted what was put: nothing is
-written, and the publisher begins again. A deleter that is late finds its token gone, and deletes nothing.
+written, and the publisher begins again. A deleter that is late does not send its delete, and one that was overtaken
+removes no row: its token is not there any more.
 """
 
 from __future__ import annotations
