@@ -102,7 +102,7 @@ class SourceLocations:
         originals = [
             SourceObject(line.digest, line.size, at.key, at.signature, at.verified)
             for line in lines
-            for at in line.places
+            for at in line.locations
         ]
         copies = [
             Copied(line.digest, line.size, layout.blob("", Digest(line.digest)), line.copy)

@@ -219,7 +219,7 @@ def test_no_repository_is_made_in_the_trees_of_the_original(world: World) -> Non
 def test_places_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database(world: World) -> None:
     driver = world.driver()
     [line, *rest] = adopted_bucket.adopt_image(driver, make_image("one"))
-    data = driver.read(line.places[0].key, max_bytes=1 << 20)[0]
+    data = driver.read(line.locations[0].key, max_bytes=1 << 20)[0]
     copy = driver.write(world.registry().backends.layout.blob("", line.digest), data)
     adopted_bucket.write_shards(driver, [line._replace(copy=copy.signature), *rest])
     adopted_bucket.write_state(driver, state=Phase.ROLLED_BACK, read_only=SHUT)
@@ -228,7 +228,7 @@ def test_places_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database(wo
     with registry.backends.database.schema() as connection:
         states: dict[str, str] = dict(connection.exec_driver_sql("SELECT key, state FROM blob_location").fetchall())
     assert states == {
-        **{each.places[0].key: "current" for each in [line, *rest]},
+        **{each.locations[0].key: "current" for each in [line, *rest]},
         registry.backends.layout.blob("", line.digest): "copy",
     }
 

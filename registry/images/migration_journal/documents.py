@@ -16,7 +16,7 @@ from registry.storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-PLACES: Final = 3
+MAX_LOCATIONS: Final = 3
 """Places that a line of blobs names at most."""
 
 
@@ -30,12 +30,12 @@ class SourceLocation(NamedTuple):
 
 
 class ShardEntry(NamedTuple):
-    """Where a blob is: at most PLACES locations of the source, by key."""
+    """Where a blob is: at most MAX_LOCATIONS locations of the source, by key."""
 
     digest: Digest
     size: int
     """Bytes."""
-    places: tuple[SourceLocation, ...]
+    locations: tuple[SourceLocation, ...]
     copy: str | None = None
     """The signature of our verified copy at ``storage/blobs/``, if there is one."""
 
@@ -44,7 +44,7 @@ class ShardEntry(NamedTuple):
         document = {
             "digest": str(self.digest),
             "size": self.size,
-            "at": [{"key": at.key, "signature": at.signature, "verified": at.verified} for at in self.places],
+            "at": [{"key": at.key, "signature": at.signature, "verified": at.verified} for at in self.locations],
             "copy": None if self.copy is None else {"signature": self.copy},
         }
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

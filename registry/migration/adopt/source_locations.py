@@ -7,7 +7,7 @@ from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
 from registry.database import migration_queries
-from registry.images.migration_journal.documents import PLACES, ShardEntry, SourceLocation
+from registry.images.migration_journal.documents import MAX_LOCATIONS, ShardEntry, SourceLocation
 from registry.migration.progress import Progress
 from registry.migration.report import Problem, ProblemKind
 
@@ -57,23 +57,23 @@ class Shards:
                 for found in chain((first,), objects)
                 if found.size == first.size
             )
-            yield ShardEntry(digest, first.size, tuple(islice(locations, PLACES)))
+            yield ShardEntry(digest, first.size, tuple(islice(locations, MAX_LOCATIONS)))
 
     def _left(self, before: dict[Digest, ShardEntry]) -> Iterator[ShardEntry]:
         """The lines of blobs that no manifest names any more, as long as an object or a copy of them is there."""
         for line in before.values():
-            places = tuple(
-                location for location in line.places if self._inventory.signature(location.key) == location.signature
+            locations = tuple(
+                location for location in line.locations if self._inventory.signature(location.key) == location.signature
             )
-            if places or line.copy is not None:
-                yield line._replace(places=places)
+            if locations or line.copy is not None:
+                yield line._replace(locations=locations)
 
     def _put(self, lines: list[ShardEntry]) -> list[Problem]:
         backends = self._context.registry.backends
         found = [
             migration_queries.SourceObject(line.digest, line.size, location.key, location.signature, location.verified)
             for line in lines
-            for location in line.places
+            for location in line.locations
         ]
         with backends.database.transaction() as connection:
             refused = migration_queries.put(
@@ -87,9 +87,9 @@ def _merge(line: ShardEntry, before: ShardEntry | None) -> ShardEntry:
     """A line as the listing has it, with what earlier passes have hashed and copied."""
     if before is None or before.size != line.size:
         return line
-    hashed = {(location.key, location.signature) for location in before.places if location.verified}
-    places = tuple(
+    hashed = {(location.key, location.signature) for location in before.locations if location.verified}
+    locations = tuple(
         location._replace(verified=location.verified or (location.key, location.signature) in hashed)
-        for location in line.places
+        for location in line.locations
     )
-    return line._replace(places=places, copy=before.copy)
+    return line._replace(locations=locations, copy=before.copy)

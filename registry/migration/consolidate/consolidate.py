@@ -160,8 +160,8 @@ class _Consolidating:
         own = self._backends.layout.blob("", line.digest)
         copies = [row.signature for row in rows if row.key == own and row.state == blob_locations.CURRENT]
         return line._replace(
-            places=tuple(
-                location._replace(verified=(location.key, location.signature) in hashed) for location in line.places
+            locations=tuple(
+                location._replace(verified=(location.key, location.signature) in hashed) for location in line.locations
             ),
             copy=next((signature for signature in copies if (own, signature) in hashed), None),
         )

@@ -135,7 +135,7 @@ def test_the_journal_says_what_is_copied_so_that_a_new_database_knows(bucket: Bu
     assert {str(line.digest) for line in lines} == set(CONTENT)
     for line in lines:
         assert line.copy == bucket.driver.stat(f"storage/blobs/{path(line.digest)}").signature
-        assert any(at.verified for at in line.places)
+        assert any(at.verified for at in line.locations)
     expected = rows(bucket)
     bucket.world.url = bucket.world.url.replace("cache.db", "new.db")
     bucket.adopt()
