@@ -138,7 +138,7 @@ class _Placed(NamedTuple):
     own: bool = False
     """They are of an inode of our own."""
     joined: bool = False
-    """The place was noted before, and stays as it is."""
+    """The location was noted before, and stays as it is."""
 
 
 class BlobPublication:
@@ -214,12 +214,12 @@ class BlobPublication:
             return self.look(connection, blob.repository.name, blob.digest).get()
 
     def _others(self, blob: BlobRow, key: str) -> list[LocationRow]:
-        """Other places with the same bytes."""
+        """Other locations with the same bytes."""
         if not self._shares:
             return []
         with self._backends.database.autocommit() as connection:
-            places = blob_locations.current_of_blob(connection, blob.id, self._backends.driver.name).get()
-        return [place for place in places if place.key != key]
+            locations = blob_locations.current_of_blob(connection, blob.id, self._backends.driver.name).get()
+        return [location for location in locations if location.key != key]
 
     @property
     def _shares(self) -> bool:
@@ -270,14 +270,14 @@ class BlobPublication:
         if blob is None or self._backends.layout.per_repository:
             return None
         with self._backends.database.autocommit() as connection:
-            places = blob_locations.of_blob(connection, blob.id, store=self._backends.driver.name).get()
-        for place in places:
-            if place.key == key or place.verified_at is None or place.size != size:
+            locations = blob_locations.of_blob(connection, blob.id, store=self._backends.driver.name).get()
+        for location in locations:
+            if location.key == key or location.verified_at is None or location.size != size:
                 continue
             with contextlib.suppress(PathNotFound):
-                stat = self._backends.driver.stat(place.key)
-                if stat.size == size and stat.signature == place.signature:
-                    return _Placed(place.key, stat, joined=True)
+                stat = self._backends.driver.stat(location.key)
+                if stat.size == size and stat.signature == location.signature:
+                    return _Placed(location.key, stat, joined=True)
         return None
 
     def _commit(
@@ -327,9 +327,9 @@ class BlobPublication:
                 change = withholding.release(connection, repository, naming, now)
             if not self._shares or (row is None and backends.database.serial_writes):
                 return [], change
-            places = blob_locations.current_of_blob(connection, blob_id, store).get()
-            older = takewhile(lambda place: place.key != key, places)
-            return [place for place in older if place.verified_at], change
+            locations = blob_locations.current_of_blob(connection, blob_id, store).get()
+            older = takewhile(lambda location: location.key != key, locations)
+            return [location for location in older if location.verified_at], change
 
     def _require_unmoved(self, before: BlobRow | None, row: BlobRow | None, there: LocationRow | None) -> None:
         """Raises _Overtaken."""
@@ -342,24 +342,24 @@ class BlobPublication:
     def _converge(self, older: list[LocationRow], key: str) -> None:
         """Two publishers of one digest met: the later one replaces its inode by that of the earlier."""
         driver = self._backends.driver
-        for place in older:
+        for location in older:
             try:
-                if not self._is_as_noted(place):
+                if not self._is_as_noted(location):
                     continue
-                signature = driver.link(place.key, key).signature
+                signature = driver.link(location.key, key).signature
             except PathNotFound:
                 continue  # it was deleted meanwhile
             with self._backends.database.transaction() as connection:
                 blob_locations.set_signature(connection, store=driver.name, key=key, signature=signature)
             return
 
-    def _is_as_noted(self, place: LocationRow) -> bool:
+    def _is_as_noted(self, location: LocationRow) -> bool:
         """Whether the object is the one whose bytes were known to be right. Raises PathNotFound."""
-        stat = self._backends.driver.stat(place.key)
-        return stat.size == place.size and stat.signature == place.signature
+        stat = self._backends.driver.stat(location.key)
+        return stat.size == location.size and stat.signature == location.signature
 
 
 def _require_noted(there: LocationRow | None, stat: ObjectStat) -> None:
-    """Raises _Overtaken where the row of a place that is shared has changed since it was chosen."""
+    """Raises _Overtaken where the row of a location that is shared has changed since it was chosen."""
     if there is None or there.state not in blob_locations.READABLE or there.signature != stat.signature:
         raise _Overtaken

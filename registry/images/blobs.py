@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from registry.storage.driver import ObjectReader, ObjectStat
 
 ATTEMPTS = 20
-"""How often the places of a blob may change between the choice of one and its opening."""
+"""How often the locations of a blob may change between the choice of one and its opening."""
 READ_SECONDS = 10.0
 """How long a deletion reads manifests, at most; the same again goes on from there."""
 
@@ -43,7 +43,7 @@ class HeldBlob:
     digest: Digest
     size: int
     """Bytes."""
-    place: Location
+    location: Location
     """Where the bytes are on storage."""
     leased_until: float
     """Seconds since the epoch until which it is safe from collection."""
@@ -53,12 +53,12 @@ class HeldBlob:
     @property
     def key(self) -> str:
         """The key of the object."""
-        return self.place.key
+        return self.location.key
 
     @property
     def is_verified(self) -> bool:
         """The bytes were hashed."""
-        return self.place.is_verified
+        return self.location.is_verified
 
 
 class Blobs:
@@ -79,10 +79,10 @@ class Blobs:
         Raises BlobUnknown, NameUnknown.
         """
         repository = self._repositories.require(name)
-        row, place = self._held(repository, digest)
+        row, location = self._held(repository, digest)
         if self._backends.driver.capabilities.stat_is_local:
-            self._stat(place.key, row.size)
-        return HeldBlob(digest, row.size, place, self._lease(row), repository.version)
+            self._stat(location.key, row.size)
+        return HeldBlob(digest, row.size, location, self._lease(row), repository.version)
 
     def require_written_down(self, name: str, digest: Digest) -> None:
         """As ``find``, before a push that was done is answered once more.
@@ -102,27 +102,27 @@ class Blobs:
         Raises BlobUnknown, NameUnknown.
         """
         repository = self._repositories.require(name)
-        row, place = self._held(repository, digest)
-        if not place.is_verified and self._backends.driver.capabilities.stat_is_local:
-            self._placed_files.verify(repository, digest, place.key)
-            place = place._replace(is_verified=True)
-        return HeldBlob(digest, row.size, place, row.leased_until, repository.version)
+        row, location = self._held(repository, digest)
+        if not location.is_verified and self._backends.driver.capabilities.stat_is_local:
+            self._placed_files.verify(repository, digest, location.key)
+            location = location._replace(is_verified=True)
+        return HeldBlob(digest, row.size, location, row.leased_until, repository.version)
 
     def read(self, blob: HeldBlob, *, offset: int = 0, length: int | None = None) -> ObjectReader:
-        """The bytes, from the next place where those of one are gone.
+        """The bytes, from the next location where those of one are gone.
 
         Raises BlobUnknown when they are nowhere: from then it is unknown until the next push (I6).
         """
-        place: Location | None = blob.place
+        location: Location | None = blob.location
         for _ in range(ATTEMPTS):
-            if place is None:
+            if location is None:
                 raise BlobUnknown
             with contextlib.suppress(PathNotFound):
-                reader = self._backends.driver.open(place.key, offset=offset, length=length)
+                reader = self._backends.driver.open(location.key, offset=offset, length=length)
                 if reader.stat.size == blob.size:
-                    return self._hashing(reader, blob, place, whole=not offset and length is None)
+                    return self._hashing(reader, blob, location, whole=not offset and length is None)
                 reader.close()
-            place = self._locations.mark_lost_and_next(blob.digest, blob.size, place, blobs.MISSING)
+            location = self._locations.mark_lost_and_next(blob.digest, blob.size, location, blobs.MISSING)
         raise Unavailable(headers={"Retry-After": "1"})
 
     def mount(self, name: str, digest: Digest, source: str | None) -> bool:
@@ -135,7 +135,7 @@ class Blobs:
             return False
         repository = self._repositories.ensure(name)
         try:
-            blob = NewBlob(repository, digest, found.size, self._put_from(found), source=found.place)
+            blob = NewBlob(repository, digest, found.size, self._put_from(found), source=found.location)
             self._publication.record(self._publication.publish(blob))
         except PathNotFound:
             return False
@@ -194,12 +194,12 @@ class Blobs:
             key = layout.blob(repository.name, digest)
             return blob_locations.held_at(connection, repository.id, digest, store=store, key=key).get()
 
-    def _hashing(self, reader: ObjectReader, blob: HeldBlob, place: Location, *, whole: bool) -> ObjectReader:
+    def _hashing(self, reader: ObjectReader, blob: HeldBlob, location: Location, *, whole: bool) -> ObjectReader:
         """Hash on its way what was not hashed at this key and in this version, if all of it is read."""
-        known = self._backends.layout.per_repository or reader.stat.signature == place.signature
-        if not whole or (place.is_verified and known):
+        known = self._backends.layout.per_repository or reader.stat.signature == location.signature
+        if not whole or (location.is_verified and known):
             return reader
-        return VerifyingReader(reader, blob.digest, partial(self._note_hashed, blob, place, reader.stat.signature))
+        return VerifyingReader(reader, blob.digest, partial(self._note_hashed, blob, location, reader.stat.signature))
 
     def _stat(self, key: str, size: int) -> None:
         try:
@@ -218,11 +218,11 @@ class Blobs:
             blobs.lease(connection, blob.id, until=now + lease)
         return now + lease
 
-    def _note_hashed(self, blob: HeldBlob, place: Location, signature: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
+    def _note_hashed(self, blob: HeldBlob, location: Location, signature: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
         if right:
-            self._locations.note_verified(place, signature)
+            self._locations.note_verified(location, signature)
         else:
-            self._locations.mark_lost_and_next(blob.digest, blob.size, place, blobs.QUARANTINED)
+            self._locations.mark_lost_and_next(blob.digest, blob.size, location, blobs.QUARANTINED)
 
     def _mountable(self, digest: Digest, source: str | None) -> HeldBlob | None:
         """The blob where it can be mounted from."""

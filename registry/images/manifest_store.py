@@ -99,18 +99,18 @@ class ManifestBytes:
         return self._from_places(manifest, read)
 
     def _from_places(self, manifest: FoundManifest, read: Callable[[str], T | None]) -> T:
-        """What ``read`` returns for the first place that has the bytes; None if it has other bytes."""
-        place: Location | None = Location(manifest.key)
+        """What ``read`` returns for the first location that has the bytes; None if it has other bytes."""
+        location: Location | None = Location(manifest.key)
         if not self._backends.layout.per_repository:
-            place = self._locations.best(manifest.digest) or place
+            location = self._locations.best(manifest.digest) or location
         for _ in range(ATTEMPTS):
-            if place is None:
+            if location is None:
                 break
             with contextlib.suppress(PathNotFound, ObjectTooLarge):
-                found = read(place.key)
+                found = read(location.key)
                 if found is not None:
                     return found
-            place = self._locations.mark_lost_and_next(manifest.digest, manifest.size, place, blobs.MISSING)
+            location = self._locations.mark_lost_and_next(manifest.digest, manifest.size, location, blobs.MISSING)
         raise ManifestUnknown("the bytes of the manifest are missing or damaged on storage; push it again")
 
 

@@ -99,8 +99,8 @@ class PlacedFiles:
         store = self._backends.driver.name
         with self._verifying.hold(key):
             with self._backends.database.autocommit() as connection:
-                place = blob_locations.find(connection, store, key).get()
-            if place is None or place.verified_at is not None:
+                location = blob_locations.find(connection, store, key).get()
+            if location is None or location.verified_at is not None:
                 return
             try:
                 intact = hash_object(self._backends.driver, key, digest) is not None
@@ -111,8 +111,8 @@ class PlacedFiles:
                 self._quarantine(repository, digest, key)
                 raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
             with self._backends.database.transaction() as connection:
-                at, now = place.signature, self._backends.clock()
-                blob_locations.set_verified(connection, place.id, was=at, signature=at, now=now)
+                at, now = location.signature, self._backends.clock()
+                blob_locations.set_verified(connection, location.id, was=at, signature=at, now=now)
 
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Serve these bytes no more. Where repositories have their own, only this one is concerned."""

@@ -136,7 +136,7 @@ def test_a_verified_place_with_another_signature_is_hashed_again(registry: Regis
     assert pull_blob(registry, digest) == made.layer.data
     driver.write(key, made.layer.data)
     assert pull_blob(registry, digest) == made.layer.data
-    assert registry.blobs.open(NAME, digest).place.signature == driver.stat(key).signature
+    assert registry.blobs.open(NAME, digest).location.signature == driver.stat(key).signature
     driver.write(key, made.layer.data[::-1])
     assert registry.blobs.open(NAME, digest).is_verified
     with registry.blobs.read(registry.blobs.open(NAME, digest)) as reader, pytest.raises(WrongBytes):
@@ -210,7 +210,7 @@ def test_a_place_that_was_replaced_meanwhile_is_not_lost(registry: Registry, mad
     chosen = registry.blobs.open(NAME, digest)
     registry.backends.driver.delete([key])
     add_place(registry, digest, made.layer.data, key, verified=False)
-    following = registry.blob_locations.mark_lost_and_next(digest, chosen.size, chosen.place, blobs.MISSING)
+    following = registry.blob_locations.mark_lost_and_next(digest, chosen.size, chosen.location, blobs.MISSING)
     assert following is not None
     assert following.signature == registry.backends.driver.stat(key).signature
     assert places(registry, digest) == {key: "original"}

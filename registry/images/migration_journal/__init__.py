@@ -1,1 +1,1 @@
-"""Migration journal: what a migration writes into the bucket, the places of blobs and the state of repositories."""
+"""Migration journal: what a migration writes into the bucket, the locations of blobs and the state of repositories."""

@@ -21,7 +21,7 @@ MAX_LOCATIONS: Final = 3
 
 
 class SourceLocation(NamedTuple):
-    """An object of the original with the bytes of a blob."""
+    """An object of the source registry with the bytes of a blob."""
 
     key: str
     signature: str
@@ -161,14 +161,14 @@ class MigrationState:
 
 
 class IndexAt(NamedTuple):
-    """An ``index.json`` of the original, in one version."""
+    """An ``index.json`` of the source registry, in one version."""
 
     key: str
     signature: str
 
 
 class ManifestInfo(NamedTuple):
-    """What the original said of a manifest."""
+    """What the source registry said of a manifest."""
 
     media_type: str
     size: int
@@ -177,7 +177,7 @@ class ManifestInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What the original said of a repository when we last took it."""
+    """What the source registry said of a repository when we last took it."""
 
     name: str
     prefix: str

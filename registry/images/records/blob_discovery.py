@@ -98,7 +98,7 @@ class BlobDiscovery:
         return [digest for digest in digests if (digest, withheld.BLOB) not in named]
 
     def _known(self, digests: list[Digest]) -> dict[str, int]:
-        """Those that need not be looked for, by digest: all repositories share all places, and one is noted."""
+        """Those that need not be looked for, by digest: all repositories share all locations, and one is noted."""
         if self._backends.layout.per_repository:
             return {}
         with self._backends.database.autocommit() as connection:
@@ -136,7 +136,7 @@ class BlobDiscovery:
         return found
 
     def _referenced(self, repository: RepositoryRow, view: StoredRepository) -> list[Digest]:
-        """Blobs that the manifests reference, and the manifests, where all repositories share one place.
+        """Blobs that the manifests reference, and the manifests, where all repositories share one location.
 
         What is withheld is not among them (I12).
         """

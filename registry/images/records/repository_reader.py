@@ -40,7 +40,7 @@ class LoadedManifest(NamedTuple):
     manifest: Manifest
     size: int
     """Bytes."""
-    place: Location | None
+    location: Location | None
     """The location that was hashed; None if it was the copy in the database."""
     signature: str = ""
     """The signature of the object that was hashed."""
@@ -54,7 +54,7 @@ class _Known(NamedTuple):
     descriptor: Descriptor
     body: bytes | None
     """As it keeps it, not compared with its digest yet."""
-    places: list[Location]
+    locations: list[Location]
     """Where the bytes may be, the best first."""
 
 
@@ -199,18 +199,18 @@ class RepositoryReader:
             yield from zip(several, found, strict=True)
 
     def _load(self, name: str, known: _Known) -> LoadedManifest | Omission | None:
-        """From the database, else from the first place that has it; else why it is left out, None if it is absent."""
+        """From the database or the first location that has it; else why it is left out, None if it is absent."""
         descriptor, body, omission = known.descriptor, known.body, None
         if body is not None:
             with contextlib.suppress(ManifestInvalid):
                 return LoadedManifest(_verified_manifest(body, descriptor), len(body), None)
-        for place in known.places:
+        for location in known.locations:
             try:
                 body, stat = self._backends.driver.read(
-                    place.key, max_bytes=max(self._backends.policy.manifest_bytes, MAX_MANIFEST)
+                    location.key, max_bytes=max(self._backends.policy.manifest_bytes, MAX_MANIFEST)
                 )
                 manifest = _verified_manifest(body, descriptor)
-                return LoadedManifest(manifest, len(body), place, stat.signature, stat.modified)
+                return LoadedManifest(manifest, len(body), location, stat.signature, stat.modified)
             except PathNotFound:
                 continue  # sparse content, or named by a tool that has not written it yet
             except PathRefused as error:
@@ -224,13 +224,13 @@ class RepositoryReader:
         layout, store = self._backends.layout, self._backends.driver.name
         own = [Location(layout.blob(name, descriptor.digest)) for descriptor in descriptors]
         if layout.per_repository:
-            return [_Known(descriptor, None, [place]) for descriptor, place in zip(descriptors, own, strict=True)]
+            return [_Known(descriptor, None, [location]) for descriptor, location in zip(descriptors, own, strict=True)]
         with self._backends.database.autocommit() as connection:
             bodies = [manifest_bodies.find(connection, descriptor.digest) for descriptor in descriptors]
             rows = [blob_locations.of_digest(connection, descriptor.digest, store=store) for descriptor in descriptors]
             return [
-                _Known(descriptor, body.get(), _places(noted.get(), place))
-                for descriptor, body, noted, place in zip(descriptors, bodies, rows, own, strict=True)
+                _Known(descriptor, body.get(), _noted_and_own(noted.get(), location))
+                for descriptor, body, noted, location in zip(descriptors, bodies, rows, own, strict=True)
             ]
 
 
@@ -239,10 +239,10 @@ def _left_out(name: str, index: Index) -> Iterator[Omission]:
         yield Omission(Kind.ENTRY, name, shown(entry) if entry else "", reason)
 
 
-def _places(rows: list[LocationRow], own: Location) -> list[Location]:
-    """Those that are noted, and our own place where it is none of these."""
+def _noted_and_own(rows: list[LocationRow], own: Location) -> list[Location]:
+    """Those that are noted, and our own location where it is none of these."""
     noted = [Location.of(row) for row in rows]
-    return noted if any(place.key == own.key for place in noted) else [*noted, own]
+    return noted if any(location.key == own.key for location in noted) else [*noted, own]
 
 
 def _verified_manifest(body: bytes, descriptor: Descriptor) -> Manifest:

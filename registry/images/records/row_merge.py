@@ -128,17 +128,18 @@ class RowMerge:
             now = self._backends.clock()
             pushed_at = self._view.index.pushed(digest) or whole(now if loaded.modified is None else loaded.modified)
             rows.note(self._connection, self._id, member.id, loaded.manifest, now=pushed_at)
-            if loaded.place is None:
+            if loaded.location is None:
                 continue
-            place = blob_locations.find(self._connection, store, loaded.place.key).get()
-            if place is None:
+            location = blob_locations.find(self._connection, store, loaded.location.key).get()
+            if location is None:
                 continue
             own = self._backends.layout.per_repository
-            if own and place.size != loaded.size and place.claim_token is None:  # adopted while a tool was writing it
-                self._correct(digest, loaded, place.key)
-            elif own or place.signature == loaded.signature:
-                at = place.signature
-                blob_locations.set_verified(self._connection, place.id, was=at, signature=at, now=now)
+            was_growing = location.size != loaded.size and location.claim_token is None  # when it was adopted
+            if own and was_growing:
+                self._correct(digest, loaded, location.key)
+            elif own or location.signature == loaded.signature:
+                at = location.signature
+                blob_locations.set_verified(self._connection, location.id, was=at, signature=at, now=now)
 
     def _correct(self, digest: Digest, loaded: LoadedManifest, key: str) -> None:
         blob_locations.put(
