@@ -3,114 +3,171 @@
 from __future__ import annotations
 
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
 from registry.storage.errors import StorageUnavailable
 from registry.storage.object_store import gate as gate_module
-from registry.storage.object_store.gate import SILENT_SECONDS, StoreGate
+from registry.storage.object_store.gate import (
+    MOST_SILENT_SECONDS,
+    REMEMBERED_SECONDS,
+    SILENT_SECONDS,
+    TIMES,
+    StoreGate,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONG = 20.0
+BIT = 0.001
 
 
-def test_a_silent_store_gets_no_further_request_and_one_that_answers_again_does() -> None:
-    gate, go_on, inside = StoreGate(3), threading.Event(), threading.Semaphore(0)
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(gate_module, "monotonic", clock)
+    return clock
+
+
+@contextmanager
+def hanging(gate: StoreGate, number: int) -> Iterator[None]:
+    """So many requests of other threads are under way in the block."""
+    inside, go_on = threading.Semaphore(0), threading.Event()
 
     def ask() -> None:
-        with gate.enter("key"):
+        with gate.enter("hangs"):
             inside.release()
-            go_on.wait(LONG)
-            gate.move()
+            assert go_on.wait(LONG)
 
-    with ThreadPoolExecutor(3) as pool:
-        hanging = [pool.submit(ask) for _ in range(3)]
-        for _ in range(3):
+    threads = [threading.Thread(target=ask) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in threads:
             assert inside.acquire(timeout=LONG)
-        began = time.monotonic()
-        with pytest.raises(StorageUnavailable, match="3 requests wait"), gate.enter("another"):
-            pytest.fail("it was let in")
-        first = time.monotonic() - began
-        assert first < SILENT_SECONDS * 4
-        began = time.monotonic()
-        for _ in range(100):
-            with pytest.raises(StorageUnavailable), gate.enter("another"):
-                pytest.fail("it was let in")
-        assert time.monotonic() - began < SILENT_SECONDS
+        yield
+    finally:
         go_on.set()
-        for call in hanging:
-            call.result(LONG)
-    with gate.enter("another"):
-        pass
+        for thread in threads:
+            thread.join(LONG)
 
 
-def test_while_a_store_works_a_request_waits_for_room() -> None:
-    gate = StoreGate(1)
-    stop = threading.Event()
-
-    def send_slowly() -> None:
-        with gate.enter("large"):
-            while not stop.wait(0.05):
-                gate.move()
-
-    sending = threading.Thread(target=send_slowly)
-    sending.start()
-    ended = threading.Timer(SILENT_SECONDS * 1.5, stop.set)
-    ended.start()
-    time.sleep(0.1)
-    with gate.enter("small"):
-        assert stop.is_set()
-    sending.join()
+def is_refused(gate: StoreGate) -> bool:
+    try:
+        with gate.enter("another"):
+            return False
+    except StorageUnavailable as error:
+        return "requests wait" in error.reason
 
 
-def test_a_store_is_not_silent_while_it_takes_no_longer_than_it_took_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_module, "SILENT_SECONDS", 0.5)
-    gate, is_inside = StoreGate(1), threading.Event()
-    with gate.enter("slow"):
-        time.sleep(1)
+def answered_after(gate: StoreGate, clock: Clock, seconds: float) -> None:
+    """A request that the store answers."""
+    with gate.enter("answered"):
+        clock.now += seconds
         gate.move()
 
-    def ask() -> None:
-        with gate.enter("as slow"):
-            is_inside.set()
-            time.sleep(1)
-            gate.move()
 
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask)
-        assert is_inside.wait(LONG)
-        with gate.enter("another"):
-            pass
-        asking.result(LONG)
+def test_a_silent_store_gets_no_further_request_and_one_that_answers_again_does(clock: Clock) -> None:
+    gate = StoreGate(3)
+    with hanging(gate, 3):
+        clock.now += SILENT_SECONDS
+        assert is_refused(gate)
+        assert is_refused(gate)
+    assert not is_refused(gate)
 
 
-def test_a_request_that_fails_does_not_make_a_store_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_module, "SILENT_SECONDS", 0.1)
-    gate, is_inside, go_on = StoreGate(1), threading.Event(), threading.Event()
+def test_a_silent_store_that_has_room_is_asked(clock: Clock) -> None:
+    gate = StoreGate(3)
+    with hanging(gate, 2):
+        clock.now += SILENT_SECONDS
+        with hanging(gate, 1):
+            assert is_refused(gate)  # that one was let in tells nothing of the store
+
+
+def test_while_a_store_works_a_request_waits_for_room(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, waits = StoreGate(1), threading.Event()
+    ended: list[bool] = []
+    wait = gate._changed.wait
+
+    def note(seconds: float | None = None) -> bool:
+        waits.set()
+        return wait(seconds)
+
+    monkeypatch.setattr(gate._changed, "wait", note)
+    asking = threading.Thread(target=lambda: ended.append(is_refused(gate)))
+    with hanging(gate, 1):
+        asking.start()
+        for _ in range(3):
+            assert waits.wait(LONG)
+            waits.clear()
+            assert ended == []
+            clock.now += SILENT_SECONDS - BIT
+            gate.move()  # a byte has come: the request looks again, and waits again
+            with gate._changed:
+                gate._changed.notify()
+        assert waits.wait(LONG)
+    asking.join(LONG)
+    assert ended == [False]
+
+
+@pytest.mark.parametrize(
+    ("slowest", "patience"),
+    [
+        (SILENT_SECONDS / TIMES / 2, SILENT_SECONDS),
+        (SILENT_SECONDS, TIMES * SILENT_SECONDS),
+        (MOST_SILENT_SECONDS, MOST_SILENT_SECONDS),
+    ],
+)
+def test_a_store_is_silent_after_several_times_as_long_as_it_took_lately(
+    clock: Clock, slowest: float, patience: float
+) -> None:
+    gate = StoreGate(1)
+    answered_after(gate, clock, slowest)
+    with hanging(gate, 1):
+        clock.now += patience - BIT
+        assert gate._most_silent() == patience
+        clock.now += 2 * BIT
+        assert is_refused(gate)
+
+
+def test_how_long_a_store_took_is_forgotten_after_a_while(clock: Clock) -> None:
+    gate = StoreGate(1)
+    answered_after(gate, clock, SILENT_SECONDS)
+    clock.now += REMEMBERED_SECONDS + BIT
+    assert gate._most_silent() == SILENT_SECONDS
+    answered_after(gate, clock, SILENT_SECONDS / 2)
+    with hanging(gate, 1):
+        assert gate._most_silent() == TIMES * SILENT_SECONDS / 2
+        clock.now += TIMES * SILENT_SECONDS / 2 + BIT
+        assert is_refused(gate)
+
+
+def test_a_request_that_fails_does_not_make_a_store_slow(clock: Clock) -> None:
+    gate = StoreGate(1)
 
     def fail() -> None:
-        with gate.enter("hangs"):
-            time.sleep(1)
-            raise StorageUnavailable("hangs", "no answer")
+        with gate.enter("fails"):
+            clock.now += SILENT_SECONDS
+            raise StorageUnavailable("fails", "no answer")
 
     with pytest.raises(StorageUnavailable):
         fail()
-
-    def ask() -> None:
-        with gate.enter("hangs"):
-            is_inside.set()
-            go_on.wait(LONG)
-
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask)
-        assert is_inside.wait(LONG)
-        began = time.monotonic()
-        with pytest.raises(StorageUnavailable), gate.enter("another"):
-            pytest.fail("it was let in")
-        assert time.monotonic() - began < LONG / 4
-        go_on.set()
-        asking.result(LONG)
+    with hanging(gate, 1):
+        clock.now += SILENT_SECONDS
+        assert is_refused(gate)
 
 
 def test_a_request_within_another_needs_no_room_of_its_own() -> None:
