@@ -294,9 +294,21 @@ class Database:
         error: type[Exception] = self.dialect.dbapi.Error  # type: ignore[union-attr]
         return error
 
-    @contextlib.contextmanager
-    def _mapped_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, self._dbapi_error) as error:
+    def _mapped_errors(self) -> contextlib.AbstractContextManager[None]:
+        return _MappedErrors(self._dbapi_error)
+
+
+class _MappedErrors:
+    """Raises DatabaseUnavailable for an error of the database; no generator, since each transaction enters one."""
+
+    __slots__ = ("_dbapi_error",)
+
+    def __init__(self, dbapi_error: type[Exception]) -> None:
+        self._dbapi_error = dbapi_error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (SQLAlchemyError, self._dbapi_error)):
             raise DatabaseUnavailable(str(error)) from error

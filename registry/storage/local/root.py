@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from registry.storage.driver import ObjectStat
@@ -14,7 +13,8 @@ from registry.storage.keys import check_key
 from registry.storage.local.opening import first_link, stat_unlinked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -84,29 +84,37 @@ class LocalRoot:
             return None
         return PathRefused(key, f"{link} is a symbolic link, which is not followed; mount the directory there instead")
 
-    @contextmanager
-    def reading(self, key: str) -> Iterator[None]:
+    def reading(self, key: str) -> AbstractContextManager[None]:
         """Raise the meaning of an OSError for a look at ``key``."""
-        try:
-            yield
-        except OSError as error:
-            raise self.read_error(key, error) from error
+        return _Meaning(self.read_error, key)
 
-    @contextmanager
-    def listing(self, prefix: str) -> Iterator[None]:
+    def listing(self, prefix: str) -> AbstractContextManager[None]:
         """Raise the meaning of an OSError for opening the directory ``prefix``, which may be a link itself."""
-        try:
-            yield
-        except OSError as error:
-            raise self._link_error(prefix, prefix, error) or self.read_error(prefix, error) from error
+        return _Meaning(self._list_error, prefix)
 
-    @contextmanager
-    def writing(self, key: str) -> Iterator[None]:
+    def writing(self, key: str) -> AbstractContextManager[None]:
         """Raise the meaning of an OSError for a change of ``key``."""
-        try:
-            yield
-        except OSError as error:
-            raise self.write_error(key, error) from error
+        return _Meaning(self.write_error, key)
+
+    def _list_error(self, prefix: str, error: OSError) -> StorageError:
+        return self._link_error(prefix, prefix, error) or self.read_error(prefix, error)
+
+
+class _Meaning:
+    """Raises a StorageError in place of an OSError; no generator, since each push enters two dozen of them."""
+
+    __slots__ = ("_key", "_of")
+
+    def __init__(self, of: Callable[[str, OSError], StorageError], key: str) -> None:
+        self._of = of
+        self._key = key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            raise self._of(self._key, error) from error
 
 
 def object_stat(found: os.stat_result) -> ObjectStat:
