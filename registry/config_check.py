@@ -1,4 +1,7 @@
-"""Configuration check: mistakes in well-formed settings that only this machine shows; nothing stays changed."""
+"""Configuration check: mistakes in well-formed settings that only this machine shows; nothing stays changed.
+
+Tests: ``tests/test_config.py``.
+"""
 
 from __future__ import annotations
 

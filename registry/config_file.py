@@ -1,4 +1,7 @@
-"""Configuration file: reading it and the environment, and where a setting was written."""
+"""Configuration file: reading it and the environment, and where a setting was written.
+
+Tests: ``tests/test_config.py``.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Without ``__`` a variable is not ours, and Kubernetes sets ``REGISTRY_PORT`` and its like by itself. One that configures
 the registry of docker distribution is said to be without effect; one of its authentication refuses the start, since
 its operator believes that there are passwords.
+
+Tests: ``tests/test_config.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Configuration mistakes: findings of the settings' model, in our words."""
+"""Configuration mistakes: findings of the settings' model, in our words.
+
+Tests: ``tests/test_config.py``.
+"""
 
 from __future__ import annotations
 

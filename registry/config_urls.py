@@ -1,4 +1,7 @@
-"""*URLs* in the settings: their checks, and how they are shown. No message here has any part of a URL."""
+"""*URLs* in the settings: their checks, and how they are shown. No message here has any part of a URL.
+
+Tests: ``tests/test_config.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Parallel work: many calls that wait for storage, a bounded number at a time."""
+"""Parallel work: many calls that wait for storage, a bounded number at a time.
+
+Tests: ``tests/migration/test_walk.py``.
+"""
 
 from __future__ import annotations
 

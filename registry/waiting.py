@@ -3,6 +3,8 @@
 The pool of short calls (``registry.api.threads``) schedules its threads cooperatively: one at a time has the turn to
 work. Code below knows nothing of the pool. It says ``with waiting:`` around what blocks for a moment, and
 ``with aside:`` around requests to a store over a network; in a thread of no such pool both do nothing.
+
+Tests: ``tests/api/test_threads.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Blobs: end-2, end-10, pulling and deleting blobs (spec, "Pulling blobs", "Deleting Blobs")."""
+"""Blobs: end-2, end-10, pulling and deleting blobs (spec, "Pulling blobs", "Deleting Blobs").
+
+Tests: ``tests/api/test_endpoints.py``, ``tests/api/test_ranges.py``.
+"""
 
 from __future__ import annotations
 

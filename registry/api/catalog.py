@@ -1,4 +1,7 @@
-"""Catalog: ``/v2/_catalog``, the repositories page by page, in byte order (not specified; clients know it)."""
+"""Catalog: ``/v2/_catalog``, the repositories page by page, in byte order (not specified; clients know it).
+
+Tests: ``tests/api/test_endpoints.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What every route of the API works with: the core, the pool of threads that runs it, and the rules of the edge."""
+"""What every route of the API works with: the core, the pool of threads that runs it, and the rules of the edge.
+
+Tests: ``tests/server/test_drain.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The one place where errors become answers: an OCI error body with the right status and code (spec, "Error Codes")."""
+"""The one place where errors become answers: an OCI error body with the right status and code (spec, "Error Codes").
+
+Tests: ``tests/api/test_failures.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Manifests: end-3, 7, 9 (spec, "Pulling manifests", "Pushing Manifests", "Deleting")."""
+"""Manifests: end-3, 7, 9 (spec, "Pulling manifests", "Pushing Manifests", "Deleting").
+
+Tests: ``tests/api/test_endpoints.py``.
+"""
 
 from __future__ import annotations
 

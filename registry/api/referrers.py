@@ -1,4 +1,7 @@
-"""Referrers: end-12 (spec, "Listing Referrers"): never 404, but an empty index if there are none."""
+"""Referrers: end-12 (spec, "Listing Referrers"): never 404, but an empty index if there are none.
+
+Tests: ``tests/api/test_endpoints.py``, ``tests/api/http/test_pagination.py``.
+"""
 
 from __future__ import annotations
 

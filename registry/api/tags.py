@@ -1,4 +1,7 @@
-"""Tags: end-8, listing tags (spec, "Listing Tags"), in byte order."""
+"""Tags: end-8, listing tags (spec, "Listing Tags"), in byte order.
+
+Tests: ``tests/api/test_endpoints.py``.
+"""
 
 from __future__ import annotations
 

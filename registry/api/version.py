@@ -1,4 +1,7 @@
-"""Version: end-1, whether this is a registry of the distribution specification."""
+"""Version: end-1, whether this is a registry of the distribution specification.
+
+Tests: ``tests/api/test_endpoints.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Configuration: the commands ``registry config check | show | schema``."""
+"""Configuration: the commands ``registry config check | show | schema``.
+
+Tests: ``tests/cli/test_commands.py``.
+"""
 
 from __future__ import annotations
 

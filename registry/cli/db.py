@@ -1,4 +1,7 @@
-"""Database: the command ``registry db upgrade``."""
+"""Database: the command ``registry db upgrade``.
+
+Tests: ``tests/cli/test_commands.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Examples: the ends of the commands' help texts."""
+"""Examples: the ends of the commands' help texts.
+
+Tests: ``tests/cli/test_commands.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The command ``registry``: puts the commands together and turns mistakes of usage into exit code 2."""
+"""The command ``registry``: puts the commands together and turns mistakes of usage into exit code 2.
+
+Tests: ``tests/cli/test_commands.py``.
+"""
 
 from __future__ import annotations
 

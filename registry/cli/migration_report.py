@@ -1,4 +1,7 @@
-"""Migration report: the result of a review or a run, for a person."""
+"""Migration report: the result of a review or a run, for a person.
+
+Tests: ``tests/cli/test_migrate.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Output: the exit code of every command, and one JSON document on stdout with ``--json``."""
+"""Output: the exit code of every command, and one JSON document on stdout with ``--json``.
+
+Tests: ``tests/cli/test_commands.py``.
+"""
 
 from __future__ import annotations
 

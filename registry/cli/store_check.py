@@ -1,4 +1,7 @@
-"""Store check: whether store and database can be used as configured, tried before anything starts."""
+"""Store check: whether store and database can be used as configured, tried before anything starts.
+
+Tests: ``tests/cli/test_rebuild.py``.
+"""
 
 from __future__ import annotations
 

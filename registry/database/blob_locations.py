@@ -1,4 +1,7 @@
-"""Rows of locations: the objects that have the bytes of blobs."""
+"""Rows of locations: the objects that have the bytes of blobs.
+
+Tests: ``tests/database/test_queries.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Blobs: their rows and queries."""
+"""Blobs: their rows and queries.
+
+Tests: ``tests/database/test_queries.py``.
+"""
 
 from __future__ import annotations
 

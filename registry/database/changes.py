@@ -1,4 +1,7 @@
-"""Changes: rows of pending changes, which have a number and are not yet folded into ``index.json`` (I11)."""
+"""Changes: rows of pending changes, which have a number and are not yet folded into ``index.json`` (I11).
+
+Tests: ``tests/database/test_queries.py``.
+"""
 
 from __future__ import annotations
 

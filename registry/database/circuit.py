@@ -1,6 +1,8 @@
 """A circuit breaker: while the database is known to be silent one caller at a time finds out whether it answers again.
 
 A caller that waits has a thread, and there are few of them. Without this each request would wait as long as the first.
+
+Tests: ``tests/database/test_silence.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The connection to the cache DB: short read and write transactions, and what SQLite and PostgreSQL do differently."""
+"""The connection to the cache DB: short read and write transactions, and what SQLite and PostgreSQL do differently.
+
+Tests: ``tests/database/test_transaction.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Errors of the database layer; a driver's own exceptions stay inside it."""
+"""Errors of the database layer; a driver's own exceptions stay inside it.
+
+Tests: ``tests/database/test_silence.py``.
+"""
 
 from __future__ import annotations
 

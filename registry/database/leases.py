@@ -1,4 +1,7 @@
-"""Rows of leases: the right of one process at a time to do a piece of background work."""
+"""Rows of leases: the right of one process at a time to do a piece of background work.
+
+Tests: ``tests/background/test_leases.py``.
+"""
 
 from __future__ import annotations
 

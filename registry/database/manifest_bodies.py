@@ -1,4 +1,7 @@
-"""Manifest bodies: bytes of manifests, kept if storage is expensive to read, so that all replicas share a read."""
+"""Manifest bodies: bytes of manifests, kept if storage is expensive to read, so that all replicas share a read.
+
+Tests: ``tests/database/test_schema.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows of memberships: which repository has which blob (I4)."""
+"""Rows of memberships: which repository has which blob (I4).
+
+Tests: ``tests/database/test_queries.py``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A manifest is *complete* when there is a row for everything that it names. A release before this one left out blobs that
 need not be there (I13), and does so while it runs beside this one.
+
+Tests: ``tests/database/test_queries.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Rows of repositories: their versions, change numbers and what is known of their index."""
+"""Rows of repositories: their versions, change numbers and what is known of their index.
+
+Tests: ``tests/database/test_queries.py``.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Releases up to schema 0004 read ``alembic_version`` alone and start only if they know what stands there. A revision
 that only adds (tables, columns with a default) stops none of them, so it is noted in a table of its own, and
 ``alembic_version`` keeps the newest revision without which a release cannot work: ``FLOOR``.
+
+Tests: ``tests/database/test_schema.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 SQLAlchemy compiles them (so that one text serves SQLite and PostgreSQL) but does not execute them: its execution costs
 ten times what SQLite itself does for one of our rows.
+
+Tests: ``tests/database/test_query_plans.py``.
 """
 
 from __future__ import annotations

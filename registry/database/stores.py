@@ -1,4 +1,7 @@
-"""Rows about stores as wholes: whether changes may commit, and what has been reached once."""
+"""Rows about stores as wholes: whether changes may commit, and what has been reached once.
+
+Tests: ``tests/database/test_exclusive.py``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Times are seconds since the epoch, as floats. Digests are whole (``sha256:...``). Text whose order is part of the
 protocol has binary collation, so that SQLite and PostgreSQL sort tags and names the same way: by byte.
+
+Tests: ``tests/database/test_schema.py``.
 """
 
 from __future__ import annotations

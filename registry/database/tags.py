@@ -1,4 +1,7 @@
-"""Rows of tags: the manifest that each points at."""
+"""Rows of tags: the manifest that each points at.
+
+Tests: ``tests/database/test_queries.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Upload sessions: their rows, so that any worker can continue the upload of another."""
+"""Upload sessions: their rows, so that any worker can continue the upload of another.
+
+Tests: ``tests/database/test_queries.py``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A row stays, *released*, from the change that says that the content has come until that change is folded: a client that
 sends the content again in between is answered only when that record is on storage.
+
+Tests: ``tests/images/records/test_withholding.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Backends: storage and database, on which everything in this package works, and the policy that it keeps."""
+"""Backends: storage and database, on which everything in this package works, and the policy that it keeps.
+
+Tests: ``tests/images/test_write_gate.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Blob deletion: objects are claimed in their rows, and deleted without a lock that a publisher would wait for (I7).
 
 The table of the protocol is in ``registry.images.blob_publication``.
+
+Tests: ``tests/images/test_blob_publication.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Blob writer: bytes of an upload session on their way to storage, hashed as they come."""
+"""Blob writer: bytes of an upload session on their way to storage, hashed as they come.
+
+Tests: ``tests/images/test_uploads.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Referrers: a page of the manifests that name a subject, bounded in entries and in bytes."""
+"""Referrers: a page of the manifests that name a subject, bounded in entries and in bytes.
+
+Tests: ``tests/api/http/test_pagination.py``, ``tests/images/test_manifests.py``.
+"""
 
 from __future__ import annotations
 

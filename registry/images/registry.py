@@ -1,4 +1,7 @@
-"""Registry: everything below the HTTP edge and the commands, put together from settings."""
+"""Registry: everything below the HTTP edge and the commands, put together from settings.
+
+Tests: ``tests/images/test_crash.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Arrivals: blobs that came although a row withholds them, as a release that knows no such rows lets them come (I12).
 
 Until it is written down that they came, a database that is lost loses them.
+
+Tests: ``tests/images/records/test_withholding.py``.
 """
 
 from __future__ import annotations

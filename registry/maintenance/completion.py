@@ -1,4 +1,7 @@
-"""Completion: the references of manifests that a release before this one has put, noted again behind the open port."""
+"""Completion: the references of manifests that a release before this one has put, noted again behind the open port.
+
+Tests: ``tests/images/test_references.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rescan: a walk for layouts that other tools placed, while the registry runs."""
+"""Rescan: a walk for layouts that other tools placed, while the registry runs.
+
+Tests: ``tests/images/test_foreign_index.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Single replica: the lease for changing indexes, over a store that ignores conditional writes."""
+"""Single replica: the lease for changing indexes, over a store that ignores conditional writes.
+
+Tests: ``tests/cli/test_rebuild.py``.
+"""
 
 from __future__ import annotations
 

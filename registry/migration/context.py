@@ -1,4 +1,7 @@
-"""Context: what every phase of a migration works on."""
+"""Context: what every phase of a migration works on.
+
+Tests: ``tests/migration/test_command.py``.
+"""
 
 from __future__ import annotations
 

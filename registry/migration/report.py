@@ -1,4 +1,7 @@
-"""Report: how a part of a migration ended, with its problems and notes, or why it was not done."""
+"""Report: how a part of a migration ended, with its problems and notes, or why it was not done.
+
+Tests: ``tests/migration/test_command.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""*Bounded*: values of a log event, cut to the size and form that a line can have."""
+"""*Bounded*: values of a log event, cut to the size and form that a line can have.
+
+Tests: ``tests/observability/test_logs.py``.
+"""
 
 from __future__ import annotations
 

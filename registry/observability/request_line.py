@@ -1,4 +1,7 @@
-"""Request line: one answered request in the log, for programs and for people."""
+"""Request line: one answered request in the log, for programs and for people.
+
+Tests: ``tests/observability/test_request_log.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """The one tree of errors a client can see: status, code, message, detail (distribution spec, "Error Codes").
 
 Every layer raises these values; ``registry.api.errors`` turns them into an OCI error body in one place.
+
+Tests: ``tests/api/test_endpoints.py``.
 """
 
 from __future__ import annotations

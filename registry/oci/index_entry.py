@@ -1,4 +1,7 @@
-"""Entry: one member of ``manifests`` in an ``index.json``, with its descriptor, its tag and its times."""
+"""Entry: one member of ``manifests`` in an ``index.json``, with its descriptor, its tag and its times.
+
+Tests: ``tests/oci/test_index.py``.
+"""
 
 from __future__ import annotations
 

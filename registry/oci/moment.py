@@ -1,4 +1,7 @@
-"""Moments: times as records and indexes write them, RFC 3339 in UTC with milliseconds, and as the database has them."""
+"""Moments: times as records and indexes write them, RFC 3339 in UTC with milliseconds, and as the database has them.
+
+Tests: ``tests/oci/test_index.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Withheld: references whose content the repository lacks; naming content gives no right to it (I12)."""
+"""Withheld: references whose content the repository lacks; naming content gives no right to it (I12).
+
+Tests: ``tests/images/records/test_withholding.py``.
+"""
 
 from __future__ import annotations
 

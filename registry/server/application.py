@@ -1,4 +1,7 @@
-"""The application of one process: FastAPI with a route for every endpoint, reads from memory before, jobs behind it."""
+"""The application of one process: FastAPI with a route for every endpoint, reads from memory before, jobs behind it.
+
+Tests: ``tests/server/test_start.py``, ``tests/server/test_drain.py``.
+"""
 
 from __future__ import annotations
 

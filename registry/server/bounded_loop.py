@@ -1,4 +1,7 @@
-"""The event loop of a process that serves: uvloop's, whose servers take no more connections than there is room for."""
+"""The event loop of a process that serves: uvloop's, whose servers take no more connections than there is room for.
+
+Tests: ``tests/server/test_bounds.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""*Expectation*: a body that its client holds back until it is told to send it (RFC 9110, section 10.1.1)."""
+"""*Expectation*: a body that its client holds back until it is told to send it (RFC 9110, section 10.1.1).
+
+Tests: ``tests/server/test_protocol.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Framed protocol: uvicorn's HTTP protocol with bounds on content, framing and waits."""
+"""Framed protocol: uvicorn's HTTP protocol with bounds on content, framing and waits.
+
+Tests: ``tests/hostile/test_framing.py``, ``tests/server/test_bounds.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Framing: what a head must say so that its server and every proxy before it agree where the request ends (RFC 9112).
 
 The parser refuses most of what is wrong; here stands what it accepts, or treats as the beginning of another protocol.
+
+Tests: ``tests/hostile/test_framing.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""*Jobs*: the background work of a process that serves."""
+"""*Jobs*: the background work of a process that serves.
+
+Tests: ``tests/background/test_schedule.py``, ``tests/server/test_workers.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What one process shows of itself: its metrics and its log of requests."""
+"""What one process shows of itself: its metrics and its log of requests.
+
+Tests: ``tests/observability/test_metrics.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Peer: what the kernel knows of the other side of a connection, and how a side that does not listen is left."""
+"""Peer: what the kernel knows of the other side of a connection, and how a side that does not listen is left.
+
+Tests: ``tests/server/test_bounds.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pipeline flow: when a connection is read, if its client sends requests before earlier ones are answered."""
+"""Pipeline flow: when a connection is read, if its client sends requests before earlier ones are answered.
+
+Tests: ``tests/hostile/test_pipelines.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``registry serve``: one process or several on one port, drained on SIGTERM."""
+"""``registry serve``: one process or several on one port, drained on SIGTERM.
+
+Tests: ``tests/server/test_workers.py``, ``tests/cli/test_serve.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Refusal: the answer to what never becomes a request of the application, after which its connection ends."""
+"""Refusal: the answer to what never becomes a request of the application, after which its connection ends.
+
+Tests: ``tests/hostile/test_framing.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Serving configuration: uvicorn's, with bounds of connections and the loop that keeps them."""
+"""Serving configuration: uvicorn's, with bounds of connections and the loop that keeps them.
+
+Tests: ``tests/server/test_bounds.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Start line: what serves where, over what, said once when the port is open."""
+"""Start line: what serves where, over what, said once when the port is open.
+
+Tests: ``tests/server/test_log.py``.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ segments, ``.``, ``..`` or NUL, else ValueError. What a driver keeps for itself 
 key and is in no listing: ``.uploads`` and ``.locks`` at the root, and segments that begin with ``.tmp-``.
 Every method is synchronous and may be called from any thread. Unless its docstring says otherwise a method is
 idempotent, and a call that raises or is killed leaves either the old or the new state, never a part of one (I1, I8).
+
+Tests: ``tests/storage/test_driver_contract.py``, ``tests/storage/test_driver_contract_uploads.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Errors of storage drivers. A vendor's exception never leaves its driver (I10)."""
+"""Errors of storage drivers. A vendor's exception never leaves its driver (I10).
+
+Tests: ``tests/storage/test_driver_contract.py``.
+"""
 
 from __future__ import annotations
 

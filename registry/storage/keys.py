@@ -1,4 +1,7 @@
-"""Keys, prefixes and upload ids: what every driver refuses before it looks at its store."""
+"""Keys, prefixes and upload ids: what every driver refuses before it looks at its store.
+
+Tests: ``tests/storage/test_driver_contract.py``.
+"""
 
 from __future__ import annotations
 

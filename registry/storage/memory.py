@@ -1,4 +1,7 @@
-"""Memory: a driver that keeps everything in this process, with the capabilities of an object store."""
+"""Memory: a driver that keeps everything in this process, with the capabilities of an object store.
+
+Tests: ``tests/storage/test_driver_contract.py``.
+"""
 
 from __future__ import annotations
 

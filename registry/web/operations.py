@@ -1,4 +1,7 @@
-"""*Operations*: probes and metrics for an operator's machines; by HEAD too."""
+"""*Operations*: probes and metrics for an operator's machines; by HEAD too.
+
+Tests: ``tests/server/test_start.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""*Probe*: a question to storage or database with a bounded wait for its answer."""
+"""*Probe*: a question to storage or database with a bounded wait for its answer.
+
+Tests: ``tests/server/test_silent_database.py``.
+"""
 
 from __future__ import annotations
 

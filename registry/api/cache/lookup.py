@@ -1,4 +1,7 @@
-"""*Cache lookup*: reads answered from memory, for the ASGI application and for the server's own protocol."""
+"""*Cache lookup*: reads answered from memory, for the ASGI application and for the server's own protocol.
+
+Tests: ``tests/server/test_recall.py``.
+"""
 
 from __future__ import annotations
 

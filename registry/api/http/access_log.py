@@ -1,4 +1,7 @@
-"""The outermost layer: reads from memory first; for every request a line in the log, its metrics and two headers."""
+"""The outermost layer: reads from memory first; for every request a line in the log, its metrics and two headers.
+
+Tests: ``tests/server/test_log.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Turns for work whose memory grows with its input: as many at a time as there is room for, in their order."""
+"""Turns for work whose memory grows with its input: as many at a time as there is room for, in their order.
+
+Tests: ``tests/server/test_slow_uploads.py``.
+"""
 
 from __future__ import annotations
 

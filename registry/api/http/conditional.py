@@ -1,4 +1,7 @@
-"""Conditional requests: content is named by its digest, which is the strong validator (RFC 9110, section 13)."""
+"""Conditional requests: content is named by its digest, which is the strong validator (RFC 9110, section 13).
+
+Tests: ``tests/api/test_ranges.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Direct upload: a thread receives a large body from the socket, if the server offers it; each byte is copied once."""
+"""Direct upload: a thread receives a large body from the socket, if the server offers it; each byte is copied once.
+
+Tests: ``tests/server/test_large_bodies.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""*Fields*: headers of a request as RFC 9110 reads them, section 5.3: all lines of one name are one value."""
+"""*Fields*: headers of a request as RFC 9110 reads them, section 5.3: all lines of one name are one value.
+
+Tests: ``tests/api/http/test_forwarding.py``.
+"""
 
 from __future__ import annotations
 

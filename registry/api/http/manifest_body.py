@@ -2,6 +2,8 @@
 
 A manifest may have megabytes, and parsed it takes many times its size. So one that is large or slow is received as an
 upload of its own, which no client learns of, and read back when it is whole.
+
+Tests: ``tests/server/test_slow_uploads.py``.
 """
 
 from __future__ import annotations

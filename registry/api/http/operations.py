@@ -1,4 +1,7 @@
-"""Operations: what the OpenAPI document says about each endpoint of the OCI API."""
+"""Operations: what the OpenAPI document says about each endpoint of the OCI API.
+
+Tests: ``tests/hostile/test_openapi.py``.
+"""
 
 from __future__ import annotations
 

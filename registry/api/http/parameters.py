@@ -1,4 +1,7 @@
-"""Parameters: values of path and query, checked before any other use."""
+"""Parameters: values of path and query, checked before any other use.
+
+Tests: ``tests/api/test_uploads.py``.
+"""
 
 from __future__ import annotations
 

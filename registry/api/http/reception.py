@@ -1,4 +1,7 @@
-"""Reception: what one long body is written to, chunk by chunk, with memory that is lent to its upload."""
+"""Reception: what one long body is written to, chunk by chunk, with memory that is lent to its upload.
+
+Tests: ``tests/server/test_bodies.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Redirects: clients get the bytes of blobs from the store itself (``storage.redirect``)."""
+"""Redirects: clients get the bytes of blobs from the store itself (``storage.redirect``).
+
+Tests: ``tests/replicas/test_redirect.py``.
+"""
 
 from __future__ import annotations
 

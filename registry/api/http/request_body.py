@@ -1,4 +1,7 @@
-"""Request body: received chunk by chunk (I9); bytes of a slow client are written, and not held."""
+"""Request body: received chunk by chunk (I9); bytes of a slow client are written, and not held.
+
+Tests: ``tests/server/test_bodies.py``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 What the server would enforce by itself it is told too, so that it ends what its client has given up, and lets go of the
 locks of a client that it hears of no more.
+
+Tests: ``tests/database/test_silence.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Transactions on PostgreSQL: statements go to libpq as they are, prepared once for each connection.
 
 A cursor of psycopg works out what each value and each column could be, every time: more work than the server's.
+
+Tests: ``tests/database/test_transaction.py``, ``tests/database/postgresql/test_pipeline.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""*SQLite*: how its files are opened, and which of its errors say that another program has locked them."""
+"""*SQLite*: how its files are opened, and which of its errors say that another program has locked them.
+
+Tests: ``tests/database/test_transaction.py``.
+"""
 
 from __future__ import annotations
 

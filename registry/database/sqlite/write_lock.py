@@ -1,4 +1,7 @@
-"""Write lock: one writer at a time, across threads and processes, in the order of arrival."""
+"""Write lock: one writer at a time, across threads and processes, in the order of arrival.
+
+Tests: ``tests/database/sqlite/test_group_commit.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Documents: the lines and files of a migration's journal, as values."""
+"""Documents: the lines and files of a migration's journal, as values.
+
+Tests: ``tests/images/migration_journal/test_reader.py``.
+"""
 
 from __future__ import annotations
 

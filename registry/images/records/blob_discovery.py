@@ -1,4 +1,7 @@
-"""Blob discovery: blobs that storage has and no row knows become members, unverified until they are hashed (I6)."""
+"""Blob discovery: blobs that storage has and no row knows become members, unverified until they are hashed (I6).
+
+Tests: ``tests/images/records/test_reconciliation.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Folding: records become ``index.json``, in the order of their numbers and soon after they were acknowledged (I11)."""
+"""Folding: records become ``index.json``, in the order of their numbers and soon after they were acknowledged (I11).
+
+Tests: ``tests/images/test_crash.py``, ``tests/images/records/test_history.py``.
+"""
 
 from __future__ import annotations
 

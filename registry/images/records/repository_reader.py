@@ -1,4 +1,7 @@
-"""Repository reader: what storage says of a repository, and the manifests that the database lacks."""
+"""Repository reader: what storage says of a repository, and the manifests that the database lacks.
+
+Tests: ``tests/images/records/test_reconciliation.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Row merge: what storage says of a repository becomes rows, in one transaction."""
+"""Row merge: what storage says of a repository becomes rows, in one transaction.
+
+Tests: ``tests/images/records/test_reconciliation.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Storage walk: the repositories that storage has, found by their directories."""
+"""Storage walk: the repositories that storage has, found by their directories.
+
+Tests: ``tests/images/records/test_withholding.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Baselines: what an earlier pass read of the source registry, its repositories and the bytes of manifests."""
+"""Baselines: what an earlier pass read of the source registry, its repositories and the bytes of manifests.
+
+Tests: ``tests/migration/adopt/test_quiet.py``.
+"""
 
 from __future__ import annotations
 

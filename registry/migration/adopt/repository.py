@@ -1,4 +1,7 @@
-"""Repository adoption: the index of one repository of the source registry becomes ours, and the database follows."""
+"""Repository adoption: the index of one repository of the source registry becomes ours, and the database follows.
+
+Tests: ``tests/migration/adopt/test_adopt.py``.
+"""
 
 from __future__ import annotations
 

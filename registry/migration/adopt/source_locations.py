@@ -1,4 +1,7 @@
-"""Source locations: the objects with the bytes of blobs go into the journal first, then into the database."""
+"""Source locations: the objects with the bytes of blobs go into the journal first, then into the database.
+
+Tests: ``tests/migration/adopt/test_adopt.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Copier: copies one blob from the source layout to ours. Both objects are hashed; a copy counts only after that."""
+"""Copier: copies one blob from the source layout to ours. Both objects are hashed; a copy counts only after that.
+
+Tests: ``tests/migration/consolidate/test_consolidate.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lost blobs: those without a location that has their bytes, by the database, so that a kill forgets none."""
+"""Lost blobs: those without a location that has their bytes, by the database, so that a kill forgets none.
+
+Tests: ``tests/migration/consolidate/test_consolidate.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Finalization plan: which source objects are deleted and which stay, by a listing and the rows of copies."""
+"""Finalization plan: which source objects are deleted and which stay, by a listing and the rows of copies.
+
+Tests: ``tests/migration/finalize/test_finalize.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Counts: what there is to migrate, and what the phases will have to do."""
+"""Counts: what there is to migrate, and what the phases will have to do.
+
+Tests: ``tests/migration/review/test_review.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Requests to a store by the kinds that are billed: those that were made, and those that a phase will make."""
+"""Requests to a store by the kinds that are billed: those that were made, and those that a phase will make.
+
+Tests: ``tests/migration/review/test_estimate.py``.
+"""
 
 from __future__ import annotations
 

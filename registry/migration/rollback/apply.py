@@ -1,4 +1,7 @@
-"""Rollback applier: gives one repository back to the source registry, and notes what it has then as its baseline."""
+"""Rollback applier: gives one repository back to the source registry, and notes what it has then as its baseline.
+
+Tests: ``tests/migration/rollback/test_rollback.py``.
+"""
 
 from __future__ import annotations
 

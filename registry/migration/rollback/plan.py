@@ -1,4 +1,7 @@
-"""Rollback plan: what a rollback would do now, what that costs, and what it would lose. Nothing is written."""
+"""Rollback plan: what a rollback would do now, what that costs, and what it would lose. Nothing is written.
+
+Tests: ``tests/migration/rollback/test_rollback.py``.
+"""
 
 from __future__ import annotations
 

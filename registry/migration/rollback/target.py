@@ -1,4 +1,7 @@
-"""Rollback targets: what the source registry is to hold, by the rows of the database, the baselines and the listing."""
+"""Rollback targets: what the source registry is to hold, by the rows of the database, the baselines and the listing.
+
+Tests: ``tests/migration/rollback/test_rollback.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Bucket: the one that the settings name."""
+"""Bucket: the one that the settings name.
+
+Tests: ``tests/migration/review/test_review.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Checks: compare what manifests name with what the bucket has, and report blobs that are missing or cut short."""
+"""Checks: compare what manifests name with what the bucket has, and report blobs that are missing or cut short.
+
+Tests: ``tests/migration/review/test_review.py``.
+"""
 
 from __future__ import annotations
 

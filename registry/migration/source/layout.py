@@ -1,4 +1,7 @@
-"""Source layout: how another registry lays out a bucket, and the steps that make it hold something."""
+"""Source layout: how another registry lays out a bucket, and the steps that make it hold something.
+
+Tests: ``tests/migration/test_golden_trees.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Listing: the objects of a bucket, by their keys, kinds, repositories and digests."""
+"""Listing: the objects of a bucket, by their keys, kinds, repositories and digests.
+
+Tests: ``tests/migration/source/test_inventory.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Manifest scan: reads and hashes each manifest that repositories name once, and those that it names in turn."""
+"""Manifest scan: reads and hashes each manifest that repositories name once, and those that it names in turn.
+
+Tests: ``tests/migration/source/test_zot.py``, ``tests/migration/review/test_review.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Objects: what the key of an object says, where a repository is, and what it holds in the source registry."""
+"""Objects: what the key of an object says, where a repository is, and what it holds in the source registry.
+
+Tests: ``tests/migration/source/test_inventory.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Repository scan: reads the index or the links of each repository of the source registry, unless they are known."""
+"""Repository scan: reads the index or the links of each repository of the source registry, unless they are known.
+
+Tests: ``tests/migration/source/test_zot.py``, ``tests/migration/review/test_review.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Source scan: reads a source registry, from its listing to its problems; a review and a run begin with the same."""
+"""Source scan: reads a source registry, from its listing to its problems; a review and a run begin with the same.
+
+Tests: ``tests/migration/review/test_review.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables: the temporary SQLite file behind an inventory, so that memory stays bounded, and statements on it."""
+"""Tables: the temporary SQLite file behind an inventory, so that memory stays bounded, and statements on it.
+
+Tests: ``tests/migration/source/test_inventory.py``.
+"""
 
 from __future__ import annotations
 

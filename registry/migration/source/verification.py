@@ -1,4 +1,7 @@
-"""Verification: hashes every object with the bytes of a blob, for ``--verify full``."""
+"""Verification: hashes every object with the bytes of a blob, for ``--verify full``.
+
+Tests: ``tests/migration/review/test_review.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """File sender: part of a response's body from a file or a reader, by a thread that writes to the socket itself.
 
 ``sendfile`` was measured too: it passes on 64 KiB at a time, each of which wakes the client, and is slower for it.
+
+Tests: ``tests/server/test_downloads.py``, ``tests/server/test_slow_downloads.py``.
 """
 
 from __future__ import annotations

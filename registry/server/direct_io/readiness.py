@@ -1,4 +1,7 @@
-"""Readiness: waiting in the event loop until a socket has bytes, or room for them."""
+"""Readiness: waiting in the event loop until a socket has bytes, or room for them.
+
+Tests: ``tests/server/test_slow_downloads.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Socket body: the rest of a request's body, read from the socket past the loop, the parser and their copies."""
+"""Socket body: the rest of a request's body, read from the socket past the loop, the parser and their copies.
+
+Tests: ``tests/server/test_large_bodies.py``.
+"""
 
 from __future__ import annotations
 

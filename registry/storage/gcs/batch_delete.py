@@ -1,4 +1,7 @@
-"""Batch delete: many objects of a Google Cloud Storage bucket with one request."""
+"""Batch delete: many objects of a Google Cloud Storage bucket with one request.
+
+Tests: ``tests/storage/gcs/test_driver.py``.
+"""
 
 from __future__ import annotations
 

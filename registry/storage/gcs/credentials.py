@@ -1,4 +1,7 @@
-"""Credentials for Google Cloud Storage: tokens for requests, and signed URLs for clients."""
+"""Credentials for Google Cloud Storage: tokens for requests, and signed URLs for clients.
+
+Tests: ``tests/storage/gcs/test_client.py``.
+"""
 
 from __future__ import annotations
 

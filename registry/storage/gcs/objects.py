@@ -1,4 +1,7 @@
-"""Objects of a bucket on Google Cloud Storage: read, written on conditions, copied."""
+"""Objects of a bucket on Google Cloud Storage: read, written on conditions, copied.
+
+Tests: ``tests/storage/gcs/test_driver.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Responses of Google Cloud Storage, as our errors and values."""
+"""Responses of Google Cloud Storage, as our errors and values.
+
+Tests: ``tests/storage/gcs/test_client.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Upload state: the parts of an upload in the bucket, kept with its session, so that any process can go on."""
+"""Upload state: the parts of an upload in the bucket, kept with its session, so that any process can go on.
+
+Tests: ``tests/storage/gcs/test_upload.py``.
+"""
 
 from __future__ import annotations
 

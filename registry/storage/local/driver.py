@@ -1,4 +1,7 @@
-"""The driver of a local directory: each repository an OCI image layout, one inode for each blob."""
+"""The driver of a local directory: each repository an OCI image layout, one inode for each blob.
+
+Tests: ``tests/storage/test_driver_contract.py``.
+"""
 
 from __future__ import annotations
 

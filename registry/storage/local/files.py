@@ -1,4 +1,7 @@
-"""Files that appear whole or not at all: temporary name, fsync, link or rename, fsync of the directory (I1)."""
+"""Files that appear whole or not at all: temporary name, fsync, link or rename, fsync of the directory (I1).
+
+Tests: ``tests/storage/local/test_root.py``.
+"""
 
 from __future__ import annotations
 

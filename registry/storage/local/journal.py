@@ -1,4 +1,7 @@
-"""Journal: files that grow by whole lines, written by many processes."""
+"""Journal: files that grow by whole lines, written by many processes.
+
+Tests: ``tests/storage/local/test_root.py``.
+"""
 
 from __future__ import annotations
 

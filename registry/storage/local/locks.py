@@ -1,4 +1,7 @@
-"""Locks: those of keys between threads and processes; a lock ends with the process that holds it."""
+"""Locks: those of keys between threads and processes; a lock ends with the process that holds it.
+
+Tests: ``tests/storage/test_driver_contract_processes.py``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A look before the use would leave a moment in which a directory becomes a link that leads elsewhere, so the kernel
 refuses links while it resolves the path: ``openat2``, or one component after the other where that is not to be had.
+
+Tests: ``tests/storage/local/test_root.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reader: a file as one version of an object."""
+"""Reader: a file as one version of an object.
+
+Tests: ``tests/storage/local/test_root.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Uploads on local disk: one file each, and ``flock`` on it as the right to write."""
+"""Uploads on local disk: one file each, and ``flock`` on it as the right to write.
+
+Tests: ``tests/storage/test_driver_contract_uploads.py``.
+"""
 
 from __future__ import annotations
 

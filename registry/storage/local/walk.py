@@ -1,4 +1,7 @@
-"""Walk: the keys below a prefix of a local store, in their order. Symbolic links are not followed."""
+"""Walk: the keys below a prefix of a local store, in their order. Symbolic links are not followed.
+
+Tests: ``tests/storage/test_driver_contract_listing.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Writeback: the kernel writes a long upload out while it arrives, so that its final fsync has little left to do."""
+"""Writeback: the kernel writes a long upload out while it arrives, so that its final fsync has little left to do.
+
+Tests: ``tests/storage/test_driver_contract_uploads.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What all decorators of a driver share: each operation, also of readers and writers, goes through one method."""
+"""What all decorators of a driver share: each operation, also of readers and writers, goes through one method.
+
+Tests: ``tests/storage/test_driver_contract.py``.
+"""
 
 from __future__ import annotations
 

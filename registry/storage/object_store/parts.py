@@ -1,4 +1,7 @@
-"""Parts: the memory, slices and checksums of what is on its way to an object store."""
+"""Parts: the memory, slices and checksums of what is on its way to an object store.
+
+Tests: ``tests/storage/object_store/test_upload.py``.
+"""
 
 from __future__ import annotations
 

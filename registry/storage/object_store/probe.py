@@ -1,4 +1,7 @@
-"""Trying a store before anything depends on it: can it be used as configured, and does it honour conditions?"""
+"""Trying a store before anything depends on it: can it be used as configured, and does it honour conditions?
+
+Tests: ``tests/replicas/test_conditions.py``.
+"""
 
 from __future__ import annotations
 

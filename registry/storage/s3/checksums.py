@@ -3,6 +3,8 @@
 A SHA-256 costs a second of the processor for each GiB, here and once more in the store, beside the one that is the
 blob's digest. A CRC-32C finds bytes that were damaged on their way just as well. TLS keeps out an attacker between here
 and the store; without TLS an attacker can alter reads as well as writes.
+
+Tests: ``tests/storage/s3/test_multipart.py``.
 """
 
 from __future__ import annotations

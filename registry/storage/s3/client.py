@@ -1,4 +1,7 @@
-"""Requests to one S3 bucket: keys below a root, bounded retries, and the store's errors as ours."""
+"""Requests to one S3 bucket: keys below a root, bounded retries, and the store's errors as ours.
+
+Tests: ``tests/storage/s3/test_requests.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""*Endpoint*: where a bucket is, as Amazon's library finds it from its settings: its rules for this are many."""
+"""*Endpoint*: where a bucket is, as Amazon's library finds it from its settings: its rules for this are many.
+
+Tests: ``tests/storage/s3/test_signature.py``.
+"""
 
 from __future__ import annotations
 

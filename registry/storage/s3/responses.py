@@ -1,4 +1,7 @@
-"""Responses of an S3 store, as our errors and values."""
+"""Responses of an S3 store, as our errors and values.
+
+Tests: ``tests/storage/s3/test_multipart.py``.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ parts of equal size are sent while the next one arrives, to the final key where 
 upload, the tags of its parts, and the bytes after them: up to TAIL_BYTES in the state itself, more as *pieces*, objects
 ``.uploads/{id}/{offset}-{random}`` that become part of the next part. Pieces are also where the bytes of a slow client
 wait for the rest of their part, when their memory is needed.
+
+Tests: ``tests/storage/s3/test_driver.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What an S3 bucket holds of an upload: kept with its session, so that any process can go on."""
+"""What an S3 bucket holds of an upload: kept with its session, so that any process can go on.
+
+Tests: ``tests/storage/s3/test_multipart.py``.
+"""
 
 from __future__ import annotations
 
