@@ -9,6 +9,7 @@ from tests.soak.client import Client
 from tests.upgrade.content import Content
 from tests.upgrade.filling import APP, change, fill, numbered
 from tests.upgrade.places import Tenancy
+from tests.upgrade.releases import BEFORE, FORMER
 from tests.upgrade.writer import Writer
 
 pytestmark = [pytest.mark.upgrade, pytest.mark.timeout(900)]
@@ -50,6 +51,7 @@ def require_foreign_kept(client: Client, content: Content) -> None:
             assert client.call("DELETE", f"/v2/{name}/blobs/{digest}").status == 405, (name, digest)
 
 
+@pytest.mark.parametrize("former", [*FORMER, BEFORE], indirect=True, ids=str)
 def test_what_a_former_release_wrote_is_served_and_changed_and_goes_back(tenancy: Tenancy, former: list[str]) -> None:
     content = filled(tenancy, former)
     for note, command in (("present", None), ("former", former), ("again", None)):
@@ -58,7 +60,10 @@ def test_what_a_former_release_wrote_is_served_and_changed_and_goes_back(tenancy
                 require_foreign_kept(client, content)
             content.check(client)
             writer = Writer(client, content)
-            writer.finish_uploads()
+            if command is None or tenancy.place.shared:
+                writer.finish_uploads()
+            else:
+                writer.begin_uploads_again()
             change(writer, note)
             content.check(client)
 
