@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     RawHeaders = Iterable[tuple[bytes, bytes]]
     Decide = Callable[["Caller", "Action", str | None], RegistryError | None]
-    """Decides whether a caller may do something in a repository, None where the action concerns none.
+    """Decides whether a caller may do something in a repository, None where the action concerns none, or any may be
+    read (a mount that names no source).
 
     Returns the error that refuses it (Unauthorized, Denied), or None if it is allowed.
     """

@@ -120,7 +120,11 @@ async def start(request: Request) -> Response:
     name = name_of(request)
     query = request.query_params
     mount = mount_of(request)
-    if mount is not None and await context.run(_has_mounted, context, name, mount):
+    if (
+        mount is not None
+        and _may_read(context, request, mount)
+        and await context.run(_has_mounted, context, name, mount)
+    ):
         return _created(context, request, name, mount.digest)
     if "digest" in query:
         digest = query_digest(request)
@@ -185,6 +189,11 @@ async def cancel(request: Request) -> Response:
     name, upload_id = name_of(request), upload_of(request)
     await context.run(context.registry.uploads.cancel, name, upload_id)
     return Response(status_code=204)
+
+
+def _may_read(context: ApiContext, request: Request, mount: Mount) -> bool:
+    """Whether the caller may pull from the source (I12); if not, its upload proves that it has the bytes."""
+    return context.access.decide(caller_of(request.scope), Action.PULL, mount.source) is None
 
 
 def _has_mounted(context: ApiContext, name: str, mount: Mount) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from registry.api.access import Action, Caller
+from registry.api.access import Action, Caller, allow
 from registry.oci.errors import Denied, Unauthorized
 from registry.server.application import CHAPTERS
 from tests.api.service import Service, serving
@@ -104,6 +104,15 @@ def test_an_address_in_the_store_is_not_told_to_a_caller_that_is_refused(
     reply = service.call("GET", path)
     assert reply.status == 403
     assert "location" not in reply.headers
+
+
+@pytest.mark.parametrize("source", [f"&from={REPO}", ""])
+def test_a_blob_is_mounted_only_where_its_caller_may_pull_from(service: Service, source: str) -> None:
+    target = f"/v2/other/app/blobs/uploads/?mount={CONFIG.digest}{source}"
+    service.context.access.decide = lambda _caller, action, _name: Denied() if action is Action.PULL else None
+    assert service.call("POST", target).status == 202, "an upload proves that the client has the bytes"
+    service.context.access.decide = allow
+    assert service.call("POST", target).status == 201
 
 
 def test_the_decision_knows_the_caller(service: Service, guard: Guard) -> None:
