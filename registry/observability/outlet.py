@@ -51,7 +51,10 @@ class Outlet:
             rest = notice + data
             if not self._held and self._write_now is not None:
                 rest, lost = self._write_now(rest)
-                self._missed = 0
+                if notice and lost > data.count(b"\n"):  # it is lost too: it is told once more, and is no line of ours
+                    lost -= 1
+                else:
+                    self._missed = 0
                 self._miss(lost)
                 if not rest:
                     return
