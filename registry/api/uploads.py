@@ -29,6 +29,7 @@ from registry.api.http.parameters import mount_of, name_of, query_digest, upload
 from registry.api.http.reception import Reception, receive_into
 from registry.api.http.request_body import PATIENCE, Body, Interrupted, declared_length
 from registry.api.http.routing import OciRoute, context_of
+from registry.images.session_ids import noted
 from registry.images.uploads import DEFAULT_ALGORITHM
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 from registry.oci.errors import (
@@ -308,6 +309,7 @@ def _start_of(request: Request) -> int | None:
 
 def _progress(context: ApiContext, request: Request, name: str, upload_id: str, offset: int) -> dict[str, str]:
     """The headers of a session: where to go on. ``Range`` is inclusive, so that no byte at all is also ``0-0``."""
+    upload_id = noted(upload_id) if offset else upload_id
     return {
         "Location": context.urls.url(request, f"/v2/{name}/blobs/uploads/{upload_id}"),
         "Range": f"0-{max(0, offset - 1)}",

@@ -31,9 +31,6 @@ class SessionRow(NamedTuple):
     """There is a row of it; one that the store alone knows of has received nothing yet."""
 
 
-NOTED_LENGTH = 36
-"""Characters of the id of a session that has a row from its beginning; all other ids are longer."""
-
 _COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state, tail'
 _ADD = Statement(
     'INSERT INTO upload_session (id, repository, "offset", algorithm, digest, driver_state, started_at, updated_at,'
@@ -50,7 +47,7 @@ _TOUCH = Statement('UPDATE upload_session SET updated_at = :now WHERE id = :id A
 _REMOVE = Statement("DELETE FROM upload_session WHERE id = :id")
 _EXPIRED = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < :before LIMIT 1000")  # noqa: S608
 _COUNT_BY_ADDRESS = Statement(
-    f"SELECT coalesce(address, ''), count(*) FROM upload_session WHERE length(id) = {NOTED_LENGTH} GROUP BY 1"  # noqa: S608
+    "SELECT coalesce(address, ''), count(*) FROM upload_session WHERE substr(id, 15, 1) <> '7' GROUP BY 1"
 )
 _OLDEST = Statement(
     "SELECT updated_at, id FROM upload_session WHERE coalesce(address, '') = :address ORDER BY updated_at LIMIT :count"
@@ -111,7 +108,10 @@ def expired(connection: Transaction, *, before: float) -> Later[list[SessionRow]
 
 
 def count_by_address(connection: Transaction) -> Later[dict[str, int]]:
-    """Open sessions with a row from their beginning, by address; those of no known address are under the empty one."""
+    """Open sessions with a row from their beginning, by address; those of no known address are under the empty one.
+
+    The store counts the others: their ids are UUIDs of version 7.
+    """
     return connection.execute(_COUNT_BY_ADDRESS, {}).later(lambda rows: dict(rows.all()))
 
 

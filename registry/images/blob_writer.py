@@ -13,7 +13,7 @@ import structlog
 from cachetools import LRUCache
 
 from registry.database import upload_sessions
-from registry.images.session_ids import SessionId
+from registry.images.session_ids import origin_of
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import BlobUploadUnknown, RangeInvalid, RegistryError, SizeInvalid
@@ -179,7 +179,7 @@ class BlobWriter:
 
     def _note(self, connection: Transaction) -> None:
         """Give the session its row: from now on there is more to know than its id says."""
-        row, session = self._row, SessionId.parse(self._row.id)
+        row, origin = self._row, origin_of(self._row.id)
         upload_sessions.add(
             connection,
             row.id,
@@ -188,7 +188,7 @@ class BlobWriter:
             digest=Digest.of(b"", row.algorithm),
             note=row.note,
             now=self._backends.clock(),
-            address=session.address if session is not None else "",
+            address=origin.address if origin is not None else "",
         )
 
     def _go_on(self) -> None:

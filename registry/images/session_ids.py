@@ -1,9 +1,9 @@
-"""*Session id*: what an upload session that has no row yet says of itself.
+"""Session ids: what an upload session that has no row yet says of itself.
 
 Where the store knows its uploads (``capabilities.exclusive_uploads``) a session begins as an empty file and an id. The
-id says when the session began and of which address, and is sealed for one repository and one algorithm, so that every
-worker of every replica knows the rest without a look at the database. A row follows once bytes are kept between two
-requests.
+name of the file, a UUID, says when the session began and of which address. The client's id adds a seal for repository
+and algorithm, so that every worker knows the rest without a look at the database. A row follows once bytes are kept
+between two requests; from then on the UUID alone is the id, as former releases know it.
 """
 
 from __future__ import annotations
@@ -13,69 +13,86 @@ import os
 import re
 import uuid
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 
 _MACHINE = 64
 """Bits of an IPv6 address that are the network: one machine may have all addresses of it."""
-_NOBODY = "0"
-"""The crowd of sessions whose client's address is not known."""
-_ID = re.compile(
-    r"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})_([0-9a-f]{16}|[0-9a-f]{8}|0)_(.{32})"
-)
+_CROWD = 32
+"""Bits of a UUID that tell the address: all of IPv4, or a hash of a network of IPv6."""
+_RANDOM = 40
+"""Bits of a UUID that no client can guess."""
+_VARIANT = 62
+"""The bit at which RFC 9562 has the variant of a UUID."""
+_VERSION = 76
+_TIME = 80
+_UNKNOWN, _IPV4, _IPV6 = range(3)
+_UNIQUE = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
+_ID = re.compile(rf"({_UNIQUE})_([0-9a-f]{{32}})")
+_is_unique = re.compile(_UNIQUE).fullmatch
+
+
+class Origin(NamedTuple):
+    """Where a session that began without a row came from."""
+
+    began: float
+    """Seconds since the epoch."""
+    address: str
+    """What it counts as; "" if it is not known."""
 
 
 class SessionId(NamedTuple):
-    """The parts of an id."""
+    """The id of a session that may have no row."""
 
-    text: str
-    """All of it."""
     unique: str
-    """A UUID of version 7."""
-    crowd: str
-    """The address that it counts as, in hexadecimal digits."""
+    """A UUID of version 7, under which the store has it, and the row if there is one."""
     seal: str
-    """Binds the rest to a repository and an algorithm."""
+    """Binds it to a repository and an algorithm."""
 
     @classmethod
     def make(cls, repository: str, algorithm: str, address: str | None, now: float) -> SessionId:
         """A new one; ``now`` is in seconds since the epoch. Chance makes it unique, and no client can guess it."""
-        unique, crowd = _unique(now), _packed(crowd_of(address))
-        seal = _seal(unique, crowd, repository, algorithm)
-        return cls(f"{unique}_{crowd}_{seal}", unique, crowd, seal)
+        unique = _unique(*_crowd(address), now)
+        return cls(unique, _seal(unique, repository, algorithm))
 
     @classmethod
     def parse(cls, text: str) -> SessionId | None:
         """None if it is no id of this kind."""
         found = _ID.fullmatch(text)
-        return None if found is None else cls(text, *found.groups())
+        return None if found is None else cls(*found.groups())
+
+    @property
+    def text(self) -> str:
+        """As the client has it."""
+        return f"{self.unique}_{self.seal}"
 
     def algorithm_in(self, repository: str) -> str | None:
         """What the bytes are hashed with while they come; None if this is no session of ``repository``."""
         for algorithm in SUPPORTED_ALGORITHMS:
-            if self.seal == _seal(self.unique, self.crowd, repository, algorithm):
+            if self.seal == _seal(self.unique, repository, algorithm):
                 return algorithm
         return None
 
-    @property
-    def began(self) -> float:
-        """Seconds since the epoch."""
-        return (uuid.UUID(self.unique).int >> 80) / 1000
 
-    @property
-    def address(self) -> str:
-        """What ``crowd_of`` said of the client's address."""
-        if self.crowd == _NOBODY:
-            return ""
-        packed = bytes.fromhex(self.crowd)
-        if len(packed) == _MACHINE // 8:
-            return str(IPv6Network((int.from_bytes(packed) << _MACHINE, _MACHINE)))
-        return str(IPv4Address(packed))
+def noted(upload_id: str) -> str:
+    """The id of the same session as soon as there is a row of it."""
+    session = SessionId.parse(upload_id)
+    return upload_id if session is None else session.unique
 
 
-@lru_cache(maxsize=1024)
+def origin_of(unique: str) -> Origin | None:
+    """None for the id of a session that had a row from its beginning."""
+    if not _is_unique(unique):
+        return None
+    bits = uuid.UUID(unique).int
+    payload = (bits >> 64 & 0xFFF) << _VARIANT | bits & (1 << _VARIANT) - 1
+    kind, crowd = payload >> _CROWD + _RANDOM, (payload >> _RANDOM) & (1 << _CROWD) - 1
+    address = {_IPV4: str(IPv4Address(crowd)), _IPV6: f"IPv6 network {crowd:08x}"}.get(kind, "")
+    return Origin((bits >> _TIME) / 1000, address)
+
+
 def crowd_of(address: str | None) -> str:
     """What counts as one address: a machine has one of IPv4, and a network of 64 bits of IPv6."""
     try:
@@ -88,19 +105,23 @@ def crowd_of(address: str | None) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _packed(crowd: str) -> str:
+def _crowd(address: str | None) -> tuple[int, int]:
+    """The kind of an address, and the bits that tell what it counts as."""
+    crowd = crowd_of(address)
     if not crowd:
-        return _NOBODY
-    network = ip_network(crowd)
-    return network.network_address.packed[: _MACHINE // 8].hex()
+        return _UNKNOWN, 0
+    if "/" in crowd:
+        return _IPV6, int.from_bytes(hashlib.sha256(crowd.encode()).digest()[: _CROWD // 8])
+    return _IPV4, int(IPv4Address(crowd))
 
 
-def _unique(now: float) -> str:
-    """A UUID of version 7: milliseconds, then 74 random bits."""
-    bits = int.from_bytes(os.urandom(10)) | int(now * 1000) << 80
-    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
+def _unique(kind: int, crowd: int, now: float) -> str:
+    """A UUID of version 7: milliseconds, then 74 bits, which tell the address and are random."""
+    payload = (kind << _CROWD | crowd) << _RANDOM | int.from_bytes(os.urandom(_RANDOM // 8))
+    high, low = payload >> _VARIANT, payload & (1 << _VARIANT) - 1
+    bits = int(now * 1000) << _TIME | 7 << _VERSION | high << 64 | 2 << _VARIANT | low
     return str(uuid.UUID(int=bits))
 
 
-def _seal(unique: str, crowd: str, repository: str, algorithm: str) -> str:
-    return hashlib.sha256(f"{unique} {crowd} {algorithm} {repository}".encode()).hexdigest()[:32]
+def _seal(unique: str, repository: str, algorithm: str) -> str:
+    return hashlib.sha256(f"{unique} {algorithm} {repository}".encode()).hexdigest()[:32]

@@ -21,7 +21,7 @@ import structlog
 
 from registry.database import upload_sessions
 from registry.database.errors import DatabaseError
-from registry.images.session_ids import SessionId
+from registry.images.session_ids import Origin, origin_of
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -77,14 +77,16 @@ class UploadRoom:
         """Open sessions by address."""
         with self._backends.database.autocommit() as connection:
             counts = Counter(upload_sessions.count_by_address(connection).get())
-        counts.update(session.address for session in self.unnoted())
+        counts.update(origin.address for _, origin in self._unnoted())
         return counts
 
-    def unnoted(self) -> Iterator[SessionId]:
+    def _unnoted(self) -> Iterator[tuple[str, Origin]]:
         """The sessions that began without a row; some have one by now."""
         if self._backends.driver.capabilities.exclusive_uploads:
-            ids = (SessionId.parse(entry.upload_id) for entry in self._backends.driver.uploads())
-            yield from (session for session in ids if session is not None)
+            for entry in self._backends.driver.uploads():
+                origin = origin_of(entry.upload_id)
+                if origin is not None:
+                    yield entry.upload_id, origin
 
     def _make(self) -> None:
         for address, count in surplus(self.counts(), self._bounds, MOST_AT_ONCE).items():
@@ -97,7 +99,8 @@ class UploadRoom:
 
     def _oldest(self, address: str, count: int) -> list[str]:
         """The sessions of an address that nothing was added to for the longest time."""
-        began = heapq.nsmallest(count, ((it.began, it.text) for it in self.unnoted() if it.address == address))
+        its = ((origin.began, upload_id) for upload_id, origin in self._unnoted() if origin.address == address)
+        began = heapq.nsmallest(count, its)
         with self._backends.database.autocommit() as connection:
             noted = upload_sessions.oldest(connection, address, count=count).get()
             alone = [(since, text) for since, text in began if upload_sessions.find(connection, text).get() is None]

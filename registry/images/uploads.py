@@ -19,7 +19,7 @@ from registry.database.upload_sessions import SessionRow
 from registry.images.blob_publication import NewBlob
 from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
 from registry.images.omissions import Kind, Omission, Source
-from registry.images.session_ids import SessionId, crowd_of
+from registry.images.session_ids import SessionId, crowd_of, noted, origin_of
 from registry.images.upload_room import UploadRoom
 from registry.oci.digest import Digest
 from registry.oci.errors import (
@@ -81,7 +81,7 @@ class Uploads:
         if not self._backends.layout.per_repository:
             with self._backends.database.autocommit() as connection:
                 self._repositories.require_open(connection).get()
-        self._backends.driver.start_upload(session.text)
+        self._backends.driver.start_upload(session.unique)
         return session.text
 
     def _start_noted(self, name: str, algorithm: str, address: str | None) -> str:
@@ -113,10 +113,10 @@ class Uploads:
         """The session. Raises BlobUploadUnknown, also for a session of another repository."""
         alone = _alone(name, upload_id)
         with self._backends.database.autocommit() as connection:
-            row = _of_repository(upload_sessions.find(connection, upload_id).get() or alone, name)
+            row = _of_repository(upload_sessions.find(connection, noted(upload_id)).get() or alone, name)
         if not row.is_noted:
             with contextlib.suppress(BlobUploadBusy):
-                self._open(upload_id).close()
+                self._open(noted(upload_id)).close()
         return row
 
     def open(
@@ -129,9 +129,10 @@ class Uploads:
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
         alone = _alone(name, upload_id)
-        writer = self._open(upload_id)
+        writer = self._open(noted(upload_id))
         try:
-            row, ahead = self._look(name, upload_id, alone, digest if at_once else None)  # under the right: the last
+            # Under the right: the row is the last.
+            row, ahead = self._look(name, noted(upload_id), alone, digest if at_once else None)
             if start == 0 and row.offset == 1:
                 row = self._begin_again(row)
             self._check_start(row, start, digest)
@@ -149,12 +150,12 @@ class Uploads:
         What it would be closed with has come since it began. Asked about bytes that are not what was promised: a client
         that sends the last of them once more, because it heard no answer.
         """
-        session = None if row.is_noted else SessionId.parse(row.id)
-        if session is None:
+        origin = None if row.is_noted else origin_of(row.id)
+        if origin is None:
             return False
         with self._backends.database.autocommit() as connection:
             _, there = self._publication.look(connection, row.repository, digest).get()
-        return there is not None and there.verified_at is not None and there.verified_at >= session.began
+        return there is not None and there.verified_at is not None and there.verified_at >= origin.began
 
     def _check_start(self, row: SessionRow, start: int | None, digest: Digest | None) -> None:
         """Raises RangeInvalid when a chunk does not begin where its upload ends (spec, "Pushing a blob in chunks").
@@ -191,11 +192,6 @@ class Uploads:
 
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
-        alone = _alone(row.repository, row.id)
-        if alone is not None:  # also where a crash follows: without its row the session begins at its first byte
-            with self._backends.database.transaction() as connection:
-                upload_sessions.remove(connection, row.id)
-            return alone
         empty = Digest.of(b"", row.algorithm)
         with self._backends.database.transaction() as connection:
             upload_sessions.advance(
@@ -301,7 +297,7 @@ class Uploads:
         with self._backends.database.autocommit() as connection:
             if upload_sessions.find(connection, upload_id).get() is not None:
                 return False
-        if SessionId.parse(upload_id) is not None:
+        if origin_of(upload_id) is not None:
             return self._end_idle(upload_id)
         self._backends.driver.discard_upload(upload_id)
         return True
@@ -334,13 +330,13 @@ def _alone(name: str, upload_id: str) -> SessionRow | None:
     algorithm = session.algorithm_in(name)
     if algorithm is None:
         raise BlobUploadUnknown
-    return SessionRow(upload_id, name, 0, algorithm, Digest.of(b"", algorithm), "", None, is_noted=False)
+    return SessionRow(session.unique, name, 0, algorithm, Digest.of(b"", algorithm), "", None, is_noted=False)
 
 
 def _since(entry: UploadEntry) -> float:
     """When an upload that no row knows was last written to, or began, as far as storage says."""
-    session = SessionId.parse(entry.upload_id)
-    return session.began if session is not None else entry.modified
+    origin = origin_of(entry.upload_id)
+    return origin.began if origin is not None else entry.modified
 
 
 def _of_repository(row: SessionRow | None, name: str) -> SessionRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import uuid
 from typing import Any
 
 import pytest
@@ -234,10 +235,10 @@ def test_sessions_are_counted_by_where_they_were_begun(database: Database) -> No
     common = {"algorithm": "sha256", "digest": digest(0), "note": ""}
     with database.transaction() as connection:
         for number, address in enumerate(["192.0.2.1", "", "192.0.2.1", "192.0.2.2", "192.0.2.1"]):
-            session = f"{number}".rjust(upload_sessions.NOTED_LENGTH, "u")
+            session = f"{uuid.UUID(int=number, version=4)}"
             upload_sessions.add(connection, session, "team/app", **common, now=NOW - number, address=address)
-        longer = "x" * (upload_sessions.NOTED_LENGTH + 1)  # it is counted where it began: on storage
-        upload_sessions.add(connection, longer, "team/app", **common, now=NOW, address="192.0.2.2")
+        alone = f"{uuid.UUID(int=7, version=4)}".replace("-4000", "-7000")  # it is counted where it began: on storage
+        upload_sessions.add(connection, alone, "team/app", **common, now=NOW, address="192.0.2.2")
     with database.autocommit() as connection:
         assert upload_sessions.count_by_address(connection).get() == {"192.0.2.1": 3, "192.0.2.2": 1, "": 1}
         oldest = upload_sessions.oldest(connection, "192.0.2.1", count=2).get()
