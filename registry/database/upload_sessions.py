@@ -110,7 +110,7 @@ def expired(connection: Transaction, *, before: float) -> Later[list[SessionRow]
 def count_by_address(connection: Transaction) -> Later[dict[str, int]]:
     """Open sessions with a row from their beginning, by address; those of no known address are under the empty one.
 
-    The store counts the others: their ids are UUIDs of version 7.
+    Sessions whose ids are UUIDs of version 7 are counted by their files.
     """
     return connection.execute(_COUNT_BY_ADDRESS, {}).later(lambda rows: dict(rows.all()))
 
