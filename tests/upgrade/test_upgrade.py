@@ -60,10 +60,7 @@ def test_what_a_former_release_wrote_is_served_and_changed_and_goes_back(tenancy
                 require_foreign_kept(client, content)
             content.check(client)
             writer = Writer(client, content)
-            if command is None or tenancy.place.shared:
-                writer.finish_uploads()
-            else:
-                writer.begin_uploads_again()
+            writer.finish_uploads()
             change(writer, note)
             content.check(client)
 

@@ -51,14 +51,6 @@ class Writer:
             assert (status.status, status.headers["range"]) == (204, f"0-{upload.offset - 1}"), status
             self.finish(upload)
 
-    def begin_uploads_again(self) -> None:
-        """Push what a later release had begun on local disk, where only that release knows its sessions."""
-        while self.content.uploads:
-            upload = self.content.uploads.pop()
-            status = self.client.call("GET", upload.location)
-            assert (status.status, b"BLOB_UPLOAD_UNKNOWN" in status.body) == (404, True), status
-            self.push_blob(upload.repository, upload.blob)
-
     def finish(self, upload: Upload) -> None:
         """Send the rest in chunks and close the session."""
         while upload.offset < len(upload.blob.data):
