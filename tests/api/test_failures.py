@@ -131,18 +131,39 @@ def test_a_repository_whose_index_is_damaged_is_not_unknown_and_is_left_alone(se
 
 
 def test_a_database_that_fails(seeded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise DatabaseUnavailable(SECRET)
-
     asked = {what: ask for what, (_, ask) in REQUESTS.items()}
     asked["catalog"] = lambda service: service.call("GET", "/v2/_catalog")
+    del asked["begin"]  # the directory alone knows a session without bytes
     with serving(seeded) as service:
         for what, ask in asked.items():
             with monkeypatch.context() as patch:
-                for transaction in ("snapshot", "autocommit", "transaction"):
-                    patch.setattr(service.registry.backends.database, transaction, fail)
+                let_database_fail(service, patch)
                 assert_refused(ask(service), 503, "UNAVAILABLE", retry=True, what=what)
             assert ask(service).status < 300, what
+
+
+def test_an_upload_that_began_without_the_database_goes_on_when_it_is_back(
+    seeded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = Blob(b"patient")
+    with serving(seeded) as service:
+        with monkeypatch.context() as patch:
+            let_database_fail(service, patch)
+            session = service.begin(REPO)
+            closed = service.call("PUT", f"{session}?digest={blob.digest}", blob.data)
+            assert_refused(closed, 503, "UNAVAILABLE", retry=True)
+        assert service.call("PUT", f"{session}?digest={blob.digest}", blob.data).status == 201
+        assert service.call("GET", f"{V2}/blobs/{blob.digest}").body == blob.data
+
+
+def let_database_fail(service: Service, patch: pytest.MonkeyPatch) -> None:
+    """Every transaction of the service fails, until ``patch`` is undone."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable(SECRET)
+
+    for transaction in ("snapshot", "autocommit", "transaction"):
+        patch.setattr(service.registry.backends.database, transaction, fail)
 
 
 def test_a_database_whose_file_is_no_database_is_unavailable(seeded: Path) -> None:
