@@ -41,8 +41,8 @@ class OciRoute(APIRoute):
         """Raises ValueError for a route without an action (I12)."""
         options["summary"] = (endpoint.__doc__ or "").partition("\n")[0]
         super().__init__(path, endpoint, **options)
-        # A name with a newline in it is an invalid name, not an unknown path.
-        self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)
+        # A name with a newline in it is an invalid name, not an unknown path; behind the end of a path it is unknown.
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
         if ACTION not in (self.openapi_extra or {}):
             raise ValueError(f"{path} names no action")
         self.action = Action(cast("dict[str, Any]", self.openapi_extra)[ACTION])

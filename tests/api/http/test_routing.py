@@ -103,7 +103,19 @@ def test_a_path_leads_to_an_endpoint(method: str, path: str, template: str, para
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/a", "/v2/a/", "/v2/a/tags", "/v2/a/tags/list/", "/v2/a/manifests/", "/v2/a/blobs/x/y", "/v3/", "/v2x"]
+    "path",
+    [
+        "/v2/a",
+        "/v2/a/",
+        "/v2/a/tags",
+        "/v2/a/tags/list/",
+        "/v2/a/tags/list\n",
+        "/v2/_catalog\n",
+        "/v2/a/manifests/",
+        "/v2/a/blobs/x/y",
+        "/v3/",
+        "/v2x",
+    ],
 )
 def test_a_path_that_is_none_leads_nowhere(path: str) -> None:
     assert find(path) == (None, {})
