@@ -12,6 +12,7 @@ from registry.images.session_ids import noted
 from registry.images.upload_room import Bounds, surplus
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown
+from registry.storage.errors import PathRefused
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.support.registry_world import KINDS, NAME, World, pull_blob
 
@@ -145,6 +146,15 @@ def test_a_store_that_cannot_free_refuses_no_session(world: World) -> None:
     mine = begin(world, registry, ONE, 4)
     assert mine[-1] in living(world.registry(), mine)
     assert driver.struck
+
+
+def test_a_session_whose_file_is_refused_keeps_no_other_from_ending(world: World) -> None:
+    registry = world.registry(uploads_per_address=2)
+    refused = begin(world, registry, ONE)
+    fault = Fault("open_upload", key=noted(*refused), times=None, effect=PathRefused)
+    registry = world.registry(driver=FaultyDriver(world.driver(), [fault]), uploads_per_address=2)
+    mine = begin(world, registry, ONE, 4)
+    assert living(world.registry(), refused + mine) == refused + mine[-1:]
 
 
 def test_many_pushes_from_one_address_end_nothing(world: World) -> None:
