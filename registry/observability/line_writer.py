@@ -21,13 +21,14 @@ class LineWriter:
     """Writes whole lines without raising: a log that cannot be written must not stop the registry.
 
     To a pipe or a terminal, which several workers may share, lines go in pieces that the kernel does not interleave.
-    Safe for threads: nothing is kept between calls.
+    Safe for threads: between calls it keeps only whether a full disk has cut a line, which ends before the next one.
     """
 
-    __slots__ = ("_own", "_piecewise", "_write")
+    __slots__ = ("_is_cut", "_own", "_piecewise", "_write")
 
     def __init__(self, descriptor: int) -> None:
         self._piecewise = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._is_cut = False
         self._own: socket.socket | FileIO | None = None
         self._write: Callable[[memoryview], int] = partial(os.write, descriptor)
 
@@ -62,17 +63,21 @@ class LineWriter:
         Returns what is left to be written by a writer that waits, and how many lines could not be written, and are
         dropped.
         """
-        written = 0
+        is_cut, written = self._is_cut, 0
+        lines = b"\n" + data if is_cut else data
         try:
-            for piece in _pieces(data) if self._piecewise else (data,):
+            for piece in _pieces(lines) if self._piecewise else (lines,):
                 rest = memoryview(piece)
                 while rest:
                     count = self._write(rest)
                     rest, written = rest[count:], written + count
         except BlockingIOError:
-            return data[written:], 0
+            self._is_cut = False
+            return lines[written:], 0
         except OSError:
-            return b"", data.count(b"\n", written)
+            self._is_cut = not lines.endswith(b"\n", 0, written) if written else is_cut
+            return b"", lines.count(b"\n", max(written, is_cut))
+        self._is_cut = False
         return b"", 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import socket
@@ -62,6 +63,27 @@ def test_a_file_gets_every_byte(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
         LineWriter(file.fileno())(b"line\n" * 100_000)
     assert (tmp_path / "log").read_bytes() == b"line\n" * 100_000
+
+
+def test_a_line_that_a_full_disk_has_cut_ends_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, real = len(b"one\ntwo\nth"), os.write
+
+    def write(descriptor: int, data: memoryview) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = real(descriptor, data[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write)
+    with (tmp_path / "log").open("wb") as file:
+        writer = LineWriter(file.fileno())
+        assert writer(b"one\ntwo\nthree\n") == (b"", 1)
+        assert writer(b"four\nfive\n") == (b"", 2)
+        room = 100
+        assert writer(b"six\n") == writer(b"seven\n") == (b"", 0)
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\nth\nsix\nseven\n"
 
 
 def pipe() -> tuple[int, int]:
