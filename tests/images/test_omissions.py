@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from registry.images import repositories
 from registry.images.omissions import LISTED
 from registry.images.registry import Registry
+from registry.images.session_ids import noted
 from registry.maintenance.rebuild import rebuild_registry
 from registry.maintenance.rescan import Rescan
 from registry.oci.descriptor import Descriptor
@@ -380,7 +381,7 @@ def test_a_repository_that_a_link_has_replaced_is_not_forgotten(
 def test_an_upload_that_cannot_be_looked_at_or_freed_stops_the_expiry_of_no_other(
     world: World, registry: Registry
 ) -> None:
-    uploads = sorted(registry.uploads.start(NAME) for _ in range(4))
+    uploads = sorted(noted(registry.uploads.start(NAME)) for _ in range(4))  # as the store has them
     refusing = Fault("*upload", uploads[1], times=None, effect=PathRefused(uploads[1], "Permission denied"))
     process = world.registry(driver=FaultyDriver(world.driver(), [refusing]))
     (world.root / ".uploads/tmp-1").symlink_to(world.root / "m/.tmp-1")
