@@ -17,7 +17,7 @@ from registry.storage.errors import (
     Throttled,
 )
 from registry.storage.keys import sha256_of
-from registry.storage.object_store.reader import InvalidRange, ResumingReader
+from registry.storage.object_store.reader import InvalidRange, ResumingReader, check_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,7 +100,8 @@ class BucketObjects(ABC):
             stat, body = self.get(key, offset, None if length is None else offset + length)
         except InvalidRange:
             return reader(self.stat(key))
-        return reader(stat, body, offset)
+        end = stat.size if length is None else min(offset + length, stat.size)
+        return reader(stat, check_length(key, body, end - offset), offset)
 
     def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
         """See StorageDriver."""

@@ -123,9 +123,18 @@ class ResumingReader:
         if self._left < 0:
             raise StorageUnavailable(self._key, reason)
         try:
-            _, self._body = self._get(self._key, self._position, self._end, self.stat.signature)
+            _, body = self._get(self._key, self._position, self._end, self.stat.signature)
         except (PathNotFound, PreconditionFailed, InvalidRange) as error:
             raise StorageUnavailable(self._key, "it was replaced or deleted while it was read") from error
+        self._body = check_length(self._key, body, self._end - self._position)
+
+
+def check_length(key: str, body: Body, wanted: int) -> Body:
+    """Raises StorageUnavailable where a store has sent other bytes than those asked for, as without ranges."""
+    if body.length == wanted:
+        return body
+    body.close()
+    raise StorageUnavailable(key, f"the store sends {body.length} bytes, and {wanted} were asked for")
 
 
 class JoinedReader:

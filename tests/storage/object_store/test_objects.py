@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from registry.storage.driver import ObjectStat
+    from tests.storage.object_store.directory_store import Bytes
 
 KEY = "a/index.json"
 BLOB = "storage/blobs/sha256/00"
@@ -63,6 +64,22 @@ def test_its_requests_are_reported_with_their_kinds(tmp_path: Path) -> None:
         ("stat", "head"),
     ]
     assert kinds == [(*reported, False) for reported in expected]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(1, None), (0, 2), (1, 2)])
+def test_a_store_that_sends_all_bytes_where_some_were_asked_for_is_not_believed(
+    tmp_path: Path, offset: int, length: int | None
+) -> None:
+    class Rangeless(DirectoryObjects):
+        def get(self, key: str, start: int, end: int | None, version: str = "") -> tuple[ObjectStat, Bytes]:
+            return super().get(key, 0, None, version)
+
+    objects = Rangeless(tmp_path, None)
+    objects.put(KEY, b"index")
+    with pytest.raises(StorageUnavailable, match="sends 5 bytes"):
+        objects.open(KEY, offset=offset, length=length)
+    with objects.open(KEY, offset=0, length=9) as reader:
+        assert reader.read(9) == b"index"
 
 
 def test_a_conditional_write_whose_answer_was_lost_meets_its_own_object(objects: Doubtful) -> None:

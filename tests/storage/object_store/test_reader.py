@@ -72,6 +72,17 @@ def test_a_range_goes_on_where_its_connection_broke_with_the_version_it_began_wi
     assert store.asked == [(10, 990, ""), (310, 990, "version"), (610, 990, "version"), (910, 990, "version")]
 
 
+def test_a_store_that_goes_on_with_other_bytes_than_those_asked_for_is_not_believed() -> None:
+    class Rangeless(Store):
+        def get(self, key: str, start: int, end: int | None, version: str = "") -> tuple[ObjectStat, Breaking]:
+            return super().get(key, 0 if version else start, None if version else end)
+
+    with Rangeless(300).open(10, 990) as reader:
+        assert reader.read(300) == DATA[10:310]
+        with pytest.raises(StorageUnavailable, match="1000 bytes, and 680 were asked for"):
+            reader.read(300)
+
+
 def test_a_buffer_is_filled_through_a_broken_connection() -> None:
     store, buffer, taken = Store(600), memoryview(bytearray(400)), b""
     with store.open() as reader:
