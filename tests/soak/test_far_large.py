@@ -24,8 +24,8 @@ MEMORY = 400 * MIB
 PARALLEL = 8
 LOWERED = """\
 import sys
-from registry.storage import s3_multiparts
-s3_multiparts.COPY_BYTES, s3_multiparts.COPY_PART = {bytes}, {part}
+from registry.storage.s3 import multipart
+multipart.COPY_BYTES, multipart.COPY_PART = {bytes}, {part}
 from registry.cli.main import main
 sys.argv[0] = "registry"
 main()
