@@ -105,8 +105,9 @@ class Acceptor:
             return
         self._is_closed = True
         self._loop.remove_reader(self._listener)
-        for task in self._joining:
-            task.cancel()
+        if self._tls:  # what has no handshake joins within this turn, and is told then
+            for task in self._joining:
+                task.cancel()
         while self._spares:
             os.close(self._spares.pop())
 
@@ -197,6 +198,8 @@ class Acceptor:
             self._connections.discard(protocol)
         else:
             self._deadlines.begin(protocol, monotonic())
+            if self._is_closed:  # it was none of the connections when the server told them that it ends
+                protocol.shutdown()
 
     def _keep_spares(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -298,6 +299,7 @@ def test_sessions_are_bounded_of_each_client_behind_a_proxy(tmp_path: Path) -> N
     with serving(tmp_path, {"limits": {"uploads_per_address": 2}}) as service:
 
         def begin(address: str) -> str:
+            time.sleep(0.002)  # the oldest is told by milliseconds
             opened = service.call("POST", "/v2/a/b/blobs/uploads/", headers={"X-Forwarded-For": address})
             assert opened.status == 202
             return opened.location

@@ -153,3 +153,27 @@ def test_uploads_that_trickle_are_cut_in_time_and_what_came_is_kept(tmp_path: Pa
         reply = call(server.port, "GET", session)
         assert reply.status == 204
         assert int(reply.headers["range"].removeprefix("0-")) >= 2 * MIB - 1
+
+
+def test_connections_that_come_while_it_begins_to_drain_do_not_hold_it_up(tmp_path: Path) -> None:
+    server = RegistryProcess(tmp_path, {"http": {"drain_timeout": 90}, "storage": {"fsync": False}})
+
+    def connect_until_refused() -> None:
+        while not _refused(server.port):
+            pass
+
+    for _ in range(3):
+        server.start()
+        crowd = [threading.Thread(target=connect_until_refused) for _ in range(4)]
+        for thread in crowd:
+            thread.start()
+        os.kill(server.pid, signal.SIGTERM)
+        assert exit_code(server, 60) == 0
+        for thread in crowd:
+            thread.join()
+        server.kill()
+
+
+def _refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0
