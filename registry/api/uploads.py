@@ -63,40 +63,12 @@ log = structlog.get_logger(__name__)
 SESSIONS = "/v2/{name:path}/blobs/uploads"
 SESSION = f"{SESSIONS}/{{upload}}"
 
-CANCEL_ERRORS = (NameInvalid, BlobUploadInvalid, BlobUploadUnknown, BlobUploadBusy)
-CHUNK_ERRORS = (
-    NameInvalid,
-    SizeInvalid,
-    BlobUploadInvalid,
-    BlobUploadUnknown,
-    BlobUploadBusy,
-    RangeInvalid,
-    RequestTimeout,
-    InsufficientStorage,
-)
-CLOSE_ERRORS = (
-    NameInvalid,
-    DigestInvalid,
-    SizeInvalid,
-    BlobUploadInvalid,
-    BlobUploadUnknown,
-    BlobUploadBusy,
-    RangeInvalid,
-    RequestTimeout,
-    InsufficientStorage,
-)
 SESSION_ERRORS = (NameInvalid, BlobUploadInvalid, BlobUploadUnknown)
-START_ERRORS = (
-    NameInvalid,
-    DigestInvalid,
-    SizeInvalid,
-    BlobUploadInvalid,
-    BlobUploadUnknown,
-    RangeInvalid,
-    RequestTimeout,
-    TooManyRequests,
-    InsufficientStorage,
-)
+CANCEL_ERRORS = (*SESSION_ERRORS, BlobUploadBusy)
+BODY_ERRORS = (SizeInvalid, RangeInvalid, RequestTimeout, InsufficientStorage)
+CHUNK_ERRORS = (*CANCEL_ERRORS, *BODY_ERRORS)
+CLOSE_ERRORS = (*CHUNK_ERRORS, DigestInvalid)
+START_ERRORS = (*SESSION_ERRORS, *BODY_ERRORS, DigestInvalid, TooManyRequests)
 
 START = operation(
     Action.PUSH,
@@ -241,12 +213,12 @@ async def _receive(
                 opening = context.run(context.registry.uploads.open, name, upload_id, start, digest)
                 async with Reception.open(context, opening) as reception:
                     await _receive_long(context, request, body, reception)
-                    addition = reception.addition
+                    writer = reception.writer
                     if digest is not None:
-                        await ended(context.end(context.registry.uploads.finish, addition, digest))
+                        await ended(context.end(context.registry.uploads.finish, writer, digest))
                     else:
-                        await ended(context.end(addition.commit))
-                return addition.offset
+                        await ended(context.end(writer.commit))
+                return writer.offset
         return await context.run(_add_whole, context, name, upload_id, start, body.take(), digest)
 
 
@@ -257,7 +229,7 @@ async def _receive_long(context: ApiContext, request: Request, body: Body, recep
         if not await receive_from_socket(context, request.scope, body, reception, timeout):
             await receive_into(context, body, reception)
     except BaseException:
-        await ended(context.end(reception.addition.commit))
+        await ended(context.end(reception.writer.commit))
         raise
 
 
@@ -265,14 +237,14 @@ def _add_whole(
     context: ApiContext, name: str, upload_id: str, start: int | None, data: bytes, digest: Digest | None
 ) -> int:
     """Everything that a request with a short body asks for. In a thread."""
-    with context.registry.uploads.open(name, upload_id, start, digest, at_once=digest is not None) as addition:
+    with context.registry.uploads.open(name, upload_id, start, digest, at_once=digest is not None) as writer:
         if data:
-            addition.write(data)
+            writer.write(data)
         if digest is None:
-            addition.commit()
+            writer.commit()
         else:
-            context.registry.uploads.finish(addition, digest)
-        return addition.offset
+            context.registry.uploads.finish(writer, digest)
+        return writer.offset
 
 
 def _require_blob(context: ApiContext, name: str, digest: Digest, error: RegistryError) -> None:

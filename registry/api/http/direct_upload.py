@@ -112,7 +112,7 @@ async def _take_turn(context: ApiContext, body: SocketBody, reception: Reception
         context.receiving += 1
         try:
             hasher = context.hasher if context.receiving == 1 else None
-            return await ended(context.transfer(_pump, body, reception.addition, hasher))
+            return await ended(context.transfer(_pump, body, reception.writer, hasher))
         finally:
             context.receiving -= 1
 
@@ -126,7 +126,7 @@ async def _wait(body: SocketBody, idle_timeout: float) -> None:
     raise Interrupted(timed_out=True)
 
 
-def _pump(body: SocketBody, addition: BlobWriter, hasher: Executor | None) -> _Pause:
+def _pump(body: SocketBody, writer: BlobWriter, hasher: Executor | None) -> _Pause:
     """Hash and store what comes, a chunk at a time. In a thread; with ``hasher`` the next chunk comes meanwhile."""
     buffers = cycle([memoryview(bytearray(CHUNK_SIZE)) for _ in range(2 if hasher else 1)])
     until = monotonic() + SLICE_SECONDS
@@ -140,10 +140,10 @@ def _pump(body: SocketBody, addition: BlobWriter, hasher: Executor | None) -> _P
             if hashing is not None:
                 hashing.result()
             if hasher is None:
-                addition.update_hash(chunk)
+                writer.update_hash(chunk)
             else:
-                hashing = hasher.submit(addition.update_hash, chunk)
-            addition.write_only(chunk)
+                hashing = hasher.submit(writer.update_hash, chunk)
+            writer.write_only(chunk)
             if pause is _Pause.DONE and monotonic() > until:
                 pause = _Pause.SLICE
     finally:

@@ -57,19 +57,19 @@ async def _by_way_of_storage(context: ApiContext, body: Body, name: str, use: Ca
         opening = context.run(context.registry.uploads.open, name, upload_id, None)
         async with Reception.open(context, opening) as reception:
             await receive_into(context, body, reception, most=limit)
-            size = reception.addition.offset
+            size = reception.writer.offset
             if size > limit:
                 await _refuse(body, limit)
             async with context.large_manifests.of(size):
-                return await ended(context.end(_use_content, reception.addition, use))
+                return await ended(context.end(_use_content, reception.writer, use))
     finally:
         with contextlib.suppress(RegistryError):  # else it expires
             await ended(context.end(context.registry.uploads.cancel, name, upload_id))
 
 
-def _use_content(addition: BlobWriter, use: Callable[[bytes], T]) -> T:
+def _use_content(writer: BlobWriter, use: Callable[[bytes], T]) -> T:
     """In a thread."""
-    return use(addition.content())
+    return use(writer.content())
 
 
 async def _refuse(body: Body, limit: int) -> None:

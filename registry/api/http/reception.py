@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class Reception:
     """One request's right to add to an upload. For the event loop's thread."""
 
-    def __init__(self, context: ApiContext, addition: BlobWriter) -> None:
+    def __init__(self, context: ApiContext, writer: BlobWriter) -> None:
         """Use ``open``."""
         self._context = context
-        self.addition = addition
+        self.writer = writer
         self.share: Share
         """The memory that its store needs for it."""
         self._writing: asyncio.Future[None] | None = None
@@ -44,7 +44,7 @@ class Reception:
             with context.upload_memory.share(reception._spill) as reception.share:
                 yield reception
         finally:
-            await ended(context.end(reception.addition.close))
+            await ended(context.end(reception.writer.close))
 
     def write(self, data: bytes) -> None:
         """Begin to hash and store a chunk; the one before is written. See ``written``."""
@@ -58,9 +58,9 @@ class Reception:
 
     async def _write(self, data: bytes) -> None:
         """Hash and store side by side: neither waits for the other within a chunk."""
-        context, addition = self._context, self.addition
+        context, writer = self._context, self.writer
         async with self.turn():
-            both = context.transfer(addition.update_hash, data), context.transfer(addition.write_only, data)
+            both = context.transfer(writer.update_hash, data), context.transfer(writer.write_only, data)
             await asyncio.wait(both)
             for one in both:
                 one.result()
@@ -69,14 +69,14 @@ class Reception:
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """For a block that adds to the upload, with the memory that it needs for that."""
-        async with self.share.part(lambda: self.addition.held), self._using:
+        async with self.share.part(lambda: self.writer.held), self._using:
             yield
 
     async def _spill(self) -> int:
         """Bring what is in memory to the store. Returns the bytes that still are."""
         async with self._using:
-            await ended(self._context.transfer(self.addition.spill))
-        return self.addition.held
+            await ended(self._context.transfer(self.writer.spill))
+        return self.writer.held
 
 
 async def receive_into(context: ApiContext, body: Body, reception: Reception, most: float = math.inf) -> None:
