@@ -27,6 +27,10 @@ class PreconditionFailed(StorageError):
     """The object is no longer the one that the condition names; nothing was changed."""
 
 
+class InvalidRange(StorageError):
+    """The range begins behind the end of the object."""
+
+
 class ObjectTooLarge(StorageError):
     """A bounded read met an object larger than its bound; nothing was read into memory."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from registry.storage.errors import PathNotFound, StorageError, StorageUnavailable, Throttled
 from registry.storage.gcs.client import Call
-from registry.storage.gcs.responses import meaning
+from registry.storage.gcs.responses import error_of_response
 
 if TYPE_CHECKING:
     from registry.storage.gcs.client import GcsBucket
@@ -84,5 +84,5 @@ def _failure(key: str, answer: bytes) -> StorageError | None:
         return StorageUnavailable(key, "the answer does not say whether it was deleted")
     if status < http.HTTPStatus.MULTIPLE_CHOICES:
         return None
-    error = meaning(key, status, body.strip())
+    error = error_of_response(key, status, body.strip())
     return None if isinstance(error, PathNotFound) else error

@@ -10,18 +10,16 @@ import http
 import urllib.request
 from contextlib import closing
 from functools import partial
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from urllib3 import PoolManager, ProxyManager, Timeout
-from urllib3.exceptions import HTTPError
 
 from registry.storage.errors import StorageUnavailable
 from registry.storage.gcs.credentials import GcsCredentials
-from registry.storage.gcs.responses import document_of, meaning
+from registry.storage.gcs.responses import document_of, error_of_response
 from registry.storage.object_store.parts import slices
-from registry.storage.object_store.reader import body_of
+from registry.storage.object_store.responses import BROKEN, body_of
 from registry.storage.object_store.retry import KEPT_ALIVE, Retry
 from registry.waiting import waiting
 
@@ -102,7 +100,7 @@ class GcsBucket:
             answer = self._send(key, call)
             self.retry.gate.move()
             if answer.status >= http.HTTPStatus.MULTIPLE_CHOICES:
-                raise meaning(key, answer.status, body_of(key, answer))
+                raise error_of_response(key, answer.status, body_of(key, answer))
             return answer
 
     def presign(self, key: str, seconds: int) -> str:
@@ -141,7 +139,7 @@ class GcsBucket:
                         preload_content=not call.streams,
                         decode_content=False,
                     )
-            except (HTTPError, HTTPException, OSError) as error:
+            except BROKEN as error:
                 raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
 
 

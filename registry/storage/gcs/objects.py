@@ -15,10 +15,10 @@ import orjson
 from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUnavailable, StoreMisconfigured
 from registry.storage.gcs.batch_delete import MOST_DELETED, Deletion
 from registry.storage.gcs.client import Call
-from registry.storage.gcs.responses import NO_BUCKET, stat_of, stat_of_headers
+from registry.storage.gcs.responses import NO_BUCKET, VERSION, stat_of
 from registry.storage.object_store.objects import ABSENT, BucketObjects, Page
 from registry.storage.object_store.parts import crc32c_of
-from registry.storage.object_store.reader import described, range_of
+from registry.storage.object_store.responses import described, range_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ class GcsObjects(BucketObjects):
         """See BucketObjects."""
         query = {"alt": "media"} | ({"generation": version} if version else {})
         call = Call("objects.get", "GET", self._bucket.object(key), query, range_of(start, end), streams=True)
-        return described(key, self._bucket.send(key, call), stat_of_headers)
+        return described(key, self._bucket.send(key, call), VERSION)
 
     def put_once(
         self,

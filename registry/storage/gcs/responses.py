@@ -7,37 +7,21 @@ from __future__ import annotations
 
 import http
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from registry.storage.driver import ObjectStat
-from registry.storage.errors import (
-    PathNotFound,
-    PreconditionFailed,
-    StorageError,
-    StorageFull,
-    StorageUnavailable,
-    StoreMisconfigured,
-    Throttled,
-)
+from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, StoreMisconfigured, Throttled
 from registry.storage.gcs.credentials import WHERE
-from registry.storage.object_store.reader import InvalidRange
+from registry.storage.object_store.responses import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-_STATUSES: dict[int, type[StorageError]] = {
-    http.HTTPStatus.NOT_FOUND: PathNotFound,
-    http.HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
-    http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: InvalidRange,
-    http.HTTPStatus.TOO_MANY_REQUESTS: Throttled,
-    http.HTTPStatus.SERVICE_UNAVAILABLE: Throttled,
-    http.HTTPStatus.REQUEST_TIMEOUT: StorageUnavailable,
-    http.HTTPStatus.INSUFFICIENT_STORAGE: StorageFull,
-}
+VERSION = "X-Goog-Generation"
+"""The header that names the version of an object."""
 _REASONS: dict[str, type[StorageError]] = {
     **dict.fromkeys(("rateLimitExceeded", "userRateLimitExceeded", "usageLimits.rateLimitExceeded"), Throttled),
     **dict.fromkeys(("quotaExceeded", "dailyLimitExceeded"), StorageFull),
@@ -57,7 +41,7 @@ _SHOWN = 300
 """Characters of a message of the store."""
 
 
-def meaning(key: str, status: int, body: bytes) -> StorageError:
+def error_of_response(key: str, status: int, body: bytes) -> StorageError:
     """The error that an answer with this status and body is."""
     reason, message = _explanation(body)
     said = f"{status} {reason} {message}".strip()
@@ -65,7 +49,7 @@ def meaning(key: str, status: int, body: bytes) -> StorageError:
         return StoreMisconfigured(key, f"{NO_BUCKET} ({said})")
     if status == http.HTTPStatus.BAD_REQUEST and _SAYS_DAMAGED in message.upper():
         return StorageUnavailable(key, f"the bytes were damaged on their way ({said})")
-    found = _REASONS.get(reason) or _STATUSES.get(status)
+    found = _REASONS.get(reason) or STATUSES.get(status)
     if found is not None:
         return found(key, said)
     if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -93,17 +77,6 @@ def stat_of(key: str, resource: Mapping[str, Any]) -> ObjectStat:
     try:
         modified = datetime.fromisoformat(resource["updated"]).timestamp()
         return ObjectStat(int(resource["size"]), str(resource["generation"]), float(int(modified)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageUnavailable(key, "the answer does not describe an object") from error
-
-
-def stat_of_headers(key: str, headers: Mapping[str, str]) -> tuple[ObjectStat, int]:
-    """From the headers of an answer with bytes, and how many bytes these are."""
-    try:
-        length = int(headers["Content-Length"])
-        whole = headers.get("Content-Range", "").rpartition("/")[2] or length
-        modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
-        return ObjectStat(int(whole), headers["X-Goog-Generation"], modified), length
     except (KeyError, TypeError, ValueError) as error:
         raise StorageUnavailable(key, "the answer does not describe an object") from error
 

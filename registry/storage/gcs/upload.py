@@ -24,7 +24,7 @@ from registry.storage.errors import ObjectTooLarge
 from registry.storage.gcs.upload_state import MOST_SOURCES, GCSUploadState, Part
 from registry.storage.keys import check_key
 from registry.storage.object_store.driver import UPLOADS
-from registry.storage.object_store.reader import JoinedReader
+from registry.storage.object_store.reader import ConcatenatedReader
 from registry.storage.object_store.upload import PartedUpload
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class GcsUploadWriter(PartedUpload[GCSUploadState]):
         self._gather(plan, 1)
         if plan.parts:
             return self._objects.open(self._key(plan.parts[0]))
-        return JoinedReader([], bytes(self._filler.view()))
+        return ConcatenatedReader([], bytes(self._filler.view()))
 
     def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
         """See UploadWriter."""

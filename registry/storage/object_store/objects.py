@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.storage.driver import CHUNK_SIZE, Child, ObjectStat
 from registry.storage.errors import (
     AlreadyExists,
+    InvalidRange,
     ObjectTooLarge,
     PathNotFound,
     PreconditionFailed,
@@ -17,7 +18,7 @@ from registry.storage.errors import (
     Throttled,
 )
 from registry.storage.keys import sha256_of
-from registry.storage.object_store.reader import InvalidRange, ResumingReader, check_length
+from registry.storage.object_store.reader import ResumingReader, check_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

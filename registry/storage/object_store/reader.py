@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from urllib3.exceptions import HTTPError
-
 from registry.storage.driver import ObjectStat
-from registry.storage.errors import PathNotFound, PreconditionFailed, StorageError, StorageUnavailable
+from registry.storage.errors import InvalidRange, PathNotFound, PreconditionFailed, StorageUnavailable
+from registry.storage.object_store.responses import BROKEN
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping
-
-    from urllib3 import BaseHTTPResponse
-
     from registry.storage.driver import ObjectReader
     from registry.storage.object_store.gate import StoreGate
 
@@ -24,12 +17,6 @@ T = TypeVar("T")
 
 REOPENED = 3
 """How often a range is continued on a new connection before the reader gives up."""
-_BROKEN = (HTTPError, HTTPException, OSError)
-"""What reading raises when a connection breaks."""
-
-
-class InvalidRange(StorageError):
-    """The range begins behind the end of the object."""
 
 
 class Body(Protocol):
@@ -113,7 +100,7 @@ class ResumingReader:
                 if self._body is not None and (taken := read(self._body)):
                     self._gate.move()
                     return taken
-            except _BROKEN as error:
+            except BROKEN as error:
                 reason = str(error)
             self._open_again(reason)
 
@@ -137,7 +124,7 @@ def check_length(key: str, body: Body, wanted: int) -> Body:
     raise StorageUnavailable(key, f"the store sends {body.length} bytes, and {wanted} were asked for")
 
 
-class JoinedReader:
+class ConcatenatedReader:
     """See ObjectReader. Closes what it reads."""
 
     def __init__(self, readers: list[ObjectReader], rest: bytes) -> None:
@@ -169,87 +156,3 @@ class JoinedReader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-class AnswerBody:
-    """The body of an answer of urllib3 with a Content-Length and no other framing. For one thread at a time.
-
-    ``read`` and ``read_into`` return less than is asked for, also nothing, where the connection ends early.
-    """
-
-    def __init__(self, answer: BaseHTTPResponse, length: int) -> None:
-        """``length`` of the body in bytes."""
-        self.length = length
-        self._answer = answer
-        self._left = length
-        self._socket: socket.socket | None = None
-
-    def read(self, size: int) -> bytes:
-        """At most ``size`` more bytes."""
-        if self._socket is not None:
-            buffer = bytearray(min(size, self._left))
-            return bytes(buffer[: self.read_into(memoryview(buffer))])
-        data = self._answer.read(min(size, self._left))
-        self._left -= len(data)
-        return data
-
-    def read_into(self, buffer: memoryview) -> int:
-        """Fill a buffer; how many bytes these are.
-
-        A new object of a MiB for each read costs as much again as receiving it: the system has to find its pages.
-        """
-        wanted = buffer[: self._left]
-        filled = 0
-        while filled < len(wanted):
-            count = self._receive(wanted[filled:])
-            self._left -= count
-            filled += count
-            if not count:
-                break
-        return filled
-
-    def close(self) -> None:
-        """Let the connection be used again, where everything was read in the usual way; else cut it."""
-        if self._left or self._socket is not None:
-            self._answer.close()
-        else:
-            self._answer.drain_conn()
-        self._answer.release_conn()
-
-    def _receive(self, wanted: memoryview) -> int:
-        if self._socket is not None:
-            return self._socket.recv_into(wanted)
-        data = self._answer.read1(len(wanted))
-        wanted[: len(data)] = data
-        connection: object = self._answer.connection
-        if len(data) < len(wanted) and isinstance(connection, HTTPConnection):
-            # What came with the head has been taken: nothing is left in between, and the socket is ours.
-            self._socket = connection.sock
-        return len(data)
-
-
-def range_of(start: int, end: int | None) -> dict[str, str]:
-    """The header of a request for some bytes of an object; none where it is for all of them."""
-    if end is not None:
-        return {"range": f"bytes={start}-{end - 1}"}
-    return {"range": f"bytes={start}-"} if start else {}
-
-
-def described(
-    key: str, answer: BaseHTTPResponse, stat_of: Callable[[str, Mapping[str, str]], tuple[ObjectStat, int]]
-) -> tuple[ObjectStat, Body]:
-    """What an answer with bytes of an object says of it by its headers, and the bytes. Raises StorageUnavailable."""
-    try:
-        stat, length = stat_of(key, answer.headers)
-    except StorageUnavailable:
-        answer.close()
-        raise
-    return stat, AnswerBody(answer, length)
-
-
-def body_of(key: str, answer: BaseHTTPResponse) -> bytes:
-    """The body of an answer that tells an error. Raises StorageUnavailable."""
-    try:
-        return answer.data
-    except _BROKEN as error:
-        raise StorageUnavailable(key, f"{answer.status}, and {error}") from error

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from registry.storage.errors import StoreMisconfigured
-from registry.storage.object_store.reader import body_of
+from registry.storage.object_store.responses import body_of
 from registry.storage.object_store.retry import Retry
 from registry.storage.s3.endpoint import finder
 from registry.storage.s3.requests import S3Requests

@@ -15,9 +15,9 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import PathNotFound, StorageUnavailable
 from registry.storage.object_store.objects import ABSENT, BucketObjects, Page
-from registry.storage.object_store.reader import described, range_of
+from registry.storage.object_store.responses import described, range_of, stat_of_headers
 from registry.storage.s3.requests import S3Request
-from registry.storage.s3.responses import error_of_response, stat_of, tag_of, text_of, time_of
+from registry.storage.s3.responses import VERSION, error_of_response, tag_of, text_of, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +41,12 @@ class S3Objects(BucketObjects):
 
     def stat(self, key: str) -> ObjectStat:
         """See BucketObjects."""
-        return stat_of(key, self._bucket.send(key, S3Request("head_object", "HEAD")).headers)[0]
+        return stat_of_headers(key, self._bucket.send(key, S3Request("head_object", "HEAD")).headers, VERSION)[0]
 
     def get(self, key: str, start: int, end: int | None, version: str = "") -> tuple[ObjectStat, Body]:
         """See BucketObjects."""
         headers = range_of(start, end) | ({"if-match": version} if version else {})
-        return described(key, self._bucket.send(key, S3Request("get_object", "GET", headers, streams=True)), stat_of)
+        return described(key, self._bucket.send(key, S3Request("get_object", "GET", headers, streams=True)), VERSION)
 
     def put_once(
         self, key: str, data: bytes | bytearray, over: str | None = None, *, sha256: str | None = None

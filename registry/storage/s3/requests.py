@@ -10,17 +10,16 @@ import hashlib
 import os
 import threading
 from contextlib import closing
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, PoolManager, ProxyManager, Timeout
-from urllib3.exceptions import HTTPError
 
 from registry.storage.errors import StorageUnavailable
 from registry.storage.object_store.parts import SLICE, slices
+from registry.storage.object_store.responses import BROKEN
 from registry.storage.object_store.retry import KEPT_ALIVE
 from registry.storage.s3.responses import error_of_exception
 from registry.storage.s3.signature import Signature, path_of, query_of
@@ -90,7 +89,7 @@ class S3Requests:
     def send(self, key: str, path: str | None, request: S3Request) -> BaseHTTPResponse:
         """The answer, whatever its status; ``path`` is the whole key, None for the bucket, and ``key`` is for errors.
 
-        Raises StorageUnavailable, StoreRefused (no credentials).
+        Raises StorageUnavailable, StoreMisconfigured (no credentials).
         """
         try:
             if self._credentials is None:
@@ -114,7 +113,7 @@ class S3Requests:
         try:
             with waiting:
                 return _exchange(way, target, request, headers, self._gate)
-        except (HTTPError, HTTPException, OSError) as error:
+        except BROKEN as error:
             raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import http
 import re
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -20,7 +19,6 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from registry.storage.driver import ObjectStat
 from registry.storage.errors import (
     PathNotFound,
     PreconditionFailed,
@@ -30,7 +28,7 @@ from registry.storage.errors import (
     StoreMisconfigured,
     Throttled,
 )
-from registry.storage.object_store.reader import InvalidRange
+from registry.storage.object_store.responses import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +41,8 @@ class BytesDamaged(StorageUnavailable):
     """The bytes that the store received are not those that the request names."""
 
 
+VERSION = "ETag"
+"""The header that names the version of an object."""
 _CODES: dict[str, type[StorageError]] = {
     **dict.fromkeys(("NoSuchKey", "NotFound", "NoSuchUpload", "InvalidPart"), PathNotFound),
     **dict.fromkeys(("PreconditionFailed", "ConditionalRequestConflict"), PreconditionFailed),
@@ -70,15 +70,8 @@ _REFUSALS = {
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
 }
 _CREDENTIALS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError)
-_STATUSES: dict[int, type[StorageError]] = {
-    http.HTTPStatus.NOT_FOUND: PathNotFound,
+_STATUSES = STATUSES | {
     http.HTTPStatus.CONFLICT: StorageUnavailable,  # with another request: versitygw says so of a race over a directory
-    http.HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
-    http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: InvalidRange,
-    http.HTTPStatus.TOO_MANY_REQUESTS: Throttled,
-    http.HTTPStatus.SERVICE_UNAVAILABLE: Throttled,
-    http.HTTPStatus.REQUEST_TIMEOUT: StorageUnavailable,
-    http.HTTPStatus.INSUFFICIENT_STORAGE: StorageFull,
     http.HTTPStatus.NOT_IMPLEMENTED: StoreMisconfigured,
 }
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,100})\s*</Code>")
@@ -109,20 +102,9 @@ def error_of_response(key: str, status: int, code: str) -> StorageError:
 def tag_of(key: str, headers: Mapping[str, str]) -> str:
     """The version that an answer names."""
     try:
-        return headers["ETag"]
+        return headers[VERSION]
     except KeyError as error:
         raise StorageUnavailable(key, "the answer names no version of the object") from error
-
-
-def stat_of(key: str, headers: Mapping[str, str]) -> tuple[ObjectStat, int]:
-    """What an answer with an object, or a range of it, says of the whole, and how many bytes it has."""
-    try:
-        length = int(headers["Content-Length"])
-        whole = headers.get("Content-Range", "").rpartition("/")[2] or length
-        modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
-        return ObjectStat(int(whole), headers["ETag"], modified), length
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageUnavailable(key, "the answer does not describe an object") from error
 
 
 def code_of(body: bytes) -> str:

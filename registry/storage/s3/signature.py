@@ -129,7 +129,7 @@ class S3Addresses:
     def address(self, key: str, path: str, seconds: int) -> str:
         """Where the object ``path``, its whole key, is read for so many seconds; ``key`` is for errors.
 
-        Borrowed credentials may end before. Raises StoreRefused (no credentials), StorageUnavailable.
+        Borrowed credentials may end before. Raises StoreMisconfigured (no credentials), StorageUnavailable.
         """
         try:
             if self._credentials is None:

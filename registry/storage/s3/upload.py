@@ -20,7 +20,7 @@ from registry.storage.driver import CHUNK_SIZE, TAIL_BYTES, UploadState
 from registry.storage.errors import ObjectTooLarge, PathNotFound, StorageError, UploadNotResumable, UploadOffsetMismatch
 from registry.storage.keys import check_key
 from registry.storage.object_store.driver import UPLOADS
-from registry.storage.object_store.reader import JoinedReader
+from registry.storage.object_store.reader import ConcatenatedReader
 from registry.storage.object_store.upload import PartedUpload
 from registry.storage.s3.multipart import MOST_PARTS
 from registry.storage.s3.upload_state import S3UploadState
@@ -100,7 +100,7 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
             self._seal(plan, replace=True)
             return self._objects.open(plan.target)
         readers = [self._objects.open(piece) for piece, _ in plan.pieces]
-        return JoinedReader([*readers], bytes(self._filler.view()))
+        return ConcatenatedReader([*readers], bytes(self._filler.view()))
 
     def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
         """See UploadWriter."""

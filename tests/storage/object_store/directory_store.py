@@ -18,12 +18,12 @@ from urllib.parse import quote, unquote
 
 from registry.config import GcsSettings
 from registry.storage.driver import OBJECT_STORE, ObjectStat
-from registry.storage.errors import PathNotFound, PreconditionFailed, UploadOffsetMismatch
+from registry.storage.errors import InvalidRange, PathNotFound, PreconditionFailed, UploadOffsetMismatch
 from registry.storage.keys import check_key
 from registry.storage.object_store.driver import BucketDriver
 from registry.storage.object_store.objects import ABSENT, BucketObjects, Page
 from registry.storage.object_store.parts import PartBuffers
-from registry.storage.object_store.reader import InvalidRange, JoinedReader
+from registry.storage.object_store.reader import ConcatenatedReader
 from registry.storage.object_store.retry import Retry
 from registry.storage.object_store.upload import PartedUpload
 
@@ -161,7 +161,7 @@ class DirectoryUpload(PartedUpload[Parts]):
     def read(self) -> ObjectReader:
         plan = self._resumed()
         self._wait()
-        return JoinedReader([self._objects.open(key) for key in plan], bytes(self._filler.view()))
+        return ConcatenatedReader([self._objects.open(key) for key in plan], bytes(self._filler.view()))
 
     def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
         check_key(key)

@@ -7,15 +7,9 @@ import io
 import pytest
 
 from registry.storage.driver import ObjectStat
-from registry.storage.errors import PathNotFound, PreconditionFailed, StorageError, StorageUnavailable
+from registry.storage.errors import InvalidRange, PathNotFound, PreconditionFailed, StorageError, StorageUnavailable
 from registry.storage.object_store.gate import StoreGate
-from registry.storage.object_store.reader import (
-    REOPENED,
-    InvalidRange,
-    JoinedReader,
-    ResumingReader,
-    range_of,
-)
+from registry.storage.object_store.reader import REOPENED, ConcatenatedReader, ResumingReader
 
 DATA = bytes(range(250)) * 4
 STAT = ObjectStat(len(DATA), "version", 0.0)
@@ -109,19 +103,9 @@ def test_an_object_that_was_replaced_or_deleted_meanwhile_is_said_to_be(gone: St
 
 
 def test_several_objects_and_a_rest_are_read_as_one() -> None:
-    with JoinedReader([Store(1000).open(0, 10), Store(1000).open(10, 20)], DATA[20:30]) as reader:
+    with ConcatenatedReader([Store(1000).open(0, 10), Store(1000).open(10, 20)], DATA[20:30]) as reader:
         assert reader.stat.size == 2 * len(DATA) + 10
         parts = []
         while part := reader.read(7):
             parts.append(part)
     assert b"".join(parts) == DATA[:30]
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "header"),
-    [(0, None, {}), (5, None, {"range": "bytes=5-"}), (0, 1, {"range": "bytes=0-0"}), (3, 9, {"range": "bytes=3-8"})],
-)
-def test_a_range_is_asked_for_only_where_it_is_not_the_whole(
-    start: int, end: int | None, header: dict[str, str]
-) -> None:
-    assert range_of(start, end) == header

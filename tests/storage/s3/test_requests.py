@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from registry.config import S3Settings
 from registry.storage.errors import (
+    InvalidRange,
     PathNotFound,
     PreconditionFailed,
     StorageError,
@@ -24,7 +25,6 @@ from registry.storage.errors import (
     StoreMisconfigured,
     Throttled,
 )
-from registry.storage.object_store.reader import InvalidRange
 from registry.storage.s3.client import S3Bucket
 from registry.storage.s3.objects import S3Objects
 from registry.storage.s3.requests import S3Request
