@@ -1,11 +1,12 @@
 """*SQLite*: how its files are opened, and which of its errors say that another program has locked them.
 
-Tests: ``tests/database/test_transaction.py``.
+Tests: ``tests/database/sqlite/test_engine.py``, ``tests/database/test_transaction.py``.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -29,6 +30,8 @@ PRAGMAS = (
     "cache_size=-2048",
     "temp_store=MEMORY",
 )
+PAUSE = 0.01
+"""Seconds between two attempts at what SQLite does not wait for by itself."""
 
 
 def open_engine(url: str, *, connections: int, timeout: float) -> Engine:
@@ -48,9 +51,23 @@ def open_engine(url: str, *, connections: int, timeout: float) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI's own connection
         for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}").close()
+            _set(connection, pragma, timeout)
 
     return engine
+
+
+def _set(connection: Any, pragma: str, timeout: float) -> None:  # noqa: ANN401 - as above
+    """Wait for a lock as any statement does: SQLite itself does not while it changes the journal mode of a new file."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            connection.execute(f"PRAGMA {pragma}").close()
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(PAUSE)
+        else:
+            return
 
 
 def is_locked(error: BaseException | None) -> bool:
