@@ -30,7 +30,7 @@ from registry.api.http.reception import Reception, receive_into
 from registry.api.http.request_body import PATIENCE, Body, Interrupted, declared_length
 from registry.api.http.routing import OciRoute, context_of
 from registry.images.session_ids import noted
-from registry.images.uploads import DEFAULT_ALGORITHM
+from registry.images.uploads import DEFAULT_ALGORITHM, PerhapsClosed
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 from registry.oci.errors import (
     BlobUnknown,
@@ -150,7 +150,7 @@ async def finish(request: Request) -> Response:
     digest = query_digest(request)
     try:
         await _receive(context, request, name, upload_id, _start_of(request), digest)
-    except BlobUploadUnknown as error:
+    except (BlobUploadUnknown, PerhapsClosed) as error:
         await context.run(_require_blob, context, name, digest, error)
     return _created(context, request, name, digest)
 

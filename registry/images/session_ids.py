@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 
+RESOLUTION = 0.001
+"""Seconds that an id may say less than when its session began."""
 _MACHINE = 64
 """Bits of an IPv6 address that are the network: one machine may have all addresses of it."""
 _CROWD = 32
@@ -38,7 +40,7 @@ class Origin(NamedTuple):
     """Where a session that began without a row came from."""
 
     began: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, in whole milliseconds."""
     address: str
     """What it counts as; "" if it is not known."""
 

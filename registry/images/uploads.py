@@ -19,7 +19,7 @@ from registry.database.upload_sessions import SessionRow
 from registry.images.blob_publication import NewBlob
 from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
 from registry.images.omissions import Kind, Omission, Source
-from registry.images.session_ids import SessionId, crowd_of, noted, origin_of
+from registry.images.session_ids import RESOLUTION, SessionId, crowd_of, noted, origin_of
 from registry.images.upload_room import UploadRoom
 from registry.oci.digest import Digest
 from registry.oci.errors import (
@@ -49,6 +49,10 @@ DEFAULT_ALGORITHM = "sha256"
 """Hashed while receiving when the client has not said what it will close with."""
 
 log = structlog.get_logger(__name__)
+
+
+class PerhapsClosed(DigestInvalid):
+    """The bytes are not those of the digest, whose blob has come since the session began: it may be closed already."""
 
 
 class Uploads:
@@ -147,15 +151,15 @@ class Uploads:
     def _has_ended(self, row: SessionRow, digest: Digest) -> bool:
         """Whether a session without a row has one no more: it was closed, and a crash left its file.
 
-        What it would be closed with has come since it began. Asked about bytes that are not what was promised: a client
-        that sends the last of them once more, because it heard no answer.
+        What it would be closed with has come since the millisecond in which it began. Asked about bytes that are not
+        what was promised: a client that sends the last of them once more, because it heard no answer.
         """
         origin = None if row.is_noted else origin_of(row.id)
         if origin is None:
             return False
         with self._backends.database.autocommit() as connection:
             _, there = self._publication.look(connection, row.repository, digest).get()
-        return there is not None and there.verified_at is not None and there.verified_at >= origin.began
+        return there is not None and there.verified_at is not None and there.verified_at > origin.began + RESOLUTION
 
     def _check_start(self, row: SessionRow, start: int | None, digest: Digest | None) -> None:
         """Raises RangeInvalid when a chunk does not begin where its upload ends (spec, "Pushing a blob in chunks").
@@ -209,16 +213,16 @@ class Uploads:
     def finish(self, writer: BlobWriter, digest: Digest) -> None:
         """Publish what was uploaded under ``digest`` (I1) and end the session.
 
-        Raises DigestInvalid when the digest is another; the session is then gone, since nothing can mend it.
+        Raises DigestInvalid when the digest is another; the session is then gone, since nothing can mend it. Raises
+        PerhapsClosed where that may be because it was gone before.
         """
         row = writer.row
         known = writer.digest(digest.algorithm)
         if known != digest:
             writer.forget()
             self._end(row)
-            if self._has_ended(row, digest):
-                raise BlobUploadUnknown
-            raise DigestInvalid(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
+            kind = PerhapsClosed if self._has_ended(row, digest) else DigestInvalid
+            raise kind(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
         ahead = writer.ahead
         repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
 

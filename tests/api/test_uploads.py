@@ -131,6 +131,20 @@ def test_bytes_of_another_digest_are_refused_and_nothing_is_there(
     assert service.registry.uploads.count() == before, "nothing can mend that session: it is gone"
 
 
+def test_other_bytes_in_one_request_are_refused_though_the_blob_comes_meanwhile(
+    service: Service, repository: str
+) -> None:
+    backends, now = service.registry.backends, time.time()
+    try:
+        object.__setattr__(backends, "clock", lambda: now + 60)
+        service.push_blob(repository, Blob(DATA))
+        object.__setattr__(backends, "clock", lambda: now)
+        reply = service.call("POST", f"/v2/{repository}/blobs/uploads/?digest={Blob(DATA).digest}", b"other bytes")
+    finally:
+        object.__setattr__(backends, "clock", time.time)
+    assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
+
+
 def test_a_session_says_where_it_is_until_it_ends(service: Service, repository: str) -> None:
     location = service.begin(repository)
     assert location.startswith(f"/v2/{repository}/blobs/uploads/")
