@@ -1,7 +1,4 @@
-"""*SQLite*: how its files are opened, and which of its errors say that another program has locked them.
-
-Tests: ``tests/database/sqlite/test_engine.py``, ``tests/database/test_transaction.py``.
-"""
+"""*SQLite*: how its files are opened, and which of its errors say that another program has locked them."""
 
 from __future__ import annotations
 
