@@ -118,9 +118,8 @@ class Uploads:
         alone = _alone(name, upload_id)
         with self._backends.database.autocommit() as connection:
             row = _of_repository(upload_sessions.find(connection, noted(upload_id)).get() or alone, name)
-        if not row.is_noted:
-            with contextlib.suppress(BlobUploadBusy):
-                self._open(noted(upload_id)).close()
+        if not row.is_noted and not self._backends.driver.has_upload(row.id):
+            raise BlobUploadUnknown
         return row
 
     def open(

@@ -340,6 +340,13 @@ class StorageDriver(ABC):
         ``capabilities.exclusive_uploads`` it raises neither: a caller that has a state may open it.
         """
 
+    def has_upload(self, upload_id: str) -> bool:
+        """Whether there is such an upload. Takes no right: a look keeps no writer out.
+
+        Raises UnsupportedOperation unless ``capabilities.exclusive_uploads``.
+        """
+        raise UnsupportedOperation(upload_id, f"{self.name} does not know its uploads")
+
     @abstractmethod
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:
         """Free an upload; ``state`` as it was last flushed, None if it is unknown. A missing one is no error."""

@@ -139,6 +139,10 @@ class MemoryDriver(StorageDriver):
             upload.busy = True
         return _MemoryWriter(self, upload_id, upload)
 
+    def has_upload(self, upload_id: str) -> bool:
+        """See StorageDriver."""
+        return upload_id in self._uploads
+
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:  # noqa: ARG002 - no state needed
         """See StorageDriver."""
         check_upload_id(upload_id)

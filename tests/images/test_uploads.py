@@ -365,6 +365,13 @@ def test_a_client_that_took_one_byte_for_none_begins_anew(world: World, registry
 
 
 @writes_at_once
+def test_asking_for_the_status_of_a_session_keeps_no_writer_out(counted: Registry, storage: FaultyDriver) -> None:
+    upload = counted.uploads.start(NAME)
+    assert counted.uploads.find(NAME, upload).offset == 0
+    assert storage.calls["open_upload"] == 0
+
+
+@writes_at_once
 def test_an_expired_session_without_a_row_goes_unless_it_is_written_to(world: World, registry: Registry) -> None:
     idle, busy = registry.uploads.start(NAME), registry.uploads.start(NAME)
     with registry.uploads.open(NAME, busy, 0) as addition:

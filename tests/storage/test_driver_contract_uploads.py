@@ -161,6 +161,16 @@ def test_a_second_writer_is_refused_at_once_until_the_first_closes(driver: Stora
 
 
 @with_rights
+def test_a_look_at_an_upload_takes_no_right_and_needs_none(driver: StorageDriver) -> None:
+    assert not driver.has_upload("u1")
+    driver.start_upload("u1")
+    with driver.open_upload("u1"):
+        assert driver.has_upload("u1")
+    driver.discard_upload("u1")
+    assert not driver.has_upload("u1")
+
+
+@with_rights
 def test_one_of_many_writers_gets_the_right(driver: StorageDriver) -> None:
     state = driver.start_upload("u1")
 

@@ -139,6 +139,10 @@ class LocalDriver(StorageDriver):
         """See StorageDriver."""
         return self._uploads.open(upload_id)
 
+    def has_upload(self, upload_id: str) -> bool:
+        """See StorageDriver."""
+        return self._uploads.has(upload_id)
+
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:  # noqa: ARG002 - the file is all
         """See StorageDriver."""
         self._uploads.discard(upload_id)

@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from registry.storage.driver import UploadEntry, UploadState
-from registry.storage.errors import StorageUnavailable, UploadBusy, UploadOffsetMismatch
+from registry.storage.errors import PathNotFound, StorageUnavailable, UploadBusy, UploadOffsetMismatch
 from registry.storage.keys import check_upload_id
 from registry.storage.local.files import TEMPORARY_UPLOAD
 from registry.storage.local.links import write_all
 from registry.storage.local.opening import DirectoryEntry
 from registry.storage.local.reader import LocalReader
+from registry.storage.local.root import is_object
 from registry.storage.local.writeback import WriteBack
 
 if TYPE_CHECKING:
@@ -60,6 +61,15 @@ class LocalUploads:
             raise
         write_back = WriteBack(enabled=self._write_back)
         return LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, found)
+
+    def has(self, upload_id: str) -> bool:
+        """See StorageDriver.has_upload."""
+        path = self._locate(upload_id)
+        try:
+            with self._root.reading(upload_id):
+                return is_object(os.lstat(path))
+        except PathNotFound:
+            return False
 
     def discard(self, upload_id: str) -> None:
         """See StorageDriver.discard_upload. Only its name goes: an open writer writes on, without a name."""

@@ -98,6 +98,10 @@ class DriverDecorator(StorageDriver):
             self, upload_id, self.around("open_upload", upload_id, lambda: self.inner.open_upload(upload_id))
         )
 
+    def has_upload(self, upload_id: str) -> bool:
+        """See StorageDriver."""
+        return self.around("has_upload", upload_id, lambda: self.inner.has_upload(upload_id))
+
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:
         """See StorageDriver."""
         self.around("discard_upload", upload_id, lambda: self.inner.discard_upload(upload_id, state))
