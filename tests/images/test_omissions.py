@@ -393,6 +393,18 @@ def test_an_upload_that_cannot_be_looked_at_or_freed_stops_the_expiry_of_no_othe
     assert said(logs) == [("upload", "uploads", uploads[1])]
 
 
+def test_a_directory_among_the_uploads_stops_the_expiry_of_no_other(world: World, registry: Registry) -> None:
+    for name in ("0-backup", "z-backup"):
+        (world.root / ".uploads" / name).mkdir()
+    registry.uploads.start(NAME)
+    world.clock.now += 1_000_000
+    with capture_logs() as logs:
+        for _ in range(3):
+            registry.uploads.expire()
+    assert registry.uploads.count() == 0
+    assert sorted(said(logs)) == [("upload", "uploads", "0-backup"), ("upload", "uploads", "z-backup")]
+
+
 def test_a_deletion_that_is_refused_stops_no_other(world: World, registry: Registry) -> None:
     blobs = [push_blob(registry, text) for text in (b"one", b"two", b"three")]
     keys = [registry.backends.layout.blob(NAME, digest) for digest in blobs]

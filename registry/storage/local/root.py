@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.EBADMSG})
-"""What concerns one path: its rights, or the sectors that hold it."""
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+"""What concerns one path: its rights, a directory in its place, or the sectors that hold it."""
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR})
 """What a look at a key may meet where there is no object. ELOOP is the answer of O_NOFOLLOW to a symbolic link."""
