@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.oci import errors
 from registry.oci.errors import RegistryError
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.api.cache.freshness import Freshness
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.database.engine import Database
     from registry.images.registry import Registry
 

@@ -12,8 +12,9 @@ import typer
 from registry.cli import examples
 from registry.cli.output import ConfigOption, JsonOption, command, print_json
 from registry.cli.store_check import probe_database, probe_store
-from registry.config import ConfigError, Settings
-from registry.config_check import check_address, check_settings, without_effect
+from registry.config.check import check_address, check_settings, without_effect
+from registry.config.file import ConfigError
+from registry.config.settings import Settings
 
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 

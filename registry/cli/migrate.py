@@ -13,11 +13,10 @@ from registry.cli.migration_report import finalize_lines, report_lines, review_l
 from registry.cli.output import ConfigOption, ExitCode, JsonOption, Output, command, describe
 from registry.cli.progress import phases
 from registry.cli.store_check import probe_store
-from registry.config import ConfigError
-from registry.config_file import ConfigProblem
+from registry.config.file import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.migration.command import Run
     from registry.migration.context import RunOptions
     from registry.migration.report import Report

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
-from registry.config import ConfigError, Settings, load_settings
-from registry.config_check import check_stores
-from registry.config_file import ConfigProblem, Sources, read_file
+from registry.config.check import check_stores
+from registry.config.file import ConfigError, ConfigProblem, Sources, read_file
+from registry.config.settings import Settings, load_settings
 
 ConfigOption = Annotated[
     Path | None,

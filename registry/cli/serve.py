@@ -10,8 +10,9 @@ import typer
 
 from registry.cli.output import ConfigOption, ExitCode, JsonOption, command
 from registry.cli.store_check import probe_store
-from registry.config import ConfigError, Settings
-from registry.config_check import check_port, check_settings
+from registry.config.check import check_port, check_settings
+from registry.config.file import ConfigError
+from registry.config.settings import Settings
 
 
 def serve(config: ConfigOption = None, as_json: JsonOption = False) -> None:

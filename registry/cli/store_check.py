@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.config_file import ConfigError, ConfigProblem
+from registry.config.file import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
 
 
 def probe_store(settings: Settings) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Dialect, Engine, PoolProxiedConnection
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.database.postgresql.server import Server
 
 CONNECTIONS = 40

@@ -30,7 +30,7 @@ from registry.storage.errors import StorageError
 from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.storage.driver import StorageDriver
 
 log = structlog.get_logger(__name__)

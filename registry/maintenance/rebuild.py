@@ -18,7 +18,7 @@ from registry.storage.errors import PathNotFound, PathRefused, StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.images.omissions import Omission
 
     OnProgress = Callable[[int, int], None]

@@ -20,7 +20,7 @@ from registry.images.backends import holder_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
 
 LEASE = "single-replica"
 SECONDS = 30.0

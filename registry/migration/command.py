@@ -31,7 +31,7 @@ from registry.storage.middleware.rate_limit import RateLimitedDriver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.images.migration_journal.documents import MigrationState
     from registry.migration.context import RunOptions
     from registry.migration.finalize.plan import Finalization

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.images.registry import Registry
     from registry.migration.journal import MigrationJournal
     from registry.migration.progress import OnProgress

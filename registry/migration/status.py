@@ -12,7 +12,7 @@ from registry.migration.review.requests import Tally
 from registry.migration.source.bucket import opened
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.images.migration_journal.documents import MigrationState
     from registry.storage.driver import StorageDriver
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.api.http.access_log import AccessLog
-    from registry.config import HttpSettings
+    from registry.config.sections import HttpSettings
     from registry.server.framed_protocol import FramedProtocol
 
 RESERVE = 16

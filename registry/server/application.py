@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from registry.background.schedule import Schedule
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.images.registry import Registry
 
 CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version)

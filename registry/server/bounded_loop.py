@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from registry.config import HttpSettings
+    from registry.config.sections import HttpSettings
 
 
 class BoundedLoop(uvloop.Loop):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from registry.config import HttpSettings
+    from registry.config.sections import HttpSettings
 
 MOST_SECONDS = 1.0
 """Between two looks, where no deadline is shorter than a few of them."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from registry.api.http.access_log import AccessLog
-    from registry.config import HttpSettings
+    from registry.config.sections import HttpSettings
 
 SLICE = 16 << 10
 """Bytes that the parser is given at once: no bound is overrun by more than that before it is looked at."""

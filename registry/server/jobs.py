@@ -14,7 +14,7 @@ from registry.maintenance.completion import Completion
 from registry.maintenance.rescan import Rescan
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.images.registry import Registry
 
 FOLD_INTERVAL = 0.4

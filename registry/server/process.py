@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from registry.config_check import without_effect
+from registry.config.check import without_effect
 from registry.images.registry import Registry
 from registry.maintenance.single_replica import writing
 from registry.observability.logs import configure_logging, open_outlet, open_request_log, resolve_form
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.observability.outlet import Outlet
 
 BACKLOG = 2048

@@ -15,7 +15,7 @@ from registry import DISTRIBUTION
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
 
 _POSTGRESQL = "postgresql"
 

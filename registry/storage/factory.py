@@ -1,9 +1,9 @@
 """Factory: the drivers by the name that ``storage.driver`` has in the configuration.
 
-A new driver is a folder beside this module and a row in DRIVERS. In ``registry/config.py`` its name joins those that
-``storage.driver`` may have, and what has to be configured is a section ``storage.{name}``. Over an object store, the
-driver builds on ``storage/object_store/``. Its row in ``tests/storage/drivers.py`` runs the contract suite over it;
-nothing else names drivers.
+A new driver is a folder beside this module and a row in DRIVERS. In ``registry/config/sections.py`` its name joins
+those that ``storage.driver`` may have, and what has to be configured is a section ``storage.{name}``. Over an object
+store, the driver builds on ``storage/object_store/``. Its row in ``tests/storage/drivers.py`` runs the contract suite
+over it; nothing else names drivers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from registry.storage.middleware.metrics import MeasuredDriver
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.storage.driver import StorageDriver
     from registry.storage.middleware.metrics import Observe
 

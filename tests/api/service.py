@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.images.registry import Registry
 from registry.server.application import create_application
 from registry.server.observability import ProcessMetrics

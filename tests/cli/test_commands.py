@@ -15,7 +15,7 @@ import pytest
 from registry.cli import examples
 from registry.cli.main import run
 from registry.cli.output import ExitCode, command
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.database.errors import DatabaseUnavailable, SchemaTooNew
 from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageUnavailable

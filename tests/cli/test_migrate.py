@@ -12,7 +12,7 @@ import structlog.testing
 
 from registry.cli.main import run
 from registry.cli.output import ExitCode
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import StorageUnavailable, StoreMisconfigured
 from registry.storage.memory import MemoryDriver

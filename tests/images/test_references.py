@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.database import references as reference_rows
 from registry.database.statement import Statement
 from registry.database.transaction import Later

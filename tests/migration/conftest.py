@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.migration.review.plan_file import Plan
 from registry.migration.review.requests import Tally
 from registry.migration.review.review import Options, Review

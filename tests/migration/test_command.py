@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.config_file import ConfigError
+from registry.config.file import ConfigError
 from registry.migration.context import RunOptions
 from registry.migration.report import Refused
 from registry.migration.review.plan_file import SavedPlan

@@ -120,7 +120,7 @@ def test_it_runs_beside_stowage_whose_content_is_left_out(store: S3Server, tmp_p
 def test_a_bucket_of_google_is_reviewed_alike(tmp_path: Path) -> None:
     from pydantic import TypeAdapter
 
-    from registry.config import GcsSettings
+    from registry.config.sections import GcsSettings
     from registry.storage.gcs.driver import GcsDriver
 
     with GcsServer(tmp_path / "gcs") as server:

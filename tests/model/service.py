@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from registry.config import DatabaseSettings, Settings, StorageSettings
+from registry.config.sections import DatabaseSettings, StorageSettings
+from registry.config.settings import Settings
 from registry.images.records.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.images.registry import Registry
 from registry.migration.command import Run, running
 from registry.migration.context import RunOptions

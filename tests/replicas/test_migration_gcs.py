@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from registry.config import GcsSettings
+from registry.config.sections import GcsSettings
 from registry.storage.gcs.driver import GcsDriver
 from tests.clients.wire import Wire, until
 from tests.replicas.conftest import Config

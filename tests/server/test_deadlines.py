@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.config import HttpSettings
+from registry.config.sections import HttpSettings
 from registry.server.deadlines import LINGER_SECONDS, Deadlines, Wait
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ import pytest
 from pydantic import SecretStr
 
 from registry import DISTRIBUTION
-from registry.config import DatabaseSettings, HttpSettings, S3Settings, Settings, StorageSettings, TlsSettings
+from registry.config.sections import DatabaseSettings, HttpSettings, S3Settings, StorageSettings, TlsSettings
+from registry.config.settings import Settings
 from registry.server.start_line import is_open_to_everybody, start_line
 from tests.server.sending import Client, Config
 from tests.support.payloads import Blob, image

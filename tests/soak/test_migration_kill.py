@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.images.registry import Registry
 from tests.soak.budget import FULL, SEED, announce, budget
 from tests.support.buckets import place

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from registry.config import S3Settings
+from registry.config.sections import S3Settings
 from registry.storage.driver import Capabilities, StorageDriver
 from registry.storage.local.driver import LocalDriver
 from registry.storage.memory import MemoryDriver

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.config import Settings, StorageSettings
+from registry.config.sections import StorageSettings
+from registry.config.settings import Settings
 from registry.storage.factory import DRIVERS, open_driver
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.migration.source import bucket
 from registry.storage.driver import StorageDriver
 from registry.storage.factory import open_driver

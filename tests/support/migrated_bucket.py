@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.images.registry import Registry
 from registry.migration.adopt.adopt import Pass
 from registry.migration.command import Run

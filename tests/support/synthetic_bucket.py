@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from registry.migration.review.requests import Tally
 from registry.migration.review.review import Options, Review
 from registry.storage.driver import ObjectReader, ObjectStat

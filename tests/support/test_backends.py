@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.config import Settings
+from registry.config.settings import Settings
 from tests.conftest import LOCAL, OTHERS
 from tests.support.backends import BACKENDS, merged
 from tests.support.replicas import Replicas

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from registry.api.access import Caller
-    from registry.config import RedirectRule, StorageSettings
+    from registry.config.sections import RedirectRule, StorageSettings
     from registry.storage.driver import StorageDriver
 
 AGAIN = 0.1

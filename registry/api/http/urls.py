@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.http.forwarding import Forwarding
-    from registry.config import HttpSettings
+    from registry.config.sections import HttpSettings
 
 
 class ExternalUrls:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.config import DATABASE_DIRECTORY
+from registry.config.settings import DATABASE_DIRECTORY
 from registry.database.errors import DatabaseBusy
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from registry.migration.review.requests import Requests
 
 if TYPE_CHECKING:
-    from registry.config import PricesSettings
+    from registry.config.sections import PricesSettings
     from registry.migration.review.counts import Counts, Work
     from registry.storage.driver import Capabilities
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
-from registry.config_file import ConfigError, ConfigProblem
+from registry.config.file import ConfigError, ConfigProblem
 from registry.migration.source.bucket import bucket_of, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.migration.report import Note, Problem
     from registry.migration.review.counts import Counter, Counts, Leftover, RepositoryLine, ShardLine
     from registry.migration.review.estimate import Estimate, Rate

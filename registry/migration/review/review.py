@@ -19,7 +19,7 @@ from registry.migration.source.verification import verify
 from registry.parallel import WorkerPool
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.migration.progress import OnProgress
     from registry.migration.source.layout import SourceLayout
     from registry.storage.driver import StorageDriver

@@ -8,14 +8,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from registry.config_file import ConfigError, ConfigProblem
+from registry.config.file import ConfigError, ConfigProblem
 from registry.storage.errors import StoreMisconfigured
 from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.storage.driver import StorageDriver
     from registry.storage.middleware.metrics import Observe
 

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from registry.config_file import ConfigError, ConfigProblem
+from registry.config.file import ConfigError, ConfigProblem
 from registry.images.index_file import IndexFile
 from registry.migration.source.distribution import ROOT, Distribution
 from registry.migration.source.objects import KeyInfo, ObjectKind

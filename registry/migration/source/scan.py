@@ -16,7 +16,7 @@ from registry.migration.source.manifests import ManifestScan
 from registry.migration.source.repositories import NothingKnown, RepositoryScan
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.migration.progress import OnProgress
     from registry.migration.report import Note, Problem
     from registry.migration.source.inventory import Inventory

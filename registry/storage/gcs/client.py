@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from registry.config import GcsSettings
+    from registry.config.sections import GcsSettings
     from registry.storage.middleware.metrics import Kind, Observe
 
 GOOGLE = "https://storage.googleapis.com"

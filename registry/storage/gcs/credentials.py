@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
     from urllib3 import PoolManager
 
-    from registry.config import GcsSettings
+    from registry.config.sections import GcsSettings
 
 WHERE = "check storage.gcs.credentials_file, or what the environment says"
 """What to look at when they are not accepted."""

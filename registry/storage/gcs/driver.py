@@ -16,7 +16,7 @@ from registry.storage.object_store.driver import BucketDriver
 from registry.storage.object_store.parts import PartBuffers
 
 if TYPE_CHECKING:
-    from registry.config import GcsSettings
+    from registry.config.sections import GcsSettings
     from registry.storage.driver import ObjectStat
     from registry.storage.middleware.metrics import Observe
 

@@ -13,7 +13,7 @@ from registry.storage.errors import AlreadyExists, PreconditionFailed, StorageEr
 from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.storage.driver import StorageDriver
 
 ATTEMPTS = 2

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from registry.config import S3Settings
+    from registry.config.sections import S3Settings
     from registry.storage.middleware.metrics import Kind, Observe
     from registry.storage.s3.requests import S3Request
 

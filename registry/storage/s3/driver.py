@@ -20,7 +20,7 @@ from registry.storage.s3.upload_state import S3UploadState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from registry.config import S3Settings
+    from registry.config.sections import S3Settings
     from registry.storage.driver import ObjectStat, UploadState
     from registry.storage.middleware.metrics import Observe
     from registry.storage.s3.multipart import Pending

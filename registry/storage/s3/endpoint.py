@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from botocore.session import Session
 
-    from registry.config import S3Settings
+    from registry.config.sections import S3Settings
 
 _SCOPE = re.compile(r"Credential=.*/\d{8}/(?P<region>[^/,]+)/(?P<service>[^/,]+)/aws4_request,")
 _PORTS = {"http": 80, "https": 443}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from urllib3 import BaseHTTPResponse
 
-    from registry.config import S3Settings
+    from registry.config.sections import S3Settings
     from registry.storage.object_store.gate import StoreGate
     from registry.storage.s3.endpoint import Endpoint
 

@@ -9,7 +9,7 @@ import pytest
 
 from registry.api.http.fields import members
 from registry.api.http.forwarding import Forwarding
-from registry.config import HttpSettings
+from registry.config.sections import HttpSettings
 from tests.api.service import serving
 from tests.support.payloads import Blob, image
 

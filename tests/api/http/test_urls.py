@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from registry.api.http.forwarding import Forwarding
 from registry.api.http.urls import ExternalUrls
-from registry.config import HttpSettings
+from registry.config.sections import HttpSettings
 from tests.api.asgi import HOST
 from tests.api.service import Headers, serving
 from tests.support.payloads import Blob, image

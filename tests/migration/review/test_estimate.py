@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from registry.config import MigrationSettings, PricesSettings, load_settings
+from registry.config.sections import MigrationSettings, PricesSettings
+from registry.config.settings import load_settings
 from registry.migration.review.counts import Counts, Work
 from registry.migration.review.estimate import GIB, Estimator, Prices, Rate
 from registry.migration.review.requests import Requests, Tally

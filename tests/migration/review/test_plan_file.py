@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from registry.config_file import ConfigError
+from registry.config.file import ConfigError
 from registry.migration.review.plan_file import check_target
 from registry.storage.memory import MemoryDriver
 from tests.migration.conftest import Reviewing

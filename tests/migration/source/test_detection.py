@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from registry.config_file import ConfigError
+from registry.config.file import ConfigError
 from registry.migration.source.detection import BothLayouts
 from registry.oci.index import Index
 from tests.migration.conftest import Reviewing

@@ -13,7 +13,7 @@ import uuid
 from functools import cache
 from pathlib import Path
 
-from registry.config import GcsSettings
+from registry.config.sections import GcsSettings
 from registry.storage.gcs.driver import GcsDriver
 from tests.support.servers import free_port
 from tests.support.tools import tool

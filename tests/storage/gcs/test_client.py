@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from registry.config import GcsSettings
+from registry.config.sections import GcsSettings
 from registry.storage.driver import CHUNK_SIZE, ObjectReader, StorageDriver
 from registry.storage.errors import (
     AlreadyExists,

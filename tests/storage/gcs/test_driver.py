@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
-from registry.config import GcsSettings, Settings, StorageSettings
+from registry.config.sections import GcsSettings, StorageSettings
+from registry.config.settings import Settings
 from registry.storage.errors import PathNotFound, StorageUnavailable, StoreMisconfigured, UnsupportedOperation
 from registry.storage.factory import open_driver
 from registry.storage.gcs.driver import GcsDriver

@@ -13,7 +13,7 @@ from registry.storage.factory import DRIVERS
 from tests.storage.object_store.directory_store import DirectoryStore
 
 if TYPE_CHECKING:
-    from registry.config import Settings
+    from registry.config.settings import Settings
     from registry.storage.middleware.metrics import Observe
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from registry.config import GcsSettings
+from registry.config.sections import GcsSettings
 from registry.storage.driver import OBJECT_STORE, ObjectStat
 from registry.storage.errors import InvalidRange, PathNotFound, PreconditionFailed, UploadOffsetMismatch
 from registry.storage.keys import check_key

@@ -14,7 +14,7 @@ import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
 from pydantic import SecretStr
 
-from registry.config import S3Settings
+from registry.config.sections import S3Settings
 from registry.storage.errors import (
     InvalidRange,
     PathNotFound,

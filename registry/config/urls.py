@@ -1,7 +1,4 @@
-"""*URLs* in the settings: their checks, and how they are shown. No message here has any part of a URL.
-
-Tests: ``tests/test_config.py``.
-"""
+"""*URLs* in the settings: their checks, and how they are shown. No message here has any part of a URL."""
 
 from __future__ import annotations
 

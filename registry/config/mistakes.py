@@ -1,7 +1,4 @@
-"""Configuration mistakes: findings of the settings' model, in our words.
-
-Tests: ``tests/test_config.py``.
-"""
+"""Configuration mistakes: findings of the settings' model, in our words."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel
 
-from registry.config_file import ConfigProblem
+from registry.config.file import ConfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-    from registry.config_file import Sources
+    from registry.config.file import Sources
 
 CHOICE = "["
 """The beginning of tags for members of a union: pydantic adds them to keys."""

@@ -1,7 +1,4 @@
-"""Configuration check: mistakes in well-formed settings that only this machine shows; nothing stays changed.
-
-Tests: ``tests/test_config.py``.
-"""
+"""Configuration check: mistakes in well-formed settings that only this machine shows; nothing stays changed."""
 
 from __future__ import annotations
 
@@ -14,14 +11,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.config_file import ConfigProblem
-from registry.config_foreign import foreign_variables
-from registry.config_mistakes import dotted_keys
+from registry.config.file import ConfigProblem
+from registry.config.foreign import foreign_variables
+from registry.config.mistakes import dotted_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from registry.config import HttpSettings, Settings, TlsSettings
+    from registry.config.sections import HttpSettings, TlsSettings
+    from registry.config.settings import Settings
 
 _SQLITE = "sqlite:///"
 

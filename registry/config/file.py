@@ -1,7 +1,4 @@
-"""Configuration file: reading it and the environment, and where a setting was written.
-
-Tests: ``tests/test_config.py``.
-"""
+"""Configuration file: reading it and the environment, and where a setting was written."""
 
 from __future__ import annotations
 

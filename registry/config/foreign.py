@@ -3,8 +3,6 @@
 Without ``__`` a variable is not ours, and Kubernetes sets ``REGISTRY_PORT`` and its like by itself. One that configures
 the registry of docker distribution is said to be without effect; one of its authentication refuses the start, since
 its operator believes that there are passwords.
-
-Tests: ``tests/test_config.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from registry.config_file import DELIMITER, ENVIRONMENT_PREFIX, ConfigProblem
+from registry.config.file import DELIMITER, ENVIRONMENT_PREFIX, ConfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,11 +1,13 @@
-"""The settings: one JSON file, each key of which the environment may override as ``REGISTRY_<SECTION>__<KEY>``."""
+"""*Sections* of the settings: each key with its type, its default, and its description for operators.
+
+Tests: ``tests/config/test_settings.py``.
+"""
 
 from __future__ import annotations
 
-import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,22 +20,12 @@ from pydantic import (
     IPvAnyNetwork,
     SecretStr,
     Tag,
-    ValidationError,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from registry.config_file import ConfigError, Sources, read_environment, read_file
-from registry.config_mistakes import CHOICE, NO_CHOICE, problems_of
-from registry.config_urls import check_address, check_database, mask
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
-__all__ = ["ConfigError", "Settings", "load_settings"]
+from registry.config.mistakes import CHOICE, NO_CHOICE
+from registry.config.urls import check_address, check_database
 
 MIB = 1 << 20
-DATABASE_DIRECTORY = ".database"
-"""Where SQLite is below the root directory unless ``database.url`` says something else."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -326,87 +318,3 @@ class MigrationSettings(Section):
     """Most requests per second of a run, so that clients keep their share; null for no limit."""
     prices: PricesSettings = PricesSettings()
     """What a store bills, in US dollars or any other currency; the defaults are Amazon's for S3 Standard."""
-
-
-class Settings(BaseSettings):
-    """All settings. The environment overrides the arguments of the constructor."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        title="Stowage configuration",
-        nested_model_default_partial_update=True,
-    )
-
-    http: HttpSettings = HttpSettings()
-    """Listening and answering."""
-    storage: StorageSettings = StorageSettings()
-    """Where content is kept."""
-    database: DatabaseSettings = DatabaseSettings()
-    """The cache database, which can always be filled again from storage."""
-    manifests: ManifestsSettings = ManifestsSettings()
-    """Which manifests are accepted."""
-    gc: GcSettings = GcSettings()
-    """Keeping and collecting unreferenced content."""
-    log: LogSettings = LogSettings()
-    """The log, on stderr."""
-    metrics: MetricsSettings = MetricsSettings()
-    """Prometheus metrics."""
-    limits: LimitsSettings = LimitsSettings()
-    """Bounds on what one process uses."""
-    migration: MigrationSettings = MigrationSettings()
-    """Migrating a bucket that another registry filled."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the interface of pydantic-settings
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment before the file; no dotenv, no secrets directory."""
-        return Environment(settings_cls), init_settings
-
-    @property
-    def database_url(self) -> str:
-        """The SQLAlchemy URL in use: ``database.url``, or SQLite below the root directory."""
-        return self.database.url or f"sqlite:///{self.storage.root_directory / DATABASE_DIRECTORY / 'registry.db'}"
-
-    def masked(self) -> dict[str, Any]:
-        """Every value in use as JSON values, secrets replaced by asterisks."""
-        document = self.model_dump(mode="json")
-        if self.database.url is not None:
-            document["database"]["url"] = mask(self.database.url)
-        return document
-
-    @classmethod
-    def json_schema(cls) -> dict[str, Any]:
-        """The JSON Schema (2020-12) of the file, comments included."""
-        schema = cls.model_json_schema()
-        for model in (schema, *schema["$defs"].values()):
-            model["patternProperties"] = {"^#": {}}
-        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-class Environment(PydanticBaseSettingsSource):
-    """The variables ``REGISTRY_<SECTION>__<KEY>`` of the process."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The variables of one section; part of the interface of a source."""
-        return read_environment(os.environ).get(field_name), field_name, field.is_required()
-
-    def __call__(self) -> dict[str, Any]:
-        """Every variable that is ours, known key or not, so that an unknown one is an error."""
-        return read_environment(os.environ)
-
-
-def load_settings(path: Path | None) -> Settings:
-    """The settings of the file (none: the defaults) and the environment. Raises ConfigError, which names the keys."""
-    document = read_file(path) if path is not None else {}
-    try:
-        return Settings(**document)
-    except ValidationError as error:
-        raise ConfigError(problems_of(error, Settings, Sources(os.environ, path, document))) from None
