@@ -221,6 +221,17 @@ def test_if_signature_fails_where_the_object_is_gone(driver: StorageDriver) -> N
     assert list(driver.list("")) == []
 
 
+@conditional
+def test_an_empty_signature_is_of_no_object_and_does_not_mean_that_there_is_none(driver: StorageDriver) -> None:
+    with pytest.raises(PreconditionFailed):
+        driver.write(KEY, b"first", if_signature="")
+    assert list(driver.list("")) == []
+    driver.write(KEY, b"first")
+    with pytest.raises(PreconditionFailed):
+        driver.write(KEY, b"second", if_signature="")
+    assert content(driver, KEY) == b"first"
+
+
 @concurrent
 def test_no_conditional_write_of_eight_threads_is_lost(driver: StorageDriver) -> None:
     with ThreadPoolExecutor(8) as pool:

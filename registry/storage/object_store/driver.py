@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from registry.storage.driver import StorageDriver, UploadEntry, UploadState
+from registry.storage.errors import PreconditionFailed
 from registry.storage.keys import check_key, check_prefix, check_upload_id, is_own
 from registry.storage.object_store.objects import ABSENT
 
@@ -49,6 +50,8 @@ class BucketDriver(StorageDriver):
     def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
         """See StorageDriver."""
         check_key(key)
+        if if_signature == ABSENT:  # no object has an empty version, and stores would take it for another condition
+            raise PreconditionFailed(key)
         over = ABSENT if if_absent else if_signature
         return self._objects.put(key, data) if over is None else self._objects.put_if(key, data, over)
 
