@@ -23,6 +23,8 @@ class ProcessMetrics:
         self.tally = RequestTally(self.metrics)
         self.storage_tally = StorageTally(self.metrics)
         self.request_log = request_log
+        self.uploads_due = 0.0
+        """When upload sessions may be counted again, by the monotonic clock."""
         self._outlet = outlet
         self._dropped = 0
 
