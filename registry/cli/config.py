@@ -12,9 +12,7 @@ import typer
 from registry.cli import examples
 from registry.cli.output import ConfigOption, JsonOption, command, print_json
 from registry.cli.store_check import probe_database, probe_store
-from registry.config.check import check_address, check_settings, without_effect
 from registry.config.file import ConfigError
-from registry.config.settings import Settings
 
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 
@@ -24,6 +22,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the registry can start with this configuration; every mistake names its key."""
     with command(as_json=as_json) as output:
         settings = output.settings(config)
+        from registry.config.check import check_address, check_settings, without_effect
+
         cannot_listen, notes = check_address(settings.http)
         problems = check_settings(settings) + cannot_listen
         if problems:
@@ -49,4 +49,6 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def schema(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: ARG001 - every command has both
     """Print the JSON Schema of the configuration file."""
     with command(as_json=as_json):
+        from registry.config.settings import Settings
+
         print_json(Settings.json_schema())

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from registry.config.check import check_stores
 from registry.config.file import ConfigError, ConfigProblem, Sources, read_file
-from registry.config.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from registry.config.settings import Settings
 
 ConfigOption = Annotated[
     Path | None,
@@ -79,6 +80,7 @@ class Output:
 
     def settings(self, path: Path | None) -> Settings:
         """The settings of this command; logs go to stderr in their form from here on. Raises ConfigError."""
+        from registry.config.settings import load_settings
         from registry.observability.logs import configure_logging
 
         self.config = path
@@ -88,6 +90,8 @@ class Output:
 
     def usable_settings(self, path: Path | None) -> Settings:
         """As ``settings``, and check that storage and database can be used. Raises ConfigError if they cannot."""
+        from registry.config.check import check_stores
+
         settings = self.settings(path)
         problems = check_stores(settings)
         if problems:

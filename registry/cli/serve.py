@@ -5,20 +5,24 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import typer
 
 from registry.cli.output import ConfigOption, ExitCode, JsonOption, command
 from registry.cli.store_check import probe_store
-from registry.config.check import check_port, check_settings
 from registry.config.file import ConfigError
-from registry.config.settings import Settings
+
+if TYPE_CHECKING:
+    from registry.config.settings import Settings
 
 
 def serve(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Listen and serve until Ctrl-C or SIGTERM, then let requests in flight end and stop."""
     with command(as_json=as_json) as output:
         settings = output.settings(config)
+        from registry.config.check import check_port, check_settings
+
         problems = check_settings(settings) + check_port(settings.http)
         if problems:
             raise ConfigError(problems)

@@ -287,10 +287,18 @@ def test_an_error_of_a_lower_layer_becomes_an_exit_code(
     assert capsys.readouterr().out == ""
 
 
-def test_starting_a_command_loads_neither_server_nor_database() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (["--help"], ["pydantic", "structlog"]),
+        (["config", "check"], ["fastapi", "sqlalchemy", "uvicorn", "prometheus_client"]),
+    ],
+    ids=["--help", "config check"],
+)
+def test_a_command_loads_only_what_it_needs(arguments: list[str], unneeded: list[str]) -> None:
     code = (
-        "import sys; from registry.cli.main import run; run(['config', 'check']);"
-        "print([name for name in ('fastapi', 'sqlalchemy', 'uvicorn', 'prometheus_client') if name in sys.modules])"
+        f"import sys; from registry.cli.main import run; run({arguments});"
+        f"print([name for name in {unneeded} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
