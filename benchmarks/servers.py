@@ -158,7 +158,7 @@ class Running:
         self.directory = Path(tempfile.mkdtemp(prefix="bench-", dir=directory))
         self.root = self.directory / "data"
         self.log = self.directory / "log"
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -228,7 +228,8 @@ class Running:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
