@@ -45,16 +45,16 @@ PrefixOption = Annotated[
     bool, typer.Option("--single-prefix", help="Repositories below the name of the root are of that name.")
 ]
 AdoptOption = Annotated[
-    bool, typer.Option("--adopt-only", help="Serve everything from the original's objects, and copy none of them yet.")
+    bool, typer.Option("--adopt-only", help="Serve everything from the source's objects, and copy none of them yet.")
 ]
 RollbackOption = Annotated[
     bool, typer.Option("--rollback", help="Give the bucket back, with what was pushed since; with --dry-run, tell it.")
 ]
 LossOption = Annotated[
-    bool, typer.Option("--accept-loss", help="Leave out of a rollback what the original cannot represent.")
+    bool, typer.Option("--accept-loss", help="Leave out of a rollback what the source cannot represent.")
 ]
 FinalizeOption = Annotated[
-    bool, typer.Option("--finalize", help="Delete originals that are copied; with --dry-run, tell which.")
+    bool, typer.Option("--finalize", help="Delete source objects that are copied; with --dry-run, tell which.")
 ]
 StatusOption = Annotated[bool, typer.Option("--status", help="Tell where the migration is; nothing is written.")]
 

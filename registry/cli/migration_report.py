@@ -25,7 +25,7 @@ SHOWN = 10
 """Problems of one kind that are listed; ``--json`` and ``--plan`` have all."""
 _WIDTH = 200
 _MOVING = (
-    "The original was written to meanwhile, which the next pass takes; for the last one it has to be read-only, with "
+    "The source was written to meanwhile, which the next pass takes; for the last one it has to be read-only, with "
     "its garbage collection off"
 )
 _KINDS = ("list", "head", "get", "put", "copy", "delete")
@@ -92,8 +92,8 @@ def _sentences(plan: Plan) -> Iterator[str]:
     since = "; ".join(f"{name}: {_asked(requests)}" for name, requests in pushed)
     yield f"A rollback adds for each that was pushed since, in each repository, {since}. After finalize there is none."
     yield (
-        f"While originals and copies both exist: {plan.extra_bytes:,} bytes more, {plan.extra_price:,.2f} a month. "
-        f"Finalize frees {plan.freed_bytes:,} bytes."
+        f"While source objects and copies both exist: {plan.extra_bytes:,} bytes more, {plan.extra_price:,.2f} a month."
+        f" Finalize frees {plan.freed_bytes:,} bytes."
     )
     rate = plan.rate
     if rate.requests_per_second is not None:
@@ -129,9 +129,9 @@ def rollback_lines(plan: RollbackPlan) -> list[str]:
         f"requests: {_asked(plan.requests) or 'none'}; price {plan.price:,.4f}; time {_time(plan.seconds)}",
     ]
     lines += [f"stays: {stay.reason}: {stay.objects:,} objects, {stay.bytes:,} bytes" for stay in plan.stays]
-    lines += _named("The original has changed since it was taken, which has to be taken first", plan.changed)
+    lines += _named("The source has changed since it was taken, which has to be taken first", plan.changed)
     losses = [f"{loss.repository} {loss.digest}: {loss.detail}" for loss in plan.losses]
-    lines += _named("The original cannot have, and --accept-loss leaves out", losses)
+    lines += _named("The source cannot have, and --accept-loss leaves out", losses)
     return [*lines, *_problems(plan.problems, "Everything else is given back", "--json has all")]
 
 
@@ -139,7 +139,7 @@ def finalize_lines(going: Finalization) -> list[str]:
     """The plan of a finalize."""
     lines = [f"deleted: {going.objects:,} objects, {going.bytes:,} bytes, {going.requests:,} requests"]
     until = going.waits_until(time.time())
-    lines += [] if until is None else [f"not before {until}: clients may hold addresses of originals"]
+    lines += [] if until is None else [f"not before {until}: clients may hold addresses of source objects"]
     stays = going.stays
     return lines + [f"stays: {s.reason}: {s.objects:,} objects, {s.bytes:,} bytes, as {s.example}" for s in stays]
 

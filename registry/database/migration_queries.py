@@ -114,7 +114,7 @@ _PLACED = Statement(
     " JOIN blob_location l ON l.blob_id = b.id AND l.store || '' = :store"
     " WHERE b.digest >= :low AND b.digest < :high ORDER BY b.digest, l.key"
 )
-_NEXT_ORIGINALS = Statement(
+_NEXT_SOURCES = Statement(
     "SELECT id FROM blob_location"
     " WHERE migration = :migration AND id > :after AND store = :store AND state IN ('original', 'current')"
     " ORDER BY id LIMIT :count"
@@ -147,7 +147,7 @@ def put(connection: Transaction, migration: str, lines: Iterable[SourceObject], 
 
 
 def uncopied(connection: Transaction, *, store: str, after: str, count: int) -> Later[list[BlobRow]]:
-    """At most ``count`` blobs that a repository has, with an original and no verified object of ours, by digest.
+    """At most ``count`` blobs that a repository has, with a source object and no verified object of ours, by digest.
 
     Only those that sort after the digest ``after``. ``blob_locations.of_blob`` tells where they are.
     """
@@ -188,12 +188,12 @@ def placed(connection: Transaction, *, store: str, low: str, high: str) -> Later
 
 
 def swap(connection: Transaction, migration: str, *, store: str, after: int, count: int) -> int | None:
-    """Make the next originals after the id ``after`` current, and our objects of the same blobs copies (rollback).
+    """Make the next source objects after the id ``after`` current, and our objects of the same blobs copies (rollback).
 
     At most ``count``. Returns where to go on; None if there was none. Swapping twice is the same as once.
     """
     values = {"migration": migration, "store": store, "after": after}
-    rows = connection.execute(_NEXT_ORIGINALS, {**values, "count": count}).all()
+    rows = connection.execute(_NEXT_SOURCES, {**values, "count": count}).all()
     if not rows:
         return None
     last: int = rows[-1][0]

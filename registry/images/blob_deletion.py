@@ -44,7 +44,7 @@ class BlobDeletion:
         self._backends = backends
 
     def in_progress(self, blob: BlobRow | None, there: LocationRow | None) -> bool:
-        """Whether a deleter holds the blob or the place: a publisher waits, HEAD and mount say no."""
+        """Whether a deleter holds the blob or the location: a publisher waits, HEAD and mount say no."""
         now = self._backends.clock()
         if blob is not None and blob.state == blobs.CLAIMED:
             return blob.claim_deadline is None or blob.claim_deadline > now
@@ -65,7 +65,7 @@ class BlobDeletion:
         return claim if claimed else None
 
     def delete(self, claim: Claim) -> None:
-        """Delete the claimed object, then forget its place. Does nothing when too little is left of the claim (I7)."""
+        """Delete the claimed object, then forget its location. Does nothing if the claim ends soon (I7)."""
         if self._backends.clock() + DELETE_SECONDS > claim.deadline:
             return
         self._backends.driver.delete([claim.key])
@@ -99,12 +99,12 @@ class BlobDeletion:
         refused: list[Omission] = []
         with backends.database.autocommit() as connection:
             abandoned = blob_locations.expired_claims(connection, backends.driver.name, now=backends.clock()).get()
-        for place in abandoned:
-            claim, now = self._new_claim(place.key)
+        for location in abandoned:
+            claim, now = self._new_claim(location.key)
             with backends.database.transaction() as connection:
                 claimed = blob_locations.claim_expired(
                     connection,
-                    place,
+                    location,
                     store=backends.driver.name,
                     token=claim.token,
                     now=now,
@@ -116,7 +116,7 @@ class BlobDeletion:
                 self.delete(claim)
                 finished += 1
             except PathRefused as error:  # the claim ends, and then it is tried again
-                refused.append(Omission(Kind.BLOB, place.key, "", f"cannot be deleted: {error.reason}"))
+                refused.append(Omission(Kind.BLOB, location.key, "", f"cannot be deleted: {error.reason}"))
         backends.omissions.note(Source.REMOVAL, "removal", refused)
         return finished
 

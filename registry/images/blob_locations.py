@@ -35,7 +35,7 @@ class Location(NamedTuple):
 
 
 class BlobLocations:
-    """Any thread, any process. Where each repository has its own blobs there is one place, that of its key."""
+    """Any thread, any process. Where each repository has its own blobs there is one location, that of its key."""
 
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
@@ -50,38 +50,38 @@ class BlobLocations:
             rows = blob_locations.of_digest(connection, digest, store=self._backends.driver.name).get()
         return [Location.of(row) for row in rows]
 
-    def mark_lost_and_next(self, digest: Digest, size: int, place: Location, state: str) -> Location | None:
+    def mark_lost_and_next(self, digest: Digest, size: int, location: Location, state: str) -> Location | None:
         """Mark a location without the right bytes, so that it is not read again, and return the next one.
 
         None if there is no other: the blob is in ``state``, MISSING or QUARANTINED, until the next push, and no process
         remembers that it was there. Where a look is cheap, each HEAD sees a loss by itself and nothing is noted.
         """
-        log.error("a blob is missing or damaged on storage", digest=digest, key=place.key)
+        log.error("a blob is missing or damaged on storage", digest=digest, key=location.key)
         if self._backends.driver.capabilities.stat_is_local:
             return None
-        if place.id is not None:
+        if location.id is not None:
             with self._backends.database.transaction() as connection:
                 repositories.raise_versions_of_holders(connection, digest)  # where the bytes are read is remembered
-                blob_locations.set_lost(connection, place.id, signature=place.signature)
-        return self.best(digest) or self._unlisted(digest, size, place) or self._give_up(digest, state)
+                blob_locations.set_lost(connection, location.id, signature=location.signature)
+        return self.best(digest) or self._unlisted(digest, size, location) or self._give_up(digest, state)
 
-    def note_verified(self, place: Location, signature: str) -> None:
+    def note_verified(self, location: Location, signature: str) -> None:
         """Note that the object was hashed at ``signature`` and is right, unless the row has changed meanwhile."""
-        if place.id is None:
+        if location.id is None:
             return
         now = self._backends.clock()
         with self._backends.database.transaction() as connection:
-            blob_locations.set_verified(connection, place.id, was=place.signature, signature=signature, now=now)
+            blob_locations.set_verified(connection, location.id, was=location.signature, signature=signature, now=now)
 
-    def _unlisted(self, digest: Digest, size: int, place: Location) -> Location | None:
-        """Our own place, where an object is of which a database that was restored, or lost, does not know."""
+    def _unlisted(self, digest: Digest, size: int, location: Location) -> Location | None:
+        """Our own location, if it has an object that a restored or new database does not know."""
         driver, layout = self._backends.driver, self._backends.layout
         if layout.per_repository:
             return None
         key = layout.blob("", digest)
         with self._backends.database.autocommit() as connection:
             noted = blob_locations.find(connection, driver.name, key).get()
-        if noted is not None or place.key == key:
+        if noted is not None or location.key == key:
             return None
         try:
             stat = driver.stat(key)

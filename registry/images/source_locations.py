@@ -95,11 +95,11 @@ class SourceLocations:
         while newest.state is Phase.ROLLED_BACK and after is not None:
             with database.transaction() as connection:
                 after = migration_queries.swap(connection, newest.id, store=store, after=after, count=SWAPPED)
-        log.info("the places of another registry's blobs were read from storage", migration=newest.id, blobs=blobs)
+        log.info("the locations of the source's blobs were read from storage", migration=newest.id, blobs=blobs)
 
     def _put(self, migration: str, lines: Sequence[ShardEntry]) -> None:
         store, now, layout = self._backends.driver.name, self._backends.clock(), self._backends.layout
-        originals = [
+        sources = [
             SourceObject(line.digest, line.size, at.key, at.signature, at.verified)
             for line in lines
             for at in line.locations
@@ -110,7 +110,7 @@ class SourceLocations:
             if line.copy is not None
         ]
         with self._backends.database.transaction() as connection:
-            refused = migration_queries.put(connection, migration, originals, store=store, now=now)
+            refused = migration_queries.put(connection, migration, sources, store=store, now=now)
             migration_queries.set_copied(connection, copies, store=store, now=now)
         for digest in refused:
-            log.warning("places of a blob were left out: it is known with another size", digest=digest)
+            log.warning("locations of a blob were left out: it is known with another size", digest=digest)

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 _BEGUN_OTHERWISE: Final = {
     Phase.ROLLING_BACK: "it is being rolled back: go on with --rollback",
-    Phase.FINALIZING: "originals are being deleted: go on with --finalize",
+    Phase.FINALIZING: "source objects are being deleted: go on with --finalize",
 }
 
 
@@ -130,7 +130,7 @@ class Run:
         with self._reading(state) as found:
             context = _present(found)
             if state.state is Phase.CONSOLIDATED and not (moving := adopt(context)).is_quiet:
-                raise Refused("the original is written to: nothing of it may be deleted", moving.changed)
+                raise Refused("the source is written to: nothing of it may be deleted", moving.changed)
             return finalize(context)
 
     def plan_finalize(self) -> Finalization:
@@ -205,7 +205,7 @@ class Run:
 def _check_room(context: Context) -> None:
     """Raises Refused if the source registry has blobs at the keys of ours: copies would overwrite its stubs (M1)."""
     if context.inventory.find(f"{OURS}/index.json") is not None:
-        message = f"the original has a repository called {OURS}, whose blobs lie where Stowage keeps its own"
+        message = f"the source has a repository called {OURS}, whose blobs lie where Stowage keeps its own"
         raise Refused(f"{message}: copy it to another name there, and delete it")
 
 
@@ -218,7 +218,7 @@ def _fill(registry: Registry) -> None:
 
 def _present(context: Context | None) -> Context:
     if context is None:
-        raise Refused("there is nothing of an original here any more")
+        raise Refused("there is nothing of a source here any more")
     return context
 
 

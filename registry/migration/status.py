@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _COMMAND: Final = "registry migrate-s3-storage"
 _NEXT: Final = {
-    Phase.ADOPTING: f"{_COMMAND}, once nobody writes to the original any more",
+    Phase.ADOPTING: f"{_COMMAND}, once nothing writes to the source any more",
     Phase.ADOPTED: f"{_COMMAND} copies the blobs; --rollback goes back",
     Phase.CONSOLIDATED: f"{_COMMAND} --finalize --dry-run, then --finalize; --rollback goes back",
     Phase.ROLLING_BACK: f"{_COMMAND} --rollback",
-    Phase.ROLLED_BACK: f"start the original; {_COMMAND} begins again",
+    Phase.ROLLED_BACK: f"start the source; {_COMMAND} begins again",
     Phase.FINALIZING: f"{_COMMAND} --finalize",
     Phase.FINALIZED: "nothing is left to do",
 }

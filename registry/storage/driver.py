@@ -213,14 +213,14 @@ class UploadWriter(Protocol):
     def flush(self) -> UploadState:
         """Keep what was written, for every process that has the returned state.
 
-        Raises UploadNotKept where the bytes are gathered at the ``key`` that ``resume`` was given.
+        Raises UploadNotResumable where the bytes are gathered at the ``key`` that ``resume`` was given.
         """
         ...
 
     def read(self) -> ObjectReader:
         """A reader of all bytes so far, to hash them. Nothing is written any more after this.
 
-        Raises UploadNotKept as ``flush`` does.
+        Raises UploadNotResumable as ``flush`` does.
         """
         ...
 
@@ -230,7 +230,7 @@ class UploadWriter(Protocol):
         An object of the same size may be left in place, because keys of blobs are named after their bytes; never with
         ``replace``. The caller has hashed the bytes. The upload itself stays until ``discard_upload``, so that this can
         be repeated, by another writer with the flushed state too. Going on with it never touches what was published.
-        Raises PathNotFound when the upload was discarded, UploadNotKept for another key than ``resume`` was given.
+        Raises PathNotFound when the upload was discarded, UploadNotResumable for another key than ``resume`` was given.
         """
         ...
 

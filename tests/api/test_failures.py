@@ -192,7 +192,7 @@ def test_readiness_names_what_does_not_answer(seeded: Path, monkeypatch: pytest.
         assert service.call("GET", "/livez").json == {"status": "ok", "problems": []}
 
 
-def test_an_error_that_nobody_foresaw_shows_nothing(seeded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_shows_nothing(seeded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(seeded) as service:
 
         def fail(*_: object, **__: object) -> None:

@@ -79,7 +79,7 @@ def test_what_was_hashed_stays_so_at_its_signature_alone(database: Database) -> 
     assert rows(database, 1) == [("zot/1", "t", "original", None, MIGRATION)]
 
 
-def test_a_lost_place_stays_lost_until_it_is_another_or_was_hashed(database: Database) -> None:
+def test_a_lost_location_stays_lost_until_it_is_another_or_was_hashed(database: Database) -> None:
     put(database, line(1), line(2))
     for number in (1, 2):
         lose(database, number)
@@ -115,7 +115,7 @@ def test_a_blob_that_is_known_with_another_size_is_left_out(database: Database) 
     assert rows(database, 2)
 
 
-def test_nothing_but_a_migration_ever_deletes_an_original(database: Database) -> None:
+def test_nothing_but_a_migration_ever_deletes_a_source_object(database: Database) -> None:
     put(database, line(1, verified=True))
     row = hold(database)
     with database.transaction() as connection:
@@ -172,7 +172,9 @@ def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Dat
     assert rows(database, 3)[0][2] == "deleting"
 
 
-def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_them_back(database: Database) -> None:
+def test_a_rollback_swaps_all_locations_range_by_range_and_a_later_migration_swaps_them_back(
+    database: Database,
+) -> None:
     put(database, *(line(number) for number in range(1, 6)))
     with database.transaction() as connection:
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 5)]
@@ -194,7 +196,7 @@ def test_a_rollback_swaps_all_places_range_by_range_and_a_later_migration_swaps_
     assert [row[2:] for row in rows(database, 1)] == [("current", NOW, None), ("original", None, "0002")]
 
 
-def test_a_place_is_verified_in_the_version_that_was_hashed(database: Database) -> None:
+def test_a_location_is_verified_in_the_version_that_was_hashed(database: Database) -> None:
     put(database, line(1))
     with database.transaction() as connection:
         [place] = blob_locations.of_digest(connection, digest(1), store=STORE).get()
@@ -213,7 +215,7 @@ def rows_of(connection: Any) -> list[tuple[str, float | None]]:
     return [(row.signature, row.verified_at) for row in found]
 
 
-def test_the_best_place_is_held_and_what_is_forgotten_or_lost_is_not(database: Database) -> None:
+def test_the_best_location_is_held_and_what_is_forgotten_or_lost_is_not(database: Database) -> None:
     put(database, line(1), line(1, "zot/b", verified=True))
     repository = hold(database, 1)
     with database.transaction() as connection:

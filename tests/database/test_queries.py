@@ -140,7 +140,7 @@ def test_a_blob_and_its_lease_and_state(database: Database) -> None:
         assert not memberships.remove(connection, row.id, blob)
 
 
-def test_a_place_is_claimed_once_until_the_deadline(database: Database) -> None:
+def test_a_location_is_claimed_once_until_the_deadline(database: Database) -> None:
     with database.transaction() as connection:
         row = repositories.create(connection, "team/app", signature="", now=NOW)
         blob = blobs.put(connection, digest(1), size=1, leased_until=0).get()

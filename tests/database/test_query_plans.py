@@ -26,7 +26,7 @@ def explain(statement: Statement, directory: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("statement", [migration_queries._LOST, migration_queries._PLACED], ids=["lost", "placed"])
-def test_places_are_found_by_their_blob(statement: Statement, tmp_path: Path) -> None:
+def test_locations_are_found_by_their_blob(statement: Statement, tmp_path: Path) -> None:
     plan = explain(statement, tmp_path)
     assert any("ix_blob_location_blob_id" in step for step in plan), plan
     assert not any("(store=?)" in step for step in plan), plan

@@ -343,7 +343,7 @@ def _write_more(database: Database) -> None:
         time.sleep(0.01)
 
 
-def test_the_log_of_sqlite_is_begun_anew_while_somebody_writes_all_the_time(busy: tuple[Database, Path]) -> None:
+def test_the_log_of_sqlite_is_begun_anew_while_transactions_write_all_the_time(busy: tuple[Database, Path]) -> None:
     database, log = busy
     for _ in range(8):
         before = _beginnings(log)

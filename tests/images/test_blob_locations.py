@@ -58,7 +58,7 @@ def places(registry: Registry, digest: Digest) -> dict[str, str]:
 
 
 def add_place(registry: Registry, digest: Digest, data: bytes, key: str, *, verified: bool) -> None:
-    """One more object of the original."""
+    """One more object of the source."""
     signature = registry.backends.driver.write(key, data).signature
     line = migration_queries.SourceObject(digest, len(data), key, signature, verified)
     with registry.backends.database.transaction() as connection:
@@ -83,7 +83,7 @@ def version(registry: Registry) -> int:
     return row.version
 
 
-def test_an_original_is_hashed_at_its_first_whole_read_and_trusted_then(registry: Registry, made: Pushed) -> None:
+def test_a_source_object_is_hashed_at_its_first_whole_read_and_trusted_then(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     assert not registry.blobs.open(NAME, digest).is_verified
     with registry.blobs.read(registry.blobs.open(NAME, digest), offset=1) as reader:
@@ -93,10 +93,10 @@ def test_an_original_is_hashed_at_its_first_whole_read_and_trusted_then(registry
     assert registry.blobs.open(NAME, digest).is_verified
 
 
-def test_a_verified_place_is_chosen_before_others_and_ours_before_the_originals(
+def test_a_verified_location_is_chosen_before_others_and_ours_before_the_source(
     registry: Registry, made: Pushed
 ) -> None:
-    digest, first = digest_of(made), adopted_bucket.original_key(digest_of(made))
+    digest, first = digest_of(made), adopted_bucket.source_key(digest_of(made))
     assert registry.blobs.open(NAME, digest).key == first
     add_place(registry, digest, made.layer.data, "zot/b", verified=True)
     assert registry.blobs.open(NAME, digest).key == "zot/b"
@@ -115,14 +115,14 @@ def test_a_read_goes_on_where_the_bytes_are(registry: Registry, made: Pushed, wr
         driver.write("zot/b", wrong)
     before = version(registry)
     assert pull_blob(registry, digest) == made.layer.data
-    assert places(registry, digest) == {"zot/b": "lost", adopted_bucket.original_key(digest): "original"}
+    assert places(registry, digest) == {"zot/b": "lost", adopted_bucket.source_key(digest): "original"}
     assert version(registry) > before  # whoever remembers an address of the lost place asks again
 
 
 def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(registry: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), registry.backends.driver
     add_place(registry, digest, made.layer.data, "zot/b", verified=False)
-    key = adopted_bucket.original_key(digest)
+    key = adopted_bucket.source_key(digest)
     driver.write(key, made.layer.data[::-1])
     with registry.blobs.read(registry.blobs.open(NAME, digest)) as reader, pytest.raises(WrongBytes):
         reader.read(1000)
@@ -130,9 +130,9 @@ def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(registry: R
     assert pull_blob(registry, digest) == made.layer.data
 
 
-def test_a_verified_place_with_another_signature_is_hashed_again(registry: Registry, made: Pushed) -> None:
+def test_a_verified_location_with_another_signature_is_hashed_again(registry: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), registry.backends.driver
-    key = adopted_bucket.original_key(digest)
+    key = adopted_bucket.source_key(digest)
     assert pull_blob(registry, digest) == made.layer.data
     driver.write(key, made.layer.data)
     assert pull_blob(registry, digest) == made.layer.data
@@ -146,7 +146,7 @@ def test_a_verified_place_with_another_signature_is_hashed_again(registry: Regis
 def test_what_is_nowhere_is_unknown_until_the_next_push(registry: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), registry.backends.driver
     before = version(registry)
-    driver.delete([adopted_bucket.original_key(digest)])
+    driver.delete([adopted_bucket.source_key(digest)])
     with pytest.raises(BlobUnknown):
         pull_blob(registry, digest)
     assert version(registry) > before
@@ -155,14 +155,14 @@ def test_what_is_nowhere_is_unknown_until_the_next_push(registry: Registry, made
     push_blob(registry, made.layer.data)
     assert pull_blob(registry, digest) == made.layer.data
     assert places(registry, digest) == {
-        adopted_bucket.original_key(digest): "lost",
+        adopted_bucket.source_key(digest): "lost",
         registry.backends.layout.blob("", digest): "current",
     }
 
 
-def test_a_place_that_is_found_again_makes_the_blob_present(registry: Registry, made: Pushed) -> None:
+def test_a_location_that_is_found_again_makes_the_blob_present(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    registry.backends.driver.delete([adopted_bucket.original_key(digest)])
+    registry.backends.driver.delete([adopted_bucket.source_key(digest)])
     with pytest.raises(BlobUnknown):
         pull_blob(registry, digest)
     before = version(registry)
@@ -176,21 +176,21 @@ def test_an_object_of_ours_without_a_row_is_found_when_nothing_else_is_left(regi
     digest, driver = digest_of(made), registry.backends.driver
     ours = registry.backends.layout.blob("", digest)
     driver.write(ours, made.layer.data)
-    driver.delete([adopted_bucket.original_key(digest)])
+    driver.delete([adopted_bucket.source_key(digest)])
     assert pull_blob(registry, digest) == made.layer.data
-    assert places(registry, digest) == {adopted_bucket.original_key(digest): "lost", ours: "current"}
+    assert places(registry, digest) == {adopted_bucket.source_key(digest): "lost", ours: "current"}
     assert registry.blobs.open(NAME, digest).is_verified
 
 
 def test_an_object_of_ours_without_a_row_and_of_another_size_is_none(registry: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), registry.backends.driver
     driver.write(registry.backends.layout.blob("", digest), b"short")
-    driver.delete([adopted_bucket.original_key(digest)])
+    driver.delete([adopted_bucket.source_key(digest)])
     with pytest.raises(BlobUnknown):
         pull_blob(registry, digest)
 
 
-def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(registry: Registry, made: Pushed) -> None:
+def test_a_location_that_goes_between_its_choice_and_its_opening_is_no_404(registry: Registry, made: Pushed) -> None:
     """Finalizing: the row goes, then the object."""
     digest = digest_of(made)
     chosen = registry.blobs.open(NAME, digest)
@@ -204,9 +204,9 @@ def test_a_place_that_goes_between_its_choice_and_its_opening_is_no_404(registry
         assert reader.read(1000) == made.layer.data[2:5]
 
 
-def test_a_place_that_was_replaced_meanwhile_is_not_lost(registry: Registry, made: Pushed) -> None:
+def test_a_location_that_was_replaced_meanwhile_is_not_lost(registry: Registry, made: Pushed) -> None:
     """A read opens what is gone, and before it says so a pass has noted the object that is there by now."""
-    digest, key = digest_of(made), adopted_bucket.original_key(digest_of(made))
+    digest, key = digest_of(made), adopted_bucket.source_key(digest_of(made))
     chosen = registry.blobs.open(NAME, digest)
     registry.backends.driver.delete([key])
     add_place(registry, digest, made.layer.data, key, verified=False)
@@ -219,7 +219,7 @@ def test_a_place_that_was_replaced_meanwhile_is_not_lost(registry: Registry, mad
 def test_a_manifest_whose_kept_bytes_are_lost_is_read_where_it_is(registry: Registry, made: Pushed) -> None:
     found = registry.manifests.find(NAME, "v1")
     add_place(registry, made.digest, made.manifest.data, "zot/b", verified=True)
-    registry.backends.driver.delete([adopted_bucket.original_key(made.digest)])
+    registry.backends.driver.delete([adopted_bucket.source_key(made.digest)])
     assert registry.manifests.read(found) == made.manifest.data
     with registry.backends.database.schema() as connection:
         connection.exec_driver_sql("DELETE FROM manifest_body")
@@ -230,44 +230,44 @@ def test_a_manifest_whose_kept_bytes_are_lost_is_read_where_it_is(registry: Regi
         registry.manifests.find(NAME, "v1")
 
 
-def test_a_mount_shares_the_place_of_its_source(registry: Registry, made: Pushed) -> None:
+def test_a_mount_shares_the_location_of_its_source(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     assert registry.blobs.mount("team/other", digest, NAME)
     assert pull_blob(registry, digest, "team/other") == made.layer.data
-    assert list(places(registry, digest)) == [adopted_bucket.original_key(digest)]
+    assert list(places(registry, digest)) == [adopted_bucket.source_key(digest)]
     assert not list(registry.backends.driver.list("storage/blobs"))
 
 
 def test_a_mount_of_what_was_replaced_is_refused(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    registry.backends.driver.write(adopted_bucket.original_key(digest), made.layer.data[::-1])
+    registry.backends.driver.write(adopted_bucket.source_key(digest), made.layer.data[::-1])
     assert not registry.blobs.mount("team/other", digest, NAME)
 
 
-def test_a_push_of_what_the_original_has_verified_makes_no_object(registry: Registry, made: Pushed) -> None:
+def test_a_push_of_what_the_source_has_verified_makes_no_object(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
     pull_blob(registry, digest)
     push_blob(registry, made.layer.data, "team/other")
     assert pull_blob(registry, digest, "team/other") == made.layer.data
-    assert places(registry, digest) == {adopted_bucket.original_key(digest): "original"}
+    assert places(registry, digest) == {adopted_bucket.source_key(digest): "original"}
     assert not list(registry.backends.driver.list("storage/blobs"))
 
 
-def test_a_push_of_what_the_original_has_unverified_heals_it(registry: Registry, made: Pushed) -> None:
+def test_a_push_of_what_the_source_has_unverified_heals_it(registry: Registry, made: Pushed) -> None:
     digest = digest_of(made)
-    registry.backends.driver.write(adopted_bucket.original_key(digest), made.layer.data[::-1])
+    registry.backends.driver.write(adopted_bucket.source_key(digest), made.layer.data[::-1])
     push_blob(registry, made.layer.data)
     assert pull_blob(registry, digest) == made.layer.data
     assert registry.blobs.open(NAME, digest).key == registry.backends.layout.blob("", digest)
 
 
 @pytest.mark.parametrize("before", ["forgotten", "replaced"])
-def test_a_push_that_joins_a_place_which_goes_meanwhile_puts_its_own(
+def test_a_push_that_joins_a_location_which_goes_meanwhile_puts_its_own(
     world: World, registry: Registry, made: Pushed, before: str
 ) -> None:
     digest = digest_of(made)
     pull_blob(registry, digest)
-    key = adopted_bucket.original_key(digest)
+    key = adopted_bucket.source_key(digest)
 
     def meanwhile() -> None:
         with registry.backends.database.transaction() as connection:
@@ -283,7 +283,7 @@ def test_a_push_that_joins_a_place_which_goes_meanwhile_puts_its_own(
     assert pull_blob(registry, digest, "team/other") == made.layer.data
 
 
-def test_an_image_is_pushed_over_layers_of_the_original(registry: Registry, made: Pushed) -> None:
+def test_an_image_is_pushed_over_layers_of_the_source(registry: Registry, made: Pushed) -> None:
     other = make_image("two")
     push_blob(registry, other.config.data)
     push_blob(registry, other.layer.data)

@@ -156,9 +156,7 @@ def test_wrong_bytes_that_were_adopted_after_a_loss_are_quarantined_at_the_first
 
 
 @local
-def test_a_push_does_not_spread_bytes_that_nobody_has_hashed(
-    world: World, registry: Registry, tmp_path: object
-) -> None:
+def test_a_push_does_not_spread_unverified_bytes(world: World, registry: Registry, tmp_path: object) -> None:
     digest = push_blob(registry, b"right")
     place(registry, digest, b"wrong")
     other = world.registry(url=f"sqlite:///{tmp_path}/new.db")

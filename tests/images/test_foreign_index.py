@@ -132,7 +132,7 @@ def test_what_was_pushed_before_a_migration_is_merged_with_what_it_takes(world: 
 
 
 def test_an_index_that_was_given_back_leaves_what_we_had(world: World, driver: StorageDriver) -> None:
-    """The end of a rollback: the original has its key again, and what we served is beside the journal."""
+    """The end of a rollback: the source has its key again, and what we served is beside the journal."""
     made = make_image("theirs")
     adopted_bucket.adopt_image(driver, made, "old")
     registry = world.registry()
@@ -155,7 +155,7 @@ def test_an_empty_repository_that_was_given_back_is_still_one(world: World, driv
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}"])
-def test_an_index_that_cannot_be_read_is_nobodys(world: World, driver: StorageDriver, damage: bytes) -> None:
+def test_an_index_that_cannot_be_read_is_foreign(world: World, driver: StorageDriver, damage: bytes) -> None:
     driver.write(INDEX, damage)
     registry = world.registry()
     with pytest.raises(Unavailable):

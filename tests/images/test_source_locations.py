@@ -55,7 +55,7 @@ def row(registry: Registry) -> stores.StoreRow | None:
         return stores.find(connection, registry.backends.driver.name).get()
 
 
-def test_what_was_adopted_is_served_from_the_originals(world: World) -> None:
+def test_what_was_adopted_is_served_from_the_source(world: World) -> None:
     made = make_image("one")
     adopted_bucket.adopt_image(world.driver(), made)
     registry = world.registry()
@@ -130,7 +130,7 @@ def test_shards_are_read_when_the_state_has_changed_and_not_before(world: World)
     assert (found.migration, found.revision, found.mode, found.prefixes) == ("0001", 2, OPEN, ("zot",))
 
 
-def test_the_places_of_all_migrations_count_but_of_finalized_ones(world: World) -> None:
+def test_the_locations_of_all_migrations_count_but_of_finalized_ones(world: World) -> None:
     driver = world.driver()
     first, second, gone = make_image("first"), make_image("second"), make_image("gone")
     for number, made in enumerate((first, second, gone), 1):
@@ -207,7 +207,7 @@ def test_a_journal_that_is_gone_leaves_the_store_open(world: World) -> None:
     assert (found.migration, found.mode) == (None, OPEN)
 
 
-def test_no_repository_is_made_in_the_trees_of_the_original(world: World) -> None:
+def test_no_repository_is_made_in_the_trees_of_the_source(world: World) -> None:
     adopted_bucket.adopt_image(world.driver(), make_image("one"))
     registry = world.registry()
     for name in ("zot", "zot/app", f"zot/{NAME}"):
@@ -216,7 +216,7 @@ def test_no_repository_is_made_in_the_trees_of_the_original(world: World) -> Non
     push_blob(registry, b"new", "zots")
 
 
-def test_places_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database(world: World) -> None:
+def test_locations_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database(world: World) -> None:
     driver = world.driver()
     [line, *rest] = adopted_bucket.adopt_image(driver, make_image("one"))
     data = driver.read(line.locations[0].key, max_bytes=1 << 20)[0]

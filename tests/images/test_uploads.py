@@ -82,7 +82,7 @@ def test_what_another_process_continued_is_read_once(world: World, registry: Reg
     assert pull_blob(registry, Digest.of(b"here there end")) == b"here there end"
 
 
-def test_wrong_bytes_are_found_also_when_nobody_saw_them_all(world: World, registry: Registry) -> None:
+def test_wrong_bytes_are_found_also_when_no_process_saw_them_all(world: World, registry: Registry) -> None:
     upload = registry.uploads.start(NAME)
     add(registry, upload, 0, b"here ")
     other = world.registry()
@@ -179,7 +179,7 @@ def test_wrong_bytes_end_the_upload_and_are_never_visible(registry: Registry) ->
 
 
 @writes_at_once
-def test_uploads_that_nobody_continued_go_with_their_bytes(world: World, registry: Registry) -> None:
+def test_abandoned_uploads_go_with_their_bytes(world: World, registry: Registry) -> None:
     old, orphan = registry.uploads.start(NAME), "of-a-lost-database"
     add(registry, old, 0, b"bytes")
     registry.backends.driver.start_upload(orphan)

@@ -167,7 +167,7 @@ def test_a_rebuilt_database_is_shut_too(world: World, tmp_path: Path) -> None:
         push_blob(again, b"new")
 
 
-def test_a_database_that_nobody_has_looked_into_takes_no_change(world: World) -> None:
+def test_a_database_that_is_not_yet_looked_into_takes_no_change(world: World) -> None:
     registry = world.registry()
     made = push_image(registry, "one", "v1")
     with registry.backends.database.schema() as connection:

@@ -19,7 +19,7 @@ PROCESSES = 4
 
 
 @pytest.mark.tools("initdb", "pg_ctl", "postgres")
-def test_repositories_with_the_same_blobs_are_read_at_once_and_nobody_waits_for_ever(
+def test_repositories_with_the_same_blobs_are_read_at_once_and_no_thread_waits_for_ever(
     tmp_path: Path, cluster: Cluster
 ) -> None:
     """One names the blobs in the other's reverse order: rows are written in an order that is the same for all."""

@@ -56,7 +56,7 @@ def move(bucket: Bucket, state: str) -> None:
 def test_a_bucket_of_stowage_alone_has_nothing_to_migrate(tmp_path: Path) -> None:
     bucket = Bucket(tmp_path, "distribution", ours())
     assert bucket.run().state == ""
-    assert bucket.objects() == bucket.original
+    assert bucket.objects() == bucket.source
 
 
 @pytest.mark.parametrize(("state", "advice"), [("rolling-back", "--rollback"), ("finalizing", "--finalize")])
@@ -77,7 +77,7 @@ def test_after_the_end_nothing_is_left_to_do(bucket: Bucket) -> None:
     assert bucket.objects() == before
 
 
-def test_after_a_rollback_the_next_migration_takes_what_the_original_did_since(bucket: Bucket) -> None:
+def test_after_a_rollback_the_next_migration_takes_what_the_source_did_since(bucket: Bucket) -> None:
     bucket.run()
     registry = bucket.registry()
     mine = image(AMD, [Blob(b"mine")])
@@ -126,7 +126,7 @@ def test_a_plan_covers_the_bucket_that_it_was_made_of_whatever_stowage_does(buck
 @pytest.mark.parametrize("layout", MAKE)
 def test_whatever_else_has_changed_is_named_before_anything_is_written(layout: str, tmp_path: Path) -> None:
     bucket = Bucket(tmp_path, layout)
-    tree = bucket.original
+    tree = bucket.source
     options = planned(bucket, tmp_path / "plan")
     if layout == "distribution":
         link = "docker/registry/v2/repositories/app/_manifests/tags/v9/current/link"

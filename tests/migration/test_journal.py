@@ -95,7 +95,7 @@ def test_what_is_there_is_not_written_again(driver: MemoryDriver) -> None:
     assert counting.calls["write"] == 3
 
 
-def test_the_first_index_is_kept_unless_nobody_has_written_over_it_since(driver: MemoryDriver) -> None:
+def test_the_first_index_is_kept_until_it_is_replaced(driver: MemoryDriver) -> None:
     journal = MigrationJournal(driver)
     journal.begin("per-repository", ())
     assert journal.saved_index("app") is None

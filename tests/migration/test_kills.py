@@ -35,7 +35,7 @@ def a_first_pass(bucket: Bucket) -> None:
 
 
 def a_later_pass(bucket: Bucket) -> None:
-    """Adopted, and then the original, and Stowage, took a push and removed a tag."""
+    """Adopted, and then the source, and Stowage, took a push and removed a tag."""
     bucket.run(bucket.registry(), ADOPT)
     registry = bucket.registry()
     push_blob(registry, b"mine", "app")
@@ -61,7 +61,7 @@ def a_later_pass(bucket: Bucket) -> None:
 )
 @pytest.mark.parametrize("layout", MAKE)
 @pytest.mark.parametrize("step", [pytest.param(SAMPLED, id="sample"), EVERY])
-def test_a_run_ends_as_if_nobody_had_killed_it(
+def test_a_run_ends_as_if_it_had_not_been_killed(
     step: int, layout: str, prepare: Prepare, options: RunOptions, tmp_path: Path
 ) -> None:
     kill_after_steps(

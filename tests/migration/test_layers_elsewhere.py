@@ -6,7 +6,7 @@ from registry.images.migration_journal.documents import Phase
 from registry.oci.digest import Digest
 from tests.support.migrated_bucket import Bucket, check_served
 from tests.support.payloads import Blob, image
-from tests.support.rollback import back, check_original, original, push
+from tests.support.rollback import back, check_source, push, source_tree
 from tests.support.source_world import Repository
 
 CONFIG, PUSHED, ABSENT = Blob(b"config"), Blob(b"layer of a base " * 100), Blob(b"layer that is only elsewhere")
@@ -16,7 +16,7 @@ CONTENT = [Repository("app", {"v1": MADE}, [], [CONFIG, PUSHED])]
 
 
 def become(bucket: Bucket) -> None:
-    """The original has these layers, and nothing else."""
+    """The source has these layers, and nothing else."""
     bucket.become(CONTENT)
 
 
@@ -38,8 +38,8 @@ def test_a_rollback_gives_back_those_that_were_pushed_since(bucket: Bucket) -> N
     registry.fold_waiting()
     assert back(bucket).problems == []
     content = [Repository("app", {"v1": MADE, "v2": made}, [], [CONFIG, PUSHED, layer])]
-    check_original(bucket, content)
-    given = [key for key, data in original(bucket).items() if data in {layer.data, layer.digest.encode()}]
+    check_source(bucket, content)
+    given = [key for key, data in source_tree(bucket).items() if data in {layer.data, layer.digest.encode()}]
     assert len(given) == (2 if bucket.layout == "distribution" else 1)
 
 
@@ -54,4 +54,4 @@ def test_a_manifest_whose_layer_was_lost_and_can_be_fetched_elsewhere_is_given_b
     registry.backends.driver.delete([registry.backends.layout.blob("app", Digest.parse(layer.digest))])
     found = back(bucket, accept_loss=True)
     assert found.state == Phase.ROLLED_BACK
-    check_original(bucket, [Repository("app", {"v1": MADE, "v2": made}, [], [CONFIG, PUSHED])])
+    check_source(bucket, [Repository("app", {"v1": MADE, "v2": made}, [], [CONFIG, PUSHED])])

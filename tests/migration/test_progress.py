@@ -37,7 +37,7 @@ def test_rates_and_the_time_that_is_left(clock: Clock, heard: list[Progress]) ->
     assert last.seconds_left == 90.0, "its bytes take longer than its objects"
 
 
-def test_before_time_has_passed_nobody_knows_a_rate(clock: Clock, heard: list[Progress]) -> None:
+def test_before_time_has_passed_there_is_no_rate(clock: Clock, heard: list[Progress]) -> None:
     Meter("copying", 10, 10, heard.append, clock).add(1, 1)
     assert (heard[-1].per_second, heard[-1].seconds_left) == (0.0, None)
 

@@ -116,7 +116,7 @@ def test_where_a_third_one_is_faster_the_second_is_refused(database: Database) -
         pytest.fail("two at a time")
 
 
-def test_nobody_waits_for_ever(database: Database) -> None:
+def test_no_run_waits_for_ever(database: Database) -> None:
     clock = Clock()
     take(database, clock.now, seconds=3600)
     with pytest.raises(Refused), migrating(database, clock):

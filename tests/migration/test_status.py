@@ -23,7 +23,7 @@ def test_each_step_is_told_with_what_goes_on(layout: str, tmp_path: Path) -> Non
     bucket.adopt(bucket.registry(driver=FaultyDriver(bucket.driver, [pushing])))
     moving = status(bucket.driver)
     assert (moving.state, moving.passes, moving.repositories) == ("adopting", 1, 3)
-    assert moving.next.endswith("once nobody writes to the original any more")
+    assert moving.next.endswith("once nothing writes to the source any more")
 
     bucket.adopt()
     before = bucket.objects()

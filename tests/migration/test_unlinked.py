@@ -1,4 +1,4 @@
-"""What a manifest of the original names and its repository does not have stays withheld through a migration (I12)."""
+"""What a manifest of the source names and its repository does not have stays withheld through a migration (I12)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.images.records.test_history import times
 from tests.support.migrated_bucket import Bucket, check_served
 from tests.support.payloads import Blob, image, index
 from tests.support.registry_world import push_blob
-from tests.support.rollback import back, original
+from tests.support.rollback import back, source_tree
 from tests.support.source_world import Repository
 
 CONFIG, SECRET = Blob(b"config"), Blob(b"a layer of another repository " * 30)
@@ -44,7 +44,7 @@ def lost(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["app", "foreign"])
-def test_a_layer_that_the_repository_of_the_original_lacks_is_not_granted(bucket: Bucket, lost: str, name: str) -> None:
+def test_a_layer_that_the_repository_of_the_source_lacks_is_not_granted(bucket: Bucket, lost: str, name: str) -> None:
     bucket.become([PRIVATE, SPARSE, NAMING])
     found = bucket.run()
     assert (found.state, found.problems) == (Phase.CONSOLIDATED, [])
@@ -64,7 +64,7 @@ def test_what_is_pushed_there_later_stays(bucket: Bucket, lost: str) -> None:
     assert is_held(bucket, SECRET, "app", lost)
 
 
-def test_what_the_original_gets_later_is_taken(bucket: Bucket, lost: str) -> None:
+def test_what_the_source_gets_later_is_taken(bucket: Bucket, lost: str) -> None:
     bucket.become([PRIVATE, SPARSE])
     bucket.adopt()
     assert not is_held(bucket, SECRET, "app")
@@ -74,7 +74,7 @@ def test_what_the_original_gets_later_is_taken(bucket: Bucket, lost: str) -> Non
     assert is_held(bucket, SECRET, "app", lost)
 
 
-def test_a_manifest_that_the_repository_of_the_original_lacks_is_not_granted(bucket: Bucket, lost: str) -> None:
+def test_a_manifest_that_the_repository_of_the_source_lacks_is_not_granted(bucket: Bucket, lost: str) -> None:
     bucket.become([PRIVATE, Repository("app", {"multi": index([MADE])}, [], [])])
     bucket.adopt()
     rebuilt = bucket.world.registry(url=lost)
@@ -90,7 +90,7 @@ def test_it_is_withheld_after_a_way_back_and_another_migration(bucket: Bucket, l
     bucket.become([PRIVATE, SPARSE])
     bucket.adopt()
     assert back(bucket).problems == []
-    here = [key for key in original(bucket) if "/app/" in f"/{key}" and SECRET.digest.replace(":", "/") in key]
+    here = [key for key in source_tree(bucket) if "/app/" in f"/{key}" and SECRET.digest.replace(":", "/") in key]
     assert here == []
     bucket.run(options=RunOptions(adopt_only=True))
     assert not is_held(bucket, SECRET, "app")

@@ -29,7 +29,7 @@ from tests.soak.budget import SEED, announce, budget
 from tests.support.kills import Doom, Killed, doomed
 from tests.support.migrated_bucket import MAKE, Bucket
 from tests.support.payloads import Blob, Manifest, image
-from tests.support.rollback import check_original, push
+from tests.support.rollback import check_source, push
 from tests.support.source_world import BLOBS, Repository, repositories
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
@@ -65,7 +65,7 @@ ALLOWED = {
 }
 """What does not refuse, in each state."""
 GONE = {Phase.FINALIZING, Phase.FINALIZED}
-"""The original is deleted: it takes no push, and what it has is not looked at."""
+"""The source is deleted: it takes no push, and what it has is not looked at."""
 
 
 class Walk:
@@ -86,7 +86,7 @@ class Walk:
     def step(self) -> None:
         """Do one thing, and look at everything."""
         weights = {
-            self._command: 6, self._push: 3, self._untag: 1, self._delete: 1, self._push_to_original: 1,
+            self._command: 6, self._push: 3, self._untag: 1, self._delete: 1, self._push_to_source: 1,
             self._lose_database: 2, self._plan: 1,
         }  # fmt: skip
         (action,) = self._chance.choices(list(weights), list(weights.values()))
@@ -153,7 +153,7 @@ class Walk:
             self._given_back = False
         elif name == "rollback":
             self._given_back = True
-            check_original(self.bucket, list(self._truth.values()))
+            check_source(self.bucket, list(self._truth.values()))
 
     def _is_killed(self, name: str) -> bool:
         """Run it in a process that may die; whether it did."""
@@ -256,13 +256,13 @@ class Walk:
             if self._chance.random() < 0.5:
                 registry.fold_waiting()
 
-    def _push_to_original(self) -> None:
+    def _push_to_source(self) -> None:
         """A repository that Stowage has after the next pass."""
         if self._state() in GONE:
             return
-        made, blobs = self._image("by a client of the original")
+        made, blobs = self._image("by a client of the source")
         repository = Repository(f"theirs/{self._number}", {"v1": made}, [], blobs)
-        self.history.append(f"the original takes {repository.name}")
+        self.history.append(f"the source takes {repository.name}")
         for key, data in MAKE[self.bucket.layout]([repository]).items():
             self.bucket.driver.write(key, data)
         self._truth[repository.name] = repository
@@ -298,7 +298,7 @@ def _set_tag(repository: Repository, tag: str, manifest: Manifest | None) -> Non
 
 
 def check_repository(registry: Registry, repository: Repository) -> None:
-    """What a repository must have is there, and no tag that was ever taken away; others may come from the original."""
+    """What a repository must have is there, and no tag that was ever taken away; others may come from the source."""
     for tag, manifest in repository.tags.items():
         assert registry.manifests.find(repository.name, tag).digest == manifest.digest, (repository.name, tag)
     for manifest in repository.manifests:

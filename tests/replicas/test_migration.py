@@ -23,7 +23,7 @@ from tests.support.tools import tool
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "crane")]
 
-ORIGINALS = [
+SOURCES = [
     pytest.param(DOCKER_REGISTRY, marks=pytest.mark.tools("docker-registry")),
     pytest.param(DISTRIBUTION, marks=pytest.mark.tools("registry")),
     pytest.param(ZOT, marks=pytest.mark.tools("zot")),
@@ -77,7 +77,7 @@ def of_blobs(calls: list[Call]) -> list[Call]:
     ]
 
 
-@pytest.mark.parametrize("name", ORIGINALS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_bucket_is_adopted_beside_a_running_stowage_and_not_a_byte_is_copied(
     name: str, store: S3Server, config: Config, tmp_path: Path
 ) -> None:
@@ -137,8 +137,8 @@ def of(store: S3Server, bucket: str) -> list[Call]:
     return calls
 
 
-@pytest.mark.parametrize("name", ORIGINALS)
-def test_there_and_back_the_original_serves_what_was_pushed_to_either(
+@pytest.mark.parametrize("name", SOURCES)
+def test_there_and_back_the_source_serves_what_was_pushed_to_either(
     name: str, store: S3Server, config: Config, tmp_path: Path
 ) -> None:
     bucket = filled_by(name, store, tmp_path)
@@ -171,7 +171,7 @@ def test_there_and_back_the_original_serves_what_was_pushed_to_either(
         check_pulled(address, images, tmp_path)
 
 
-@pytest.mark.parametrize("name", ORIGINALS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_way_back_after_which_nothing_was_pushed_moves_no_blob(
     name: str, store: S3Server, config: Config, tmp_path: Path
 ) -> None:

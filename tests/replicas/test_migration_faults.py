@@ -69,7 +69,7 @@ def migrating(way: str, store: S3Server, proxy: FaultProxy, config: Config) -> t
 
 
 def check(settings: Settings, content: list[Repository]) -> None:
-    """All that the original had is served."""
+    """All that the source had is served."""
     registry = Registry.open(settings)
     check_served(registry, content)
     registry.close()
@@ -111,4 +111,4 @@ def test_finalize_ends_when_it_is_run_again(way: str, store: S3Server, proxy: Fa
     check(settings, content)
     left = original & set(listing(store, bucket))
     indexes = {key for key in left if key.endswith(("/index.json", "/oci-layout"))}
-    assert left == indexes, "originals are gone; ours have some of their names"
+    assert left == indexes, "source objects are gone; ours have some of their names"

@@ -99,7 +99,7 @@ def test_no_read_fails_and_no_write_but_by_the_cut(
         assert tags_of(Wire(server.address)) == load.tags
     check_pulled(Wire(servers[0].address), load.tags)
     if end == "rollback":
-        assert as_original(layout, store, bucket) == load.tags
+        assert as_source(layout, store, bucket) == load.tags
     else:
         assert not [key for key in tree_of(store, bucket) if key.startswith(("docker/registry/v2/blobs", "zot/zot/"))]
 
@@ -124,7 +124,7 @@ def check_pulled(wire: Wire, tags: Tags) -> None:
             wire.content(name, digest)
 
 
-def as_original(layout: str, store: S3Server, bucket: str) -> Tags:
+def as_source(layout: str, store: S3Server, bucket: str) -> Tags:
     tree = tree_of(store, bucket)
     if layout == "distribution":
         return distribution_tags(tree)

@@ -25,7 +25,7 @@ TARGET = f"/v2/{REPO}/blobs/{BLOB.digest}"
 MADE = make_image("one")
 LAYER = Digest.of(MADE.layer.data)
 ADOPTED = f"/v2/{NAME}/blobs/{LAYER}"
-KEY = adopted_bucket.original_key(LAYER)
+KEY = adopted_bucket.source_key(LAYER)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def adopted(service: Service) -> Registry:
     return registry
 
 
-def note_original(registry: Registry, key: str, data: bytes, *, verified: bool) -> None:
+def note_source_object(registry: Registry, key: str, data: bytes, *, verified: bool) -> None:
     """A pass of a migration has found these bytes for the layer."""
     driver = registry.backends.driver
     line = migration_queries.SourceObject(LAYER, len(data), key, driver.write(key, data).signature, verified)
@@ -123,28 +123,28 @@ def note_original(registry: Registry, key: str, data: bytes, *, verified: bool) 
         migration_queries.put(connection, "0001", [line], store=driver.name, now=registry.backends.clock())
 
 
-def test_an_address_of_a_place_that_is_known_to_be_lost_is_not_told(config: Config, tmp_path: Path) -> None:
+def test_an_address_of_a_location_that_is_known_to_be_lost_is_not_told(config: Config, tmp_path: Path) -> None:
     config["storage"]["redirect"] = RULES
     with serving(tmp_path, config) as service:
         registry = adopted(service)
-        note_original(registry, "zot/other", MADE.layer.data, verified=True)
+        note_source_object(registry, "zot/other", MADE.layer.data, verified=True)
         first = service.call("GET", ADOPTED, headers=DOCKER)
         assert fetch(first.location) == (200, MADE.layer.data)
         registry.backends.driver.delete(["zot/other", KEY])
-        note_original(registry, "zot/third", MADE.layer.data, verified=True)
+        note_source_object(registry, "zot/third", MADE.layer.data, verified=True)
         assert service.call("GET", ADOPTED, headers=CURL).body == MADE.layer.data
         assert fetch(service.call("GET", ADOPTED, headers=DOCKER).location) == (200, MADE.layer.data)
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_to_an_original_that_was_replaced_nobody_is_sent_before_it_is_hashed(
+def test_to_a_source_object_that_was_replaced_no_client_is_sent_before_it_is_hashed(
     config: Config, tmp_path: Path, method: str
 ) -> None:
     config["storage"]["redirect"] = "on"
     with serving(tmp_path, config) as service:
         registry = adopted(service)
         assert service.call("GET", ADOPTED).status == 307
-        note_original(registry, KEY, MADE.layer.data[::-1], verified=False)
+        note_source_object(registry, KEY, MADE.layer.data[::-1], verified=False)
         if method == "HEAD":
             assert service.call("HEAD", ADOPTED).status == 200
         assert service.call("GET", ADOPTED).status != 307

@@ -254,7 +254,7 @@ def test_who_was_overtaken_is_told_so_and_harms_nothing(pair: Pair, held: int) -
     pair.read_by_both(REPO, blob)
 
 
-def test_what_nobody_continued_is_freed_also_what_no_session_knows(mortal: Callable[[], Pair]) -> None:
+def test_what_is_abandoned_is_freed_also_what_no_session_knows(mortal: Callable[[], Pair]) -> None:
     pair = mortal()
     staged, pieces = begin(pair.one), begin(pair.one)
     assert patch(pair.one, staged, os.urandom(PART + 600_000), 0).status == 202

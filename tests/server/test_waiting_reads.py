@@ -155,7 +155,9 @@ def test_an_answer_that_is_no_longer_current_comes_from_the_routes(held: Held) -
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["current", "no longer current"])
-def test_who_goes_away_is_noted_once_and_nobody_is_disturbed(tmp_path: Path, cluster: Cluster, changed: bool) -> None:
+def test_a_client_that_goes_away_is_noted_once_and_no_other_is_disturbed(
+    tmp_path: Path, cluster: Cluster, changed: bool
+) -> None:
     with _holding(tmp_path, cluster) as held:
         with held.back() as database:
             with held.connection() as connection:

@@ -160,10 +160,10 @@ class _Opened:
 
 
 def unhashed(objects: dict[str, Any]) -> dict[str, Any]:
-    """But for which originals were hashed.
+    """But for which source objects were hashed.
 
-    What clients pushed is ours without a look at an original of the same bytes. A new database does not know that it
-    was hashed, so it is copied once more, and its original is hashed for that.
+    What clients pushed is ours without a look at a source object of the same bytes. A new database does not know that
+    it was hashed, so it is copied once more, and its source object is hashed for that.
     """
     found = dict(objects)
     for key, data in objects.items():
@@ -201,7 +201,7 @@ def proxy(store: S3Server) -> Iterator[FaultProxy]:
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_killed_at_any_instant_it_ends_as_if_nobody_had(
+def test_killed_at_any_instant_it_ends_as_without_a_kill(
     layout: str, end: str, store: S3Server, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     announce()

@@ -38,7 +38,7 @@ def test_appends_of_several_processes_are_never_mixed(driver: StorageDriver, cas
 
 
 @with_rights
-def test_a_killed_writer_blocks_nobody(driver: StorageDriver, case: DriverCase, root: Path, tmp_path: Path) -> None:
+def test_a_killed_writer_blocks_no_other(driver: StorageDriver, case: DriverCase, root: Path, tmp_path: Path) -> None:
     driver.start_upload("u1")
     process = workers.start(workers.hold, case.name, root, "u1", tmp_path / "ready")
     workers.wait_for(tmp_path / "ready")

@@ -1,4 +1,4 @@
-"""What a migration leaves on storage, written by hand: objects of an original, shards, states and indexes of ours."""
+"""What a migration leaves on storage, written by hand: objects of a source, shards, states and indexes of ours."""
 
 from __future__ import annotations
 
@@ -38,18 +38,20 @@ STATE = MigrationState(
     writer="host:1:aa",
 )
 TAKEN = "io.stowage.migration"
-"""The annotation of an index of ours that has what the original had."""
+"""The annotation of an index of ours that has what the source had."""
 
 
-def original_key(digest: Digest, repository: str = NAME) -> str:
-    """Where the original has the bytes of a digest."""
+def source_key(digest: Digest, repository: str = NAME) -> str:
+    """Where the source has the bytes of a digest."""
     return f"{PREFIX}/{repository}/blobs/{digest.algorithm}/{digest.encoded}"
 
 
-def put_original(driver: StorageDriver, data: bytes, *, verified: bool = False, repository: str = NAME) -> ShardEntry:
-    """An object of the original; the line that a pass writes of it."""
+def put_source_object(
+    driver: StorageDriver, data: bytes, *, verified: bool = False, repository: str = NAME
+) -> ShardEntry:
+    """An object of the source; the line that a pass writes of it."""
     digest = Digest.of(data)
-    key = original_key(digest, repository)
+    key = source_key(digest, repository)
     stat = driver.write(key, data)
     return ShardEntry(digest, len(data), (SourceLocation(key, stat.signature, verified),))
 
@@ -83,11 +85,11 @@ def write_taken_index(driver: StorageDriver, images: dict[str, Pushed], name: st
 
 
 def lines_of(driver: StorageDriver, made: Pushed) -> list[ShardEntry]:
-    """The objects of an image in the original; its manifest was hashed."""
+    """The objects of an image in the source; its manifest was hashed."""
     return [
-        put_original(driver, made.manifest.data, verified=True),
-        put_original(driver, made.config.data),
-        put_original(driver, made.layer.data),
+        put_source_object(driver, made.manifest.data, verified=True),
+        put_source_object(driver, made.config.data),
+        put_source_object(driver, made.layer.data),
     ]
 
 

@@ -39,8 +39,8 @@ class Bucket:
         self.world = World(directory, "memory")
         self.layout = layout
         self.root = "zot" if layout == "zot" else "/"
-        self.original = MAKE[layout](repositories()) if tree is None else dict(tree)
-        fill(self.driver, self.original)
+        self.source = MAKE[layout](repositories()) if tree is None else dict(tree)
+        fill(self.driver, self.source)
 
     @property
     def driver(self) -> MemoryDriver:
@@ -74,13 +74,13 @@ class Bucket:
         return found
 
     def become(self, content: list[Repository]) -> None:
-        """Write and delete as the original does, which has ``content`` from now on."""
+        """Write and delete as the source does, which has ``content`` from now on."""
         tree = MAKE[self.layout](content)
         for key, data in tree.items():
-            if self.original.get(key) != data:
+            if self.source.get(key) != data:
                 self.driver.write(key, data)
-        self.driver.delete(self.original.keys() - tree.keys())
-        self.original = dict(tree)
+        self.driver.delete(self.source.keys() - tree.keys())
+        self.source = dict(tree)
 
     def objects(self, *prefixes: str) -> dict[str, bytes]:
         """Every object, or those below some directories."""

@@ -23,7 +23,7 @@ class Load:
     """The clients as one. ``failures`` is what no client may ever see."""
 
     def __init__(self, ports: Sequence[int], content: Sequence[Repository], seed: int) -> None:
-        """``content``: of the original; the tag ``gone`` of its repositories is what clients delete."""
+        """``content``: of the source; the tag ``gone`` of its repositories is what clients delete."""
         self.content = content
         self.tags: Tags = {repository.name: _digests(repository) for repository in content}
         """What is there by all that was acknowledged."""
@@ -46,7 +46,7 @@ class Load:
             thread.start()
 
     def adopted(self) -> None:
-        """From now on everything of the original has to be there."""
+        """From now on everything of the source has to be there."""
         self._adopted.set()
 
     def cut(self) -> None:
@@ -112,7 +112,7 @@ class Load:
                 self.refused += 1
 
     def _push(self, client: Client, chance: random.Random, number: int) -> None:
-        """A new image, some layers of which the original may have, in a repository of either registry."""
+        """A new image, some layers of which the source may have, in a repository of either registry."""
         name = chance.choice([*OWN, *(repository.name for repository in self.content)])
         tag = f"client-{number}-{chance.randrange(1 << 30)}"
         known = chance.choice([blob for repository in self.content for blob in repository.blobs])
@@ -130,7 +130,7 @@ class Load:
             self.pushed.append((name, manifest, blobs))
 
     def _delete(self, client: Client, chance: random.Random) -> None:
-        """A tag of the original's."""
+        """A tag of the source's."""
         with self._lock:
             left = [name for name, tags in self.tags.items() if "gone" in tags and name not in self.deleted]
             if not left:

@@ -85,8 +85,8 @@ def change(registry: Registry) -> list[Repository]:
     return [*content, Repository("brand/new", {"v1": PUSHED}, [], [NEW_CONFIG, SHARED, LAYER])]
 
 
-def original(bucket: Bucket) -> dict[str, bytes]:
-    """What the original sees: objects that Stowage has for itself left out."""
+def source_tree(bucket: Bucket) -> dict[str, bytes]:
+    """What the source sees: objects that Stowage has for itself left out."""
     found = bucket.objects()
     prefix = {"zot": "zot/", "zot-without-prefix": "", "distribution": f"{TREE}/"}[bucket.layout]
     return {key: data for key, data in found.items() if key.startswith(prefix) and not _is_own(key)}
@@ -96,24 +96,24 @@ def _is_own(key: str) -> bool:
     return key.startswith("storage/") or "/.journal/" in key
 
 
-def check_original(bucket: Bucket, content: list[Repository]) -> None:
+def check_source(bucket: Bucket, content: list[Repository]) -> None:
     """Every tag, with everything below it, and no tag more."""
-    served = tags_of_original(bucket)
+    served = tags_of_source(bucket)
     for repository in content:
         tags = {tag: made.digest for tag, made in repository.tags.items()}
         assert served.get(repository.name, {}) == tags, repository.name
 
 
-def tags_of_original(bucket: Bucket) -> Tags:
-    """What the original serves of the bucket, everything that they point at being whole."""
-    tree = original(bucket)
+def tags_of_source(bucket: Bucket) -> Tags:
+    """What the source serves of the bucket, everything that they point at being whole."""
+    tree = source_tree(bucket)
     if bucket.layout == "distribution":
         return distribution_tags(tree)
     return zot_tags(tree, "zot/" if bucket.layout == "zot" else "")
 
 
 def give_back_untaken(bucket: Bucket) -> None:
-    """A client pushes ``app:new`` before the first pass, which is not quiet because the original is pushed to."""
+    """A client pushes ``app:new`` before the first pass, which is not quiet because the source is pushed to."""
     registry = bucket.registry()
     push(registry, "app", PUSHED, [NEW_CONFIG, SHARED, LAYER], "new")
     registry.fold_waiting()
@@ -158,7 +158,7 @@ def wanted(
     gone: Iterable[Blob] = (),
     lost: Iterable[str] = (),
 ) -> TargetContent:
-    """The whole of a repository, with our objects as the sources; ``before`` is what the original had."""
+    """The whole of a repository, with our objects as the sources; ``before`` is what the source had."""
     had = before or Repository(repository.name)
     ordered = sorted(repository.manifests, key=lambda made: len(made.children))
     return TargetContent(
@@ -217,7 +217,7 @@ def tree_of(driver: StorageDriver) -> dict[str, bytes]:
 def whole(
     layout: SourceLayout, content: Iterable[Repository], located: Iterable[RepositoryPath], driver: StorageDriver
 ) -> None:
-    """Make an original of nothing, from our objects alone."""
+    """Make a source of nothing, from our objects alone."""
     put_ours(driver, content)
     for repository, place in zip(content, located, strict=True):
         with listed(driver) as inventory:

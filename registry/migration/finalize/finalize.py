@@ -51,7 +51,7 @@ def finalize(context: Context) -> Report:
 def _check(context: Context) -> None:
     state = context.journal.state
     if state.state not in _ALLOWED:
-        raise Refused(f"migration {state.id} is {state.state}: originals go only once everything is copied")
+        raise Refused(f"migration {state.id} is {state.state}: source objects go only once everything is copied")
     left = plan_consolidation(context)
     if left.blobs and state.state is Phase.CONSOLIDATED:
         raise Refused(f"{left.blobs} blobs are not copied: run the command without --finalize first")
@@ -70,7 +70,7 @@ class _Finalize:
         self._make_again(finalizing)
         until = plan.waits_until(self._context.registry.backends.clock())
         if until is not None:
-            raise Unfinished(f"clients may hold addresses of originals: run it again after {until}")
+            raise Unfinished(f"clients may hold addresses of source objects: run it again after {until}")
         report = Report(problems=self._journal.problems())
         if self._journal.state.state is not Phase.FINALIZING:
             self._move(Phase.FINALIZING)

@@ -51,7 +51,7 @@ def check_state(context: Context) -> None:
     """Raises Refused if there is no way back any more."""
     state = context.journal.state
     if state.state in _TOO_LATE:
-        raise Refused(f"migration {state.id} is {state.state}: originals are deleted, and there is no way back")
+        raise Refused(f"migration {state.id} is {state.state}: source objects are deleted, and there is no way back")
 
 
 def changed_since(context: Context, bases: Baselines) -> list[str]:
@@ -82,7 +82,7 @@ class _Rollback:
         before = self._journal.state
         is_resumed = before.state is Phase.ROLLING_BACK
         if not is_resumed and (names := changed_since(self._context, self._bases)):
-            raise Refused("the original has changed since it was taken: take that first, without --rollback", names)
+            raise Refused("the source has changed since it was taken: take that first, without --rollback", names)
         checked = self._check({})
         if is_resumed:
             self._registry.write_gate.note(before)
@@ -125,7 +125,7 @@ class _Rollback:
                 losses += looked[2]
         if losses and not self._context.options.accept_loss:
             lines = [f"{loss.repository} {loss.digest}: {loss.detail}" for loss in sorted(losses)]
-            raise Refused("the original cannot have everything; --accept-loss leaves it out", lines)
+            raise Refused("the source cannot have everything; --accept-loss leaves it out", lines)
         return found
 
     def _asked(self, name: str) -> RollbackTarget | None:

@@ -108,7 +108,7 @@ def _name_problem(located: RepositoryPath, layout: SourceLayout) -> Problem | No
     where = f"{located.prefix}/repositories/{located.path}/" if located.prefix == ROOT else f"{located.path}/"
     for prefix in layout.prefixes:
         if located.name == prefix or located.name.startswith(f"{prefix}/"):
-            detail = f"its keys would lie below {prefix}/, where those of the original are"
+            detail = f"its keys would lie below {prefix}/, where those of the source are"
             return Problem(ProblemKind.NAME_COLLISION, located.name, where, "", detail)
     try:
         parse_name(located.name)

@@ -57,9 +57,9 @@ class S3Request(NamedTuple):
 
 
 class _Way(NamedTuple):
-    """How to come to a place."""
+    """How to come to an endpoint."""
 
-    place: Endpoint
+    endpoint: Endpoint
     pool: HTTPConnectionPool
     before: str
     """What a proxy wants before the path; else empty."""
@@ -98,14 +98,14 @@ class S3Requests:
             credentials = self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
             raise error_of_exception(key, error) from error
-        target = (way.place.path.rstrip("/") or "/") if path is None else way.place.path + path_of(path)
+        target = (way.endpoint.path.rstrip("/") or "/") if path is None else way.endpoint.path + path_of(path)
         if request.query:
             target += f"?{query_of(request.query)}"
         headers = way.signature.headers(
             credentials,
             request.method,
             target,
-            {**request.headers, "host": way.place.host},
+            {**request.headers, "host": way.endpoint.host},
             payload=request.payload or _payload_of(request.body),
         )
         if request.body is not None:
@@ -127,26 +127,26 @@ class S3Requests:
         if self._known is None:
             with self._finding:
                 if self._known is None:
-                    place = self._find()
-                    self._known = _Way(place, *self._pool(place), Signature(place.region, place.service))
+                    endpoint = self._find()
+                    self._known = _Way(endpoint, *self._pool(endpoint), Signature(endpoint.region, endpoint.service))
         return self._known
 
-    def _pool(self, place: Endpoint) -> tuple[HTTPConnectionPool, str]:
+    def _pool(self, endpoint: Endpoint) -> tuple[HTTPConnectionPool, str]:
         settings = self._settings
-        proxy = get_environ_proxies(place.origin).get(place.scheme)
+        proxy = get_environ_proxies(endpoint.origin).get(endpoint.scheme)
         options: dict[str, Any] = {
             "maxsize": settings.connections,
             "timeout": Timeout(connect=settings.connect_timeout, read=settings.read_timeout),
             "socket_options": KEPT_ALIVE,
         }
-        if place.scheme == "https":
+        if endpoint.scheme == "https":
             options["cert_reqs"] = "CERT_REQUIRED"
             options["ca_certs"] = (
                 self._certificates or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(verify=True)
             )
         manager = PoolManager(**options) if proxy is None else ProxyManager(proxy, **options)
-        before = place.origin if proxy is not None and place.scheme == "http" else ""
-        return manager.connection_from_url(place.origin), before
+        before = endpoint.origin if proxy is not None and endpoint.scheme == "http" else ""
+        return manager.connection_from_url(endpoint.origin), before
 
 
 def _payload_of(body: bytes | bytearray | None) -> str:

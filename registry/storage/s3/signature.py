@@ -112,7 +112,7 @@ class Signature:
 
 
 class _Known(NamedTuple):
-    place: Endpoint
+    endpoint: Endpoint
     signature: Signature
 
 
@@ -134,18 +134,18 @@ class S3Addresses:
         try:
             if self._credentials is None:
                 raise NoCredentialsError
-            place, signature = self._way()
+            endpoint, signature = self._way()
             credentials = self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
             raise error_of_exception(key, error) from error
-        target = place.path + path_of(path)
-        return f"{place.origin}{target}?{signature.query(credentials, place.host, target, seconds=seconds)}"
+        target = endpoint.path + path_of(path)
+        return f"{endpoint.origin}{target}?{signature.query(credentials, endpoint.host, target, seconds=seconds)}"
 
     def _way(self) -> _Known:
         """Raises BotoCoreError."""
         if self._known is None:
             with self._lock:
                 if self._known is None:
-                    place = self._find()
-                    self._known = _Known(place, Signature(place.region, place.service))
+                    endpoint = self._find()
+                    self._known = _Known(endpoint, Signature(endpoint.region, endpoint.service))
         return self._known

@@ -81,7 +81,7 @@ def test_a_transaction_waits_for_what_is_read_and_for_its_end(database: Database
     assert len(waits) == 4
 
 
-def test_an_error_that_nobody_read_is_raised_by_the_next_read(database: Database) -> None:
+def test_an_unread_error_is_raised_by_the_next_read(database: Database) -> None:
     reached = []
 
     def fail() -> None:
@@ -99,7 +99,7 @@ def test_an_error_that_nobody_read_is_raised_by_the_next_read(database: Database
     assert count(database) == 0
 
 
-def test_an_error_that_nobody_read_is_raised_by_the_commit(database: Database) -> None:
+def test_an_unread_error_is_raised_by_the_commit(database: Database) -> None:
     def fail() -> None:
         with database.transaction() as connection:
             put(connection, 1)
@@ -110,7 +110,7 @@ def test_an_error_that_nobody_read_is_raised_by_the_commit(database: Database) -
     assert count(database) == 0
 
 
-def test_an_error_of_a_look_that_nobody_read_is_raised_at_its_end(database: Database) -> None:
+def test_an_unread_error_of_a_look_is_raised_at_its_end(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match="division by zero"), database.autocommit() as connection:
         connection.execute(Statement("SELECT 1 / :number"), {"number": 0})
 

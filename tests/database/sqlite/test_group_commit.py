@@ -133,7 +133,7 @@ def test_a_commit_that_fails_fails_for_everyone_and_leaves_nothing(
     assert words(database) == ["later"]
 
 
-def test_where_sqlite_has_undone_everything_nobody_is_told_that_it_is_written(
+def test_where_sqlite_has_undone_everything_no_caller_is_told_that_it_is_written(
     group: GroupCommit, recorder: Recorder, database: Database
 ) -> None:
     def full(text: str) -> None:

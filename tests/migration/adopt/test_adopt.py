@@ -1,4 +1,4 @@
-"""Adopting over the memory driver: everything is served, no byte moves, and passes take what the original changed."""
+"""Adopting over the memory driver: everything is served, no byte moves, and passes take what the source changed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def overwritten(layout: str) -> set[str]:
     return {f"{made.name}/index.json" for made in repositories()} if layout == "zot-without-prefix" else set()
 
 
-def test_everything_is_served_from_the_original_and_none_of_it_is_touched(layout: str, bucket: Bucket) -> None:
+def test_everything_is_served_from_the_source_and_none_of_it_is_touched(layout: str, bucket: Bucket) -> None:
     driver = FaultyDriver(bucket.driver)
     found = bucket.adopt(bucket.registry(driver=driver))
     assert (found.state, found.problems, found.notes) == ("adopted", [], [])
@@ -74,7 +74,7 @@ def test_everything_is_served_from_the_original_and_none_of_it_is_touched(layout
     assert driver.calls["copy"] == driver.calls["delete"] == driver.calls["open"] == 0
     check_served(bucket.registry(), repositories())
     now = bucket.objects()
-    assert {key for key, data in bucket.original.items() if now[key] != data} == overwritten(layout)
+    assert {key for key, data in bucket.source.items() if now[key] != data} == overwritten(layout)
     assert not [key for key in now if key.startswith("storage/blobs/")]
 
 
@@ -129,19 +129,19 @@ def test_what_is_pushed_while_a_pass_reads_is_named_and_taken_by_the_next(layout
     assert "app" in found.changed
     registry = bucket.registry()
     for repository in repositories()[1:]:
-        if layout == "zot-without-prefix":  # the original would find our entries in its own index
+        if layout == "zot-without-prefix":  # the source would find our entries in its own index
             assert registry.repositories.touch(repository.name) is None
         else:
             check_served(registry, [repository])
     assert registry.repositories.touch("app") is None
-    assert not any(b"stowage" in data for key, data in bucket.objects().items() if key in bucket.original)
+    assert not any(b"stowage" in data for key, data in bucket.objects().items() if key in bucket.source)
     again = bucket.adopt()
     assert (again.state, again.is_quiet) == ("adopted", True)
     check_served(bucket.registry(), with_new(repositories()))
 
 
 @pytest.mark.parametrize("layout", ["zot", "distribution"])
-def test_passes_take_what_the_original_pushed_moved_and_removed(layout: str, bucket: Bucket) -> None:
+def test_passes_take_what_the_source_pushed_moved_and_removed(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
     content = with_new(repositories())
     content[0].tags["amd"] = NEW
@@ -194,8 +194,8 @@ def test_pushes_to_stowage_before_the_adoption_are_merged(layout: str, bucket: B
     mine = image(AMD, [Blob(b"mine")])
     push_manifest(registry, mine, "v1", "own", name="app")
     registry.fold_waiting()
-    before = {key: data for key, data in bucket.objects().items() if key in bucket.original}
-    assert before == bucket.original
+    before = {key: data for key, data in bucket.objects().items() if key in bucket.source}
+    assert before == bucket.source
     found = bucket.adopt()
     assert [(note.kind, note.count) for note in found.notes] == [("kept-tags", 1)]
     registry = bucket.registry()
@@ -209,7 +209,7 @@ def test_pushes_to_stowage_before_the_adoption_are_merged(layout: str, bucket: B
     assert index["annotations"] == {FOLDED: "1", NOTED: "1", MIGRATION: "0001"}
 
 
-def test_pushes_to_stowage_after_it_go_beside_the_original(layout: str, bucket: Bucket) -> None:
+def test_pushes_to_stowage_after_it_go_beside_the_source(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
     registry = bucket.registry()
     push_blob(registry, b"mine", "app")
@@ -217,7 +217,7 @@ def test_pushes_to_stowage_after_it_go_beside_the_original(layout: str, bucket: 
     push_manifest(registry, mine, "own", name="app")
     registry.fold_waiting()
     now = bucket.objects()
-    assert {key for key, data in bucket.original.items() if now[key] != data} == overwritten(layout)
+    assert {key for key, data in bucket.source.items() if now[key] != data} == overwritten(layout)
     found = bucket.adopt()
     assert (found.is_quiet, found.notes) == (True, [])
     content = repositories()
@@ -225,13 +225,13 @@ def test_pushes_to_stowage_after_it_go_beside_the_original(layout: str, bucket: 
     content[0].blobs.append(Blob(b"mine"))
     check_served(bucket.registry(), content)
     base = json.loads(bucket.driver.read("storage/migrations/0001/repositories/app/.original.json", max_bytes=9999)[0])
-    assert set(base["tags"]) == {"amd", "v1"}, "what Stowage has pushed is nothing that the original said"
+    assert set(base["tags"]) == {"amd", "v1"}, "what Stowage has pushed is nothing that the source said"
 
 
 def test_what_is_pushed_to_an_index_that_both_share_is_taken_by_the_next_pass(tmp_path: Path) -> None:
-    """The original keeps the annotations of an index that it rewrites."""
+    """The source keeps the annotations of an index that it rewrites."""
     bucket = Bucket(tmp_path, "zot-without-prefix")
-    tree = dict(bucket.original)
+    tree = dict(bucket.source)
     bucket.adopt()
     index = json.loads(bucket.driver.read("app/index.json", max_bytes=MAX_INDEX)[0])
     pushed = json.loads(per_repository(with_new(repositories()))["app/index.json"])
@@ -246,11 +246,11 @@ def test_what_is_pushed_to_an_index_that_both_share_is_taken_by_the_next_pass(tm
 
 
 @pytest.mark.parametrize("is_made_anew", [False, True])
-def test_a_shared_index_that_somebody_lost_is_taken_again_and_the_original_one_kept(
+def test_a_shared_index_that_was_lost_is_taken_again_and_the_one_of_the_source_kept(
     is_made_anew: bool, tmp_path: Path
 ) -> None:
     bucket = Bucket(tmp_path, "zot-without-prefix")
-    tree = dict(bucket.original)
+    tree = dict(bucket.source)
     bucket.adopt()
     bucket.driver.delete(["app/index.json"])
     content = repositories()
@@ -306,4 +306,4 @@ def test_a_base_covers_its_repository_so_that_nothing_of_it_is_read_again(layout
     bucket.adopt()
     driver = Reads(bucket.driver)
     bucket.adopt(bucket.registry(driver=driver))
-    assert [key for key in driver.keys if key in bucket.original and key not in overwritten(layout)] == []
+    assert [key for key in driver.keys if key in bucket.source and key not in overwritten(layout)] == []

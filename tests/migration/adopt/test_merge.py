@@ -45,13 +45,13 @@ def test_a_first_taking_adds_what_ours_lacks_and_keeps_what_it_has() -> None:
         (content(v1=A), content(A, v1=B), content(A), Difference({B: NAMED}, kept=[Kept("v1", None, B)])),
     ],
     ids=[
-        "nothing changed", "moved by the original", "moved by both to the same", "moved by both", "moved by Stowage",
-        "deleted by Stowage", "untagged by the original", "deleted by the original", "deleted there and moved here",
+        "nothing changed", "moved by the source", "moved by both to the same", "moved by both", "moved by Stowage",
+        "deleted by Stowage", "untagged by the source", "deleted by the source", "deleted there and moved here",
         "deleted there and tagged here", "deleted by both", "tagged again after Stowage deleted it",
         "moved there and untagged here",
     ],
 )  # fmt: skip
-def test_what_the_original_changed_is_taken_where_stowage_did_not(
+def test_what_the_source_changed_is_taken_where_stowage_did_not(
     base: Content, theirs: Content, ours: Content, expected: Difference
 ) -> None:
     assert difference(base, theirs, ours) == expected

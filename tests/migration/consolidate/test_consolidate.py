@@ -84,16 +84,16 @@ def interleaved(make: Callable[[int], Bucket], digest: str, work: Callable[[Buck
 
 
 def place(bucket: Bucket, digest: str) -> str:
-    """The key of the object of the original that has the bytes."""
-    tree = bucket.original
+    """The key of the object of the source that has the bytes."""
+    tree = bucket.source
     hexadecimal = digest.partition(":")[2]
     return next(key for key, data in sorted(tree.items()) if hexadecimal in key and Digest.of(data) == digest)
 
 
-def originals_are_untouched(bucket: Bucket) -> bool:
+def source_objects_are_untouched(bucket: Bucket) -> bool:
     own = {f"{repository.name}/{name}" for repository in repositories() for name in ("index.json", "oci-layout")}
     there = bucket.objects()
-    return all(there.get(key) == data for key, data in bucket.original.items() if key not in own)
+    return all(there.get(key) == data for key, data in bucket.source.items() if key not in own)
 
 
 def test_every_blob_is_copied_once_and_served_from_its_copy(bucket: Bucket) -> None:
@@ -103,7 +103,7 @@ def test_every_blob_is_copied_once_and_served_from_its_copy(bucket: Bucket) -> N
     assert found.counts == {"copied": len(CONTENT), "copied_bytes": sum(map(len, CONTENT.values()))}
     assert driver.calls["copy"] == len(CONTENT)
     assert bucket.objects("storage/blobs") == COPIES
-    assert originals_are_untouched(bucket)
+    assert source_objects_are_untouched(bucket)
     registry = bucket.registry()
     for repository in repositories():
         for blob in repository.blobs:
@@ -205,13 +205,13 @@ def test_of_wrong_bytes_a_problem_is_told_and_everything_else_is_copied(bucket: 
     assert held.key == f"storage/blobs/{path(SHARED.digest)}"
 
 
-def test_where_one_place_is_wrong_or_gone_another_is_copied(tmp_path: Path) -> None:
+def test_where_one_location_is_wrong_or_gone_another_is_copied(tmp_path: Path) -> None:
     tree = MAKE["zot"](repositories())
     stubs = [key for key, data in tree.items() if not data and SHARED.digest.partition(":")[2] in key]
     assert len(stubs) == 2
     bucket = Bucket(tmp_path, "zot", tree | dict.fromkeys(stubs, SHARED.data))
     bucket.adopt()
-    places = sorted(key for key, data in bucket.original.items() if data == SHARED.data)
+    places = sorted(key for key, data in bucket.source.items() if data == SHARED.data)
     registry = bucket.registry()
     bucket.driver.write(places[0], b"?" * len(SHARED.data))
     bucket.driver.delete([places[1]])
@@ -241,7 +241,7 @@ def make(tmp_path: Path) -> Callable[[int], Bucket]:
     return do
 
 
-def test_an_original_that_is_replaced_meanwhile_is_hashed_again(make: Callable[[int], Bucket]) -> None:
+def test_a_source_object_that_is_replaced_meanwhile_is_hashed_again(make: Callable[[int], Bucket]) -> None:
     """By the same bytes: another version, of which nobody knows yet what it is."""
 
     def replace(bucket: Bucket) -> None:
@@ -261,7 +261,7 @@ def test_a_push_of_the_same_blob_at_any_moment_stays(make: Callable[[int], Bucke
         check_served(bucket.registry(), repositories())
 
 
-def test_a_corrupt_original_never_comes_over_what_a_client_pushes(make: Callable[[int], Bucket]) -> None:
+def test_a_corrupt_source_object_never_comes_over_what_a_client_pushes(make: Callable[[int], Bucket]) -> None:
     """At whatever moment of the copy the client pushes the same digest."""
     shared = f"storage/blobs/{path(SHARED.digest)}"
 
@@ -292,7 +292,7 @@ def test_a_corrupt_original_never_comes_over_what_a_client_pushes(make: Callable
 
 
 def test_a_copy_that_has_other_bytes_does_not_count(zot: Bucket) -> None:
-    """A store that ignores the condition, while the original is replaced and put back."""
+    """A store that ignores the condition, while the source object is replaced and put back."""
     key = place(zot, SHARED.digest)
 
     class Careless(DriverDecorator):
@@ -311,7 +311,7 @@ def test_a_copy_that_has_other_bytes_does_not_count(zot: Bucket) -> None:
     assert zot.objects("storage/blobs") == COPIES
 
 
-def test_an_original_that_changes_all_the_time_is_left_for_another_run(zot: Bucket) -> None:
+def test_a_source_object_that_changes_all_the_time_is_left_for_another_run(zot: Bucket) -> None:
     key = place(zot, SHARED.digest)
 
     class Restless(DriverDecorator):
@@ -406,7 +406,7 @@ def test_what_was_made_before_a_failure_is_not_made_again(zot: Bucket) -> None:
 
 
 @pytest.mark.parametrize(("layout", "step"), [("distribution", 13), pytest.param("zot", 1, marks=pytest.mark.stores)])
-def test_a_consolidation_ends_as_if_nobody_had_killed_it(
+def test_a_consolidation_ends_as_if_it_had_not_been_killed(
     step: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("registry.migration.consolidate.consolidate.MOST_BLOBS", 3)

@@ -1,4 +1,4 @@
-"""Finalizing: originals with a verified copy go, and nothing that Stowage serves goes with them."""
+"""Finalizing: source objects with a verified copy go, and nothing that Stowage serves goes with them."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def planned(bucket: Bucket) -> Finalization:
 
 
 def of_ours(bucket: Bucket) -> set[str]:
-    """The keys of which the original has none."""
+    """The keys of which the source has none."""
     served = {f"{repository.name}/{name}" for repository in repositories() for name in ("index.json", "oci-layout")}
     return {key for key in bucket.objects() if key.startswith("storage/blobs/")} | served
 
 
-def test_originals_go_and_everything_is_served_from_the_copies(bucket: Bucket) -> None:
+def test_source_objects_go_and_everything_is_served_from_the_copies(bucket: Bucket) -> None:
     ours = of_ours(bucket)
     plan = planned(bucket)
     found = finalizing(bucket)
     assert (found.state, found.problems, found.notes) == (Phase.FINALIZED, [], [])
-    assert found.counts["deleted"] == plan.objects == len(bucket.original.keys() - ours)
+    assert found.counts["deleted"] == plan.objects == len(bucket.source.keys() - ours)
     assert set(bucket.objects()) == ours | {STATE}
     check_served(bucket.registry(), repositories())
     assert {row[-1] for row in rows(bucket)["places"]} == {""}
@@ -80,9 +80,9 @@ def test_a_new_database_serves_what_is_left(bucket: Bucket) -> None:
 def test_the_plan_says_what_goes_and_writes_nothing(bucket: Bucket) -> None:
     before = bucket.objects()
     plan = planned(bucket)
-    gone = bucket.original.keys() - of_ours(bucket)
+    gone = bucket.source.keys() - of_ours(bucket)
     assert (plan.objects, plan.stays, plan.not_before) == (len(gone), [], None)
-    assert plan.bytes == sum(len(bucket.original[key]) for key in gone)
+    assert plan.bytes == sum(len(bucket.source[key]) for key in gone)
     assert bucket.objects() == before
 
 
@@ -97,14 +97,14 @@ def test_nothing_goes_before_everything_is_copied(tmp_path: Path) -> None:
     bucket.world.close()
 
 
-def test_what_the_original_took_since_has_to_be_copied_first(zot: Bucket) -> None:
+def test_what_the_source_took_since_has_to_be_copied_first(zot: Bucket) -> None:
     changed = repositories()
-    changed[0].tags["new"] = image(ARM, [Blob(b"pushed to the original")])
-    changed[0].blobs.append(Blob(b"pushed to the original"))
+    changed[0].tags["new"] = image(ARM, [Blob(b"pushed to the source")])
+    changed[0].blobs.append(Blob(b"pushed to the source"))
     zot.become(changed)
     with pytest.raises(Refused):
         finalizing(zot)
-    assert set(zot.original) <= set(zot.objects())
+    assert set(zot.source) <= set(zot.objects())
     zot.run()
     finalizing(zot)
     check_served(zot.registry(), changed)
@@ -131,7 +131,7 @@ def test_unknown_objects_and_uploads_stay_and_are_told(bucket: Bucket) -> None:
     assert [problem.kind for problem in found.problems] == ["unknown-object"]
     there = bucket.objects()
     assert {key: there.get(key) for key in extra} == extra
-    assert not {key for key in bucket.original if key in there} - of_ours(bucket)
+    assert not {key for key in bucket.source if key in there} - of_ours(bucket)
     check_served(bucket.registry(), repositories())
 
 
@@ -218,14 +218,14 @@ def test_what_stowage_had_deleted_before_it_was_copied_stays(layout: str, tmp_pa
     found = finalizing(bucket)
     assert found.state == Phase.FINALIZED
     there = bucket.objects()
-    assert {key for key, data in bucket.original.items() if data == OTHER.data} <= set(there)
+    assert {key for key, data in bucket.source.items() if data == OTHER.data} <= set(there)
     assert "not-copied" in {note.detail.partition(":")[0] for note in found.notes}
-    assert not {key for key, data in bucket.original.items() if data == SHARED.data} & set(there)
+    assert not {key for key, data in bucket.source.items() if data == SHARED.data} & set(there)
     check_served(bucket.registry(), repositories()[:2])
     bucket.world.close()
 
 
-def test_while_clients_may_hold_addresses_of_originals_nothing_goes(zot: Bucket) -> None:
+def test_while_clients_may_hold_addresses_of_source_objects_nothing_goes(zot: Bucket) -> None:
     before = zot.objects()
     redirects = {"redirect": "on", "redirect_expiry": 600}
     with reading(zot, storage=redirects) as context, pytest.raises(Unfinished, match="run it again after"):
@@ -236,7 +236,7 @@ def test_while_clients_may_hold_addresses_of_originals_nothing_goes(zot: Bucket)
         assert finalize(context).state == Phase.FINALIZED
 
 
-def test_a_copy_that_has_gone_is_made_again_before_its_original_goes(bucket: Bucket) -> None:
+def test_a_copy_that_has_gone_is_made_again_before_its_source_object_goes(bucket: Bucket) -> None:
     bucket.driver.delete([COPY_OF_SHARED])
     with pytest.raises(Unfinished, match="made again"):
         finalizing(bucket)
@@ -259,8 +259,8 @@ class AtTheLastMoment(DriverDecorator):
         return result
 
 
-def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_original(bucket: Bucket) -> None:
-    """It was pushed again, and that joined the original: what was planned does not count any more."""
+def test_a_copy_that_a_client_deletes_at_the_last_moment_keeps_its_source_object(bucket: Bucket) -> None:
+    """It was pushed again, and that joined the source object: what was planned does not count any more."""
     other = bucket.registry()
     done: list[bool] = []
 
@@ -301,7 +301,7 @@ def copied(bucket: Bucket) -> None:
 @pytest.mark.parametrize(
     ("layout", "step"), [("zot", 13), *(pytest.param(layout, 1, marks=pytest.mark.stores) for layout in MAKE)]
 )
-def test_a_finalization_ends_as_if_nobody_had_killed_it(
+def test_a_finalization_ends_as_if_it_had_not_been_killed(
     step: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("registry.migration.finalize.finalize._BATCH", 3)

@@ -85,12 +85,12 @@ def test_a_name_below_a_root_that_was_applied_twice_is_a_collision(reviewing: Re
     assert [(problem.kind, problem.repository) for problem in plan.problems] == [("name-collision", "zot/x")]
 
 
-def test_an_index_of_somebody_else_in_a_place_that_is_no_name_is_told(reviewing: Reviewing) -> None:
+def test_a_foreign_index_where_no_repository_can_be_is_told(reviewing: Reviewing) -> None:
     tree = per_repository(repositories()) | {"Photos/index.json": b"{}"}
     assert [(problem.kind, problem.repository) for problem in reviewing(tree).problems] == [("invalid-name", "Photos")]
 
 
-def test_a_repository_of_ours_that_only_looks_like_one_of_the_original_is_no_problem(reviewing: Reviewing) -> None:
+def test_a_repository_of_ours_that_only_looks_like_one_of_the_source_is_no_problem(reviewing: Reviewing) -> None:
     plan = reviewing(per_repository(repositories(), prefix="zot/") | ours("zot/zot/x"))
     assert (plan.problems, plan.stays) == ([], [])
     plan = reviewing(per_repository(repositories(), prefix="zot/") | {"zot/zot/x/index.json": b"{}"})

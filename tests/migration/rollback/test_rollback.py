@@ -1,4 +1,4 @@
-"""The way back over the memory driver: the original serves what Stowage did, whatever was pushed and deleted since."""
+"""The way back over the memory driver: the source serves what Stowage did, whatever was pushed and deleted since."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tests.support.rollback import (
     PUSHED,
     back,
     change,
-    check_original,
+    check_source,
     give_back_untaken,
-    original,
     planned,
     push,
     running,
-    tags_of_original,
+    source_tree,
+    tags_of_source,
 )
 from tests.support.source_world import (
     AMD,
@@ -55,14 +55,14 @@ from tests.support.source_world import (
 # ---- nothing pushed since
 
 
-def test_where_nothing_was_pushed_the_original_is_as_it_was_and_no_blob_was_asked_for(
+def test_where_nothing_was_pushed_the_source_is_as_it_was_and_no_blob_was_asked_for(
     layout: str, bucket: Bucket
 ) -> None:
     bucket.adopt()
     driver = FaultyDriver(bucket.driver)
     found = back(bucket, bucket.registry(driver=driver))
     assert (found.state, found.problems) == (Phase.ROLLED_BACK, [])
-    assert original(bucket) == bucket.original
+    assert source_tree(bucket) == bucket.source
     assert (found.counts["copied"], found.counts["deleted"]) == (0, 0)
     assert found.counts["written"] == (3 if layout == "zot-without-prefix" else 0)
     assert driver.calls["copy"] == driver.calls["open"] == driver.calls["delete"] == 0
@@ -73,7 +73,7 @@ def test_after_it_was_consolidated_too(layout: str, bucket: Bucket) -> None:
     assert bucket.run().state == Phase.CONSOLIDATED
     driver = FaultyDriver(bucket.driver)
     back(bucket, bucket.registry(driver=driver))
-    assert original(bucket) == bucket.original
+    assert source_tree(bucket) == bucket.source
     assert driver.calls["copy"] == driver.calls["open"] == 0
     check_served(bucket.registry(), repositories())
 
@@ -92,23 +92,23 @@ def test_a_second_rollback_does_nothing(bucket: Bucket) -> None:
 # ---- what was done since
 
 
-def test_what_was_pushed_moved_and_deleted_since_is_what_the_original_serves(layout: str, bucket: Bucket) -> None:
+def test_what_was_pushed_moved_and_deleted_since_is_what_the_source_serves(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
     content = change(bucket.registry())
     found = back(bucket)
     assert (found.state, found.problems) == (Phase.ROLLED_BACK, [])
-    check_original(bucket, content)
+    check_source(bucket, content)
     check_served(bucket.registry(), content)
     now, links = bucket.objects(), f"{TREE}/repositories"
-    kept = {key for key in bucket.original if "/blobs/" in key}
-    assert {key: now[key] for key in kept} == {key: bucket.original[key] for key in kept}
+    kept = {key for key in bucket.source if "/blobs/" in key}
+    assert {key: now[key] for key in kept} == {key: bucket.source[key] for key in kept}
     if layout == "distribution":
         for gone in (
             f"{links}/team/web/_manifests/tags/stable/current/link",
             f"{links}/app/_manifests/revisions/{path(ATTACHED.digest)}/link",
             f"{links}/app/_layers/{path(SBOM.digest)}/link",
         ):
-            assert gone in bucket.original
+            assert gone in bucket.source
             assert gone not in now
         assert now[data_key(SBOM.digest)] == SBOM.data
         assert found.counts["copied"] == 3
@@ -120,7 +120,7 @@ def test_it_goes_on_through_several_threads(bucket: Bucket) -> None:
     bucket.adopt()
     content = change(bucket.registry())
     assert back(bucket, parallel=4).problems == []
-    check_original(bucket, content)
+    check_source(bucket, content)
 
 
 def test_our_index_is_kept_where_its_key_is_given_back(layout: str, bucket: Bucket) -> None:
@@ -180,16 +180,16 @@ def test_a_second_migration_begins_with_what_the_rollback_gave_back_and_ends_the
     registry.fold_waiting()
     content[0].tags["again"] = OTHER
     assert back(bucket).problems == []
-    check_original(bucket, content)
+    check_source(bucket, content)
 
 
-def test_what_only_stowage_had_beside_an_original_that_was_not_taken_yet_is_added_and_nothing_removed(
+def test_what_only_stowage_had_beside_a_source_that_was_not_taken_yet_is_added_and_nothing_removed(
     bucket: Bucket,
 ) -> None:
     give_back_untaken(bucket)
     content = repositories()
     content[0].tags["new"] = PUSHED
-    check_original(bucket, content)
+    check_source(bucket, content)
 
 
 # ---- refusals
@@ -209,7 +209,7 @@ def test_from_the_cut_on_nothing_is_taken_and_the_reason_is_told(bucket: Bucket)
 
 
 @pytest.mark.parametrize("phase", [Phase.FINALIZING, Phase.FINALIZED])
-def test_once_originals_are_deleted_there_is_no_way_back(phase: Phase, bucket: Bucket) -> None:
+def test_once_source_objects_are_deleted_there_is_no_way_back(phase: Phase, bucket: Bucket) -> None:
     bucket.adopt()
     journal = MigrationJournal(bucket.driver)
     journal.resume()
@@ -221,7 +221,7 @@ def test_once_originals_are_deleted_there_is_no_way_back(phase: Phase, bucket: B
 
 
 @pytest.mark.parametrize("layout", ["zot", "distribution"])
-def test_what_the_original_changed_since_it_was_taken_has_to_be_taken_first(layout: str, bucket: Bucket) -> None:
+def test_what_the_source_changed_since_it_was_taken_has_to_be_taken_first(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
     content = repositories()
     content[0].tags["v3"] = ON_AMD
@@ -236,7 +236,7 @@ def test_what_the_original_changed_since_it_was_taken_has_to_be_taken_first(layo
     bucket.adopt()
     bucket.world.clock.now += ABANDONED_SECONDS + 1  # the pass has ended, and nobody folds what it removed
     back(bucket)
-    check_original(bucket, content)
+    check_source(bucket, content)
 
 
 def test_losses_are_listed_and_refused_and_left_out_once_they_are_accepted(layout: str, bucket: Bucket) -> None:
@@ -252,7 +252,7 @@ def test_losses_are_listed_and_refused_and_left_out_once_they_are_accepted(layou
     if layout != "distribution":
         assert planned(bucket).losses == []
         back(bucket)
-        check_original(bucket, content)
+        check_source(bucket, content)
         return
     assert [loss.digest for loss in planned(bucket).losses] == [strange.digest, made.digest]
     before = bucket.objects()
@@ -263,7 +263,7 @@ def test_losses_are_listed_and_refused_and_left_out_once_they_are_accepted(layou
     push_blob(bucket.registry(), b"nothing was shut", "app")
     assert back(bucket, accept_loss=True).problems == []
     del content[0].tags["odd"]
-    check_original(bucket, content)
+    check_source(bucket, content)
 
 
 @pytest.mark.parametrize("layout", ["distribution"])
@@ -319,9 +319,7 @@ def test_a_dry_run_writes_nothing_and_says_what_the_rollback_then_does(layout: s
 
 
 @pytest.mark.parametrize("layout", ["zot", "zot-without-prefix"])
-def test_a_source_that_nobody_has_hashed_is_read_first_and_one_with_other_bytes_is_a_problem(
-    layout: str, bucket: Bucket
-) -> None:
+def test_an_unverified_source_is_read_first_and_one_with_other_bytes_is_a_problem(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
     registry = bucket.registry()
     registry.blobs.mount("brand/new", Digest(SHARED.digest), "app")
@@ -334,7 +332,7 @@ def test_a_source_that_nobody_has_hashed_is_read_first_and_one_with_other_bytes_
     driver = FaultyDriver(bucket.driver)
     assert back(bucket, bucket.registry(driver=driver)).problems == []
     assert driver.calls["open"] == 2
-    assert tags_of_original(bucket)["brand/new"] == {"v1": image(AMD, [SHARED]).digest}
+    assert tags_of_source(bucket)["brand/new"] == {"v1": image(AMD, [SHARED]).digest}
 
 
 def test_an_object_that_was_found_wrong_and_pushed_again_is_mended(layout: str, bucket: Bucket) -> None:
@@ -351,4 +349,4 @@ def test_an_object_that_was_found_wrong_and_pushed_again_is_mended(layout: str, 
     found = back(bucket)
     assert (found.problems, found.counts["copied"]) == ([], 1)
     assert bucket.objects()[key] == SHARED.data
-    check_original(bucket, repositories())
+    check_source(bucket, repositories())

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.kills import EVERY, kill_after_steps, objects
 from tests.support.migrated_bucket import MAKE, Bucket, check_served
-from tests.support.rollback import back, change, check_original
+from tests.support.rollback import back, change, check_source
 
 SAMPLED = 61
 
@@ -35,11 +35,11 @@ def given(bucket: Bucket) -> dict[str, Any]:
 
 @pytest.mark.parametrize("layout", MAKE)
 @pytest.mark.parametrize("step", [pytest.param(SAMPLED, id="sample"), EVERY])
-def test_a_rollback_ends_as_if_nobody_had_killed_it(step: int, layout: str, tmp_path: Path) -> None:
+def test_a_rollback_ends_as_if_it_had_not_been_killed(step: int, layout: str, tmp_path: Path) -> None:
     content = change_of(tmp_path / "content")
 
     def check(bucket: Bucket) -> None:
-        check_original(bucket, content)
+        check_source(bucket, content)
         check_served(bucket.registry(), content)
 
     kill_after_steps(

@@ -1,4 +1,4 @@
-"""What a rollback does to an original: whole from nothing, nothing where nothing changed, right wherever it stops."""
+"""What a rollback does to a source: whole from nothing, nothing where nothing changed, right wherever it stops."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ def test_sha512_and_a_type_that_distribution_would_guess_otherwise_are_losses_wi
     assert steps == []
 
 
-def test_what_nobody_has_is_a_loss_only_where_the_original_did_not_lack_it_before() -> None:
+def test_what_is_missing_everywhere_is_a_loss_only_where_the_source_did_not_lack_it_before() -> None:
     repository = app()
     repository.tags["since"] = PUSHED
     repository.blobs.append(NEW_LAYER)
@@ -391,7 +391,7 @@ def test_what_nobody_has_is_a_loss_only_where_the_original_did_not_lack_it_befor
 # ---- waste
 
 
-def test_what_is_of_no_use_without_the_original_is_told_but_never_a_key_of_ours() -> None:
+def test_what_is_of_no_use_without_the_source_is_told_but_never_a_key_of_ours() -> None:
     driver = MemoryDriver()
     fill(driver, distribution(repositories()))
     with listed(driver) as inventory:

@@ -218,7 +218,7 @@ def test_a_bucket_that_is_not_there_is_told_by_its_key(faults: Faults) -> None:
 
 
 @every_operation
-def test_a_store_that_nobody_serves_is_unavailable(operation: Callable[[StorageDriver], object]) -> None:
+def test_a_store_where_no_server_listens_is_unavailable(operation: Callable[[StorageDriver], object]) -> None:
     changed = {"endpoint_url": f"http://127.0.0.1:{free_port()}", "attempts": 2}
     driver = GcsDriver(gcs_store.new_bucket().model_copy(update=changed), "")
     with pytest.raises(StorageUnavailable):
@@ -274,7 +274,7 @@ def test_a_reader_never_goes_on_in_another_version(driver: GcsDriver, faults: Fa
 # ---- bodies
 
 
-def test_a_part_that_the_store_does_not_take_is_given_up_and_held_by_nobody() -> None:
+def test_a_part_that_the_store_does_not_take_is_given_up_and_its_memory_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts, and reads nothing
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         settings = GcsSettings(

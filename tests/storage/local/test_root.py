@@ -256,7 +256,7 @@ def test_no_append_is_lost_while_a_journal_is_separated_from_its_links(
     assert sorted(lines) == sorted(f"{name} {number}" for name in "ab" for number in range(50))
 
 
-def test_a_pipe_blocks_nobody_and_is_no_object(driver: LocalDriver, root: Path) -> None:
+def test_a_pipe_blocks_no_caller_and_is_no_object(driver: LocalDriver, root: Path) -> None:
     (root / "a").mkdir()
     os.mkfifo(root / "a/pipe")
     with pytest.raises(PathNotFound):

@@ -150,7 +150,7 @@ def test_a_bucket_that_is_a_subdomain_is_asked_through_a_proxy(
 def test_a_bucket_is_where_amazons_library_finds_it(
     bucket: Open, changes: dict[str, object], origin: str, path: str
 ) -> None:
-    place = bucket(**{"endpoint_url": None, **changes})._requests._way().place
+    place = bucket(**{"endpoint_url": None, **changes})._requests._way().endpoint
     assert (place.origin, place.path, place.service) == (origin, path, "s3")
     assert place.region == changes.get("region", "eu-central-1")
 

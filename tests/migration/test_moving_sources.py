@@ -1,4 +1,4 @@
-"""What the original moves, deletes and collects between passes, and between one migration and the next."""
+"""What the source moves, deletes and collects between passes, and between one migration and the next."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from registry.oci.errors import BlobUnknown, NameUnknown
 from registry.oci.index import Index
 from tests.support.migrated_bucket import MAKE, Bucket, check_served, finalizing
 from tests.support.payloads import Blob, image
-from tests.support.rollback import LAYER, NEW_CONFIG, PUSHED, back, check_original, give_back_untaken, push
+from tests.support.rollback import LAYER, NEW_CONFIG, PUSHED, back, check_source, give_back_untaken, push
 from tests.support.source_world import (
     AMD,
     ARM,
@@ -37,7 +37,7 @@ from tests.support.source_world import (
 
 MOVED = Repository("e", {"v1": OTHER}, [], [ARM, SHARED])
 BEFORE = Repository("d", {"v1": OTHER}, [], [ARM, SHARED])
-"""The same, before the original moved it."""
+"""The same, before the source moved it."""
 
 
 def later(bucket: Bucket) -> None:
@@ -56,7 +56,7 @@ def pull(bucket: Bucket, name: str, blob: Blob) -> None:
 
 
 def collected() -> list[Repository]:
-    """The original has deleted what was attached to an image, and collected the blobs of that."""
+    """The source has deleted what was attached to an image, and collected the blobs of that."""
     content = repositories()
     content[0].untagged = [ON_ARM]
     content[0].blobs = [blob for blob in content[0].blobs if blob not in {SBOM, EMPTY_JSON}]
@@ -133,7 +133,7 @@ def test_a_repository_that_was_deleted_after_a_rollback_is_gone_after_the_next_m
 
 
 @pytest.mark.parametrize("layout", ["zot", "distribution"], indirect=True)
-def test_what_the_original_deleted_and_collected_is_no_problem(layout: str, bucket: Bucket) -> None:
+def test_what_the_source_deleted_and_collected_is_no_problem(layout: str, bucket: Bucket) -> None:
     bucket.adopt()
     bucket.become(collected())
     bucket.adopt()
@@ -153,7 +153,7 @@ def test_a_source_that_was_collected_does_not_stop_a_rollback(bucket: Bucket) ->
     later(bucket)
     found = back(bucket)
     assert (found.state, found.problems) == (Phase.ROLLED_BACK, [])
-    check_original(bucket, collected())
+    check_source(bucket, collected())
 
 
 def test_a_source_that_is_gone_is_a_problem_where_something_names_it(bucket: Bucket) -> None:
@@ -162,7 +162,7 @@ def test_a_source_that_is_gone_is_a_problem_where_something_names_it(bucket: Buc
     registry = bucket.registry()
     push(registry, "brand/new", image(NEW_CONFIG, [FIRST]), [NEW_CONFIG, FIRST], "v1")
     registry.fold_waiting()
-    bucket.driver.delete([key for key, data in bucket.original.items() if data == FIRST.data])
+    bucket.driver.delete([key for key, data in bucket.source.items() if data == FIRST.data])
     found = back(bucket, accept_loss=True)
     assert found.state == Phase.ROLLED_BACK
     assert {(problem.kind, problem.digest) for problem in found.problems} == {(ProblemKind.WRONG_DIGEST, FIRST.digest)}
@@ -175,10 +175,10 @@ def test_a_source_that_was_written_again_with_the_same_bytes_is_given_back(layou
     registry = bucket.registry()
     push(registry, "brand/new", made, [NEW_CONFIG, FIRST], "v1")
     registry.fold_waiting()
-    bucket.driver.write(min(key for key, data in bucket.original.items() if data == FIRST.data), FIRST.data)
+    bucket.driver.write(min(key for key, data in bucket.source.items() if data == FIRST.data), FIRST.data)
     found = back(bucket)
     assert (found.state, found.problems) == (Phase.ROLLED_BACK, []), layout
-    check_original(bucket, [*repositories(), Repository("brand/new", {"v1": made}, [], [NEW_CONFIG, FIRST])])
+    check_source(bucket, [*repositories(), Repository("brand/new", {"v1": made}, [], [NEW_CONFIG, FIRST])])
 
 
 def test_a_migration_that_began_with_both_prefixes_goes_on_so(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_migration_that_began_with_both_prefixes_goes_on_so(tmp_path: Path) ->
     bucket.world.close()
 
 
-# ---- records of Stowage beside an index that is the original's again
+# ---- records of Stowage beside an index that is the source's again
 
 
 def tags_of(bucket: Bucket, name: str) -> dict[str, str]:
@@ -201,14 +201,14 @@ def tags_of(bucket: Bucket, name: str) -> dict[str, str]:
     return {tag: registry.manifests.find(name, tag).digest for tag in names}
 
 
-def test_records_that_were_given_back_are_not_made_again_over_what_the_original_did_since(
+def test_records_that_were_given_back_are_not_made_again_over_what_the_source_did_since(
     layout: str, bucket: Bucket
 ) -> None:
     """The key of our index was never ours where it is theirs."""
     give_back_untaken(bucket)
     content = repositories()
     content[0].tags["new"] = PUSHED
-    check_original(bucket, content)
+    check_source(bucket, content)
     if layout == "distribution":
         tag = f"{TREE}/repositories/app/_manifests/tags/new"
         bucket.driver.write(f"{tag}/current/link", ON_AMD.digest.encode())
@@ -226,7 +226,7 @@ def test_records_that_were_given_back_are_not_made_again_over_what_the_original_
 
 
 def test_what_no_pass_has_taken_is_taken_after_a_rollback_that_added_to_it(layout: str, bucket: Bucket) -> None:
-    """Clients push a new repository to the original and, before a pass has taken it, an image of that name to us."""
+    """Clients push a new repository to the source and, before a pass has taken it, an image of that name to us."""
     bucket.adopt()
     for key, data in MAKE[layout]([MOVED]).items():
         bucket.driver.write(key, data)
@@ -235,18 +235,18 @@ def test_what_no_pass_has_taken_is_taken_after_a_rollback_that_added_to_it(layou
     registry.fold_waiting()
     back(bucket)
     content = [*repositories(), Repository(MOVED.name, MOVED.tags | {"ours": PUSHED}, [], [])]
-    check_original(bucket, content)
+    check_source(bucket, content)
     assert bucket.run().problems == []
     check_served(bucket.registry(), content)
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["database-kept", "database-lost"])
-def test_what_the_original_could_not_have_is_there_after_the_next_migration(
+def test_what_the_source_could_not_have_is_there_after_the_next_migration(
     layout: str, bucket: Bucket, tmp_path: Path, is_lost: bool
 ) -> None:
     bucket.adopt()
     registry = bucket.registry()
-    layer = Blob(b"the original cannot have it", "sha512" if layout == "distribution" else "sha256")
+    layer = Blob(b"the source cannot have it", "sha512" if layout == "distribution" else "sha256")
     made = image(NEW_CONFIG, [layer])
     push(registry, "app", made, [NEW_CONFIG, layer], "v1", "mine")
     registry.fold_waiting()
@@ -268,5 +268,5 @@ def test_a_repository_whose_blobs_lie_at_the_keys_of_ours_is_refused_and_nothing
     bucket = Bucket(tmp_path, "zot-without-prefix", MAKE["zot-without-prefix"](content))
     with pytest.raises(Refused, match="repository called storage"):
         bucket.run()
-    assert bucket.objects() == bucket.original
+    assert bucket.objects() == bucket.source
     bucket.world.close()
