@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.support.payloads import Blob, Manifest
 
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 """Seconds without an answer after which a request counts as failed."""
 BROKEN = (OSError, http.client.HTTPException)
 """What a connection to a server that was killed raises."""

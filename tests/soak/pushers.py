@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tests.soak.client import BROKEN
 from tests.support.payloads import Blob, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from tests.soak.client import Client
     from tests.soak.history import Attempt, History
@@ -21,6 +22,8 @@ SIZES = (0, 1, 5000, 60_000)
 """Bytes of the layer that each image has for itself, roughly."""
 RECOVERY = 0.02
 """Seconds that a client waits after its connection broke."""
+HUNG = 300.0
+"""Seconds in which a pusher must have ended its push."""
 
 
 class Pusher(threading.Thread):
@@ -122,7 +125,10 @@ class Pusher(threading.Thread):
 
 
 class Crowd:
-    """Several pushers as one, each with a client that ``connect`` makes."""
+    """Several pushers as one, each with a client that ``connect`` makes; they end with the block.
+
+    What a pusher saw is raised at the end of the block, unless the block has raised.
+    """
 
     def __init__(
         self,
@@ -153,14 +159,19 @@ class Crowd:
         for pusher in self.pushers:
             pusher.pause()
 
-    def end(self) -> None:
-        """Let all finish; raises what any of them saw."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for pusher in self.pushers:
             pusher.end()
         for pusher in self.pushers:
-            pusher.join(60)
-            assert not pusher.is_alive(), f"{pusher.name} hangs"
-        self.check()
+            pusher.join(HUNG)
+        if error is None:
+            self.check()
+            assert not any(pusher.is_alive() for pusher in self.pushers), "a pusher hangs"
 
     def check(self) -> None:
         """Raise what any pusher saw."""

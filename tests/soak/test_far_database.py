@@ -14,7 +14,7 @@ from tests.soak.budget import SEED, announce, budget
 from tests.soak.far_client import FarClient
 from tests.soak.far_registry import SIZES, FarRegistry
 from tests.soak.history import History
-from tests.soak.pushers import Crowd
+from tests.soak.pushers import HUNG, Crowd
 from tests.support.postgresql import Cluster
 
 pytestmark = [
@@ -31,19 +31,16 @@ REPOSITORIES = ("lost/one", "lost/two", "lost/one/below")
 def pushing(far: FarRegistry, history: History, *, lossy: bool) -> Iterator[Crowd]:
     """Clients push for as long as the block lasts, and a moment before and after it."""
     connect = partial(FarClient, far.ports, lossy=lossy)
-    crowd = Crowd(CLIENTS, connect, REPOSITORIES, history, SEED, sizes=SIZES)
-    crowd.resume()
-    try:
+    with Crowd(CLIENTS, connect, REPOSITORIES, history, SEED, sizes=SIZES) as crowd:
+        crowd.resume()
         time.sleep(1)
         yield crowd
         time.sleep(1)
-    finally:
-        crowd.end()
 
 
 def pushes_go_on(crowd: Crowd) -> None:
     """Some more are acknowledged."""
-    wanted, deadline = crowd.pushed + CLIENTS, time.monotonic() + 60
+    wanted, deadline = crowd.pushed + CLIENTS, time.monotonic() + HUNG
     while crowd.pushed < wanted:
         crowd.check()
         assert time.monotonic() < deadline, "nothing is acknowledged any more"

@@ -35,6 +35,8 @@ DEATHS = budget(sample=2, full=25)
 LAYOUTS = list(MAKE) if FULL else ["zot-without-prefix", "distribution"]
 LAYER = Blob(b"pushed since")
 PUSHED = image(AMD, [SHARED, LAYER])
+HUNG = 600.0
+"""Seconds after which a command hangs."""
 ENDS = {"rollback": "rolled-back", "finalize": "finalized"}
 TIMES = re.compile(rb'("io\.stowage\.(?:pushed|tagged)":)"[^"]*"')
 """When something was pushed, in an index of ours."""
@@ -88,7 +90,7 @@ class Migration:
     def rebuild(self) -> None:
         """``registry rebuild``."""
         command = [*program(), "rebuild", "--config", str(self.directory / "config.json")]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, timeout=HUNG)
 
     def killed_after(self, request: int, *options: str) -> None:
         """The command, killed when the store has answered so many requests, unless it has ended before."""
@@ -101,7 +103,7 @@ class Migration:
 
         self.proxy.notice(kill)
         try:
-            process.communicate(timeout=60)
+            process.communicate(timeout=HUNG)
         finally:
             self.proxy.notice(None)
         self._died(process)
@@ -176,7 +178,7 @@ def unhashed(objects: dict[str, Any]) -> dict[str, Any]:
 
 def ended(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     """What the command says, which ends well."""
-    output, log = process.communicate(timeout=60)
+    output, log = process.communicate(timeout=HUNG)
     assert process.returncode == 0, (output.decode(), log.decode()[-2000:])
     document: dict[str, Any] = json.loads(output)
     return document
@@ -249,7 +251,7 @@ def test_a_second_instance_is_refused_while_one_runs(store: S3Server, proxy: Fau
         assert first.poll() is None
         time.sleep(0.02)
     second = one.started("--adopt-only")
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(timeout=HUNG)
     assert first.poll() is None, "it has ended too early to be in the way"
     assert second.returncode == 3, output
     assert json.loads(output)["error"]

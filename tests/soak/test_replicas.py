@@ -29,14 +29,13 @@ EXPIRY = 5.0
 def test_no_kill_of_a_replica_loses_a_push(far: FarRegistry) -> None:
     announce()
     chance, history = random.Random(SEED), History()
-    crowd = Crowd(CLIENTS, partial(FarClient, far.ports), REPOSITORIES, history, SEED, sizes=SIZES)
-    crowd.resume()
-    for _ in range(KILLS):
-        time.sleep(chance.uniform(0.1, 1.0))
-        far.kill_one(chance)
-        crowd.check()
-    time.sleep(1)
-    crowd.end()
+    with Crowd(CLIENTS, partial(FarClient, far.ports), REPOSITORIES, history, SEED, sizes=SIZES) as crowd:
+        crowd.resume()
+        for _ in range(KILLS):
+            time.sleep(chance.uniform(0.1, 1.0))
+            far.kill_one(chance)
+            crowd.check()
+        time.sleep(1)
     print(f"{crowd.pushed} pushes acknowledged, {KILLS} kills")  # noqa: T201
     assert crowd.pushed >= KILLS, "hardly anything was pushed between the kills"
     far.check(history)

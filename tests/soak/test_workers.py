@@ -22,6 +22,8 @@ from tests.support.servers import RegistryProcess
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 CONFIG = Blob(b"{}")
+HUNG = 300.0
+"""Seconds after which what is waited for hangs."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def pair(server: RegistryProcess) -> Iterator[tuple[Client, Client]]:
     """Two connections that two different workers serve."""
     by_worker: dict[int, Client] = {}
     clients = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HUNG
     while len(by_worker) < 2:
         assert time.monotonic() < deadline, "only one process accepts connections"
         client = Client(server.port)
@@ -55,7 +57,7 @@ def has_tags(directory: Path, count: int) -> bool:
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait for what happens behind the answers."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HUNG
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.1)

@@ -76,9 +76,8 @@ def pair(tenancy: Tenancy, former: list[str]) -> Iterator[Pair]:
 def work(pair: Pair, history: History) -> None:
     """Let clients push, move tags, mount and delete, each request at either release; each of them dies once."""
     chance = random.Random(SEED)
-    crowd = Crowd(CLIENTS, partial(FarClient, pair.ports), REPOSITORIES, history, SEED, sizes=SIZES)
-    crowd.resume()
-    try:
+    with Crowd(CLIENTS, partial(FarClient, pair.ports), REPOSITORIES, history, SEED, sizes=SIZES) as crowd:
+        crowd.resume()
         for registry in pair.registries:
             time.sleep(chance.uniform(0.3, 1) * SECONDS)
             registry.kill()
@@ -86,8 +85,6 @@ def work(pair: Pair, history: History) -> None:
             time.sleep(chance.uniform(0, 0.5))
             registry.start()
         time.sleep(SECONDS)
-    finally:
-        crowd.end()
     assert crowd.pushed > SECONDS, "hardly anything was pushed"
 
 
