@@ -79,13 +79,14 @@ def test_a_run_ends_as_if_it_had_not_been_killed(
 @pytest.mark.parametrize("step", [pytest.param(3 * SAMPLED, id="sample"), pytest.param(7, marks=pytest.mark.stores)])
 def test_with_several_threads_it_ends_alike(step: int, layout: str, tmp_path: Path) -> None:
     """Whichever of them was where when the process died."""
-    whole = prepared(tmp_path / "whole", layout, a_first_pass)
+    copy_named = prepared(tmp_path, layout, a_first_pass)
+    whole = copy_named("whole")
     life = Doom()
     whole.run(doomed(whole, life), COPY)
     expected_objects, expected_rows = objects(whole), rows(whole)
     whole.world.close()
     for death in range(20 + len(layout), life.steps, step):
-        bucket = prepared(tmp_path / f"killed-{death}", layout, a_first_pass)
+        bucket = copy_named(f"killed-{death}")
         with pytest.raises(Killed):
             bucket.run(doomed(bucket, Doom(death)), COPY, parallel=4)
         found = bucket.run(bucket.registry(), COPY, parallel=4)

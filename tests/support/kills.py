@@ -136,12 +136,19 @@ def objects(bucket: Bucket) -> dict[str, Any]:
     return found
 
 
-def prepared(directory: Path, layout: str, prepare: Prepare) -> Bucket:
+def prepared(directory: Path, layout: str, prepare: Prepare) -> Callable[[str], Bucket]:
+    """Makes buckets by name that are copies of one that was prepared: preparing each would take most of the time."""
+    first = Bucket(made(directory / "prepared"), layout)
+    first.world.clock.now = 1_800_000_000.0
+    prepare(first)
+    first.world.close()
+    return lambda name: first.copy(made(directory / name))
+
+
+def made(directory: Path) -> Path:
+    """An empty directory."""
     directory.mkdir()
-    bucket = Bucket(directory, layout)
-    bucket.world.clock.now = 1_800_000_000.0
-    prepare(bucket)
-    return bucket
+    return directory
 
 
 def nothing(_: Bucket) -> None:
@@ -167,7 +174,8 @@ def kill_after_steps(
     Each time it is done again then, and has to end in ``state`` without problems, with the same objects and rows.
     ``when_killed`` is called after each death, ``when_lost`` where the database has gone with the process.
     """
-    whole = prepared(directory / "whole", layout, prepare)
+    copy_named = prepared(directory, layout, prepare)
+    whole = copy_named("whole")
     life = Doom()
     assert work(whole, doomed(whole, life)).state == state
     expected_objects, expected_rows = seen(whole), rows(whole)
@@ -176,7 +184,7 @@ def kill_after_steps(
     deaths = range(1 + len(layout) % step, life.steps + 1, step)
     assert len(deaths) >= at_least
     for death in deaths:
-        bucket = prepared(directory / f"killed-{death}", layout, prepare)
+        bucket = copy_named(f"killed-{death}")
         with pytest.raises(Killed):
             work(bucket, doomed(bucket, Doom(death)))
         when_killed(bucket)

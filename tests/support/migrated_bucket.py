@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class Bucket:
         self.root = "zot" if layout == "zot" else "/"
         self.source = MAKE[layout](repositories()) if tree is None else dict(tree)
         fill(self.driver, self.source)
+
+    def copy(self, directory: Path) -> Bucket:
+        """The same bucket and database once more, where every process of this one has ended."""
+        made = copy(self)
+        made.world = self.world.copy(directory)
+        return made
 
     @property
     def driver(self) -> MemoryDriver:

@@ -15,8 +15,10 @@ OWN = ("own/one", "own/two")
 """Repositories that only Stowage has."""
 Work = Callable[[Client, random.Random, int], None]
 
-PAUSE = 0.04
+PAUSE = 0.1
 """Seconds between the requests of a client: on few processors the command is to come to something, too."""
+HUNG = 300.0
+"""Seconds in which a client must have ended what it does."""
 
 
 class Load:
@@ -57,8 +59,8 @@ class Load:
         """Let all finish; raises AssertionError with what no client may see."""
         self._ended.set()
         for thread in self._threads:
-            thread.join(30)
-            assert not thread.is_alive()
+            thread.join(HUNG)
+            assert not thread.is_alive(), "a client hangs"
         assert not self.failures, self.failures[:5]
 
     def _loop(self, work: Work, client: Client, chance: random.Random, number: int) -> None:
