@@ -1,7 +1,7 @@
 """What holds for every test: the ``tools`` marker, ``--backend``, and that ``REQUIRE_TOOLS=1`` lets no skip pass.
 
 ``--backend`` says what the registries of the client and conformance tests run over (``tests/support/backends.py``).
-Tests marked ``local_storage`` are not selected for other backends: they are about what only a local directory has.
+Tests marked ``local_storage`` are not selected for other backends: only a directory has it, or the store is all one.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-START_TIMEOUT = 60.0  # seconds; the daemon starts a containerd first
-STOP_TIMEOUT = 30.0  # seconds
+START_TIMEOUT = 300.0  # seconds; the daemon starts a containerd first
+STOP_TIMEOUT = 120.0  # seconds
 
 
 class DockerDaemon:

@@ -69,6 +69,7 @@ def test_an_image_built_from_scratch_is_the_same_elsewhere(
         elsewhere("umount", container)
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_a_build_on_top_of_a_pushed_image(
     buildah: Callable[..., str], elsewhere: Callable[..., str], wire: Wire, tmp_path: Path
 ) -> None:

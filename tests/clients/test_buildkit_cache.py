@@ -55,6 +55,7 @@ def test_a_cache_index_is_accepted_and_served_untouched(wire: Wire, media_type: 
     assert len(wire.content(repository, "cache")) == 1 + 3
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_a_cache_in_the_form_of_an_image_is_accepted(wire: Wire) -> None:
     layers, config = push_parts(wire, "buildkit/image", f"{LAYER}+gzip")
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
@@ -62,6 +63,7 @@ def test_a_cache_in_the_form_of_an_image_is_accepted(wire: Wire) -> None:
     assert len(wire.content("buildkit/image", "cache")) == 1 + 3
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_a_cache_index_with_a_missing_layer_is_refused(wire: Wire) -> None:
     index = cache_index(wire, "buildkit/missing", INDEX, f"{LAYER}+gzip")
     absent = index.replace(digest_of(random_bytes(50_000, 1)).encode(), digest_of(b"absent").encode())

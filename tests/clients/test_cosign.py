@@ -65,6 +65,7 @@ def test_signatures_in_tags(cosign: Client, wire: Wire, image: str) -> None:
     cosign.fails("verify", *VERIFY, image, saying="no signatures found")
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_attestations_and_attachments_in_tags(cosign: Client, wire: Wire, image: str) -> None:
     repository, digest = parts(image)
     cosign.run("attest", *SIGN, "--predicate=predicate.json", "--type=custom", image)
@@ -87,6 +88,7 @@ def test_signatures_as_referrers(cosign: Client, wire: Wire, image: str) -> None
     assert wire.tags(repository) == ["1"]
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_attestations_in_bundles_as_referrers(cosign: Client, wire: Wire, image: str) -> None:
     repository, digest = parts(image)
     cosign.run("attest", *SIGN, "--new-bundle-format", "--predicate=predicate.json", "--type=custom", image)

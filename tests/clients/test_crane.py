@@ -97,6 +97,7 @@ def test_a_copy_to_another_repository_is_the_same_content(
     assert wire.content("crane/copies/deep/er", "1") == wanted
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_all_tags_of_a_repository_are_copied(crane: Client, wire: Wire, source: Path) -> None:
     for tag in ("a", "b", "c"):
         crane.run("push", "--index", source, f"{wire.address}/crane/tagged:{tag}")
@@ -104,6 +105,7 @@ def test_all_tags_of_a_repository_are_copied(crane: Client, wire: Wire, source: 
     assert wire.tags("crane/tagged-copy") == ["a", "b", "c"]
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_images_edited_in_the_registry(crane: Client, wire: Wire, tmp_path: Path) -> None:
     name = f"{wire.address}/crane/edited"
     archive = tmp_path / "more.tar"
@@ -128,6 +130,7 @@ def test_images_edited_in_the_registry(crane: Client, wire: Wire, tmp_path: Path
         crane.run("validate", "--remote", f"{name}:{tag}")
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_foreign_layers_stay_where_they_are(crane: Client, wire: Wire, tmp_path: Path) -> None:
     made = Layout(tmp_path / "foreign")
     foreign = {

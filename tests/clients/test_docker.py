@@ -86,6 +86,7 @@ def test_a_layer_that_another_repository_has_is_mounted(
     assert wire.content("mount/second", "1") == wire.content("mount/first", "1")
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_an_image_of_forty_layers(
     daemon: DockerDaemon, docker: Client, new_client: Callable[[str], Client], wire: Wire, host: str, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_an_index_that_another_client_pushed_is_pulled(
     assert docker.json("inspect", f"{host}/team/oci:1")[0]["Architecture"] == "amd64"
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_all_tags_of_a_repository(daemon: DockerDaemon, docker: Client, wire: Wire, host: str) -> None:
     name = f"{host}/team/tags"
     docker.run("import", "-", f"{name}:a", stdin=tar({"one": b"file"}))
@@ -152,5 +154,6 @@ def test_all_tags_of_a_repository(daemon: DockerDaemon, docker: Client, wire: Wi
     assert sorted(docker.run("images", "--format={{.Tag}}", name).split()) == ["a", "b", "c"]
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_docker_reports_missing_content_as_unknown(docker: Client, host: str) -> None:
     docker.fails("pull", f"{host}/team/absent:1", saying="not found")

@@ -50,6 +50,7 @@ def test_a_chart_comes_back_byte_for_byte(
     assert "kind: Deployment" in clean.run("template", f"{charts}/chart", f"--version={version}", PLAIN)
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_the_newest_version_in_a_range_is_found_by_its_tags(
     helm: Client, new_client: Callable[[str], Client], wire: Wire
 ) -> None:
@@ -62,6 +63,7 @@ def test_the_newest_version_in_a_range_is_found_by_its_tags(
     clean.fails("pull", f"{charts}/chart", "--version=3.0.0", PLAIN, saying="not found")
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_a_chart_depends_on_a_pushed_chart(helm: Client, new_client: Callable[[str], Client], wire: Wire) -> None:
     charts = f"oci://{wire.address}/helm/needed"
     archive = package(helm, "1.0.0")

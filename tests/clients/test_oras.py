@@ -161,6 +161,7 @@ def test_manifests_are_fetched_tagged_listed_and_deleted(oras: Client, wire: Wir
     assert wire.tags("oras/life") == []
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_an_index_is_made_from_pushed_manifests(oras: Client, wire: Wire) -> None:
     name = f"{wire.address}/oras/index"
     digests = []
@@ -173,6 +174,7 @@ def test_an_index_is_made_from_pushed_manifests(oras: Client, wire: Wire) -> Non
     assert wire.content("oras/index-copy", "both") == wire.content("oras/index", "both")
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_a_repository_is_backed_up_with_its_referrers_and_restored(oras: Client, wire: Wire, tmp_path: Path) -> None:
     name = f"{wire.address}/oras/saved"
     subject = push(oras, f"{name}:1")

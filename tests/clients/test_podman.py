@@ -106,6 +106,7 @@ def test_a_manifest_list_of_two_platforms(
     assert seen["Architecture"] == "arm64"
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 @pytest.mark.parametrize(
     ("form", "compression", "suffix"),
     [("oci", "zstd", ".tar+zstd"), ("oci", "gzip", ".tar+gzip"), ("v2s2", "gzip", ".diff.tar.gzip")],
@@ -132,6 +133,7 @@ def test_an_image_that_another_client_pushed_is_pulled(
     assert seen["Digest"] == tagged(layout.directory, "single")["digest"]
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_search_lists_the_tags_of_a_repository(podman: Callable[..., str], wire: Wire) -> None:
     name = f"{wire.address}/podman/searched"
     for tag in ("a", "b"):

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from tests.clients.layouts import Layout
     from tests.support.servers import Registry
 
-pytestmark = [pytest.mark.clients, pytest.mark.tools("nginx")]
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.tools("nginx"),
+    pytest.mark.local_storage("the kind of store makes no difference"),
+]
 
 _CONFIGURATION = """\
 daemon off;

@@ -97,6 +97,7 @@ def test_a_copy_takes_referrers_along(regctl: Client, wire: Wire, layout: Layout
     assert layout_content(tmp_path / "layout", "1") == layout_content(layout.directory, "single")
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_an_image_is_exported_edited_and_imported(regctl: Client, wire: Wire, layout: Layout, tmp_path: Path) -> None:
     name = f"{wire.address}/regctl/edited"
     regctl.run("image", "copy", f"ocidir://{layout.directory}:multi", f"{name}:1")
@@ -112,6 +113,7 @@ def test_an_image_is_exported_edited_and_imported(regctl: Client, wire: Wire, la
     assert regctl.run("tag", "ls", name).split() == ["1"]
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_layers_are_added_and_an_index_is_put_together(regctl: Client, wire: Wire, tmp_path: Path) -> None:
     name = f"{wire.address}/regctl/made"
     (tmp_path / "layer.tar").write_bytes(tar({"file": b"content"}))

@@ -56,6 +56,7 @@ def test_an_index_with_all_platforms_comes_back_byte_for_byte(
     assert wire.content("skopeo/multi", "1") == layout_content(layout.directory, "multi")
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_docker_schema_2_is_kept_as_it_is(skopeo: Client, wire: Wire, layout: Layout, tmp_path: Path) -> None:
     reference = f"docker://{wire.address}/skopeo/schema2:1"
     skopeo.run("copy", TO, "--format=v2s2", f"oci:{layout.directory}:single", reference)
@@ -68,6 +69,7 @@ def test_docker_schema_2_is_kept_as_it_is(skopeo: Client, wire: Wire, layout: La
     assert len(wire.content("skopeo/schema2", "1-list")) == 1 + 2 + 2 + 3
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_layers_compressed_with_zstd(skopeo: Client, wire: Wire, layout: Layout, tmp_path: Path) -> None:
     reference = f"docker://{wire.address}/skopeo/zstd:1"
     uncompressed = Layout(tmp_path / "uncompressed")
@@ -95,6 +97,7 @@ def test_inspect_list_tags_and_delete(skopeo: Client, wire: Wire, layout: Layout
     assert wire.tags("skopeo/life") == ["v1", "v2"]
 
 
+@pytest.mark.local_storage("the kind of store makes no difference")
 def test_a_repository_is_synchronised_to_a_directory_and_back(
     skopeo: Client, wire: Wire, layout: Layout, tmp_path: Path
 ) -> None:
@@ -144,7 +147,7 @@ def test_skopeo_reads_the_directory_while_the_registry_writes_to_it(
         target = tmp_path / f"read-{number}"
         reader.run("copy", f"oci:{repository}:v0", f"oci:{target}:1")
         assert layout_content(target) == layout_content(made.directory, "v0")
-        _, said = pushing.communicate(timeout=60)
+        _, said = pushing.communicate(timeout=300)
         assert pushing.returncode == 0, said
     until(lambda: has_tag(repository, "v11"), "the last tag stands in index.json")
     assert sorted(wire.tags("skopeo/busy")) == sorted(f"v{number}" for number in range(12))

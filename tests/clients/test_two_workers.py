@@ -45,7 +45,7 @@ def test_pushes_of_many_tags_at_the_same_time_are_all_kept(
         for tag, directory in layouts.items()
     ]
     for process in running:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said.decode()
     assert wire.tags("workers/tags") == sorted(layouts)
     for tag, directory in layouts.items():
@@ -65,7 +65,7 @@ def test_blobs_in_chunks_from_several_clients(
         with (tmp_path / str(number)).open("rb") as content:
             running.append(client.start("blob", "put", f"{two_workers.address}/workers/chunks", stdin=content.fileno()))
     for process, data in zip(running, blobs, strict=True):
-        out, said = process.communicate(timeout=60)
+        out, said = process.communicate(timeout=300)
         assert process.returncode == 0, said.decode()
         assert out.decode().strip() == digest_of(data)
         path = f"/v2/workers/chunks/blobs/{digest_of(data)}"

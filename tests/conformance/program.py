@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODULE = "github.com/opencontainers/distribution-spec/conformance@967efdc079b9"
-TIMEOUT = 110.0  # seconds for one run, which takes a few
+TIMEOUT = 360.0  # seconds for one run, which takes a few
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.conformance
 
+IN_ANY_STORE = pytest.mark.local_storage("the kind of store makes no difference")
 SPARSE = {"Sparse Manifests"}
 APIS = 28
 KINDS_OF_DATA = 24
@@ -46,8 +47,11 @@ def check(report: program.Report, disabled: set[str], capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     "registry",
-    [{}, {"http": {"workers": 2}}, {"http": {"relative_locations": False}}],
-    ids=["default configuration", "two workers", "absolute locations"],
+    [
+        pytest.param({}, id="default configuration"),
+        pytest.param({"http": {"workers": 2}}, id="two workers", marks=IN_ANY_STORE),
+        pytest.param({"http": {"relative_locations": False}}, id="absolute locations", marks=IN_ANY_STORE),
+    ],
     indirect=True,
 )
 def test_everything_but_sparse_manifests_passes(
@@ -56,7 +60,7 @@ def test_everything_but_sparse_manifests_passes(
     check(program.run(registry.address, tmp_path / "results"), SPARSE, capsys)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=IN_ANY_STORE), 2])
 def test_everything_passes_where_missing_references_are_accepted(
     backend: Backend, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,6 +81,7 @@ def test_a_second_run_on_the_same_storage_passes(
     check(program.run(registry.address, tmp_path / "second"), SPARSE, capsys)
 
 
+@IN_ANY_STORE
 @pytest.mark.parametrize("registry", [{"storage": {"delete": False}}], ids=["no deletion"], indirect=True)
 def test_what_a_registry_does_not_do_is_counted_as_skipped(
     registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -89,6 +94,7 @@ def test_what_a_registry_does_not_do_is_counted_as_skipped(
         check(report, SPARSE, capsys)
 
 
+@IN_ANY_STORE
 @pytest.mark.parametrize("registry", [{}], ids=["default configuration"], indirect=True)
 def test_what_the_configuration_refuses_is_counted_as_failed(
     registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
