@@ -51,7 +51,7 @@ def test_a_database_that_is_lost_under_load_is_rebuilt_and_nothing_acknowledged_
     announce()
     chance, history = random.Random(SEED), History()
     with pushing(far, history, lossy=True) as crowd:
-        for _ in range(budget(sample=3, full=25)):
+        for _ in range(budget(sample=2, full=25)):
             pushes_go_on(crowd)
             far.lose_database()
             time.sleep(chance.uniform(0, 0.5))
@@ -67,7 +67,7 @@ def test_a_database_that_is_away_is_waited_for_and_nothing_acknowledged_is_missi
     announce()
     chance, history = random.Random(SEED), History()
     with pushing(far, history, lossy=False) as crowd:
-        for number in range(budget(sample=4, full=30)):
+        for number in range(budget(sample=2, full=30)):
             pushes_go_on(crowd)
             cluster.stop("immediate" if number % 2 else "fast")
             try:

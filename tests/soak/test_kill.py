@@ -25,7 +25,7 @@ from tests.soak.sockets import serving_process
 from tests.support.payloads import Blob
 from tests.support.servers import RegistryProcess
 
-KILLS = budget(sample=15, full=200)
+KILLS = budget(sample=8, full=200)
 CLIENTS = 8
 REPOSITORIES = ("kill/one", "kill/two", "kill/one/below")
 EXPIRY = 5.0
@@ -79,7 +79,7 @@ def test_a_killed_worker_is_replaced_while_the_other_serves(tmp_path: Path) -> N
         processes = len(list(server.processes()))
         with Crowd(4, partial(Client, server.port), REPOSITORIES, history, SEED) as crowd:
             crowd.resume()
-            for _ in range(budget(sample=6, full=60)):
+            for _ in range(budget(sample=4, full=60)):
                 time.sleep(chance.uniform(0.5, 1.5))
                 with Client(server.port) as client:
                     os.kill(serving_process(client, server), signal.SIGKILL)
@@ -96,7 +96,7 @@ def test_an_upload_goes_on_after_a_kill(tmp_path: Path) -> None:
     announce()
     chance = random.Random(SEED)
     with RegistryProcess(tmp_path, {"http": {"workers": 2}}) as server:
-        for _ in range(budget(sample=3, full=30)):
+        for _ in range(budget(sample=2, full=30)):
             blob = Blob(chance.randbytes(12 << 20))
             half = len(blob.data) // 2
             with Client(server.port) as client:

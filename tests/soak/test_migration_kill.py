@@ -30,7 +30,7 @@ from tests.support.source_world import AMD, ON_AMD, SHARED, Repository, reposito
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.tools("versitygw")]
 
-DEATHS = budget(sample=2, full=25)
+DEATHS = budget(sample=1, full=25)
 """Of each phase, in each way to the end, over each layout."""
 LAYOUTS = list(MAKE) if FULL else ["zot-without-prefix", "distribution"]
 LAYER = Blob(b"pushed since")
@@ -223,7 +223,7 @@ def test_killed_at_any_instant_it_ends_as_without_a_kill(
     for death in range(DEATHS):
         one = Migration(tmp_path / f"killed-{death}", layout, store, proxy)
         for phase in phases:
-            if death % 2:
+            if (death + (end == "finalize")) % 2:  # a sample of one death has both over each layout
                 one.killed_at(chance.uniform(0.3, 0.8 * seconds[phase]), *phase)
             else:
                 one.killed_after(chance.randrange(1, requests[phase]), *phase)
@@ -240,7 +240,7 @@ def test_killed_at_any_instant_it_ends_as_without_a_kill(
         with one.registry() as registry:
             check_served(registry, content())
         killed += one.deaths
-    assert killed >= DEATHS * len(phases) // 2
+    assert killed >= DEATHS * len(phases) // 4, "those after a time may come too late"
 
 
 def test_a_second_instance_is_refused_while_one_runs(store: S3Server, proxy: FaultProxy, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.tools("versitygw", "nginx", "initdb", "pg_ctl", "postgres"),
 ]
 
-KILLS = budget(sample=3, full=60)
+KILLS = budget(sample=2, full=60)
 CLIENTS = 8
 REPOSITORIES = ("kill/one", "kill/two", "kill/one/below")
 EXPIRY = 5.0
