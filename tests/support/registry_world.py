@@ -104,7 +104,8 @@ class World:
         made._memory._objects.update(self._memory._objects)
         made._memory._generations = itertools.count(next(self._memory._generations))
         ours, theirs = (Path(world.url.removeprefix("sqlite:///")) for world in (self, made))
-        shutil.copyfile(ours, theirs)
+        if ours.exists():
+            shutil.copyfile(ours, theirs)
         return made
 
     def close(self) -> None:
