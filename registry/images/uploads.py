@@ -258,7 +258,7 @@ class Uploads:
             expired = upload_sessions.expired(connection, before=before).get()
         refused: list[Omission] = []
         for row in expired:
-            freed += _unless_refused(refused, row.id, partial(self._end_idle, row.id))
+            freed += _unless_refused(refused, row.id, partial(self._end_unless_moved, row.id, row))
         for entry in self._backends.driver.uploads():
             if _since(entry) < before:
                 freed += _unless_refused(refused, entry.upload_id, partial(self._free_unknown, entry.upload_id))
@@ -279,7 +279,11 @@ class Uploads:
     def _end_idle(self, upload_id: str) -> bool:
         """End a session of any repository. False if it is being written to, or has ended already."""
         with self._backends.database.autocommit() as connection:
-            before = upload_sessions.find(connection, upload_id).get()
+            seen = upload_sessions.find(connection, upload_id).get()
+        return self._end_unless_moved(upload_id, seen)
+
+    def _end_unless_moved(self, upload_id: str, seen: SessionRow | None) -> bool:
+        """As ``_end_idle``; False as well if bytes came since its row was ``seen``, or was seen to be missing."""
         try:
             writer = self._open(upload_id)
         except BlobUploadBusy:
@@ -288,7 +292,9 @@ class Uploads:
             writer = None
         with contextlib.closing(writer) if writer is not None else contextlib.nullcontext():
             with self._backends.database.autocommit() as connection:
-                row = upload_sessions.find(connection, upload_id).get() or before
+                row = upload_sessions.find(connection, upload_id).get() or seen
+            if row != seen:
+                return False
             if row is not None:
                 self._end(row)
             elif writer is not None:
@@ -301,7 +307,7 @@ class Uploads:
             if upload_sessions.find(connection, upload_id).get() is not None:
                 return False
         if origin_of(upload_id) is not None:
-            return self._end_idle(upload_id)
+            return self._end_unless_moved(upload_id, None)
         self._backends.driver.discard_upload(upload_id)
         return True
 

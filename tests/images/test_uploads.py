@@ -228,6 +228,21 @@ def test_an_upload_whose_remains_cannot_be_freed_is_finished_all_the_same(world:
     assert list(registry.backends.driver.uploads()) == []
 
 
+@writes_at_once
+@pytest.mark.parametrize("first", [b"", b"first "])
+def test_a_session_that_goes_on_in_the_instant_of_its_expiry_stays(
+    world: World, registry: Registry, first: bytes
+) -> None:
+    upload = registry.uploads.start(NAME)
+    add(registry, upload, 0, first)
+    goes_on = Fault("open_upload", effect=lambda: add(registry, upload, len(first), b"goes on"))
+    other = world.registry(driver=FaultyDriver(world.driver(), [goes_on]))
+    world.clock.now += registry.backends.policy.upload_expiry + 60
+    assert other.uploads.expire() == 0
+    finish(registry, upload, len(first) + 7, Digest.of(first + b"goes on"))
+    assert pull_blob(registry, Digest.of(first + b"goes on")) == first + b"goes on"
+
+
 def test_the_running_hash_goes_with_its_upload(registry: Registry) -> None:
     data = b"hashed while it came"
     wrong = Digest.of(b"other bytes")
