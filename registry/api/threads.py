@@ -12,7 +12,6 @@ import contextlib
 import threading
 from collections import deque
 from math import inf
-from queue import SimpleQueue
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -70,10 +69,13 @@ class ThreadPool:
         self._turns: set[_Turn] = set()
         self._aside = 0
         """Threads among those with a turn that wait for a store and are not counted."""
-        self._given: SimpleQueue[_Turn | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._workers: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        """Those that wait for a turn. The last one gets the next: the processor still has its data."""
         self._watching = False
         self._closed = False
+        self._ended = False
+        """Each thread ends as soon as it has nothing to do."""
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Begin a call; the future has what it returns or raises, or Unavailable where no thread came in time.
@@ -93,10 +95,13 @@ class ThreadPool:
         while (self._has_calls() or self._turns) and monotonic() < deadline:
             self.give_turn()
             sleep(POLL)
-        for _ in self._threads:
-            self._given.put(None)
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - monotonic()))
+        with self._lock:
+            self._ended = True
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.give(None)
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - monotonic()))
 
     def _add(self, calls: deque[_Call], function: Callable[[], T], until: float) -> asyncio.Future[T]:
         if self._closed:
@@ -122,11 +127,13 @@ class ThreadPool:
                 return
             turn = _Turn(self)
             self._turns.add(turn)
-            if len(self._threads) < len(self._turns):
-                thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-        self._given.put(turn)
+            worker = self._idle.pop() if self._idle else self._add_worker()
+        worker.give(turn)
+
+    def _add_worker(self) -> _Worker:
+        worker = _Worker(self._serve, f"{self._name}-{len(self._workers)}")
+        self._workers.append(worker)
+        return worker
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self.give_turn()
@@ -168,22 +175,54 @@ class ThreadPool:
         recent = monotonic() - STALL
         return any(turn.since > recent for turn in self._turns)
 
-    def _serve(self) -> None:
-        while (turn := self._given.get()) is not None:
+    def _serve(self, worker: _Worker) -> None:
+        while (turn := worker.wait()) is not None:
             waiting.give(turn)
-            while (call := self._next(turn)) is not None:
+            while (call := self._next(worker, turn)) is not None:
                 call.execute()
                 del call  # what it holds is not kept while this thread waits
 
-    def _next(self, turn: _Turn) -> _Call | None:
+    def _next(self, worker: _Worker, turn: _Turn) -> _Call | None:
         """The next call for the thread with this turn; None ends the turn: nothing to do, or another is doing it."""
         with self._lock:
             self._turns.remove(turn)
             if not self._has_calls() or self._is_full() or self._is_going_on():
+                if self._ended:
+                    worker.give(None)
+                else:
+                    self._idle.append(worker)
                 return None
             turn.since = monotonic()
             self._turns.add(turn)
             return (self._ends or self._calls).popleft()
+
+
+class _Worker:
+    """One thread of the pool, which waits for a turn on a lock of its own.
+
+    Threads that wait on one queue wake each other: each that gets something lets the next one look.
+    """
+
+    def __init__(self, serve: Callable[[_Worker], None], name: str) -> None:
+        self._turn: _Turn | None = None
+        self._given = threading.Lock()
+        self._given.acquire()
+        self._thread = threading.Thread(target=serve, args=(self,), name=name, daemon=True)
+        self._thread.start()
+
+    def give(self, turn: _Turn | None) -> None:
+        """Let it work; None lets it end. It has taken what it was given before."""
+        self._turn = turn
+        self._given.release()
+
+    def wait(self) -> _Turn | None:
+        """What it is given."""
+        self._given.acquire()
+        return self._turn
+
+    def join(self, seconds: float) -> None:
+        """Wait until its thread has ended, at most so long."""
+        self._thread.join(seconds)
 
 
 class _Turn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -54,6 +55,12 @@ def busy() -> None:
     until = time.monotonic() + STALL / 40
     while time.monotonic() < until:
         pass
+
+
+def meet_in_turn(barrier: threading.Barrier) -> None:
+    """Wait until as many threads do as are to meet, and say so."""
+    with waiting:
+        barrier.wait(LONG)
 
 
 def wait_in_turn(event: threading.Event) -> None:
@@ -278,3 +285,38 @@ def test_a_closed_pool_takes_no_call() -> None:
 def test_waiting_without_a_turn_does_nothing() -> None:
     with waiting:
         pass
+
+
+def test_the_thread_that_was_idle_last_gets_the_next_call() -> None:
+    async def calls() -> Counter[int]:
+        with pool() as threads:
+            gate = threading.Barrier(8)
+            await asyncio.gather(*[threads.run(partial(meet_in_turn, gate)) for _ in range(8)])
+            served: Counter[int] = Counter()
+            for _ in range(50):
+                served[await threads.run(threading.get_ident)] += 1
+                await asyncio.sleep(STALL / 4)
+            return served
+
+    assert asyncio.run(calls()).most_common(1)[0][1] > 25
+
+
+def test_a_thread_that_hangs_at_the_close_ends_with_its_call() -> None:
+    began, gate, thread = threading.Event(), threading.Event(), []
+
+    def hang() -> None:
+        thread.append(threading.current_thread())
+        began.set()
+        gate.wait(LONG)
+
+    async def calls() -> None:
+        threads = ThreadPool(2, "test", LONG)
+        hanging = threads.run(hang)
+        await asyncio.to_thread(began.wait, LONG)
+        threads.close(0.05)
+        gate.set()
+        await hanging
+
+    asyncio.run(calls())
+    thread[0].join(LONG)
+    assert not thread[0].is_alive()
