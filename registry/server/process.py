@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
 import os
-import signal
 import ssl
 import sys
 import threading
@@ -17,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from registry.config.check import without_effect
 from registry.images.registry import Registry
 from registry.maintenance.single_replica import writing
 from registry.observability.logs import configure_logging, open_outlet, open_request_log, resolve_form
 from registry.observability.metrics import Metrics, forget_worker
+from registry.observability.outlet import LAST_SECONDS
 from registry.server.acceptor import raise_descriptor_limit
 from registry.server.application import create_application
 from registry.server.observability import ProcessMetrics
 from registry.server.protocol import RegistryProtocol
 from registry.server.serving_configuration import ServingConfiguration
 from registry.server.start_line import is_open_to_everybody, start_line
+from registry.server.workers import Workers
 from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from registry.observability.outlet import Outlet
 
 BACKLOG = 2048
-HEALTHCHECK_SECONDS = 60
-"""How long a worker may be silent before it is replaced: on a busy machine it takes seconds to load."""
 LEAVE_SECONDS = 5.0
 """How long a drained process may take to end."""
 
@@ -73,7 +70,19 @@ def _serve(settings: Settings, config: Path | None) -> None:
     if settings.http.workers == 1:
         _Server(configuration).run(sockets=[listener])
     else:
-        _Workers(configuration, listener).run()
+        work = functools.partial(_work, configuration, listener, settings)
+        # The port is closed before the workers drain: a new client is refused and does not hang.
+        Workers(work, settings.http.workers, on_loss=forget_worker, on_stop=listener.close).run()
+
+
+def _work(configuration: ServingConfiguration, listener: socket.socket, settings: Settings) -> None:
+    """Serve in a process of its own, until it has drained."""
+    _outlet.cache_clear()  # that of the parent has its thread there, if it has one
+    configure_logging(settings.log.format, settings.log.level, _outlet())
+    try:
+        _Server(configuration).run(sockets=[listener])
+    finally:
+        _outlet().drain(LAST_SECONDS)
 
 
 def _announce(settings: Settings, listener: socket.socket, config: Path | None) -> None:
@@ -93,9 +102,6 @@ def _announce(settings: Settings, listener: socket.socket, config: Path | None) 
 def create_worker(settings: Settings) -> ASGIApp:
     """The application of one worker; uvicorn calls this in the process that serves."""
     outlet = _outlet()
-    configure_logging(settings.log.format, settings.log.level, outlet)
-    if settings.http.workers > 1:
-        _end_with_parent()
     metrics = ProcessMetrics(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
     driver = open_driver(settings, metrics.storage_tally.add)
     return create_application(Registry.open(settings, driver), settings, metrics, _leave_soon)
@@ -115,25 +121,6 @@ class _Server(uvicorn.Server):
         with super().capture_signals():
             yield
             self._captured_signals.clear()
-
-
-class _Workers(Multiprocess):
-    """uvicorn's supervisor: starts the workers, replaces those that die, drains them on SIGTERM."""
-
-    def __init__(self, configuration: uvicorn.Config, listener: socket.socket) -> None:
-        super().__init__(configuration, [listener])
-
-    def terminate_all(self) -> None:
-        """Close the port before the workers drain: a new client is refused and does not hang."""
-        for listener in self.sockets:
-            listener.close()
-        super().terminate_all()
-
-    def keep_subprocess_alive(self) -> None:
-        before = {process.pid for process in self.processes if process.pid is not None}
-        super().keep_subprocess_alive()
-        for dead in before - {process.pid for process in self.processes}:
-            forget_worker(dead)
 
 
 def _leave_soon() -> None:
@@ -156,7 +143,6 @@ def _uvicorn(settings: Settings) -> ServingConfiguration:
         factory=True,
         host=http.host,
         port=http.port,
-        workers=http.workers,
         http=RegistryProtocol,
         ws="none",
         lifespan="on",
@@ -165,20 +151,6 @@ def _uvicorn(settings: Settings) -> ServingConfiguration:
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_worker_healthcheck=HEALTHCHECK_SECONDS,
         timeout_graceful_shutdown=int(http.drain_timeout) or 1,
         **tls,
     )
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed must not hold the port for ever: it drains and ends, at once."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ServingConfiguration(uvicorn.Config):
-    """Travels to each worker process, whole."""
+    """Made before the workers are; each makes its own loop."""
 
     def __init__(self, application: Callable[..., Any], http_settings: HttpSettings, **options: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(application, **options)

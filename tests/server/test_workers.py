@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 
+from registry.server.workers import SILENT_SECONDS, Worker, Workers
 from tests.server.sending import call
+from tests.support.processes import processes
 from tests.support.servers import RegistryProcess
 
 if TYPE_CHECKING:
@@ -31,12 +37,7 @@ def server(tmp_path: Path) -> Iterator[RegistryProcess]:
 
 def workers(server: RegistryProcess) -> set[int]:
     """The processes that serve."""
-    found = set()
-    for pid in server.processes():
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if pid != server.pid and b"spawn_main" in command:
-            found.add(pid)
-    return found
+    return set(server.processes()) - {server.pid}
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -65,6 +66,60 @@ def test_workers_end_when_their_parent_was_killed(server: RegistryProcess) -> No
     server.kill()
     server.start()  # the port is free again
     assert call(server.port, "GET", "/livez").status == 200
+
+
+def test_the_parent_has_one_thread_so_that_a_fork_finds_every_lock_free(server: RegistryProcess) -> None:
+    assert [task.name for task in Path(f"/proc/{server.pid}/task").iterdir()] == [str(server.pid)]
+
+
+def test_a_server_that_is_stopped_while_its_workers_begin_leaves_none(tmp_path: Path) -> None:
+    with RegistryProcess(tmp_path, {"http": {"workers": 4}, "storage": {"fsync": False}}) as process:
+        process.stop()  # the first worker answers, the others may be anywhere; it ends with 0 and leaves no process
+
+
+def look(*, is_stopped: bool, silence: float) -> bool:
+    """Whether a worker that was silent for so long is replaced by a look an hour after the one before."""
+    lost: list[int] = []
+    several, worker = Workers(signal.pause, 1, lost.append, lambda: None), Worker(signal.pause)
+    several._workers = [worker]
+    several._looked_at -= 3600
+    worker.begun -= 3600
+    if is_stopped:
+        os.kill(worker.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, worker.pid, os.WSTOPPED | os.WNOWAIT)
+        worker.silence(0)
+    else:
+        seen = worker._beat[:]
+        wait_for(lambda: worker._beat[:] != seen, "a sign of life")
+    worker._silence = silence
+    several._look()
+    (served,) = several._workers
+    served.kill()
+    assert lost == ([] if served is worker else [worker.pid])
+    return served is not worker
+
+
+@pytest.mark.parametrize(
+    ("is_stopped", "silence", "is_replaced"),
+    [(True, SILENT_SECONDS, True), (True, SILENT_SECONDS - 5, False), (False, SILENT_SECONDS, False)],
+    ids=["silent for a minute", "silent while everything was frozen", "alive"],
+)
+def test_a_worker_that_gives_no_sign_of_life_is_replaced(is_stopped: bool, silence: float, is_replaced: bool) -> None:
+    with ProcessPoolExecutor(1, mp_context=processes()) as executor:  # what forks has one thread
+        looked = executor.submit(look, is_stopped=is_stopped, silence=silence)
+        assert looked.result() == is_replaced
+
+
+def run_workers_that_cannot_serve() -> object:
+    """What the process that runs them would exit with."""
+    with pytest.raises(SystemExit) as ended:
+        Workers(partial(sys.exit, STARTUP_FAILURE), 2, lambda _worker: None, lambda: None).run()
+    return ended.value.code
+
+
+def test_workers_that_cannot_serve_are_not_started_for_ever() -> None:
+    with ProcessPoolExecutor(1, mp_context=processes()) as executor:
+        assert executor.submit(run_workers_that_cannot_serve).result() == STARTUP_FAILURE
 
 
 def counted(server: RegistryProcess, route: str) -> float:

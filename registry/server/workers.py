@@ -1,0 +1,142 @@
+"""Workers: several processes that serve one port, forked from one that has loaded everything and serves nothing.
+
+A worker costs a fork: it loads no module, and all processes share the memory of those that are loaded. The parent
+waits for signals alone and runs no other thread, so that a fork finds every lock free.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from uvicorn.config import STARTUP_FAILURE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BEAT_SECONDS: Final = 1.0
+"""Time between two signs of life of a worker, and between two looks of the parent."""
+SILENT_SECONDS: Final = 60.0
+"""How long a worker may give no sign of life before it is replaced: on a busy machine it may get no turn for long."""
+_STOP: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+_SIGNALS: Final = _STOP | {signal.SIGCHLD}
+
+log = structlog.get_logger(__name__)
+
+
+class Workers:
+    """The workers of one server."""
+
+    def __init__(
+        self, serve: Callable[[], None], count: int, on_loss: Callable[[int], None], on_stop: Callable[[], None]
+    ) -> None:
+        """``serve`` is what a worker runs; it ends, drained, after SIGTERM.
+
+        ``on_loss`` is told the number of a process that has died, ``on_stop`` is called before the workers drain.
+        """
+        self._serve = serve
+        self._count = count
+        self._on_loss = on_loss
+        self._on_stop = on_stop
+        self._workers: list[Worker] = []
+        self._looked_at = time.monotonic()
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, and return when every worker has drained.
+
+        Raises SystemExit if a worker finds that it cannot serve, which the next one would find too.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            for _ in range(self._count):
+                self._workers.append(Worker(self._serve))
+            while (told := signal.sigtimedwait(_SIGNALS, BEAT_SECONDS)) is None or told.si_signo not in _STOP:
+                self._look()
+        finally:
+            self._on_stop()
+            for worker in self._workers:
+                worker.terminate()
+            for worker in self._workers:
+                worker.join()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _look(self) -> None:
+        """Replace workers that have died or hang."""
+        now = time.monotonic()
+        # While all processes were frozen, as in a paused container, none of them was silent.
+        passed, self._looked_at = min(now - self._looked_at, BEAT_SECONDS), now
+        for place, worker in enumerate(self._workers):
+            if worker.silence(passed) > SILENT_SECONDS:
+                worker.kill()
+            if worker.exitcode == STARTUP_FAILURE:
+                raise SystemExit(STARTUP_FAILURE)
+            if worker.exitcode is None or now - worker.begun < BEAT_SECONDS:  # what ends at once is begun once a second
+                continue
+            log.warning("a worker has ended and is replaced", worker=worker.pid, exit_code=worker.exitcode)
+            self._on_loss(worker.pid)
+            self._workers[place] = Worker(self._serve)
+
+
+class Worker:
+    """A forked process. It ends, drained, when its parent is gone."""
+
+    def __init__(self, serve: Callable[[], None]) -> None:
+        self.begun = time.monotonic()
+        self._beat = mmap.mmap(-1, 1)
+        """Shared with the worker, which changes it every ``BEAT_SECONDS``."""
+        self._seen = b""
+        self._silence = 0.0
+        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=(serve, os.getpid()))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        assert self._process.pid is not None  # noqa: S101 - it has been started
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        """The exit code, negative for a signal; None if the process runs."""
+        return self._process.exitcode
+
+    def silence(self, passed: float) -> float:
+        """Seconds without a sign of life; ``passed`` have gone by since this was asked before."""
+        seen = self._beat[:]
+        self._silence = self._silence + passed if seen == self._seen else 0.0
+        self._seen = seen
+        return self._silence
+
+    def terminate(self) -> None:
+        """Ask it to drain and end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.join()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._process.join()
+
+    def _run(self, serve: Callable[[], None], parent: int) -> None:
+        """In the process itself: serve, with signals as they are at the start of any program."""
+        for number in _STOP:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        threading.Thread(target=self._show_life, args=(parent,), name="parent-watch", daemon=True).start()
+        serve()
+
+    def _show_life(self, parent: int) -> None:
+        """Until the parent was killed: a worker without one must not hold the port for ever."""
+        while os.getppid() == parent:
+            self._beat[0] = (self._beat[0] + 1) % 256
+            time.sleep(BEAT_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
