@@ -88,6 +88,7 @@ def main() -> None:
         cases: dict[str, Callable[[], Sample]] = {
             "serve, one worker": lambda: serve(directory, 1),
             "serve, two workers": lambda: serve(directory, 2),
+            "serve, one worker, new directory": lambda: serve(Path(tempfile.mkdtemp(dir=directory)), 1),
             "registry --help": lambda: command(directory, "--help"),
             "registry config check": lambda: command(directory, "config", "check"),
         }

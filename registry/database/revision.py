@@ -54,6 +54,12 @@ def begin(connection: Connection) -> None:
         _set(connection, _current, read(connection).current)
 
 
+def note(connection: Connection, current: str) -> None:
+    """Note the revision of a database whose tables were made at once."""
+    _set(connection, _current, current)
+    tell(connection)
+
+
 def tell(connection: Connection) -> None:
     """Let every release read the floor, or the revision itself where that is lower."""
     current = read(connection).current

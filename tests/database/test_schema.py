@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -43,12 +44,53 @@ def test_a_second_upgrade_changes_nothing(url: str) -> None:
     assert upgrade(url) == UpgradeReport(HEAD, HEAD)
 
 
-def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
+def migrate(database: Database, revision: str = "head") -> None:
+    """Run the migrations to a revision, on an empty database all of them."""
+    config = configuration()
     with database.schema() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+SQLITE = ("SELECT type, name, tbl_name, sql FROM sqlite_master",)
+POSTGRESQL = (
+    """
+    SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default, collation_name
+    FROM information_schema.columns WHERE table_schema = 'public'
+    """,
+    """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+    """,
+    "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+)
+
+
+def described(database: Database) -> list[list[str]]:
+    """Everything in the schema, but for the order of columns and constraints: the words of each thing, sorted."""
+    with database.schema() as connection:
+        queries = SQLITE if database.is_sqlite else POSTGRESQL
+        rows = [row for query in queries for row in connection.execute(text(query))]
+    return sorted(sorted(re.findall(r"[^\s,()]+", " ".join(map(str, row)))) for row in rows)
+
+
+def test_the_migrated_schema_is_that_of_an_empty_database(empty: Database) -> None:
+    migrate(empty)
+    with empty.schema() as connection:
         # Alembic reads the default of SQLite's empty text as another one than it writes.
-        options = {"compare_server_default": not database.is_sqlite, "include_name": _is_no_revision}
+        options = {"compare_server_default": not empty.is_sqlite, "include_name": _is_no_revision}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+        numbers = revision.read(connection)
+    migrated = described(empty)
+    with empty.schema() as connection:
+        for name in inspect(connection).get_table_names():
+            connection.execute(text(f'DROP TABLE "{name}"' + ("" if empty.is_sqlite else " CASCADE")))
+    assert described(empty) == []
+    assert upgrade_database(empty) == UpgradeReport(None, HEAD)
+    assert described(empty) == migrated
+    with empty.schema() as connection:
+        assert revision.read(connection) == numbers
 
 
 def _is_no_revision(name: str | None, kind: str, _parents: object) -> bool:
@@ -90,12 +132,22 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty: Database, m
         real(config, revision)  # type: ignore[arg-type] # as alembic's own
         fail()
 
+    migrate(empty, "0004")
+    before = described(empty)
     real = command.upgrade
     monkeypatch.setattr(command, "upgrade", upgrade_and_fail)
     with pytest.raises(RuntimeError):
         upgrade_database(empty)
-    with empty.schema() as connection:
-        assert inspect(connection).get_table_names() == []
+    assert described(empty) == before
+
+
+def test_making_the_tables_that_fails_leaves_an_empty_database(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(revision, "note")
+    with pytest.raises(AttributeError):
+        upgrade_database(empty)
+    assert described(empty) == []
 
 
 def test_a_schema_of_a_later_release_is_refused(database: Database) -> None:
