@@ -105,7 +105,7 @@ CASES = [
         405,
         "UNSUPPORTED",
     ),
-    Case("a method that nobody has", "BREW", f"{V2}/manifests/one", 405, "UNSUPPORTED"),
+    Case("an unknown method", "BREW", f"{V2}/manifests/one", 405, "UNSUPPORTED"),
     # ---- names
     Case("a name of capitals", "GET", "/v2/Table/tags/list", 400, "NAME_INVALID"),
     Case("a name of ours", "GET", "/v2/storage/tags/list", 400, "NAME_INVALID"),

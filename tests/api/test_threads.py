@@ -111,7 +111,7 @@ def test_short_calls_are_made_by_few_threads() -> None:
 
 
 def test_a_call_that_says_it_waits_lets_another_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.api.threads.STALL", 10 * LONG)  # nobody notices it otherwise
+    monkeypatch.setattr("registry.api.threads.STALL", 10 * LONG)  # it is not noticed otherwise
     event = threading.Event()
 
     async def main(threads: ThreadPool) -> None:

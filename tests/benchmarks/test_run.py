@@ -49,7 +49,7 @@ def test_a_quick_run_measures_every_row_of_ours(tmp_path: Path) -> None:
 @pytest.mark.tools("wrk", "versitygw", "initdb", "pg_ctl", "postgres")
 @pytest.mark.timeout(400)
 def test_a_quick_run_over_s3_measures_every_row_of_ours_and_leaves_nothing() -> None:
-    # Not below pytest's own directory, which lets nobody else in: PostgreSQL runs as another user than root.
+    # Not below pytest's own directory, which lets no other user in: PostgreSQL runs as another user than root.
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o711)

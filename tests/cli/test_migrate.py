@@ -111,7 +111,7 @@ def test_only_the_first_problems_of_a_kind_are_shown(bucket: Bucket, capsys: pyt
 
 @pytest.fixture
 def honest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The store honours conditions; nobody asks the one that the configuration names. Logs do not go to stdout."""
+    """The store honours conditions; the one that the configuration names is not asked. Logs do not go to stdout."""
     monkeypatch.setattr("registry.cli.migrate.probe_store", lambda _settings: True)
     with structlog.testing.capture_logs():
         yield

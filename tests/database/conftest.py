@@ -48,7 +48,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def wait_for_a_lock(url: str) -> None:
-    """Until somebody waits for another's lock in this database."""
+    """Until a transaction waits for the lock of another in this database."""
     waiting = Statement(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
@@ -60,5 +60,5 @@ def wait_for_a_lock(url: str) -> None:
                 break
         time.sleep(0.01)
     else:
-        pytest.fail("nobody waits")
+        pytest.fail("no transaction waits")
     database.close()

@@ -40,7 +40,7 @@ def hold(database: Database, *numbers: int) -> int:
 
 
 def rows(database: Database, number: int) -> list[tuple[Any, ...]]:
-    """(key, signature, state, verified at, migration) of all places of a blob."""
+    """(key, signature, state, verified at, migration) of all locations of a blob."""
     with database.autocommit() as connection:
         found = migration_queries.placed(connection, store=STORE, low=digest(number), high=digest(number + 1)).get()
     return [(row.key, row.signature, row.state, row.verified_at, row.migration) for _, row in found]

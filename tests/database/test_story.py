@@ -167,7 +167,7 @@ def test_pushes_and_deletions_of_the_same_blob_never_leave_a_manifest_without_it
 def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """Who deletes a blob locks it before its membership, as who pushes it does."""
+    """A deleter locks a blob before its membership, as a pusher does."""
     world = World(tmp_path, "local", cluster.create())
     request.addfinalizer(world.close)
     pushing, deleting = world.registry(), world.registry()

@@ -337,7 +337,7 @@ def _beginnings(log: Path) -> int:
 
 
 def _write_more(database: Database) -> None:
-    """Wait until more was written than fits into the log, while nobody reads."""
+    """Wait until more was written than fits into the log, while no transaction reads."""
     wanted = _written(database) + 2 * LOG_PAGES
     while _written(database) < wanted:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Methods, queries and headers that nobody would send in good faith."""
+"""Methods, queries and headers that no client sends in good faith."""
 
 from __future__ import annotations
 

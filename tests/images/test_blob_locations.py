@@ -49,7 +49,7 @@ def digest_of(made: Pushed) -> Digest:
 
 
 def places(registry: Registry, digest: Digest) -> dict[str, str]:
-    """The states of all places of a blob, by key."""
+    """The states of all locations of a blob, by key."""
     with registry.backends.database.autocommit() as connection:
         rows = migration_queries.placed(
             connection, store=registry.backends.driver.name, low=digest, high=f"{digest}g"
@@ -116,7 +116,7 @@ def test_a_read_goes_on_where_the_bytes_are(registry: Registry, made: Pushed, wr
     before = version(registry)
     assert pull_blob(registry, digest) == made.layer.data
     assert places(registry, digest) == {"zot/b": "lost", adopted_bucket.source_key(digest): "original"}
-    assert version(registry) > before  # whoever remembers an address of the lost place asks again
+    assert version(registry) > before  # a process that remembers an address of the lost location asks again
 
 
 def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(registry: Registry, made: Pushed) -> None:

@@ -114,7 +114,7 @@ def test_bytes_that_are_nowhere_are_gone_for_every_process_until_the_next_push(
         others[0].get("v1")
     with pytest.raises(ManifestUnknown):
         others[1].registry.manifests.find(NAME, "v1")
-    assert registry.manifests.tags(NAME, last="", count=1)[1] > version, "nobody answers from memory"
+    assert registry.manifests.tags(NAME, last="", count=1)[1] > version, "no process answers from memory"
     push_manifest(registry, pushed.manifest, "v1")
     assert others[1].get("v1") == pushed.manifest.data
 

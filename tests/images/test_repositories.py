@@ -1,6 +1,6 @@
 """The database is emptied under processes that run on: what they know of it must not be taken for what is there now.
 
-Only where several replicas share a database server; a SQLite file that is deleted lives on in who has it open.
+Only where several replicas share a database server; a SQLite file that is deleted lives on in its processes.
 """
 
 from __future__ import annotations

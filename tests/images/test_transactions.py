@@ -1,4 +1,4 @@
-"""No transaction is open during a call to storage: nobody waits for a store that another one waits for."""
+"""No transaction is open during a call to storage: no thread waits for a store that another one waits for."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ def test_what_commits_at_the_cut_is_before_it_or_refused(world: World) -> None:
 
 
 class Strict(Database):
-    """Refuses a write transaction within another: it would wait for itself as soon as somebody wants to be alone."""
+    """Refuses a write transaction within another: it would wait for itself once another wants to be alone."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

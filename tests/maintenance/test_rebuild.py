@@ -28,7 +28,7 @@ def test_repositories_with_the_same_blobs_are_read_at_once_and_no_thread_waits_f
     layers = [Blob(f"layer {number}".encode()) for number in range(LAYERS)]
     names = {"a/forth": layers, "b/back": layers[::-1]}
     for name, ordered in names.items():
-        config = Blob(name.encode())  # each its own: whoever took a common first one would keep the others out
+        config = Blob(name.encode())  # each its own: the first to take a common one would keep the rest out
         for blob in (config, *layers):
             push_blob(first, blob.data, name)
         for number in range(5):

@@ -1,4 +1,4 @@
-"""The database is lost between two commands, and nobody rebuilds it: storage says what clients pushed."""
+"""The database is lost between two commands, and no operator rebuilds it: storage says what clients pushed."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_what_was_hashed_where_it_no_longer_is_is_copied_too(tmp_path: Path) -> 
     bucket.become([moved])
     bucket.adopt()
     later(bucket)
-    for blob in (ARM, SHARED):  # what nobody names any more
+    for blob in (ARM, SHARED):  # what no manifest names any more
         bucket.registry().blobs.delete("d", Digest(blob.digest))
     back(bucket, accept_loss=True)
     assert bucket.run().state == Phase.CONSOLIDATED

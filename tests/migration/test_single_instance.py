@@ -28,7 +28,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 class Clock:
-    """Goes on while somebody sleeps; others do what they do meanwhile."""
+    """Goes on while a caller sleeps; the rest do what they do meanwhile."""
 
     def __init__(self, meanwhile: Callable[[float], None] = lambda _: None) -> None:
         self.now = 1_750_000_000.0

@@ -38,7 +38,7 @@ WALKS = budget(sample=6, full=100)
 """Over each layout."""
 STEPS = 14
 PASSES = 3
-"""In which a bucket that nobody writes to is adopted, and a command that is killed ends."""
+"""In which a bucket without writers is adopted, and a command that is killed ends."""
 DEATHS = 0.4
 Content = dict[str, Repository]
 COMMANDS: dict[str, Callable[[Run], Report]] = {

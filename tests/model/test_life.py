@@ -129,7 +129,7 @@ class Life(RuleBasedStateMachine):
         if source in self.model and blob.digest in self.model[source].blobs:
             assert reply.status == 201, reply
         if reply.status == 201:
-            assert holders, "mounted what nobody has"
+            assert holders, "mounted what no repository has"
             self._pushed(name, blob.digest)
         else:
             assert reply.status == 202, reply

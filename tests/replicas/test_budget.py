@@ -1,4 +1,4 @@
-"""What requests cost, counted by the store itself: calls are money, and somebody waits for each."""
+"""What requests cost, counted by the store itself: calls are money, and a client waits for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads that go to the bucket itself: GET of a blob alone, and only for whom the rules say so."""
+"""Downloads that go to the bucket itself: GET of a blob alone, and only for clients that the rules name."""
 
 from __future__ import annotations
 

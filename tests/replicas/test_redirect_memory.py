@@ -1,4 +1,4 @@
-"""Addresses of blobs in the bucket that are told from memory: to whom the rules send there, while they are right."""
+"""Addresses of blobs in the bucket, told from memory: to clients that the rules send there, while they are right."""
 
 from __future__ import annotations
 

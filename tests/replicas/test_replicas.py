@@ -58,7 +58,7 @@ class Pair:
         return [entry["Key"] for entry in found.get("Contents", ())]
 
     def multiparts(self) -> list[str]:
-        """The keys of multipart uploads that nobody has ended."""
+        """The keys of multipart uploads that have not ended."""
         return [entry["Key"] for entry in self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())]
 
     def parts(self, location: str) -> int:
@@ -196,7 +196,7 @@ def test_of_two_that_write_to_an_upload_at_once_the_first_to_end_wins(pair: Pair
 
 
 def test_a_body_that_is_cut_is_sent_again_to_the_other(pair: Pair) -> None:
-    """Where the digest is known from the beginning the parts are at the final key, and nobody may see half of them."""
+    """Where the digest is known from the beginning the parts are at the final key, and half of them are never seen."""
     blob = Blob(os.urandom(3 * PART))
     location, name = begin(pair.one), blob.digest.removeprefix("sha256:")
     with SlowBody(pair.one.address, "PUT", f"{location}?digest={blob.digest}", len(blob.data)) as slow:
@@ -263,7 +263,7 @@ def test_what_is_abandoned_is_freed_also_what_no_session_knows(mortal: Callable[
     with SlowBody(pair.one.address, "PUT", f"{begin(pair.one)}?digest={blob.digest}", len(blob.data)) as slow:
         slow.send(blob.data[: 2 * PART])
         until(lambda: len(pair.multiparts()) == 2, "parts at a final key")
-        pair.processes[0].kill()  # nobody else knows of that multipart upload
+        pair.processes[0].kill()  # no other process knows of that multipart upload
     pair.s3.create_multipart_upload(Bucket=pair.bucket, Key="stowage/.uploads/00000000-of-a-lost-database/data")
     survivor = pair.processes[1]
     survivor.config["storage"]["upload_expiry"] = 2

@@ -26,7 +26,7 @@ LARGE = os.urandom(MIB) * 48
 
 
 def wait_until_refused(port: int, seconds: float) -> None:
-    """Nobody accepts connections on the port any more."""
+    """No process accepts connections on the port any more."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with socket.socket() as probe:

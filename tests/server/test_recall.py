@@ -60,7 +60,7 @@ EXCHANGES = {
         + IMAGE.data,
         request("GET", MANIFEST),
     ],
-    "a body that nobody wants": [request("GET", MANIFEST, "Content-Length: 4") + b"none", request("GET", MANIFEST)],
+    "a body that is not wanted": [request("GET", MANIFEST, "Content-Length: 4") + b"none", request("GET", MANIFEST)],
     "a body in chunks": [
         request("GET", MANIFEST, "Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\n\r\n",
         request("GET", MANIFEST),

@@ -32,7 +32,7 @@ def command() -> list[str]:
 
 
 def shut(path: Path) -> None:
-    """Let nobody in but its owner, who is another user where this one may say so."""
+    """Let only its owner in, another user if this one may say so."""
     path.chmod(0o700 if os.geteuid() == 0 else 0)
     if os.geteuid() == 0:
         os.chown(path, SOMEONE_ELSE, SOMEONE_ELSE)

@@ -33,7 +33,7 @@ ASKED = """SELECT count(*) FROM pg_stat_activity
 
 
 class Held:
-    """A registry with an image in memory, and a database in which nobody learns a version for the length of a block."""
+    """A registry with an image in memory, and a database that tells no version for the length of a block."""
 
     def __init__(self, process: RegistryProcess, url: str) -> None:
         self.process = process

@@ -1,4 +1,4 @@
-"""Several processes on one port: who dies is replaced, nobody outlives the parent, metrics are the sum of all."""
+"""Several processes on one port: a dead one is replaced, none outlives the parent, metrics are the sum of all."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_workers_end_when_their_parent_was_killed(server: RegistryProcess) -> No
     os.kill(server.pid, signal.SIGKILL)
     assert server._process is not None
     server._process.wait(SECONDS)
-    wait_for(lambda: not list(server.processes()), "nobody is left")
+    wait_for(lambda: not list(server.processes()), "none is left")
     server.kill()
     server.start()  # the port is free again
     assert call(server.port, "GET", "/livez").status == 200
@@ -134,7 +134,7 @@ def test_metrics_are_the_sum_of_all_workers(server: RegistryProcess) -> None:
     for _ in range(60):
         assert call(server.port, "GET", f"/v2/{REPO}/tags/list").status == 404
     wait_for(lambda: counted(server, route) == 60, "all requests are counted")
-    assert {counted(server, route) for _ in range(20)} == {60}, "whoever is asked"
+    assert {counted(server, route) for _ in range(20)} == {60}, "whichever worker is asked"
     victim = max(workers(server))
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: len(workers(server) - {victim}) == 2, "a new worker")

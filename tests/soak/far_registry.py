@@ -56,7 +56,7 @@ class FarRegistry:
         self.replicas.replicas[victim].start()
 
     def lose_database(self) -> None:
-        """All of it, under whoever uses it."""
+        """All of it, under clients that use it."""
         self._cluster.empty(self.database)
 
     def rebuild(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Attempt:
     ended: float | None = None
     acknowledged: bool = False
     deletion_tried: bool = False
-    """The client went on to delete it; only done with tags that nobody else uses."""
+    """The client went on to delete it; only done with tags that no other client uses."""
     deletion_acknowledged: bool = False
     manifest_deleted: bool = False
     """And it was the manifest, not only the tag."""
@@ -52,7 +52,7 @@ class History:
             attempt.ended, attempt.acknowledged = time.monotonic(), acknowledged
 
     def acknowledged(self) -> list[Attempt]:
-        """Every attempt that was answered with 201, and that nobody has tried to take back."""
+        """Every attempt that was answered with 201, and that no client has tried to take back."""
         return [attempt for attempt in self._all() if attempt.acknowledged and not attempt.deletion_tried]
 
     def deleted(self) -> list[Attempt]:

@@ -22,7 +22,7 @@ def serving_process(client: Client, server: RegistryProcess) -> int:
                 with suppress(OSError):
                     if str(descriptor.readlink()) == f"socket:[{inode}]":
                         return pid
-    raise AssertionError("nobody holds the connection that was just answered")
+    raise AssertionError("no process holds the connection that was just answered")
 
 
 def _inode(*, local: int, remote: int) -> str | None:

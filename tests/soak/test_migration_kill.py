@@ -1,4 +1,4 @@
-"""Real SIGKILLs of a migration, in every phase: the same command again ends as if nobody had killed it."""
+"""Real SIGKILLs of a migration, in every phase: the same command again ends as without a kill."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_the_directory_is_readable_at_every_instant(server: RegistryProcess, tmp
 
 
 def _delete_until(port: int, deadline: float) -> None:
-    """Push and delete images that nobody else deletes, by tag and by digest in turn."""
+    """Push and delete images that no other client deletes, by tag and by digest in turn."""
     with Client(port) as client:
         for number in itertools.count():
             if time.monotonic() >= deadline:

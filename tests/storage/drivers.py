@@ -97,7 +97,7 @@ def s3_server() -> S3Server:
 
 @cache
 def s3_settings() -> S3Settings:
-    """A bucket of that store, for who brings a root of his own."""
+    """A bucket of that store, for a caller with a root of its own."""
     server = s3_server()
     own = {"bucket": server.new_bucket(), "endpoint_url": server.endpoint, "access_key_id": server.access}
     return S3.model_copy(update={**own, "secret_access_key": SecretStr(server.secret)})

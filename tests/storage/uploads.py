@@ -13,6 +13,6 @@ NO_STATE = UploadState()
 
 
 def publish(driver: StorageDriver, upload_id: str, key: str) -> ObjectStat:
-    """Make the bytes of an upload an object, as whoever closes it does."""
+    """Make the bytes of an upload an object, as its last request does."""
     with driver.open_upload(upload_id) as writer:
         return writer.publish(key)

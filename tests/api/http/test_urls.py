@@ -27,7 +27,7 @@ APACHE: Headers = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "hub", "X
 
 
 class Case(NamedTuple):
-    """A configuration, who asks and how, and what URLs begin with."""
+    """A configuration, a client and its headers, and what URLs begin with."""
 
     what: str
     http: dict[str, object]
@@ -68,7 +68,7 @@ CASES = [
     Case("a scheme in capitals", ABSOLUTE, "https://hub.example.org", {**PROXY, "X-Forwarded-Proto": "HTTPS"}),
     Case("a stranger where URLs are absolute", ABSOLUTE, f"http://{HOST}", PROXY, "192.0.2.1"),
     Case("a machine that is not the proxy", {**ABSOLUTE, "trusted_proxies": ["10.0.0.1/32"]}, f"http://{HOST}", PROXY),
-    Case("nobody is trusted", {**ABSOLUTE, "trusted_proxies": []}, f"http://{HOST}", PROXY),
+    Case("no proxy is trusted", {**ABSOLUTE, "trusted_proxies": []}, f"http://{HOST}", PROXY),
     Case("a peer without an address", ABSOLUTE, f"http://{HOST}", PROXY, "unix"),
     Case("no guess from the scheme only", ABSOLUTE, "", {"X-Forwarded-Proto": "https"}),
     Case("no guess from the host only", ABSOLUTE, "", {"X-Forwarded-Host": "hub:5000"}),
@@ -125,7 +125,7 @@ def test_every_url_begins_with_what_the_client_can_reach(tmp_path: Path, case: C
         assert closed.location == f"{case.base}{v2}/blobs/{Blob(b'x').digest}"
         put = service.call("PUT", f"{v2}/manifests/one", IMAGE.data, {"Content-Type": IMAGE.media_type, **headers})
         assert put.location == f"{case.base}{v2}/manifests/{IMAGE.digest}"
-        for _ in range(2):  # a page with a Link depends on who asks: it is never kept in memory
+        for _ in range(2):  # a page with a Link depends on the client: it is never kept in memory
             page = service.call("GET", f"{v2}/tags/list?n=1", headers=headers)
             assert page.headers["link"] == f'<{case.base}{v2}/tags/list?n=1&last=one>; rel="next"'
             plain = service.call("GET", f"{v2}/tags/list?n=1")

@@ -189,7 +189,7 @@ def test_a_connection_that_was_lost_while_idle_is_unavailable_once(cluster: Clus
 
 
 def test_more_than_the_buffers_of_both_sides_hold_goes_through(database: Database) -> None:
-    """The server stops reading where nobody takes its answers: who sends has to."""
+    """The server stops reading if its answers are not taken: the sender has to take them."""
     body = bytes(1 << 20)
     with database.transaction() as connection:
         put(connection, -1, body)

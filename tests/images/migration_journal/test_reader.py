@@ -120,7 +120,7 @@ def test_the_newest_migration_counts() -> None:
     driver = MemoryDriver()
     for migration in ("0002", "10000", "0001", "notes"):
         driver.write(journal.state_key(migration), replace(STATE, id=migration).serialise())
-    driver.write(journal.shard_key("20000", "sha256-aa"), b"")  # whoever began it was killed before it had a state
+    driver.write(journal.shard_key("20000", "sha256-aa"), b"")  # its run was killed before it had a state
     read = MigrationJournalReader(driver)
     assert read.ids() == ["0001", "0002", "10000", "20000"]
     found = read.newest()
@@ -136,7 +136,7 @@ def test_shards_come_one_by_one_with_their_lines() -> None:
     lines = [ShardEntry(digest, 3, ()) for digest in (ONE, TWO)]
     for line in lines:
         driver.write(journal.shard_key("0001", shard_of(line.digest)), serialise_shard([line]))
-    driver.write(f"{journal.shards_prefix('0001')}/note.txt", b"of somebody else")
+    driver.write(f"{journal.shards_prefix('0001')}/note.txt", b"of another tool")
     read = MigrationJournalReader(driver)
     assert list(read.shards("0001")) == [(shard_of(line.digest), [line]) for line in sorted(lines)]
     assert list(read.shards("0002")) == []

@@ -1,4 +1,4 @@
-"""The three ways of a pass: what each of them says of a tag or manifest, and who wins."""
+"""The three ways of a pass: what each of them says of a tag or manifest, and which wins."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def make(tmp_path: Path) -> Callable[[int], Bucket]:
 
 
 def test_a_source_object_that_is_replaced_meanwhile_is_hashed_again(make: Callable[[int], Bucket]) -> None:
-    """By the same bytes: another version, of which nobody knows yet what it is."""
+    """By the same bytes: another version, which was not hashed yet."""
 
     def replace(bucket: Bucket) -> None:
         bucket.driver.write(place(bucket, SHARED.digest), SHARED.data)
@@ -354,7 +354,7 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
 def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
     zot: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its deletion would take the copy too, and was told to nobody that comes later."""
+    """Its deletion would take the copy too, and no later run is told of it."""
     monkeypatch.setattr("registry.migration.consolidate.copier.LOOKS", 2)
     registry = zot.registry()
     with registry.backends.database.snapshot() as connection:

@@ -115,14 +115,14 @@ def test_unknown_objects_and_uploads_stay_and_are_told(bucket: Bucket) -> None:
         bucket.layout
     ]
     upload = "app/_uploads/1/data" if bucket.layout == "distribution" else "app/.uploads/1"
-    unreferenced = Digest.of(b"nobody names it")
+    unreferenced = Digest.of(b"no manifest names it")
     hexadecimal = unreferenced.encoded
     blob = (
         f"docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
         if bucket.layout == "distribution"
         else f"{prefix}app/blobs/sha256/{hexadecimal}"
     )
-    extra = {f"{prefix}{upload}": b"half", f"{prefix}notes.txt": b"mine", blob: b"nobody names it"}
+    extra = {f"{prefix}{upload}": b"half", f"{prefix}notes.txt": b"mine", blob: b"no manifest names it"}
     for key, data in extra.items():
         bucket.driver.write(key, data)
     assert {stay.reason for stay in planned(bucket).stays} >= {"upload", "unknown", "not-copied"}

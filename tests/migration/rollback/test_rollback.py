@@ -234,7 +234,7 @@ def test_what_the_source_changed_since_it_was_taken_has_to_be_taken_first(layout
     assert planned(bucket).changed == ["app", "team/web"]
     assert bucket.objects() == before
     bucket.adopt()
-    bucket.world.clock.now += ABANDONED_SECONDS + 1  # the pass has ended, and nobody folds what it removed
+    bucket.world.clock.now += ABANDONED_SECONDS + 1  # the pass has ended, and no process folds what it removed
     back(bucket)
     check_source(bucket, content)
 

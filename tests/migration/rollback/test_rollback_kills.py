@@ -1,4 +1,4 @@
-"""Ended after any call to the store and any commit, and run again, a rollback ends as one that nobody killed."""
+"""Ended after any call to the store and any commit, and run again, a rollback ends as one that was not killed."""
 
 from __future__ import annotations
 

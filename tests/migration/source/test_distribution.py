@@ -66,7 +66,7 @@ def test_sha512_has_links_of_its_own_length(reviewing: Reviewing) -> None:
 
 
 class _Pushing(MemoryDriver):
-    """A store to which somebody pushes while it is listed: bytes come after their place in the listing has passed."""
+    """A store that takes a push while it is listed: bytes come after their place in the listing has passed."""
 
     def stat(self, key: str) -> ObjectStat:
         if key == data_key(SHARED.digest):

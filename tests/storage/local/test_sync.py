@@ -148,7 +148,7 @@ def test_an_append_syncs_the_file_and_its_name_once(root: Path, calls: Calls) ->
 
 
 def test_a_process_makes_durable_what_another_left_behind(root: Path, calls: Calls) -> None:
-    """Who created the directories or the journal may have been killed before syncing them."""
+    """The process that created the directories or the journal may have been killed before syncing them."""
     LocalDriver(root, fsync=False).append(KEY, b"one\n")
     calls.take()
     driver = LocalDriver(root)

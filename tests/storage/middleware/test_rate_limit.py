@@ -17,7 +17,7 @@ INTERVAL = 1 / RATE
 
 
 class Clock:
-    """Goes on while somebody sleeps."""
+    """Goes on while a caller sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -284,7 +284,7 @@ def test_parts_of_another_version_are_not_copied_and_leave_nothing(replica: Open
 def test_a_copy_drops_the_parts_of_a_killed_one_and_no_others(replica: Open, proxy: FaultProxy) -> None:
     driver = replica(endpoint_url=proxy.url, attempts=1)
     driver.write(SOURCE, DATA)
-    pushed, checked = driver._multiparts.create(KEY)  # by somebody who pushes the same blob at this moment
+    pushed, checked = driver._multiparts.create(KEY)  # by a client that pushes the same blob at this moment
     proxy.fail("UploadPartCopy", query_contains="partNumber=2", status=500)
     proxy.fail("AbortMultipartUpload", status=500)  # as far as the store can tell, this process was killed
     with pytest.raises(StorageUnavailable):

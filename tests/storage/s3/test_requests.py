@@ -110,7 +110,7 @@ def test_conditions_and_ranges_are_sent_and_signed(store: AnsweringStore, bucket
 
 
 def test_a_blob_is_not_hashed_again_for_the_signature(store: AnsweringStore, bucket: Open) -> None:
-    digest = "0" * 64  # not what its bytes hash to: nobody looked
+    digest = "0" * 64  # not what its bytes hash to: that was not looked at
     S3Objects(bucket()).put_blob(f"storage/blobs/sha256/{digest}", b"bytes", replace=False)
     S3Objects(bucket()).put_blob(f"storage/blobs/sha512/{digest}", b"bytes", replace=False)
     S3Objects(bucket()).put(f"storage/blobs/sha256/{digest}", b"bytes")
