@@ -45,7 +45,7 @@ def daemon(place: Path) -> Iterator[Client]:
         )
     ctr = Client(tool("ctr"), place / "home", {"CONTAINERD_ADDRESS": str(place / "socket")})
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while ctr.execute("version").returncode != 0:
             assert time.monotonic() < deadline, (place / "log").read_text()
             time.sleep(0.1)

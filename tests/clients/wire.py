@@ -38,7 +38,7 @@ class Wire:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send one request and read the answer."""
-        connection = http.client.HTTPConnection(self.address, timeout=30)
+        connection = http.client.HTTPConnection(self.address, timeout=120)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -107,7 +107,7 @@ class Wire:
         return answer
 
 
-def until(condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+def until(condition: Callable[[], bool], what: str, timeout: float = 120.0) -> None:
     """Wait until the condition holds; an AssertionError that names ``what`` after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

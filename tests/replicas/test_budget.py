@@ -31,7 +31,7 @@ FIRST_IMAGE_CALLS = 8
 """One look at a new repository, three blobs, manifest and record, ``oci-layout`` and ``index.json``."""
 FOLDED = 1.5
 """Seconds without a call after which a push has caused everything that it causes."""
-PATIENCE = 20.0
+PATIENCE = 120.0
 """Seconds after which the store must be as quiet as that, at the latest."""
 READS = [
     (method, f"/v2/{path}")

@@ -65,7 +65,7 @@ def test_several_workers_are_refused(ignorant: Config, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**ignorant, "http": {"port": free_port(), "workers": 2}}))
     done = subprocess.run(
-        [*program(), "serve", "--config", str(path)], capture_output=True, timeout=60, check=False, text=True
+        [*program(), "serve", "--config", str(path)], capture_output=True, timeout=300, check=False, text=True
     )
     assert done.returncode == 3
     assert "set http.workers to 1" in done.stderr

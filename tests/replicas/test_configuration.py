@@ -19,7 +19,7 @@ from tests.support.servers import free_port, program
 
 pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw")]
 
-AT_ONCE = 15.0
+AT_ONCE = 45.0
 """Seconds, with the start of the interpreter on a busy machine."""
 
 
@@ -32,7 +32,7 @@ def said(config: Config, directory: Path, *command: str, environment: dict[str, 
     done = subprocess.run(
         [*program(), *command, "--config", str(path), "--json"],
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
         cwd=directory,
         env=kept | {"HOME": str(directory), "AWS_EC2_METADATA_DISABLED": "true"} | (environment or {}),

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 def command(config: Path, *options: str) -> tuple[int, dict[str, Any]]:
     """The exit code and the document."""
     run = [REGISTRY, "migrate-s3-storage", "--config", str(config), "--json", *options]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -64,7 +64,7 @@ def check_pulled(address: str, repositories: list[Repository], directory: Path) 
             target = directory / "pulled" / repository.name.replace("/", "_") / tag
             target.parent.mkdir(parents=True, exist_ok=True)
             crane = [str(tool("crane")), "pull", "--insecure", "--format", "oci", f"{address}/{repository.name}:{tag}"]
-            subprocess.run([*crane, str(target)], check=True, capture_output=True, timeout=60)
+            subprocess.run([*crane, str(target)], check=True, capture_output=True, timeout=300)
 
 
 def of_blobs(calls: list[Call]) -> list[Call]:
@@ -121,7 +121,7 @@ def test_a_bucket_is_adopted_beside_a_running_stowage_and_not_a_byte_is_copied(
     for lost in Path(config["database"]["url"].removeprefix("sqlite:///")).parent.glob("cache.db*"):
         lost.unlink()
     rebuild = [REGISTRY, "rebuild", "--config", str(file)]
-    subprocess.run(rebuild, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(rebuild, cwd=ROOT, check=True, capture_output=True, timeout=300)
     with RegistryProcess(tmp_path / "again", config) as server:
         check_pulled(server.address, [*images, own], tmp_path)
         known = sorted(repository.name for repository in (*images, own))

@@ -25,7 +25,7 @@ def killed(config: Path, step: int, *options: str) -> bool:
     """Whether the command was killed after that step; else it has ended well."""
     program = [sys.executable, "-m", "tests.support.killed_command", str(step)]
     run = [*program, "migrate-s3-storage", "--config", str(config), "--json", *options]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode in {0, -signal.SIGKILL}, done.stdout + done.stderr
     return done.returncode != 0
 

@@ -68,7 +68,7 @@ def filled_by(name: str, store: S3Server, directory: Path) -> str:
     with running(name, store, bucket, directory, dedupe=True) as address:
         push(address, content(name))
         crane = [str(tool("crane")), "copy", "--insecure", f"{address}/app:v1", f"{address}/copied/app:v1"]
-        subprocess.run(crane, check=True, capture_output=True, timeout=60)
+        subprocess.run(crane, check=True, capture_output=True, timeout=300)
     return bucket
 
 

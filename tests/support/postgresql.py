@@ -132,7 +132,7 @@ class Cluster:
                 # Not in the group of the terminal: its Ctrl-C is for the program that started this.
                 process_group=0,
                 check=False,
-                timeout=60,
+                timeout=200,
             )
             output.seek(0)
             assert done.returncode == 0, output.read().decode()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-START_TIMEOUT = 60.0
-STOP_TIMEOUT = 20.0
+START_TIMEOUT = 200.0
+STOP_TIMEOUT = 100.0
 
 
 class Program(ABC):

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 HOST = "127.0.0.1"
-START_TIMEOUT = 100.0  # seconds until /livez must answer; one that hangs is rare, a machine with much to do is not
+START_TIMEOUT = 200.0  # seconds until /livez must answer; one that hangs is rare, a machine with much to do is not
 STOP_TIMEOUT = 40.0  # seconds for a clean exit after SIGTERM; longer than the default http.drain_timeout
-COMMAND_TIMEOUT = 120.0  # seconds that a command may take
-LINGER = 2.0  # seconds until no process of the group may be left after its parent ended
+COMMAND_TIMEOUT = 300.0  # seconds that a command may take
+LINGER = 30.0  # seconds until no process of the group may be left after its parent ended
 PORTS = os.environ.get("STOWAGE_TEST_PORTS", "20000-31999")  # of this run; two at the same time need two ranges
 LOG_TAIL = 6000  # bytes of the log that a failing test shows
 

@@ -20,7 +20,7 @@ from tests.clients.wire import Wire
 from tests.support.servers import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-LINGER = 30.0
+LINGER = 120.0
 """Seconds that what was told to end may take, on a busy machine."""
 ALL = pytest.mark.tools("versitygw", "nginx", "initdb", "pg_ctl", "postgres")
 DEV = [sys.executable, "-m", "tests.support.dev"]
@@ -46,7 +46,7 @@ def fails(*arguments: str | Path, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -96,7 +96,7 @@ def started(directory: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     finally:
         if running.poll() is None:
             running.send_signal(signal.SIGINT)
-            running.communicate(timeout=60)
+            running.communicate(timeout=200)
         if running.stdout is not None:
             running.stdout.close()
 
@@ -123,7 +123,7 @@ def test_it_serves_until_it_is_interrupted_and_goes_on_with_what_it_kept(directo
                 assert answer.status == 201, answer.body
             assert wire.request("GET", f"/v2/app/blobs/{EMPTY}").body == b"{}"
             running.send_signal(signal.SIGINT)
-            rest, _ = running.communicate(timeout=60)
+            rest, _ = running.communicate(timeout=200)
         assert running.returncode == 0, rest
         assert "Stopped" in rest
         assert left_of(directory) == []
@@ -136,7 +136,7 @@ def test_signals_while_it_stops_leave_nothing_running(directory: Path) -> None:
         read_until("Stopping", running)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             running.send_signal(number)
-        rest, _ = running.communicate(timeout=60)
+        rest, _ = running.communicate(timeout=200)
     assert running.returncode == 0, rest
     assert left_of(directory) == []
 
