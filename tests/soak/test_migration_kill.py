@@ -147,6 +147,8 @@ class Migration:
             if key.endswith("/state.json"):
                 state = {name: value for name, value in json.loads(found[key]).items() if name not in OF_A_RUN}
                 found[key] = state | {"read_only": state["read_only"] and state["read_only"]["reason"]}
+            elif key.endswith("/.original.json"):  # without a fingerprint the next migration reads the repository again
+                found[key] = json.loads(found[key]) | {"fingerprint": None}
         return found
 
 
