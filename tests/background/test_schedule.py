@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def stop(schedule: Schedule) -> None:
-    schedule.stop(5)
+    schedule.stop(60)
     names = {thread.name for thread in threading.enumerate()}
     assert not names & {"job", "other"}
 
@@ -35,7 +35,7 @@ def test_a_job_without_its_store_logs_one_line_each_time_and_rests_longer_and_lo
     with capture_logs() as lines:
         schedule = Schedule([Job("job", fail, 0.01)])
         schedule.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(times) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         stop(schedule)
@@ -57,8 +57,8 @@ def test_a_job_that_raises_runs_again_and_does_not_disturb_other_jobs() -> None:
     schedule = Schedule([Job("job", fail, 0.01), Job("other", other.release, 0.01)])
     schedule.start()
     for _ in range(2):
-        assert again.acquire(timeout=5)
-        assert other.acquire(timeout=5)
+        assert again.acquire(timeout=60)
+        assert other.acquire(timeout=60)
     stop(schedule)
 
 
@@ -73,11 +73,11 @@ def test_a_job_that_waits_runs_when_it_is_woken_and_now_and_then() -> None:
     schedule.start()
     assert not ran.acquire(timeout=0.1)
     wake.set()
-    assert ran.acquire(timeout=5)
+    assert ran.acquire(timeout=60)
     stop(schedule)
     schedule = Schedule([Job("job", run, 0.0, wake=threading.Event(), idle=0.01)])
     schedule.start()
-    assert ran.acquire(timeout=5)
+    assert ran.acquire(timeout=60)
     stop(schedule)
 
 
@@ -99,18 +99,18 @@ def test_a_job_is_left_out_while_another_process_holds_its_lease() -> None:
     leases, ran = OneLease(), threading.Semaphore(0)
     schedule = Schedule([Job("job", ran.release, 0.01, lease="named")], cast("Leases", leases))
     schedule.start()
-    assert ran.acquire(timeout=5)
+    assert ran.acquire(timeout=60)
     leases.is_free = False
     while ran.acquire(timeout=0.2):
         pass
     asked = len(leases.asked)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(leases.asked) < asked + 3:
         assert time.monotonic() < deadline, "it looks again"
         time.sleep(0.01)
     assert not ran.acquire(blocking=False)
     leases.is_free = True
-    assert ran.acquire(timeout=5)
+    assert ran.acquire(timeout=60)
     stop(schedule)
     assert set(leases.asked) == {"named"}
 
@@ -125,7 +125,7 @@ def test_a_job_that_is_not_needed_takes_no_lease_and_is_looked_at_after_a_while(
     job = Job("job", lambda: None, 0.01, idle=0.2, lease="named", is_needed=is_needed)
     schedule = Schedule([job], cast("Leases", leases))
     schedule.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(looks) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     stop(schedule)
@@ -144,7 +144,7 @@ def test_a_job_takes_no_more_than_its_share_of_a_core() -> None:
 
     schedule = Schedule([Job("job", work, 0.0, share=0.25)])
     schedule.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(runs) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     stop(schedule)
@@ -157,13 +157,13 @@ def test_stopping_does_not_wait_for_ever_for_a_job() -> None:
 
     def hang() -> None:
         inside.set()
-        go_on.wait(10)
+        go_on.wait(90)
 
     schedule = Schedule([Job("job", hang, 0.0)])
     schedule.start()
-    assert inside.wait(5)
+    assert inside.wait(60)
     began = time.monotonic()
     schedule.stop(0.1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     go_on.set()
-    schedule.stop(5)
+    schedule.stop(60)

@@ -53,7 +53,7 @@ def wait_for_a_lock(url: str) -> None:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
     database = Database(url)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with database.autocommit() as connection:
             if connection.execute(waiting, {}).one()[0]:

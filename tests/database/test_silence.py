@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TIMEOUT = 0.5
 CONNECT_TIMEOUT = 2.0
 """The least that libpq knows."""
-BOUND = 10.0
+BOUND = 30.0
 """Seconds within which everything here ends, also on a busy machine; without deadlines nothing would."""
 ONE = Statement("SELECT 1")
 COUNT = Statement("SELECT count(*) FROM kept")

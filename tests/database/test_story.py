@@ -128,7 +128,7 @@ def test_publishers_of_one_blob_in_many_repositories_end_with_one_inode(world: W
     digest = Digest.of(b"shared")
 
     def push(number: int) -> None:
-        together.wait(10)
+        together.wait(60)
         push_blob(registries[number % 4], b"shared", f"team/app{number}")
 
     with ThreadPoolExecutor(4) as pool:
@@ -184,7 +184,7 @@ def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
     monkeypatch.setattr(memberships, "remove", leave_and_let_the_push_come)
     with ThreadPoolExecutor(1) as pool:
         deletion = pool.submit(deleting.blobs.delete, NAME, digest)
-        assert left.wait(10)
+        assert left.wait(60)
         assert push_blob(pushing, b"contested") == digest
         deletion.result(10)
     assert pull_blob(pushing, digest) == b"contested"

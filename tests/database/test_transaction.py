@@ -71,7 +71,7 @@ def test_more_threads_than_connections_wait_for_each_other(database: Database) -
     began = time.monotonic()
     with ThreadPoolExecutor(3 * CONNECTIONS) as pool:
         list(pool.map(look, range(3 * CONNECTIONS)))
-    assert time.monotonic() - began < TIMEOUT / 2
+    assert time.monotonic() - began < TIMEOUT
 
 
 def test_a_connection_that_cannot_be_made_ready_is_not_kept_from_others(
@@ -200,7 +200,7 @@ def test_two_writers_that_lock_the_same_row_go_one_after_the_other(
     inside, seen = threading.Event(), []
 
     def second() -> None:
-        inside.wait(10)
+        inside.wait(60)
         with database.transaction() as connection:
             lock(connection, row.id, blob)
             seen.append(memberships.find(connection, row.id, DIGEST).get())
@@ -362,7 +362,7 @@ def test_a_long_read_stops_neither_the_checkpoint_nor_the_writers(busy: tuple[Da
             _write_more(database)
             started = time.monotonic()
             database.checkpoint()
-            assert time.monotonic() - started < TIMEOUT / 2
+            assert time.monotonic() - started < TIMEOUT
         assert _beginnings(log) == before, "its bytes are still in the log"
     database.checkpoint()
     _write_more(database)

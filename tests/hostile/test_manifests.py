@@ -223,7 +223,7 @@ def test_a_manifest_over_the_limit_is_a_413(place: Place, excess: int, chunked: 
 def test_an_announced_length_over_the_limit_is_refused_before_the_body_comes(place: Place) -> None:
     fields = ((b"Content-Type", MANIFEST.encode()), (b"Content-Length", b"99999999999"))
     message = Request("PUT", f"/v2/{REPO}/manifests/new".encode(), fields)
-    with socket.create_connection((place.address.host, place.address.port), timeout=10) as connection:
+    with socket.create_connection((place.address.host, place.address.port), timeout=60) as connection:
         connection.sendall(message.encode())
         reply = read_reply(connection)
     assert reply is not None
@@ -233,7 +233,7 @@ def test_an_announced_length_over_the_limit_is_refused_before_the_body_comes(pla
 def test_an_endless_manifest_is_refused_while_it_still_comes(place: Place) -> None:
     fields = ((b"Content-Type", MANIFEST.encode()), (b"Transfer-Encoding", b"chunked"))
     message = Request("PUT", f"/v2/{REPO}/manifests/new".encode(), fields)
-    with socket.create_connection((place.address.host, place.address.port), timeout=10) as connection:
+    with socket.create_connection((place.address.host, place.address.port), timeout=60) as connection:
         connection.sendall(message.encode())
         sent = 0
         try:
@@ -250,7 +250,7 @@ def test_a_manifest_that_ends_early_stores_nothing(place: Place) -> None:
     fields = ((b"Content-Type", MANIFEST.encode()), (b"Content-Length", str(len(body) + 10).encode()))
     for reference in ("new", digest_of(body)):
         message = Request("PUT", f"/v2/{REPO}/manifests/{reference}".encode(), fields, body, half_close=True)
-        with socket.create_connection((place.address.host, place.address.port), timeout=10) as connection:
+        with socket.create_connection((place.address.host, place.address.port), timeout=60) as connection:
             connection.sendall(message.encode())
             connection.shutdown(socket.SHUT_WR)
             reply = read_reply(connection)

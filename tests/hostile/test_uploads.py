@@ -129,7 +129,7 @@ def test_a_body_that_ends_early_keeps_the_received_bytes(
 ) -> None:
     fields = ((b"Content-Length", b"10000"), (b"Content-Type", b"application/octet-stream"))
     message = Request("PATCH", session.encode(), fields, WHOLE.data[:sent], half_close=half_close)
-    with socket.create_connection((place.address.host, place.address.port), timeout=10) as connection:
+    with socket.create_connection((place.address.host, place.address.port), timeout=60) as connection:
         connection.sendall(message.encode())
         if half_close:
             connection.shutdown(socket.SHUT_WR)
@@ -313,7 +313,7 @@ def test_writers_at_one_offset_have_one_winner(place: Place, session: str) -> No
 
 def test_a_hanging_patch_does_not_block_the_status_of_its_session(place: Place, session: str) -> None:
     hanging = replace(request("PATCH", session, body=WHOLE.data), body=WHOLE.data[:100])
-    with socket.create_connection((place.address.host, place.address.port), timeout=10) as connection:
+    with socket.create_connection((place.address.host, place.address.port), timeout=60) as connection:
         connection.sendall(hanging.encode())
         assert place.send(request("GET", session)).status == 204
         busy = place.send(request("PATCH", session, headers={"Content-Range": "0-9"}, body=WHOLE.data[:10]))

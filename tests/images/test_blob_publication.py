@@ -114,12 +114,12 @@ def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, regis
 
     def slow() -> None:
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     deleter = faulty(world, "delete", slow)
     with ThreadPoolExecutor(2) as pool:
         deletion = pool.submit(deleter.blobs.delete, NAME, DIGEST)
-        assert inside.wait(10)
+        assert inside.wait(60)
         with pytest.raises(BlobUnknown):
             registry.blobs.find(NAME, DIGEST)
         assert not registry.blobs.mount(OTHER, DIGEST, NAME)

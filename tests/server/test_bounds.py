@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MIB = 1 << 20
-SOON = 20.0
+SOON = 50.0
 """Seconds for what takes a moment; generous, because the machine may be busy."""
 LARGE = os.urandom(MIB) * 24
 """More than the buffers of a connection hold."""

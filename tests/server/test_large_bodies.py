@@ -88,7 +88,7 @@ def test_the_end_of_a_body_and_the_next_request_may_come_while_the_upload_is_ope
     """The parser has then seen the next request before the bytes of this one are asked for."""
     first, rest = DATA[:CHUNK_SIZE], DATA[CHUNK_SIZE : CHUNK_SIZE + 1000]
     chance = random.Random(7)
-    with Client(server.port) as client, socket.create_connection((HOST, server.port), timeout=10) as connection:
+    with Client(server.port) as client, socket.create_connection((HOST, server.port), timeout=60) as connection:
         answers = connection.makefile("rb")
         for _ in range(60):
             session = client.start_upload(REPO)
@@ -107,7 +107,7 @@ def test_a_client_that_closes_its_side_in_mid_body_keeps_what_it_sent(server: Re
         connection.sendall(head("PATCH", session, len(DATA)) + DATA[:5_000_000])
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(1) == b""  # there is no answer to half a request
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while client.call("GET", session).headers["range"] != "0-4999999":
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -171,7 +171,7 @@ def test_bytes_received_are_counted(server: RegistryProcess) -> None:
         session = client.start_upload(REPO)
         client.call("PATCH", session, DATA)
         client.call("DELETE", session)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while received(server) < before + len(DATA) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert received(server) == before + len(DATA)

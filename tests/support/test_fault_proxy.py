@@ -232,7 +232,7 @@ def test_each_call_is_delayed(proxy: FaultProxy, client: S3Client, bucket: str) 
     began = time.monotonic()
     client.head_bucket(Bucket=bucket)
     client.head_bucket(Bucket=bucket)
-    assert 0.6 <= time.monotonic() - began < 5
+    assert 0.6 <= time.monotonic() - began < 40
 
 
 def test_a_store_that_ignores_conditions(proxy: FaultProxy, client: S3Client, bucket: str) -> None:

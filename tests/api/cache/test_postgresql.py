@@ -108,7 +108,7 @@ async def _is_current(freshness: PostgresqlFreshness, version: int, repository: 
 
 
 async def _sent(server: Server, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(server.queries) < count:  # noqa: ASYNC110 - the server is no task
             await asyncio.sleep(0.001)
 
@@ -215,7 +215,7 @@ def test_a_server_that_says_nothing_is_lost_after_a_while(
     async def story() -> None:
         freshness = PostgresqlFreshness(server.connect)
         assert not await _is_current(freshness, 1)
-        async with asyncio.timeout(10):  # a thread may be opening it
+        async with asyncio.timeout(60):  # a thread may be opening it
             while server.open:  # noqa: ASYNC110 - the server is no task
                 await asyncio.sleep(0.01)
         freshness.close()

@@ -77,7 +77,7 @@ def together(group: GroupCommit, texts: list[str], inside: Callable[[str], None]
             with group.write() as transaction:
                 if first:
                     entered.set()
-                    go.wait(10)
+                    go.wait(60)
                 transaction.execute(ADD, {"text": text})
                 inside(text)
         except Exception as error:  # noqa: BLE001 - whatever it was is the outcome
@@ -87,14 +87,14 @@ def together(group: GroupCommit, texts: list[str], inside: Callable[[str], None]
 
     threads = [threading.Thread(target=write, args=(text,), kwargs={"first": not i}) for i, text in enumerate(texts)]
     threads[0].start()
-    entered.wait(10)
+    entered.wait(60)
     for thread in threads[1:]:
         thread.start()
     while group.waiting < len(texts) - 1:
         pass
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     return outcomes
 
 

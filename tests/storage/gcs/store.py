@@ -39,7 +39,7 @@ def endpoint() -> str:
 
     atexit.register(stop)
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             urllib.request.urlopen(f"{address}/storage/v1/b", timeout=5).close()  # noqa: S310 - our own server

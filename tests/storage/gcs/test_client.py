@@ -285,7 +285,7 @@ def test_a_part_that_the_store_does_not_take_is_given_up_and_its_memory_is_free(
         begin = time.monotonic()
         with pytest.raises(StorageUnavailable) as raised:
             driver._objects.put(BLOB, data)
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 40
         del data[10:]  # a BufferError, were a slice of it alive in the traceback
         assert raised.value.key == BLOB
         driver.close()
