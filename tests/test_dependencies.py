@@ -35,6 +35,7 @@ TOOLS = {
 """Dependencies of the development that are programs, plugins and types."""
 
 
+@cache
 def imported(directory: str) -> dict[str, str]:
     """Dotted names of modules outside the project that are imported when the code runs, each with a file that does."""
     found: dict[str, str] = {}

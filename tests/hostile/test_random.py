@@ -32,7 +32,7 @@ from tests.support.payloads import MANIFEST, digest_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "6000"))
+REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "3000"))
 SEED = int(os.environ.get("HOSTILE_SEED", "0")) or secrets.randbelow(1 << 32)
 SECONDS = 50
 """After so long the run ends with fewer requests rather than late; a slow machine is no failure."""

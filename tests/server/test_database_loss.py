@@ -20,7 +20,7 @@ REPO = "lost/and-found"
 CONFIG = Blob(b"{}")
 IMAGE = image(CONFIG, [])
 MANIFEST = f"/v2/{REPO}/manifests/one"
-BACK_SECONDS = 10.0
+BACK_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -31,13 +31,19 @@ def own_cluster() -> Iterator[Cluster]:
     running.remove()
 
 
-def test_reads_are_answered_again_once_the_database_is_back(own_cluster: Cluster, tmp_path: Path) -> None:
+def test_a_restart_between_two_reads_is_not_noticed_and_a_loss_ends_when_the_database_is_back(
+    own_cluster: Cluster, tmp_path: Path
+) -> None:
     with (
         RegistryProcess(tmp_path, {"database": {"url": own_cluster.create()}}) as process,
         Client(process.port) as client,
     ):
         assert client.call("POST", f"/v2/{REPO}/blobs/uploads/?digest={CONFIG.digest}", CONFIG.data).status == 201
         assert client.call("PUT", MANIFEST, IMAGE.data, {"Content-Type": IMAGE.media_type}).status == 201
+        assert client.call("GET", MANIFEST).status == 200
+        own_cluster.stop()
+        own_cluster.start()
+        assert client.call("GET", MANIFEST).body == IMAGE.data
         for _ in range(2):
             for _ in range(3):
                 assert client.call("GET", MANIFEST).body == IMAGE.data
@@ -52,16 +58,3 @@ def test_reads_are_answered_again_once_the_database_is_back(own_cluster: Cluster
             while client.call("GET", MANIFEST).status != 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-
-
-def test_a_database_that_restarts_between_two_reads_is_not_noticed(own_cluster: Cluster, tmp_path: Path) -> None:
-    with (
-        RegistryProcess(tmp_path, {"database": {"url": own_cluster.create()}}) as process,
-        Client(process.port) as client,
-    ):
-        assert client.call("POST", f"/v2/{REPO}/blobs/uploads/?digest={CONFIG.digest}", CONFIG.data).status == 201
-        assert client.call("PUT", MANIFEST, IMAGE.data, {"Content-Type": IMAGE.media_type}).status == 201
-        assert client.call("GET", MANIFEST).status == 200
-        own_cluster.stop()
-        own_cluster.start()
-        assert client.call("GET", MANIFEST).body == IMAGE.data

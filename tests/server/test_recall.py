@@ -177,7 +177,7 @@ def test_whoever_saw_a_push_acknowledged_reads_it_from_every_process_however_bus
         reader.start()
     try:
         with Client(written.port) as pusher, Client(read.port) as client:
-            for turn in range(150):
+            for turn in range(60):
                 wanted = (IMAGE, OTHER)[turn % 2]
                 tag(pusher, wanted.data)
                 assert client.call("GET", MANIFEST).body == wanted.data, turn

@@ -86,7 +86,7 @@ def test_a_client_that_leaves_is_noticed_at_once_and_what_it_sent_is_kept(server
             time.sleep(0.2)
             connection.sendall(b"few")
             time.sleep(0.2)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while client.call("GET", session).headers["range"] != f"0-{len(FIRST) + 2}":
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -114,21 +114,12 @@ def cost(server: RegistryProcess, *, chunked: bool, uploads: int = 30, rounds: i
         begun = known.replace(b"Content-Length: 1073741824", b"Transfer-Encoding: chunked") if chunked else known
         threading.Thread(target=connection.sendall, args=(begun + framed(FIRST),)).start()
     time.sleep(3)  # all of these are written, and the cost of that is none of ours
-    before = processor_seconds(server)
+    before = server.processor_seconds()
     for _ in range(rounds):
         for connection in connections:
             connection.sendall(framed(b"y" * 1000))
         time.sleep(0.02)
-    spent = processor_seconds(server) - before
+    spent = server.processor_seconds() - before
     for connection in connections:
         connection.close()
     return spent
-
-
-def processor_seconds(server: RegistryProcess) -> float:
-    """What the server has used so far."""
-    total = 0
-    for pid in server.processes():
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")

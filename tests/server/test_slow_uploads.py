@@ -89,7 +89,7 @@ def test_hundreds_of_slow_manifests_hold_little_memory_and_arrive_whole(server: 
     with SlowClients(server) as clients:
         slow = [
             clients.manifest(REPO, f"tag-{number}", None if number % 2 else len(manifest.data), MANIFEST)
-            for number in range(3 * SLOW)
+            for number in range(2 * SLOW)
         ]
         for push in slow:
             push.send(manifest.data[:-1])

@@ -318,6 +318,14 @@ class RegistryProcess:
                         total += int(line.split()[1]) * 1024
         return total
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that the living processes have used."""
+        ticks = 0
+        for pid in self.processes():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def log_tail(self) -> str:
         """Return the end of the log, at most ``LOG_TAIL`` bytes."""
         if not self.log_path.exists():

@@ -79,6 +79,8 @@ def reads() -> list[Read]:
 
 
 READS = reads()
+FEW = [read for read in READS if read.header in (None, ("If-None-Match", f'"{FIRST.digest}"'), ("Range", "bytes=2-5"))]
+"""Each target in each way that a change can show: what a condition does is the same before and after."""
 
 
 class Pair:
@@ -109,9 +111,9 @@ class Pair:
                 if notes.looked is not None:
                     notes.looked -= 60
 
-    def warm(self) -> None:
+    def warm(self, wanted: list[Read] = READS) -> None:
         """Have everything in memory that is ever kept there."""
-        for read in READS:
+        for read in wanted:
             read.of(self.thin)
 
 
@@ -213,11 +215,11 @@ CHANGES: dict[str, Callable[[Service], None]] = {
 @pytest.mark.parametrize("other_process", [False, True], ids=["this process", "another process"])
 def test_a_change_shows_at_once_and_alike(pair: Pair, elsewhere: Service, other_process: bool) -> None:
     writer = elsewhere if other_process else pair.thin
-    before = pair.compare()
+    before = pair.compare(FEW)
     for name, change in CHANGES.items():
-        pair.warm()
+        pair.warm(FEW)
         change(writer)
-        after = pair.compare()
+        after = pair.compare(FEW)
         if name not in {"a manifest pushed again", "a blob pushed to another repository"}:
             assert _answers(before) != _answers(after), name
         before = after
