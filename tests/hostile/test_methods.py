@@ -21,17 +21,19 @@ ENDPOINTS = {
     f"/v2/{REPO}/blobs/uploads/00000000-0000-4000-8000-000000000000": {"GET", "HEAD", "PATCH", "PUT", "DELETE"},
 }
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "MKCOL", "LOCK", "SEARCH"]
-OTHERS = [(method, path) for path, allowed in ENDPOINTS.items() for method in METHODS if method not in allowed]
 
 
-@pytest.mark.parametrize(("method", "path"), OTHERS)
-def test_another_method_is_a_405_that_names_the_allowed_ones(place: Place, method: str, path: str) -> None:
-    reply = place.send(request(method, path))
-    assert reply.status == 405, reply
-    allow = {name.strip() for name in (reply.header("allow") or "").split(",")}
-    assert allow - {"HEAD", "OPTIONS"} == ENDPOINTS[path] - {"HEAD"}, reply
-    if method != "HEAD":
-        assert reply.codes() == ["UNSUPPORTED"]
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_another_method_is_a_405_that_names_the_allowed_ones(place: Place, path: str) -> None:
+    for method in METHODS:
+        if method in ENDPOINTS[path]:
+            continue
+        reply = place.send(request(method, path))
+        assert reply.status == 405, (method, reply)
+        allow = {name.strip() for name in (reply.header("allow") or "").split(",")}
+        assert allow - {"HEAD", "OPTIONS"} == ENDPOINTS[path] - {"HEAD"}, (method, reply)
+        if method != "HEAD":
+            assert reply.codes() == ["UNSUPPORTED"], method
 
 
 @pytest.mark.parametrize("method", ["get", "GETT", "X" * 500, "G\tET", "\xff", "CONNECT", "PRI", "-"])

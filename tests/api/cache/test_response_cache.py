@@ -246,8 +246,8 @@ def test_any_order_of_reads_and_changes_of_two_processes_is_answered_alike(pair:
 
 
 def test_an_index_that_another_tool_changed_is_taken_after_the_time_between_two_looks(pair: Pair) -> None:
-    pair.warm()
-    before = pair.compare()
+    pair.warm(FEW)
+    before = pair.compare(FEW)
     path = pair.thin.root / REPO / "index.json"
     document = json.loads(path.read_bytes())
     (moved,) = [d for d in document["manifests"] if d.get("annotations", {}).get(REF_NAME) == "one"]
@@ -256,7 +256,7 @@ def test_an_index_that_another_tool_changed_is_taken_after_the_time_between_two_
     new.write_text(json.dumps(document))
     new.replace(path)
     pair.age()
-    after = pair.compare()
+    after = pair.compare(FEW)
     read = Read("GET", f"/v2/{REPO}/manifests/one")
     assert (before[read].body, after[read].body) == (FIRST.data, SECOND.data)
 

@@ -66,11 +66,12 @@ def test_an_image_is_pushed_to_it_and_pulled_also_after_a_restart(registry: Regi
     push(registry, CONFIG, pieces=1)
     push(registry, LAYER, pieces=3)
     ask(registry, "PUT", "/v2/team/app/manifests/v1", IMAGE.data, {"Content-Type": IMAGE.media_type})
-    for _ in range(2):
+    for restarted in (False, True):
+        if restarted:
+            registry.restart()
         answer, data = ask(registry, "GET", "/v2/team/app/manifests/v1")
         assert (answer.headers["Docker-Content-Digest"], data) == (IMAGE.digest, IMAGE.data)
         for blob in (CONFIG, LAYER):
             assert ask(registry, "GET", f"/v2/team/app/blobs/{blob.digest}")[1] == blob.data
-        registry.restart()
     kept = {path.name.rpartition("%2F")[2] for path in (registry.root / "store/objects").iterdir()}
     assert {blob.digest.removeprefix("sha256:") for blob in (CONFIG, LAYER)} <= kept
