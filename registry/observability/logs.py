@@ -139,15 +139,24 @@ def _colors_wanted() -> bool:
 
 
 def _lower(messages: tuple[str, ...]) -> Callable[[logging.LogRecord], bool]:
-    """A filter that makes what begins like one of these a line of the level debug, and says whether that is logged."""
+    """A filter that makes what begins like one of these, and what the end of a drain cuts, a line of the level debug.
+
+    It says whether that is logged.
+    """
 
     def lower(record: logging.LogRecord) -> bool:
-        if str(record.msg).startswith(messages):
+        if str(record.msg).startswith(messages) or _was_cut(record):
             record.levelno, record.levelname = logging.DEBUG, "DEBUG"
             return logging.getLogger().isEnabledFor(logging.DEBUG)
         return True
 
     return lower
+
+
+def _was_cut(record: logging.LogRecord) -> bool:
+    """Whether a request was cancelled: uvicorn counts those in a line of its own, and adds the trace of each."""
+    kind = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
+    return kind is not None and kind.__name__ == "CancelledError"
 
 
 def _gap(handler: logging.Handler, lines: int) -> bytes:

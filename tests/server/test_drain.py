@@ -87,6 +87,8 @@ def test_what_hangs_is_cut_when_the_time_is_over(tmp_path: Path, workers: int) -
             seconds = time.monotonic() - began
         assert seconds >= limit * 0.9, "what is in flight has that time to end"
         assert server._left_behind() == []
+        assert "Cancel" in server.log_path.read_text()
+        assert "Traceback" not in server.log_path.read_text(), "what is cut is foreseen"
         server.kill()
         server.config["http"]["workers"] = 1
         server.start()
