@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import uuid
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
@@ -88,11 +87,10 @@ def origin_of(unique: str) -> Origin | None:
     """None for the id of a session that had a row from its beginning."""
     if not _is_unique(unique):
         return None
-    bits = uuid.UUID(unique).int
+    bits = int(unique.replace("-", ""), 16)
     payload = (bits >> 64 & 0xFFF) << _VARIANT | bits & (1 << _VARIANT) - 1
     kind, crowd = payload >> _CROWD + _RANDOM, (payload >> _RANDOM) & (1 << _CROWD) - 1
-    address = {_IPV4: str(IPv4Address(crowd)), _IPV6: f"IPv6 network {crowd:08x}"}.get(kind, "")
-    return Origin((bits >> _TIME) / 1000, address)
+    return Origin((bits >> _TIME) / 1000, _address(kind, crowd))
 
 
 def crowd_of(address: str | None) -> str:
@@ -117,12 +115,18 @@ def _crowd(address: str | None) -> tuple[int, int]:
     return _IPV4, int(IPv4Address(crowd))
 
 
+@lru_cache(maxsize=1024)
+def _address(kind: int, crowd: int) -> str:
+    return {_IPV4: str(IPv4Address(crowd)), _IPV6: f"IPv6 network {crowd:08x}"}.get(kind, "")
+
+
 def _unique(kind: int, crowd: int, now: float) -> str:
     """A UUID of version 7: milliseconds, then 74 bits, which tell the address and are random."""
     payload = (kind << _CROWD | crowd) << _RANDOM | int.from_bytes(os.urandom(_RANDOM // 8))
     high, low = payload >> _VARIANT, payload & (1 << _VARIANT) - 1
     bits = int(now * 1000) << _TIME | 7 << _VERSION | high << 64 | 2 << _VARIANT | low
-    return str(uuid.UUID(int=bits))
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _seal(unique: str, repository: str, algorithm: str) -> str:
