@@ -109,6 +109,8 @@ class GcsBucket:
 
     def close(self) -> None:
         """Close the connections."""
+        for host in self._pool.pools.keys():  # noqa: SIM118 - which is no mapping that can be iterated
+            self._pool.pools[host].close()  # clear() leaves it to the end of what refers to it, such as an error
         self._pool.clear()
 
     def _send(self, key: str, call: Call) -> BaseHTTPResponse:

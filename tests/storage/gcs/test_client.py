@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -474,3 +476,23 @@ def test_publishing_what_was_discarded_says_so(driver: GcsDriver, faults: Faults
         faults.rules.append(Rule(status(404, "Object bucket/x not found.", "notFound"), part="compose"))
         with pytest.raises(PathNotFound):
             writer.publish(BLOB)
+
+
+def test_a_driver_that_is_closed_holds_no_connection_although_an_error_of_it_is_kept(
+    driver: GcsDriver, faults: Faults
+) -> None:
+    with pytest.raises(PathNotFound) as kept:
+        driver.stat("missing")
+    assert connections_to(int(faults.address.rpartition(":")[2])) == 1
+    driver.close()
+    assert connections_to(int(faults.address.rpartition(":")[2])) == 0
+    assert kept.value.__traceback__ is not None
+
+
+def connections_to(port: int) -> int:
+    """The sockets of this process that are connected to a port of this machine."""
+    found = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as connection:
+            found += connection.getpeername()[1:2] == (port,)
+    return found
