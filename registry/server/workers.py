@@ -7,12 +7,12 @@ waits for signals alone and runs no other thread, so that a fork finds every loc
 from __future__ import annotations
 
 import mmap
-import multiprocessing
 import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from multiprocessing.context import ForkProcess
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 from uvicorn.config import STARTUP_FAILURE
@@ -74,69 +74,48 @@ class Workers:
         for place, worker in enumerate(self._workers):
             if worker.silence(passed) > SILENT_SECONDS:
                 worker.kill()
+                worker.join()
             if worker.exitcode == STARTUP_FAILURE:
                 raise SystemExit(STARTUP_FAILURE)
             if worker.exitcode is None or now - worker.begun < BEAT_SECONDS:  # what ends at once is begun once a second
                 continue
             log.warning("a worker has ended and is replaced", worker=worker.pid, exit_code=worker.exitcode)
-            self._on_loss(worker.pid)
+            self._on_loss(cast("int", worker.pid))
             self._workers[place] = Worker(self._serve)
 
 
-class Worker:
-    """A forked process. It ends, drained, when its parent is gone."""
+class Worker(ForkProcess):
+    """A process that serves, begun at once. It ends, drained, when its parent is gone."""
 
     def __init__(self, serve: Callable[[], None]) -> None:
+        super().__init__()
         self.begun = time.monotonic()
+        self._serve = serve
+        self._forked_by = os.getpid()
         self._beat = mmap.mmap(-1, 1)
-        """Shared with the worker, which changes it every ``BEAT_SECONDS``."""
+        """Shared with the parent: changes every ``BEAT_SECONDS``."""
         self._seen = b""
         self._silence = 0.0
-        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=(serve, os.getpid()))
-        self._process.start()
-
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        assert self._process.pid is not None  # noqa: S101 - it has been started
-        return self._process.pid
-
-    @property
-    def exitcode(self) -> int | None:
-        """The exit code, negative for a signal; None if the process runs."""
-        return self._process.exitcode
+        self.start()
 
     def silence(self, passed: float) -> float:
-        """Seconds without a sign of life; ``passed`` have gone by since this was asked before."""
+        """Seconds without a sign of life; ``passed`` have gone by since this was asked before. For the parent."""
         seen = self._beat[:]
         self._silence = self._silence + passed if seen == self._seen else 0.0
         self._seen = seen
         return self._silence
 
-    def terminate(self) -> None:
-        """Ask it to drain and end."""
-        self._process.terminate()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self._process.join()
-
-    def join(self) -> None:
-        """Wait until it has ended."""
-        self._process.join()
-
-    def _run(self, serve: Callable[[], None], parent: int) -> None:
+    def run(self) -> None:
         """In the process itself: serve, with signals as they are at the start of any program."""
         for number in _STOP:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        threading.Thread(target=self._show_life, args=(parent,), name="parent-watch", daemon=True).start()
-        serve()
+        threading.Thread(target=self._show_life, name="parent-watch", daemon=True).start()
+        self._serve()
 
-    def _show_life(self, parent: int) -> None:
+    def _show_life(self) -> None:
         """Until the parent was killed: a worker without one must not hold the port for ever."""
-        while os.getppid() == parent:
+        while os.getppid() == self._forked_by:
             self._beat[0] = (self._beat[0] + 1) % 256
             time.sleep(BEAT_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)

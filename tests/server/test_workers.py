@@ -73,6 +73,7 @@ def look(*, is_stopped: bool, silence: float) -> bool:
     """Whether a worker that was silent for so long is replaced by a look an hour after the one before."""
     lost: list[int] = []
     several, worker = Workers(signal.pause, 1, lost.append, lambda: None), Worker(signal.pause)
+    assert worker.pid is not None
     several._workers = [worker]
     several._looked_at -= 3600
     worker.begun -= 3600
@@ -87,6 +88,7 @@ def look(*, is_stopped: bool, silence: float) -> bool:
     several._look()
     (served,) = several._workers
     served.kill()
+    served.join()
     assert lost == ([] if served is worker else [worker.pid])
     return served is not worker
 
