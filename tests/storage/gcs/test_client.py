@@ -62,6 +62,7 @@ def driver(faults: Faults) -> Iterator[GcsDriver]:
     changed = {"endpoint_url": faults.address, "attempts": ATTEMPTS, "read_timeout": 1.0}
     opened = GcsDriver(gcs_store.new_bucket().model_copy(update=changed), gcs_store.ROOT)
     opened._buffers = PartBuffers(1000, 2)
+    opened._objects.retry._retrying.sleep = lambda _: None
     yield opened
     opened.close()
 
