@@ -23,7 +23,7 @@ OVER_S3 = Suite(
     peers=EVERY_PEER,
     stage=stage,
     scale=dataclasses.replace(Scale(), image_seconds=10.0, layer_bytes=_LAYERS),
-    quick=dataclasses.replace(QUICK, blob_bytes=64 << 20, image_seconds=3.0, layer_bytes=_LAYERS),
+    quick=dataclasses.replace(QUICK, blob_bytes=24 << 20, image_seconds=3.0, layer_bytes=_LAYERS),
     notes=(
         "One versitygw on loopback under all, each over a bucket of its own; ours with PostgreSQL, fsync on.",
         "An image is a config and layers of 12 and 48 KiB, pushed by ten requests.",
