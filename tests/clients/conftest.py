@@ -1,4 +1,4 @@
-"""A registry for each module, homes for client programs, and the registry's log beside each failure."""
+"""A registry for all tests, homes for client programs, and the registry's log beside each failure."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PushLayout: TypeAlias = "Callable[[Path, str, str], None]"
 """Directory of a layout, tag in it, and the reference to push to."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def registry_server(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry with default settings that the tests of a module share; each uses repositories of its own."""
+    """A registry with default settings that all tests share; each uses repositories of its own."""
     server = backend.registry(tmp_path_factory.mktemp("registry"))
     server.start()
     try:
