@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 BACKLOG = 2048
 LEAVE_SECONDS = 5.0
 """How long a drained process may take to end."""
+END_SECONDS = 30.0
+"""How long a worker may take to end once its requests have: background work, threads and connections have bounds."""
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +74,8 @@ def _serve(settings: Settings, config: Path | None) -> None:
     else:
         work = functools.partial(_work, configuration, listener, settings)
         # The port is closed before the workers drain: a new client is refused and does not hang.
-        Workers(work, settings.http.workers, on_loss=forget_worker, on_stop=listener.close).run()
+        patience = settings.http.drain_timeout + END_SECONDS
+        Workers(work, settings.http.workers, patience, on_loss=forget_worker, on_stop=listener.close).run()
 
 
 def _work(configuration: ServingConfiguration, listener: socket.socket, settings: Settings) -> None:

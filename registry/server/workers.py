@@ -34,14 +34,21 @@ class Workers:
     """The workers of one server."""
 
     def __init__(
-        self, serve: Callable[[], None], count: int, on_loss: Callable[[int], None], on_stop: Callable[[], None]
+        self,
+        serve: Callable[[], None],
+        count: int,
+        patience: float,
+        *,
+        on_loss: Callable[[int], None],
+        on_stop: Callable[[], object],
     ) -> None:
-        """``serve`` is what a worker runs; it ends, drained, after SIGTERM.
+        """``serve`` is what a worker runs; it ends, drained, after SIGTERM, within ``patience`` seconds or is killed.
 
         ``on_loss`` is told the number of a process that has died, ``on_stop`` is called before the workers drain.
         """
         self._serve = serve
         self._count = count
+        self._patience = patience
         self._on_loss = on_loss
         self._on_stop = on_stop
         self._workers: list[Worker] = []
@@ -60,11 +67,19 @@ class Workers:
                 self._look()
         finally:
             self._on_stop()
-            for worker in self._workers:
-                worker.terminate()
-            for worker in self._workers:
-                worker.join()
+            self._drain()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + self._patience
+        for worker in self._workers:
+            worker.terminate()
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+            if worker.exitcode is None:
+                log.warning("a worker has not drained in time and is killed", worker=worker.pid)
+                worker.kill()
+                worker.join(BEAT_SECONDS)
 
     def _look(self) -> None:
         """Replace workers that have died or hang."""
@@ -74,7 +89,7 @@ class Workers:
         for place, worker in enumerate(self._workers):
             if worker.silence(passed) > SILENT_SECONDS:
                 worker.kill()
-                worker.join()
+                worker.join(BEAT_SECONDS)
             if worker.exitcode == STARTUP_FAILURE:
                 raise SystemExit(STARTUP_FAILURE)
             if worker.exitcode is None or now - worker.begun < BEAT_SECONDS:  # what ends at once is begun once a second

@@ -72,7 +72,7 @@ def test_a_server_that_is_stopped_while_its_workers_begin_leaves_none(tmp_path: 
 def look(*, is_stopped: bool, silence: float) -> bool:
     """Whether a worker that was silent for so long is replaced by a look an hour after the one before."""
     lost: list[int] = []
-    several, worker = Workers(signal.pause, 1, lost.append, lambda: None), Worker(signal.pause)
+    several, worker = Workers(signal.pause, 1, SECONDS, on_loss=lost.append, on_stop=int), Worker(signal.pause)
     assert worker.pid is not None
     several._workers = [worker]
     several._looked_at -= 3600
@@ -107,13 +107,34 @@ def test_a_worker_that_gives_no_sign_of_life_is_replaced(is_stopped: bool, silen
 def run_workers_that_cannot_serve() -> object:
     """What the process that runs them would exit with."""
     with pytest.raises(SystemExit) as ended:
-        Workers(partial(sys.exit, STARTUP_FAILURE), 2, lambda _worker: None, lambda: None).run()
+        Workers(partial(sys.exit, STARTUP_FAILURE), 2, SECONDS, on_loss=print, on_stop=int).run()
     return ended.value.code
 
 
 def test_workers_that_cannot_serve_are_not_started_for_ever() -> None:
     with ProcessPoolExecutor(1, mp_context=processes()) as executor:
         assert executor.submit(run_workers_that_cannot_serve).result() == STARTUP_FAILURE
+
+
+def exit_code_of_a_worker_that_hangs() -> int | None:
+    """How it ends where the server is stopped."""
+
+    def wait_until_it_hangs() -> None:
+        (worker,) = several._workers
+        assert worker.pid is not None
+        os.waitid(os.P_PID, worker.pid, os.WSTOPPED | os.WNOWAIT)
+
+    hang = partial(signal.raise_signal, signal.SIGSTOP)
+    several = Workers(hang, 1, 0.1, on_loss=print, on_stop=wait_until_it_hangs)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.raise_signal(signal.SIGTERM)
+    several.run()
+    return several._workers[0].exitcode
+
+
+def test_a_worker_that_does_not_drain_is_killed() -> None:
+    with ProcessPoolExecutor(1, mp_context=processes()) as executor:
+        assert executor.submit(exit_code_of_a_worker_that_hangs).result(SECONDS) == -signal.SIGKILL
 
 
 def counted(server: RegistryProcess, route: str) -> float:
