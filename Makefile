@@ -1,5 +1,5 @@
 # make run    virtual environment, install, serve on 127.0.0.1:5000        make lint   ruff, mypy, layers
-# make test   all tests but the long ones, about five minutes             make bench  the table of docs/performance.md
+# make test   all tests but the long ones, about four minutes             make bench  the table of docs/performance.md
 # make bench-s3   the same registries over one S3 store
 # make clients, make conformance, make stores, make upgrade, make wheel, make soak: the long ones; they need the programs that .ci/run installs
 # make clients ARGS='--backend s3-postgresql': the same over two replicas, S3 and PostgreSQL; or gcs-sqlite

@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.support.servers import RegistryProcess
 
-EXAMPLES = 10
+EXAMPLES = 6
 """Requests to each operation."""
 
 

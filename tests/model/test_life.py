@@ -19,7 +19,7 @@ from tests.model.layout import read_layout
 from tests.model.service import LocalService, MemoryService, Service
 from tests.support.payloads import INDEX, Blob, Manifest, digest_of, image, index
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "16"))
 STEPS = int(os.environ.get("MODEL_STEPS", "40"))
 
 NAMES = ("model/one", "model/one/blobs-of/two")
