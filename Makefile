@@ -9,9 +9,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-JOBS ?= 4
+JOBS ?= 3
 
-# Two workers more than cores, because tests wait.
+# One worker more than cores, because tests wait; more of them only wait for each other.
 SPREAD = -n $(JOBS) --dist worksteal
 
 # Each server that a test starts, and each worker of pytest, would compile every module again.
