@@ -283,8 +283,8 @@ def test_a_closed_pool_takes_no_call() -> None:
 
 
 def test_waiting_without_a_turn_does_nothing() -> None:
-    with waiting:
-        pass
+    with waiting, aside:
+        assert waiting.turn is None
 
 
 def test_the_thread_that_was_idle_last_gets_the_next_call() -> None:

@@ -216,8 +216,9 @@ def test_an_upload_cannot_be_closed_with_a_bad_digest(place: Place, session: str
 
 @pytest.mark.parametrize("digest", [digest for digest in BAD_DIGESTS if len(digest) < 1000], ids=label)
 def test_a_single_post_with_a_bad_digest_stores_nothing(place: Place, digest: bytes) -> None:
-    target = f"/v2/{REPO}/blobs/uploads/?digest=".encode() + digest
-    refused(place, request("POST", target, body=LAYER.data), "DIGEST_INVALID")
+    target, data = f"/v2/{REPO}/blobs/uploads/?digest=".encode() + digest, b"under no digest"
+    refused(place, request("POST", target, body=data), "DIGEST_INVALID")
+    assert place.send(request("HEAD", f"/v2/{REPO}/blobs/{digest_of(data)}")).status == 404
 
 
 @pytest.mark.parametrize(
