@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.rows import ROWS
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.servers import PEERS, SERVERS
+from benchmarks.servers import BEFORE, PEERS, SERVERS
 from benchmarks.suite import Disk, Suite, main
 
 LOCAL = Suite(
@@ -14,7 +14,7 @@ LOCAL = Suite(
     rows=ROWS,
     scenarios=SCENARIOS,
     servers=SERVERS,
-    peers=PEERS,
+    peers=(BEFORE, *PEERS),
     stage=lambda directory: contextlib.nullcontext(Disk(directory)),
 )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.rows import Comparison, Limit, Ratio, Row
-from benchmarks.servers import CEILING, PEERS, SERVERS
+from benchmarks.servers import BEFORE, CEILING, PEERS, SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,14 +51,14 @@ def _cell(series: Series | None) -> str:
 
 
 def _names(target: Ratio, peers: Sequence[str]) -> str:
-    left_out = set(peers) - set(target.peers)
+    left_out = set(peers) - set(target.peers) - {BEFORE}
     if not left_out:
         return ""
     return f" {target.peers[0]}" if len(target.peers) == 1 else " of " + ", ".join(target.peers)
 
 
 def _target(target: Ratio | None, peers: Sequence[str]) -> str:
-    return _NONE if target is None else f"{target.least:g}x{_names(target, peers)}"
+    return _NONE if target is None else f"{target.least:.3g}x{_names(target, peers)}"
 
 
 def _comparison(row: Comparison, results: Results, peers: Sequence[str]) -> list[str]:

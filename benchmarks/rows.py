@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from benchmarks.servers import ANGOS, CEILING, DISTRIBUTION, DOCKER_REGISTRY, OURS, PEERS, THREE_WORKERS, UNSYNCED, ZOT
+from benchmarks.servers import (
+    ANGOS,
+    BEFORE,
+    CEILING,
+    DISTRIBUTION,
+    DOCKER_REGISTRY,
+    OURS,
+    PEERS,
+    THREE_WORKERS,
+    UNSYNCED,
+    ZOT,
+)
 
 OTHERS = (DOCKER_REGISTRY, DISTRIBUTION, ZOT)
 NOT_SYNCING = (ZOT, ANGOS)
@@ -47,10 +58,13 @@ class Limit:
 
 
 Row = Comparison | Limit
+_AS_BEFORE = Ratio(0.95, (BEFORE,))
+"""As fast as before, but for what two runs of the same program differ."""
 
 
 def _read(key: str, work: str, figure: str, least: float) -> Comparison:
-    return Comparison(key, work, "/s", figure, (Ratio(least), Ratio(2.5, OTHERS)), Ratio(1.0))
+    least_ratios = (Ratio(least), Ratio(2.5, OTHERS), _AS_BEFORE)
+    return Comparison(key, work, "/s", figure, least_ratios, Ratio(1.0))
 
 
 def _write(key: str, work: str, figure: str, ours: str, peers: tuple[str, ...] = PEERS) -> Comparison:
@@ -63,15 +77,15 @@ _PUSH = "push of a 1 GiB blob"
 _PUSHES = "push of 8 blobs of 1 GiB at once"
 _PULLS = "8 pulls of 1 GiB at once"
 _IMAGES = "image pushes, 8 clients"
-_TWICE_DISTRIBUTION = (Ratio(2.0, (DISTRIBUTION,)),)
+_IMAGES_LEAST = (Ratio(2.0, (DISTRIBUTION,)), Ratio(1.2, (ZOT,)))
 _AS_ANGOS = Ratio(1.0, (ANGOS,))
 
 ROWS: tuple[Row, ...] = (
-    _read("manifest-tag", "GET manifest by tag", "manifest by tag", 0.8),
-    _read("manifest-digest", "GET manifest by digest", "manifest by digest", 0.8),
-    _read("head-blob", "HEAD blob", "head blob", 0.5),
-    Comparison("get-blob", "GET 4 KiB blob", "/s", "get blob", (Ratio(2.0),), Ratio(5.0)),
-    Comparison("tags-list", "tags/list of 200", "/s", "tags list", (Ratio(2.0),), Ratio(5.0)),
+    _read("manifest-tag", "GET manifest by tag", "manifest by tag", 1.2),
+    _read("manifest-digest", "GET manifest by digest", "manifest by digest", 1.2),
+    _read("head-blob", "HEAD blob", "head blob", 1.2),
+    Comparison("get-blob", "GET 4 KiB blob", "/s", "get blob", (Ratio(2.0), _AS_BEFORE), Ratio(5.0)),
+    Comparison("tags-list", "tags/list of 200", "/s", "tags list", (Ratio(2.0), _AS_BEFORE), Ratio(5.0)),
     Limit("push-disk", "no registry: a file of 1 GiB written and synced", "MB/s", "disk alone", ours=CEILING),
     _write("push-one", _PUSH, "push one", OURS),
     _write("push-one-unsynced", _PUSH + _FSYNC, "push one", UNSYNCED, NOT_SYNCING),
@@ -81,8 +95,17 @@ ROWS: tuple[Row, ...] = (
     Comparison("pull-one", "pull of a 1 GiB blob", "MB/s", "pull one", (Ratio(0.9),), Ratio(1.0)),
     Comparison("pull-eight", _PULLS, "MB/s", "pull eight", (Ratio(0.5),), Ratio(1.0)),
     Comparison("pull-eight-workers", _PULLS + _WORKERS, "MB/s", "pull eight", (Ratio(0.5),), Ratio(1.0), THREE_WORKERS),
-    Comparison("images", _IMAGES, "/s", "images", _TWICE_DISTRIBUTION, _AS_ANGOS),
-    Comparison("images-workers", _IMAGES + _WORKERS, "/s", "images", _TWICE_DISTRIBUTION, _AS_ANGOS, THREE_WORKERS),
+    Comparison("images", _IMAGES, "/s", "images", _IMAGES_LEAST, _AS_ANGOS),
+    Comparison(
+        "images-processor",
+        "the same: processor time for one",
+        "ms",
+        "image processor ms",
+        (Ratio(1 / 0.75, (BEFORE,)),),
+        Ratio(1.0),
+        fewer=True,
+    ),
+    Comparison("images-workers", _IMAGES + _WORKERS, "/s", "images", _IMAGES_LEAST, _AS_ANGOS, THREE_WORKERS),
     Comparison("images-unsynced", _IMAGES + _FSYNC, "/s", "images", (), _AS_ANGOS, UNSYNCED, NOT_SYNCING),
     Limit("tag-ratio", "one more tag in 10,000, against one in 10", "x", "tag ratio", 2.0, 1.2),
     Limit("tag-few", "the same, median in a repository of 10", "ms", "tag few"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.large_blobs import disk_alone, eight_blobs, one_blob, peak
 from benchmarks.many_tags import tags
 from benchmarks.scale import CLIENTS
-from benchmarks.servers import CEILING, OURS, PEERS, THREE_WORKERS, UNSYNCED
+from benchmarks.servers import BEFORE, CEILING, OURS, PEERS, THREE_WORKERS, UNSYNCED
 from benchmarks.small_images import growth, images
 from benchmarks.small_reads import small_reads
 
@@ -38,9 +38,10 @@ class Scenario:
     setting: Setting = Setting()
 
 
-_ALL = (OURS, *PEERS)
+_ALL = (OURS, BEFORE, *PEERS)
 _WRITERS = (OURS, UNSYNCED, *PEERS, CEILING)
 _PARALLEL = (OURS, THREE_WORKERS, UNSYNCED, *PEERS, CEILING)
+_IMAGES = (OURS, BEFORE, THREE_WORKERS, UNSYNCED, *PEERS, CEILING)
 
 SCENARIOS = (
     Scenario(
@@ -51,7 +52,7 @@ SCENARIOS = (
     Scenario(disk_alone, frozenset({"disk alone"}), (CEILING,)),
     Scenario(one_blob, frozenset({"push one", "pull one"}), _WRITERS, blobs=1),
     Scenario(eight_blobs, frozenset({"push eight", "pull eight"}), _PARALLEL, blobs=CLIENTS),
-    Scenario(images, frozenset({"images"}), _PARALLEL),
+    Scenario(images, frozenset({"images", "image processor ms"}), _IMAGES),
     Scenario(tags, frozenset({"tag few", "tag many", "tag many p99", "tag ratio"}), (OURS,), once=True),
     Scenario(peak, frozenset({"peak"}), (OURS,), once=True, blobs=2 * CLIENTS),
     Scenario(growth, frozenset({"growth", "growth from", "growth to"}), (OURS,), once=True),

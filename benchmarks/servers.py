@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 TOOLS = Path(os.environ.get("TOOLS", "~/.cache/stowage-tools")).expanduser() / "bin"
+_PROGRAM = Path(sys.executable).parent / "registry"
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
@@ -89,16 +90,16 @@ class Server:
         return " ".join([self.program.name, *self.arguments])
 
 
-def _ours(name: str, *, fsync: bool = True, workers: int = 1) -> Server:
+def _ours(name: str, *, fsync: bool = True, workers: int = 1, program: Path = _PROGRAM) -> Server:
     settings = (("fsync", "true" if fsync else "false"), ("workers", str(workers)))
-    program = Path(sys.executable).parent / "registry"
-    arguments = ("serve", "--config", "$config")
-    return Server(name, program, arguments, "config.json", _OURS, settings=settings)
+    return Server(name, program, ("serve", "--config", "$config"), "config.json", _OURS, settings=settings)
 
 
 OURS = "ours"
 UNSYNCED = "ours-unsynced"
 THREE_WORKERS = "ours-three-workers"
+BEFORE = "before"
+"""A former release of ours: the ``registry`` that the variable BEFORE names."""
 CEILING = "nothing"
 DOCKER_REGISTRY = "docker-registry"
 DISTRIBUTION = "distribution"
@@ -112,6 +113,7 @@ SERVERS: dict[str, Server] = {
         _ours(OURS),
         _ours(UNSYNCED, fsync=False),
         _ours(THREE_WORKERS, workers=3),
+        _ours(BEFORE, program=Path(os.environ.get("BEFORE", BEFORE))),
         Server(
             DOCKER_REGISTRY,
             Path(shutil.which("docker-registry") or "docker-registry"),
