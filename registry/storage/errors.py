@@ -63,6 +63,10 @@ class StorageUnavailable(StorageError):
     """The store failed, timed out or refused; whether that took effect is not known, and repeating it is safe."""
 
 
+class Unanswered(StorageUnavailable):
+    """The store has the request and said nothing in time: it may still carry it out, also after another one."""
+
+
 class PathRefused(StorageUnavailable):
     """This path cannot be read or written (rights, a symbolic link, damage); nothing is said of any other."""
 

@@ -42,7 +42,14 @@ WAYS: dict[str, Strike] = {
 @pytest.fixture
 def service(config: Config, proxy: FaultProxy, tmp_path: Path) -> Iterator[Service]:
     s3 = config["storage"]["s3"]
-    s3 |= {"endpoint_url": proxy.url, "part_size": PART, "read_timeout": 0.5, "connect_timeout": 0.5, "attempts": 3}
+    s3 |= {
+        "endpoint_url": proxy.url,
+        "part_size": PART,
+        "read_timeout": 0.5,
+        "connect_timeout": 0.5,
+        "timeout": 3,
+        "attempts": 3,
+    }
     with serving(tmp_path, config) as served:
         yield served
 

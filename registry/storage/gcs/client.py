@@ -15,11 +15,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from urllib3 import PoolManager, ProxyManager, Timeout
 
-from registry.storage.errors import StorageUnavailable
 from registry.storage.gcs.credentials import GcsCredentials
 from registry.storage.gcs.responses import document_of, error_of_response
 from registry.storage.object_store.parts import slices
-from registry.storage.object_store.responses import BROKEN, body_of
+from registry.storage.object_store.responses import BROKEN, body_of, error_of_break
 from registry.storage.object_store.retry import KEPT_ALIVE, Retry
 from registry.waiting import waiting
 
@@ -142,7 +141,7 @@ class GcsBucket:
                         decode_content=False,
                     )
             except BROKEN as error:
-                raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
+                raise error_of_break(key, error) from error
 
 
 def _pool(settings: GcsSettings, endpoint: str) -> PoolManager:

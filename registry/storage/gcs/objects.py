@@ -101,7 +101,7 @@ class GcsObjects(BucketObjects):
 
     def delete_some(self, keys: list[str]) -> None:
         """See BucketObjects."""
-        self.retry.repeat(keys[0], Deletion(self._bucket, keys).attempt)
+        self.retry.repeat_refused(keys[0], Deletion(self._bucket, keys).attempt)
 
     def compose(self, sources: Sequence[str], key: str, size: int, over: str | None = None) -> ObjectStat:
         """Make ``key`` the bytes of at most 32 objects, ``size`` in all, over that version alone (any if None).

@@ -80,7 +80,11 @@ class BucketObjects(ABC):
 
     @abstractmethod
     def delete_some(self, keys: list[str]) -> None:
-        """Delete at most ``most_deleted`` objects; a missing one is no error."""
+        """Delete at most ``most_deleted`` objects; a missing one is no error.
+
+        A request that is not answered in time is not repeated: the first might delete what is published after the
+        second was answered (I7).
+        """
 
     # ---- what follows
 

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import (
@@ -18,6 +18,7 @@ from registry.storage.errors import (
     StorageFull,
     StorageUnavailable,
     Throttled,
+    Unanswered,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ STATUSES: dict[int, type[StorageError]] = {
     http.HTTPStatus.TOO_MANY_REQUESTS: Throttled,
     http.HTTPStatus.SERVICE_UNAVAILABLE: Throttled,
     http.HTTPStatus.REQUEST_TIMEOUT: StorageUnavailable,
+    http.HTTPStatus.GATEWAY_TIMEOUT: Unanswered,
     http.HTTPStatus.INSUFFICIENT_STORAGE: StorageFull,
 }
 BROKEN = (HTTPError, HTTPException, OSError)
@@ -125,6 +127,12 @@ def described(key: str, response: BaseHTTPResponse, version: str) -> tuple[Objec
         response.close()
         raise
     return stat, ResponseBody(response, length)
+
+
+def error_of_break(key: str, error: Exception) -> StorageUnavailable:
+    """What a broken connection (BROKEN) says of its request."""
+    kind = Unanswered if isinstance(error, ReadTimeoutError) else StorageUnavailable
+    return kind(key, f"{type(error).__name__}: {error}")
 
 
 def body_of(key: str, response: BaseHTTPResponse) -> bytes:

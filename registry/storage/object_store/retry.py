@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import tenacity
 from urllib3.connection import HTTPConnection
 
-from registry.storage.errors import StorageError, StorageFull, StorageUnavailable, StoreMisconfigured, Throttled
+from registry.storage.errors import (
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+    StoreMisconfigured,
+    Throttled,
+    Unanswered,
+)
 from registry.storage.object_store.gate import StoreGate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from tenacity.retry import retry_base
     from tenacity.stop import stop_base
 
     from registry.storage.middleware.metrics import Kind, Observe
@@ -35,6 +43,7 @@ KEPT_ALIVE = [
 ]
 _FAILURES = (StorageUnavailable, Throttled, StoreMisconfigured, StorageFull)
 """Every other StorageError answers a question."""
+_may_help: retry_base = tenacity.retry_if_exception_type((Throttled, StorageUnavailable))
 
 
 class Patience(Protocol):
@@ -58,14 +67,26 @@ class Retry:
         self._retrying = tenacity.Retrying(
             stop=stop_of(settings),
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
-            retry=tenacity.retry_if_exception_type((Throttled, StorageUnavailable)),
+            retry=_may_help,
             reraise=True,
         )
+        self._sending = self._retrying.copy(retry=_may_help & tenacity.retry_if_not_exception_type(Unanswered))
+        self._waiting = self._retrying.copy(stop=tenacity.stop_before_delay(_last(settings)))
 
     def repeat(self, key: str, work: Callable[[], T]) -> T:
         """Do ``work``, again where the store throttles it or does not answer. Raises StorageError."""
         with self.gate.enter(key):
             return self._retrying(work)
+
+    def repeat_refused(self, key: str, work: Callable[[], T]) -> T:
+        """As ``repeat``, not where the store does not answer in time: what it does late must not follow an answer."""
+        with self.gate.enter(key):
+            return self._sending(work)
+
+    def wait_for(self, key: str, work: Callable[[], T]) -> T:
+        """As ``repeat``, as often as there is time: ``work`` looks for what an earlier request may still do."""
+        with self.gate.enter(key):
+            return self._waiting(work)
 
     @contextmanager
     def request(self, key: str, operation: str, kind: Kind) -> Generator[None]:
@@ -89,5 +110,11 @@ class Retry:
 
 def stop_of(settings: Patience) -> stop_base:
     """When a request is not repeated any more: after so many attempts, or where another might end too late."""
-    last = max(0.0, settings.timeout - settings.connect_timeout - settings.read_timeout)
-    return tenacity.stop_any(tenacity.stop_after_attempt(settings.attempts), tenacity.stop_before_delay(last))
+    return tenacity.stop_any(
+        tenacity.stop_after_attempt(settings.attempts), tenacity.stop_before_delay(_last(settings))
+    )
+
+
+def _last(settings: Patience) -> float:
+    """Seconds after the first request when the last one begins."""
+    return max(0.0, settings.timeout - settings.connect_timeout - settings.read_timeout)

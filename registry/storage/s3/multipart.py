@@ -14,9 +14,11 @@ import orjson
 
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUnavailable
+from registry.storage.object_store.driver import UPLOADS
 from registry.storage.object_store.objects import ABSENT
 from registry.storage.object_store.parts import crc32c_of
 from registry.storage.s3.checksums import HEADER
+from registry.storage.s3.completion import Completion
 from registry.storage.s3.objects import NAMESPACE, condition_of
 from registry.storage.s3.requests import S3Request
 from registry.storage.s3.responses import tag_of, text_of, time_of
@@ -225,7 +227,9 @@ class S3Multiparts:
             SubElement(described, "PartNumber").text = str(number)
         query, body = {"uploadId": multipart}, tostring(wanted)
         request = S3Request("complete_multipart_upload", "POST", condition_of(over), query, body)
-        return ObjectStat(size, text_of(target, self._bucket.ask(target, request), "ETag"), time.time())
+        is_free = over is not None or target.startswith(UPLOADS)
+        before = None if is_free else self._objects.same(target, size)
+        return Completion(self._bucket, self._objects, target, size, before).make(request)
 
 
 def _note(upload_id: str) -> str:

@@ -82,10 +82,11 @@ class S3Objects(BucketObjects):
     def delete_some(self, keys: list[str]) -> None:
         """See BucketObjects."""
         if len(keys) > 1:
-            self.retry.repeat(keys[0], partial(self._delete_once, keys))
+            self.retry.repeat_refused(keys[0], partial(self._delete_once, keys))
             return
         with suppress(PathNotFound):
-            self._bucket.send(keys[0], S3Request("delete_object", "DELETE"))
+            once = partial(self._bucket.send_once, keys[0], S3Request("delete_object", "DELETE"))
+            self.retry.repeat_refused(keys[0], once)
 
     def _listed(self, path: str, entry: Element) -> tuple[str, ObjectStat]:
         key = path.removeprefix(self._bucket.root)

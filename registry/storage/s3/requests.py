@@ -17,9 +17,8 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, PoolManager, ProxyManager, Timeout
 
-from registry.storage.errors import StorageUnavailable
 from registry.storage.object_store.parts import SLICE, slices
-from registry.storage.object_store.responses import BROKEN
+from registry.storage.object_store.responses import BROKEN, error_of_break
 from registry.storage.object_store.retry import KEPT_ALIVE
 from registry.storage.s3.responses import error_of_exception
 from registry.storage.s3.signature import Signature, path_of, query_of
@@ -114,7 +113,7 @@ class S3Requests:
             with waiting:
                 return _exchange(way, target, request, headers, self._gate)
         except BROKEN as error:
-            raise StorageUnavailable(key, f"{type(error).__name__}: {error}") from error
+            raise error_of_break(key, error) from error
 
     def close(self) -> None:
         """Close the connections that are not in use."""

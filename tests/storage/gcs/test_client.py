@@ -23,6 +23,7 @@ from registry.storage.errors import (
     StorageUnavailable,
     StoreMisconfigured,
     Throttled,
+    Unanswered,
     UploadNotResumable,
 )
 from registry.storage.gcs.driver import GcsDriver
@@ -117,6 +118,8 @@ PASSING: dict[str, tuple[Fault, type[StorageError]]] = {
     "damaged": (status(400, 'Provided CRC32C "AAAAAA==" does not match', "invalid"), StorageUnavailable),
 }
 """What goes away by itself."""
+LATE = ("504", "silence", "stall")
+"""The request may still be carried out."""
 
 LASTING: dict[str, tuple[Fault, type[StorageError], str]] = {
     "401": (status(401, "Invalid Credentials"), StoreMisconfigured, "storage.gcs.credentials_file"),
@@ -143,7 +146,12 @@ LASTING: dict[str, tuple[Fault, type[StorageError], str]] = {
     ("operation", "fault"),
     [
         *((operation, fault) for operation in OPERATIONS for fault in ("503", "reset", "lost")),
-        *((operation, fault) for operation in SOME_OPERATIONS for fault in PASSING),
+        *(
+            (operation, fault)
+            for operation in SOME_OPERATIONS
+            for fault in PASSING
+            if not (fault in LATE and operation.startswith("delete"))
+        ),
     ],
 )
 def test_what_fails_once_is_done_again(driver: GcsDriver, faults: Faults, operation: str, fault: str) -> None:
@@ -153,6 +161,18 @@ def test_what_fails_once_is_done_again(driver: GcsDriver, faults: Faults, operat
     OPERATIONS[operation](driver)
     assert faults.rules[0].times == 0
     assert len(faults.seen) > 1
+
+
+@pytest.mark.parametrize("fault", LATE)
+@pytest.mark.parametrize("operation", ["delete", "delete many"])
+def test_a_delete_that_may_still_be_carried_out_is_not_repeated(
+    driver: GcsDriver, faults: Faults, operation: str, fault: str
+) -> None:
+    """It could come after what was published since (I7)."""
+    faults.rules.append(Rule(PASSING[fault][0], times=1))
+    with pytest.raises(Unanswered):
+        OPERATIONS[operation](driver)
+    assert len(faults.seen) == 1
 
 
 @every_operation

@@ -10,6 +10,7 @@ from registry.storage.errors import (
     StorageUnavailable,
     StoreMisconfigured,
     Throttled,
+    Unanswered,
 )
 from registry.storage.object_store.retry import Retry, stop_of
 
@@ -62,3 +63,31 @@ def test_what_may_help_is_repeated_and_each_request_reported(
         retry.repeat("key", ask)
     assert reports == [("toy", "get_object", "get", failed)] * times
     assert retry.repeat("key", lambda: "answer") == "answer"
+
+
+@pytest.mark.parametrize(("error", "times"), [(Throttled, 4), (StorageUnavailable, 4), (Unanswered, 1)])
+def test_what_must_not_happen_late_is_repeated_where_it_was_refused_alone(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], times: int
+) -> None:
+    retry, asked = Retry("toy", _Settings()), []
+    monkeypatch.setattr(retry._sending, "sleep", lambda _: None)
+
+    def ask() -> None:
+        asked.append(1)
+        raise error("key")
+
+    with pytest.raises(error):
+        retry.repeat_refused("key", ask)
+    assert len(asked) == times
+
+
+def test_what_may_still_come_is_looked_for_more_often_than_a_request_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    retry, looks = Retry("toy", _Settings()), iter([False] * 10 + [True])
+    monkeypatch.setattr(retry._waiting, "sleep", lambda _: None)
+
+    def look() -> str:
+        if not next(looks):
+            raise StorageUnavailable("key")
+        return "there"
+
+    assert retry.wait_for("key", look) == "there"

@@ -15,7 +15,7 @@ from tests.storage.drivers import S3
 from tests.storage.s3.answering_store import Answer, AnsweringStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from registry.storage.errors import StorageError
 
@@ -110,24 +110,15 @@ def test_a_store_that_does_not_say_what_a_multipart_upload_is_called_is_told_so(
         ("AccessDenied", StoreMisconfigured, 1),
     ],
 )
-@pytest.mark.parametrize(
-    "work",
-    [
-        lambda driver: driver.copy("a", "b", size=1, if_signature='"t"'),
-        lambda driver: driver._multiparts.complete("key", "u", [], 0, replace=True),
-    ],
-)
 def test_an_error_that_comes_after_a_good_status_is_one(
     store: AnsweringStore,
     driver: S3Driver,
-    work: Callable[[S3Driver], object],
     code: str,
     expected: type[StorageError],
     times: int,
 ) -> None:
-    """A copy and a completion may take minutes: the store sends the status before it knows."""
+    """A copy may take minutes: the store sends the status before it knows."""
     store.answers.extend([Answer(200, f"<?xml version='1.0'?>\n  <Error><Code>{code}</Code></Error>".encode())] * 2)
     with pytest.raises(expected):
-        work(driver)
-    assert len(store.asked) == times
-    assert {asked.headers["x-amz-copy-source"] for asked in store.asked} <= {"bucket/root/a", None}
+        driver.copy("a", "b", size=1, if_signature='"t"')
+    assert [asked.headers["x-amz-copy-source"] for asked in store.asked] == ["bucket/root/a"] * times
