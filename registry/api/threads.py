@@ -120,10 +120,10 @@ class ThreadPool:
 
     def give_turn(self) -> None:
         """Let one more thread work, if a call waits and no thread is free for it."""
-        if not self._has_calls():
+        if not (self._calls or self._ends):
             return
         with self._lock:
-            if not self._has_calls() or self._is_full() or self._is_going_on():
+            if not (self._calls or self._ends) or self._is_full() or self._is_going_on():
                 return
             turn = _Turn(self)
             self._turns.add(turn)
@@ -173,7 +173,10 @@ class ThreadPool:
     def _is_going_on(self) -> bool:
         """Whether a thread at work does not wait, as far as is known."""
         recent = monotonic() - STALL
-        return any(turn.since > recent for turn in self._turns)
+        for turn in self._turns:  # noqa: SIM110 - each call comes here twice, and a generator costs more than the loop
+            if turn.since > recent:
+                return True
+        return False
 
     def _serve(self, worker: _Worker) -> None:
         while (turn := worker.wait()) is not None:
@@ -186,7 +189,7 @@ class ThreadPool:
         """The next call for the thread with this turn; None ends the turn: nothing to do, or another is doing it."""
         with self._lock:
             self._turns.remove(turn)
-            if not self._has_calls() or self._is_full() or self._is_going_on():
+            if not (self._calls or self._ends) or self._is_full() or self._is_going_on():
                 if self._ended:
                     worker.give(None)
                 else:
