@@ -55,7 +55,7 @@ class Exchange:
         self._done = asyncio.Event()
         self.status = 500
         self.headers: dict[str, str] = {}
-        self.body = b""
+        self.body = bytearray()
 
     async def run(self, application: ASGIApp) -> None:
         """Have it answered; what the application raises is for its server, not for its client."""

@@ -50,7 +50,7 @@ class Caller:
 
     def call(self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
         """Send one request and read the whole answer."""
-        return self._runner.run(self._call(method, target, body, headers or {}))
+        return self._runner.get_loop().run_until_complete(self._call(method, target, body, headers or {}))
 
     async def _call(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         parts = urlsplit(target)
