@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from registry.oci.digest import Digest
@@ -17,6 +18,12 @@ GIVEN_UP = 3
 """Tries after which a client despairs."""
 
 
+@cache
+def _large() -> tuple[Blob, Blob, Blob]:
+    """Made once for all stories: each has a store of its own."""
+    return Blob(os.urandom(2 * PART + 1234)), Blob(os.urandom(2 * PART + 4321)), Blob(os.urandom(PART + 900_000))
+
+
 class Story:
     """What was acknowledged must be there at the end; what fails must fail with a clean 5xx, and work when repeated."""
 
@@ -24,9 +31,7 @@ class Story:
         self._service = service
         self.config = Blob(b'{"architecture": "amd64"}')
         self.small = Blob(b"small layer" * 10)
-        self.staged = Blob(os.urandom(2 * PART + 1234))
-        self.direct = Blob(os.urandom(2 * PART + 4321))
-        self.chunked = Blob(os.urandom(PART + 900_000))
+        self.staged, self.direct, self.chunked = _large()
         self.image = image(self.config, [self.small, self.staged, self.direct, self.chunked])
         self.failures: list[int] = []
 

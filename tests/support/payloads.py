@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Blob:
     data: bytes
     algorithm: str = "sha256"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The digest, in this blob's algorithm."""
         return digest_of(self.data, self.algorithm)
