@@ -15,7 +15,7 @@ OWN = ("own/one", "own/two")
 """Repositories that only Stowage has."""
 Work = Callable[[Client, random.Random, int], None]
 
-PAUSE = 0.1
+PAUSE = 0.3
 """Seconds between the requests of a client: on few processors the command is to come to something, too."""
 HUNG = 300.0
 """Seconds in which a client must have ended what it does."""
