@@ -12,7 +12,6 @@ import orjson
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
 
 from registry.api.http.request_body import Interrupted
 from registry.database.errors import DatabaseError
@@ -29,11 +28,9 @@ from registry.storage.errors import StorageError, StorageFull
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastapi import FastAPI
     from starlette.requests import Request
     from starlette.types import Scope
 
-METHOD_NOT_ALLOWED = 405
 CLIENT_GONE = 499
 """The status of a request whose client left in the middle of its body; only the log sees it (nginx's number for it)."""
 RETRY_SECONDS = "2"
@@ -42,22 +39,12 @@ OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 log = structlog.get_logger(__name__)
 
 
-def install(application: FastAPI) -> None:
-    """Let every error of the application leave as an OCI error body."""
-    for kind in (*_ANSWERS, Exception):
-        application.add_exception_handler(kind, _handle)
-
-
 def answer(request: Request, error: Exception) -> Response:
     """The answer to a request that an error ended."""
     for kind, render_kind in _ANSWERS.items():
         if isinstance(error, kind):
             return render_kind(request, error)
     return _unexpected(request, error)
-
-
-async def _handle(request: Request, error: Exception) -> Response:
-    return answer(request, error)
 
 
 def render(error: RegistryError, scope: Scope) -> Response:
@@ -96,9 +83,8 @@ def _system_error(request: Request, error: OSError) -> Response:
     return render(Unavailable(headers={"Retry-After": RETRY_SECONDS}), request.scope)
 
 
-def _http_error(request: Request, error: HTTPException) -> Response:
-    if error.status_code == METHOD_NOT_ALLOWED:
-        allowed = ", ".join(_allowed(request))
+def _no_route(request: Request, _error: HTTPException) -> Response:
+    if allowed := ", ".join(_allowed(request)):
         return render(Unsupported(f"this path answers {allowed}", headers={"Allow": allowed}), request.scope)
     return render(NotFound(), request.scope)
 
@@ -116,12 +102,8 @@ def _id(request: Request) -> str | None:
 
 def _allowed(request: Request) -> list[str]:
     """The methods of every route that has this path."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return sorted(methods)
+    path = request.scope["path"]
+    return sorted({method for route in request.app.routes if route.path_regex.match(path) for method in route.methods})
 
 
 _ANSWERS: dict[type[Exception], Callable[[Request, Any], Response]] = {
@@ -129,7 +111,7 @@ _ANSWERS: dict[type[Exception], Callable[[Request, Any], Response]] = {
     Interrupted: _interrupted,
     StorageError: _storage_error,
     DatabaseError: _database_error,
-    HTTPException: _http_error,
+    HTTPException: _no_route,
     OSError: _system_error,
 }
 """The renderer of each kind of error; every other error is a mistake of ours."""

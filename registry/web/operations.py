@@ -8,10 +8,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import JSONResponse, Response
 
+from registry.api.access import Action
+from registry.api.http.routing import ACTION, OciRoute, context_of
 from registry.database import stores
 from registry.database.errors import DatabaseError
 from registry.observability.metrics import CONTENT_TYPE
@@ -22,9 +25,6 @@ from registry.web.probe import SECONDS, Probe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from fastapi import FastAPI
-
-    from registry.api.context import ApiContext
     from registry.database.engine import Database
     from registry.images.registry import Registry
 
@@ -41,23 +41,26 @@ class Health(BaseModel):
     """The parts that do not answer: ``storage``, ``database``."""
 
 
-def install(application: FastAPI, *, with_metrics: bool) -> None:
-    """Add the routes, each for GET and HEAD."""
-    routes: list[tuple[str, Callable[..., Awaitable[object]], dict[str, Any]]] = [
+def router_of(*, with_metrics: bool) -> APIRouter:
+    """The routes, each for GET and HEAD."""
+    routes: list[tuple[str, Callable[[Request], Awaitable[Response]], dict[str, Any]]] = [
         ("/livez", livez, {"response_model": Health}),
         ("/readyz", readyz, {"response_model": Health, "responses": {503: {"model": Health}}}),
     ]
     if with_metrics:
         text: dict[int, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
         routes.append(("/metrics", metrics, {"response_class": Response, "responses": text}))
+    router = APIRouter(route_class=OciRoute, tags=["operations"])
     for path, answer, documented in routes:
-        application.add_api_route(path, answer, methods=["GET"], tags=["operations"], **documented)
-        application.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False, **documented)
+        documented["openapi_extra"] = {ACTION: Action.NONE}
+        router.add_api_route(path, answer, methods=["GET"], **documented)
+        router.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False, **documented)
+    return router
 
 
-async def livez() -> Health:
+async def livez(_request: Request) -> Response:
     """Answer as long as the process runs; asks nothing of storage or database."""
-    return Health(status="ok")
+    return JSONResponse(Health(status="ok").model_dump())
 
 
 async def readyz(request: Request) -> Response:
@@ -74,7 +77,7 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """Prometheus metrics, the sum of all workers."""
-    context: ApiContext = request.app.state.context
+    context = context_of(request)
     process = request.app.state.metrics
     process.flush_metrics()
     # The other metrics are shown also while the database or storage is away.

@@ -12,10 +12,13 @@ from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import HTMLResponse
 
+from registry.api.access import Action
+from registry.api.http.routing import ACTION, OciRoute
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=OciRoute, include_in_schema=False)
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -30,7 +33,7 @@ td, th { border-top: 1px solid #8884; padding: .2rem .6rem .2rem 0; text-align: 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-@router.get("/api/docs")
+@router.get("/api/docs", openapi_extra={ACTION: Action.NONE})
 async def reference(request: Request) -> HTMLResponse:
     """Show what the OpenAPI document says, for people."""
     page = "".join(_page(request.app.openapi()))

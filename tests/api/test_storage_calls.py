@@ -52,15 +52,15 @@ class Replica:
     def is_asked(self, method: str, path: str) -> bool:
         """Whether a read comes to the routes."""
         observation = cast("Any", self.service.observation)
-        inner, asked = observation._application, []
+        inner, asked = observation._routes, []
 
         async def spy(*request: object) -> None:
             asked.append(request)
             await inner(*request)
 
-        observation._application = spy
+        observation._routes = spy
         assert self.service.call(method, path).status == 200
-        observation._application = inner
+        observation._routes = inner
         return bool(asked)
 
 

@@ -33,11 +33,13 @@ class AccessLog:
     def __init__(
         self,
         application: ASGIApp,
+        routes: ASGIApp,
         context: ApiContext,
         tally: RequestTally,
         log: RequestLog | None,
     ) -> None:
         self._application = application
+        self._routes = routes
         self._context = context
         self._tally = tally
         self._log = log
@@ -105,7 +107,7 @@ class AccessLog:
 
         self._context.request_began()
         try:
-            await self._application(scope, counting_receive, counting_send)
+            await self._routes(scope, counting_receive, counting_send)
         finally:
             self._context.request_ended()
             self._note(scope, caller, state, request_id, perf_counter() - began)

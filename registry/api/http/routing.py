@@ -1,4 +1,4 @@
-"""Routing: the endpoints of the OCI API as routes of FastAPI."""
+"""Routing: every endpoint is a route of FastAPI that answers its own errors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Match
 
@@ -15,6 +16,7 @@ from registry.api.access import Action, caller_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from fastapi import FastAPI
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
@@ -24,6 +26,7 @@ ACTION: Final = "x-action"
 """The key of an operation in the OpenAPI document that says which right it needs."""
 
 
+_CONTEXT: Final = "registry.context"
 _PARAMETER = re.compile(r"\{[^}]*\}")
 
 
@@ -47,12 +50,27 @@ class OciRoute(APIRoute):
             raise ValueError(f"{path} names no action")
         self.action = Action(cast("dict[str, Any]", self.openapi_extra)[ACTION])
         self._literal = max(_PARAMETER.split(path), key=len)
+        self._methods = frozenset(self.methods or ())
+        self._match = self.path_regex.match
         self._handle = self.get_route_handler()
         self.app = self._serve
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """See APIRoute: a look at the longest literal of the path comes before the expression."""
-        return super().matches(scope) if self._literal in scope["path"] else (Match.NONE, {})
+        """See APIRoute: never PARTIAL, since ``errors`` looks for other methods of a path that has no route.
+
+        The method and the longest literal of the path are compared before the expression.
+        """
+        if (
+            scope["method"] in self._methods
+            and self._literal in scope["path"]
+            and (found := self._match(scope["path"]))
+        ):
+            return Match.FULL, {"endpoint": self.endpoint, "path_params": found.groupdict(), "route": self}
+        return Match.NONE, {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See APIRoute, which looks at the method once more."""
+        await self._serve(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See APIRoute: the decision about the caller, the endpoint, and each error as an OCI error body."""
@@ -75,6 +93,29 @@ class OciRoute(APIRoute):
         await response(scope, receive, send)
 
 
+class Routes:
+    """ASGI: the routes of an application, without the middleware around them.
+
+    FastAPI's has errors as an answer, which ``OciRoute`` has itself, and closes what dependencies left open, of which
+    there are none.
+    """
+
+    def __init__(self, application: FastAPI) -> None:
+        self._application = application
+        self._context: ApiContext = application.state.context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of HTTP."""
+        scope["app"] = self._application
+        scope[_CONTEXT] = self._context
+        try:
+            await self._application.router(scope, receive, send)
+        except HTTPException as error:  # it has no route, so that nothing is sent yet
+            response = errors.answer(Request(scope, receive), error)
+            await response(scope, receive, send)
+
+
 def context_of(request: Request) -> ApiContext:
     """What every endpoint works with."""
-    return cast("ApiContext", request.app.state.context)
+    context: ApiContext = request.scope[_CONTEXT]
+    return context

@@ -158,13 +158,13 @@ def elsewhere(tmp_path: Path, pair: Pair, sections: Sections) -> Iterator[Servic
 def test_what_is_kept_is_answered_without_the_routes_and_is_the_same(pair: Pair) -> None:
     pair.warm()
     passed: list[str] = []
-    inner = pair.thin.observation._application
+    inner = pair.thin.observation._routes
 
     async def spy(scope: Scope, receive: Receive, send: Send) -> None:
         passed.append(f"{scope['method']} {scope['path']}?{scope['query_string'].decode()}")
         await inner(scope, receive, send)
 
-    pair.thin.observation._application = spy
+    pair.thin.observation._routes = spy
     pair.compare()
     kept = (
         [f"{m} /v2/{REPO}/manifests/{r}?" for m in ("GET", "HEAD") for r in ("one", "multi", WIDE.digest)]
