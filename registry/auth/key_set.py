@@ -88,17 +88,15 @@ def is_pem(document: bytes) -> bool:
     return _PEM.search(document) is not None
 
 
-def of_private_pem(document: bytes) -> VerificationKey:
-    """The private key, EC or Ed25519, of a PEM file: for signing. Raises KeySetInvalid."""
-    for kind in (ECKey, OKPKey):
-        try:
-            key = kind.import_key(document)
-        except (JoseError, ValueError, TypeError):
-            continue
-        if not key.is_private:
-            break
-        return _named(key)
-    raise KeySetInvalid("it has no private key of EC or Ed25519")
+def of_private_pem(document: bytes) -> list[VerificationKey]:
+    """The private keys, EC or Ed25519, of a PEM file: for signing.
+
+    Raises KeySetInvalid if there is none, or anything else.
+    """
+    keys = [_private(block) for block in _PEM.findall(document)]
+    if not keys:
+        raise KeySetInvalid("it has no block of PEM")
+    return keys
 
 
 def of_secret(key_id: str, secret: bytes) -> VerificationKey:
@@ -121,6 +119,17 @@ def _of_jwk(document: dict[str, Any]) -> VerificationKey | None:
         return _named(key, document.get("kid"), document.get("alg"))
     except (JoseError, ValueError, TypeError, KeyError):
         return None
+
+
+def _private(block: bytes) -> VerificationKey:
+    for kind in (ECKey, OKPKey):
+        try:
+            key = kind.import_key(block)
+        except (JoseError, ValueError, TypeError):
+            continue
+        if key.is_private:
+            return _named(key)
+    raise KeySetInvalid("a block is no private key of EC or Ed25519")
 
 
 def _public(block: bytes) -> VerificationKey:

@@ -195,6 +195,16 @@ upload_session = Table(
     sqlite_with_rowid=False,
 )
 
+signing_key = Table(
+    "signing_key",
+    metadata,
+    Column("id", BinaryText, primary_key=True),
+    Column("purpose", BinaryText, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 lease = Table(
     "lease",
     metadata,

@@ -69,9 +69,10 @@ def test_a_pem_file_without_public_keys_alone_is_an_error(document: bytes) -> No
         key_set.of_pem(document)
 
 
-def test_a_signing_key_is_private() -> None:
-    assert key_set.of_private_pem(ec().as_pem(private=True)).algorithms == ("ES256",)
-    assert "Ed25519" in key_set.of_private_pem(ed25519().as_pem(private=True)).algorithms
+def test_signing_keys_are_private() -> None:
+    first, second = key_set.of_private_pem(ec().as_pem(private=True) + ed25519().as_pem(private=True))
+    assert first.algorithms == ("ES256",)
+    assert "Ed25519" in second.algorithms
     for document in (ec().as_pem(private=False), rsa().as_pem(private=True), b"x" * 40, jwks(ec())):
         with pytest.raises(KeySetInvalid):
             key_set.of_private_pem(document)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -31,16 +31,6 @@ WAITING: Final = 4
 DISCOVERY: Final = "/.well-known/openid-configuration"
 
 log = structlog.get_logger(__name__)
-
-
-class KeySource(Protocol):
-    """Where the keys of an issuer come from. Any thread."""
-
-    def keys(self) -> KeySet:
-        """Those that are known. Raises Unavailable if none are."""
-
-    def look_again(self) -> KeySet:
-        """Those that are known now, for a token whose key was not among them. Raises Unavailable."""
 
 
 class ProviderKeys:
