@@ -25,6 +25,8 @@ class Kind(enum.StrEnum):
     """An API key."""
     OIDC = "oidc"
     """A token of an OpenID Connect provider."""
+    EXTERNAL = "external"
+    """A token of an external token service, which bounds what it allows."""
     CERTIFICATE = "certificate"
     """A client certificate."""
     ANONYMOUS = "anonymous"
@@ -45,7 +47,7 @@ class Identity:
 
     kind: Kind
     name: str = ""
-    """The user; the id of a key; ``PROVIDER/NAME`` for OIDC; the subject of a certificate."""
+    """The user; the id of a key; ``PROVIDER/NAME`` for OIDC; the subject of an external token or a certificate."""
     groups: frozenset[str] = frozenset()
     """As rules name them."""
     claims: Claims = field(default_factory=lambda: NO_CLAIMS, hash=False)

@@ -18,6 +18,8 @@ MOST_CHARACTERS: Final = 4 << 10
 """Characters of all that are read."""
 REPOSITORY: Final = "repository"
 REGISTRY: Final = "registry"
+CATALOG: Final = "catalog"
+"""The only resource of REGISTRY."""
 ALL: Final = "*"
 """As an action: all that the caller may do."""
 _CLASS = re.compile(r"\([a-z0-9]+\)\Z")
