@@ -147,12 +147,6 @@ class Unauthorized(RegistryError):
     default = "authentication is required"
 
 
-class TokenInvalid(Unauthorized):
-    """UNAUTHORIZED (code-11, for a Bearer token that is broken, has ended, or is another's)."""
-
-    default = "the token is refused; ask for a new one"
-
-
 class Denied(RegistryError):
     """DENIED (code-12)."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from registry.auth.identity import Kind
 from registry.auth.jwt import JwtInvalid
 from registry.auth.tokens.token import ACCESS, REFRESH, TokenBound
-from registry.oci.errors import TokenInvalid
+from registry.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,8 +42,13 @@ class Bearer:
         self._directory = directory
         self._providers = frozenset(providers)
 
+    @property
+    def issuer(self) -> str:
+        """The ``iss`` of our tokens."""
+        return self._tokens.service
+
     def identify(self, text: str) -> Verified:
-        """The identity of an access token, bounded by it. Raises TokenInvalid, and what the directory raises."""
+        """The identity of an access token, bounded by it. Raises Unauthorized, and what the directory raises."""
         token = self._read(text, ACCESS)
         identity = self._live(token)
         return Verified(replace(identity, scope=TokenBound(token.access, identity.scope)), token.expires)
@@ -56,7 +61,7 @@ class Bearer:
         try:
             return self._tokens.read(text, kind)
         except JwtInvalid as error:
-            raise TokenInvalid(f"the token is refused: {error}") from error
+            raise Unauthorized(f"the token is refused: {error}") from error
 
     def _live(self, token: Token) -> Identity:
         """The identity as it is now: a user or key that is gone or has changed ends its tokens."""
@@ -64,8 +69,8 @@ class Bearer:
         if identity.kind in {Kind.USER, Kind.KEY}:
             found = self._directory.find(identity.kind, identity.name)
             if found is None or found.credential != identity.credential:
-                raise TokenInvalid("the token is refused: its user or key is gone or has changed")
+                raise Unauthorized("the token is refused: its user or key is gone or has changed")
             return found
         if identity.kind is Kind.OIDC and identity.name.partition("/")[0] not in self._providers:
-            raise TokenInvalid("the token is refused: its identity provider is not configured")
+            raise Unauthorized("the token is refused: its identity provider is not configured")
         return identity

@@ -11,7 +11,7 @@ from registry.auth.tokens.bearer import Bearer
 from registry.auth.tokens.scopes import Scope
 from registry.auth.tokens.signing_keys import FileKeys
 from registry.auth.tokens.token import Tokens
-from registry.oci.errors import TokenInvalid, Unavailable
+from registry.oci.errors import Unauthorized, Unavailable
 
 ALICE = Identity(Kind.USER, "alice", credential="0011223344556677")
 KEY = Identity(Kind.KEY, "0f3a", credential="0f3a")
@@ -73,15 +73,15 @@ def test_a_user_or_key_that_is_gone_or_changed_ends_its_tokens(
     del people.found[identity.kind, identity.name]
     if changed:
         people.found[identity.kind, identity.name] = Identity(identity.kind, identity.name, credential="other")
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(Unauthorized):
         bearer.identify(access)
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(Unauthorized):
         bearer.refresh(refresh)
 
 
 def test_a_provider_that_is_configured_no_more_ends_its_tokens(tokens: Tokens, people: People) -> None:
     text = tokens.access(Identity(Kind.OIDC, "ci/team/app"), PULL)
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(Unauthorized):
         Bearer(tokens, people, []).identify(text)
 
 
@@ -92,10 +92,10 @@ def test_a_directory_that_is_away_refuses_nothing(tokens: Tokens, bearer: Bearer
 
 
 def test_a_token_of_one_type_is_not_one_of_the_other(tokens: Tokens, bearer: Bearer) -> None:
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(Unauthorized):
         bearer.refresh(tokens.access(ALICE, PULL))
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(Unauthorized):
         bearer.identify(tokens.refresh(ALICE))
     for text in ("", "secret", "stw_x", "a.b.c"):
-        with pytest.raises(TokenInvalid):
+        with pytest.raises(Unauthorized):
             bearer.identify(text)
