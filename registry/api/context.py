@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.api.cache.freshness import Freshness
+    from registry.auth.tokens.service import TokenService
     from registry.config.settings import Settings
     from registry.database.engine import Database
     from registry.images.registry import Registry
@@ -49,6 +50,8 @@ class ApiContext:
         forwarding = Forwarding(settings.http.trusted_proxies)
         self.urls = ExternalUrls(settings.http, forwarding)
         self.access = Access(forwarding)
+        self.token_service: TokenService | None = None
+        """None where no authentication is configured."""
         freshness = _freshness_of(registry.backends.database)
         self.cache = ResponseCache(registry, freshness, settings.limits.read_memory)
         buffers = settings.limits.upload_buffers

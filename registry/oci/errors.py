@@ -147,6 +147,26 @@ class Unauthorized(RegistryError):
     default = "authentication is required"
 
 
+class GrantInvalid(RegistryError):
+    """UNSUPPORTED (a request for a token that is not understood; RFC 6749, section 5.2)."""
+
+    status = 400
+    code = "UNSUPPORTED"
+    default = "the request for a token is not valid"
+    error: ClassVar[str] = "invalid_request"
+
+    def body(self) -> dict[str, object]:
+        """See RegistryError; with the members that clients of OAuth read."""
+        return {**super().body(), "error": self.error, "error_description": self.message}
+
+
+class GrantUnsupported(GrantInvalid):
+    """UNSUPPORTED (a kind of grant that there is not: clients ask by GET then)."""
+
+    default = "grant_type is none of password, refresh_token and urn:ietf:params:oauth:grant-type:token-exchange"
+    error = "unsupported_grant_type"
+
+
 class Denied(RegistryError):
     """DENIED (code-12)."""
 

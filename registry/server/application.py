@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi import FastAPI
 
-from registry.api import blobs, catalog, errors, manifests, referrers, tags, uploads, version
+from registry.api import blobs, catalog, errors, manifests, referrers, tags, token, uploads, version
 from registry.api.context import ApiContext
 from registry.api.http.access_log import AccessLog
 from registry.database.errors import DatabaseError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from registry.config.settings import Settings
     from registry.images.registry import Registry
 
-CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version)
+CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version, token)
 """The chapters of the specification, each a router; what a push asks most often comes first."""
 STOP_SECONDS = 5.0
 """How long background work may take to end."""

@@ -69,6 +69,11 @@ MOUNT: Final = _parameter("mount", "query", "Digest of a blob that another repos
 SOURCE: Final = _parameter("from", "query", "The repository to mount from; without it any that has the blob.")
 ALGORITHM: Final = _parameter("digest-algorithm", "query", "Algorithm of the digest that will close the session.")
 TAG: Final = _parameter("tag", "query", "A tag for a manifest that is pushed by digest; may be repeated.")
+SERVICE: Final = _parameter("service", "query", "Service, as the challenge names it.")
+SCOPE: Final = _parameter("scope", "query", "`repository:NAME:ACTIONS`; repeated, or several with spaces between.")
+ACCOUNT: Final = _parameter("account", "query", "Name of the account; the Authorization header is what counts.")
+CLIENT: Final = _parameter("client_id", "query", "Name of the client.")
+OFFLINE: Final = _parameter("offline_token", "query", "`true` asks for a refresh token too.")
 CONTENT_RANGE: Final = _parameter("Content-Range", "header", "First and last byte of the chunk, as `0-1023`.")
 RANGE: Final = _parameter("Range", "header", "Ranges of bytes (RFC 9110, section 14).")
 

@@ -50,6 +50,8 @@ ENDPOINTS = [
     ("without the slash", "POST", SESSIONS, Action.PUSH),
     ("catalog", "GET", "/v2/_catalog", Action.CATALOG),
     ("catalog", "HEAD", "/v2/_catalog", Action.CATALOG),
+    ("token", "GET", "/auth/token", Action.NONE),
+    ("token", "POST", "/auth/token", Action.NONE),
 ]
 
 
