@@ -92,7 +92,8 @@ class Jwt(NamedTuple):
         if self.claims.get("iss") != issuer:
             raise JwtInvalid("iss is another issuer")
         named = self.claims.get("aud")
-        if not any(audience in audiences for audience in (named if isinstance(named, list) else [named])):
+        named = named if isinstance(named, list) else [named]
+        if not any(isinstance(audience, str) and audience in audiences for audience in named):
             raise JwtInvalid("aud names no audience of ours")
         if self.expires + LEEWAY <= now:
             raise JwtInvalid("it has expired")

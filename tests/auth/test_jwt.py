@@ -22,7 +22,7 @@ def keys() -> KeySet:
 
 def believed(text: str, known: KeySet | None = None) -> dict[str, Any]:
     token = Jwt.parse(text)
-    token.verify(known or keys(), issuer=ISSUER, audiences=["other", "registry"], now=NOW)
+    token.verify(known or keys(), issuer=ISSUER, audiences=frozenset({"other", "registry"}), now=NOW)
     return dict(token.claims)
 
 

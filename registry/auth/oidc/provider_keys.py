@@ -86,6 +86,7 @@ class ProviderKeys:
             self._keys = of_jwks(self._fetch(self._discover()))
             self._fetched = now
         except (FetchFailed, KeySetInvalid) as error:
+            self._tried = self._clock()  # callers that waited for this do not begin anew
             log.warning("the keys of an identity provider cannot be had", issuer=self._issuer, reason=str(error))
 
     def _discover(self) -> str:

@@ -91,6 +91,21 @@ def test_without_any_keys_callers_are_told_to_come_again(provider: Provider) -> 
     assert provider.keys.keys().find("rsa-0", "RS256") is not None
 
 
+def test_callers_that_waited_for_a_silent_provider_do_not_wait_for_it_again(provider: Provider) -> None:
+    provider.is_up = False
+    fetch = provider.fetch
+
+    def slow(url: str) -> bytes:
+        provider.now += 10
+        return fetch(url)
+
+    keys = ProviderKeys(ISSUER, slow, lambda: provider.now)
+    for _ in range(WAITING):
+        with pytest.raises(Unavailable):
+            keys.keys()
+    assert len(provider.asked) == 1
+
+
 @pytest.mark.parametrize(
     "discovery",
     [
