@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
+from registry.config.urls import is_trustworthy
 from registry.waiting import aside
 
 if TYPE_CHECKING:
@@ -55,25 +55,6 @@ class Documents:
                     answer.close()
         except (HTTPError, OSError, ValueError) as error:
             raise FetchFailed(f"{type(error).__name__} while asking {urlsplit(url).hostname}") from error
-
-
-def is_trustworthy(url: str) -> bool:
-    """Whether what comes from there is what its owner sent: over TLS, or from this machine."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _read(answer: BaseHTTPResponse, deadline: float) -> bytes:

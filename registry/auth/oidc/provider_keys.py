@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from registry.auth.key_set import KeySet, KeySetInvalid, of_jwks
-from registry.auth.oidc.documents import FetchFailed, is_trustworthy
+from registry.auth.oidc.documents import FetchFailed
+from registry.config.urls import is_trustworthy
 from registry.oci import strict_json
 from registry.oci.errors import Unavailable
 

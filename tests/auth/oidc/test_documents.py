@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from registry.auth.oidc.documents import MAX_BYTES, Documents, FetchFailed, is_trustworthy
+from registry.auth.oidc.documents import MAX_BYTES, Documents, FetchFailed
 
 Serve = Callable[[bytes], str]
 
@@ -73,23 +73,3 @@ def test_what_is_no_answer_is_given_up(serve: Serve) -> None:
     for url in (serve(b"SSH-2.0-x\r\n\r\n"), "http://127.0.0.1:1/", "https://127.0.0.1:1/", "http://127.0.0.1:99999/"):
         with pytest.raises(FetchFailed):
             Documents(seconds=5).fetch(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://issuer.example.org/x", True),
-        ("http://127.0.0.1:8000", True),
-        ("http://[::1]:8000", True),
-        ("http://localhost/x", True),
-        ("http://issuer.example.org", False),
-        ("http://127.0.0.1.example.org", False),
-        ("http://localhost@example.org/", False),
-        ("file:///etc/passwd", False),
-        ("https://", False),
-        ("http://[", False),
-        ("", False),
-    ],
-)
-def test_only_tls_and_this_machine_are_trusted(url: str, expected: bool) -> None:
-    assert is_trustworthy(url) is expected
