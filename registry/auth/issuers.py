@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from registry.auth.jwt import Jwt, JwtInvalid
+from registry.auth.key_source import KeyFile
+from registry.auth.oidc.documents import Documents
+from registry.auth.oidc.provider import Provider
+from registry.auth.oidc.provider_keys import ProviderKeys
+from registry.auth.tokens.bearer import Bearer
+from registry.auth.tokens.external import ExternalTokens
+from registry.auth.tokens.signing_keys import DatabaseKeys, FileKeys
+from registry.auth.tokens.token import Tokens
+from registry.config.file import ConfigError, ConfigProblem
 from registry.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from registry.auth.oidc.provider import Provider
-    from registry.auth.tokens.bearer import Bearer, Verified
-    from registry.auth.tokens.external import ExternalTokens
+    from registry.auth.key_source import KeySource
+    from registry.auth.oidc.provider import Used
+    from registry.auth.tokens.bearer import Directory, Verified
+    from registry.config.token_sections import OidcSettings, TokenSettings
+    from registry.database.engine import Database
+
+T = TypeVar("T")
 
 
 class Issuers:
     """All whose tokens are believed. Any thread. Every method raises Unauthorized, Unavailable, DatabaseError."""
 
     def __init__(self, own: Bearer, external: ExternalTokens | None, providers: Sequence[Provider]) -> None:
-        self._own = own
+        self.own = own
         self._external = external
         self._providers = providers
 
     def of_bearer(self, text: str) -> Verified:
         """The identity of a Bearer token, whichever issuer it has."""
         issuer = _parsed(text).claims.get("iss")
-        if issuer == self._own.issuer:
-            return self._own.identify(text)
+        if issuer == self.own.issuer:
+            return self.own.identify(text)
         if self._external is not None and issuer == self._external.issuer:
             return self._external.identify(text)
         return self.of_provider(text)
@@ -51,3 +65,46 @@ def _parsed(text: str) -> Jwt:
         return Jwt.parse(text)
     except JwtInvalid as error:
         raise Unauthorized(f"the token is refused: {error}") from error
+
+
+def create_issuers(
+    settings: TokenSettings,
+    providers: Sequence[OidcSettings],
+    *,
+    service: str,
+    used: Used,
+    database: Database,
+    directory: Directory,
+) -> Issuers:
+    """The issuers of these settings; ``service`` names the registry, ``used`` is what its rules look at.
+
+    Raises ConfigError for a file without usable keys.
+    """
+    file, external = settings.key_file, settings.external
+    keys = DatabaseKeys(database) if file is None else _opened("auth.token.key_file", FileKeys, file)
+    tokens = Tokens(keys, service, settings.expires)
+    return Issuers(
+        Bearer(tokens, directory, [provider.name for provider in providers]),
+        None
+        if external is None
+        else ExternalTokens(
+            _opened("auth.token.external.keys_file", KeyFile, external.keys_file),
+            issuer=external.issuer,
+            service=external.service,
+        ),
+        [Provider(provider, _keys_of(provider), used) for provider in providers],
+    )
+
+
+def _keys_of(provider: OidcSettings) -> KeySource:
+    if provider.jwks_file is not None:
+        return _opened("auth.oidc.jwks_file", KeyFile, provider.jwks_file)
+    return ProviderKeys(provider.issuer, Documents(provider.ca_file).fetch)
+
+
+def _opened(key: str, kind: Callable[[Path], T], path: Path) -> T:
+    try:
+        return kind(path)
+    except (ValueError, OSError) as error:
+        reason = (error.strerror or "cannot be read") if isinstance(error, OSError) else str(error)
+        raise ConfigError([ConfigProblem(key, f"{path} cannot be used: {reason}", "")]) from error

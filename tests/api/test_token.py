@@ -16,11 +16,12 @@ from registry.auth.identity import ANONYMOUS, Identity, Kind
 from registry.auth.issuers import Issuers
 from registry.auth.jwt import Jwt
 from registry.auth.key_source import KeyFile
-from registry.auth.oidc.provider import Provider, ProviderSettings, Used
+from registry.auth.oidc.provider import Provider, Used
 from registry.auth.tokens.bearer import Bearer
 from registry.auth.tokens.service import TokenService
 from registry.auth.tokens.signing_keys import DatabaseKeys
 from registry.auth.tokens.token import ACCESS, Tokens
+from registry.config.token_sections import OidcSettings
 from registry.oci.errors import Unauthorized
 from tests.api.service import Reply, Service, serving
 from tests.auth.signing import jwks, rsa, signed
@@ -41,16 +42,10 @@ class Place:
         self.tokens = Tokens(DatabaseKeys(service.registry.backends.database), "registry.test", 3600)
         bearer = Bearer(self.tokens, self.people, ["ci"])
         (directory / "keys").write_bytes(jwks(rsa()))
-        settings = ProviderSettings("ci", "https://ci", ["registry"], "project", None)
+        settings = OidcSettings(name="ci", issuer="https://ci", audiences=("registry",), user="project")
         provider = Provider(settings, KeyFile(directory / "keys"), Used(frozenset(), frozenset()))
-        service.context.token_service = TokenService(
-            self.tokens,
-            bearer,
-            Issuers(bearer, None, [provider]),
-            self.authenticate,
-            self.allows,
-            with_refresh=with_refresh,
-        )
+        issuers = Issuers(bearer, None, [provider])
+        service.context.token_service = TokenService(issuers, self.authenticate, self.allows, with_refresh=with_refresh)
 
     def allows(self, identity: Identity, action: str, repository: str) -> bool:
         return repository.startswith("app") and action in RIGHTS.get(identity.who, ())

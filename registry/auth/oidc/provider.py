@@ -18,32 +18,16 @@ from registry.auth.tokens.bearer import Verified
 from registry.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from registry.auth.identity import Claims
     from registry.auth.key_source import KeySource
+    from registry.config.token_sections import OidcSettings
 
 LONGEST_NAME: Final = 255
 """Characters of the name of a user."""
 RESERVED: Final = frozenset({"anonymous", "authenticated"})
 """What a rule says that is no user."""
-
-
-class ProviderSettings(NamedTuple):
-    """How the tokens of a provider are understood."""
-
-    name: str
-    """As rules name it: ``oidc:NAME``."""
-    issuer: str
-    audiences: Collection[str]
-    user: str
-    """The claim that names the user."""
-    groups: str | None
-    """The claim that lists groups; None if none does."""
-    as_users: bool = False
-    """Rules name its users without the provider."""
-    as_groups: bool = False
-    """Rules name its groups without the provider."""
 
 
 class Used(NamedTuple):
@@ -56,9 +40,7 @@ class Used(NamedTuple):
 class Provider:
     """Verifies the tokens of one provider. Any thread."""
 
-    def __init__(
-        self, settings: ProviderSettings, keys: KeySource, used: Used, clock: Callable[[], float] = time
-    ) -> None:
+    def __init__(self, settings: OidcSettings, keys: KeySource, used: Used, clock: Callable[[], float] = time) -> None:
         self._settings = settings
         self._keys = keys
         self._used = used

@@ -38,14 +38,14 @@ class Bearer:
 
     def __init__(self, tokens: Tokens, directory: Directory, providers: Collection[str]) -> None:
         """``providers`` are the names of those of OpenID Connect that are configured."""
-        self._tokens = tokens
+        self.tokens = tokens
         self._directory = directory
         self._providers = frozenset(providers)
 
     @property
     def issuer(self) -> str:
         """The ``iss`` of our tokens."""
-        return self._tokens.service
+        return self.tokens.service
 
     def identify(self, text: str) -> Verified:
         """The identity of an access token, bounded by it. Raises Unauthorized, and what the directory raises."""
@@ -59,7 +59,7 @@ class Bearer:
 
     def _read(self, text: str, kind: str) -> Token:
         try:
-            return self._tokens.read(text, kind)
+            return self.tokens.read(text, kind)
         except JwtInvalid as error:
             raise Unauthorized(f"the token is refused: {error}") from error
 

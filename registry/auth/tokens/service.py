@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from registry.auth.credentials import Basic
     from registry.auth.identity import Identity
     from registry.auth.issuers import Issuers
-    from registry.auth.tokens.bearer import Bearer
-    from registry.auth.tokens.token import Tokens
 
     Allows = Callable[[Identity, str, str], bool]
     """Whether an identity has an action in a repository now, by the rules and its own bound."""
@@ -41,21 +39,11 @@ class Authenticate(Protocol):
 class TokenService:
     """Any thread. Every method raises Unauthorized, Unavailable, DatabaseError."""
 
-    def __init__(
-        self,
-        tokens: Tokens,
-        bearer: Bearer,
-        issuers: Issuers,
-        authenticate: Authenticate,
-        allows: Allows,
-        *,
-        with_refresh: bool,
-    ) -> None:
+    def __init__(self, issuers: Issuers, authenticate: Authenticate, allows: Allows, *, with_refresh: bool) -> None:
         self.authenticate = authenticate
         """Asked before ``reply``."""
-        self._tokens = tokens
-        self._bearer = bearer
         self._issuers = issuers
+        self._tokens = issuers.own.tokens
         self._allows = allows
         self._with_refresh = with_refresh
 
@@ -80,7 +68,7 @@ class TokenService:
         """As ``reply``, for the identity of a refresh token, which stays good: clients do not store a second one."""
         if not self._with_refresh:
             raise Unauthorized("refresh tokens are not in use here; send the user and password")
-        return self.reply(self._bearer.refresh(refresh_token), asked)
+        return self.reply(self._issuers.own.refresh(refresh_token), asked)
 
     def exchanged(self, subject_token: str, asked: Sequence[str]) -> Reply:
         """As ``reply``, for the token of an identity provider (RFC 8693)."""

@@ -11,8 +11,9 @@ import pytest
 from registry.auth.identity import Kind
 from registry.auth.jwt import Jwt
 from registry.auth.oidc.documents import Documents
-from registry.auth.oidc.provider import Provider, ProviderSettings, Used
+from registry.auth.oidc.provider import Provider, Used
 from registry.auth.oidc.provider_keys import LOOK_AGAIN, ProviderKeys
+from registry.config.token_sections import OidcSettings
 from registry.oci.errors import Unauthorized, Unavailable
 from tests.auth.oidc.server import AUDIENCE, ProviderServer, provider_server
 from tests.auth.signing import ec, forged, rsa, signed
@@ -44,9 +45,9 @@ def clock() -> Clock:
 
 
 def provider(server: ProviderServer, clock: Clock, **settings: Any) -> Provider:
-    given: dict[str, Any] = {"name": "sso", "audiences": [AUDIENCE], "user": "sub", "groups": None, **settings}
+    given: dict[str, Any] = {"name": "sso", "audiences": [AUDIENCE], **settings}
     keys = ProviderKeys(server.issuer, Documents().fetch, clock)
-    return Provider(ProviderSettings(issuer=server.issuer, **given), keys, USED)
+    return Provider(OidcSettings(issuer=server.issuer, **given), keys, USED)
 
 
 def test_a_job_of_github_is_its_repository(server: ProviderServer, clock: Clock) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from registry.auth.jwt import Jwt
 from registry.auth.oidc.documents import Documents
-from registry.auth.oidc.provider import Provider, ProviderSettings, Used
+from registry.auth.oidc.provider import Provider, Used
 from registry.auth.oidc.provider_keys import ProviderKeys
+from registry.config.token_sections import OidcSettings
 from registry.oci.errors import Unauthorized
 from tests.auth.oidc.zitadel import CLIENT, Zitadel
 
@@ -23,7 +24,7 @@ def zitadel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zitadel]:
 
 
 def provider(zitadel: Zitadel, audience: str) -> Provider:
-    settings = ProviderSettings("sso", zitadel.issuer, [audience], "preferred_username", None)
+    settings = OidcSettings(name="sso", issuer=zitadel.issuer, audiences=(audience,), user="preferred_username")
     keys = ProviderKeys(zitadel.issuer, Documents().fetch)
     return Provider(settings, keys, Used(frozenset({"locale"}), frozenset()))
 
