@@ -58,6 +58,8 @@ class Identity:
     """What bounds it beside the rules; None if nothing does."""
     is_user: bool = False
     """An OIDC identity that rules name as a user, by the name without its provider."""
+    owner: Identity | None = None
+    """The user without whose rights a key has none; None where rules are asked about the identity itself."""
 
     @property
     def who(self) -> str:
@@ -73,6 +75,11 @@ class Identity:
                 return self.name.partition("/")[2]
             case _:
                 return f"{self.kind}:{self.name}"
+
+    @property
+    def subject(self) -> Identity:
+        """The identity that rules are asked about: the owner of a key that has one."""
+        return self.owner or self
 
     @property
     def actor(self) -> str:

@@ -205,6 +205,24 @@ signing_key = Table(
     sqlite_with_rowid=False,
 )
 
+generation = Table(
+    "generation",
+    metadata,
+    Column("name", BinaryText, nullable=False),  # of what processes remember
+    Column("mark", Text, nullable=False),  # another one whenever something of it is taken away
+    PrimaryKeyConstraint("name"),
+    sqlite_with_rowid=False,
+)
+
+key_use = Table(
+    "key_use",
+    metadata,
+    Column("id", BinaryText, nullable=False),  # of an API key, which is on storage
+    Column("used_at", Double, nullable=False),
+    PrimaryKeyConstraint("id"),
+    sqlite_with_rowid=False,
+)
+
 lease = Table(
     "lease",
     metadata,
