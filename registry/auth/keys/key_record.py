@@ -21,7 +21,7 @@ class KeyRecord(NamedTuple):
 
     key_id: str
     sha256: str
-    """Of the secret."""
+    """Hash of the secret, in hex digits."""
     owner: str | None
     """The user without whose rights it has none; None if it has those that rules give to itself."""
     scope: KeyScope | None

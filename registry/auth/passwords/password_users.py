@@ -101,7 +101,7 @@ class PasswordUsers:
         return list(users.values())[int.from_bytes(self._key(user)) % len(users)]
 
     def _key(self, *parts: str) -> bytes:
-        """What tells these parts from all others, and says nothing of a password."""
+        """A hash of these parts, from which no password can be guessed outside of this process."""
         return hashlib.blake2b("\0".join(parts).encode(), key=self._secret, digest_size=32).digest()
 
     def _land(self, key: bytes, flight: asyncio.Task[Identity]) -> None:

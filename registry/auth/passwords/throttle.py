@@ -69,5 +69,5 @@ class Throttle:
 
 
 def _key(user: str, address: str | None) -> bytes:
-    """Of one size, however long the name is that a client makes up."""
+    """A hash: it has one size, however long the name is that a client makes up."""
     return hashlib.blake2b(f"{crowd_of(address)} {user}".encode(), digest_size=16).digest()
