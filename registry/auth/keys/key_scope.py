@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from registry.auth.rules.glob import compile_glob
+from registry.auth.identity import NO_CLAIMS
+from registry.auth.rules.glob import Glob
+from registry.config.access_sections import check_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +30,9 @@ class KeyScope(NamedTuple):
     def of(cls, repositories: Sequence[str], actions: Sequence[str]) -> KeyScope:
         """Raises ValueError for patterns and actions that there are not."""
         for pattern in repositories:
-            compile_glob(pattern)
+            check_pattern(pattern)
+            if Glob(pattern).claims:
+                raise ValueError(f"{pattern!r} has the name of a claim, and a key has none")
         for action in actions:
             if action not in ACTIONS:
                 raise ValueError(f"{action!r} is no action: {', '.join(ACTIONS)}")
@@ -44,4 +48,4 @@ class KeyScope(NamedTuple):
             return False
         if repository is None:
             return EVERYWHERE in self.repositories
-        return any(compile_glob(pattern).fullmatch(repository) for pattern in self.repositories)
+        return any(Glob(pattern).matches(repository, NO_CLAIMS) for pattern in self.repositories)

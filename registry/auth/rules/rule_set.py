@@ -108,6 +108,8 @@ class RuleSet:
         return kept
 
     def _find_for(self, identity: Identity) -> tuple[Rule, ...]:
+        """Find the rules for an identity; those for a key that has an owner are those for this."""
+        identity = identity.subject
         is_known = identity.kind is not Kind.ANONYMOUS and (
             identity.kind is not Kind.OIDC or identity.name.partition("/")[0] in self._open_providers
         )

@@ -35,8 +35,9 @@ def test_a_key_for_everything_allows_what_concerns_no_repository() -> None:
 
 
 @pytest.mark.parametrize(
-    ("repositories", "actions"), [([], ["pull"]), (["team"], []), (["Team"], ["pull"]), (["team"], ["PULL"])]
+    ("repositories", "actions"),
+    [([], ["pull"]), (["team"], []), (["Team"], ["pull"]), (["team"], ["PULL"]), (["{project}"], ["pull"])],
 )
 def test_a_bound_that_means_nothing_is_refused(repositories: list[str], actions: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"bound|repositories|action"):
+    with pytest.raises(ValueError, match=r"bound|repositories|action|claim"):
         KeyScope.of(repositories, actions)

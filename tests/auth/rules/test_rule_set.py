@@ -169,3 +169,17 @@ def test_the_rules_say_what_they_look_at() -> None:
     used = rules(*RULES).used
     assert used.claims == {"project_path", "ref_protected", "repository_id", "ref", "kubernetes.io/namespace", "roles"}
     assert used.groups == {"team-a", "sso/dev"}
+
+
+def test_a_key_with_an_owner_has_the_rights_of_its_owner_and_no_other() -> None:
+    alice = Identity(Kind.USER, "alice", frozenset({"team"}))
+    owned = Identity(Kind.KEY, "1", frozenset({"robots"}), owner=alice)
+    alone = Identity(Kind.KEY, "2", frozenset({"robots"}))
+    found = rules(
+        {"who": ["group:team"], "repositories": ["team/**"], "actions": ["pull"]},
+        {"who": ["key:1", "group:robots"], "repositories": ["robots/**"], "actions": ["pull"]},
+    )
+    assert found.allows(owned, "pull", "team/app")
+    assert not found.allows(owned, "pull", "robots/app")
+    assert found.allows(alone, "pull", "robots/app")
+    assert not found.allows(alone, "pull", "team/app")
