@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from registry.auth.key_set import KeySet
 
 MAX_CHARACTERS: Final = 16 << 10
-"""Of a token; a longer one is refused unread."""
+"""A token has no more; a longer one is refused unread."""
 LEEWAY: Final = 60.0
 """Seconds by which the clocks of issuer and registry may differ."""
 _FORM = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")

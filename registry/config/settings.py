@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from registry.config.access_sections import AccessSettings, AuthSettings
 from registry.config.file import ConfigError, Sources, read_environment, read_file
 from registry.config.mistakes import problems_of
 from registry.config.sections import (
@@ -61,6 +62,11 @@ class Settings(BaseSettings):
     """Bounds on what one process uses."""
     migration: MigrationSettings = MigrationSettings()
     """Migrating a bucket that another registry filled."""
+
+    auth: AuthSettings | None = None
+    """Where identities come from; null: every caller may do everything."""
+    access: AccessSettings | None = None
+    """What identities may do; null: users and keys may pull, push and delete everywhere, the rest nothing."""
 
     @classmethod
     def settings_customise_sources(

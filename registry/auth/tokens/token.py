@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ACCESS: Final = "registry-access"
 """The type of a token that requests come with."""
 REFRESH: Final = "registry-refresh"
-"""The type of a token that buys others, and does nothing else."""
+"""The type of a token that buys access tokens, and does nothing else."""
 REFRESH_SECONDS: Final = 30 * 86400
 """The life of a refresh token: as long as a key signs."""
 PULL: Final = "pull"
@@ -79,7 +79,7 @@ class Tokens:
         return self._sign(ACCESS, self.expires, {**_claims_of(identity), "access": granted})
 
     def refresh(self, identity: Identity) -> str:
-        """A token that buys others. Raises DatabaseError."""
+        """A token that buys access tokens. Raises DatabaseError."""
         return self._sign(REFRESH, REFRESH_SECONDS, _claims_of(identity))
 
     def read(self, text: str, kind: str) -> Token:
