@@ -30,7 +30,10 @@ class KeyScope(NamedTuple):
     def of(cls, repositories: Sequence[str], actions: Sequence[str]) -> KeyScope:
         """Raises ValueError for patterns and actions that there are not."""
         for pattern in repositories:
-            check_pattern(pattern)
+            try:
+                check_pattern(pattern)
+            except ValueError as error:
+                raise ValueError(f"{pattern!r} {error}") from error
             if Glob(pattern).claims:
                 raise ValueError(f"{pattern!r} has the name of a claim, and a key has none")
         for action in actions:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from registry.auth.keys.key_record import KeyRecord
-from registry.database import generations
+from registry.database import generations, key_uses
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class KeyStore:
         self._driver.delete([place])
         with self._database.transaction() as connection:
             generations.change(connection, GENERATION)
+            key_uses.forget(connection, key_id)
         return found
 
 
