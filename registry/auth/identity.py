@@ -82,6 +82,11 @@ class Identity:
         return self.owner or self
 
     @property
+    def is_anonymous(self) -> bool:
+        """Whether nothing is known of the caller."""
+        return self.kind is Kind.ANONYMOUS
+
+    @property
     def actor(self) -> str:
         """As the journal names it: ``user:alice``, ``key:ID``, ``oidc:sso/alice``."""
         return ANONYMOUS_NAME if self.kind is Kind.ANONYMOUS else f"{self.kind}:{self.name}"

@@ -140,11 +140,18 @@ class SizeInvalid(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """UNAUTHORIZED (code-11)."""
+    """UNAUTHORIZED (code-11).
+
+    Attributes:
+        scope: what a token would have to allow, for the challenge; "" if that is not known.
+        problem: what is wrong with the token that was sent (RFC 6750, section 3.1); "" if none was.
+    """
 
     status = 401
     code = "UNAUTHORIZED"
     default = "authentication is required"
+    scope: str = ""
+    problem: str = ""
 
 
 class GrantInvalid(RegistryError):

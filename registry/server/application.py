@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from registry.api import blobs, catalog, errors, manifests, referrers, tags, token, uploads, version
 from registry.api.context import ApiContext
 from registry.api.http.access_log import AccessLog
+from registry.auth.authentication import LOOK_INTERVAL
 from registry.database.errors import DatabaseError
 from registry.observability.logs import open_request_log
 from registry.observability.request_log import BATCH_SECONDS
@@ -81,10 +82,12 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     schedule.start()
     flushing = asyncio.create_task(_flush_regularly(metrics))
+    looking = asyncio.create_task(_look_regularly(context))
     try:
         yield
     finally:
         flushing.cancel()
+        looking.cancel()
         # Requests that were cut at the end of the drain still put their things away.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
@@ -106,6 +109,13 @@ async def _fold(registry: Registry) -> None:
         log.warning("records were not folded before the end; they are kept", seconds=STOP_SECONDS)
     except DatabaseError as error:
         log.warning("records were not folded before the end; they are kept", reason=str(error).strip())
+
+
+async def _look_regularly(context: ApiContext) -> None:
+    """What was taken away from callers takes effect within LOOK_INTERVAL."""
+    while context.authentication is not None:
+        await asyncio.sleep(LOOK_INTERVAL)
+        await asyncio.to_thread(context.authentication.directory.look)
 
 
 async def _flush_regularly(metrics: ProcessMetrics) -> None:

@@ -40,16 +40,16 @@ class TokenBound:
         self._actions: dict[tuple[str, str], frozenset[str]] = {
             (scope.kind, scope.name): frozenset(scope.actions) for scope in access
         }
-        self._beneath = beneath
+        self.beneath = beneath
 
     def allows(self, action: str, repository: str | None) -> bool:
         """See Bound. What may be pushed may be pulled."""
         if repository is None:
             granted = self._actions.get((REGISTRY, CATALOG), frozenset()) if action == CATALOG else frozenset()
-            return ALL in granted and (self._beneath is None or self._beneath.allows(action, None))
+            return ALL in granted and (self.beneath is None or self.beneath.allows(action, None))
         granted = self._actions.get((REPOSITORY, repository), frozenset())
         has = action in granted or (action == PULL and PUSH in granted)
-        return has and (self._beneath is None or self._beneath.allows(action, repository))
+        return has and (self.beneath is None or self.beneath.allows(action, repository))
 
 
 class Token(NamedTuple):
