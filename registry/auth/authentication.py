@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from registry.auth.authenticators import Authenticators
 from registry.auth.directory import LiveDirectory
 from registry.auth.groups import Groups
-from registry.auth.issuers import create_issuers
+from registry.auth.issuers import check_key_files, create_issuers
 from registry.auth.keys.api_keys import ApiKeys
 from registry.auth.keys.key_store import KeyStore
 from registry.auth.passwords.hashing_pool import HashingPool
@@ -65,6 +65,14 @@ class Authentication:
         """Give up passwords that wait to be verified. Raises DatabaseError, when all else is done."""
         self._pool.close()
         self.directory.close()
+
+
+def check_files(settings: AuthSettings) -> None:
+    """Read every file that the settings name, as the start does. Raises ConfigError for one that cannot be used."""
+    pool = HashingPool()
+    _open_users(settings, Groups({}), pool)
+    pool.close()
+    check_key_files(settings.token, settings.oidc)
 
 
 def _open_users(settings: AuthSettings, groups: Groups, pool: HashingPool) -> PasswordUsers | None:

@@ -80,20 +80,34 @@ def create_issuers(
 
     Raises ConfigError for a file without usable keys.
     """
-    file, external = settings.key_file, settings.external
-    keys = DatabaseKeys(database) if file is None else _opened("auth.token.key_file", FileKeys, file)
+    keys = _own_keys(settings) or DatabaseKeys(database)
     tokens = Tokens(keys, service, settings.expires)
     return Issuers(
         Bearer(tokens, directory, [provider.name for provider in providers]),
-        None
-        if external is None
-        else ExternalTokens(
-            _opened("auth.token.external.keys_file", KeyFile, external.keys_file),
-            issuer=external.issuer,
-            service=external.service,
-        ),
+        _external(settings),
         [Provider(provider, _keys_of(provider), used) for provider in providers],
     )
+
+
+def check_key_files(settings: TokenSettings, providers: Sequence[OidcSettings]) -> None:
+    """Read the files of ``create_issuers``. Raises ConfigError."""
+    _own_keys(settings)
+    _external(settings)
+    for provider in providers:
+        _keys_of(provider)
+
+
+def _own_keys(settings: TokenSettings) -> FileKeys | None:
+    file = settings.key_file
+    return None if file is None else _opened("auth.token.key_file", FileKeys, file)
+
+
+def _external(settings: TokenSettings) -> ExternalTokens | None:
+    external = settings.external
+    if external is None:
+        return None
+    keys = _opened("auth.token.external.keys_file", KeyFile, external.keys_file)
+    return ExternalTokens(keys, issuer=external.issuer, service=external.service)
 
 
 def _keys_of(provider: OidcSettings) -> KeySource:

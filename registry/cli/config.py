@@ -11,7 +11,7 @@ import typer
 
 from registry.cli import examples
 from registry.cli.output import ConfigOption, JsonOption, command, print_json
-from registry.cli.store_check import probe_database, probe_store
+from registry.cli.store_check import probe_credentials, probe_database, probe_store
 from registry.config.file import ConfigError
 
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
@@ -28,6 +28,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         problems = check_settings(settings) + cannot_listen
         if problems:
             raise ConfigError(problems)
+        probe_credentials(settings)
         probe_database(settings)
         conditional_writes = probe_store(settings)
         if not conditional_writes:

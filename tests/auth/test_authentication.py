@@ -11,7 +11,7 @@ from typing import TypeVar
 import bcrypt
 import pytest
 
-from registry.auth.authentication import Authentication
+from registry.auth.authentication import Authentication, check_files
 from registry.auth.credentials import Basic, Bearer, credentials_of
 from registry.auth.identity import Identity
 from registry.auth.keys.key_scope import KeyScope
@@ -21,6 +21,7 @@ from registry.config.access_sections import AuthSettings
 from registry.config.file import ConfigError
 from registry.oci.errors import Unauthorized
 from tests.auth.keys.place import Keys
+from tests.auth.signing import ec, jwks
 
 T = TypeVar("T")
 USED = Used(frozenset(), frozenset())
@@ -153,3 +154,28 @@ def test_a_file_that_cannot_be_used_is_a_mistake_of_the_settings(place: Place) -
     with pytest.raises(ConfigError, match=r"auth\.htpasswd\.file.*line 1") as caught:
         place.process()
     assert "alice:secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["auth.htpasswd.file", "auth.token.key_file", "auth.token.external.keys_file"])
+def test_files_are_checked_before_anything_starts(place: Place, tmp_path: Path, name: str) -> None:
+    bad, keys = tmp_path / "bad", tmp_path / "keys"
+    bad.write_text("too short\n")
+    keys.write_bytes(jwks(ec()))
+    files = {"auth.htpasswd.file": place.path, "auth.token.key_file": None, "auth.token.external.keys_file": keys}
+
+    def settings() -> AuthSettings:
+        external = {"realm": "https://auth.test", "issuer": "x", "service": "y"}
+        external["keys_file"] = str(files["auth.token.external.keys_file"])
+        return AuthSettings.model_validate(
+            {
+                "htpasswd": {"file": files["auth.htpasswd.file"]},
+                "token": {"key_file": files["auth.token.key_file"], "external": external},
+            }
+        )
+
+    check_files(settings())
+    files[name] = bad
+    with pytest.raises(ConfigError) as caught:
+        check_files(settings())
+    assert [problem.key for problem in caught.value.problems] == [name]
+    assert "too short" not in caught.value.problems[0].message

@@ -118,3 +118,17 @@ def test_a_terminal_is_asked_twice_and_shows_nothing() -> None:
     os.close(leader)
     assert b"secret" not in shown
     assert verifies("alice", "secret")
+
+
+@pytest.mark.parametrize("arguments", [["config", "check"], ["serve"]], ids=" ".join)
+def test_a_file_that_is_wrong_is_told_before_anything_starts(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REGISTRY_HTTP__PORT", "0")
+    Path("users").write_text("# one\nalice:secret\n")
+    Path("config.json").write_text(json.dumps({"auth": {"htpasswd": {"file": "users"}}}))
+    assert run([*arguments, "--config", "config.json"]) == ExitCode.USAGE
+    printed = capsys.readouterr().err
+    assert "auth.htpasswd.file" in printed
+    assert "line 2" in printed
+    assert "secret" not in printed
