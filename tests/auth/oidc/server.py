@@ -65,25 +65,27 @@ class ProviderServer:
         """As GitHub Actions gives to a job."""
         owner = repository.partition("/")[0]
         return self.token(
-            sub=f"repo:{repository}:ref:{ref}",
-            repository=repository,
-            repository_owner=owner,
-            repository_id="123456",
-            repository_owner_id="65",
-            repository_visibility="private",
-            actor="octocat",
-            ref=ref,
-            ref_protected="true",
-            ref_type="branch",
-            sha="0" * 40,
-            workflow="build",
-            job_workflow_ref=f"{repository}/.github/workflows/build.yml@{ref}",
-            event_name="push",
-            run_id="1",
-            run_attempt="1",
-            environment="prod",
-            runner_environment="github-hosted",
-            **claims,
+            **{
+                "sub": f"repo:{repository}:ref:{ref}",
+                "repository": repository,
+                "repository_owner": owner,
+                "repository_id": "123456",
+                "repository_owner_id": "65",
+                "repository_visibility": "private",
+                "actor": "octocat",
+                "ref": ref,
+                "ref_protected": "true",
+                "ref_type": "branch",
+                "sha": "0" * 40,
+                "workflow": "build",
+                "job_workflow_ref": f"{repository}/.github/workflows/build.yml@{ref}",
+                "event_name": "push",
+                "run_id": "1",
+                "run_attempt": "1",
+                "environment": "prod",
+                "runner_environment": "github-hosted",
+                **claims,
+            }
         )
 
     def gitlab(self, project_path: str = "team/app", *, ref_protected: bool = True, **claims: Any) -> str:
