@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from registry.api import blobs, catalog, errors, manifests, referrers, tags, token, uploads, version
 from registry.api.context import ApiContext
 from registry.api.http.access_log import AccessLog
-from registry.auth.authentication import LOOK_INTERVAL
 from registry.database.errors import DatabaseError
 from registry.observability.logs import open_request_log
 from registry.observability.request_log import BATCH_SECONDS
@@ -63,7 +62,9 @@ def create_application(
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are elsewhere; asked for at each request
-        lifespan=lambda _application: _lifespan(context, metrics, create_schedule(registry, settings), on_stopped),
+        lifespan=lambda _application: _lifespan(
+            context, metrics, create_schedule(registry, settings, context.authentication), on_stopped
+        ),
     )
     application.state.context = context
     application.state.metrics = metrics
@@ -82,12 +83,10 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     schedule.start()
     flushing = asyncio.create_task(_flush_regularly(metrics))
-    looking = asyncio.create_task(_look_regularly(context))
     try:
         yield
     finally:
         flushing.cancel()
-        looking.cancel()
         # Requests that were cut at the end of the drain still put their things away.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
@@ -109,13 +108,6 @@ async def _fold(registry: Registry) -> None:
         log.warning("records were not folded before the end; they are kept", seconds=STOP_SECONDS)
     except DatabaseError as error:
         log.warning("records were not folded before the end; they are kept", reason=str(error).strip())
-
-
-async def _look_regularly(context: ApiContext) -> None:
-    """What was taken away from callers takes effect within LOOK_INTERVAL."""
-    while context.authentication is not None:
-        await asyncio.sleep(LOOK_INTERVAL)
-        await asyncio.to_thread(context.authentication.directory.look)
 
 
 async def _flush_regularly(metrics: ProcessMetrics) -> None:
