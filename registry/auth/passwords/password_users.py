@@ -2,6 +2,9 @@
 
 One password of one user from one address is verified once, however many requests bring it at the same time. A user
 that the file does not have costs as much as one that it has, so that neither answer nor time tells which are there.
+
+A wrong password is verified and counted once while the file stays as it is: a program that goes on with a password that
+was changed does not use up what is left for its neighbour with the new one.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 
 WRONG: Final = "the user or the password is wrong"
 """For each of both alike, and for one that was not looked at because too many were wrong."""
+
+MAX_WRONG: Final = 10_000
+"""Wrong passwords that are remembered; beyond, the oldest is verified again."""
 
 
 class PasswordUsers:
@@ -68,33 +75,35 @@ class PasswordUsers:
         key = self._key(*credentials, crowd_of(address))
         flight = self._flights.get(key)
         if flight is None:
-            if not self._throttle.take(credentials.user, address):
+            if key in self._known.wrong or not self._throttle.take(credentials.user, address):
                 raise Unauthorized(WRONG)
-            flight = asyncio.create_task(self._verify(credentials, address))
+            flight = asyncio.create_task(self._verify(key, credentials, address))
             self._flights[key] = flight
             flight.add_done_callback(partial(self._land, key))
         return await asyncio.shield(flight)  # a client that leaves takes no hash from those that stay
 
-    async def _verify(self, credentials: Basic, address: str | None) -> Identity:
+    async def _verify(self, key: bytes, credentials: Basic, address: str | None) -> Identity:
         try:
-            identity = await self._pool.run(partial(self._check, credentials))
+            identity, known = await self._pool.run(partial(self._check, credentials))
         except BaseException:
             self._throttle.give_back(credentials.user, address)
             raise
         if identity is None:
+            known.note_wrong(key)
             raise Unauthorized(WRONG)
         self._throttle.give_back(credentials.user, address)
         return identity
 
-    def _check(self, credentials: Basic) -> Identity | None:
+    def _check(self, credentials: Basic) -> tuple[Identity | None, _Known]:
         """In a thread of the pool: the file as it is now, and one hash in any case."""
         self.look()
         known, user = self._known, credentials.user
         if user in known.users:
-            return known.identities[user] if known.users[user].verify(credentials.password) else None
+            is_right = known.users[user].verify(credentials.password)
+            return known.identities[user] if is_right else None, known
         if known.users:
             self._instead(known.users, user).verify(credentials.password)
-        return None
+        return None, known
 
     def _instead(self, users: Users, user: str) -> PasswordHash:
         """The hash for a user that is not there: always that of the same other one, so that it costs the same again."""
@@ -111,14 +120,21 @@ class PasswordUsers:
 
 
 class _Known(NamedTuple):
-    """What a file said."""
+    """What a file said, and what was wrong by it."""
 
     users: Users
     identities: Mapping[str, Identity]
+    wrong: OrderedDict[bytes, None]
+    """Hashes of users with wrong passwords and addresses, the oldest first."""
 
     @classmethod
     def of(cls, users: Users, groups: Groups) -> Self:
-        return cls(
-            users,
-            {user: Identity(Kind.USER, user, groups.of(user), credential=each.version) for user, each in users.items()},
-        )
+        identities = {
+            user: Identity(Kind.USER, user, groups.of(user), credential=each.version) for user, each in users.items()
+        }
+        return cls(users, identities, OrderedDict())
+
+    def note_wrong(self, key: bytes) -> None:
+        self.wrong[key] = None
+        if len(self.wrong) > MAX_WRONG:
+            self.wrong.popitem(last=False)

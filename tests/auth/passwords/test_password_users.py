@@ -116,7 +116,8 @@ def test_a_thousand_wrong_passwords_cost_ten_hashes_and_keep_no_other_address_ou
 
 
 def test_an_unknown_user_costs_a_hash_of_the_file_always_the_same(place: Place) -> None:
-    assert all(map(wrong, [each for _ in range(5) for each in place.attempt(("mallory", "secret", HERE))]))
+    found = [each for number in range(5) for each in place.attempt(("mallory", f"guess {number}", HERE))]
+    assert all(map(wrong, found))
     assert len(place.hashes) == 5
     assert len(set(place.hashes)) == 1
 
@@ -160,6 +161,32 @@ def test_a_user_that_is_removed_is_gone_with_the_next_look_and_the_rest_stays(pl
     assert place.users.find("alice") is None
     assert not place.users.is_current(alice)
     assert place.users.is_current(bob)
+
+
+def test_a_wrong_password_that_is_repeated_is_hashed_and_counted_once(place: Place) -> None:
+    for user in ("alice", "mallory"):
+        place.hashes.clear()
+        for _ in range(50):
+            assert all(map(wrong, place.attempt((user, "old", HERE))))
+        assert len(place.hashes) == 1
+    (found,) = place.attempt(("alice", "secret", HERE))
+    assert isinstance(found, Identity)
+
+
+def test_a_password_that_was_wrong_is_looked_at_again_when_the_file_has_changed(place: Place) -> None:
+    assert all(map(wrong, place.attempt(("alice", "new", HERE), ("carol", "new", HERE))))
+    place.write(line("alice", "new"), line("carol", "new"))
+    place.users.look()
+    found = place.attempt(("alice", "new", HERE), ("carol", "new", HERE))
+    assert [type(each) for each in found] == [Identity, Identity]
+
+
+def test_what_is_remembered_of_wrong_passwords_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.auth.passwords.password_users.MAX_WRONG", 3)
+    for number in range(6):
+        place.attempt(("mallory", f"guess {number}", HERE))
+    assert len(place.users._known.wrong) == 3
+    assert not any(b"guess" in key for key in place.users._known.wrong)
 
 
 def test_a_file_that_makes_no_sense_changes_nothing_and_is_told(place: Place) -> None:
