@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from registry.auth.credentials import AUTHORIZATION, Bearer, credentials_of
@@ -80,7 +81,7 @@ class Access:
         self._authenticators = authenticators
         self.rights = rights
         """None where no rules are configured."""
-        self.decide: Decide = allow if rights is None else self._decide
+        self.decide: Decide = allow if rights is None else partial(self._decide, rights)
         """Asked before memory, routes and redirects."""
 
     def identify(self, peer: str | None, headers: RawHeaders, agent: str | None) -> Caller:
@@ -133,28 +134,31 @@ class Access:
             raise
         return caller._replace(identity=identity, is_verified=True)
 
-    def _decide(self, caller: Caller, action: Action, repository: str | None) -> RegistryError | None:
-        verdict = self._verdict(caller.identity, action, repository)
+    def _decide(self, rights: Rights, caller: Caller, action: Action, repository: str | None) -> RegistryError | None:
+        identity = caller.identity
+        if repository is not None and rights.allows(identity, action, repository):
+            return None
+        verdict = _verdict(rights, identity, action, repository)
         if verdict is Verdict.ALLOWED:
             return None
         if verdict is Verdict.DENIED:
-            return Denied(f"{caller.identity.who} may not do that here: no rule allows {action}")
+            return Denied(f"{identity.who} may not do that here: no rule allows {action}")
         error = Unauthorized()
         error.scope = scope_of(action, repository)
-        error.problem = "" if caller.identity == ANONYMOUS else "insufficient_scope"
+        error.problem = "" if identity == ANONYMOUS else "insufficient_scope"
         return error
 
-    def _verdict(self, identity: Identity, action: Action, repository: str | None) -> Verdict:
-        rights = self.rights
-        if rights is None or action is Action.NONE:
-            return Verdict.ALLOWED
-        if action is Action.LOGIN:
-            return Verdict.TOKEN_NEEDED if identity == ANONYMOUS else Verdict.ALLOWED
-        if action is Action.CATALOG:
-            return rights.decide_catalog(identity)
-        if repository is None:  # a mount from anywhere: not for one that may not read everything
-            return Verdict.DENIED
-        return rights.decide(identity, action, repository)
+
+def _verdict(rights: Rights, identity: Identity, action: Action, repository: str | None) -> Verdict:
+    if action is Action.NONE:
+        return Verdict.ALLOWED
+    if action is Action.LOGIN:
+        return Verdict.TOKEN_NEEDED if identity == ANONYMOUS else Verdict.ALLOWED
+    if action is Action.CATALOG:
+        return rights.decide_catalog(identity)
+    if repository is None:  # a mount from anywhere: not for one that may not read everything
+        return Verdict.DENIED
+    return rights.decide(identity, action, repository)
 
 
 def allow(_caller: Caller, _action: Action, _repository: str | None) -> None:

@@ -44,8 +44,11 @@ class Rights:
         return cls(RuleSet((everywhere,) if access is None else access.rules, open_providers))
 
     def allows(self, identity: Identity, action: str, repository: str) -> bool:
-        """Whether it may do that."""
-        return self.rules.allows(identity, action, repository) and _allows(identity.scope, action, repository)
+        """Whether it may do that. Asked for each request."""
+        if self.rules.find(identity, action, repository) is None:
+            return False
+        bound = identity.scope
+        return bound is None or bound.allows(action, repository)
 
     def decide(self, identity: Identity, action: str, repository: str) -> Verdict:
         """The verdict about an action in a repository, which need not exist."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from registry.api.http.routing import ACTION
-from registry.oci.errors import Unavailable
+from registry.oci.errors import Denied, MalformedRequest, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,6 +83,8 @@ BYTES: Final = "application/octet-stream"
 TEXTS: Final = {"type": "array", "items": {"type": "string"}}
 """JSON Schema of a list of names."""
 
+NEEDS_NOTHING: Final = "none"
+"""The action of an endpoint that is for every caller."""
 _STATUS: Final[Mapping[int, str]] = {
     200: "OK",
     201: "Created: it is durable and visible. Location says where.",
@@ -105,9 +107,11 @@ def operation(
 ) -> dict[str, Any]:
     """The options of a route's decorator.
 
-    ``answers`` are the statuses without an error, ``errors`` what the endpoint raises beside Unavailable. ``content``
-    is what a 200 or 206 has, ``body`` the media type of the request. With ``head`` no answer has a body.
+    ``answers`` are the statuses without an error, ``errors`` what the endpoint raises beside Unavailable and what
+    refuses a caller. ``content`` is what a 200 or 206 has, ``body`` the media type of the request. With ``head`` no
+    answer has a body.
     """
+    refusing = (Unavailable,) if action == NEEDS_NOTHING else (MalformedRequest, Unauthorized, Denied, Unavailable)
     extra: dict[str, Any] = {ACTION: str(action), "parameters": list(parameters)}
     if body is not None:
         extra["requestBody"] = {"content": {body: {"schema": {"type": "string", "format": "binary"}}}}
@@ -117,7 +121,7 @@ def operation(
         "response_class": Response,
         "response_model": None,
         "responses": {status: _answer(status, None if head else content) for status in answers}
-        | _refusals((*errors, Unavailable), head=head),
+        | _refusals(dict.fromkeys((*errors, *refusing)), head=head),
     }
 
 
