@@ -54,10 +54,15 @@ class KeyStore:
 
     def all(self) -> Iterator[KeyRecord]:
         """Every key that this release understands, sorted by id."""
-        for child in self._driver.children(PLACE):
-            record = self.find(child.name.removesuffix(".json"))
+        for key_id in self.ids():
+            record = self.find(key_id)
             if record is not None:
                 yield record
+
+    def ids(self) -> Iterator[str]:
+        """The id of each object that should be a key, sorted; none is read."""
+        names = (child.name.removesuffix(".json") for child in self._driver.children(PLACE))
+        return filter(_ID.fullmatch, names)
 
     def add(self, record: KeyRecord) -> None:
         """Store a new key; it is good when this returns. Raises AlreadyExists."""

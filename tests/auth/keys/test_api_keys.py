@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from registry.auth.identity import Identity, Kind
-from registry.auth.keys.api_keys import USES_PAUSE, ApiKeys
+from registry.auth.keys.api_keys import STRANGERS, USES_PAUSE, ApiKeys
 from registry.auth.keys.key_record import KeyRecord
 from registry.auth.keys.key_scope import KeyScope
 from registry.auth.keys.key_secret import KeySecret
 from registry.database import key_uses
 from registry.database.errors import DatabaseUnavailable
-from registry.oci.errors import Unauthorized
+from registry.oci.errors import Unauthorized, Unavailable
 from registry.storage.errors import StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.auth.keys.place import NOW, Keys
@@ -176,3 +176,34 @@ def test_uses_are_written_seldom_and_the_latest_counts(replicas: Keys) -> None:
     first.identify(other.text)
     first.write_uses()
     assert uses(replicas) == {one.key_id: NOW + USES_PAUSE, other.key_id: NOW + USES_PAUSE}
+
+
+def test_a_flood_of_secrets_that_were_made_up_reads_little_and_keeps_no_known_key_out(tmp_path: Path) -> None:
+    plain = Keys(tmp_path)
+    before = plain.add()
+    keys = Keys(tmp_path, FaultyDriver(plain.driver))
+    process = keys.process()
+    process.look()
+    answers = [attempt(process, KeySecret.make()) for _ in range(200)]
+    assert answers == [Unauthorized] * STRANGERS + [Unavailable] * (200 - STRANGERS)
+    driver = keys.driver
+    assert isinstance(driver, FaultyDriver)
+    assert driver.calls["read"] == STRANGERS
+    assert attempt(process, before) is None
+    added = keys.add()
+    assert attempt(process, added) is Unavailable  # until the flood is over
+    keys.now += 1
+    assert attempt(process, added) is None
+    answers = [attempt(process, KeySecret.make()) for _ in range(200)]
+    assert attempt(process, added) is None
+    keys.database.close()
+    plain.database.close()
+
+
+def attempt(process: ApiKeys, secret: KeySecret) -> type[Exception] | None:
+    """The error that refuses a secret; None if it is good."""
+    try:
+        process.identify(secret.text)
+    except (Unauthorized, Unavailable) as error:
+        return type(error)
+    return None
