@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from registry.api.access import Action
 from registry.api.http.routing import OciRoute
+from registry.oci.digest import Digest
 from registry.server.application import CHAPTERS
 from tests.api.asgi import HOST
 from tests.api.service import Reply, Service, serving
@@ -232,7 +234,22 @@ def test_a_blob_is_mounted_where_its_source_may_be_read_and_uploaded_where_not(r
     assert registry.with_token(token, "POST", path).status == 202, "its owner may read the source, the token may not"
 
 
-def test_a_user_who_changed_the_password_or_is_gone_is_refused_at_the_next_look(tmp_path: Path) -> None:
+def test_a_look_of_a_caller_that_may_not_push_keeps_no_blob(tmp_path: Path) -> None:
+    with opened(tmp_path, access={"rules": RULES}, gc={"lease": 0.001}) as registry:  # each look renews it
+        registry.push("team/app")
+
+        def until() -> float:
+            blobs = registry.service.registry.blobs
+            return blobs.find("team/app", Digest.parse(CONFIG.digest), for_a_push=False).leased_until
+
+        for user, is_kept in (("bob", False), ("alice", True), ("bob", False)):
+            before = until()
+            time.sleep(0.002)
+            assert registry.call("HEAD", f"/v2/team/app/blobs/{CONFIG.digest}", user).status == 200
+            assert (until() > before) == is_kept
+
+
+def test_a_user_that_is_gone_or_has_another_password_is_refused_at_the_next_look(tmp_path: Path) -> None:
     with opened(tmp_path, access={"rules": RULES}) as registry:
         registry.push("team/app")
         path = "/v2/team/app/manifests/one"
