@@ -41,3 +41,7 @@ KEY_CREATE = examples(
 )
 KEY_LIST = examples("registry key list --config config.json")
 KEY_REVOKE = examples("registry key revoke 3f2a9c0d41b7e865 --config config.json")
+ACCESS_CHECK = examples(
+    "registry access check alice team-a/app push --config config.json",
+    "registry access check oidc:gitlab/team/app team/app push --claim project_path=team/app --claim ref_protected=true",
+)
