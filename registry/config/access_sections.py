@@ -31,6 +31,12 @@ def check_who(value: str) -> str:
     return value
 
 
+def _check_no_claims(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if any("{" in pattern for pattern in patterns):
+        raise ValueError("has a {claim}, and no identity is asked here")
+    return patterns
+
+
 def _one_or_more(value: object) -> object:
     """One text is a list of one."""
     return [value] if isinstance(value, str) else value
@@ -105,8 +111,23 @@ class AccessRule(Section):
     """Claims that an OIDC identity must have, each with one of these values, in which * is any text."""
 
 
+class ImmutableSettings(Section):
+    """Tags that stay what they are, for every caller."""
+
+    repositories: Annotated[Patterns, AfterValidator(_check_no_claims)]
+    """Patterns of repositories, as in rules but without {claim}."""
+    tags: Annotated[tuple[str, ...], BeforeValidator(split_commas), Field(min_length=1)]
+    """Patterns of tags, in which * is any text."""
+    but: Names = Field(default=(), alias="except")
+    """Patterns of tags that may change all the same."""
+    delete: bool = False
+    """Let callers with the right to delete remove such a tag and its manifest."""
+
+
 class AccessSettings(Section):
     """What identities may do."""
 
     rules: tuple[AccessRule, ...] = ()
     """Rules; what none of them allows is refused."""
+    immutable: tuple[ImmutableSettings, ...] = ()
+    """Tags that stay what they are, for every caller."""

@@ -87,7 +87,7 @@ class Settings(BaseSettings):
 
     def masked(self) -> dict[str, Any]:
         """Every value in use as JSON values, secrets replaced by asterisks."""
-        document = self.model_dump(mode="json")
+        document = self.model_dump(mode="json", by_alias=True)
         if self.database.url is not None:
             document["database"]["url"] = mask(self.database.url)
         return document

@@ -182,6 +182,14 @@ class Denied(RegistryError):
     default = "this identity may not do that"
 
 
+class TagImmutable(RegistryError):
+    """DENIED (code-12, for every caller: the tag stays what it is)."""
+
+    status = 409
+    code = "DENIED"
+    default = "the tag is immutable; push another tag"
+
+
 class Unsupported(RegistryError):
     """UNSUPPORTED (code-13)."""
 

@@ -17,6 +17,7 @@ from registry.config.access_sections import (
     AccessSettings,
     AuthSettings,
     HtpasswdSettings,
+    ImmutableSettings,
     KeySettings,
     ThrottleSettings,
 )
@@ -39,6 +40,7 @@ OPTIONAL: dict[str, type[BaseModel]] = {
     "auth.throttle": ThrottleSettings,
     "access": AccessSettings,
     "access.rules": AccessRule,
+    "access.immutable": ImmutableSettings,
 }
 """Sections that are null by default, or entries of a list; the example has their keys in a comment."""
 NESTED: dict[str, type[BaseModel]] = {
@@ -185,7 +187,8 @@ def documented_keys() -> list[str]:
             default = json.dumps(defaults[section][name]).removesuffix(".0")
             rows.append(f"| `{section}.{name}` | `{default}` | {field.description} |")
     for section, inner in (OPTIONAL | NESTED).items():
-        for name, field in inner.model_fields.items():
+        for attribute, field in inner.model_fields.items():
+            name = field.alias or attribute
             default = "required" if field.is_required() else f"`{to_json(field.default).decode()}`"
             rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
     return rows

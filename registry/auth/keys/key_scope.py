@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from registry.auth.identity import NO_CLAIMS
-from registry.auth.rules.glob import Glob
 from registry.config.access_sections import check_pattern
+from registry.oci.glob import Glob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from registry.auth.identity import Kind
 from registry.auth.oidc.provider import Used
-from registry.auth.rules.glob import Glob, text_pattern
+from registry.oci.glob import Glob, text_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from registry.oci.name import is_name
 
 if TYPE_CHECKING:
-    from registry.auth.identity import Claims
+    from collections.abc import Mapping
+
+    Claims = Mapping[str, str | tuple[str, ...]]
 
 _TOKEN = re.compile(r"\{(?P<claim>[^{}]+)\}|(?P<all>\*\*)|(?P<some>\*)|(?P<slash>/)|(?P<text>[^{}*/]+)")
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from registry.auth.rules.glob import Glob, text_pattern
+from registry.oci.glob import Glob, text_pattern
 
 
 @pytest.mark.parametrize(
