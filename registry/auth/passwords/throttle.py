@@ -56,7 +56,8 @@ class Throttle:
         bucket = self._buckets.get(key)
         if bucket is None:
             return _Bucket(self._failures, now)
-        return _Bucket(min(self._failures, bucket.left + (now - bucket.at) * self._rate), now)
+        passed = max(0.0, now - bucket.at)  # a clock that is set back takes nothing away
+        return _Bucket(min(self._failures, bucket.left + passed * self._rate), now)
 
     def _put(self, key: bytes, bucket: _Bucket) -> None:
         if bucket.left >= self._failures:

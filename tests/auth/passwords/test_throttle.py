@@ -44,6 +44,14 @@ def test_time_fills_the_bucket(throttle: Throttle, clock: Clock) -> None:
     assert drain(throttle, "alice", "192.0.2.1") == 10
 
 
+def test_a_clock_that_is_set_back_takes_nothing_away(throttle: Throttle, clock: Clock) -> None:
+    throttle.take("alice", "192.0.2.1")
+    clock.now -= 500.0
+    assert drain(throttle, "alice", "192.0.2.1") == 9
+    clock.now += 30.0
+    assert drain(throttle, "alice", "192.0.2.1") == 1
+
+
 def test_another_address_and_another_user_are_not_affected(throttle: Throttle) -> None:
     drain(throttle, "alice", "192.0.2.1")
     assert throttle.take("alice", "192.0.2.2")
