@@ -22,6 +22,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the registry can start with this configuration; every mistake names its key."""
     with command(as_json=as_json) as output:
         settings = output.settings(config)
+        from registry.auth.rules.review import review
         from registry.config.check import check_address, check_settings, without_effect
 
         cannot_listen, notes = check_address(settings.http)
@@ -34,6 +35,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         if not conditional_writes:
             notes.append("The store ignores conditional writes: only one process, with one worker, can serve from it.")
         notes += [f"{problem.source or problem.key} {problem.message}" for problem in without_effect(settings)]
+        notes += review(settings)
         lines = ["The configuration is valid.", *notes]
         output.document({"problems": [], "conditional_writes": conditional_writes, "notes": notes}, lines)
 

@@ -65,3 +65,23 @@ def test_what_makes_no_sense_is_a_mistake_of_usage(config: list[str], arguments:
 def test_without_rules_everything_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["access", "check", "anonymous", "a", "delete"]) == ExitCode.DONE
     assert "there are no rules" in capsys.readouterr().out
+
+
+def test_the_check_of_the_configuration_names_what_no_caller_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("users").write_text("alice:$2b$04$" + "a" * 53 + "\n")
+    sso = {"name": "sso", "issuer": "https://sso.example.org", "audiences": ["registry"], "groups": "groups"}
+    who = ["alice", "bob", "anonymous", "authenticated", "group:team", "group:other", "group:sso/dev", "external:x"]
+    rules = [
+        {"who": who, "repositories": ["**"], "actions": ["pull"]},
+        {"who": ["key:0f3a", "cert:x"], "repositories": ["**"], "actions": ["delete"]},
+    ]
+    auth = {"htpasswd": {"file": "users"}, "groups": {"team": ["alice"]}, "oidc": [sso]}
+    Path("config.json").write_text(json.dumps({"auth": auth, "access": {"rules": rules}, "http": {"port": 0}}))
+    assert run(["config", "check", "--config", "config.json", "--json"]) == ExitCode.DONE
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    named = [note.split(" has ")[1].split(",")[0] for note in notes if ".who has " in note]
+    assert named == ["bob", "group:other", "external:x", "cert:x"]
+    assert [note for note in notes if "access.rules.1.actions has delete without pull" in note]
