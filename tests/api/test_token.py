@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from registry.auth.tokens.signing_keys import DatabaseKeys
 from registry.auth.tokens.token import ACCESS, Tokens
 from registry.config.token_sections import OidcSettings
 from registry.oci.errors import Unauthorized
+from tests.api.asgi import Exchange
 from tests.api.service import Reply, Service, serving
 from tests.auth.signing import jwks, rsa, signed
 from tests.auth.tokens.test_bearer import ALICE, People
@@ -218,6 +220,22 @@ def test_a_form_that_cannot_be_read_is_400(place: Place) -> None:
         call("POST", "/auth/token", [b"a" * MAX_BODY, b"a"], form),
     ):
         assert (reply.status, reply.json["error"]) == (400, "invalid_request")
+
+
+class Stalled(Exchange):
+    """A request whose body never ends: a byte comes again and again."""
+
+    async def _receive(self) -> Any:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+
+def test_a_form_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    with serving(tmp_path, {"http": {"idle_timeout": 0.2}}) as service:
+        Place(service, tmp_path, with_refresh=False)
+        exchange = Stalled("POST", "/auth/token", [b"a"], [("Content-Type", FORM)], "127.0.0.1")
+        service.run(exchange.run(service.observation))
+        assert exchange.status == 408
 
 
 def test_two_authorization_headers_are_400(place: Place) -> None:
