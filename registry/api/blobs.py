@@ -55,10 +55,11 @@ router = APIRouter(route_class=OciRoute, tags=["Blobs"])
 
 @router.head(ROUTE, **operation(Action.PULL, NAME, DIGEST, answers=(200, 304), errors=HEAD_ERRORS, head=True))
 async def head(request: Request) -> Response:
-    """Say that the blob is here; it is then leased (I7)."""
+    """Say that the blob is here; it is then leased, where the caller may push (I7)."""
     context = context_of(request)
     name, digest = name_of(request), digest_of(request)
-    blob = await context.run(context.registry.blobs.find, name, digest)
+    may_push = context.access.decide(caller_of(request.scope), Action.PUSH, name) is None
+    blob = await context.run(context.registry.blobs.find, name, digest, for_a_push=may_push)
     headers = _headers(blob)
     _remember(context, request, name, blob)
     if is_not_modified(request, digest):

@@ -12,17 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from registry.api.access import Access
 from registry.api.cache.postgresql import PostgresqlFreshness, connect
 from registry.api.cache.response_cache import ResponseCache
 from registry.api.cache.sqlite import SqliteFreshness
+from registry.api.guard import open_guard
 from registry.api.http.byte_turns import ByteTurns
+from registry.api.http.challenges import Challenges
 from registry.api.http.forwarding import Forwarding
 from registry.api.http.redirects import Redirects
 from registry.api.http.request_body import Receivers
 from registry.api.http.upload_memory import UploadMemory
 from registry.api.http.urls import ExternalUrls
 from registry.api.threads import ThreadPool
+from registry.database.errors import DatabaseError
 from registry.database.sqlite.repository_versions import RepositoryVersions
 
 if TYPE_CHECKING:
@@ -48,7 +50,12 @@ class ApiContext:
         self.settings = settings
         forwarding = Forwarding(settings.http.trusted_proxies)
         self.urls = ExternalUrls(settings.http, forwarding)
-        self.access = Access(forwarding)
+        self._calls = ThreadPool(settings.limits.threads, "core", settings.limits.queue_timeout)
+        guard = open_guard(settings, registry.backends, forwarding, self.run)
+        self.access = guard.access
+        self.authentication = guard.authentication
+        self.token_service = guard.token_service
+        self.challenges = Challenges(self.urls, guard.token_settings, guard.service)
         freshness = _freshness_of(registry.backends.database)
         self.cache = ResponseCache(registry, freshness, settings.limits.read_memory)
         buffers = settings.limits.upload_buffers
@@ -59,7 +66,6 @@ class ApiContext:
         self.large_manifests = ByteTurns(settings.manifests.max_bytes)
         """For manifests of more than a few bytes, while they are parsed and stored."""
         self.redirects = Redirects(settings.storage, registry.backends.driver)
-        self._calls = ThreadPool(settings.limits.threads, "core", settings.limits.queue_timeout)
         self._transfers = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="transfer")
         self.hasher = ThreadPoolExecutor(1, thread_name_prefix="hasher")
         """Hashes for an upload that has the machine for itself. Its calls wait for nothing."""
@@ -101,6 +107,9 @@ class ApiContext:
             ending.start()
             ending.join(CLOSE_SECONDS)
         self.cache.close()
+        if self.authentication is not None:
+            with contextlib.suppress(DatabaseError):
+                self.authentication.close()
 
 
 def _freshness_of(database: Database) -> Freshness:

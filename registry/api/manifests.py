@@ -32,6 +32,7 @@ from registry.oci.errors import (
     NameUnknown,
     RequestTimeout,
     SizeInvalid,
+    TagImmutable,
     TagInvalid,
     Unsupported,
 )
@@ -51,7 +52,7 @@ MAX_TAGS = 100
 """``tag`` parameters of one request (spec: at least 10)."""
 
 
-DELETE_ERRORS = (NameInvalid, TagInvalid, DigestInvalid, NameUnknown, ManifestUnknown, Unsupported)
+DELETE_ERRORS = (NameInvalid, TagInvalid, DigestInvalid, NameUnknown, ManifestUnknown, Unsupported, TagImmutable)
 PUSH_ERRORS = (
     NameInvalid,
     TagInvalid,
@@ -64,6 +65,7 @@ PUSH_ERRORS = (
     Unsupported,
     RequestTimeout,
     InsufficientStorage,
+    TagImmutable,
 )
 READ_ERRORS = (NameInvalid, TagInvalid, DigestInvalid, NameUnknown, ManifestUnknown)
 

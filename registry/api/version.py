@@ -16,10 +16,10 @@ from registry.api.http.routing import OciRoute
 router = APIRouter(route_class=OciRoute, tags=["Version"])
 
 
-@router.get("/v2", **operation(Action.NONE, answers=(200,), content=json_object()))
-@router.head("/v2", **operation(Action.NONE, answers=(200,), head=True))
-@router.get("/v2/", **operation(Action.NONE, answers=(200,), content=json_object()))
-@router.head("/v2/", **operation(Action.NONE, answers=(200,), head=True))
+@router.get("/v2", **operation(Action.LOGIN, answers=(200,), content=json_object()))
+@router.head("/v2", **operation(Action.LOGIN, answers=(200,), head=True))
+@router.get("/v2/", **operation(Action.LOGIN, answers=(200,), content=json_object()))
+@router.head("/v2/", **operation(Action.LOGIN, answers=(200,), head=True))
 async def base(_request: Request) -> Response:
     """Answer 200: the specification is implemented."""
     return Response(b"{}", media_type="application/json")

@@ -11,7 +11,7 @@ import typer
 
 from registry.cli import examples
 from registry.cli.output import ConfigOption, JsonOption, command, print_json
-from registry.cli.store_check import probe_database, probe_store
+from registry.cli.store_check import probe_credentials, probe_database, probe_store
 from registry.config.file import ConfigError
 
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
@@ -22,17 +22,20 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the registry can start with this configuration; every mistake names its key."""
     with command(as_json=as_json) as output:
         settings = output.settings(config)
+        from registry.auth.rules.review import review
         from registry.config.check import check_address, check_settings, without_effect
 
         cannot_listen, notes = check_address(settings.http)
         problems = check_settings(settings) + cannot_listen
         if problems:
             raise ConfigError(problems)
+        probe_credentials(settings)
         probe_database(settings)
         conditional_writes = probe_store(settings)
         if not conditional_writes:
             notes.append("The store ignores conditional writes: only one process, with one worker, can serve from it.")
         notes += [f"{problem.source or problem.key} {problem.message}" for problem in without_effect(settings)]
+        notes += review(settings)
         lines = ["The configuration is valid.", *notes]
         output.document({"problems": [], "conditional_writes": conditional_writes, "notes": notes}, lines)
 

@@ -28,3 +28,20 @@ MIGRATE = examples(
     "registry migrate-s3-storage --config config.json --status",
     "registry migrate-s3-storage --config config.json --rollback --dry-run",
 )
+USER_ADD = examples(
+    "registry user add alice --file /etc/stowage/htpasswd",
+    "pass show registry/alice | registry user add alice --config config.json",
+)
+USER_PASSWORD = examples("registry user passwd alice --config config.json")
+USER_REMOVE = examples("registry user remove alice --config config.json")
+USER_LIST = examples("registry user list --config config.json --json")
+KEY_CREATE = examples(
+    "registry key create --owner alice --config config.json",
+    "registry key create --owner alice --repository 'team-a/**' --action push --days 30 --description 'CI of team-a'",
+)
+KEY_LIST = examples("registry key list --config config.json")
+KEY_REVOKE = examples("registry key revoke 3f2a9c0d41b7e865 --config config.json")
+ACCESS_CHECK = examples(
+    "registry access check alice team-a/app push --config config.json",
+    "registry access check oidc:gitlab/team/app team/app push --claim project_path=team/app --claim ref_protected=true",
+)

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from registry import DISTRIBUTION
-from registry.cli import config, db, examples, migrate, rebuild, serve
+from registry.cli import access, config, db, examples, key, migrate, rebuild, serve, user
 from registry.cli.output import ExitCode, JsonOption, command, print_json
 
 app = typer.Typer(
@@ -34,6 +34,9 @@ app.command("migrate-s3-storage", short_help="Migrate a bucket in place, and bac
     migrate.migrate_s3_storage
 )
 app.add_typer(db.app, name="db")
+app.add_typer(access.app, name="access")
+app.add_typer(user.app, name="user")
+app.add_typer(key.app, name="key")
 
 
 def _version() -> str:

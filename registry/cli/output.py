@@ -158,6 +158,7 @@ def describe(report: object) -> list[str]:
 
 def _explain(error: Exception) -> Failure | None:
     """The failure that an error of the layers below means; None for an unexpected error."""
+    from registry.auth.errors import AccountError
     from registry.database.errors import DatabaseError, SchemaTooNew
     from registry.images.migration_journal.documents import UnknownJournal
     from registry.maintenance.single_replica import AnotherReplica
@@ -166,14 +167,16 @@ def _explain(error: Exception) -> Failure | None:
     from registry.oci.errors import RegistryError
     from registry.storage.errors import StorageError
 
+    if isinstance(error, AccountError):
+        return Failure(ExitCode.USAGE, "usage", str(error))
     if isinstance(error, Refused):
         return Failure(ExitCode.REFUSED, "refused", str(error), error.names)
     if isinstance(error, Unfinished):
         return Failure(ExitCode.UNFINISHED, "unfinished", str(error))
-    if isinstance(error, UnknownJournal):
-        return Failure(ExitCode.REFUSED, "refused", f"the journal {error}; use the release that wrote it")
-    if isinstance(error, (SchemaTooNew, AnotherReplica, BothLayouts)):
-        return Failure(ExitCode.REFUSED, "refused", str(error))
+    if isinstance(error, (UnknownJournal, SchemaTooNew, AnotherReplica, BothLayouts)):
+        is_journal = isinstance(error, UnknownJournal)
+        message = f"the journal {error}; use the release that wrote it" if is_journal else str(error)
+        return Failure(ExitCode.REFUSED, "refused", message)
     if isinstance(error, (DatabaseError, StorageError, RegistryError, OSError)):
         return Failure(ExitCode.UNFINISHED, "unfinished", f"{error}; run the command again once that is repaired")
     return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from registry.cli.output import ConfigOption, ExitCode, JsonOption, command
-from registry.cli.store_check import probe_store
+from registry.cli.store_check import probe_credentials, probe_store
 from registry.config.file import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def serve(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         problems = check_settings(settings) + check_port(settings.http)
         if problems:
             raise ConfigError(problems)
+        probe_credentials(settings)
         code = _run(settings, config, conditional_writes=probe_store(settings))
         output.document({"exit_code": code}, [])
         raise typer.Exit(code)

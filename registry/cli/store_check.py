@@ -1,4 +1,4 @@
-"""Store check: whether store and database can be used as configured, tried before anything starts.
+"""Store check: whether store, database and files of credentials can be used, tried before anything starts.
 
 Tests: ``tests/cli/test_rebuild.py``.
 """
@@ -50,3 +50,12 @@ def probe_database(settings: Settings) -> None:
     except DatabaseUnavailable as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError([ConfigProblem("database.url", f"the database does not answer: {reason}", "")]) from error
+
+
+def probe_credentials(settings: Settings) -> None:
+    """Read the files with users and keys. Raises ConfigError, which names the line that is wrong."""
+    if settings.auth is None:
+        return
+    from registry.auth.authentication import check_files
+
+    check_files(settings.auth)

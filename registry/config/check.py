@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.config.access_check import check_access
 from registry.config.file import ConfigProblem
 from registry.config.foreign import foreign_variables
 from registry.config.mistakes import dotted_keys
@@ -28,7 +29,8 @@ def check_settings(settings: Settings) -> list[ConfigProblem]:
     """Settings with which the registry could not start here, and what would be right."""
     tls = settings.http.tls
     passwords = [problem for problem in _foreign(settings) if problem.key]
-    return passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
+    found = passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
+    return found + check_access(settings)
 
 
 def without_effect(settings: Settings) -> list[ConfigProblem]:

@@ -36,7 +36,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], sources: Sources
 
 def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every key of the model and of the sections in it, dotted."""
-    for name, field in model.model_fields.items():
+    for attribute, field in model.model_fields.items():
+        name = field.alias or attribute
         yield f"{prefix}{name}"
         for candidate in (field.annotation, *get_args(field.annotation)):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):

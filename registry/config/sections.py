@@ -32,7 +32,7 @@ Count = Annotated[int, Field(ge=1)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def _split_commas(value: object) -> object:
+def split_commas(value: object) -> object:
     """A list in the environment need not be JSON: ``10.0.0.0/8, ::1``."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
@@ -75,7 +75,7 @@ class HttpSettings(Section):
     """Address under which clients reach the registry: absolute URLs begin with it, relative ones with its path."""
     relative_locations: bool = True
     """Answer with paths in Location and Link; false makes absolute URLs if the whole address is known."""
-    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_split_commas)] = (
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(split_commas)] = (
         ip_network("127.0.0.1"),
         ip_network("::1"),
     )
@@ -140,11 +140,11 @@ class S3Settings(Section):
 class RedirectRule(Section):
     """Downloads that go to the store itself. An empty field of a rule matches everything."""
 
-    networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_split_commas)] = ()
+    networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(split_commas)] = ()
     """Addresses and networks of clients."""
-    user_agents: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = ()
+    user_agents: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = ()
     """Patterns of the User-Agent header, with * and ?."""
-    repositories: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = ()
+    repositories: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = ()
     """Patterns of repository names, with * and ?."""
     redirect: bool = True
     """Whether matching downloads are redirected."""

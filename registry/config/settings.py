@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from registry.config.access_sections import AccessSettings, AuthSettings
 from registry.config.file import ConfigError, Sources, read_environment, read_file
 from registry.config.mistakes import problems_of
 from registry.config.sections import (
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
     migration: MigrationSettings = MigrationSettings()
     """Migrating a bucket that another registry filled."""
 
+    auth: AuthSettings | None = None
+    """Where identities come from; null: every caller may do everything."""
+    access: AccessSettings | None = None
+    """What identities may do; null: users and keys may pull, push and delete everywhere, the rest nothing."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -81,7 +87,7 @@ class Settings(BaseSettings):
 
     def masked(self) -> dict[str, Any]:
         """Every value in use as JSON values, secrets replaced by asterisks."""
-        document = self.model_dump(mode="json")
+        document = self.model_dump(mode="json", by_alias=True)
         if self.database.url is not None:
             document["database"]["url"] = mask(self.database.url)
         return document

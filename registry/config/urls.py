@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from urllib.parse import unquote_plus, urlsplit
 
 MASK = "********"
@@ -50,6 +51,33 @@ def check_address(value: str) -> str:
         form = "https://registry.example.org or http://127.0.0.1:9000"
         raise ValueError(f"is not an address such as {form}, without user and password")
     return value.rstrip("/")
+
+
+def check_issuer(value: str) -> str:
+    """An issuer of tokens, kept as it is: its tokens have every character of it. Raises ValueError."""
+    if not is_trustworthy(value):
+        raise ValueError("is not an address of https, nor of http on this machine")
+    return value
+
+
+def is_trustworthy(url: str) -> bool:
+    """Whether what comes from there is what its owner sent: over TLS, or from this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def mask(url: str) -> str:

@@ -195,6 +195,34 @@ upload_session = Table(
     sqlite_with_rowid=False,
 )
 
+signing_key = Table(
+    "signing_key",
+    metadata,
+    Column("id", BinaryText, primary_key=True),
+    Column("purpose", BinaryText, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+generation = Table(
+    "generation",
+    metadata,
+    Column("name", BinaryText, nullable=False),  # of what processes remember
+    Column("mark", Text, nullable=False),  # another one whenever something of it is taken away
+    PrimaryKeyConstraint("name"),
+    sqlite_with_rowid=False,
+)
+
+key_use = Table(
+    "key_use",
+    metadata,
+    Column("id", BinaryText, nullable=False),  # of an API key, which is on storage
+    Column("used_at", Double, nullable=False),
+    PrimaryKeyConstraint("id"),
+    sqlite_with_rowid=False,
+)
+
 lease = Table(
     "lease",
     metadata,

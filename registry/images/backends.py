@@ -16,6 +16,7 @@ from registry.images.keyed_locks import KeyedLocks
 from registry.images.layout import Layout
 from registry.images.omissions import Omissions
 from registry.images.repository_memory import RepositoryMemory
+from registry.oci.immutable_tags import ImmutableTags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,8 @@ class Policy:
     """Bytes of the largest manifest that clients may push."""
     accept_missing_blobs: bool = False
     accept_missing_manifests: bool = False
+    immutable: ImmutableTags = field(default_factory=ImmutableTags)
+    """Tags that stay what they are."""
     upload_expiry: float = 86400.0
     """Seconds after which an upload that no client continued goes."""
     uploads: int = 20_000

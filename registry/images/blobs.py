@@ -73,16 +73,18 @@ class Blobs:
         self._references = References(backends)
         self._placed_files = PlacedFiles(backends, publication)
 
-    def find(self, name: str, digest: Digest) -> HeldBlob:
+    def find(self, name: str, digest: Digest, *, for_a_push: bool = True) -> HeldBlob:
         """The blob, with a lease, for HEAD: what this says is here can be built upon (I6, I7).
 
+        Not so for a caller that may not push: it can build nothing, and would keep what it only looks at.
         Raises BlobUnknown, NameUnknown.
         """
         repository = self._repositories.require(name)
         row, location = self._held(repository, digest)
         if self._backends.driver.capabilities.stat_is_local:
             self._stat(location.key, row.size)
-        return HeldBlob(digest, row.size, location, self._lease(row), repository.version)
+        leased_until = self._lease(row) if for_a_push else row.leased_until
+        return HeldBlob(digest, row.size, location, leased_until, repository.version)
 
     def require_written_down(self, name: str, digest: Digest) -> None:
         """As ``find``, before a push that was done is answered once more.

@@ -64,9 +64,10 @@ class ManifestPublication:
     def publish(self, name: str, body: bytes, manifest: Manifest, digest: Digest, change: Change) -> None:
         """Store ``body``, which is ``manifest`` and has ``digest``, and do ``change``, which puts it, durably.
 
-        Raises ManifestBlobUnknown naming what is missing, NameInvalid, Unavailable.
+        Raises ManifestBlobUnknown naming what is missing, TagImmutable, NameInvalid, Unavailable.
         """
         repository, found, keep = self._check_references(name, manifest, digest)
+        self._check_tags(repository, digest, change.tags)
 
         def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it always does
             return self._backends.driver.write(key, body)
@@ -122,6 +123,7 @@ class ManifestPublication:
         repository, noted = require_row(asked.allotted.get()), asked.withheld.get().values()
         withholding.require_room(connection, repository, lacks, noted)
         old = {tag.name: tag.digest for tag in asked.tags.get()}
+        self._backends.policy.immutable.check_put(repository.name, old, change.digest or "")
         has = withholding.named(manifest, change.digest) - lacks
         came = withheld.collected(noted) & has
         rows.note(connection, repository.id, blob_id, manifest, now=now)
@@ -131,6 +133,14 @@ class ManifestPublication:
         withheld.add(connection, repository.id, lacks)
         withheld.release(connection, repository.id, came, sequence=repository.sequence)
         return replace(change, old=old, withheld=lacks, released=came).keep(connection, repository, now)
+
+    def _check_tags(self, repository: RepositoryRow, digest: Digest, names: tuple[str, ...]) -> None:
+        """Check before anything is written, as again at the commit."""
+        if names and self._backends.policy.immutable:
+            with self._backends.database.autocommit() as connection:
+                found = tags.find_all(connection, repository.id, list(names)).get()
+            old = {tag.name: tag.digest for tag in found}
+            self._backends.policy.immutable.check_put(repository.name, old, digest)
 
     def _check_members(self, members: dict[str, blobs.BlobRow], manifest: Manifest) -> None:
         policy = self._backends.policy

@@ -151,6 +151,8 @@ class Manifests:
                 raise ManifestUnknown(f"repository {name} has no tag {tag}")
             if only is not None and found[0].digest != only:
                 return False
+            if not forced:
+                self._backends.policy.immutable.check_removal(name, [tag])
             tags.remove(connection, repository.id, tag)
             note_former(connection, repository, {tag: found[0].digest})
             change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
@@ -188,6 +190,8 @@ class Manifests:
             tagged = {tag.name: tag.digest for tag in tags.of_manifest(connection, repository.id, row.blob_id).get()}
             if only is not None and not tagged.keys() <= set(only):
                 return False
+            if not forced:
+                self._backends.policy.immutable.check_removal(name, tagged)
             allotted = [self._remove(connection, repository, index, {}, actor) for index in map(Digest, former)]
             allotted.append(self._remove(connection, repository, digest, tagged, actor))
         for each in allotted:

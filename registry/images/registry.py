@@ -26,6 +26,7 @@ from registry.images.source_locations import SourceLocations
 from registry.images.uploads import Uploads
 from registry.images.write_gate import WriteGate
 from registry.oci.errors import RegistryError
+from registry.oci.immutable_tags import ImmutableTags
 from registry.storage.errors import StorageError
 from registry.storage.factory import open_driver
 
@@ -98,6 +99,7 @@ def _policy(settings: Settings) -> Policy:
         manifest_bytes=settings.manifests.max_bytes,
         accept_missing_blobs=settings.manifests.missing_blobs == "accept",
         accept_missing_manifests=settings.manifests.missing_manifests == "accept",
+        immutable=ImmutableTags(settings.access.immutable if settings.access is not None else ()),
         upload_expiry=settings.storage.upload_expiry,
         uploads=settings.limits.uploads,
         uploads_per_address=settings.limits.uploads_per_address,

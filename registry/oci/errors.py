@@ -140,11 +140,38 @@ class SizeInvalid(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """UNAUTHORIZED (code-11)."""
+    """UNAUTHORIZED (code-11).
+
+    Attributes:
+        scope: what a token would have to allow, for the challenge; "" if that is not known.
+        problem: what is wrong with the token that was sent (RFC 6750, section 3.1); "" if none was.
+    """
 
     status = 401
     code = "UNAUTHORIZED"
     default = "authentication is required"
+    scope: str = ""
+    problem: str = ""
+
+
+class GrantInvalid(RegistryError):
+    """UNSUPPORTED (a request for a token that is not understood; RFC 6749, section 5.2)."""
+
+    status = 400
+    code = "UNSUPPORTED"
+    default = "the request for a token is not valid"
+    error: ClassVar[str] = "invalid_request"
+
+    def body(self) -> dict[str, object]:
+        """See RegistryError; with the members that clients of OAuth read."""
+        return {**super().body(), "error": self.error, "error_description": self.message}
+
+
+class GrantUnsupported(GrantInvalid):
+    """UNSUPPORTED (a kind of grant that there is not: clients ask by GET then)."""
+
+    default = "grant_type is none of password, refresh_token and urn:ietf:params:oauth:grant-type:token-exchange"
+    error = "unsupported_grant_type"
 
 
 class Denied(RegistryError):
@@ -153,6 +180,14 @@ class Denied(RegistryError):
     status = 403
     code = "DENIED"
     default = "this identity may not do that"
+
+
+class TagImmutable(RegistryError):
+    """DENIED (code-12, for every caller: the tag stays what it is)."""
+
+    status = 409
+    code = "DENIED"
+    default = "the tag is immutable; push another tag"
 
 
 class Unsupported(RegistryError):

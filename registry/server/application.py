@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi import FastAPI
 
-from registry.api import blobs, catalog, manifests, referrers, tags, uploads, version
+from registry.api import blobs, catalog, manifests, referrers, tags, token, uploads, version
 from registry.api.context import ApiContext
 from registry.api.http.access_log import AccessLog
 from registry.api.http.routing import Routes
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from registry.config.settings import Settings
     from registry.images.registry import Registry
 
-CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version)
+CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version, token)
 """The chapters of the specification, each a router; what a push asks most often comes first."""
 STOP_SECONDS = 5.0
 """How long background work may take to end."""
@@ -63,7 +63,9 @@ def create_application(
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are elsewhere; asked for at each request
-        lifespan=lambda _application: _lifespan(context, metrics, create_schedule(registry, settings), on_stopped),
+        lifespan=lambda _application: _lifespan(
+            context, metrics, create_schedule(registry, settings, context.authentication), on_stopped
+        ),
     )
     application.state.context = context
     application.state.metrics = metrics

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.auth.authentication import LOOK_INTERVAL
 from registry.background.leases import Leases
 from registry.background.schedule import Job, Schedule
 from registry.maintenance.arrivals import Arrivals
@@ -14,6 +15,7 @@ from registry.maintenance.completion import Completion
 from registry.maintenance.rescan import Rescan
 
 if TYPE_CHECKING:
+    from registry.auth.authentication import Authentication
     from registry.config.settings import Settings
     from registry.images.registry import Registry
 
@@ -33,7 +35,7 @@ COMPLETION_IDLE = 30.0
 """Seconds between two looks for such manifests."""
 
 
-def create_schedule(registry: Registry, settings: Settings) -> Schedule:
+def create_schedule(registry: Registry, settings: Settings, authentication: Authentication | None = None) -> Schedule:
     """The jobs over ``registry``, not yet started."""
     backends, rescan, completion = registry.backends, Rescan(registry), Completion(registry)
     interval = settings.storage.rescan_interval
@@ -64,4 +66,6 @@ def create_schedule(registry: Registry, settings: Settings) -> Schedule:
             # Here, so that no client waits for it.
             Job("source-locations", registry.source_locations.ensure, interval),
         ]
+    if authentication is not None:
+        jobs.append(Job("credentials", authentication.directory.look, LOOK_INTERVAL))
     return Schedule(jobs, Leases(backends.database, backends.holder, backends.clock))

@@ -96,7 +96,7 @@ def _announce(settings: Settings, listener: socket.socket, config: Path | None) 
         log.info(str(line))
     else:
         log.info("listening", **line.fields())
-    if is_open_to_everybody(settings, host):
+    if settings.auth is None and settings.access is None and is_open_to_everybody(settings, host):
         log.warning("there is no authentication: all who reach this address may push, pull and delete", url=line.url)
     for problem in without_effect(settings):
         log.warning("a setting has no effect", setting=problem.source or problem.key, reason=problem.message)

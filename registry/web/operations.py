@@ -38,7 +38,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "unavailable"]
     problems: list[str] = []
-    """The parts that do not answer: ``storage``, ``database``."""
+    """The parts that do not answer: ``storage``, ``database``; settings of which the file that is there is not used."""
 
 
 def router_of(*, with_metrics: bool) -> APIRouter:
@@ -66,12 +66,14 @@ async def livez(_request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Answer 200 when storage and database do, else 503 naming which does not, within two seconds.
 
-    Needs no administrator's right.
+    Needs no administrator's right. A file of users that is wrong is named beside 200: the one before it is in use.
     """
     probes: list[Probe] = request.app.state.probes
     answers = await asyncio.gather(*(probe.is_answered() for probe in probes))
     problems = [probe.name for probe, is_answered in zip(probes, answers, strict=True) if not is_answered]
-    health = Health(status="unavailable" if problems else "ok", problems=problems)
+    authentication = request.app.state.context.authentication
+    named = [] if authentication is None else authentication.directory.problems
+    health = Health(status="unavailable" if problems else "ok", problems=problems + named)
     return JSONResponse(health.model_dump(), 503 if problems else 200)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from registry.api.access import Action, Caller, allow
+from registry.auth.identity import Identity, Kind
 from registry.oci.errors import Denied, Unauthorized
 from registry.server.application import CHAPTERS
 from tests.api.service import Service, serving
@@ -122,5 +123,5 @@ def test_the_decision_knows_the_caller(service: Service, guard: Guard) -> None:
 
 def test_a_change_bears_the_name_of_its_caller() -> None:
     assert Caller("10.0.0.1", None).actor == "10.0.0.1"
-    assert Caller("10.0.0.1", None, "alice").actor == "alice"
+    assert Caller("10.0.0.1", None, Identity(Kind.USER, "alice")).actor == "user:alice"
     assert Caller(None, None).actor == "unknown"

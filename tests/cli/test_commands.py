@@ -212,6 +212,9 @@ def test_every_command_has_a_help_text_and_both_options(capsys: pytest.CaptureFi
         ["rebuild"],
         ["migrate-s3-storage"],
         ["db", "upgrade"],
+        *(["user", name] for name in ("add", "passwd", "remove", "list")),
+        *(["key", name] for name in ("create", "list", "revoke")),
+        ["access", "check"],
     )
     for arguments in commands:
         assert run([*arguments, "--help"]) == ExitCode.DONE
@@ -225,7 +228,9 @@ def test_every_command_has_a_help_text_and_both_options(capsys: pytest.CaptureFi
         assert len(text.splitlines()[2]) > 20, text
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["config", "-h"], ["db", "-h"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["-h"], ["config", "-h"], ["db", "-h"], ["user", "-h"], ["key", "-h"], ["access", "-h"]], ids=" ".join
+)
 def test_summaries_of_commands_are_not_cut(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == ExitCode.DONE
     _, _, listed = capsys.readouterr().out.partition("Commands:\n")
@@ -250,7 +255,9 @@ def test_each_example_of_a_help_text_is_a_command_that_exists() -> None:
             words = line.split()
             arguments = words[words.index("registry") + 1 :]
             known = [word for word in arguments if not re.search(r"[./>]|^\d+$", word)]
-            assert run([*known[: 1 + (known[0] in {"config", "db"})], "--help"]) == ExitCode.DONE
+            assert (
+                run([*known[: 1 + (known[0] in {"config", "db", "user", "key", "access"})], "--help"]) == ExitCode.DONE
+            )
 
 
 def test_the_version_is_that_of_the_package() -> None:

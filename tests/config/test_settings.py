@@ -10,15 +10,42 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
+from registry.config.access_sections import (
+    AccessRule,
+    AccessSettings,
+    AuthSettings,
+    HtpasswdSettings,
+    ImmutableSettings,
+    KeySettings,
+    ThrottleSettings,
+)
 from registry.config.mistakes import dotted_keys
 from registry.config.sections import GcsSettings, HttpSettings, PricesSettings, S3Settings, StorageSettings, TlsSettings
 from registry.config.settings import Settings, load_settings
+from registry.config.token_sections import ExternalTokenSettings, OidcSettings, TokenSettings
 
 ROOT = Path(__file__).parent.parent.parent
-OPTIONAL: dict[str, type[BaseModel]] = {"http.tls": TlsSettings, "storage.s3": S3Settings, "storage.gcs": GcsSettings}
-"""Sections that are null by default; the example has their keys in a comment."""
-NESTED: dict[str, type[BaseModel]] = {"migration.prices": PricesSettings}
+OPTIONAL: dict[str, type[BaseModel]] = {
+    "http.tls": TlsSettings,
+    "storage.s3": S3Settings,
+    "storage.gcs": GcsSettings,
+    "auth": AuthSettings,
+    "auth.htpasswd": HtpasswdSettings,
+    "auth.token": TokenSettings,
+    "auth.token.external": ExternalTokenSettings,
+    "auth.keys": KeySettings,
+    "auth.oidc": OidcSettings,
+    "auth.throttle": ThrottleSettings,
+    "access": AccessSettings,
+    "access.rules": AccessRule,
+    "access.immutable": ImmutableSettings,
+}
+"""Sections that are null by default, or entries of a list; the example has their keys in a comment."""
+NESTED: dict[str, type[BaseModel]] = {
+    "migration.prices": PricesSettings,
+}
 """Sections inside of others that are always there."""
 
 
@@ -125,13 +152,21 @@ def test_the_example_has_every_key_with_its_default() -> None:
     for key in dotted_keys(Settings):
         section, _, last = key.rpartition(".")
         if section in OPTIONAL:
-            parent, _, optional = section.rpartition(".")
-            assert last in document[parent][f"# {optional} example"], key
+            assert last in example_of(document, section), key
             continue
         value: Any = document
         for name in key.split("."):
             assert name in value, key
             value = value[name]
+
+
+def example_of(document: Any, section: str) -> Any:
+    """The example of an optional section, which may be in that of another one."""
+    parent, _, optional = section.rpartition(".")
+    if parent in OPTIONAL:
+        found = example_of(document, parent)[optional]
+        return {key for entry in found for key in entry} if isinstance(found, list) else found
+    return (document[parent] if parent else document)[f"# {optional} example"]
 
 
 def test_the_documentation_has_every_key_with_its_default_and_description() -> None:
@@ -146,11 +181,14 @@ def documented_keys() -> list[str]:
     rows = []
     for section, section_field in Settings.model_fields.items():
         model = section_field.default.__class__
+        if section_field.default is None:
+            continue
         for name, field in model.model_fields.items():
             default = json.dumps(defaults[section][name]).removesuffix(".0")
             rows.append(f"| `{section}.{name}` | `{default}` | {field.description} |")
     for section, inner in (OPTIONAL | NESTED).items():
-        for name, field in inner.model_fields.items():
-            default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+        for attribute, field in inner.model_fields.items():
+            name = field.alias or attribute
+            default = "required" if field.is_required() else f"`{to_json(field.default).decode()}`"
             rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
     return rows

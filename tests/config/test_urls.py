@@ -1,4 +1,4 @@
-"""URLs of databases, and how they are shown."""
+"""URLs of databases and how they are shown, and which addresses are trusted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from registry.config.settings import load_settings
+from registry.config.urls import is_trustworthy
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,23 @@ def test_passwords_are_masked(write: Any, url: str, shown: str) -> None:
 )
 def test_urls_that_a_database_has_are_taken(write: Any, url: str) -> None:
     assert load_settings(write({"database": {"url": url}})).database_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://issuer.example.org/x", True),
+        ("http://127.0.0.1:8000", True),
+        ("http://[::1]:8000", True),
+        ("http://localhost/x", True),
+        ("http://issuer.example.org", False),
+        ("http://127.0.0.1.example.org", False),
+        ("http://localhost@example.org/", False),
+        ("file:///etc/passwd", False),
+        ("https://", False),
+        ("http://[", False),
+        ("", False),
+    ],
+)
+def test_only_tls_and_this_machine_are_trusted(url: str, expected: bool) -> None:
+    assert is_trustworthy(url) is expected

@@ -28,3 +28,16 @@ def test_upload_sessions_are_counted_once_in_some_seconds_however_often_they_are
         assert uploads_open(service) == 1
         process.uploads_due = 0
         assert uploads_open(service) == 2
+
+
+def test_a_file_of_users_that_is_wrong_is_named_and_stops_nothing(tmp_path: Path) -> None:
+    path, good = tmp_path / "htpasswd", "alice:$2b$04$" + "a" * 53 + "\n"
+    path.write_text(good)
+    with serving(tmp_path, {"auth": {"htpasswd": {"file": path}}}) as service:
+        authentication = service.context.authentication
+        assert authentication is not None
+        for document, problems in (("alice:secret\n", ["auth.htpasswd"]), (good + "# repaired\n", [])):
+            path.write_text(document)
+            authentication.directory.look()
+            reply = service.call("GET", "/readyz")
+            assert (reply.status, reply.json) == (200, {"status": "ok", "problems": problems})

@@ -114,7 +114,7 @@ class CacheLookup:
             elif name in _FOR_ROUTES and _is_for_routes(name, value, method):
                 return None
         caller = self._access.identify(peer, headers, agent)
-        if self._access.decide(caller, Action.PULL, answer.repository) is not None:
+        if not caller.is_verified or self._access.decide(caller, Action.PULL, answer.repository) is not None:
             return None
         elsewhere = None
         if method == "GET" and answer.is_of_a_blob and self._redirects.wanted(answer.repository, caller):

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from registry.api.http.routing import ACTION
-from registry.oci.errors import Unavailable
+from registry.oci.errors import Denied, MalformedRequest, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,6 +69,11 @@ MOUNT: Final = _parameter("mount", "query", "Digest of a blob that another repos
 SOURCE: Final = _parameter("from", "query", "The repository to mount from; without it any that has the blob.")
 ALGORITHM: Final = _parameter("digest-algorithm", "query", "Algorithm of the digest that will close the session.")
 TAG: Final = _parameter("tag", "query", "A tag for a manifest that is pushed by digest; may be repeated.")
+SERVICE: Final = _parameter("service", "query", "Service, as the challenge names it.")
+SCOPE: Final = _parameter("scope", "query", "`repository:NAME:ACTIONS`; repeated, or several with spaces between.")
+ACCOUNT: Final = _parameter("account", "query", "Name of the account; the Authorization header is what counts.")
+CLIENT: Final = _parameter("client_id", "query", "Name of the client.")
+OFFLINE: Final = _parameter("offline_token", "query", "`true` asks for a refresh token too.")
 CONTENT_RANGE: Final = _parameter("Content-Range", "header", "First and last byte of the chunk, as `0-1023`.")
 RANGE: Final = _parameter("Range", "header", "Ranges of bytes (RFC 9110, section 14).")
 
@@ -78,6 +83,8 @@ BYTES: Final = "application/octet-stream"
 TEXTS: Final = {"type": "array", "items": {"type": "string"}}
 """JSON Schema of a list of names."""
 
+NEEDS_NOTHING: Final = "none"
+"""The action of an endpoint that is for every caller."""
 _STATUS: Final[Mapping[int, str]] = {
     200: "OK",
     201: "Created: it is durable and visible. Location says where.",
@@ -100,9 +107,11 @@ def operation(
 ) -> dict[str, Any]:
     """The options of a route's decorator.
 
-    ``answers`` are the statuses without an error, ``errors`` what the endpoint raises beside Unavailable. ``content``
-    is what a 200 or 206 has, ``body`` the media type of the request. With ``head`` no answer has a body.
+    ``answers`` are the statuses without an error, ``errors`` what the endpoint raises beside Unavailable and what
+    refuses a caller. ``content`` is what a 200 or 206 has, ``body`` the media type of the request. With ``head`` no
+    answer has a body.
     """
+    refusing = (Unavailable,) if action == NEEDS_NOTHING else (MalformedRequest, Unauthorized, Denied, Unavailable)
     extra: dict[str, Any] = {ACTION: str(action), "parameters": list(parameters)}
     if body is not None:
         extra["requestBody"] = {"content": {body: {"schema": {"type": "string", "format": "binary"}}}}
@@ -112,7 +121,7 @@ def operation(
         "response_class": Response,
         "response_model": None,
         "responses": {status: _answer(status, None if head else content) for status in answers}
-        | _refusals((*errors, Unavailable), head=head),
+        | _refusals(dict.fromkeys((*errors, *refusing)), head=head),
     }
 
 

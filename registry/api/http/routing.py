@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.routing import Match
 
 from registry.api import errors
-from registry.api.access import Action, caller_of
+from registry.api.access import Action
+from registry.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -79,9 +80,11 @@ class OciRoute(APIRoute):
         async def handle(request: Request) -> Response:
             try:
                 scope = request.scope
-                context_of(request).access.require(caller_of(scope), self.action, scope["path_params"].get("name"))
+                await context_of(request).access.require(scope, self.action, scope["path_params"].get("name"))
                 return await endpoint(request)
             except Exception as error:  # noqa: BLE001 - every error has an answer
+                if isinstance(error, Unauthorized):
+                    context_of(request).challenges.add(request, error)
                 return errors.answer(request, error)
 
         return handle

@@ -37,6 +37,20 @@ class ExternalUrls:
         origin = forwarding.origin(request.scope)
         return (_own_origin(request) if origin is None else origin) + prefix + path
 
+    def absolute(self, request: Request, path: str) -> str:
+        """``path`` with scheme and host, as the client itself has named the registry, for what takes no relative URL.
+
+        A client may refuse to send a password to any other host. The scheme is that of ``external_url``: a proxy that
+        says nothing has ended TLS.
+        """
+        external, forwarding = self._settings.external_url, self._forwarding
+        origin = forwarding.origin(request.scope) or _own_origin(request)
+        if external is None:
+            return f"{origin}{forwarding.prefix(request.scope)}{path}"
+        if not origin:
+            return external + path
+        return f"{urlsplit(external).scheme}://{origin.partition('://')[2]}{self._external_path}{path}"
+
 
 def _own_origin(request: Request) -> str:
     """Scheme and host of the connection itself; empty if the client names no host."""

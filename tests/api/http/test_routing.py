@@ -25,7 +25,7 @@ REFERRERS = "/v2/{name:path}/referrers/{digest}"
 
 ENDPOINTS = [
     # The specification's identifier, method, template, the right that it needs.
-    ("end-1", "GET", "/v2/", Action.NONE),
+    ("end-1", "GET", "/v2/", Action.LOGIN),
     ("end-2", "GET", BLOB, Action.PULL),
     ("end-2", "HEAD", BLOB, Action.PULL),
     ("end-3", "GET", MANIFEST, Action.PULL),
@@ -41,15 +41,17 @@ ENDPOINTS = [
     ("end-13", "GET", f"{SESSIONS}/{{upload}}", Action.PUSH),
     ("end-14", "DELETE", f"{SESSIONS}/{{upload}}", Action.PUSH),
     # Not in the specification, or said there in another way.
-    ("HEAD as GET (RFC 9110)", "HEAD", "/v2/", Action.NONE),
+    ("HEAD as GET (RFC 9110)", "HEAD", "/v2/", Action.LOGIN),
     ("HEAD as GET (RFC 9110)", "HEAD", TAGS, Action.PULL),
     ("HEAD as GET (RFC 9110)", "HEAD", REFERRERS, Action.PULL),
     ("HEAD as GET (RFC 9110)", "HEAD", f"{SESSIONS}/{{upload}}", Action.PUSH),
-    ("without the slash", "GET", "/v2", Action.NONE),
-    ("without the slash", "HEAD", "/v2", Action.NONE),
+    ("without the slash", "GET", "/v2", Action.LOGIN),
+    ("without the slash", "HEAD", "/v2", Action.LOGIN),
     ("without the slash", "POST", SESSIONS, Action.PUSH),
     ("catalog", "GET", "/v2/_catalog", Action.CATALOG),
     ("catalog", "HEAD", "/v2/_catalog", Action.CATALOG),
+    ("token", "GET", "/auth/token", Action.NONE),
+    ("token", "POST", "/auth/token", Action.NONE),
 ]
 
 

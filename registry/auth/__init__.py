@@ -1,0 +1,1 @@
+"""Access: identities and what proves them, rules, tokens."""

@@ -1,0 +1,1 @@
+"""OpenID Connect: identities that providers vouch for, by their tokens."""

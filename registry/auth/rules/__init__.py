@@ -1,0 +1,1 @@
+"""Rules: which identity may do what in which repository."""

@@ -1,0 +1,63 @@
+"""*Access check*: mistakes about rights that show only where sections are seen together."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from registry.config.file import ConfigProblem
+from registry.config.urls import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.config.access_sections import AccessRule, AuthSettings
+    from registry.config.settings import Settings
+
+_CLAIM = re.compile(r"\{[^{}]+\}")
+
+
+def check_access(settings: Settings) -> list[ConfigProblem]:
+    """Settings with which strangers would get in, or passwords would go over the network in plain text."""
+    return [*_check_auth(settings), *_check_rules(settings)]
+
+
+def is_bare(settings: Settings) -> bool:
+    """Whether other machines may speak plain HTTP to it, as far as the settings tell."""
+    return settings.http.tls is None and not is_loopback(settings.http.host)
+
+
+def _check_auth(settings: Settings) -> Iterator[ConfigProblem]:
+    auth = settings.auth
+    if auth is None:
+        return
+    names = [provider.name for provider in auth.oidc]
+    if len(set(names)) < len(names):
+        yield ConfigProblem("auth.oidc", "has two providers of one name", "")
+    if auth.oidc and settings.access is None:
+        message = "needs access.rules that name its identities: without any, every account of it would get nothing"
+        yield ConfigProblem("auth.oidc", message, "")
+    if is_bare(settings) and settings.http.external_url is None and not auth.insecure:
+        message = (
+            "is missing: passwords would cross the network in plain text; name the https address of the proxy in front,"
+            " or set http.tls, or auth.insecure"
+        )
+        yield ConfigProblem("http.external_url", message, "")
+
+
+def _check_rules(settings: Settings) -> Iterator[ConfigProblem]:
+    for number, rule in enumerate(settings.access.rules if settings.access else (), 1):
+        for entry in rule.who:
+            yield from _check_entry(settings.auth, rule, entry, f"access.rules.{number - 1}.who")
+
+
+def _check_entry(auth: AuthSettings | None, rule: AccessRule, entry: str, key: str) -> Iterator[ConfigProblem]:
+    kind, _, name = entry.partition(":")
+    if kind != "oidc":
+        return
+    provider = next((each for each in (auth.oidc if auth else ()) if each.name == name.partition("/")[0]), None)
+    if provider is None:
+        yield ConfigProblem(key, f"{entry} names no provider of auth.oidc", "")
+    elif not (provider.any_identity or "/" in name or rule.claims or any(map(_CLAIM.search, rule.repositories))):
+        message = f"{entry} is every account of the provider; add claims, or set any_identity of the provider"
+        yield ConfigProblem(key, message, "")

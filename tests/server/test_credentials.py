@@ -1,0 +1,165 @@
+"""Real servers with users and keys: what is taken away ends in every process, and no secret is written (12, 25)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import bcrypt
+import pytest
+
+from registry.auth.passwords.password_file import PasswordFile
+from registry.auth.passwords.password_hash import PasswordHash
+from tests.support.payloads import Blob, image
+from tests.support.postgresql import Cluster
+from tests.support.servers import HOST, RegistryProcess
+
+CONFIG = Blob(b"{}")
+IMAGE = image(CONFIG, [])
+MANIFEST = "/v2/app/manifests/one"
+PASSWORDS = {"alice": "wonder-land-7", "bob": "can-we-fix-it-9"}
+WRONG = "never-a-password-5"
+PATIENCE = 20.0
+"""Seconds for what takes less than one where the machine is not busy with other tests."""
+REQUESTS = 12
+"""Each on a connection of its own: all workers get some."""
+
+
+@dataclass
+class Place:
+    """Servers over one storage and one database."""
+
+    servers: list[RegistryProcess]
+    users: PasswordFile
+
+    def call(
+        self,
+        server: RegistryProcess,
+        method: str,
+        path: str,
+        authorization: str = "",
+        body: bytes = b"",
+        **headers: str,
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
+        try:
+            given = {"Authorization": authorization} if authorization else {}
+            connection.request(method, path, body, {**headers, **given})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def push(self) -> None:
+        blob = f"/v2/app/blobs/uploads/?digest={CONFIG.digest}"
+        alice, server = basic("alice", PASSWORDS["alice"]), self.servers[0]
+        assert self.call(server, "POST", blob, alice, CONFIG.data)[0] == 201
+        kind = {"Content-Type": IMAGE.media_type}
+        assert self.call(server, "PUT", MANIFEST, alice, IMAGE.data, **kind)[0] == 201
+
+    def token(self, authorization: str) -> str:
+        query = urlencode({"scope": "repository:app:pull"})
+        status, body = self.call(self.servers[0], "GET", f"/auth/token?{query}", authorization)
+        assert status == 200, body
+        return str(json.loads(body)["token"])
+
+    def statuses(self, authorization: str) -> set[int]:
+        """What every process answers to a read that is in its memory."""
+        return {
+            self.call(server, "GET", MANIFEST, authorization)[0] for server in self.servers for _ in range(REQUESTS)
+        }
+
+    def await_refusal(self, authorization: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.statuses(authorization) != {401}:
+            assert time.monotonic() < deadline
+        for _ in range(3):
+            assert self.statuses(authorization) == {401}
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture(scope="module", params=["workers", "replicas"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Two workers over SQLite, or two replicas over PostgreSQL."""
+    directory: Path = tmp_path_factory.mktemp("credentials")
+    users = PasswordFile(directory / "htpasswd")
+    for user, password in PASSWORDS.items():
+        users.add(user, PasswordHash(bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()))
+    config: dict[str, dict[str, Any]] = {
+        "auth": {"htpasswd": {"file": str(directory / "htpasswd")}},
+        "log": {"level": "debug"},
+    }
+    if request.param == "workers":
+        servers = [RegistryProcess(directory / "one", {**config, "http": {"workers": 2}})]
+    else:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        config |= {"storage": {"root_directory": str(directory / "root")}, "database": {"url": cluster.create()}}
+        servers = [RegistryProcess(directory / name, config) for name in ("one", "two")]
+    try:
+        for server in servers:
+            server.start()
+        made = Place(servers, users)
+        made.push()
+        yield made
+        for server in servers:
+            server.stop()
+    finally:
+        for server in servers:
+            if server.running:
+                server.kill()
+
+
+def test_what_is_taken_away_is_refused_by_every_process_and_the_rest_is_not(place: Place) -> None:
+    made = place.servers[0].run("key", "create", "--owner", "bob", "--repository", "app", "--action", "pull")
+    kept = place.servers[0].run("key", "create", "--owner", "bob")
+    key, kept_key = basic("any", made["secret"]), basic("", kept["secret"])
+    alice, bob = (basic(user, password) for user, password in PASSWORDS.items())
+    tokens = {each: f"Bearer {place.token(each)}" for each in (alice, bob, key, kept_key)}
+    for each in (*tokens, *tokens.values()):
+        assert place.statuses(each) == {200}
+
+    place.servers[0].run("key", "revoke", made["id"])
+    for each in (key, tokens[key]):
+        place.await_refusal(each)
+    for each in (alice, bob, kept_key, tokens[alice], tokens[bob], tokens[kept_key]):
+        assert place.statuses(each) == {200}
+
+    place.users.remove("bob")
+    for each in (bob, tokens[bob], kept_key, tokens[kept_key]):
+        place.await_refusal(each)
+    new = PasswordHash(bcrypt.hashpw(b"another", bcrypt.gensalt(4)).decode())
+    place.users.replace("alice", new)
+    for each in (alice, tokens[alice]):
+        place.await_refusal(each)
+    assert place.statuses(basic("alice", "another")) == {200}
+
+    secrets = [*PASSWORDS.values(), made["secret"], kept["secret"], new.text, "another", WRONG]
+    secrets += [each.partition(" ")[2] for each in (*tokens, *tokens.values())]
+    place.statuses(basic("alice", WRONG))
+    _assert_unwritten(place, secrets)
+
+
+def _assert_unwritten(place: Place, secrets: list[str]) -> None:
+    """No log, metric, setting as shown, record or key has a secret, nor the middle of one."""
+    written = b""
+    for server in place.servers:
+        written += server.log_path.read_bytes() + place.call(server, "GET", "/metrics")[1]
+        written += json.dumps(server.run("config", "show")).encode() + json.dumps(server.run("key", "list")).encode()
+    root = Path(str(place.servers[0].config["storage"]["root_directory"]))
+    for path in root.rglob("*"):
+        if path.is_file():
+            written += path.read_bytes()
+    assert len(written) > 10_000
+    for secret in secrets:
+        part = secret if len(secret) < 30 else secret[10:30]
+        assert part.encode() not in written, part
