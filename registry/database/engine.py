@@ -150,7 +150,7 @@ class Database:
         Without ``durable`` a crash of the server, not of this process, may lose it: nothing was promised to anybody.
         """
         if self._group is not None:
-            return self._write_in_group(self._group)
+            return _GroupWrite(self._group, self.circuit, self._dbapi_error)
         return self._transaction(self._begin_write if durable else (*self._begin_write, NOT_DURABLE))
 
     def exclusive(self) -> contextlib.AbstractContextManager[Transaction]:
@@ -159,7 +159,7 @@ class Database:
         So what it changes does not change during a transaction that has read it.
         """
         if self._group is not None:
-            return self._write_in_group(self._group)
+            return _GroupWrite(self._group, self.circuit, self._dbapi_error)
         return self._transaction(("BEGIN", ALONE))
 
     @contextlib.contextmanager
@@ -208,20 +208,6 @@ class Database:
             self._engine.dispose()
         if self._lock:
             self._lock.close()
-
-    @contextlib.contextmanager
-    def _write_in_group(self, group: GroupCommit) -> Iterator[Transaction]:
-        began = monotonic()
-        self.circuit.enter()
-        try:
-            with self._mapped_errors(), group.write() as own:
-                yield own
-        except DatabaseUnavailable as error:
-            if isinstance(error, DatabaseBusy) or is_locked(error.__cause__):
-                self.circuit.open(str(error), since=began)
-            raise
-        if self.circuit.is_open:
-            self.circuit.close()
 
     @contextlib.contextmanager
     def _transaction(self, begin: Sequence[str]) -> Iterator[Transaction]:
@@ -315,3 +301,41 @@ class _MappedErrors:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, (SQLAlchemyError, self._dbapi_error)):
             raise DatabaseUnavailable(str(error)) from error
+
+
+class _GroupWrite:
+    """A write transaction of SQLite, which opens or closes the circuit as it ends; no generator, as above."""
+
+    __slots__ = ("_began", "_circuit", "_group", "_mapped")
+
+    def __init__(self, group: GroupCommit, circuit: Circuit, dbapi_error: type[Exception]) -> None:
+        self._group = group
+        self._circuit = circuit
+        self._mapped = _MappedErrors(dbapi_error)
+
+    def __enter__(self) -> Transaction:
+        self._began = monotonic()
+        self._circuit.enter()
+        try:
+            with self._mapped:
+                return self._group.__enter__()
+        except DatabaseUnavailable as error:
+            self._note(error)
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            with self._mapped:
+                self._group.__exit__(kind, error, trace)
+            self._mapped.__exit__(kind, error, trace)
+        except DatabaseUnavailable as unavailable:
+            self._note(unavailable)
+            raise
+        if isinstance(error, DatabaseUnavailable):
+            self._note(error)
+        elif error is None and self._circuit.is_open:
+            self._circuit.close()
+
+    def _note(self, error: DatabaseUnavailable) -> None:
+        if isinstance(error, DatabaseBusy) or is_locked(error.__cause__):
+            self._circuit.open(str(error), since=self._began)

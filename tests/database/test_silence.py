@@ -303,7 +303,7 @@ def test_writers_that_give_up_leave_no_batch_without_its_commit(tmp_path: Path) 
     def write_some(number: int) -> None:
         for turn in range(30):
             with contextlib.suppress(DatabaseBusy):
-                with group.write() as transaction:
+                with group as transaction:
                     time.sleep(0.005 * (turn % 3))
                     transaction.execute(PUT, {"number": number})
                 done.append(number)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 from registry.database.errors import DatabaseBusy, DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from registry.database.sqlite.write_lock import WriteLock
     from registry.database.transaction import Transaction
 
@@ -33,7 +31,8 @@ class _Batch:
         self.undone = False
         """The first writer raised, and there was no other yet: nothing is left to commit."""
         self.error: BaseException | None = None
-        self.ended = threading.Event()
+        self.ended: threading.Event | None = None
+        """Made when the turn passes on: a writer that commits by itself waits for nothing."""
 
 
 class GroupCommit:
@@ -59,30 +58,58 @@ class GroupCommit:
         """Writers that wait for their turn."""
         return self._waiting
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """A transaction for the block, committed when this returns. Raises DatabaseUnavailable, the DBAPI's errors."""
+    def __enter__(self) -> Transaction:
+        """A transaction for the block. Raises DatabaseUnavailable, the DBAPI's errors.
+
+        No generator, since each write enters one: the batch is all that a writer remembers, and the turn guards it.
+        """
         self._take_turn()
         try:
             batch = self._batch or self._begin()
-            batch.writers += 1
-            try:
-                if batch.writers > 1:
-                    self._transaction.run("SAVEPOINT writer")
-                yield self._transaction
-                if batch.writers > 1:
-                    self._transaction.run("RELEASE writer")
-            except BaseException:
-                self._undo(batch)
-                raise
-            finally:
-                self._end_turn(batch)
-        finally:
+        except BaseException:
             self._turn.release()
-        if not batch.ended.wait(self._seconds):
+            raise
+        batch.writers += 1
+        if batch.writers > 1:
+            try:
+                self._transaction.run("SAVEPOINT writer")
+            except BaseException:
+                self._leave(batch, undo=True)
+                raise
+        return self._transaction
+
+    def __exit__(self, kind: object, _error: object, _trace: object) -> None:
+        """Committed when this returns. Raises as ``__enter__``."""
+        batch = self._batch
+        assert batch is not None, "a writer has its turn in a batch"  # noqa: S101
+        ended = self._leave(batch, undo=kind is not None)
+        if kind is not None:
+            return
+        if ended is not None and not ended.wait(self._seconds):
             raise DatabaseBusy(f"the commit has not ended within {self._seconds:g} seconds; it still may")
         if batch.error is not None:
             raise DatabaseUnavailable(str(batch.error)) from batch.error
+
+    def _leave(self, batch: _Batch, *, undo: bool) -> threading.Event | None:
+        """End the turn. Returns what the writer has to wait for; None if the batch has ended."""
+        try:
+            try:
+                if undo:
+                    self._undo(batch)
+                elif batch.writers > 1:
+                    self._release(batch)
+            finally:
+                ended = self._end_turn(batch)
+        finally:
+            self._turn.release()
+        return ended
+
+    def _release(self, batch: _Batch) -> None:
+        try:
+            self._transaction.run("RELEASE writer")
+        except BaseException:
+            self._undo(batch)
+            raise
 
     def _take_turn(self) -> None:
         """Raises DatabaseBusy. A writer that gives up leaves no batch behind that waits for it."""
@@ -121,12 +148,13 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - whatever the DBAPI raises: the batch is lost
             batch.error = error
 
-    def _end_turn(self, batch: _Batch) -> None:
-        """Pass the turn on, or commit if no writer waits for it."""
+    def _end_turn(self, batch: _Batch) -> threading.Event | None:
+        """Pass the turn on, or commit if no writer waits for it. Returns as ``_leave``."""
         with self._count:
             self._passed_on = bool(self._waiting) and batch.writers < MOST and batch.error is None and not batch.undone
             if self._passed_on:
-                return
+                batch.ended = batch.ended or threading.Event()
+                return batch.ended
         self._batch = None
         try:
             if batch.error is None and not batch.undone:
@@ -138,4 +166,6 @@ class GroupCommit:
                 with contextlib.suppress(Exception):
                     self._transaction.run("ROLLBACK")
             self._lock.release()
-            batch.ended.set()
+            if batch.ended is not None:
+                batch.ended.set()
+        return None

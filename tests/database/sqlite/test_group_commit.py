@@ -74,7 +74,7 @@ def together(group: GroupCommit, texts: list[str], inside: Callable[[str], None]
 
     def write(text: str, *, first: bool) -> None:
         try:
-            with group.write() as transaction:
+            with group as transaction:
                 if first:
                     entered.set()
                     go.wait(60)
@@ -128,7 +128,7 @@ def test_a_commit_that_fails_fails_for_everyone_and_leaves_nothing(
     assert all(isinstance(error, DatabaseUnavailable) for error in outcomes.values())
     recorder.fail = lambda _sql: None
     assert words(database) == []
-    with group.write() as transaction:
+    with group as transaction:
         transaction.execute(ADD, {"text": "later"})
     assert words(database) == ["later"]
 
