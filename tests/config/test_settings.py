@@ -10,7 +10,6 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from pydantic import BaseModel, ValidationError
-from pydantic_core import to_json
 
 from registry.config.access_sections import (
     AccessRule,
@@ -189,6 +188,13 @@ def documented_keys() -> list[str]:
     for section, inner in (OPTIONAL | NESTED).items():
         for attribute, field in inner.model_fields.items():
             name = field.alias or attribute
-            default = "required" if field.is_required() else f"`{to_json(field.default).decode()}`"
+            default = "required" if field.is_required() else f"`{json.dumps(plain(field.default))}`"
             rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
     return rows
+
+
+def plain(value: object) -> object:
+    """A default as a JSON value."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    return value
