@@ -222,7 +222,7 @@ class BlobWriter:
     def close(self) -> None:
         """Give the right back, keeping the running hash for the next writer."""
         if self._hasher is not None and not self._added and self._algorithm == self._row.algorithm:
-            self._hashes.keep(self._row.id, self._row.offset, self._hasher)
+            self._hashes.keep(self._row, self._hasher)
         self._writer.close()
 
     def __enter__(self) -> Self:
@@ -234,7 +234,7 @@ class BlobWriter:
     def _running_hash(self) -> _Hash | None:
         if self._row.offset == 0:
             return new_hasher(self._algorithm)
-        return self._hashes.take(self._row.id, self._row.offset)
+        return self._hashes.take(self._row)
 
 
 def upload_state(row: SessionRow) -> UploadState:
@@ -254,22 +254,25 @@ REMEMBERED = 10_000
 
 
 class HashCache:
-    """Hash objects by upload and offset. Any thread; the caller that takes one owns it until it is kept again."""
+    """Hash objects by upload and digest. Any thread; the caller that takes one owns it until it is kept again.
+
+    An offset does not say which bytes they are: another process may have begun the session again.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: LRUCache[str, tuple[int, _Hash]] = LRUCache(REMEMBERED)
+        self._kept: LRUCache[str, tuple[str | None, _Hash]] = LRUCache(REMEMBERED)
 
-    def take(self, upload_id: str, offset: int) -> _Hash | None:
-        """The hash of the first ``offset`` bytes, if this process has it."""
+    def take(self, row: SessionRow) -> _Hash | None:
+        """The hash of all bytes that a session has kept, if this process has it."""
         with self._lock:
-            kept = self._kept.pop(upload_id, None)
-        return kept[1] if kept is not None and kept[0] == offset else None
+            digest, hasher = self._kept.pop(row.id, (None, None))
+        return hasher if digest is not None and digest == row.digest else None
 
-    def keep(self, upload_id: str, offset: int, hasher: _Hash) -> None:
-        """Keep the hash of the first ``offset`` bytes."""
+    def keep(self, row: SessionRow, hasher: _Hash) -> None:
+        """Keep the hash of all bytes that a session has kept."""
         with self._lock:
-            self._kept[upload_id] = (offset, hasher)
+            self._kept[row.id] = (row.digest, hasher)
 
     def forget(self, upload_id: str) -> None:
         """The upload has ended."""

@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.fixture(autouse=True)
 def untouched(place: Place) -> Iterator[None]:
     """Whatever a hostile test sends, the storage tree is afterwards what it was before."""
-    before = place.snapshot()
+    before = place.settled()
     yield
     place.assert_unchanged(before)
 

@@ -144,6 +144,11 @@ class Place:
                 found[str(relative)] = hashlib.sha256(_read(path)).hexdigest()
         return found
 
+    def settled(self) -> dict[str, str]:
+        """The same without a temporary file: what was asked of the server before has come to its end."""
+        wait_until(lambda: not list((self.root / ".uploads").glob("tmp-*")))
+        return self.snapshot()
+
     def _may_change(self, path: Path) -> bool:
         if path in self.ignored:
             return True

@@ -380,6 +380,15 @@ def test_a_client_that_took_one_byte_for_none_begins_anew(world: World, registry
 
 
 @writes_at_once
+def test_what_another_process_began_again_is_no_longer_what_this_one_hashed(world: World, registry: Registry) -> None:
+    upload = registry.uploads.start(NAME)
+    add(registry, upload, 0, b"x")
+    add(world.registry(), upload, 0, b"y")
+    with pytest.raises(DigestInvalid):
+        finish(registry, upload, None, Digest.of(b"x"))
+
+
+@writes_at_once
 def test_asking_for_the_status_of_a_session_keeps_no_writer_out(counted: Registry, storage: FaultyDriver) -> None:
     upload = counted.uploads.start(NAME)
     assert counted.uploads.find(NAME, upload).offset == 0
