@@ -30,10 +30,13 @@ def is_bare(settings: Settings) -> bool:
 def _check_auth(settings: Settings) -> Iterator[ConfigProblem]:
     auth = settings.auth
     if auth is None:
+        if settings.metrics.protect:
+            yield ConfigProblem("metrics.protect", "needs auth: without it every caller may do everything", "")
         return
     names = [provider.name for provider in auth.oidc]
     if len(set(names)) < len(names):
         yield ConfigProblem("auth.oidc", "has two providers of one name", "")
+    yield from _check_certificates(settings, auth)
     if auth.oidc and settings.access is None:
         message = "needs access.rules that name its identities: without any, every account of it would get nothing"
         yield ConfigProblem("auth.oidc", message, "")
@@ -43,6 +46,19 @@ def _check_auth(settings: Settings) -> Iterator[ConfigProblem]:
             " or set http.tls, or auth.insecure"
         )
         yield ConfigProblem("http.external_url", message, "")
+
+
+def _check_certificates(settings: Settings, auth: AuthSettings) -> Iterator[ConfigProblem]:
+    """Settings with which no certificate is ever seen."""
+    certificates, tls = auth.certificates, settings.http.tls
+    if certificates is None:
+        return
+    if certificates.header is not None and not settings.http.trusted_proxies:
+        message = "needs http.trusted_proxies: a header counts from these alone"
+        yield ConfigProblem("auth.certificates.header", message, "")
+    if certificates.header is None and (tls is None or tls.client_ca is None):
+        message = "needs http.tls.client_ca, or the header in which a proxy passes certificates on"
+        yield ConfigProblem("auth.certificates", message, "")
 
 
 def _check_rules(settings: Settings) -> Iterator[ConfigProblem]:
@@ -58,6 +74,6 @@ def _check_entry(auth: AuthSettings | None, rule: AccessRule, entry: str, key: s
     provider = next((each for each in (auth.oidc if auth else ()) if each.name == name.partition("/")[0]), None)
     if provider is None:
         yield ConfigProblem(key, f"{entry} names no provider of auth.oidc", "")
-    elif not (provider.any_identity or "/" in name or rule.claims or any(map(_CLAIM.search, rule.repositories))):
+    elif not (provider.any_identity or "/" in name or rule.claims or all(map(_CLAIM.search, rule.repositories))):
         message = f"{entry} is every account of the provider; add claims, or set any_identity of the provider"
         yield ConfigProblem(key, message, "")

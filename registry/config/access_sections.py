@@ -7,7 +7,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, FilePath
 
-from registry.config.sections import Count, Seconds, Section, split_commas
+from registry.config.durations import Seconds  # noqa: TC001 - pydantic reads it
+from registry.config.sections import Count, Section, split_commas
+from registry.config.sizes import Size  # noqa: TC001 - pydantic reads it
 from registry.config.token_sections import OidcSettings, TokenSettings
 
 Action: TypeAlias = Literal["pull", "push", "delete", "admin", "*"]
@@ -31,7 +33,8 @@ def check_who(value: str) -> str:
     return value
 
 
-def _check_no_claims(patterns: tuple[str, ...]) -> tuple[str, ...]:
+def check_no_claims(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Patterns that match for every caller alike. Raises ValueError."""
     if any("{" in pattern for pattern in patterns):
         raise ValueError("has a {claim}, and no identity is asked here")
     return patterns
@@ -64,13 +67,22 @@ class ThrottleSettings(Section):
     """Seconds in which as many are allowed again."""
 
 
+class CertificateSettings(Section):
+    """Identities of client certificates: cert:NAME in rules."""
+
+    user: Literal["subject.cn", "san.uri", "san.dns", "san.email"] = "san.uri"
+    """Field of the certificate that names the client, which must have one value: cert:NAME in rules."""
+    header: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")
+    """Header in which http.trusted_proxies pass certificates on, as escaped PEM or by RFC 9440; null for none."""
+
+
 class KeySettings(Section):
     """API keys."""
 
     enabled: bool = True
     """Accept API keys as passwords."""
     max_days: Count = 365
-    """Days after which a key ends at the latest."""
+    """Days after which a key ends at the latest, also one that was made when this was more."""
 
 
 class AuthSettings(Section):
@@ -79,17 +91,19 @@ class AuthSettings(Section):
     htpasswd: HtpasswdSettings | None = None
     """Users with passwords; null for none."""
     groups: dict[str, Names] = Field(default={})
-    """Groups of users and keys (key:ID), which rules name group:NAME."""
+    """Groups of users, keys (key:ID) and certificates (cert:NAME), which rules name group:NAME."""
     token: TokenSettings = TokenSettings()
     """Tokens that clients get at /auth/token."""
     keys: KeySettings = KeySettings()
     """API keys."""
+    certificates: CertificateSettings | None = None
+    """Identities of client certificates; null: certificates name none."""
     oidc: tuple[OidcSettings, ...] = ()
     """OpenID Connect providers: workloads of CI and clusters, and users of a company."""
     throttle: ThrottleSettings = ThrottleSettings()
     """Wrong passwords of one user from one address."""
     remember: Seconds = 600
-    """Seconds for which verified credentials are not verified again, also while the database is away."""
+    """Seconds for which verified credentials are not verified again; API keys not while the database is away."""
     insecure: bool = False
     """Take passwords over plain HTTP from other machines."""
 
@@ -114,7 +128,7 @@ class AccessRule(Section):
 class ImmutableSettings(Section):
     """Tags that stay what they are, for every caller."""
 
-    repositories: Annotated[Patterns, AfterValidator(_check_no_claims)]
+    repositories: Annotated[Patterns, AfterValidator(check_no_claims)]
     """Patterns of repositories, as in rules but without {claim}."""
     tags: Annotated[tuple[str, ...], BeforeValidator(split_commas), Field(min_length=1)]
     """Patterns of tags, in which * is any text."""
@@ -124,6 +138,15 @@ class ImmutableSettings(Section):
     """Let callers with the right to delete remove such a tag and its manifest."""
 
 
+class QuotaSettings(Section):
+    """How many bytes some repositories may have together."""
+
+    repositories: Annotated[Patterns, AfterValidator(check_no_claims)]
+    """Patterns of repositories, as in rules but without {claim}."""
+    bytes: Size
+    """Bytes of their distinct blobs: a number, or text such as "500GiB"."""
+
+
 class AccessSettings(Section):
     """What identities may do."""
 
@@ -131,3 +154,5 @@ class AccessSettings(Section):
     """Rules; what none of them allows is refused."""
     immutable: tuple[ImmutableSettings, ...] = ()
     """Tags that stay what they are, for every caller."""
+    quotas: tuple[QuotaSettings, ...] = ()
+    """How many bytes groups of repositories may have; each of several that match one repository holds."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from registry.config.settings import Settings
 
 _SQLITE = "sqlite:///"
+_SHORTEST = 3600
+"""Seconds: a push may take as long."""
+_DAY = 86400
 
 
 def check_settings(settings: Settings) -> list[ConfigProblem]:
@@ -30,7 +33,19 @@ def check_settings(settings: Settings) -> list[ConfigProblem]:
     tls = settings.http.tls
     passwords = [problem for problem in _foreign(settings) if problem.key]
     found = passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
-    return found + check_access(settings)
+    return found + check_access(settings) + check_audit(settings)
+
+
+def check_audit(settings: Settings) -> list[ConfigProblem]:
+    """Check that the audit log can be written; no file is made."""
+    file = settings.log.audit.file
+    if file is None:
+        return []
+    looked = file if file.exists() else file.absolute().parent
+    if file.is_dir() or not os.access(looked, os.W_OK):
+        message = f"{file} cannot be written by this user; its directory must be there"
+        return [ConfigProblem("log.audit.file", message, "")]
+    return []
 
 
 def without_effect(settings: Settings) -> list[ConfigProblem]:
@@ -41,6 +56,26 @@ def without_effect(settings: Settings) -> list[ConfigProblem]:
         *(ConfigProblem(f"storage.{name}", "has no effect while storage.driver is local", "") for name in unused),
         *(problem for problem in _foreign(settings) if not problem.key),
     ]
+
+
+def short_times(settings: Settings) -> list[ConfigProblem]:
+    """Times that are allowed, and with which content could be collected while a push still needs it."""
+    gc, expiry = settings.gc, settings.storage.upload_expiry
+    times = {"gc.lease": gc.lease, "gc.grace": gc.grace, "storage.upload_expiry": expiry}
+    lost = "is less than an hour: a push that takes longer may lose what it has sent, or what it was told is there"
+    found = [ConfigProblem(key, lost, "") for key, seconds in times.items() if seconds < _SHORTEST]
+    if gc.undelete_window < _SHORTEST:
+        found.append(
+            ConfigProblem("gc.undelete_window", "is less than an hour: what is deleted by mistake is lost", "")
+        )
+    if gc.untagged_after is not None and gc.untagged_after < _DAY:
+        message = "is less than a day: a build that pushes images first, and their index later, may lose them"
+        found.append(ConfigProblem("gc.untagged_after", message, ""))
+    if gc.lease < gc.grace:
+        found.append(
+            ConfigProblem("gc.lease", "is less than gc.grace: what clients just checked goes before the rest", "")
+        )
+    return found
 
 
 def _foreign(settings: Settings) -> Iterator[ConfigProblem]:
@@ -148,13 +183,29 @@ def _check_database_file(path: Path) -> Iterator[ConfigProblem]:
 def _check_tls(tls: TlsSettings) -> Iterator[ConfigProblem]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(tls.certificate, tls.key)
+        context.load_cert_chain(tls.certificate, tls.key, password=lambda: "")
     except (OSError, ssl.SSLError) as error:
         message = f"{tls.certificate} and {tls.key} are not a PEM certificate and its key: {error}"
         yield ConfigProblem("http.tls.certificate", message, "")
     if tls.client_ca is None:
+        for key, is_set in (("client_auth", tls.client_auth == "optional"), ("client_crl", tls.client_crl is not None)):
+            if is_set:
+                yield ConfigProblem(f"http.tls.{key}", "needs http.tls.client_ca: no certificate is asked for", "")
         return
     try:
         context.load_verify_locations(tls.client_ca)
     except (OSError, ssl.SSLError) as error:
         yield ConfigProblem("http.tls.client_ca", f"{tls.client_ca} holds no PEM certificate: {error}", "")
+    if tls.client_crl is not None:
+        yield from _check_revocations(tls.client_crl)
+
+
+def _check_revocations(path: Path) -> Iterator[ConfigProblem]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(path)
+        reason = "" if context.cert_store_stats()["crl"] else "it has certificates alone"
+    except (OSError, ssl.SSLError) as error:
+        reason = str(error)
+    if reason:
+        yield ConfigProblem("http.tls.client_crl", f"{path} holds no PEM revocation list: {reason}", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Annotated, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -40,8 +40,9 @@ def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         name = field.alias or attribute
         yield f"{prefix}{name}"
         for candidate in (field.annotation, *get_args(field.annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                yield from dotted_keys(candidate, f"{prefix}{name}.")
+            kind = get_args(candidate)[0] if get_origin(candidate) is Annotated else candidate
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from dotted_keys(kind, f"{prefix}{name}.")
 
 
 def _problem(details: ErrorDetails, known: list[str], sources: Sources) -> ConfigProblem:
@@ -58,6 +59,7 @@ def _problem(details: ErrorDetails, known: list[str], sources: Sources) -> Confi
 
 
 def _suggestion(key: str, known: list[str]) -> str:
+    key = ".".join(part for part in key.split(".") if not part.isdecimal())  # the members of a list have the same keys
     section, _dot, name = key.rpartition(".")
     siblings = [other for other in known if other.rpartition(".")[0] == section]
     close = difflib.get_close_matches(key, siblings, n=1, cutoff=_CLOSE)
@@ -80,6 +82,7 @@ def _expected(details: ErrorDetails) -> str:
         "int_from_float": "is not a whole number",
         "float_parsing": "is not a number",
         "float_type": "is not a number",
+        "string_too_short": "is too short",
         "string_type": "is not a text in quotes",
         "tuple_type": "is not a list such as [...]",
         "path_type": "is not a path in quotes",
@@ -93,6 +96,7 @@ def _expected(details: ErrorDetails) -> str:
         "less_than_equal": f"is too large; it must be at most {context.get('le')}",
         "literal_error": f"is not one of {context.get('expected')}",
         "value_error": str(context.get("error")),
+        "too_short": "has nothing in it; it needs at least one",
         "string_pattern_mismatch": "is no name that a bucket can have",
         NO_CHOICE: details["msg"],
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,13 +22,15 @@ from pydantic import (
     Tag,
 )
 
+from registry.config.durations import PARSED, Seconds, SecondsOrNone, WholeSeconds
 from registry.config.mistakes import CHOICE, NO_CHOICE
 from registry.config.urls import check_address, check_database
 
 MIB = 1 << 20
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+AUTO: Final = "auto"
+"""The machine decides."""
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -49,15 +51,34 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, title="")
 
 
+def _choose_workers(value: object) -> str | None:
+    if value == AUTO:
+        return f"{CHOICE}auto"
+    is_number = isinstance(value, (int, float)) or (isinstance(value, str) and value.strip().lstrip("-").isdecimal())
+    return f"{CHOICE}number" if is_number else None
+
+
+Workers = Annotated[
+    Annotated[Literal["auto"], Tag(f"{CHOICE}auto")] | Annotated[Count, Tag(f"{CHOICE}number")],
+    Discriminator(
+        _choose_workers, custom_error_type=NO_CHOICE, custom_error_message='is neither "auto" nor a whole number'
+    ),
+]
+
+
 class TlsSettings(Section):
-    """Serving HTTPS."""
+    """Serving HTTPS. Changed files count for new connections within two seconds, without a restart."""
 
     certificate: FilePath
     """PEM file with the certificate and the intermediates below it."""
     key: FilePath
     """PEM file with the private key of the certificate."""
     client_ca: FilePath | None = None
-    """PEM file with the authorities of client certificates, which are then required; null asks for none."""
+    """PEM file with the authorities of client certificates; null asks for none."""
+    client_auth: Literal["required", "optional"] = "required"
+    """Whether a client without a certificate is turned away, where client_ca is set."""
+    client_crl: FilePath | None = None
+    """PEM file with a revocation list (CRL) of each authority that signs client certificates; null asks none."""
     handshake_timeout: Seconds = 15
     """Seconds that the TLS handshake of a new connection may take."""
 
@@ -69,8 +90,8 @@ class HttpSettings(Section):
     """Address to listen on; 0.0.0.0 or :: for every network."""
     port: int = Field(default=5000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one and logs it."""
-    workers: Count = 1
-    """Processes that serve, all on one port, one storage and one database."""
+    workers: Workers = AUTO
+    """Processes that serve, all on one port, one storage and one database; "auto": one for each core, four at most."""
     external_url: Annotated[str, AfterValidator(check_address)] | None = None
     """Address under which clients reach the registry: absolute URLs begin with it, relative ones with its path."""
     relative_locations: bool = True
@@ -204,7 +225,7 @@ class StorageSettings(Section):
     """The bucket, if driver is gcs."""
     redirect: Redirect = "off"
     """Send clients to the bucket for blobs: off, on, or rules, of which the first match decides (no match: off)."""
-    redirect_expiry: int = Field(default=1200, ge=1, le=604800)
+    redirect_expiry: WholeSeconds = Field(default=1200, ge=1, le=604800)
     """Seconds for which the signed URL of a redirect is valid."""
     fsync: bool = True
     """Answer a push only when its bytes are on stable storage; false is faster and loses pushes in a power cut."""
@@ -246,11 +267,41 @@ class ManifestsSettings(Section):
     """Reject or accept an index that names a manifest which its repository lacks."""
 
 
+def _choose_interval(value: object) -> str | None:
+    return f"{CHOICE}auto" if value == AUTO else f"{CHOICE}seconds"
+
+
+Interval = Annotated[
+    Annotated[Literal["auto"], Tag(f"{CHOICE}auto")]
+    | Annotated[Annotated[float, PARSED, Field(gt=0, allow_inf_nan=False)], Tag(f"{CHOICE}seconds")],
+    Discriminator(_choose_interval),
+]
+
+
 class GcSettings(Section):
     """Keeping and collecting unreferenced content."""
 
-    lease: Seconds = 3600
-    """Seconds for which a blob is kept without a reference after a client uploaded, mounted or checked it."""
+    interval: Interval | None = AUTO
+    """Seconds between two collections; null: only the command; auto: a day, if no earlier release wrote the storage."""
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 500
+    """Objects that a collection deletes in a second, at most; null for no bound."""
+    untagged_after: SecondsOrNone | None = None
+    """Seconds after which a manifest goes that has no tag, is listed by none and was not pulled; null: never."""
+    orphans_after: SecondsOrNone = 604800
+    """Seconds after which objects go of which nothing knows; the longest of this and undelete_window counts."""
+    lease: SecondsOrNone = 86400
+    """Seconds for which content is kept without a reference after a client uploaded, mounted or checked it."""
+    grace: SecondsOrNone = 86400
+    """Seconds for which content is kept after it has fallen out of use, before it may be collected."""
+    undelete_window: SecondsOrNone = 1209600
+    """Seconds for which manifests that were deleted can be restored, with everything that they name."""
+
+
+class AuditSettings(Section):
+    """The audit log: changes, refusals, logins that failed, and tokens, one JSON object a line."""
+
+    file: Path | None = None
+    """File that it is appended to, also after a rotation; null: stderr if auth or access is there, else nothing."""
 
 
 class LogSettings(Section):
@@ -260,6 +311,8 @@ class LogSettings(Section):
     """Form of the lines: text, json, or auto: text on a terminal, JSON otherwise."""
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level that is logged; requests are logged at info."""
+    audit: AuditSettings = AuditSettings()
+    """The audit log."""
 
 
 class MetricsSettings(Section):
@@ -267,6 +320,10 @@ class MetricsSettings(Section):
 
     enabled: bool = True
     """Serve the sum over all workers at /metrics."""
+    protect: bool = False
+    """Serve /metrics to known identities alone (auth): a scraper sends a user and password, a key or a certificate."""
+    usage_interval: Annotated[SecondsOrNone, Field(gt=0)] | None = 3600
+    """Seconds between two counts of what takes room on storage, for its metrics; null: none."""
 
 
 class LimitsSettings(Section):
@@ -283,9 +340,9 @@ class LimitsSettings(Section):
     page_size: Count = 1000
     """Most entries of one page of tags, catalog or referrers."""
     uploads: Count = 20_000
-    """Upload sessions open on all replicas; beyond, the address with the most sessions loses its oldest."""
+    """Upload sessions open on all replicas; beyond, the account or address with the most sessions loses its oldest."""
     uploads_per_address: Count = 5_000
-    """Upload sessions open for one address (or IPv6 network of 64 bits); beyond, it loses its oldest."""
+    """Upload sessions open for one account or, without credentials, one address (or IPv6 network of 64 bits)."""
 
 
 class PricesSettings(Section):

@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from registry.config.access_sections import AccessSettings, AuthSettings
 from registry.config.file import ConfigError, Sources, read_environment, read_file
 from registry.config.mistakes import problems_of
+from registry.config.retention_sections import RetentionSettings
+from registry.config.scrub_sections import ScrubSettings
 from registry.config.sections import (
     DatabaseSettings,
     GcSettings,
@@ -54,6 +56,10 @@ class Settings(BaseSettings):
     """Which manifests are accepted."""
     gc: GcSettings = GcSettings()
     """Keeping and collecting unreferenced content."""
+    retention: RetentionSettings = RetentionSettings()
+    """Which tags stay. A tag that no rule matches stays."""
+    scrub: ScrubSettings = ScrubSettings()
+    """Reading every object again and comparing it with its digest."""
     log: LogSettings = LogSettings()
     """The log, on stderr."""
     metrics: MetricsSettings = MetricsSettings()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr
 
+from registry.config.durations import WholeSeconds  # noqa: TC001 - pydantic reads it
 from registry.config.sections import Section, split_commas
 from registry.config.urls import check_address, check_issuer
+
+_SCOPE = re.compile(r"[!#-\[\]-~]+")
 
 MONTH = 30 * 86400
 """Seconds for which a key signs: no token lives longer."""
@@ -29,7 +33,7 @@ class ExternalTokenSettings(Section):
 class TokenSettings(Section):
     """Tokens that clients get at /auth/token."""
 
-    expires: int = Field(default=3600, ge=60, le=MONTH)
+    expires: WholeSeconds = Field(default=3600, ge=60, le=MONTH)
     """Seconds for which a token is good; removed users, keys and rules end its rights before."""
     service: str | None = Field(default=None, min_length=1)
     """Name of this registry in tokens and challenges, the same on all replicas; null: the host of http.external_url."""
@@ -39,6 +43,24 @@ class TokenSettings(Section):
     """Give refresh tokens to clients that ask for them; they keep one in place of the password then."""
     external: ExternalTokenSettings | None = None
     """A token service in place of ours; null for none."""
+
+
+def _check_scopes(value: tuple[str, ...]) -> tuple[str, ...]:
+    """The scopes of a login. Raises ValueError for those that are no login, or no scopes (RFC 6749, section 3.3)."""
+    if "openid" not in value or not all(map(_SCOPE.fullmatch, value)):
+        raise ValueError("is no list of scopes with openid among them, without which a provider tells no identity")
+    return value
+
+
+class LoginSettings(Section):
+    """Login in a browser at this provider, where the registry is a client with the redirect URI /auth/callback."""
+
+    client_id: str = Field(min_length=1)
+    """Name of the registry at the provider; ID tokens of logins have it as their audience."""
+    client_secret: SecretStr | None = None
+    """Secret of the registry at the provider; null for a public client."""
+    scopes: Annotated[tuple[str, ...], BeforeValidator(split_commas), AfterValidator(_check_scopes)] = ("openid",)
+    """Scopes that a login asks for; openid is one of them, and further ones bring the claims of users and groups."""
 
 
 class OidcSettings(Section):
@@ -63,4 +85,6 @@ class OidcSettings(Section):
     ca_file: FilePath | None = None
     """PEM file with the authorities of the provider's certificate; null: those of the system."""
     jwks_file: FilePath | None = None
-    """File with the provider's keys, so that it is never asked; null finds them by its discovery document."""
+    """File with the provider's keys, so that it is not asked for them; null finds them by its discovery document."""
+    login: LoginSettings | None = None
+    """Login in a browser; null for none."""

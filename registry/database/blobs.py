@@ -18,6 +18,17 @@ PRESENT = "present"
 MISSING = "missing"
 QUARANTINED = "quarantined"
 CLAIMED = "claimed"
+"""An object that no row knew, and that a deleter has claimed."""
+GONE = "gone"
+"""A tombstone: its object was deleted. It keeps the generation."""
+
+
+class PutBlob(NamedTuple):
+    """The row of a blob that was put."""
+
+    id: int
+    generation: int
+    """As it is by now: a deleter may have made the row a moment ago."""
 
 
 class BlobRow(NamedTuple):
@@ -29,23 +40,65 @@ class BlobRow(NamedTuple):
     state: str
     generation: int
     """Raised by each claim of a deleter: a publisher whose generation moved does its step again."""
-    claim_deadline: float | None
-    leased_until: float
+    lease_left: float
+    """Seconds, by the database's clock, for which it is safe from collection; 0 or less: it is not."""
 
 
-COLUMNS = "b.id, b.digest, b.size, b.state, b.generation, b.claim_deadline, b.leased_until"
+def _own_lease_left(table: str) -> str:
+    """Seconds that the lease of a row still runs; the whole lease from the start of the machine, where that was since.
+
+    The time for which the machine was off is not known.
+    """
+    return (
+        f"CASE WHEN {table}.lease_clock = clock_name() THEN {table}.lease_until - clock_now()"
+        f" WHEN {table}.lease_clock IS NULL THEN 0 ELSE {table}.lease_seconds - clock_now() END"
+    )
+
+
+LEASE_LEFT = f"greatest(b.leased_until - wall_now(), {_own_lease_left('b')})"
+"""The column ``lease_left`` of a blob ``b`` (see BlobRow). A former release has written ``leased_until`` alone."""
+COLUMNS = f"b.id, b.digest, b.size, b.state, b.generation, {LEASE_LEFT}"
+_LONGER = f"{_own_lease_left('blob')} > excluded.lease_seconds"
 _FIND = Statement(f"SELECT {COLUMNS} FROM blob b WHERE b.digest = :digest")  # noqa: S608 - constant columns
 _FIND_ALL = Statement(f"SELECT {COLUMNS} FROM blob b WHERE b.digest IN :digests", expanding="digests")  # noqa: S608
 _LOCK = Statement(f"SELECT {COLUMNS} FROM blob b WHERE b.digest = :digest", locking="b")  # noqa: S608 - constant columns
-_PUT = Statement(
-    "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
-    " VALUES (:algorithm, :digest, :size, 'present', 0, :leased_until)"
-    " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, state = 'present',"
-    " leased_until = CASE WHEN blob.leased_until > excluded.leased_until THEN blob.leased_until"
-    " ELSE excluded.leased_until END RETURNING id"
+_LOCK_ALL = Statement(
+    f"SELECT {COLUMNS} FROM blob b WHERE b.digest IN :digests ORDER BY b.digest",  # noqa: S608 - constant columns
+    expanding="digests",
+    locking="b",
 )
-_LEASE = Statement(
-    "UPDATE blob SET leased_until = :until WHERE id = :id AND leased_until < :until AND state <> 'claimed'"
+_PUT = Statement(
+    "INSERT INTO blob"  # noqa: S608 - constant columns
+    " (algorithm, digest, size, state, generation, leased_until, lease_clock, lease_until, lease_seconds)"
+    " VALUES (:algorithm, :digest, :size, 'present', 0,"
+    " wall_now() + :seconds, clock_name(), clock_now() + :seconds, :seconds)"
+    " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, state = 'present',"
+    " leased_until = greatest(blob.leased_until, excluded.leased_until),"
+    f" lease_clock = CASE WHEN {_LONGER} THEN blob.lease_clock ELSE excluded.lease_clock END,"
+    f" lease_until = CASE WHEN {_LONGER} THEN blob.lease_until ELSE excluded.lease_until END,"
+    f" lease_seconds = CASE WHEN {_LONGER} THEN blob.lease_seconds ELSE excluded.lease_seconds END"
+    " RETURNING id, generation"
+)
+_SET_LEASE = (
+    "UPDATE blob SET leased_until = greatest(leased_until, wall_now() + :seconds), lease_clock = clock_name(),"  # noqa: S608 - as above
+    " lease_until = clock_now() + :seconds, lease_seconds = :seconds"
+    f" WHERE state <> 'claimed' AND {_own_lease_left('blob')} < :seconds"
+)
+_LEASE = Statement(f"{_SET_LEASE} AND id = :id")
+_LEASE_ALL = Statement(f"{_SET_LEASE} AND digest IN :digests", expanding="digests")
+_CLAIM_NEW = Statement(
+    "INSERT INTO blob (algorithm, digest, size, state, generation, claim_token, claim_deadline, leased_until)"
+    " VALUES (:algorithm, :digest, :size, 'claimed', 1, :token, wall_now() + :seconds, 0)"
+    " ON CONFLICT (digest) DO NOTHING RETURNING id"
+)
+_PRUNE = Statement(
+    # The state is compared again where this had to wait for a publisher.
+    "DELETE FROM blob WHERE state = 'gone' AND id IN (SELECT b.id FROM blob b WHERE b.state = 'gone'"
+    " AND (b.gone_clock <> clock_name() OR b.gone_at < clock_now() - :seconds)"
+    " AND NOT EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id)"
+    " AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = b.id)"
+    " AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.blob_id = b.id)"
+    " AND NOT EXISTS (SELECT 1 FROM trash_manifest t WHERE t.blob_id = b.id) LIMIT :count)"
 )
 _SET_STATE = Statement("UPDATE blob SET state = :state WHERE id = :id")
 _ADOPT = Statement(
@@ -85,15 +138,43 @@ def lock(connection: Transaction, digest: str) -> Later[BlobRow | None]:
     return connection.execute(_LOCK, {"digest": digest}).first_as(BlobRow)
 
 
-def put(connection: Transaction, digest: str, *, size: int, leased_until: float) -> Later[int]:
-    """Make the row of a blob whose bytes are present, or heal it; its lease never gets shorter. Returns its id."""
-    values = {"algorithm": digest.partition(":")[0], "digest": digest, "size": size, "leased_until": leased_until}
-    return connection.execute(_PUT, values).one_as(int)
+def lock_all(connection: Transaction, digests: Sequence[str]) -> Later[dict[str, BlobRow]]:
+    """As ``find_all``, each row locked as by ``lock``, in the order of their digests."""
+    rows = connection.execute(_LOCK_ALL, {"digests": digests})
+    return rows.later(lambda rows: {row[1]: BlobRow(*row) for row in rows})
 
 
-def lease(connection: Transaction, blob_id: int, *, until: float) -> None:
-    """Protect a blob from collection until then; never shortens a lease, never revives a claimed blob (I7)."""
-    connection.execute(_LEASE, {"id": blob_id, "until": until})
+def put(connection: Transaction, digest: str, *, size: int, lease: float) -> Later[PutBlob]:
+    """Make the row of a blob whose bytes are present, or heal it; its lease never gets shorter.
+
+    ``lease`` is in seconds from now.
+    """
+    values = {"algorithm": digest.partition(":")[0], "digest": str(digest), "size": size, "seconds": float(lease)}
+    return connection.execute(_PUT, values).one_as(PutBlob)
+
+
+def lease(connection: Transaction, blob_id: int, *, seconds: float) -> None:
+    """Protect a blob from collection for so long; never shortens a lease, never revives a claimed blob (I7)."""
+    connection.execute(_LEASE, {"id": blob_id, "seconds": float(seconds)})
+
+
+def lease_all(connection: Transaction, digests: Sequence[str], *, seconds: float) -> None:
+    """As ``lease``, at most BATCH blobs."""
+    connection.execute(_LEASE_ALL, {"digests": digests, "seconds": float(seconds)})
+
+
+def claim_new(connection: Transaction, digest: str, *, size: int, token: str, seconds: float) -> Later[int | None]:
+    """Make the row of an orphan that is to be deleted; its id. None if there is a row: then it is no orphan.
+
+    ``seconds`` are those for which former releases wait.
+    """
+    values = {"algorithm": digest.partition(":")[0], "digest": str(digest), "size": size}
+    return connection.execute(_CLAIM_NEW, {**values, "token": token, "seconds": seconds}).first_as(int)
+
+
+def prune(connection: Transaction, *, seconds: float, count: int) -> int:
+    """Forget at most ``count`` tombstones that are older. Returns how many."""
+    return connection.execute(_PRUNE, {"seconds": seconds, "count": count}).rowcount
 
 
 def set_state(connection: Transaction, blob_id: int, state: str) -> None:

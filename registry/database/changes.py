@@ -40,6 +40,9 @@ _OF_NAME = Statement(
     "SELECT c.sequence, c.state, c.created_at, c.record FROM repository r JOIN change c ON c.repository_id = r.id"
     " WHERE r.name = :name ORDER BY c.sequence"
 )
+_OLDEST_PENDING = Statement(
+    "SELECT min(created_at) FROM change WHERE repository_id = :repository AND state = 'pending'"
+)
 _FIND = Statement("SELECT record FROM change WHERE repository_id = :repository AND sequence = :sequence")
 _MARK = Statement("UPDATE change SET state = 'recorded' WHERE repository_id = :repository AND sequence = :sequence")
 _REMOVE_ALL = Statement("DELETE FROM change WHERE repository_id = :repository")
@@ -75,6 +78,11 @@ def of_repository(connection: Transaction, repository_id: int) -> Later[list[Cha
 def of_name(connection: Transaction, name: str) -> Later[list[ChangeRow]]:
     """As ``of_repository``, by the name of the repository."""
     return connection.execute(_OF_NAME, {"name": name}).all_as(ChangeRow)
+
+
+def oldest_pending(connection: Transaction, repository_id: int) -> Later[float | None]:
+    """When the oldest change was made whose record may not be on storage; None if there is none."""
+    return connection.execute(_OLDEST_PENDING, {"repository": repository_id}).later(lambda rows: rows.one()[0])
 
 
 def find(connection: Transaction, repository_id: int, sequence: int) -> Later[bytes | None]:

@@ -6,29 +6,30 @@ Tests: ``tests/database/test_transaction.py``.
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections import deque
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.database.circuit import Circuit
+from registry.clocks import Clocks
+from registry.database.connections.circuit import Circuit
+from registry.database.connections.pool import ConnectionPool, PooledTransaction
+from registry.database.connections.wall_clock import WallClock
 from registry.database.errors import DatabaseBusy, DatabaseUnavailable
 from registry.database.sqlite.engine import SqliteLink, is_locked, open_engine
 from registry.database.sqlite.group_commit import GroupCommit
 from registry.database.sqlite.write_lock import WriteLock
 from registry.database.transaction import Transaction
-from registry.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from sqlalchemy import Connection, Dialect, Engine, PoolProxiedConnection
+    from sqlalchemy import Connection, Dialect, PoolProxiedConnection
 
     from registry.config.settings import Settings
+    from registry.database.connections.pool import MappedErrors
     from registry.database.postgresql.server import Server
 
 CONNECTIONS = 40
@@ -54,18 +55,6 @@ NOT_DURABLE = "SET LOCAL synchronous_commit TO off"
 """PostgreSQL: the commit returns before it is on disk."""
 
 
-class Link(Protocol):
-    """A connection that is kept."""
-
-    def transaction(self) -> Transaction:
-        """What the next transaction on it is run with."""
-        ...
-
-    def drop(self) -> None:
-        """Close it, whatever is under way; nothing is waited for."""
-        ...
-
-
 class Database:
     """A pool of connections. Every method may be called from any thread.
 
@@ -76,36 +65,55 @@ class Database:
     from then on (see Circuit), and what was connected to it is thrown away.
     """
 
-    def __init__(self, url: str, *, timeout: float = TIMEOUT, connect_timeout: float = CONNECT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = TIMEOUT,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        clocks: Clocks | None = None,
+    ) -> None:
+        """``clocks`` of this machine, by which rows of SQLite say when something ends; PostgreSQL has its own."""
         self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        """The database is one file on this machine."""
+        self.clocks = clocks or Clocks()
+        self.wall = WallClock(self.clocks, self.autocommit, is_own=self.is_sqlite)
+        """The clock by which rows have their times."""
         self._timeout = timeout
         self.circuit = Circuit()
         """Open while PostgreSQL is silent, or while another program locks a SQLite file against writers."""
-        self.dialect: Dialect
         self._lock: WriteLock | None = None
         self._group: GroupCommit | None = None
         self._server: Server | None = None
-        self._idle: deque[Link] = deque()
-        self._free = threading.BoundedSemaphore(CONNECTIONS)
-        """A thread that has one finds a connection, idle or new: the pool is never empty then."""
         if self.is_sqlite:
             self._lock = WriteLock(self.path, timeout)
-            self._engine: Engine = open_engine(url, connections=CONNECTIONS + SPARE, timeout=timeout)
-            self.dialect = self._engine.dialect
+            engine = self._engine = open_engine(
+                url, connections=CONNECTIONS + SPARE, timeout=timeout, clocks=self.clocks
+            )
             self._begin_read = ("BEGIN",)
             self._begin_write: tuple[str, ...] = ("BEGIN IMMEDIATE",)
-            with self._mapped_errors():
-                self._writer: PoolProxiedConnection = self._engine.raw_connection()
-            self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection, self.dialect), timeout)
+            self._pool = ConnectionPool(
+                lambda: SqliteLink(engine.raw_connection()),
+                _error_of(engine.dialect),
+                most=CONNECTIONS,
+                timeout=timeout,
+            )
+            with self._pool.mapped_errors:
+                self._writer: PoolProxiedConnection = engine.raw_connection()
+            self._group = GroupCommit(self._lock, Transaction(self._writer.driver_connection), timeout)
         else:
             from registry.database.postgresql.server import Server, dialect_of  # noqa: PLC0415 - psycopg may not be installed
 
-            self.dialect = dialect_of(self.url)
-            self._server = Server(
-                self.url, self.dialect, self.circuit, timeout=timeout, connect_timeout=connect_timeout
+            dialect = dialect_of(self.url)
+            server = self._server = Server(
+                self.url, dialect, self.circuit, timeout=timeout, connect_timeout=connect_timeout
             )
             self._begin_read = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
             self._begin_write = ("BEGIN", SHARED)
+            self._pool = ConnectionPool(
+                server.link, _error_of(dialect), most=CONNECTIONS, timeout=timeout, circuit=self.circuit
+            )
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -121,11 +129,6 @@ class Database:
         return self._server
 
     @property
-    def is_sqlite(self) -> bool:
-        """Whether the database is one file on this machine."""
-        return self.url.get_backend_name() == "sqlite"
-
-    @property
     def serial_writes(self) -> bool:
         """Whether a write transaction sees all other writes: transactions run one after the other."""
         return self.is_sqlite
@@ -137,11 +140,11 @@ class Database:
 
     def snapshot(self) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction that sees one state of the database. Raises DatabaseUnavailable."""
-        return self._transaction(self._begin_read)
+        return PooledTransaction(self._pool, self._begin_read)
 
     def autocommit(self) -> contextlib.AbstractContextManager[Transaction]:
         """As ``snapshot``, for one statement, which sees one state, or for several that need not see the same."""
-        return self._transaction(())
+        return PooledTransaction(self._pool, ())
 
     def transaction(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction that commits when the block ends and rolls back when it raises. Raises DatabaseUnavailable.
@@ -150,8 +153,8 @@ class Database:
         Without ``durable`` a crash of the server, not of this process, may lose it: nothing was promised to anybody.
         """
         if self._group is not None:
-            return _GroupWrite(self._group, self.circuit, self._dbapi_error)
-        return self._transaction(self._begin_write if durable else (*self._begin_write, NOT_DURABLE))
+            return _GroupWrite(self._group, self.circuit, self._pool.mapped_errors)
+        return PooledTransaction(self._pool, self._begin_write if durable else (*self._begin_write, NOT_DURABLE))
 
     def exclusive(self) -> contextlib.AbstractContextManager[Transaction]:
         """As ``transaction``, begun when those of all processes have ended; none begins before this has ended.
@@ -159,8 +162,8 @@ class Database:
         So what it changes does not change during a transaction that has read it.
         """
         if self._group is not None:
-            return _GroupWrite(self._group, self.circuit, self._dbapi_error)
-        return self._transaction(("BEGIN", ALONE))
+            return _GroupWrite(self._group, self.circuit, self._pool.mapped_errors)
+        return PooledTransaction(self._pool, ("BEGIN", ALONE))
 
     @contextlib.contextmanager
     def schema(self, seconds: float | None = None) -> Iterator[Connection]:
@@ -171,7 +174,7 @@ class Database:
         server = self._server
         with (
             self._lock or contextlib.nullcontext(),
-            self._mapped_errors(),
+            self._pool.mapped_errors,
             self._engine.connect() if server is None else server.schema(seconds) as connection,
         ):
             connection.exec_driver_sql(self._begin_write[0])
@@ -187,7 +190,7 @@ class Database:
         """SQLite: move the log into the file, beside readers and writers. Call it every second or so."""
         if self._lock is None:
             return
-        with self._mapped_errors(), contextlib.closing(self._engine.raw_connection()) as connection:
+        with self._pool.mapped_errors, contextlib.closing(self._engine.raw_connection()) as connection:
             cursor = connection.cursor()
             _, pages, moved = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if pages > LOG_PAGES and pages - moved < LOG_PAGES:  # otherwise a reader holds an old snapshot
@@ -202,116 +205,29 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        self._forget_idle()
+        self._pool.forget_idle()
         if self._group:
             self._writer.close()
             self._engine.dispose()
         if self._lock:
             self._lock.close()
 
-    @contextlib.contextmanager
-    def _transaction(self, begin: Sequence[str]) -> Iterator[Transaction]:
-        """Begun by these commands, and committed; without any it is what its statement does by itself."""
-        if self._server is not None:
-            self.circuit.enter()
-        self._wait_for_one()
-        try:
-            with self._mapped_errors():
-                link = self._take()
-                transaction = link.transaction()
-                try:
-                    for command in begin:
-                        transaction.run(command)
-                    yield transaction
-                    if begin:
-                        transaction.commit()
-                    else:
-                        transaction.settle()
-                except BaseException as error:
-                    self._roll_back(link, transaction, begun=bool(begin), error=error)
-                    raise
-                transaction.close()
-                self._idle.append(link)
-        finally:
-            self._free.release()
 
-    def _wait_for_one(self) -> None:
-        """Raises DatabaseUnavailable where all connections stay in use."""
-        if self._free.acquire(blocking=False):
-            return
-        with waiting:
-            if not self._free.acquire(timeout=self._timeout):
-                message = f"all {CONNECTIONS} connections to the database were in use for {self._timeout:g} seconds"
-                raise DatabaseUnavailable(message)
-
-    def _take(self) -> Link:
-        """The connection used last, or a new one: the pool of SQLAlchemy costs more than one of our transactions."""
-        if self._server is not None and self.circuit.is_open:
-            self._forget_idle()
-        with contextlib.suppress(IndexError):
-            return self._idle.pop()
-        if self._server is None:
-            return SqliteLink(self._engine.raw_connection(), self.dialect)
-        link = self._server.link()
-        if self.circuit.is_open:
-            self.circuit.close()
-        return link
-
-    def _roll_back(self, link: Link, transaction: Transaction, *, begun: bool, error: BaseException) -> None:
-        broken = isinstance(error, self._dbapi_error)
-        try:
-            if begun:
-                transaction.roll_back()
-            else:
-                transaction.settle()
-            transaction.close()
-        except self._dbapi_error:
-            broken = True
-        if broken:  # perhaps the server has gone: then every idle connection has, and new ones are made
-            link.drop()
-            self._forget_idle()
-        else:
-            self._idle.append(link)
-
-    def _forget_idle(self) -> None:
-        while self._idle:
-            with contextlib.suppress(IndexError, self._dbapi_error):
-                self._idle.pop().drop()
-
-    @property
-    def _dbapi_error(self) -> type[Exception]:
-        error: type[Exception] = self.dialect.dbapi.Error  # type: ignore[union-attr]
-        return error
-
-    def _mapped_errors(self) -> contextlib.AbstractContextManager[None]:
-        return _MappedErrors(self._dbapi_error)
-
-
-class _MappedErrors:
-    """Raises DatabaseUnavailable for an error of the database; no generator, since each transaction enters one."""
-
-    __slots__ = ("_dbapi_error",)
-
-    def __init__(self, dbapi_error: type[Exception]) -> None:
-        self._dbapi_error = dbapi_error
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (SQLAlchemyError, self._dbapi_error)):
-            raise DatabaseUnavailable(str(error)) from error
+def _error_of(dialect: Dialect) -> type[Exception]:
+    """The base of all errors of its DBAPI."""
+    error: type[Exception] = dialect.dbapi.Error  # type: ignore[union-attr]
+    return error
 
 
 class _GroupWrite:
-    """A write transaction of SQLite, which opens or closes the circuit as it ends; no generator, as above."""
+    """A write transaction of SQLite, which opens or closes the circuit as it ends; no generator."""
 
     __slots__ = ("_began", "_circuit", "_group", "_mapped")
 
-    def __init__(self, group: GroupCommit, circuit: Circuit, dbapi_error: type[Exception]) -> None:
+    def __init__(self, group: GroupCommit, circuit: Circuit, mapped_errors: MappedErrors) -> None:
         self._group = group
         self._circuit = circuit
-        self._mapped = _MappedErrors(dbapi_error)
+        self._mapped = mapped_errors
 
     def __enter__(self) -> Transaction:
         self._began = monotonic()

@@ -12,12 +12,17 @@ from registry.database.statement import Statement
 if TYPE_CHECKING:
     from registry.database.transaction import Later, Transaction
 
+MARK = "collects"
+"""A part of the name of each holder whose release knows what a collection needs; see ``collection.former_releases``."""
+
 _TAKE = Statement(
-    "INSERT INTO lease (name, holder, deadline) VALUES (:name, :holder, :deadline)"
+    "INSERT INTO lease (name, holder, deadline) VALUES (:name, :holder, wall_now() + :seconds)"
     " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, deadline = excluded.deadline"
-    " WHERE lease.holder = excluded.holder OR lease.deadline < :now"
+    " WHERE lease.holder = excluded.holder OR lease.deadline < wall_now()"
 )
-_TAKE_FROM = Statement("UPDATE lease SET holder = :holder, deadline = :deadline WHERE name = :name AND holder = :other")
+_TAKE_FROM = Statement(
+    "UPDATE lease SET holder = :holder, deadline = wall_now() + :seconds WHERE name = :name AND holder = :other"
+)
 _FIND = Statement("SELECT holder, deadline FROM lease WHERE name = :name")
 _FREE = Statement("DELETE FROM lease WHERE name = :name AND holder = :holder")
 
@@ -27,18 +32,18 @@ class LeaseRow(NamedTuple):
 
     holder: str
     deadline: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, by the clock of the database."""
 
 
-def take(connection: Transaction, name: str, holder: str, *, now: float, deadline: float) -> bool:
-    """Take or renew a lease until ``deadline``. False if another process holds it."""
-    values = {"name": name, "holder": holder, "now": now, "deadline": deadline}
+def take(connection: Transaction, name: str, holder: str, *, seconds: float) -> bool:
+    """Take or renew a lease for so long, by the clock of the database. False if another process holds it."""
+    values = {"name": name, "holder": holder, "seconds": float(seconds)}
     return bool(connection.execute(_TAKE, values).rowcount)
 
 
-def take_from(connection: Transaction, name: str, holder: str, *, other: str, deadline: float) -> bool:
+def take_from(connection: Transaction, name: str, holder: str, *, other: str, seconds: float) -> bool:
     """Take a lease that ``other`` holds, whatever its deadline. False if it is not its holder any more."""
-    values = {"name": name, "holder": holder, "other": other, "deadline": deadline}
+    values = {"name": name, "holder": holder, "other": other, "seconds": float(seconds)}
     return bool(connection.execute(_TAKE_FROM, values).rowcount)
 
 

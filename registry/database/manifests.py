@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import manifest_bodies
+from registry.database.blobs import LEASE_LEFT
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from registry.database.transaction import Later, Transaction
 
@@ -26,6 +27,8 @@ class ManifestRow(NamedTuple):
     media_type: str
     state: str
     """The state of its blob."""
+    lease_left: float
+    """As BlobRow has it: the lease of a manifest is that of its blob."""
 
 
 class ReferrerRow(NamedTuple):
@@ -40,7 +43,7 @@ class ReferrerRow(NamedTuple):
     """A JSON object; None where it is longer than MOST_ANNOTATIONS, which only earlier releases wrote."""
 
 
-_MANIFEST = "b.id, b.digest, b.size, m.media_type, b.state"
+_MANIFEST = f"b.id, b.digest, b.size, m.media_type, b.state, {LEASE_LEFT}"
 _BY_TAG = Statement(
     f"SELECT {_MANIFEST} FROM tag t JOIN manifest m ON m.repository_id = t.repository_id AND m.blob_id = t.blob_id"  # noqa: S608 - constant columns
     " JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository AND t.name = :tag"
@@ -52,6 +55,13 @@ _BY_DIGEST = Statement(
 _ALL = Statement(
     f"SELECT {_MANIFEST} FROM manifest m JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository"  # noqa: S608
 )
+_TARGETS = Statement(
+    "SELECT b.digest, b.id,"
+    " (SELECT m.pushed_at FROM manifest m WHERE m.repository_id = :repository AND m.blob_id = b.id)"
+    " FROM blob b WHERE b.digest IN :digests",
+    expanding="digests",
+)
+"""Not a join, of which a planner that knows nothing of the tables may read all manifests of the repository."""
 _PUT = Statement(
     "INSERT INTO manifest"
     " (repository_id, blob_id, media_type, artifact_type, subject, annotations, pushed_at, complete)"
@@ -66,6 +76,14 @@ _PUSHED_AT = Statement(
 _SET_PUSHED_AT = Statement(
     "UPDATE manifest SET pushed_at = :now WHERE repository_id = :repository AND blob_id = :blob AND pushed_at <> :now"
 )
+# A row that a push has locked is passed over, so that neither waits for the other while more rows are locked here.
+_SET_PULLED = Statement(
+    "UPDATE manifest SET pulled_at = :at WHERE (repository_id, blob_id) IN"
+    " (SELECT m.repository_id, m.blob_id FROM blob b JOIN manifest m ON m.blob_id = b.id"
+    " JOIN repository r ON r.id = m.repository_id WHERE b.digest = :digest AND r.name = :name"
+    " AND (m.pulled_at IS NULL OR m.pulled_at < :at) FOR NO KEY UPDATE OF m SKIP LOCKED)",
+    sqlite=(" FOR NO KEY UPDATE OF m SKIP LOCKED", ""),
+)
 _REMOVE = Statement("DELETE FROM manifest WHERE repository_id = :repository AND blob_id = :blob")
 _REMOVE_REFERENCES = Statement("DELETE FROM reference WHERE repository_id = :repository AND manifest_id = :blob")
 _REFERRERS = Statement(
@@ -74,6 +92,22 @@ _REFERRERS = Statement(
     " JOIN blob b ON b.id = m.blob_id WHERE m.repository_id = :repository AND m.subject = :subject"
     " AND b.state = 'present' AND b.digest > :last AND (:any = 1 OR m.artifact_type = :artifact_type)"
     " ORDER BY b.digest LIMIT :count"
+)
+_UNNEEDED = Statement(
+    f"SELECT {_MANIFEST} FROM manifest m JOIN blob b ON b.id = m.blob_id"  # noqa: S608 - constant columns
+    f" WHERE m.repository_id = :repository AND m.blob_id > :after AND {LEASE_LEFT} <= 0"
+    " AND m.pushed_at < :before AND coalesce(m.pulled_at, 0) < :before"
+    " AND NOT EXISTS (SELECT 1 FROM tag t WHERE t.repository_id = :repository AND t.blob_id = m.blob_id)"
+    " AND NOT EXISTS (SELECT 1 FROM reference r"
+    " WHERE r.repository_id = :repository AND r.digest = b.digest AND r.kind <> 'former')"
+    " AND NOT EXISTS (SELECT 1 FROM blob s JOIN manifest o ON o.blob_id = s.id"
+    " WHERE s.digest = m.subject AND o.repository_id = :repository)"
+    " ORDER BY m.blob_id LIMIT :count",
+    locking="b",
+)
+_WITH_SUBJECT = Statement(
+    "SELECT b.digest FROM manifest m JOIN blob b ON b.id = m.blob_id"
+    " WHERE m.repository_id = :repository AND m.subject = :subject ORDER BY b.digest"
 )
 _REMOVE_TAGS_OF = Statement("DELETE FROM tag WHERE repository_id = :repository AND blob_id = :blob")
 
@@ -92,6 +126,12 @@ def of_repository(connection: Transaction, repository_id: int) -> Later[dict[str
     """Every manifest of the repository, by digest."""
     rows = connection.execute(_ALL, {"repository": repository_id})
     return rows.later(lambda rows: {row[1]: ManifestRow(*row) for row in rows})
+
+
+def targets(connection: Transaction, repository_id: int, digests: Sequence[str]) -> Later[dict[str, tuple[int, float]]]:
+    """The ids of those of ``digests``, at most BATCH, that the repository has, and when each was last pushed."""
+    rows = connection.execute(_TARGETS, {"repository": repository_id, "digests": digests})
+    return rows.later(lambda rows: {digest: (blob_id, at) for digest, blob_id, at in rows if at is not None})
 
 
 def put(
@@ -124,6 +164,31 @@ def set_pushed(connection: Transaction, repository_id: int, times: Iterable[tupl
     connection.execute_many(_SET_PUSHED_AT, rows)
 
 
+def unneeded(
+    connection: Transaction, repository_id: int, *, before: float, after: int, count: int
+) -> Later[list[ManifestRow]]:
+    """At most ``count`` manifests that nothing needs, of ids above ``after``, by id: those that a collector may remove.
+
+    No tag points at one, no manifest of the repository lists it, its subject is not there, no lease is left,
+    and its last push and pull were before ``before``. What lists it, or is its subject, is unneeded first.
+    These times say nothing of when it lost its tag: a caller takes what it has seen to be unneeded for long (I14).
+
+    For a transaction that has locked the repository, has found no live upload (``upload_sessions.any_live``), and
+    removes them: their blobs are locked, so that a lease comes before this look, or finds them gone.
+    """
+    values = {"repository": repository_id, "before": before, "after": after, "count": count}
+    return connection.execute(_UNNEEDED, values).all_as(ManifestRow)
+
+
+def set_pulled(connection: Transaction, repository: str, digest: str, *, at: float) -> Later[bool]:
+    """Note that a manifest was pulled, unless a later pull is noted. Waits for no other transaction.
+
+    False if nothing was noted: the manifest is gone, a later pull is noted, or another transaction changes the row.
+    """
+    rows = connection.execute(_SET_PULLED, {"name": repository, "digest": digest, "at": at})
+    return rows.later(lambda rows: rows.rowcount > 0)
+
+
 def remove(connection: Transaction, repository_id: int, blob_id: int) -> None:
     """Remove a manifest, what it references, and every tag that points at it."""
     values = {"repository": repository_id, "blob": blob_id}
@@ -131,6 +196,11 @@ def remove(connection: Transaction, repository_id: int, blob_id: int) -> None:
     connection.execute(_REMOVE_REFERENCES, values)
     connection.execute(_REMOVE, values)
     manifest_bodies.remove_unused(connection, blob_id)
+
+
+def with_subject(connection: Transaction, repository_id: int, subject: str) -> Later[list[str]]:
+    """Digests of all manifests with this subject, by digest."""
+    return connection.execute(_WITH_SUBJECT, {"repository": repository_id, "subject": subject}).all_as(str)
 
 
 def referrers(

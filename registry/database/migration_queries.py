@@ -49,9 +49,9 @@ class SourceObject(NamedTuple):
     size: int
     """Bytes."""
     key: str
-    signature: str
+    etag: str
     verified: bool
-    """It was hashed at this signature."""
+    """It was hashed at this etag."""
 
 
 class Copied(NamedTuple):
@@ -61,7 +61,7 @@ class Copied(NamedTuple):
     size: int
     """Bytes."""
     key: str
-    signature: str
+    etag: str
 
 
 _NOTED = Statement(
@@ -70,15 +70,16 @@ _NOTED = Statement(
 )
 _PUT = Statement(
     "INSERT INTO blob_location (blob_id, store, key, size, signature, state, verified_at, migration)"
-    " VALUES (:blob, :store, :key, :size, :signature, 'original', :verified_at, :migration)"
+    " VALUES (:blob, :store, :key, :size, :etag, 'original', :verified_at, :migration)"
     " ON CONFLICT (store, key) DO UPDATE SET blob_id = excluded.blob_id, size = excluded.size,"
     " signature = excluded.signature, state = 'original', claim_token = NULL, claim_deadline = NULL,"
+    " claim_timed = NULL,"
     " verified_at = excluded.verified_at, migration = excluded.migration"
 )
 _COPIES_AGAIN = Statement(
     "UPDATE blob_location SET state = 'current' WHERE blob_id = :blob AND store = :store AND state = 'copy'"
 )
-_SET_PRESENT = Statement("UPDATE blob SET state = 'present' WHERE id = :id AND state IN ('missing', 'quarantined')")
+_SET_PRESENT = Statement("UPDATE blob SET state = 'present' WHERE id = :id AND state <> 'present'")
 _IS_UNCOPIED = (
     "EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id AND l.store = :store AND l.migration IS NOT NULL"
     " AND l.state IN ('original', 'current'))"
@@ -95,7 +96,7 @@ _UNCOPIED_TOTAL = Statement(
 )
 _SET_COPIED = Statement(
     "INSERT INTO blob_location (blob_id, store, key, size, signature, state, verified_at)"
-    " SELECT b.id, :store, :key, :size, :signature, 'current', :now FROM blob b WHERE b.digest = :digest"
+    " SELECT b.id, :store, :key, :size, :etag, 'current', :now FROM blob b WHERE b.digest = :digest"
     " ON CONFLICT (store, key) DO UPDATE SET size = excluded.size, signature = excluded.signature,"
     " state = 'current', verified_at = excluded.verified_at"
     " WHERE blob_location.state <> 'deleting'"
@@ -135,7 +136,7 @@ _FORGET = Statement("DELETE FROM blob_location WHERE store = :store AND key IN :
 def put(connection: Transaction, migration: str, lines: Iterable[SourceObject], *, store: str, now: float) -> list[str]:
     """Note locations of the source registry, and their blobs, if unknown; for any number of lines.
 
-    A location that is noted at this signature stays as it is, verified or lost, unless the line says that it was hashed
+    A location that is noted at this etag stays as it is, verified or lost, unless the line says that it was hashed
     since. Bytes that were missing are present again where a location of them is new. Putting twice is the same as once.
     Returns the digests whose blob is known with another size: nothing was noted of these.
     """
@@ -223,7 +224,7 @@ def _put_batch(
     rows = connection.execute(_NOTED, {"store": store, "keys": keys}).all_as(LocationRow)
     known = blobs.find_all(connection, list(dict.fromkeys(line.digest for line in lines))).get()
     noted = {row.key: row for row in rows.get()}
-    replaced = {line.digest for line in lines if line.key in noted and noted[line.key].signature != line.signature}
+    replaced = {line.digest for line in lines if line.key in noted and noted[line.key].etag != line.etag}
     for digest, blob in known.items():
         # Where the bytes are read is remembered. Repositories are locked before blobs, also before new ones.
         if blob.state in {MISSING, QUARANTINED} or digest in replaced:
@@ -247,12 +248,12 @@ def _put(
     now: float,
 ) -> None:
     verified_at = now if line.verified else None
-    if noted is not None and (noted.blob_id, noted.size, noted.signature) == (blob.id, line.size, line.signature):
+    if noted is not None and (noted.blob_id, noted.size, noted.etag) == (blob.id, line.size, line.etag):
         verified_at = noted.verified_at or verified_at
         as_noted = (noted.state, noted.verified_at, noted.migration) == (ORIGINAL, verified_at, migration)
         if as_noted or (noted.state == LOST and not line.verified):
             return
-    values = {"blob": blob.id, "store": store, "key": line.key, "size": line.size, "signature": line.signature}
+    values = {"blob": blob.id, "store": store, "key": line.key, "size": line.size, "etag": line.etag}
     connection.execute(_PUT, {**values, "verified_at": verified_at, "migration": migration})
     connection.execute(_SET_PRESENT, {"id": blob.id})
     connection.execute(_COPIES_AGAIN, {"blob": blob.id, "store": store})

@@ -16,7 +16,7 @@ from registry.oci.digest import Digest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from registry.database.transaction import Later, Transaction
+    from registry.database.transaction import Later, Rows, Transaction
 
 MANIFEST = "manifest"
 """The kind of what a manifest names: a manifest."""
@@ -26,6 +26,8 @@ BLOB = "blob"
 """A blob that must be there for the manifest to be accepted."""
 OPTIONAL = "optional"
 """A blob that need not be there, and is kept where it is (I13)."""
+LISTED = 10
+"""Manifests that ``referenced_by`` names at most."""
 START = (-1, -1)
 """Before every manifest."""
 
@@ -50,6 +52,7 @@ class IncompleteRow(NamedTuple):
     media_type: str
     size: int
     """Bytes."""
+    pushed_at: float
 
 
 _ADD = Statement(
@@ -75,17 +78,21 @@ _FORMERLY_LISTED_BY = Statement(
     " (SELECT 1 FROM tag t WHERE t.repository_id = r.repository_id AND t.blob_id = r.manifest_id) ORDER BY b.digest"
 )
 _REFERENCED_BY = Statement(
-    "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
+    "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"  # noqa: S608 - a constant
     " WHERE r.repository_id = :repository AND r.digest = :digest AND (r.kind <> 'former' OR EXISTS"
     " (SELECT 1 FROM tag t WHERE t.repository_id = r.repository_id AND t.blob_id = r.manifest_id))"
-    " ORDER BY b.digest LIMIT 10"
+    f" ORDER BY b.digest LIMIT {LISTED}"
 )
 _CHILDREN_OF = Statement(
     "SELECT r.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
     " WHERE r.repository_id = :repository AND b.digest = :digest AND r.kind IN ('manifest', 'former')"
 )
+_CHILDREN_BY_DIGEST = Statement(
+    "SELECT b.digest, r.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
+    " WHERE r.repository_id = :repository AND r.kind IN ('manifest', 'former')"
+)
 _INCOMPLETE = (
-    "SELECT m.repository_id, r.name, m.blob_id, b.digest, m.media_type, b.size FROM manifest m"
+    "SELECT m.repository_id, r.name, m.blob_id, b.digest, m.media_type, b.size, m.pushed_at FROM manifest m"
     " JOIN repository r ON r.id = m.repository_id JOIN blob b ON b.id = m.blob_id"
     " WHERE m.complete = 0 AND b.state = 'present'"
 )
@@ -110,6 +117,14 @@ _LACKING = Statement(
     " AND NOT EXISTS (SELECT 1 FROM withheld w WHERE w.repository_id = r.repository_id AND w.digest = r.digest"
     " AND w.kind = 'blob') ORDER BY r.digest LIMIT :count"
 )
+_NAMED_BYTES = Statement(
+    "SELECT r.manifest_id, CAST(SUM(b.size) AS BIGINT) FROM reference r JOIN blob b ON b.digest = r.digest"
+    " WHERE r.repository_id = :repository GROUP BY r.manifest_id"
+)
+_CHILDREN = Statement(
+    "SELECT r.manifest_id, m.blob_id FROM reference r JOIN blob b ON b.digest = r.digest"
+    " JOIN manifest m ON m.repository_id = r.repository_id AND m.blob_id = b.id WHERE r.repository_id = :repository"
+)
 
 
 def add(connection: Transaction, repository_id: int, manifest_id: int, references: Iterable[tuple[str, str]]) -> None:
@@ -118,7 +133,7 @@ def add(connection: Transaction, repository_id: int, manifest_id: int, reference
     for digest, kind in references:
         kinds.setdefault(digest, kind)
     rows = [
-        {"repository": repository_id, "manifest": manifest_id, "digest": digest, "kind": kind}
+        {"repository": repository_id, "manifest": manifest_id, "digest": str(digest), "kind": kind}
         for digest, kind in kinds.items()
     ]
     connection.execute_many(_ADD, rows)
@@ -130,13 +145,25 @@ def of_repository(connection: Transaction, repository_id: int) -> Later[list[Ref
 
 
 def referenced_by(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
-    """Digests of the manifests of this repository that name ``digest``, at most 10; of former fallback indexes none."""
+    """Digests of manifests of this repository that name ``digest``, at most LISTED; of former fallback indexes none."""
     return connection.execute(_REFERENCED_BY, {"repository": repository_id, "digest": digest}).all_as(str)
 
 
 def children_of(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
     """Digests of the manifests that the index ``digest`` lists."""
     return connection.execute(_CHILDREN_OF, {"repository": repository_id, "digest": digest}).all_as(str)
+
+
+def children_by_digest(connection: Transaction, repository_id: int) -> Later[dict[str, list[str]]]:
+    """As ``children_of``, of every index of the repository, by its digest."""
+    return connection.execute(_CHILDREN_BY_DIGEST, {"repository": repository_id}).later(_by_parent)
+
+
+def _by_parent(rows: Rows) -> dict[str, list[str]]:
+    listed: dict[str, list[str]] = {}
+    for parent, child in rows:
+        listed.setdefault(parent, []).append(child)
+    return listed
 
 
 def set_former(connection: Transaction, repository_id: int, digest: str, *, subject: str) -> None:
@@ -180,3 +207,15 @@ def lacking(connection: Transaction, repository_id: int, *, after: str, count: i
     """At most ``count`` digests after that one that need not be there, are not, and that no row withholds."""
     values = {"repository": repository_id, "after": after, "count": count}
     return connection.execute(_LACKING, values).all_as(Digest)
+
+
+def named_bytes(connection: Transaction, repository_id: int) -> Later[dict[int, int]]:
+    """The bytes of what each manifest of a repository names, by its id, as far as these are known."""
+    rows = connection.execute(_NAMED_BYTES, {"repository": repository_id})
+    return rows.later(lambda rows: {row[0]: row[1] for row in rows.all()})
+
+
+def children(connection: Transaction, repository_id: int) -> Later[list[tuple[int, int]]]:
+    """Each index of a repository with each manifest that it lists, by their ids."""
+    rows = connection.execute(_CHILDREN, {"repository": repository_id})
+    return rows.later(lambda rows: [(row[0], row[1]) for row in rows.all()])

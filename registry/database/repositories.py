@@ -30,7 +30,7 @@ class RepositoryRow(NamedTuple):
     """The last change number allotted (I11)."""
     folded_sequence: int
     """The last change that ``index.json`` holds."""
-    signature: str
+    etag: str
     """The etag of ``index.json`` as this registry last wrote or read it."""
     compared_at: float
     """When a process last compared it with storage, where that costs a request (seconds since the epoch)."""
@@ -43,18 +43,20 @@ class RepositoryRow(NamedTuple):
         return self.sequence == UNREAD
 
 
-_COLUMNS = "id, name, version, sequence, folded, signature, looked_at, missing"
-_FIND = Statement(f"SELECT {_COLUMNS} FROM repository WHERE name = :name")  # noqa: S608 - constant columns
-_GET = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id")  # noqa: S608 - constant columns
-_LOCK = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", locking="repository")  # noqa: S608 - constant columns
-_LOCK_SHARED = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", holding="repository")  # noqa: S608 - constant columns
-_LOCK_ALONE = Statement(f"SELECT {_COLUMNS} FROM repository WHERE id = :id", excluding="repository")  # noqa: S608 - constant columns
+COLUMNS = "r.id, r.name, r.version, r.sequence, r.folded, r.signature, r.looked_at, r.missing"
+_RETURNED = COLUMNS.replace("r.", "")
+_FIND = Statement(f"SELECT {COLUMNS} FROM repository r WHERE r.name = :name")  # noqa: S608 - constant columns
+_GET = Statement(f"SELECT {COLUMNS} FROM repository r WHERE r.id = :id")  # noqa: S608 - constant columns
+_CREATED_AT = Statement("SELECT created_at FROM repository WHERE id = :id")
+_LOCK = Statement(f"SELECT {COLUMNS} FROM repository r WHERE r.id = :id", locking="r")  # noqa: S608 - constant columns
+_LOCK_SHARED = Statement(f"SELECT {COLUMNS} FROM repository r WHERE r.id = :id", holding="r")  # noqa: S608 - constant columns
+_LOCK_ALONE = Statement(f"SELECT {COLUMNS} FROM repository r WHERE r.id = :id", excluding="r")  # noqa: S608 - constant columns
 _CREATE = Statement(
     "INSERT INTO repository (id, name, version, sequence, folded, signature, created_at, looked_at)"
-    " VALUES (:id, :name, :version, :sequence, 0, :signature, :now, :now) ON CONFLICT (name) DO NOTHING"
+    " VALUES (:id, :name, :version, :sequence, 0, :etag, :now, :now) ON CONFLICT (name) DO NOTHING"
 )
 _NEXT_SEQUENCE = Statement(
-    f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_COLUMNS}"  # noqa: S608
+    f"UPDATE repository SET sequence = sequence + 1, version = version + 1 WHERE id = :id RETURNING {_RETURNED}"  # noqa: S608
 )
 _RAISE_VERSION = Statement("UPDATE repository SET version = version + 1 WHERE id = :id")
 _HOLDERS_OF = (
@@ -64,19 +66,22 @@ _HOLDERS_OF = (
 _LOCK_HOLDERS = Statement(f"{_HOLDERS_OF} ORDER BY r.id", locking="r")
 _RAISE_VERSIONS = Statement(f"UPDATE repository SET version = version + 1 WHERE id IN ({_HOLDERS_OF})")  # noqa: S608
 _SET_FOLDED = Statement(
-    "UPDATE repository SET folded = :folded, signature = :signature WHERE id = :id AND folded <= :folded"
+    "UPDATE repository SET folded = :folded, signature = :etag WHERE id = :id AND folded <= :folded"
 )
 _SET_RECONCILED = Statement(
-    "UPDATE repository SET sequence = :sequence, folded = :folded, signature = :signature, missing = :missing,"
+    "UPDATE repository SET sequence = :sequence, folded = :folded, signature = :etag, missing = :missing,"
     " version = version + 1 WHERE id = :id"
 )
 _SET_COMPARED = Statement("UPDATE repository SET looked_at = :now WHERE id = :id AND looked_at < :now")
-_SET_SIGNATURE = Statement("UPDATE repository SET signature = :signature WHERE id = :id")
-_REPLACE_SIGNATURE = Statement("UPDATE repository SET signature = :new WHERE name = :name AND signature = :old")
+_SET_ETAG = Statement("UPDATE repository SET signature = :etag WHERE id = :id")
+_REPLACE_ETAG = Statement("UPDATE repository SET signature = :new WHERE name = :name AND signature = :old")
+_SET_UPLOADED = Statement("UPDATE repository SET uploaded_at = :now WHERE id = :id AND uploaded_at < :now")
 _PAGE = Statement("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
 _NAMES = Statement("SELECT name FROM repository ORDER BY name")
 _REMOVE = Statement("DELETE FROM repository WHERE id = :id")
 _REMOVE_REFERENCES = Statement("DELETE FROM reference WHERE repository_id = :id")
+_REMOVE_TRASH = Statement("DELETE FROM trash_reference WHERE repository_id = :id")
+_REMOVE_DOOMED = Statement("DELETE FROM doomed WHERE repository_id = :id")
 _UNFOLDED = Statement(
     "SELECT DISTINCT r.name FROM repository r JOIN change c ON c.repository_id = r.id WHERE c.created_at < :before"
 )
@@ -85,6 +90,11 @@ _UNFOLDED = Statement(
 def find(connection: Transaction, name: str) -> Later[RepositoryRow | None]:
     """The repository called ``name``, or None."""
     return connection.execute(_FIND, {"name": name}).first_as(RepositoryRow)
+
+
+def created_at(connection: Transaction, repository_id: int) -> Later[float | None]:
+    """When the row was made, in seconds since the epoch: what only rows say of the repository is younger. Or None."""
+    return connection.execute(_CREATED_AT, {"id": repository_id}).first_as(float)
 
 
 def get(connection: Transaction, repository_id: int) -> Later[RepositoryRow | None]:
@@ -114,14 +124,14 @@ def lock_alone(connection: Transaction, repository_id: int) -> Later[RepositoryR
     return connection.execute(_LOCK_ALONE, {"id": repository_id}).first_as(RepositoryRow)
 
 
-def create(connection: Transaction, name: str, *, signature: str, now: float, sequence: int = 0) -> RepositoryRow:
+def create(connection: Transaction, name: str, *, etag: str, now: float, sequence: int = 0) -> RepositoryRow:
     """The repository called ``name``, made when it is absent.
 
     The caller has looked for it on storage. Its version begins with the time and its id is random, so that a repository
     that was removed and made again, perhaps in another database, is never taken for the former one, nor for another.
     """
     own = {"id": secrets.randbits(62), "version": int(now * 1_000_000), "sequence": sequence}
-    connection.execute(_CREATE, {**own, "name": name, "signature": signature, "now": now})
+    connection.execute(_CREATE, {**own, "name": name, "etag": etag, "now": now})
     row = find(connection, name).get()
     assert row is not None  # noqa: S101 - this transaction has just made sure of it
     return row
@@ -143,22 +153,27 @@ def raise_versions_of_holders(connection: Transaction, digest: str) -> None:
     connection.execute(_RAISE_VERSIONS, {"digest": digest})
 
 
-def set_folded(connection: Transaction, repository_id: int, *, folded: int, signature: str) -> None:
+def set_folded(connection: Transaction, repository_id: int, *, folded: int, etag: str) -> None:
     """Note what ``index.json`` holds now, unless a later fold was noted already."""
-    connection.execute(_SET_FOLDED, {"id": repository_id, "folded": folded, "signature": signature})
+    connection.execute(_SET_FOLDED, {"id": repository_id, "folded": folded, "etag": etag})
 
 
 def set_reconciled(
-    connection: Transaction, repository_id: int, *, sequence: int, folded: int, signature: str, missing: int
+    connection: Transaction, repository_id: int, *, sequence: int, folded: int, etag: str, missing: int
 ) -> None:
     """Note what a reconciliation found, and raise the version."""
-    values = {"sequence": sequence, "folded": folded, "signature": signature, "missing": missing}
+    values = {"sequence": sequence, "folded": folded, "etag": etag, "missing": missing}
     connection.execute(_SET_RECONCILED, {"id": repository_id, **values})
 
 
 def set_compared(connection: Transaction, repository_id: int, *, now: float) -> None:
     """Note that the repository was compared with storage."""
     connection.execute(_SET_COMPARED, {"id": repository_id, "now": now})
+
+
+def set_uploaded(connection: Transaction, repository_id: int, *, now: float) -> None:
+    """Note that an upload that took long ends; see ``upload_sessions.any_live``."""
+    connection.execute(_SET_UPLOADED, {"id": repository_id, "now": now})
 
 
 def page(connection: Transaction, *, last: str, count: int) -> Later[list[str]]:
@@ -174,6 +189,8 @@ def names(connection: Transaction) -> Later[list[str]]:
 def remove(connection: Transaction, repository_id: int) -> None:
     """Forget a repository and everything in it."""
     connection.execute(_REMOVE_REFERENCES, {"id": repository_id})
+    connection.execute(_REMOVE_TRASH, {"id": repository_id})
+    connection.execute(_REMOVE_DOOMED, {"id": repository_id})
     manifest_bodies.remove_of_repository(connection, repository_id)
     connection.execute(_REMOVE, {"id": repository_id})
 
@@ -183,11 +200,11 @@ def unfolded(connection: Transaction, *, before: float) -> Later[list[str]]:
     return connection.execute(_UNFOLDED, {"before": before}).all_as(str)
 
 
-def set_signature(connection: Transaction, repository_id: int, signature: str) -> None:
-    """Note that the index with this signature holds nothing that is not known."""
-    connection.execute(_SET_SIGNATURE, {"id": repository_id, "signature": signature})
+def set_etag(connection: Transaction, repository_id: int, etag: str) -> None:
+    """Note that the index with this etag holds nothing that is not known."""
+    connection.execute(_SET_ETAG, {"id": repository_id, "etag": etag})
 
 
-def replace_signature(connection: Transaction, name: str, old: str, new: str) -> None:
-    """Note that the index with the signature ``new`` says of content what ``old`` said, if that is what is noted."""
-    connection.execute(_REPLACE_SIGNATURE, {"name": name, "old": old, "new": new})
+def replace_etag(connection: Transaction, name: str, old: str, new: str) -> None:
+    """Note that the index with the etag ``new`` says of content what ``old`` said, if that is what is noted."""
+    connection.execute(_REPLACE_ETAG, {"name": name, "old": old, "new": new})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from registry.database import revision
+from registry.database.collection import doom_triggers, former_releases
 from registry.database.engine import Database
 from registry.database.errors import SchemaTooNew
 from registry.database.tables import metadata
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD = "0009"
+HEAD = "0020"
 """The newest schema; a test compares it with the scripts, so that a start with nothing to do need not load them."""
 LOCK = 5_374_607
 """PostgreSQL's advisory lock for migrations: any number that is ours."""
@@ -64,6 +65,8 @@ def upgrade_database(database: Database) -> UpgradeReport:
         before = _usable(connection)
         if before is None:
             metadata.create_all(connection)
+            doom_triggers.create(connection)
+            former_releases.create(connection)
             revision.note(connection, HEAD)
         elif before < HEAD:
             _run(connection)

@@ -64,9 +64,30 @@ def _row(rows: Rows) -> StoreRow | None:
 
 STORAGE_READ = "storage-read"
 """Every repository that storage had was read into this database."""
+PULLS_SINCE = "pulls-since"
+"""Since then no pull of a manifest was missed, as far as processes know that count them."""
+RETENTION_RUN = "retention-run"
+"""When the last scheduled run of retention began."""
+COLLECTION_RUN = "collection-run"
+"""When the last scheduled collection began."""
+USAGE_COUNT = "usage-count"
+"""When the last count of usage for metrics began."""
+SCRUB_BEGAN = "scrub-began"
+"""When the present round of scrubbing began, or the last one."""
+SCRUB_ENDED = "scrub-ended"
+"""When the last round of scrubbing ended: the present one goes on if it began later."""
 
 _REACHED = Statement("SELECT 1 FROM milestone WHERE name = :name")
 _REACH = Statement("INSERT INTO milestone (name, reached_at) VALUES (:name, :now) ON CONFLICT (name) DO NOTHING")
+_REACHED_AT = Statement("SELECT reached_at FROM milestone WHERE name = :name")
+_MOVE = Statement(
+    "INSERT INTO milestone (name, reached_at) VALUES (:name, :now) ON CONFLICT (name) DO UPDATE"
+    " SET reached_at = excluded.reached_at WHERE excluded.reached_at > milestone.reached_at"
+)
+_SET = Statement(
+    "INSERT INTO milestone (name, reached_at) VALUES (:name, :now)"
+    " ON CONFLICT (name) DO UPDATE SET reached_at = excluded.reached_at"
+)
 
 
 def is_reached(connection: Transaction, name: str) -> Later[bool]:
@@ -77,3 +98,18 @@ def is_reached(connection: Transaction, name: str) -> Later[bool]:
 def reach(connection: Transaction, name: str, *, now: float) -> None:
     """Note that it was."""
     connection.execute(_REACH, {"name": name, "now": now})
+
+
+def reached_at(connection: Transaction, name: str) -> Later[float | None]:
+    """When it was, in seconds since the epoch; None if it was not."""
+    return connection.execute(_REACHED_AT, {"name": name}).first_as(float)
+
+
+def set_reached(connection: Transaction, name: str, *, now: float) -> None:
+    """As ``move``, and also back: a clock that was ahead says nothing of when something is due."""
+    connection.execute(_SET, {"name": name, "now": now})
+
+
+def move(connection: Transaction, name: str, *, now: float) -> None:
+    """Note that it is reached now and not before."""
+    connection.execute(_MOVE, {"name": name, "now": now})

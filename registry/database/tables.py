@@ -1,7 +1,9 @@
 """Tables of the cache database. Storage is the truth: every row can be rebuilt from it (design, promise 2).
 
-Times are seconds since the epoch, as floats. Digests are whole (``sha256:...``). Text whose order is part of the
-protocol has binary collation, so that SQLite and PostgreSQL sort tags and names the same way: by byte.
+Times are seconds since the epoch, as floats, unless a clock is named beside them: that of the server on PostgreSQL, and
+on SQLite the seconds of a boot of the machine (see ``registry.database.clock``). Digests are whole (``sha256:...``).
+Text whose order is part of the protocol has binary collation, so that SQLite and PostgreSQL sort tags and names the
+same way: by byte.
 
 Tests: ``tests/database/test_schema.py``.
 """
@@ -48,10 +50,12 @@ repository = Table(
     Column("version", BigInteger, nullable=False, server_default="0"),  # raised by each change that a read could see
     Column("sequence", BigInteger, nullable=False, server_default="0"),  # the last change number allotted (I11)
     Column("folded", BigInteger, nullable=False, server_default="0"),  # the last change that index.json holds
-    Column("signature", Text, nullable=False, server_default=""),  # of index.json, as we last wrote or read it
+    Column("signature", Text, nullable=False, server_default=""),  # the etag of index.json, as we last wrote or read it
     Column("created_at", Double, nullable=False),
     Column("looked_at", Double, nullable=False, server_default="0"),  # when it was last compared with a far storage
     Column("missing", BigInteger, nullable=False, server_default="0"),  # manifests that index.json names without them
+    Column("uploaded_at", Double, nullable=False, server_default="0"),  # when an upload that took long last ended
+    Column("rebuilt", BigInteger, nullable=False, server_default="0"),  # the last round of a rebuild that has read it
     UniqueConstraint("name"),
 )
 
@@ -62,12 +66,18 @@ blob = Table(
     Column("algorithm", BinaryText, nullable=False),
     Column("digest", BinaryText, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("state", BinaryText, nullable=False),  # present | missing | quarantined | claimed
+    Column("state", BinaryText, nullable=False),  # present | missing | quarantined | claimed | gone
     Column("generation", BigInteger, nullable=False, server_default="0"),  # raised by each claim of a deleter
     Column("claim_token", Text),
     Column("claim_deadline", Double),
-    Column("leased_until", Double, nullable=False, server_default="0"),
+    Column("leased_until", Double, nullable=False, server_default="0"),  # for former releases, as lease_until
+    Column("lease_clock", Text),
+    Column("lease_until", Double),  # by lease_clock
+    Column("lease_seconds", Double),  # its whole length
+    Column("gone_clock", Text),
+    Column("gone_at", Double),  # by gone_clock
     UniqueConstraint("digest"),
+    Index("ix_blob_gone", "gone_at", sqlite_where=text("state = 'gone'"), postgresql_where=text("state = 'gone'")),
 )
 
 blob_location = Table(
@@ -78,15 +88,35 @@ blob_location = Table(
     Column("store", BinaryText, nullable=False),  # the name of the driver that holds it
     Column("key", BinaryText, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("signature", Text, nullable=False, server_default=""),  # ETag, generation, or inode-mtime-size
+    Column("signature", Text, nullable=False, server_default=""),  # the etag: ETag, generation, or inode-mtime-size
     Column("state", BinaryText, nullable=False),  # current | deleting | original | copy | lost
     Column("claim_token", Text),
-    Column("claim_deadline", Double),
+    Column("claim_deadline", Double),  # for former releases, late enough for all that may still happen
+    Column("claim_timed", Text),  # the token that the following speak of: a former release sets another without them
+    Column("claim_clock", Text),
+    Column("claim_until", Double),  # by claim_clock
+    Column("claim_sent", SmallInteger),  # 1: the delete may have been sent
     Column("verified_at", Double),  # NULL: not hashed yet
+    Column("scrubbed_at", Double),  # when a scrub last read the object whole; NULL: not yet
     Column("migration", Text),  # the one that brought it: then nothing but a migration ever deletes the object (I7)
     UniqueConstraint("store", "key"),
     Index(None, "blob_id"),
     Index(None, "migration", "id"),
+    Index(
+        "ix_blob_location_deleting",
+        "store",
+        "key",
+        sqlite_where=text("state = 'deleting'"),
+        postgresql_where=text("state = 'deleting'"),
+    ),
+    Index(  # no entry for what was never scrubbed, so that a push writes none
+        "ix_blob_location_scrubbed",
+        "store",
+        "scrubbed_at",
+        "id",
+        sqlite_where=text("scrubbed_at IS NOT NULL"),
+        postgresql_where=text("scrubbed_at IS NOT NULL"),
+    ),
 )
 
 membership = Table(
@@ -95,6 +125,7 @@ membership = Table(
     Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
     Column("blob_id", Id, ForeignKey("blob.id", ondelete="CASCADE"), nullable=False),
     Column("added_at", Double, nullable=False),
+    Column("found", SmallInteger),  # 1: in its directory, and no client has pushed it or deleted what named it
     PrimaryKeyConstraint("repository_id", "blob_id"),
     Index(None, "blob_id"),
     sqlite_with_rowid=False,
@@ -139,7 +170,7 @@ reference = Table(
     Column("digest", BinaryText, nullable=False),  # of what it names; with sparse content there is no row for that
     Column("kind", BinaryText, nullable=False),  # manifest | former | blob | optional: see database.manifests
     PrimaryKeyConstraint("repository_id", "manifest_id", "digest"),
-    Index(None, "repository_id", "digest"),
+    Index(None, "repository_id", "digest", "kind"),  # whole: else SQLite reads all references of a repository instead
     sqlite_with_rowid=False,
 )
 
@@ -151,6 +182,60 @@ withheld = Table(
     Column("kind", BinaryText, nullable=False),  # blob: it lacks the bytes | manifest: it has no such manifest
     Column("released", BigInteger),  # the change that says that it has come; the row goes when that is folded
     PrimaryKeyConstraint("repository_id", "digest", "kind"),
+    sqlite_with_rowid=False,
+)
+
+trash_manifest = Table(  # manifests that were deleted, and can be restored
+    "trash_manifest",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
+    Column("blob_id", Id, ForeignKey("blob.id", ondelete="CASCADE"), nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),  # the number of the change that deleted it
+    Column("batch", BigInteger, nullable=False),  # that of the first change of the same request or run
+    Column("removed_at", Double, nullable=False),
+    Column("tags", Text, nullable=False),  # those that it lost then: a JSON list
+    PrimaryKeyConstraint("repository_id", "blob_id"),
+    Index(None, "blob_id"),
+    Index(None, "removed_at"),
+    sqlite_with_rowid=False,
+)
+
+trash_reference = Table(  # what they named, and their repository had
+    "trash_reference",
+    metadata,
+    Column("repository_id", Id, nullable=False),
+    Column("manifest_id", Id, nullable=False),
+    Column("digest", BinaryText, nullable=False),
+    Column("kind", BinaryText, nullable=False),  # as in reference
+    PrimaryKeyConstraint("repository_id", "manifest_id", "digest"),
+    Index(None, "digest"),
+    sqlite_with_rowid=False,
+)
+
+doomed = Table(  # what is out of use: it goes when it has been for long enough
+    "doomed",
+    metadata,
+    Column("repository_id", Id, nullable=False),  # whose manifests do not name it; 0: no repository has it
+    Column("blob_id", Id, ForeignKey("blob.id", ondelete="CASCADE"), nullable=False),
+    Column("since", Double, nullable=False),
+    PrimaryKeyConstraint("repository_id", "blob_id"),
+    Index(None, "blob_id"),
+    sqlite_with_rowid=False,
+)
+
+collection_state = Table(  # one row at most
+    "collection_state",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),  # 1
+    Column("database_id", BinaryText),  # as .gc/state.json names this database; NULL: it has not met its storage yet
+    Column("origin", BinaryText),  # new | found | earlier: what storage was when it did
+    Column("run", BigInteger, nullable=False, server_default="0"),  # the number of the last collection, as on storage
+    Column("intended", BigInteger, nullable=False, server_default="0"),  # that of one that is about to be written there
+    Column("former_holder", Text),  # a process of a release that knows nothing of collection
+    Column("former_at", Double),  # when it was last seen
+    Column("dropped_at", Double),  # up to which sighting rows of doomed were dropped
+    Column("orphan_cursor", BinaryText),  # how far a sweep for orphans is; NULL or empty: none is under way
     sqlite_with_rowid=False,
 )
 
@@ -223,12 +308,54 @@ key_use = Table(
     sqlite_with_rowid=False,
 )
 
+quota_usage = Table(  # no row: never counted
+    "quota_usage",
+    metadata,
+    Column("quota", BinaryText, nullable=False),  # a hash of its patterns
+    Column("used", BigInteger, nullable=False),  # bytes: what was counted, and what pushes have added since
+    Column("added", BigInteger, nullable=False),  # bytes that pushes have ever added
+    Column("due_at", Double, nullable=False),  # when it is to be counted again
+    PrimaryKeyConstraint("quota"),
+    sqlite_with_rowid=False,
+)
+
+browser_session = Table(
+    "browser_session",
+    metadata,
+    Column("id", BinaryText, primary_key=True),  # a hash of what the browser's cookie has
+    Column("actor", BinaryText, nullable=False),  # the name of the identity, as the journal has it
+    Column("identity", Text, nullable=False),  # a JSON object
+    Column("attempt", BinaryText),  # the login that made it, which makes no second one; NULL: one with a password
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    UniqueConstraint("attempt"),
+    Index(None, "actor", "used_at"),
+    Index(None, "used_at"),
+    Index(None, "expires_at"),
+    sqlite_with_rowid=False,
+)
+
 lease = Table(
     "lease",
     metadata,
     Column("name", BinaryText, primary_key=True),
     Column("holder", Text, nullable=False),
     Column("deadline", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+rebuild_round = Table(  # a rebuild that has not ended
+    "rebuild_round",
+    metadata,
+    Column("name", BinaryText, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("began_at", Double, nullable=False),
+    Column("reached", BinaryText, nullable=False),  # the last repository that is done
+    Column("repositories", BigInteger, nullable=False),
+    Column("problems", Text, nullable=False),  # a JSON list
+    Column("unlisted", BigInteger, nullable=False),  # problems that it does not have
+    PrimaryKeyConstraint("name"),
     sqlite_with_rowid=False,
 )
 

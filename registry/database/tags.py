@@ -21,6 +21,22 @@ class TagRow(NamedTuple):
     sequence: int
 
 
+class JudgedTag(NamedTuple):
+    """A tag with what decides whether it stays. Times are seconds since the epoch."""
+
+    name: str
+    digest: str
+    sequence: int
+    updated_at: float
+    """When it was last set."""
+    pulled_at: float | None
+    """When its manifest was last pulled; None for never, as far as is known."""
+    size: int
+    """Bytes of its manifest."""
+    blob_id: int
+    """The manifest's."""
+
+
 _PUT = Statement(
     "INSERT INTO tag (repository_id, name, blob_id, sequence, updated_at)"
     " VALUES (:repository, :name, :blob, :sequence, :now)"
@@ -34,10 +50,22 @@ _FIND_ALL = Statement(
 )
 _OF_MANIFEST = Statement(
     "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id"
-    " WHERE t.repository_id = :repository AND t.blob_id = :blob ORDER BY t.name"
+    " WHERE t.repository_id = :repository AND t.blob_id = :blob ORDER BY t.name",
+    sqlite=("FROM tag t", "FROM tag t INDEXED BY ix_tag_repository_id_blob_id"),
+)
+"""By its own choice SQLite reads all tags of the repository, in the order of their names."""
+_BEGINNING = Statement(
+    "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id"
+    " WHERE t.repository_id = :repository AND t.name >= :prefix AND t.name < :end ORDER BY t.name"
 )
 _OF_REPOSITORY = Statement(
     "SELECT t.name, b.digest, t.sequence FROM tag t JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository"
+)
+_JUDGED = Statement(
+    "SELECT t.name, b.digest, t.sequence, t.updated_at, m.pulled_at, b.size, b.id"
+    " FROM tag t JOIN blob b ON b.id = t.blob_id"
+    " LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.blob_id = t.blob_id"
+    " WHERE t.repository_id = :repository ORDER BY t.name"
 )
 _UPDATED_AT = Statement("SELECT name, updated_at FROM tag WHERE repository_id = :repository")
 _PAGE = Statement("SELECT name FROM tag WHERE repository_id = :repository AND name > :last ORDER BY name LIMIT :count")
@@ -54,10 +82,21 @@ def of_manifest(connection: Transaction, repository_id: int, blob_id: int) -> La
     return connection.execute(_OF_MANIFEST, {"repository": repository_id, "blob": blob_id}).all_as(TagRow)
 
 
+def beginning(connection: Transaction, repository_id: int, prefix: str) -> Later[list[TagRow]]:
+    """The tags that begin so, in byte order; ``prefix`` is of ASCII."""
+    values = {"repository": repository_id, "prefix": prefix, "end": f"{prefix}\x7f"}
+    return connection.execute(_BEGINNING, values).all_as(TagRow)
+
+
 def of_repository(connection: Transaction, repository_id: int) -> Later[dict[str, TagRow]]:
     """Every tag of the repository, by name."""
     rows = connection.execute(_OF_REPOSITORY, {"repository": repository_id})
     return rows.later(lambda rows: {row[0]: TagRow(*row) for row in rows})
+
+
+def judged(connection: Transaction, repository_id: int) -> Later[list[JudgedTag]]:
+    """Every tag of the repository, in byte order."""
+    return connection.execute(_JUDGED, {"repository": repository_id}).all_as(JudgedTag)
 
 
 def updated_at(connection: Transaction, repository_id: int) -> Later[dict[str, float]]:

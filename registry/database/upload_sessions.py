@@ -27,17 +27,20 @@ class SessionRow(NamedTuple):
     """What the driver has to know of it."""
     tail: bytes | None
     """Its last bytes, where the driver does not keep them."""
+    started_at: float
+    """When the client began it (seconds since the epoch)."""
     is_noted: bool = True
     """There is a row of it; one that the store alone knows of has received nothing yet."""
 
 
-_COLUMNS = 'id, repository, "offset", algorithm, digest, driver_state, tail'
+COLUMNS = 's.id, s.repository, s."offset", s.algorithm, s.digest, s.driver_state, s.tail, s.started_at'
 _ADD = Statement(
-    'INSERT INTO upload_session (id, repository, "offset", algorithm, digest, driver_state, started_at, updated_at,'
-    " address)"
-    " VALUES (:id, :repository, 0, :algorithm, :digest, :note, :now, :now, :address)"
+    'INSERT INTO upload_session (id, repository, "offset", algorithm, digest, driver_state, tail, started_at,'
+    " updated_at, address)"
+    " VALUES (:id, :repository, :offset, :algorithm, :digest, :note, :tail, :started, :now, :address)"
+    " ON CONFLICT (id) DO NOTHING"
 )
-_FIND = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE id = :id")  # noqa: S608 - constant columns
+_FIND = Statement(f"SELECT {COLUMNS} FROM upload_session s WHERE s.id = :id")  # noqa: S608 - constant columns
 _ADVANCE = Statement(
     'UPDATE upload_session SET "offset" = :offset, digest = :digest, driver_state = :note, tail = :tail,'
     " updated_at = :now"
@@ -45,7 +48,11 @@ _ADVANCE = Statement(
 )
 _TOUCH = Statement('UPDATE upload_session SET updated_at = :now WHERE id = :id AND "offset" = :offset')
 _REMOVE = Statement("DELETE FROM upload_session WHERE id = :id")
-_EXPIRED = Statement(f"SELECT {_COLUMNS} FROM upload_session WHERE updated_at < :before LIMIT 1000")  # noqa: S608
+_EXPIRED = Statement(f"SELECT {COLUMNS} FROM upload_session s WHERE s.updated_at < :before LIMIT 1000")  # noqa: S608
+_ANY_LIVE = Statement(
+    "SELECT 1 FROM upload_session s WHERE s.repository = :repository AND s.updated_at >= :since"
+    " UNION ALL SELECT 1 FROM repository r WHERE r.name = :repository AND r.uploaded_at >= :since LIMIT 1"
+)
 _COUNT_BY_ADDRESS = Statement(
     "SELECT coalesce(address, ''), count(*) FROM upload_session WHERE substr(id, 15, 1) <> '7' GROUP BY 1"
 )
@@ -54,20 +61,13 @@ _OLDEST = Statement(
 )
 
 
-def add(
-    connection: Transaction,
-    session_id: str,
-    repository: str,
-    *,
-    algorithm: str,
-    digest: str,
-    note: str,
-    now: float,
-    address: str = "",
-) -> None:
-    """Begin a session; ``digest`` is that of no bytes at all, ``address`` whose it counts as."""
-    values = {"id": session_id, "repository": repository, "algorithm": algorithm, "digest": digest}
-    connection.execute(_ADD, {**values, "note": note, "now": now, "address": address or None})
+def add(connection: Transaction, row: SessionRow, *, now: float, address: str = "") -> Later[bool]:
+    """Give a session its row; ``address`` is whose it counts as. False if it has one."""
+    values = {"id": row.id, "repository": row.repository, "offset": row.offset, "algorithm": row.algorithm}
+    values |= {"started": row.started_at}
+    digest = None if row.digest is None else str(row.digest)
+    kept = {"digest": digest, "note": row.note, "tail": row.tail or None, "now": now, "address": address or None}
+    return connection.execute(_ADD, {**values, **kept}).later(lambda rows: bool(rows.rowcount))
 
 
 def find(connection: Transaction, session_id: str) -> Later[SessionRow | None]:
@@ -105,6 +105,17 @@ def remove(connection: Transaction, session_id: str) -> None:
 def expired(connection: Transaction, *, before: float) -> Later[list[SessionRow]]:
     """Sessions that no client has touched since ``before``, at most 1,000."""
     return connection.execute(_EXPIRED, {"before": before}).all_as(SessionRow)
+
+
+def any_live(connection: Transaction, repository: str, *, since: float) -> Later[bool]:
+    """Whether a client has gone on with a session of this repository, or ended one that took long, since then.
+
+    A collector takes nothing from such a repository: a push may take longer than its leases, and what it was told is
+    there is not named yet. ``since`` is a lease ago. A writer keeps its session alive; where sessions begin without a
+    row it makes one then.
+    """
+    values = {"repository": repository, "since": since}
+    return connection.execute(_ANY_LIVE, values).later(lambda rows: rows.first() is not None)
 
 
 def count_by_address(connection: Transaction) -> Later[dict[str, int]]:

@@ -103,7 +103,7 @@ def named(
     """The rows of any of ``digests``, by digest and kind."""
     found = [
         connection.execute(_NAMED, {"repository": repository_id, "digests": batch}).all_as(WithheldRow)
-        for batch in batches(digests)
+        for batch in batches([str(digest) for digest in digests])
     ]
     return Later(lambda: {(row.digest, row.kind): row for rows in found for row in rows.get()})
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
     from sqlalchemy import URL, Connection, Dialect
 
-    from registry.database.circuit import Circuit
+    from registry.database.connections.circuit import Circuit
 
 PLANS = (
     "SET enable_seqscan TO off",

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event
 from sqlalchemy.pool import QueuePool
 
+from registry.database.clock import add_functions
+from registry.database.quotas.groups import name_matches
 from registry.database.transaction import Transaction
 
 if TYPE_CHECKING:
-    from sqlalchemy import Dialect, Engine, PoolProxiedConnection
+    from sqlalchemy import Engine, PoolProxiedConnection
+
+    from registry.clocks import Clocks
 
 PRAGMAS = (
     "journal_mode=WAL",
@@ -31,7 +35,7 @@ PAUSE = 0.01
 """Seconds between two attempts at what SQLite does not wait for by itself."""
 
 
-def open_engine(url: str, *, connections: int, timeout: float) -> Engine:
+def open_engine(url: str, *, connections: int, timeout: float, clocks: Clocks) -> Engine:
     """At most so many connections, each of which waits ``timeout`` seconds for a lock of another program."""
     engine = create_engine(
         url,
@@ -49,6 +53,8 @@ def open_engine(url: str, *, connections: int, timeout: float) -> Engine:
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI's own connection
         for pragma in PRAGMAS:
             _set(connection, pragma, timeout)
+        connection.create_function("name_matches", 2, name_matches, deterministic=True)
+        add_functions(connection, clocks)
 
     return engine
 
@@ -76,13 +82,13 @@ def is_locked(error: BaseException | None) -> bool:
 class SqliteLink:
     """A connection, and the transactions that are made on it one after the other."""
 
-    def __init__(self, connection: PoolProxiedConnection, dialect: Dialect) -> None:
+    def __init__(self, connection: PoolProxiedConnection) -> None:
         self._connection = connection
-        self._dialect = dialect
+        self._driver_connection = connection.driver_connection
 
     def transaction(self) -> Transaction:
         """A new one."""
-        return Transaction(self._connection.driver_connection, self._dialect)
+        return Transaction(self._driver_connection)
 
     def drop(self) -> None:
         """Close the connection."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.database.statement import Statement
+from registry.database.statement import BATCH, Statement
 
 if TYPE_CHECKING:
-    from registry.database.transaction import Later, Transaction
+    from collections.abc import Sequence
 
-_LIST = Statement("SELECT id, used_at FROM key_use")
+    from registry.database.transaction import Transaction
+
+_FIND = Statement("SELECT id, used_at FROM key_use WHERE id IN :ids", expanding="ids")
 _NOTE = Statement(
     "INSERT INTO key_use (id, used_at) VALUES (:id, :used_at) ON CONFLICT (id) DO UPDATE"
     " SET used_at = excluded.used_at WHERE excluded.used_at > key_use.used_at"
@@ -22,9 +24,13 @@ _NOTE = Statement(
 _FORGET = Statement("DELETE FROM key_use WHERE id = :id")
 
 
-def of_all(connection: Transaction) -> Later[dict[str, float]]:
-    """When each key was last used, in seconds since the epoch; one that never was is missing."""
-    return connection.execute(_LIST, {}).later(lambda rows: {row[0]: row[1] for row in rows.all()})
+def find(connection: Transaction, key_ids: Sequence[str]) -> dict[str, float]:
+    """When each of these keys was last used, in seconds since the epoch; one that never was is missing."""
+    used: dict[str, float] = {}
+    for start in range(0, len(key_ids), BATCH):
+        rows = connection.execute(_FIND, {"ids": key_ids[start : start + BATCH]})
+        used |= rows.later(lambda rows: {row[0]: row[1] for row in rows.all()}).get()
+    return used
 
 
 def note(connection: Transaction, key_id: str, used_at: float) -> None:

@@ -1,0 +1,1 @@
+"""Rows of what is out of use: the trash, and what is doomed."""

@@ -1,0 +1,74 @@
+"""Rows of what is purged: the trash that names it, what keeps it, and every object that has its bytes.
+
+Tests: ``tests/images/trash/test_purge.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database.statement import Statement
+
+if TYPE_CHECKING:
+    from registry.database.transaction import Later, Transaction
+
+PAGE = 100
+"""Repositories of a page."""
+
+
+class HolderRow(NamedTuple):
+    """A repository that has a blob, or whose trash needs it."""
+
+    id: int
+    name: str
+    is_member: bool
+    """It has the blob."""
+
+
+class ObjectRow(NamedTuple):
+    """An object with the bytes of a blob."""
+
+    store: str
+    key: str
+    state: str
+    migration: str | None
+    """The migration that brought it: nothing else ever deletes it."""
+
+
+_HOLDERS = Statement(
+    "SELECT r.id, r.name,"
+    " CASE WHEN EXISTS (SELECT 1 FROM membership m WHERE m.repository_id = r.id AND m.blob_id = :blob)"
+    " THEN 1 ELSE 0 END FROM repository r WHERE r.id > :after AND r.id IN"
+    " (SELECT m.repository_id FROM membership m WHERE m.blob_id = :blob"
+    " UNION SELECT t.repository_id FROM trash_manifest t WHERE t.blob_id = :blob"
+    " UNION SELECT x.repository_id FROM trash_reference x WHERE x.digest = :digest) ORDER BY r.id LIMIT :count"
+)
+_TRASH_NAMING = Statement(
+    "SELECT b.digest FROM trash_manifest t JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository"
+    " AND (b.digest = :digest OR EXISTS (SELECT 1 FROM trash_reference x WHERE x.repository_id = t.repository_id"
+    " AND x.manifest_id = t.blob_id AND x.digest = :digest)) ORDER BY b.digest"
+)
+_OBJECTS = Statement(
+    "SELECT l.store, l.key, l.state, l.migration FROM blob_location l WHERE l.blob_id = :blob AND l.state <> 'lost'"
+    " ORDER BY l.id"
+)
+
+
+def holders(
+    connection: Transaction, blob_id: int, digest: str, *, after: int = -1, count: int = PAGE
+) -> Later[list[HolderRow]]:
+    """A page of the repositories with ids above ``after`` that have a blob, or whose trash needs it."""
+    values = {"blob": blob_id, "digest": digest, "after": after, "count": count}
+    return connection.execute(_HOLDERS, values).all_as(
+        lambda repository_id, name, is_member: HolderRow(repository_id, name, bool(is_member))
+    )
+
+
+def trash_naming(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
+    """The manifests in the trash of a repository that are this digest or name it."""
+    return connection.execute(_TRASH_NAMING, {"repository": repository_id, "digest": digest}).all_as(str)
+
+
+def objects(connection: Transaction, blob_id: int) -> Later[list[ObjectRow]]:
+    """Every object of a blob that is not known to be gone, in any store."""
+    return connection.execute(_OBJECTS, {"blob": blob_id}).all_as(ObjectRow)

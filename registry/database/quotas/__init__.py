@@ -1,0 +1,1 @@
+"""Quotas: what their repositories have, in rows and by counting."""

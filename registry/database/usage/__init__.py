@@ -1,0 +1,1 @@
+"""Usage: what takes room on storage, and on whose account."""
