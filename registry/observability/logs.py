@@ -18,7 +18,7 @@ from registry.observability.line_writer import LineWriter
 from registry.observability.outlet import Outlet, OutletStream
 from registry.observability.request_line import render_json, render_terminal, render_text
 from registry.observability.request_log import RequestLog
-from registry.oci.escaping import escape_controls
+from registry.oci.escaping import escape_controls, escape_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,9 +198,9 @@ def _order(_logger: object, _name: str, event: EventDict) -> EventDict:
 
 def _dumps(value: object, **_options: object) -> str:
     try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return escape_json(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)).decode()
     except TypeError:  # a lone surrogate, or an integer of more than 64 bits
-        return orjson.dumps({"event": repr(value)}).decode()
+        return escape_json(orjson.dumps({"event": repr(value)})).decode()
 
 
 def _text_processors(*, colors: bool) -> list[Processor]:

@@ -97,6 +97,9 @@ class Metrics:
         self.log_lines_dropped = self._counter(
             "registry_log_lines_dropped", "Lines of the log that found no room, as stderr was not read in time."
         )
+        self.audit_lines_dropped = self._counter(
+            "registry_audit_lines_dropped", "Lines of the audit log that its file did not take."
+        )
         self.storage_omissions = self._counter(
             "storage_omissions",
             "Things on storage that are not served, each counted when the log names it.",
@@ -108,6 +111,74 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livemostrecent",
         )
+        self.retention_runs = self._counter("registry_retention_runs", "Scheduled runs of retention.", ["result"])
+        self.retention_removed = self._counter(
+            "registry_retention_tags_removed", "Tags that scheduled runs of retention have removed."
+        )
+        self.retention_last = self._latest(
+            "registry_retention_last_run_timestamp_seconds", "When a scheduled run of retention last ended."
+        )
+        self.retention_kept = self._latest("registry_retention_tags_kept", "Tags that the last run has kept.")
+        self.retention_excess = self._latest(
+            "registry_retention_tags_in_excess", "Tags that the last run would remove if retention.mode were apply."
+        )
+        self.retention_left_alone = self._latest(
+            "registry_retention_repositories_left_alone",
+            "Repositories that the last run has left alone, because too much would go or they could not be read.",
+        )
+        self.collection_runs = self._counter("registry_collection_runs", "Scheduled collections.", ["result"])
+        self.collection_freed = self._counter(
+            "registry_collection_freed_bytes", "Bytes that scheduled collections have freed."
+        )
+        self.collection_objects = self._counter(
+            "registry_collection_deleted_objects", "Objects that scheduled collections have deleted."
+        )
+        self.collection_removed = self._counter(
+            "registry_collection_removed", "Things that scheduled collections have removed.", ["kind"]
+        )
+        self.collection_kept = Gauge(
+            "registry_collection_kept",
+            "Things out of use that the last collection has kept.",
+            ["reason"],
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.collection_waiting = self._latest(
+            "registry_collection_waiting", "Things out of use that a later collection removes."
+        )
+        self.collection_waiting_bytes = self._latest(
+            "registry_collection_waiting_bytes", "Bytes of things out of use that a later collection removes."
+        )
+        self.collection_oldest = self._latest(
+            "registry_collection_oldest_seconds", "How long the oldest thing out of use has been so, when last counted."
+        )
+        self.collection_last = self._latest(
+            "registry_collection_last_success_timestamp_seconds", "When a scheduled collection last ended by itself."
+        )
+        self.usage_repositories = self._latest(
+            "registry_usage_repositories", "Repositories, when usage was last counted."
+        )
+        self.usage_logical = self._latest(
+            "registry_usage_logical_bytes", "Bytes of manifests, and of blobs as often as manifests name them."
+        )
+        self.usage_stored = self._latest("registry_usage_stored_bytes", "Bytes of blobs on storage, each counted once.")
+        self.usage_waiting = Gauge(
+            "registry_usage_waiting_bytes",
+            "Bytes of blobs on storage that no manifest names, by what they wait for.",
+            ["kind"],
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.usage_last = self._latest(
+            "registry_usage_last_count_timestamp_seconds", "When usage was last counted to its end."
+        )
+        self.scrub_bytes = self._counter("registry_scrub_bytes", "Bytes that scheduled scrubs have read.")
+        self.scrub_objects = self._counter(
+            "registry_scrub_objects", "Objects that scheduled scrubs have judged.", ["result"]
+        )
+        self.scrub_last = self._latest(
+            "registry_scrub_last_success_timestamp_seconds", "When a round of scheduled scrubbing last ended."
+        )
         Gauge(
             "registry_build_info",
             "1, with the versions in its labels.",
@@ -118,6 +189,10 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
+
+    def _latest(self, name: str, text: str) -> Gauge:
+        """A gauge of which the value counts that any process has set last, also one that has ended."""
+        return Gauge(name, text, registry=self._registry, multiprocess_mode="mostrecent")
 
     def render(self) -> bytes:
         """The text for a scrape (``CONTENT_TYPE``): of all workers that share a directory, else of this process."""

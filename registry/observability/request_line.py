@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from registry.oci.escaping import escape_controls
+from registry.oci.escaping import escape_controls, escape_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,13 +33,13 @@ _GREEN, _YELLOW, _RED, _DIM, _PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[
 def render_json(fields: Fields) -> bytes:
     """One JSON object: every field."""
     try:
-        return orjson.dumps(fields, option=_OPTIONS)
+        return escape_json(orjson.dumps(fields, option=_OPTIONS))
     except TypeError:  # a lone surrogate, which no UTF-8 can hold
         printable = {
             key: value.encode(errors="replace").decode() if isinstance(value, str) else value
             for key, value in fields.items()
         }
-        return orjson.dumps(printable, option=_OPTIONS)
+        return escape_json(orjson.dumps(printable, option=_OPTIONS))
 
 
 def render_text(fields: Fields) -> bytes:

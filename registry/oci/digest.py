@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 _HEX_DIGITS: Final = {"sha256": 64, "sha512": 128}
+_HASHERS: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 SUPPORTED_ALGORITHMS: Final[tuple[str, ...]] = tuple(_HEX_DIGITS)
 """Algorithms whose content can be verified; digests of all other algorithms are refused."""
 
@@ -73,9 +74,20 @@ def new_hasher(algorithm: str) -> _Hash:
     Raises:
         DigestInvalid: the algorithm is not supported.
     """
-    if algorithm not in _HEX_DIGITS:
+    make = _HASHERS.get(algorithm)
+    if make is None:
         raise DigestInvalid(_unsupported(algorithm))
-    return hashlib.new(algorithm)
+    return make()
+
+
+@lru_cache
+def digest_of_nothing(algorithm: str) -> Digest:
+    """The digest of no bytes at all.
+
+    Raises:
+        DigestInvalid: the algorithm is not supported.
+    """
+    return Digest.of(b"", algorithm)
 
 
 def looks_like_digest(text: str) -> bool:

@@ -154,6 +154,14 @@ class Unauthorized(RegistryError):
     problem: str = ""
 
 
+class RequestInvalid(RegistryError):
+    """UNSUPPORTED (a request of the administration or of a login whose parts do not fit)."""
+
+    status = 400
+    code = "UNSUPPORTED"
+    default = "the request is not what this endpoint takes"
+
+
 class GrantInvalid(RegistryError):
     """UNSUPPORTED (a request for a token that is not understood; RFC 6749, section 5.2)."""
 
@@ -188,6 +196,14 @@ class TagImmutable(RegistryError):
     status = 409
     code = "DENIED"
     default = "the tag is immutable; push another tag"
+
+
+class QuotaExceeded(RegistryError):
+    """DENIED (code-12, for every caller: the repositories of a quota have the bytes that they may have)."""
+
+    status = 403
+    code = "DENIED"
+    default = "the quota of this repository is full; delete what is not needed"
 
 
 class Unsupported(RegistryError):
@@ -251,7 +267,7 @@ class InsufficientStorage(RegistryError):
 
     status = 507
     code = "UNAVAILABLE"
-    default = "the storage is full; free space or enlarge it"
+    default = "the storage is full; free space (registry gc --empty-trash removes what was deleted) or enlarge it"
 
 
 class RequestTimeout(RegistryError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Claims = Mapping[str, str | tuple[str, ...]]
 
-_TOKEN = re.compile(r"\{(?P<claim>[^{}]+)\}|(?P<all>\*\*)|(?P<some>\*)|(?P<slash>/)|(?P<text>[^{}*/]+)")
+_CLAIM = re.compile(r"\{([^{}]+)\}")
 
 
 class Glob:
@@ -26,7 +26,7 @@ class Glob:
     def __init__(self, pattern: str) -> None:
         """``pattern`` is one that the check of the settings has passed."""
         self.pattern = pattern
-        self.claims = frozenset(found["claim"] for found in _TOKEN.finditer(pattern) if found["claim"])
+        self.claims = frozenset(_CLAIM.findall(pattern))
         """Names of the claims that it puts in."""
 
     def matches(self, repository: str, claims: Claims) -> bool:
@@ -38,6 +38,23 @@ class Glob:
         """What the name of every repository that matches begins with; None if none does."""
         literal = self._literal(claims)
         return None if literal is None else literal.partition("*")[0]
+
+    @property
+    def expression(self) -> str:
+        """A regular expression of Python for the whole name of what matches, for a pattern without claims."""
+        return _compiled(self.pattern).pattern
+
+    @property
+    def plain_expression(self) -> str:
+        """As ``expression``, for PostgreSQL, which does not go back and needs not be told where not to."""
+        return self.expression.replace("(?>", "(?:").replace("*?", "*")
+
+    @property
+    def can_match(self) -> bool:
+        """Whether a repository could have a name that matches, for some identity."""
+        # No text in place of a star mends what is wrong beside it, and a letter breaks nothing.
+        plain = re.sub(r"\{[^{}]+\}|\*+", "x", self.pattern)
+        return is_name(plain) or is_name(re.sub(r"^(?:\*\*/)+", "", self.pattern).replace("*", "x"))
 
     def _literal(self, claims: Claims) -> str | None:
         """The pattern with the values of claims; None if one is missing, or is no name."""
@@ -52,21 +69,35 @@ class Glob:
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = []
-    tokens = list(_TOKEN.finditer(pattern))
-    for position, token in enumerate(tokens):
-        if token["all"]:
-            parts.append(".+" if position == len(tokens) - 1 else "(?:[^/]+/)*")
-        elif token["some"]:
-            parts.append("[^/]*")
-        elif token["slash"]:
-            parts.append("" if position and tokens[position - 1]["all"] else "/")
+    """Return an expression that takes time in proportion to the name: what is before a star is found once, the first.
+
+    A later place of it could match nothing more; an expression that tried them all would take hours for a long name.
+    """
+    groups: list[list[str]] = [[]]
+    for segment in pattern.split("/"):
+        if segment == "**":
+            groups.append([])
         else:
-            parts.append(re.escape(token[0]))
+            groups[-1].append(_stars(segment, "[^/]"))
+    head, *middle = ("/".join(group) for group in groups)
+    if not middle:
+        return re.compile(head)
+    *middle, tail = middle
+    parts = [f"{head}/" if head else ""]
+    parts += [f"(?>(?:[^/]+/)*?{group}/)" for group in middle if group]
+    parts.append(f"(?:[^/]+/)*{tail}" if tail else ".+")
     return re.compile("".join(parts))
 
 
 @lru_cache(maxsize=4096)
 def text_pattern(pattern: str) -> re.Pattern[str]:
     """A pattern of text, as of a claim or a tag, in which ``*`` is any text."""
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    return re.compile(_stars(pattern, "."), re.DOTALL)
+
+
+def _stars(text: str, character: str) -> str:
+    """An expression for ``text``, in which a star is any number of these characters."""
+    first, *rest = map(re.escape, text.split("*"))
+    if not rest:
+        return first
+    return f"{first}{''.join(f'(?>{character}*?{piece})' for piece in rest[:-1])}{character}*{rest[-1]}"

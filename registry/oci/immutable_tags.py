@@ -37,11 +37,19 @@ class ImmutableTags:
     """Any thread."""
 
     def __init__(self, rules: Iterable[ImmutableSettings] = ()) -> None:
+        self.take(rules)
+
+    def take(self, rules: Iterable[ImmutableSettings]) -> None:
+        """Have other rules from now on."""
         self._rules = [_Rule(tuple(map(Glob, each.repositories)), each.tags, each.but, each.delete) for each in rules]
 
     def __bool__(self) -> bool:
         """Whether there are any."""
         return bool(self._rules)
+
+    def has(self, repository: str, tag: str) -> bool:
+        """Whether a tag is immutable there, also one that callers may remove."""
+        return any(rule.is_for(repository, tag) for rule in self._rules)
 
     def check_put(self, repository: str, old: Mapping[str, str], digest: str) -> None:
         """Return if tags that have the digests of ``old`` may have this one. Raises TagImmutable."""
@@ -50,8 +58,13 @@ class ImmutableTags:
                 message = f"the tag {tag} is immutable and stays {before}: it cannot become {digest}; push another tag"
                 raise TagImmutable(message, detail={"tag": tag, "digest": before, "pushed": digest})
 
-    def check_removal(self, repository: str, tags: Iterable[str]) -> None:
-        """Return if these tags may go. Raises TagImmutable."""
-        for tag in tags:
-            if any(not rule.delete and rule.is_for(repository, tag) for rule in self._rules):
-                raise TagImmutable(f"the tag {tag} is immutable and stays", detail={"tag": tag})
+    def keeps(self, repository: str, tags: Iterable[str]) -> bool:
+        """Whether one of these tags may not go."""
+        return any(not rule.delete and rule.is_for(repository, tag) for tag in tags for rule in self._rules)
+
+    def check_removal(self, repository: str, old: Mapping[str, str]) -> None:
+        """Return if tags that have the digests of ``old`` may go. Raises TagImmutable."""
+        for tag, digest in old.items():
+            if self.keeps(repository, [tag]):
+                message = f"the tag {tag} is immutable and stays {digest}: neither may be removed"
+                raise TagImmutable(message, detail={"tag": tag, "digest": digest})

@@ -35,6 +35,8 @@ NOTED: Final = "io.stowage.noted"
 
 An earlier release folds without raising it; the records after it are then read from the journal.
 """
+DELETED: Final = "io.stowage.deleted"
+"""The annotation of the index with the last folded record that deleted a manifest: from it back the trash is read."""
 WITHHELD: Final = "io.stowage.withheld"
 """The annotation of the index with its withheld references: what its manifests name and the repository lacks (I12)."""
 MIGRATION: Final = "io.stowage.migration"
@@ -145,6 +147,16 @@ class Index:
     @noted.setter
     def noted(self, sequence: int) -> None:
         self._annotate(NOTED, str(sequence))
+
+    @property
+    def deleted(self) -> int:
+        """The last folded record that deleted a manifest; 0 for none since this is written down."""
+        return self._sequence(DELETED)
+
+    @deleted.setter
+    def deleted(self, sequence: int) -> None:
+        if sequence > self.deleted:
+            self._annotate(DELETED, str(sequence))
 
     @property
     def migration(self) -> str | None:

@@ -7,16 +7,13 @@ A document that two readers could understand differently is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from registry.oci import media_types
 from registry.oci.descriptor import Descriptor, parse_annotations, parse_media_type
 from registry.oci.errors import ManifestInvalid
 from registry.oci.escaping import quoted
 from registry.oci.strict_json import StrictJSONError, loads
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Sent by clients without a better type, or added by their HTTP library.
 _UNTYPED: Final = frozenset({"", "application/json", "application/octet-stream"})
@@ -56,7 +53,7 @@ class Manifest:
         of an index whose type is no manifest's: BuildKit exports its cache as an index of layers.
         """
         config = () if self.config is None else (self.config,)
-        return _each_once(*config, *self._content())
+        return _each_once((*config, *self._content()))
 
     def needed_blobs(self) -> tuple[Descriptor, ...]:
         """The ``named_blobs`` that must be present for the manifest to be accepted (I2).
@@ -65,16 +62,19 @@ class Manifest:
         ``urls``, which skopeo does not push.
         """
         config = () if self.config is None else (self.config,)
-        return _each_once(*config, *(content for content in self._content() if not _is_elsewhere(content)))
+        return _each_once((*config, *(content for content in self._content() if not _is_elsewhere(content))))
 
     def children(self) -> tuple[Descriptor, ...]:
         """Every manifest that must be present (I2), each digest once: the entries of an index that are manifests."""
-        return _each_once(*(entry for entry in self.manifests if entry.media_type in media_types.MANIFESTS))
+        if not self.manifests:
+            return ()
+        return _each_once(tuple(entry for entry in self.manifests if entry.media_type in media_types.MANIFESTS))
 
-    def _content(self) -> Iterator[Descriptor]:
+    def _content(self) -> tuple[Descriptor, ...]:
         """The layers, or the blobs that an index lists."""
-        yield from self.layers
-        yield from (entry for entry in self.manifests if entry.media_type not in media_types.MANIFESTS)
+        if not self.manifests:
+            return self.layers
+        return (*self.layers, *(entry for entry in self.manifests if entry.media_type not in media_types.MANIFESTS))
 
 
 def parse_manifest(body: bytes, content_type: str | None) -> Manifest:
@@ -199,8 +199,10 @@ def _is_elsewhere(content: Descriptor) -> bool:
     return bool(content.urls) or media_types.is_nondistributable(content.media_type)
 
 
-def _each_once(*descriptors: Descriptor) -> tuple[Descriptor, ...]:
+def _each_once(descriptors: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
     """The descriptors in order, only the first of each digest."""
+    if len({descriptor.digest for descriptor in descriptors}) == len(descriptors):
+        return descriptors
     first: dict[str, Descriptor] = {}
     for descriptor in descriptors:
         first.setdefault(descriptor.digest, descriptor)

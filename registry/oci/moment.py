@@ -39,5 +39,5 @@ def to_seconds(text: str | None) -> float | None:
 
 
 def whole(seconds: float) -> float:
-    """``seconds`` truncated as ``to_text`` writes them, so that database and record agree."""
-    return to_seconds(to_text(seconds)) or 0.0
+    """``seconds`` without less than a millisecond: ``to_text`` says all of it, so that database and record agree."""
+    return round(min(max(seconds, _FIRST), _LAST) * 1_000_000) // 1000 / 1000

@@ -55,6 +55,16 @@ class Record:
     """The time of the manifest's push; None for ``time``. A record without a push repeats the earlier time."""
     tagged: dict[str, str] = field(default_factory=dict, hash=False)
     """The times when tags were set, if not at ``time``."""
+    address: str | None = None
+    """The address of the caller, beside an actor with a name; None where ``actor`` is all that is known."""
+    cause: str | None = None
+    """What made the registry itself change something, as the name of a rule of retention; None where a caller did."""
+    batch: int | None = None
+    """The number of the first change of the same request or run; None but in a ``delete`` that is not alone."""
+    lacked: tuple[Digest, ...] | None = None
+    """What a manifest that is deleted named and its repository did not have; None where that was not written down."""
+    purged: bool = False
+    """A manifest went for good, from the trash too: no rebuild makes it restorable."""
 
     def __post_init__(self) -> None:
         complete = {
@@ -87,10 +97,16 @@ class Record:
         for name, references in (("withheld", self.withheld), ("released", self.released)):
             if references:
                 document[name] = references.to_json()
-        if self.pushed is not None:
-            document["pushed"] = self.pushed
-        if self.tagged:
-            document["tagged"] = self.tagged
+        further: dict[str, object] = {
+            "pushed": self.pushed,
+            "tagged": self.tagged or None,
+            "address": self.address,
+            "cause": self.cause,
+            "batch": self.batch,
+            "lacked": self.lacked,
+            "purged": self.purged or None,
+        }
+        document |= {name: value for name, value in further.items() if value is not None}
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
@@ -112,6 +128,7 @@ class Record:
         """Make the change in ``index``; making it twice is the same as once."""
         if self.operation == "delete" and self.digest is not None:
             index.remove_manifest(self.digest)
+            index.deleted = self.sequence
         elif self.descriptor is None:
             for tag in self.tags:
                 index.remove_tag(tag)
@@ -123,13 +140,15 @@ class Record:
         index.withhold(self.withheld, released=self.released)
 
     def note(self, index: Index) -> None:
-        """Note times and withheld references in ``index``, which has this change and perhaps later ones.
+        """Note times, deletions and withheld references in ``index``, which has this change and perhaps later ones.
 
         After all records in order, the index is as if each had been applied.
         """
         if self.descriptor is not None:
             tagged = {tag: self.tagged.get(tag, self.time) for tag in self.tags}
             index.note(self.descriptor.digest, self.tags, pushed=self._pushed, tagged=tagged)
+        elif self.operation == "delete":
+            index.deleted = self.sequence
         index.withhold(self.withheld, released=self.released)
 
     @property
@@ -153,7 +172,18 @@ def _from_json(document: dict[str, Any]) -> Record:
         released=Withheld.from_json(document.get("released")),
         pushed=None if document.get("pushed") is None else _checked(document, "pushed", str),
         tagged={parse_tag(tag): _text(at) for tag, at in _checked({"tagged": {}, **document}, "tagged", dict).items()},
+        address=None if document.get("address") is None else _checked(document, "address", str),
+        cause=None if document.get("cause") is None else _checked(document, "cause", str),
+        batch=None if document.get("batch") is None else _checked(document, "batch", int),
+        lacked=_lacked(document),
+        purged=document.get("purged") is True,
     )
+
+
+def _lacked(document: dict[str, Any]) -> tuple[Digest, ...] | None:
+    if document.get("lacked") is None:
+        return None
+    return tuple(Digest.parse(_text(digest)) for digest in _checked(document, "lacked", list))
 
 
 def _operation(document: dict[str, Any]) -> Operation:

@@ -8,6 +8,7 @@ from registry.oci.errors import TagInvalid
 from registry.oci.escaping import quoted
 
 _FALLBACK = re.compile(r"sha(?:256|512)-[0-9a-f]{64}")
+_OF_SUBJECT = re.compile(r"sha(?:256|512)-[0-9a-f]{64,}(?:[.-].*)?")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 
@@ -19,6 +20,23 @@ def is_tag(text: str) -> bool:
 def is_fallback(text: str) -> bool:
     """Whether clients keep the referrers of a digest under this tag (spec, "Referrers Tag Schema")."""
     return _FALLBACK.fullmatch(text) is not None
+
+
+def belongs_to_subject(text: str) -> bool:
+    """Whether clients keep under this tag what belongs to the manifest of the digest in it.
+
+    That is the list of its referrers, and signatures, attestations and SBOMs of cosign: ``sha256-{hex}.sig``.
+    """
+    return _OF_SUBJECT.fullmatch(text) is not None
+
+
+def attachment_prefix(digest: str) -> str:
+    """What the tags of signatures and other attachments of a manifest begin with: ``sha256-{hex}``, then perhaps more.
+
+    Clients that keep no referrers keep them so (``.sig``, ``.att``, ``.sbom``), and those of the spec's "Referrers Tag
+    Schema" their list.
+    """
+    return digest.replace(":", "-", 1)
 
 
 def parse_tag(text: str) -> str:

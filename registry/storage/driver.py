@@ -16,10 +16,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
-from registry.storage.errors import UnsupportedOperation
+from registry.storage.errors import StorageError, UnsupportedOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 CHUNK_SIZE = 1 << 20
 """Bytes that one read or write of a blob moves at most, on every path (I9)."""
@@ -52,9 +52,9 @@ class Capabilities:
     exclusive_uploads: bool
     """The store knows its uploads, and gives each to one writer at a time, in whatever process."""
     conditional_writes: bool
-    """``write`` honours ``if_signature`` and ``if_absent`` against every other writer."""
+    """``write`` honours ``if_etag`` and ``if_absent`` against every other writer."""
     external_writers: bool
-    """Other tools may write into the layout while the registry runs; signatures are compared to notice it."""
+    """Other tools may write into the layout while the registry runs; etags are compared to notice it."""
     copies: bool = False
     """``copy`` works: the store copies an object by itself."""
     presigned: bool = False
@@ -67,6 +67,8 @@ class Capabilities:
     """Bytes of each part of a larger one: a request each, and two more."""
     delete_batch: int = 1
     """Objects that the store deletes with one request."""
+    late_deletes: bool = False
+    """A ``delete_once`` whose answer was not seen may be carried out minutes later, whatever the object is by then."""
 
 
 FILE_SYSTEM = Capabilities(
@@ -87,6 +89,7 @@ OBJECT_STORE = Capabilities(
     exclusive_uploads=False,
     conditional_writes=True,
     external_writers=False,
+    late_deletes=True,
 )
 """What the least of object stores can do; likewise."""
 
@@ -96,14 +99,22 @@ class ObjectStat(NamedTuple):
 
     size: int
     """Bytes."""
-    signature: str
+    etag: str
     """Changes whenever the object has other bytes: inode, mtime and size; an ETag; a generation."""
     modified: float
     """Seconds since the epoch; of an object that was just written, by this machine's clock."""
 
     def is_same(self, other: ObjectStat) -> bool:
         """Whether both are of one version of an object."""
-        return self.size == other.size and self.signature == other.signature
+        return self.size == other.size and self.etag == other.etag
+
+
+class LinkedStat(NamedTuple):
+    """What is known of an object, and of the names that share its bytes."""
+
+    stat: ObjectStat
+    links: int
+    """Names that the bytes have, also such as no key leads to; 1 where each object has bytes of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +193,14 @@ class UploadWriter(Protocol):
     that is committed first counts.
     """
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the store had no byte of it when this was opened, so that nothing can have been kept.
+
+        False where it does not say.
+        """
+        ...
+
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
         """Go on at ``offset`` of an upload with this state; bytes beyond it (of a writer that died) are dropped.
 
@@ -255,6 +274,10 @@ class StorageDriver(ABC):
     def stat(self, key: str) -> ObjectStat:
         """Raises PathNotFound."""
 
+    def stat_links(self, key: str) -> LinkedStat:
+        """As ``stat``, with the number of names that share its bytes. Objects that share them have one etag."""
+        return LinkedStat(self.stat(key), 1)
+
     @abstractmethod
     def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
         """The whole of a small object (manifest, index). Raises PathNotFound, ObjectTooLarge."""
@@ -267,10 +290,10 @@ class StorageDriver(ABC):
         """
 
     @abstractmethod
-    def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
+    def write(self, key: str, data: bytes, *, if_etag: str | None = None, if_absent: bool = False) -> ObjectStat:
         """Replace or create a small object, atomically and durably, creating what prefixes it needs.
 
-        With ``if_signature`` only over that version (PreconditionFailed when it is another or gone); with ``if_absent``
+        With ``if_etag`` only over that version (PreconditionFailed when it is another or gone); with ``if_absent``
         only where nothing is (AlreadyExists). Both hold against all processes that use this driver.
         """
 
@@ -299,6 +322,31 @@ class StorageDriver(ABC):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, durably; a missing one is no error. Directories left empty may stay."""
 
+    @abstractmethod
+    def delete_once(self, key: str, *, etag: str, deadline: float) -> None:
+        """Delete one object, durably, with one attempt that begins before ``deadline`` (``clocks.boot_seconds``).
+
+        ``etag`` is of the version that is meant. A store that can tell them apart by more than their bytes deletes no
+        other one: PreconditionFailed. A missing object is no error. Raises NotSent where nothing was asked of the
+        store, also when the deadline has passed. StorageUnavailable (but PathRefused) and Throttled leave open whether
+        the object was deleted, and with ``capabilities.late_deletes`` whether it will be; it was not after any other
+        error.
+        """
+
+    def delete_several(self, objects: Sequence[tuple[str, str]], *, deadline: float) -> Sequence[StorageError | None]:
+        """As ``delete_once`` of each key with its etag; what that raised for each, None where it did not.
+
+        Where a directory is made durable for many names at once this is cheaper. Raises nothing by itself.
+        """
+        return [self._error_of(key, etag, deadline) for key, etag in objects]
+
+    def _error_of(self, key: str, etag: str, deadline: float) -> StorageError | None:
+        try:
+            self.delete_once(key, etag=etag, deadline=deadline)
+        except StorageError as error:
+            return error
+        return None
+
     def link(self, source: str, target: str) -> ObjectStat:
         """Make ``target`` an object with the bytes of ``source``, replacing atomically and durably, sharing the bytes.
 
@@ -308,7 +356,7 @@ class StorageDriver(ABC):
         """
         raise UnsupportedOperation(target, f"{self.name} cannot link it to {source}")
 
-    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+    def copy(self, source: str, target: str, *, size: int, if_etag: str) -> ObjectStat:
         """Make ``target``, another key, an object with the bytes of ``source``, replacing atomically and durably.
 
         The store copies: no byte passes through this process. It copies that version of the source alone, with ``size``
@@ -317,7 +365,7 @@ class StorageDriver(ABC):
         reads them. Parts that a killed copy to the same target left are dropped, so one copy at a time is made to a
         target. Raises UnsupportedOperation unless ``capabilities.copies``.
         """
-        raise UnsupportedOperation(target, f"{self.name} cannot copy {size} bytes of {source} at {if_signature}")
+        raise UnsupportedOperation(target, f"{self.name} cannot copy {size} bytes of {source} at {if_etag}")
 
     def presign(self, key: str, *, seconds: int) -> str:
         """An address where anybody can GET the object for so long; nothing is asked of the store.

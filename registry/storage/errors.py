@@ -63,6 +63,10 @@ class StorageUnavailable(StorageError):
     """The store failed, timed out or refused; whether that took effect is not known, and repeating it is safe."""
 
 
+class NotSent(StorageUnavailable):
+    """The request has not left this process: it was not carried out, and will not be."""
+
+
 class Unanswered(StorageUnavailable):
     """The store has the request and said nothing in time: it may still carry it out, also after another one."""
 

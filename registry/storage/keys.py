@@ -6,6 +6,7 @@ Tests: ``tests/storage/test_driver_contract.py``.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 TEMPORARY_SEGMENT = ".tmp-"
 """Begins the names of files that are not objects yet, beside the objects that they become."""
@@ -41,6 +42,7 @@ def check_prefix(prefix: str) -> None:
         check_key(prefix)
 
 
+@lru_cache(maxsize=1024)
 def check_upload_id(upload_id: str) -> None:
     """Raises ValueError unless ``upload_id`` is 1 to 128 letters, digits, ``_`` and ``-``, not beginning with ``-``."""
     if not _UPLOAD_ID.fullmatch(upload_id):

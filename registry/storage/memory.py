@@ -12,6 +12,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
+from registry.storage.deadlines import require_time
 from registry.storage.driver import (
     OBJECT_STORE,
     Child,
@@ -75,14 +76,14 @@ class MemoryDriver(StorageDriver):
         end = stat.size if length is None else min(stat.size, offset + length)
         return _MemoryReader(data, stat, offset, end)
 
-    def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
+    def write(self, key: str, data: bytes, *, if_etag: str | None = None, if_absent: bool = False) -> ObjectStat:
         """See StorageDriver."""
         check_key(key)
         with self._lock:
             present = self._objects.get(key)
             if if_absent and present is not None:
                 raise AlreadyExists(key)
-            if if_signature is not None and (present is None or present[1].signature != if_signature):
+            if if_etag is not None and (present is None or present[1].etag != if_etag):
                 raise PreconditionFailed(key)
             return self._put(key, bytes(data))
 
@@ -101,7 +102,7 @@ class MemoryDriver(StorageDriver):
             names[name] = names.get(name, False) or bool(slash)
         return iter([Child(name, names[name]) for name in sorted(names)])
 
-    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:  # noqa: ARG002 - the version says it
+    def copy(self, source: str, target: str, *, size: int, if_etag: str) -> ObjectStat:  # noqa: ARG002 - the version says it
         """See StorageDriver."""
         check_key(source)
         check_key(target)
@@ -109,7 +110,7 @@ class MemoryDriver(StorageDriver):
             present = self._objects.get(source)
             if present is None:
                 raise PathNotFound(source)
-            if present[1].signature != if_signature:
+            if present[1].etag != if_etag:
                 raise PreconditionFailed(source)
             return self._put(target, present[0])
 
@@ -119,6 +120,12 @@ class MemoryDriver(StorageDriver):
             check_key(key)
             with self._lock:
                 self._objects.pop(key, None)
+
+    def delete_once(self, key: str, *, etag: str, deadline: float) -> None:  # noqa: ARG002 - as a directory does
+        """See StorageDriver."""
+        check_key(key)
+        require_time(key, deadline)
+        self.delete([key])
 
     # ---- uploads
 
@@ -240,6 +247,7 @@ class _MemoryWriter:
         self._driver = driver
         self._upload_id = upload_id
         self._upload = upload
+        self.is_new = not upload.data
         self._resumed = False
         self._closed = False
 

@@ -19,7 +19,7 @@ from registry.storage.gcs.credentials import GcsCredentials
 from registry.storage.gcs.responses import document_of, error_of_response
 from registry.storage.object_store.parts import slices
 from registry.storage.object_store.responses import BROKEN, body_of, error_of_break
-from registry.storage.object_store.retry import KEPT_ALIVE, Retry
+from registry.storage.object_store.retry import KEPT_ALIVE, Retry, timeout_until
 from registry.waiting import waiting
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Call(NamedTuple):
     """The pieces of which it consists; they are not joined where they are large."""
     streams: bool = False
     """The caller reads the bytes of the answer, and closes it."""
+    deadline: float | None = None
+    """It is sent and answered before then (``clocks.boot_seconds``), or fails."""
 
 
 class GcsBucket:
@@ -65,6 +67,7 @@ class GcsBucket:
     def __init__(self, settings: GcsSettings, root: str, observe: Observe | None = None) -> None:
         """Raises StoreMisconfigured when there are no credentials."""
         self.name = settings.bucket
+        self._settings = settings
         self.root = f"{root.strip('/')}/" if root.strip("/") else ""
         self.objects = f"/storage/v1/b/{quote(self.name, safe='')}/o"
         """The path of a listing, and of the objects below it."""
@@ -126,6 +129,9 @@ class GcsBucket:
         if call.body:
             headers["content-length"] = str(sum(map(len, call.body)))
         query = f"?{urlencode(call.query)}" if call.query else ""
+        options: dict[str, Any] = {}
+        if call.deadline is not None:
+            options["timeout"] = timeout_until(key, call.deadline, self._settings)
         with closing(slices(call.body, self.retry.gate.move)) as parts:
             body: Any = parts if call.body else None  # urllib3 asks for bytes, and takes views
             try:
@@ -139,6 +145,7 @@ class GcsBucket:
                         redirect=False,
                         preload_content=not call.streams,
                         decode_content=False,
+                        **options,
                     )
             except BROKEN as error:
                 raise error_of_break(key, error) from error

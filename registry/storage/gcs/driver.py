@@ -42,14 +42,15 @@ class GcsDriver(BucketDriver):
             presigned=self._bucket.credentials.can_sign,
             part_bytes=settings.part_size,
             delete_batch=MOST_DELETED,
+            late_deletes=False,  # each names its generation
         )
         super().__init__(GcsObjects(self._bucket), capabilities)
 
-    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+    def copy(self, source: str, target: str, *, size: int, if_etag: str) -> ObjectStat:
         """See StorageDriver."""
         check_key(source)
         check_key(target)
-        return self._objects.copy(source, target, size, if_signature)
+        return self._objects.copy(source, target, size, if_etag)
 
     def presign(self, key: str, *, seconds: int) -> str:
         """See StorageDriver."""

@@ -103,6 +103,14 @@ class GcsObjects(BucketObjects):
         """See BucketObjects."""
         self.retry.repeat_refused(keys[0], Deletion(self._bucket, keys).attempt)
 
+    def delete_once(self, key: str, version: str, deadline: float) -> None:
+        """See BucketObjects. That generation alone."""
+        call = Call(
+            "objects.delete", "DELETE", self._bucket.object(key), {"ifGenerationMatch": version}, deadline=deadline
+        )
+        with self.retry.gate.enter(key):
+            self._bucket.send_once(key, call)
+
     def compose(self, sources: Sequence[str], key: str, size: int, over: str | None = None) -> ObjectStat:
         """Make ``key`` the bytes of at most 32 objects, ``size`` in all, over that version alone (any if None).
 

@@ -5,12 +5,14 @@ Tests: ``tests/storage/test_driver_contract.py``.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING
 
-from registry.storage.driver import FILE_SYSTEM, StorageDriver, UploadState
-from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed
+from registry.storage.deadlines import require_time
+from registry.storage.driver import FILE_SYSTEM, LinkedStat, StorageDriver, UploadState
+from registry.storage.errors import AlreadyExists, PathNotFound, PreconditionFailed, StorageError
 from registry.storage.keys import check_key, check_prefix
 from registry.storage.local.files import LocalFiles
 from registry.storage.local.journal import LocalJournals
@@ -22,7 +24,7 @@ from registry.storage.local.uploads import LocalUploads
 from registry.storage.local.walk import children, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from registry.storage.driver import Child, ObjectReader, ObjectStat, UploadEntry, UploadWriter
@@ -36,7 +38,7 @@ class LocalDriver(StorageDriver):
 
     Bytes are durable when a call returns, unless ``fsync`` is off: then everything stays atomic, and a power cut (not a
     crash of a process) may lose what was acknowledged. With ``dedupe`` off ``link`` clones or copies, so that each
-    repository has bytes of its own. Tools that replace files without this driver's locks are noticed by signature; a
+    repository has bytes of its own. Tools that replace files without this driver's locks are noticed by etag; a
     conditional write does not exclude them in the microsecond between its comparison and its rename.
     """
 
@@ -65,6 +67,15 @@ class LocalDriver(StorageDriver):
             raise PathNotFound(key)
         return object_stat(found)
 
+    def stat_links(self, key: str) -> LinkedStat:
+        """See StorageDriver."""
+        check_key(key)
+        with self._root.reading(key):
+            found = self._looks.stat(self._below + key)
+        if not is_object(found):
+            raise PathNotFound(key)
+        return LinkedStat(object_stat(found), found.st_nlink)
+
     def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
         """See StorageDriver."""
         return read_whole(self._root, key, self._root.locate(key), max_bytes=max_bytes)
@@ -73,7 +84,7 @@ class LocalDriver(StorageDriver):
         """See StorageDriver."""
         return LocalReader(self._root, key, self._root.locate(key), offset=offset, length=length)
 
-    def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
+    def write(self, key: str, data: bytes, *, if_etag: str | None = None, if_absent: bool = False) -> ObjectStat:
         """See StorageDriver."""
         check_key(key)
 
@@ -83,14 +94,14 @@ class LocalDriver(StorageDriver):
             try:
                 write_all(descriptor, data)
                 # The kernel's clock ticks in milliseconds and inodes are used again: without this, two of three
-                # versions written within a tick could have one signature.
+                # versions written within a tick could have one etag.
                 now = time.time_ns()
                 os.utime(descriptor, ns=(now, now))
                 self._files.sync(descriptor)
             finally:
                 os.close(descriptor)
 
-        check = None if if_signature is None and not if_absent else _condition(key, if_signature, if_absent=if_absent)
+        check = None if if_etag is None and not if_absent else _condition(key, if_etag, if_absent=if_absent)
         with self._root.writing(key):
             return self._files.publish(key, fill, check=check)
 
@@ -117,6 +128,25 @@ class LocalDriver(StorageDriver):
             if len(directories) >= _DELETES_PER_SYNC:
                 self._sync_names(directories)
         self._sync_names(directories)
+
+    def delete_once(self, key: str, *, etag: str, deadline: float) -> None:  # noqa: ARG002 - it may be a tool's by now
+        """See StorageDriver. The deadline is compared under the lock of the key."""
+        self._sync_names({self._unlink(key, deadline)})
+
+    def delete_several(self, objects: Sequence[tuple[str, str]], *, deadline: float) -> Sequence[StorageError | None]:
+        """See StorageDriver. Each directory is synced once."""
+        directories: set[str] = set()
+        errors: dict[str, StorageError] = {}
+        for key, _ in objects:
+            try:
+                directories.add(self._unlink(key, deadline))
+            except StorageError as error:
+                errors[key] = error
+        try:
+            self._sync_names(directories)
+        except StorageError as error:
+            errors = dict.fromkeys((key for key, _ in objects), error) | errors
+        return [errors.get(key) for key, _ in objects]
 
     def link(self, source: str, target: str) -> ObjectStat:
         """See StorageDriver."""
@@ -171,11 +201,15 @@ class LocalDriver(StorageDriver):
         """See StorageDriver. Only lock files are held open between calls."""
         self._files.locks.close()
 
-    def _unlink(self, key: str) -> str:
-        """Remove one name if it is there; returns its directory, to be synced also where an earlier call removed it."""
+    def _unlink(self, key: str, deadline: float = math.inf) -> str:
+        """Remove one name if it is there; returns its directory, to be synced also where an earlier call removed it.
+
+        Raises NotSent after ``deadline``.
+        """
         path = self._root.locate(key)
         try:
             with self._files.locks.hold(key), entry_at(path) as entry:
+                require_time(key, deadline)
                 os.unlink(entry.name, dir_fd=entry.directory)
         except OSError as error:
             meaning = self._root.read_error(key, error)
@@ -190,17 +224,17 @@ class LocalDriver(StorageDriver):
         directories.clear()
 
 
-def _condition(key: str, if_signature: str | None, *, if_absent: bool) -> Callable[[DirectoryEntry], None]:
+def _condition(key: str, if_etag: str | None, *, if_absent: bool) -> Callable[[DirectoryEntry], None]:
     """What a conditional write looks at while it holds the lock of its key."""
 
     def check(entry: DirectoryEntry) -> None:
         try:
-            present = object_stat(entry.stat()).signature
+            present = object_stat(entry.stat()).etag
         except FileNotFoundError:
             present = None
         if if_absent and present is not None:
             raise AlreadyExists(key)
-        if if_signature is not None and present != if_signature:
+        if if_etag is not None and present != if_etag:
             raise PreconditionFailed(key)
 
     return check

@@ -10,7 +10,6 @@ import os
 import uuid
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from os.path import dirname
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.storage.keys import TEMPORARY_SEGMENT
@@ -261,6 +260,11 @@ class LocalFiles:
         if len(self._settled) >= _SETTLED_NAMES:
             self._settled.clear()
         self._settled[path] = inode
+
+
+def dirname(path: str) -> str:
+    """The directory of an absolute path without a slash at its end: ``os.path`` would look for more than is there."""
+    return path.rpartition("/")[0]
 
 
 def _unlink_if_there(path: str) -> None:

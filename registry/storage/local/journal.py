@@ -6,9 +6,9 @@ Tests: ``tests/storage/local/test_root.py``.
 from __future__ import annotations
 
 import os
-from os.path import dirname
 from typing import TYPE_CHECKING
 
+from registry.storage.local.files import dirname
 from registry.storage.local.links import write_all
 from registry.storage.local.opening import open_unlinked
 

@@ -118,7 +118,7 @@ class _Meaning:
 
 
 def object_stat(found: os.stat_result) -> ObjectStat:
-    """What the contract tells of a file: its signature is of inode, mtime (nanoseconds) and size."""
+    """What the contract tells of a file: its etag is of inode, mtime (nanoseconds) and size."""
     return ObjectStat(found.st_size, f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}", found.st_mtime)
 
 

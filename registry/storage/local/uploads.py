@@ -51,8 +51,10 @@ class LocalUploads:
     def open(self, upload_id: str) -> LocalUploadWriter:
         """See StorageDriver.open_upload."""
         path = self._locate(upload_id)
-        with self._root.reading(upload_id):
+        try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._root.read_error(upload_id, error) from error
         try:
             _lock(descriptor, upload_id)
             found = self._named(descriptor, upload_id, path)
@@ -105,9 +107,12 @@ class LocalUploads:
 
     def _named(self, descriptor: int, upload_id: str, path: str) -> os.stat_result:
         """The stat of the file that was opened. Raises UploadBusy if its former writer has discarded or replaced it."""
-        with self._root.reading(upload_id):
+        try:
             current = os.lstat(path)
-        if not os.path.samestat(current, os.fstat(descriptor)):
+            opened = os.fstat(descriptor)
+        except OSError as error:
+            raise self._root.read_error(upload_id, error) from error
+        if (current.st_ino, current.st_dev) != (opened.st_ino, opened.st_dev):
             raise UploadBusy(upload_id, "it was replaced in this instant")
         return current
 
@@ -136,6 +141,8 @@ class LocalUploadWriter:
         self._write_back = write_back
         self._shared = found.st_nlink > 1
         """The file has further names, those of what was published."""
+        self.is_new = not found.st_size
+        """See UploadWriter."""
         self._opened_size: int | None = found.st_size
         """None once it was resumed."""
         self._position: int | None = None
@@ -143,8 +150,8 @@ class LocalUploadWriter:
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:  # noqa: ARG002 - not needed
         """See UploadWriter."""
         self._check_open()
-        with self._files.root.writing(self._upload_id):
-            opened, self._opened_size = self._opened_size, None
+        opened, self._opened_size = self._opened_size, None
+        try:
             size = os.fstat(self._descriptor).st_size if opened is None else opened
             if size < offset:
                 raise UploadOffsetMismatch(self._upload_id, f"{size} bytes are there, {offset} expected")
@@ -154,6 +161,8 @@ class LocalUploadWriter:
                 os.ftruncate(self._descriptor, offset)
             if opened is None or offset:
                 os.lseek(self._descriptor, offset, os.SEEK_SET)
+        except OSError as error:
+            raise self._files.root.write_error(self._upload_id, error) from error
         self._write_back.restart(offset)
         self._position = offset
 
@@ -162,9 +171,11 @@ class LocalUploadWriter:
         self._check_open()
         if self._position is None:
             raise ValueError("an upload is resumed before it is written to")
-        with self._files.root.writing(self._upload_id):
+        try:
             self._leave_published(self._position)
             write_all(self._descriptor, data)
+        except OSError as error:
+            raise self._files.root.write_error(self._upload_id, error) from error
         self._position += memoryview(data).nbytes
         self._write_back.advance(self._descriptor, self._position)
 

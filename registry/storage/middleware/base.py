@@ -10,11 +10,21 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from registry.storage.driver import StorageDriver
+from registry.storage.wrapped_reader import WrappedReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from registry.storage.driver import Child, ObjectReader, ObjectStat, UploadEntry, UploadState, UploadWriter
+    from registry.storage.driver import (
+        Child,
+        LinkedStat,
+        ObjectReader,
+        ObjectStat,
+        UploadEntry,
+        UploadState,
+        UploadWriter,
+    )
+    from registry.storage.errors import StorageError
 
 T = TypeVar("T")
 
@@ -43,6 +53,10 @@ class DriverDecorator(StorageDriver):
         """See StorageDriver."""
         return self.around("stat", key, lambda: self.inner.stat(key))
 
+    def stat_links(self, key: str) -> LinkedStat:
+        """See StorageDriver."""
+        return self.around("stat_links", key, lambda: self.inner.stat_links(key))
+
     def read(self, key: str, *, max_bytes: int) -> tuple[bytes, ObjectStat]:
         """See StorageDriver."""
         return self.around("read", key, lambda: self.inner.read(key, max_bytes=max_bytes))
@@ -52,11 +66,9 @@ class DriverDecorator(StorageDriver):
         reader = self.around("open", key, lambda: self.inner.open(key, offset=offset, length=length))
         return _Reader(self, key, reader)
 
-    def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
+    def write(self, key: str, data: bytes, *, if_etag: str | None = None, if_absent: bool = False) -> ObjectStat:
         """See StorageDriver."""
-        return self.around(
-            "write", key, lambda: self.inner.write(key, data, if_signature=if_signature, if_absent=if_absent)
-        )
+        return self.around("write", key, lambda: self.inner.write(key, data, if_etag=if_etag, if_absent=if_absent))
 
     def append(self, key: str, data: bytes) -> None:
         """See StorageDriver."""
@@ -74,15 +86,21 @@ class DriverDecorator(StorageDriver):
         """See StorageDriver. One operation, whose key is empty, for all ``keys``."""
         self.around("delete", "", lambda: self.inner.delete(keys))
 
+    def delete_once(self, key: str, *, etag: str, deadline: float) -> None:
+        """See StorageDriver."""
+        self.around("delete_once", key, lambda: self.inner.delete_once(key, etag=etag, deadline=deadline))
+
+    def delete_several(self, objects: Sequence[tuple[str, str]], *, deadline: float) -> Sequence[StorageError | None]:
+        """See StorageDriver. One operation, whose key is empty, for all of them."""
+        return self.around("delete_several", "", lambda: self.inner.delete_several(objects, deadline=deadline))
+
     def link(self, source: str, target: str) -> ObjectStat:
         """See StorageDriver."""
         return self.around("link", target, lambda: self.inner.link(source, target))
 
-    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+    def copy(self, source: str, target: str, *, size: int, if_etag: str) -> ObjectStat:
         """See StorageDriver. One operation on the target."""
-        return self.around(
-            "copy", target, lambda: self.inner.copy(source, target, size=size, if_signature=if_signature)
-        )
+        return self.around("copy", target, lambda: self.inner.copy(source, target, size=size, if_etag=if_etag))
 
     def presign(self, key: str, *, seconds: int) -> str:
         """See StorageDriver. No operation: the store is not asked."""
@@ -123,29 +141,19 @@ class DriverDecorator(StorageDriver):
             yield from page
 
 
-class _Reader:
+class _Reader(WrappedReader):
     """A reader whose reads go through its decorator; bytes that leave by ``fileno`` do not."""
 
     def __init__(self, driver: DriverDecorator, key: str, inner: ObjectReader) -> None:
+        super().__init__(inner)
         self._driver = driver
         self._key = key
-        self._inner = inner
-        self.stat = inner.stat
 
     def read(self, size: int) -> bytes:
         return self._driver.around("reader.read", self._key, lambda: self._inner.read(size))
 
     def fileno(self) -> int | None:
         return self._inner.fileno()
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class _Writer:
@@ -155,6 +163,10 @@ class _Writer:
         self._driver = driver
         self._upload_id = upload_id
         self._inner = inner
+
+    @property
+    def is_new(self) -> bool:
+        return self._inner.is_new
 
     def resume(self, state: UploadState, *, offset: int, key: str | None = None) -> None:
         self._driver.around("writer.resume", self._upload_id, lambda: self._inner.resume(state, offset=offset, key=key))

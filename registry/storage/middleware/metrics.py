@@ -33,11 +33,14 @@ _KINDS: Final[dict[str, Kind]] = {
     "list": "list",
     "children": "list",
     "stat": "head",
+    "stat_links": "head",
     "read": "get",
     "open": "get",
     "write": "put",
     "copy": "copy",
     "delete": "delete",
+    "delete_once": "delete",
+    "delete_several": "delete",
 }
 
 _ANSWERS = (AlreadyExists, ObjectTooLarge, PathNotFound, PreconditionFailed, UploadBusy, UploadOffsetMismatch)

@@ -64,11 +64,11 @@ class RateLimitedDriver(DriverDecorator):
             self._pace.wait(1)
         return call()
 
-    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+    def copy(self, source: str, target: str, *, size: int, if_etag: str) -> ObjectStat:
         """See StorageDriver. As many requests as the store needs for an object of this size."""
         most, part = self.capabilities.copy_bytes, self.capabilities.copy_part_bytes
         self._pace.wait(2 + ceil(size / part) if 0 < most < size else 1)
-        return self.inner.copy(source, target, size=size, if_signature=if_signature)
+        return self.inner.copy(source, target, size=size, if_etag=if_etag)
 
     def delete(self, keys: Iterable[str]) -> None:
         """See StorageDriver. As many requests as the store needs for so many objects."""

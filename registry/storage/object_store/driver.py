@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from registry.storage.driver import StorageDriver, UploadEntry, UploadState
-from registry.storage.errors import PreconditionFailed
+from registry.storage.errors import PathNotFound, PreconditionFailed
 from registry.storage.keys import check_key, check_prefix, check_upload_id, is_own
 from registry.storage.object_store.objects import ABSENT
 
@@ -47,12 +48,12 @@ class BucketDriver(StorageDriver):
         check_key(key)
         return self._objects.open(key, offset=offset, length=length)
 
-    def write(self, key: str, data: bytes, *, if_signature: str | None = None, if_absent: bool = False) -> ObjectStat:
+    def write(self, key: str, data: bytes, *, if_etag: str | None = None, if_absent: bool = False) -> ObjectStat:
         """See StorageDriver."""
         check_key(key)
-        if if_signature == ABSENT:  # no object has an empty version, and stores would take it for another condition
+        if if_etag == ABSENT:  # no object has an empty version, and stores would take it for another condition
             raise PreconditionFailed(key)
-        over = ABSENT if if_absent else if_signature
+        over = ABSENT if if_absent else if_etag
         return self._objects.put(key, data) if over is None else self._objects.put_if(key, data, over)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[tuple[str, ObjectStat]]:
@@ -74,6 +75,12 @@ class BucketDriver(StorageDriver):
             check_key(key)
             checked.append(key)
         self._objects.delete(checked)
+
+    def delete_once(self, key: str, *, etag: str, deadline: float) -> None:
+        """See StorageDriver."""
+        check_key(key)
+        with suppress(PathNotFound):
+            self._objects.delete_once(key, etag, deadline)
 
     # ---- uploads
 

@@ -13,7 +13,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from registry.storage.errors import StorageUnavailable
+from registry.storage.errors import NotSent
 from registry.waiting import aside, waiting
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class StoreGate:
     def enter(self, key: str) -> Iterator[None]:
         """For one request with all its repetitions; within another of the same thread it is that one.
 
-        The thread steps aside meanwhile: in its pool another one works in its place. Raises StorageUnavailable where
-        the store is silent.
+        The thread steps aside meanwhile: in its pool another one works in its place. Raises NotSent where the
+        store is silent.
         """
         if getattr(self._thread, "is_inside", False):
             yield
@@ -86,7 +86,7 @@ class StoreGate:
             left = self._moved + self._most_silent() - monotonic()
             if left <= 0:
                 message = f"{self._under_way} requests wait for the store, which says nothing"
-                raise StorageUnavailable(key, message)
+                raise NotSent(key, message)
             self._changed.wait(left)
 
     def _note(self, seconds: float) -> None:

@@ -43,7 +43,8 @@ class Page(NamedTuple):
 class BucketObjects(ABC):
     """Reads and writes single objects, by keys below a root, which are not checked here. Any thread.
 
-    The driver of a store gives the abstract methods. But for ``put_once`` they repeat what may be repeated (``Retry``).
+    The driver of a store gives the abstract methods. But for ``put_once`` and ``delete_once`` they repeat what may be
+    repeated (``Retry``).
     """
 
     most_deleted = 1
@@ -85,6 +86,10 @@ class BucketObjects(ABC):
         A request that is not answered in time is not repeated: the first might delete what is published after the
         second was answered (I7).
         """
+
+    @abstractmethod
+    def delete_once(self, key: str, version: str, deadline: float) -> None:
+        """See StorageDriver. Also raises PathNotFound."""
 
     # ---- what follows
 

@@ -36,7 +36,7 @@ def probe(settings: Settings) -> bool:
 
 
 def honours_conditions(driver: StorageDriver) -> bool:
-    """Whether ``if_absent`` and ``if_signature`` hold; some stores ignore them in silence. Raises StorageError."""
+    """Whether ``if_absent`` and ``if_etag`` hold; some stores ignore them in silence. Raises StorageError."""
     key = f".probe/{uuid.uuid4().hex}"
     try:
         honoured = _are_honoured(driver, key)
@@ -56,9 +56,9 @@ def _are_honoured(driver: StorageDriver, key: str) -> bool:
         pass
     else:
         return False
-    second = driver.write(key, b"333", if_signature=first.signature)
+    second = driver.write(key, b"333", if_etag=first.etag)
     try:
-        driver.write(key, b"4444", if_signature=first.signature)
+        driver.write(key, b"4444", if_etag=first.etag)
     except PreconditionFailed:
         return driver.stat(key).is_same(second)
     return False

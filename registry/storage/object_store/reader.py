@@ -110,7 +110,7 @@ class ResumingReader:
         if self._left < 0:
             raise StorageUnavailable(self._key, reason)
         try:
-            _, body = self._get(self._key, self._position, self._end, self.stat.signature)
+            _, body = self._get(self._key, self._position, self._end, self.stat.etag)
         except (PathNotFound, PreconditionFailed, InvalidRange) as error:
             raise StorageUnavailable(self._key, "it was replaced or deleted while it was read") from error
         self._body = check_length(self._key, body, self._end - self._position)

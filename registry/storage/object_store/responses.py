@@ -7,11 +7,12 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from registry.storage.driver import ObjectStat
 from registry.storage.errors import (
     InvalidRange,
+    NotSent,
     PathNotFound,
     PreconditionFailed,
     StorageError,
@@ -39,6 +40,12 @@ STATUSES: dict[int, type[StorageError]] = {
 }
 BROKEN = (HTTPError, HTTPException, OSError)
 """What a request or its body raises when a connection breaks."""
+_BREAKS: dict[type[Exception], type[StorageUnavailable]] = {
+    NewConnectionError: NotSent,
+    ConnectTimeoutError: NotSent,
+    ReadTimeoutError: Unanswered,
+}
+"""What is known of a request by the way in which its connection broke."""
 
 
 class ResponseBody:
@@ -131,7 +138,7 @@ def described(key: str, response: BaseHTTPResponse, version: str) -> tuple[Objec
 
 def error_of_break(key: str, error: Exception) -> StorageUnavailable:
     """What a broken connection (BROKEN) says of its request."""
-    kind = Unanswered if isinstance(error, ReadTimeoutError) else StorageUnavailable
+    kind = next((kind for cause, kind in _BREAKS.items() if isinstance(error, cause)), StorageUnavailable)
     return kind(key, f"{type(error).__name__}: {error}")
 
 

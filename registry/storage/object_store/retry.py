@@ -11,8 +11,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import tenacity
+from urllib3 import Timeout
 from urllib3.connection import HTTPConnection
 
+from registry.storage.deadlines import require_time
 from registry.storage.errors import (
     StorageError,
     StorageFull,
@@ -106,6 +108,15 @@ class Retry:
         finally:
             if self._observe is not None:
                 self._observe(self._driver, operation, kind, perf_counter() - begin, failed)
+
+
+def timeout_until(key: str, deadline: float, settings: Patience) -> Timeout:
+    """How long a request may take that begins now and ends before ``deadline`` (``clocks.boot_seconds``).
+
+    Raises NotSent when the deadline has passed.
+    """
+    left = require_time(key, deadline)
+    return Timeout(total=left, connect=min(left, settings.connect_timeout), read=min(left, settings.read_timeout))
 
 
 def stop_of(settings: Patience) -> stop_base:

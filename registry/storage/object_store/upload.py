@@ -49,6 +49,8 @@ class PartedUpload(ABC, Generic[P]):
 
     senders: ClassVar[int] = 1
     """Parts that may be on their way at once."""
+    is_new = False
+    """See UploadWriter: the state says what the store has."""
 
     def __init__(self, objects: BucketObjects, upload_id: str, buffers: PartBuffers) -> None:
         check_upload_id(upload_id)

@@ -69,6 +69,6 @@ class Completion:
     def _made(self) -> ObjectStat | None:
         """The object, if it is there now; one as it was before may be what was to be replaced."""
         there = self._objects.same(self._target, self._size)
-        if there is None or (self._before is not None and there.signature == self._before.signature):
+        if there is None or (self._before is not None and there.etag == self._before.etag):
             return None
         return there

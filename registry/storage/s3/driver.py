@@ -53,11 +53,11 @@ class S3Driver(BucketDriver):
         )
         super().__init__(objects, capabilities)
 
-    def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+    def copy(self, source: str, target: str, *, size: int, if_etag: str) -> ObjectStat:
         """See StorageDriver."""
         check_key(source)
         check_key(target)
-        return self._multiparts.copy_version(source, target, size, if_signature)
+        return self._multiparts.copy_version(source, target, size, if_etag)
 
     def presign(self, key: str, *, seconds: int) -> str:
         """See StorageDriver."""

@@ -168,7 +168,7 @@ class S3Multiparts:
 
     def _put_together(self, source: str, target: str, size: int, tag: str) -> ObjectStat:
         """What became of a copy whose source, or whose parts, the store does not know any more."""
-        if self._objects.stat(source).signature != tag:
+        if self._objects.stat(source).etag != tag:
             raise PreconditionFailed(source)
         copied = self._objects.same(target, size)
         if copied is None:

@@ -88,6 +88,11 @@ class S3Objects(BucketObjects):
             once = partial(self._bucket.send_once, keys[0], S3Request("delete_object", "DELETE"))
             self.retry.repeat_refused(keys[0], once)
 
+    def delete_once(self, key: str, version: str, deadline: float) -> None:  # noqa: ARG002 - the same bytes have the same ETag
+        """See BucketObjects. Whatever version is there."""
+        with self.retry.gate.enter(key):
+            self._bucket.send_once(key, S3Request("delete_object", "DELETE", deadline=deadline))
+
     def _listed(self, path: str, entry: Element) -> tuple[str, ObjectStat]:
         key = path.removeprefix(self._bucket.root)
         size, tag = int(text_of(key, entry, "Size")), text_of(key, entry, "ETag")

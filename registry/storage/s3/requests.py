@@ -19,7 +19,7 @@ from urllib3 import HTTPConnectionPool, PoolManager, ProxyManager, Timeout
 
 from registry.storage.object_store.parts import SLICE, slices
 from registry.storage.object_store.responses import BROKEN, error_of_break
-from registry.storage.object_store.retry import KEPT_ALIVE
+from registry.storage.object_store.retry import KEPT_ALIVE, timeout_until
 from registry.storage.s3.responses import error_of_exception
 from registry.storage.s3.signature import Signature, path_of, query_of
 from registry.waiting import waiting
@@ -53,6 +53,8 @@ class S3Request(NamedTuple):
     """It is for the bucket, and for no object in it."""
     streams: bool = False
     """The caller reads the bytes of the answer, and closes it."""
+    deadline: float | None = None
+    """It is sent and answered before then (``clocks.boot_seconds``), or fails."""
 
 
 class _Way(NamedTuple):
@@ -111,7 +113,7 @@ class S3Requests:
             headers["content-length"] = str(len(request.body))
         try:
             with waiting:
-                return _exchange(way, target, request, headers, self._gate)
+                return self._exchange(key, way, target, request, headers)
         except BROKEN as error:
             raise error_of_break(key, error) from error
 
@@ -147,24 +149,25 @@ class S3Requests:
         before = endpoint.origin if proxy is not None and endpoint.scheme == "http" else ""
         return manager.connection_from_url(endpoint.origin), before
 
+    def _exchange(
+        self, key: str, way: _Way, target: str, request: S3Request, headers: Mapping[str, str]
+    ) -> BaseHTTPResponse:
+        options: dict[str, Any] = {
+            "headers": headers,
+            "retries": False,
+            "redirect": False,
+            "assert_same_host": False,
+            "preload_content": not request.streams,
+            "decode_content": False,
+        }
+        if request.deadline is not None:
+            options["timeout"] = timeout_until(key, request.deadline, self._settings)
+        body: Any = request.body  # urllib3 asks for bytes, and takes views
+        if body is not None and len(body) > SLICE:
+            with closing(slices([body], self._gate.move)) as body:
+                return way.pool.urlopen(request.method, way.before + target, body=body, **options)
+        return way.pool.urlopen(request.method, way.before + target, body=body, **options)
+
 
 def _payload_of(body: bytes | bytearray | None) -> str:
     return hashlib.sha256(body).hexdigest() if body else _NOTHING
-
-
-def _exchange(
-    way: _Way, target: str, request: S3Request, headers: Mapping[str, str], gate: StoreGate
-) -> BaseHTTPResponse:
-    options: dict[str, Any] = {
-        "headers": headers,
-        "retries": False,
-        "redirect": False,
-        "assert_same_host": False,
-        "preload_content": not request.streams,
-        "decode_content": False,
-    }
-    body: Any = request.body  # urllib3 asks for bytes, and takes views
-    if body is not None and len(body) > SLICE:
-        with closing(slices([body], gate.move)) as body:
-            return way.pool.urlopen(request.method, way.before + target, body=body, **options)
-    return way.pool.urlopen(request.method, way.before + target, body=body, **options)
