@@ -17,6 +17,7 @@ from registry.images.layout import Layout
 from registry.images.omissions import Omissions
 from registry.images.repository_memory import RepositoryMemory
 from registry.oci.immutable_tags import ImmutableTags
+from registry.oci.quotas import Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,12 @@ def holder_name() -> str:
 class Policy:
     """What the configuration decides about content."""
 
-    lease: float = 3600.0
-    """Seconds that a blob is safe from collection after a client was told that it is here (I7)."""
+    lease: float = 86400.0
+    """Seconds that content is safe from collection after a client was told that it is here (I7)."""
+    grace: float = 86400.0
+    """Seconds that content is safe from collection after it has fallen out of use (I14)."""
+    undelete_window: float = 1209600.0
+    """Seconds for which what was deleted can be restored."""
     dedupe: bool = True
     """Share the bytes of a blob between repositories, where each has its own blobs."""
     delete: bool = True
@@ -50,12 +55,26 @@ class Policy:
     accept_missing_manifests: bool = False
     immutable: ImmutableTags = field(default_factory=ImmutableTags)
     """Tags that stay what they are."""
+    quotas: Quotas = field(default_factory=Quotas)
+    """How many bytes groups of repositories may have."""
+    pull_interval: float = 3600.0
+    """Seconds for which further pulls of a manifest are not written down."""
+    claim: float = 60.0
+    """Seconds for which a deleter has a blob for itself; with half of it gone it does not begin any more (I7)."""
+    unclear: float = 900.0
+    """Seconds after a claim in which a store may still carry out a delete whose answer was not seen."""
+    tombstone: float = 86400.0
+    """Seconds for which the row of a blob stays whose object was deleted; what was read of it counts half as long."""
     upload_expiry: float = 86400.0
     """Seconds after which an upload that no client continued goes."""
     uploads: int = 20_000
     """Upload sessions that may be open."""
     uploads_per_address: int = 5_000
     """Upload sessions that one address may have open."""
+
+    def is_lease_due(self, left: float) -> bool:
+        """Whether of a lease less than half is left, so that it is renewed before a client is told of the content."""
+        return self.lease > 0 and left < self.lease / 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,7 @@ class Backends:
     database: Database
     policy: Policy = field(default_factory=Policy)
     clock: Callable[[], float] = time.time
-    """Seconds since the epoch."""
+    """Seconds since the epoch, by the clock of the database."""
     holder: str = field(default_factory=holder_name)
     """The name under which this process holds leases."""
 
@@ -77,19 +96,11 @@ class Backends:
     omissions: Omissions = field(default_factory=Omissions)
     """What this process has found on storage that it does not serve."""
 
-    @property
-    def layout(self) -> Layout:
-        """The keys of this store."""
-        return self._layout
-
-    @property
-    def index_file(self) -> IndexFile:
-        """The ``index.json`` of each repository of this store."""
-        return self._index_file
+    layout: Layout = field(init=False, repr=False)
+    """The keys of this store."""
+    index_file: IndexFile = field(init=False, repr=False)
+    """The ``index.json`` of each repository of this store."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_layout", Layout(self.driver.capabilities))
-        object.__setattr__(self, "_index_file", IndexFile(self.driver))
-
-    _layout: Layout = field(init=False, repr=False)
-    _index_file: IndexFile = field(init=False, repr=False)
+        object.__setattr__(self, "layout", Layout(self.driver.capabilities))
+        object.__setattr__(self, "index_file", IndexFile(self.driver))

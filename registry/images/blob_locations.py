@@ -23,15 +23,15 @@ class Location(NamedTuple):
     key: str
     id: int | None = None
     """The id of its row; None if it has none."""
-    signature: str = ""
+    etag: str = ""
     """As noted."""
     is_verified: bool = False
-    """The object with this signature was hashed."""
+    """The object with this etag was hashed."""
 
     @classmethod
     def of(cls, row: LocationRow) -> Location:
         """The location of a row."""
-        return cls(row.key, row.id, row.signature, row.verified_at is not None)
+        return cls(row.key, row.id, row.etag, row.verified_at is not None)
 
 
 class BlobLocations:
@@ -62,16 +62,16 @@ class BlobLocations:
         if location.id is not None:
             with self._backends.database.transaction() as connection:
                 repositories.raise_versions_of_holders(connection, digest)  # where the bytes are read is remembered
-                blob_locations.set_lost(connection, location.id, signature=location.signature)
+                blob_locations.set_lost(connection, location.id, etag=location.etag)
         return self.best(digest) or self._unlisted(digest, size, location) or self._give_up(digest, state)
 
-    def note_verified(self, location: Location, signature: str) -> None:
-        """Note that the object was hashed at ``signature`` and is right, unless the row has changed meanwhile."""
+    def note_verified(self, location: Location, etag: str) -> None:
+        """Note that the object was hashed at ``etag`` and is right, unless the row has changed meanwhile."""
         if location.id is None:
             return
         now = self._backends.clock()
         with self._backends.database.transaction() as connection:
-            blob_locations.set_verified(connection, location.id, was=location.signature, signature=signature, now=now)
+            blob_locations.set_verified(connection, location.id, was=location.etag, etag=etag, now=now)
 
     def _unlisted(self, digest: Digest, size: int, location: Location) -> Location | None:
         """Our own location, if it has an object that a restored or new database does not know."""
@@ -93,7 +93,7 @@ class BlobLocations:
             blob = blobs.lock(connection, digest).get()
             if blob is None:
                 return None
-            blob_locations.adopt(connection, blob.id, store=driver.name, key=key, size=size, signature=stat.signature)
+            blob_locations.adopt(connection, blob.id, store=driver.name, key=key, size=size, etag=stat.etag)
         return self.best(digest)
 
     def _give_up(self, digest: Digest, state: str) -> Location | None:

@@ -5,14 +5,15 @@ Tests: ``tests/images/test_uploads.py``.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import structlog
-from cachetools import LRUCache
 
 from registry.database import upload_sessions
+from registry.database.errors import DatabaseError
 from registry.images.session_ids import origin_of
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
@@ -23,15 +24,18 @@ from registry.storage.errors import ObjectTooLarge, PathNotFound, UploadNotResum
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from registry.database.blob_locations import Found
     from registry.database.repositories import RepositoryRow
-    from registry.database.transaction import Transaction
+    from registry.database.transaction import Later, Transaction
     from registry.database.upload_sessions import SessionRow
     from registry.images.backends import Backends
+    from registry.images.publication.new_blob import Look
+    from registry.images.quotas.allowance import Allowance
     from registry.storage.driver import ObjectStat, UploadWriter
 
 LOOK_SECONDS = 1.0
 """How long a writer may go on without a look at whether another has taken the upload over."""
+KEEP_SECONDS = 60.0
+"""How long a writer that no other can take over may go on before its session is kept alive."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +44,7 @@ class Prefetched(NamedTuple):
     """What ``finish`` looks at first, where it was looked at with the session."""
 
     repository: RepositoryRow | None
-    blob: Found
+    blob: Look
 
 
 class BlobWriter:
@@ -57,8 +61,12 @@ class BlobWriter:
         writer: UploadWriter,
         digest: Digest | None,
         ahead: Prefetched | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
-        """Goes on where ``row`` ends; ``digest`` of the whole, where it is known. Raises UploadOffsetMismatch."""
+        """Goes on where ``row`` ends; ``digest`` of the whole, where it is known. Raises UploadOffsetMismatch.
+
+        ``allowance`` is how far it may go before it is known what the bytes are; None for any number.
+        """
         self._backends = backends
         self._hashes = hashes
         self._row = row
@@ -66,9 +74,11 @@ class BlobWriter:
         self._algorithm = digest.algorithm if digest is not None and not row.offset else row.algorithm
         self._hasher = self._running_hash()
         self._added = 0
+        self._allowance = allowance
         self.ahead = ahead
         """None unless the upload is finished at once."""
         self._looked = monotonic()
+        self._is_alone = backends.driver.capabilities.exclusive_uploads
         # A store that gathers bytes at their key cannot give them back to be hashed.
         gathered = digest is not None and self._hasher is not None and digest.algorithm == self._algorithm
         key = backends.layout.blob(row.repository, digest) if digest is not None and gathered else None
@@ -88,10 +98,12 @@ class BlobWriter:
     def write_only(self, data: bytes | memoryview) -> None:
         """Write ``data``, which may be used again afterwards, at the end.
 
-        Raises StorageFull, StorageError; and as ``commit`` where another has been faster.
+        Raises StorageFull, StorageError, QuotaExceeded; and as ``commit`` where another has been faster.
         """
         self._go_on()
         try:
+            if self._allowance is not None:
+                self._allowance.require(self.offset + len(data))
             self._writer.write(data)
         except ObjectTooLarge as error:
             raise SizeInvalid(f"the blob is larger than this store takes: {error.reason}") from error
@@ -128,10 +140,10 @@ class BlobWriter:
 
     def digest(self, algorithm: str) -> Digest:
         """The digest of all bytes, which are read once more if they were not all hashed here with this algorithm."""
-        if algorithm == self._algorithm and self._hasher is not None:
-            return Digest.from_hasher(self._hasher)
         if algorithm == self._row.algorithm and not self._added and self._row.digest is not None:
             return Digest(self._row.digest)
+        if algorithm == self._algorithm and self._hasher is not None:
+            return Digest.from_hasher(self._hasher)
         with self._writer.read() as reader:
             return hash_reader(reader, algorithm)
 
@@ -158,52 +170,73 @@ class BlobWriter:
             return
         known = self._hasher is not None and self._algorithm == self._row.algorithm
         digest = Digest.from_hasher(self._hasher) if self._hasher is not None and known else None
-        offset = self.offset
-        with self._backends.database.transaction(durable=False) as connection:
-            if not self._row.is_noted:
-                self._note(connection)
-            advanced = upload_sessions.advance(
-                connection,
-                self._row.id,
-                before=self._row.offset,
-                offset=offset,
-                digest=digest,
-                note=state.note,
-                tail=state.tail,
-                now=self._backends.clock(),
-            )
-        if not advanced.get():
+        before = self._row
+        row = before._replace(
+            offset=self.offset, digest=digest, note=state.note, tail=state.tail or None, is_noted=True
+        )
+        if not self._keep(row):
             raise self._overtaken()
-        self._row = self._row._replace(offset=offset, digest=digest, note=state.note, tail=state.tail, is_noted=True)
-        self._added = 0
+        self._row, self._added = row, 0
 
-    def _note(self, connection: Transaction) -> None:
-        """Give the session its row: from now on there is more to know than its id says."""
-        row, origin = self._row, origin_of(self._row.id)
-        upload_sessions.add(
+    def _keep(self, row: SessionRow) -> bool:
+        """Make this the row of the session. False if it has ended, or another has added bytes."""
+        if not self._row.is_noted:
+            with self._backends.database.transaction(durable=False) as connection:
+                added = self._note(connection, row)
+            if added.get():
+                return True
+            # It has one that was not looked for, without a byte: its client has begun it again.
+        with self._backends.database.transaction(durable=False) as connection:
+            kept = self._advance(connection, row)
+        return kept.get()
+
+    def _advance(self, connection: Transaction, row: SessionRow) -> Later[bool]:
+        return upload_sessions.advance(
             connection,
             row.id,
-            row.repository,
-            algorithm=row.algorithm,
-            digest=Digest.of(b"", row.algorithm),
+            before=self._row.offset,
+            offset=row.offset,
+            digest=row.digest,
             note=row.note,
+            tail=row.tail or b"",
             now=self._backends.clock(),
-            address=origin.address if origin is not None else "",
         )
 
+    def _note(self, connection: Transaction, row: SessionRow) -> Later[bool]:
+        """Give the session its row: from now on there is more to know than its id says."""
+        origin = origin_of(row.id)
+        address = origin.address if origin is not None else ""
+        return upload_sessions.add(connection, row, now=self._backends.clock(), address=address)
+
     def _go_on(self) -> None:
-        """Once in LOOK_SECONDS keep the session alive, and stop if another writer has advanced it.
+        """Now and then keep the session alive, and stop if another writer has advanced it.
 
         Our parts would overwrite those of that writer.
         """
-        if self._backends.driver.capabilities.exclusive_uploads or monotonic() - self._looked < LOOK_SECONDS:
+        seconds = monotonic() - self._looked
+        if seconds < LOOK_SECONDS or (self._is_alone and seconds < min(KEEP_SECONDS, self._backends.policy.lease / 4)):
             return
         self._looked = monotonic()
-        with self._backends.database.transaction(durable=False) as connection:
-            ours = upload_sessions.touch(connection, self._row.id, offset=self._row.offset, now=self._backends.clock())
-        if not ours:
+        if self._is_alone:
+            with contextlib.suppress(DatabaseError):  # nothing depends on it but what a collection may take
+                self._keep_alive()
+        elif not self._keep_alive():
             self._hasher = None
             raise self._overtaken()
+
+    def _keep_alive(self) -> bool:
+        """Say that a client goes on with the session: collections leave its repository alone. False if it is gone.
+
+        A session without a row gets one.
+        """
+        row = self._row._replace(is_noted=True)
+        if self._row.is_noted:
+            with self._backends.database.transaction(durable=False) as connection:
+                return upload_sessions.touch(connection, row.id, offset=row.offset, now=self._backends.clock())
+        if not self._keep(row):
+            return False
+        self._row = row
+        return True
 
     def _overtaken(self) -> RegistryError:
         with self._backends.database.autocommit() as connection:
@@ -261,7 +294,8 @@ class HashCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: LRUCache[str, tuple[str | None, _Hash]] = LRUCache(REMEMBERED)
+        self._kept: dict[str, tuple[str | None, _Hash]] = {}
+        """The first one comes first; a taker removes it."""
 
     def take(self, row: SessionRow) -> _Hash | None:
         """The hash of all bytes that a session has kept, if this process has it."""
@@ -272,7 +306,10 @@ class HashCache:
     def keep(self, row: SessionRow, hasher: _Hash) -> None:
         """Keep the hash of all bytes that a session has kept."""
         with self._lock:
+            self._kept.pop(row.id, None)
             self._kept[row.id] = (row.digest, hasher)
+            if len(self._kept) > REMEMBERED:
+                del self._kept[next(iter(self._kept))]
 
     def forget(self, upload_id: str) -> None:
         """The upload has ended."""

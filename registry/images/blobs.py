@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from registry.database import blob_locations, blobs, manifests, memberships, references, repositories, withheld
 from registry.images.blob_deletion import BlobDeletion
 from registry.images.blob_locations import BlobLocations, Location
-from registry.images.blob_publication import NewBlob
 from registry.images.placed_files import PlacedFiles
-from registry.images.references import References
+from registry.images.publication.new_blob import NewBlob
 from registry.images.repositories import require_row
+from registry.images.trash.trash_files import TrashFiles
 from registry.images.verification import VerifyingReader
 from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.storage.errors import PathNotFound
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.blob_deletion import Claim
-    from registry.images.blob_publication import BlobPublication, Put
+    from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.publication.new_blob import Put
+    from registry.images.references import References
     from registry.images.repositories import Repositories
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectReader, ObjectStat
@@ -46,7 +48,7 @@ class HeldBlob:
     location: Location
     """Where the bytes are on storage."""
     leased_until: float
-    """Seconds since the epoch until which it is safe from collection."""
+    """Until when it is safe from collection, by this machine's ``clocks.boot``."""
     version: int
     """The version of the repository, read before its rows."""
 
@@ -64,13 +66,16 @@ class HeldBlob:
 class Blobs:
     """Any thread, any process."""
 
-    def __init__(self, backends: Backends, repositories: Repositories, publication: BlobPublication) -> None:
+    def __init__(
+        self, backends: Backends, repositories: Repositories, publication: BlobPublication, references: References
+    ) -> None:
         self._backends = backends
         self._repositories = repositories
         self._publication = publication
         self._locations = BlobLocations(backends)
         self._deletion = BlobDeletion(backends)
-        self._references = References(backends)
+        self._trash_files = TrashFiles(backends)
+        self._references = references
         self._placed_files = PlacedFiles(backends, publication)
 
     def find(self, name: str, digest: Digest, *, for_a_push: bool = True) -> HeldBlob:
@@ -83,7 +88,7 @@ class Blobs:
         row, location = self._held(repository, digest)
         if self._backends.driver.capabilities.stat_is_local:
             self._stat(location.key, row.size)
-        leased_until = self._lease(row) if for_a_push else row.leased_until
+        leased_until = self._lease(repository, row) if for_a_push else self._leased_until(row)
         return HeldBlob(digest, row.size, location, leased_until, repository.version)
 
     def require_written_down(self, name: str, digest: Digest) -> None:
@@ -108,7 +113,7 @@ class Blobs:
         if not location.is_verified and self._backends.driver.capabilities.stat_is_local:
             self._placed_files.verify(repository, digest, location.key)
             location = location._replace(is_verified=True)
-        return HeldBlob(digest, row.size, location, row.leased_until, repository.version)
+        return HeldBlob(digest, row.size, location, self._leased_until(row), repository.version)
 
     def read(self, blob: HeldBlob, *, offset: int = 0, length: int | None = None) -> ObjectReader:
         """The bytes, from the next location where those of one are gone.
@@ -131,13 +136,17 @@ class Blobs:
         """Make a blob of ``source``, or of any repository if that is None, one of ``name`` without moving bytes.
 
         False if it is not there, or is being collected; the client uploads it (spec, "Mounting a blob").
+        Raises QuotaExceeded: its upload would end so too.
         """
         found = self._mountable(digest, source)
         if found is None:
             return False
+        self._publication.quota_usage.require(name, digest, found.size)
         repository = self._repositories.ensure(name)
         try:
-            blob = NewBlob(repository, digest, found.size, self._put_from(found), source=found.location)
+            blob = NewBlob(
+                repository, digest, found.size, self._put_from(found), source=found.location, under_quota=True
+            )
             self._publication.record(self._publication.publish(blob))
         except PathNotFound:
             return False
@@ -148,21 +157,28 @@ class Blobs:
 
         What the manifests of the repository name is read first, where a release before this one has put them.
         Raises BlobUnknown, NameUnknown, Unavailable while that takes long, and Unsupported naming the manifests that
-        need it, or may need it (I7).
+        need it, or may need it (I7). Deleted manifests that name it can be restored all the same.
         """
         if not self._backends.policy.delete:
             raise Unsupported("deleting is disabled; storage.delete enables it", headers={"Allow": "GET, HEAD"})
         repository = self._repositories.require(name)
         self._held(repository, digest)
         self._references.complete_repository(repository.id, seconds=READ_SECONDS)
+        with self._backends.database.autocommit() as connection:
+            is_kept = self._trash_files.is_wanted(connection, repository, digest)
+        if is_kept:
+            self._trash_files.keep(repository, digest)
         with self._backends.database.transaction() as connection:
-            claim = self._leave(connection, repository, digest)
+            claim = self._leave(connection, repository, digest, is_kept=is_kept)
         if claim is not None:
             self._deletion.delete(claim)
 
     # ----
 
-    def _leave(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> Claim | None:
+    def _leave(
+        self, connection: Transaction, repository: RepositoryRow, digest: Digest, *, is_kept: bool
+    ) -> Claim | None:
+        """End the membership. ``is_kept``: the trash has the bytes as well, where it needs them."""
         self._repositories.lock(connection, repository)
         member = memberships.find(connection, repository.id, digest).get()
         if member is None:
@@ -173,6 +189,8 @@ class Blobs:
         repositories.raise_version(connection, repository.id)
         if not self._backends.layout.per_repository:
             return None  # other repositories may have it: collection decides
+        if not is_kept and self._trash_files.is_wanted(connection, repository, digest):
+            raise Unavailable(headers={"Retry-After": "1"})  # what named it was deleted a moment ago
         return self._deletion.claim(connection, member.id, self._backends.layout.blob(repository.name, digest))
 
     def _held(self, repository: RepositoryRow, digest: Digest) -> tuple[BlobRow, Location]:
@@ -198,10 +216,10 @@ class Blobs:
 
     def _hashing(self, reader: ObjectReader, blob: HeldBlob, location: Location, *, whole: bool) -> ObjectReader:
         """Hash on its way what was not hashed at this key and in this version, if all of it is read."""
-        known = self._backends.layout.per_repository or reader.stat.signature == location.signature
+        known = self._backends.layout.per_repository or reader.stat.etag == location.etag
         if not whole or (location.is_verified and known):
             return reader
-        return VerifyingReader(reader, blob.digest, partial(self._note_hashed, blob, location, reader.stat.signature))
+        return VerifyingReader(reader, blob.digest, partial(self._note_hashed, blob, location, reader.stat.etag))
 
     def _stat(self, key: str, size: int) -> None:
         try:
@@ -211,18 +229,29 @@ class Blobs:
         if stat.size != size:
             raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
 
-    def _lease(self, blob: BlobRow) -> float:
-        """Renew the lease when less than half of it is left; the time that it ends."""
-        now, lease = self._backends.clock(), self._backends.policy.lease
-        if blob.leased_until - now >= lease / 2:
-            return blob.leased_until
-        with self._backends.database.transaction() as connection:
-            blobs.lease(connection, blob.id, until=now + lease)
-        return now + lease
+    def _lease(self, repository: RepositoryRow, blob: BlobRow) -> float:
+        """Renew the lease when less than half of it is left; the time that it ends. Raises BlobUnknown if it went.
 
-    def _note_hashed(self, blob: HeldBlob, location: Location, signature: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
+        A collector locks the blob, and looks at its lease, before it ends the membership. So it has ended it before
+        this lease, and then the look after it, in the same transaction, finds none; or it sees this lease.
+        """
+        lease = self._backends.policy.lease
+        if not self._backends.policy.is_lease_due(blob.lease_left):
+            return self._leased_until(blob)
+        until = self._backends.database.clocks.boot() + lease
+        with self._backends.database.transaction() as connection:
+            blobs.lease(connection, blob.id, seconds=lease)
+            member = memberships.find(connection, repository.id, blob.digest).get()
+            if member is None or member.state != blobs.PRESENT:
+                raise BlobUnknown(f"repository {repository.name} has no blob {blob.digest}; push or mount it first")
+        return until
+
+    def _leased_until(self, blob: BlobRow) -> float:
+        return self._backends.database.clocks.boot() + blob.lease_left
+
+    def _note_hashed(self, blob: HeldBlob, location: Location, etag: str, right: bool) -> None:  # noqa: FBT001 - what a verifying reader found
         if right:
-            self._locations.note_verified(location, signature)
+            self._locations.note_verified(location, etag)
         else:
             self._locations.mark_lost_and_next(blob.digest, blob.size, location, blobs.QUARANTINED)
 

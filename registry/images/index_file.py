@@ -27,10 +27,10 @@ class IndexFile:
         """The bytes. Raises PathNotFound if there is no index, ObjectTooLarge for one above MAX_INDEX."""
         return self._driver.read(Layout.index(repository), max_bytes=MAX_INDEX)
 
-    def signature(self, repository: str) -> str:
-        """The signature of the index; "" if there is none."""
+    def etag(self, repository: str) -> str:
+        """The etag of the index; "" if there is none."""
         try:
-            return self._driver.stat(Layout.index(repository)).signature
+            return self._driver.stat(Layout.index(repository)).etag
         except PathNotFound:
             return ""
 
@@ -44,18 +44,18 @@ class IndexFile:
             return Owner.FOREIGN
         return owner_of(data)
 
-    def write(self, repository: str, data: bytes, signature: str) -> str:
-        """Replace the index that has ``signature``; "" creates one, with its marker. Returns the new signature.
+    def write(self, repository: str, data: bytes, etag: str) -> str:
+        """Replace the index that has ``etag``; "" creates one, with its marker. Returns the new etag.
 
         Raises PreconditionFailed or AlreadyExists if there is another index by now.
         """
-        if signature:
-            return self._driver.write(Layout.index(repository), data, if_signature=signature).signature
+        if etag:
+            return self._driver.write(Layout.index(repository), data, if_etag=etag).etag
         self.create_marker(repository)
-        return self._driver.write(Layout.index(repository), data, if_absent=True).signature
+        return self._driver.write(Layout.index(repository), data, if_absent=True).etag
 
     def create(self, repository: str) -> str:
-        """Make an empty image layout, unless there is an index. Returns its signature; "" if there was one."""
+        """Make an empty image layout, unless there is an index. Returns its etag; "" if there was one."""
         try:
             return self.write(repository, Index.empty().serialise(), "")
         except AlreadyExists:

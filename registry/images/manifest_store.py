@@ -43,6 +43,8 @@ class FoundManifest(NamedTuple):
     """Where the bytes are on storage."""
     version: int
     """The version of the repository, read with the row."""
+    leased_until: float = 0.0
+    """Until when it is safe from collection, whatever names it, by this machine's ``clocks.boot``."""
 
 
 class ManifestBytes:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import blobs, manifests, memberships, references, repositories, tags, withheld
+from registry.database import blobs, manifests, repositories, tags
 from registry.images import referrers
-from registry.images.manifest_publication import ManifestPublication, note_former
 from registry.images.manifest_store import FoundManifest, ManifestBytes
-from registry.images.records.journal import Change, PendingChange
+from registry.images.publication.manifest_publication import ManifestPublication, note_former
+from registry.images.records.journal import Change
 from registry.images.repositories import require_row
+from registry.images.trash.manifest_deletion import ManifestDeletion, Removal
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     DigestInvalid,
@@ -22,16 +24,21 @@ from registry.oci.manifest import parse_manifest
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
+    from registry.database.tags import TagRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.images.blob_publication import BlobPublication
+    from registry.images.publication.blob_publication import BlobPublication
     from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
     from registry.storage.driver import ObjectReader
+
+
+ATTEMPTS = 20
+"""How often a manifest may go, and its tag point at another, before it is leased."""
 
 
 class PutManifest(NamedTuple):
@@ -39,6 +46,8 @@ class PutManifest(NamedTuple):
 
     digest: Digest
     subject: Digest | None
+    old: Mapping[str, str]
+    """The digest that each of its tags had before; a new tag is absent."""
 
 
 class Manifests:
@@ -49,12 +58,27 @@ class Manifests:
         self._repositories = repositories
         self._publication = publication
         self._manifest_publication = ManifestPublication(backends, repositories, publication)
+        self.deletion = ManifestDeletion(backends, repositories, publication)
         self._bytes = ManifestBytes(backends)
 
     # ---- reading
 
-    def find(self, name: str, reference: Digest | str) -> FoundManifest:
-        """The manifest with this digest or tag. Raises ManifestUnknown, NameUnknown."""
+    def find(self, name: str, reference: Digest | str, *, for_a_push: bool = False) -> FoundManifest:
+        """The manifest with this digest or tag. Raises ManifestUnknown, NameUnknown.
+
+        ``for_a_push``: with a lease, so that a client which is told that it is here need not push it again (I7).
+        The lease is durable when this returns.
+        """
+        for _ in range(ATTEMPTS):
+            found = self._find(name, reference)
+            if not (for_a_push and self._backends.policy.is_lease_due(found.leased_until - self._boot())):
+                return found
+            leased_until = self._lease(name, found.digest)
+            if leased_until is not None:
+                return found._replace(leased_until=leased_until)
+        raise Unavailable(headers={"Retry-After": "1"})
+
+    def _find(self, name: str, reference: Digest | str) -> FoundManifest:
         repository = self._repositories.require(name)
         with self._backends.database.snapshot() as connection:
             row = self._row(connection, repository.id, reference)
@@ -65,9 +89,8 @@ class Manifests:
                 raise Unavailable(message, headers={"Retry-After": "5"})
             raise ManifestUnknown(f"repository {name} has no manifest {reference}")
         digest = Digest(row.digest)
-        found = FoundManifest(
-            digest, row.media_type, row.size, self._backends.layout.blob(name, digest), current.version
-        )
+        key = self._backends.layout.blob(name, digest)
+        found = FoundManifest(digest, row.media_type, row.size, key, current.version, self._boot() + row.lease_left)
         if self._backends.driver.capabilities.stat_is_local:
             self._stat(found)
         return found
@@ -121,9 +144,11 @@ class Manifests:
         digest: Digest | None,
         tags: Sequence[str],
         actor: str,
+        address: str | None = None,
     ) -> PutManifest:
         """Store a manifest under its digest (that of the client, or sha256) and point ``tags`` at it.
 
+        ``address`` is that of an ``actor`` that is a name.
         Raises ManifestInvalid, ManifestTooLarge, DigestInvalid, ManifestBlobUnknown naming what is missing (I2).
         """
         if len(body) > self._backends.policy.manifest_bytes:
@@ -132,33 +157,53 @@ class Manifests:
         if digest is not None and digest != actual:
             raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
         manifest = parse_manifest(body, content_type)
-        change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor)
-        self._manifest_publication.publish(name, body, manifest, actual, change)
-        return PutManifest(actual, manifest.subject.digest if manifest.subject else None)
+        change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor, address=address)
+        old = self._manifest_publication.publish(name, body, manifest, actual, change)
+        return PutManifest(actual, manifest.subject.digest if manifest.subject else None, old)
 
-    def untag(self, name: str, tag: str, *, actor: str, only: Digest | None = None, forced: bool = False) -> bool:
-        """Remove a tag; its manifest stays. False, and nothing is done: it points elsewhere than ``only``.
+    def untag(
+        self,
+        name: str,
+        tag: str,
+        *,
+        actor: str,
+        address: str | None = None,
+        only: Digest | None = None,
+        forced: bool = False,
+    ) -> Removal | None:
+        """Remove a tag; its manifest stays. None, and nothing is done, if it points elsewhere than ``only``.
 
         ``forced``: also where clients may not delete, or no change may commit; a migration's own changes.
         Raises ManifestUnknown, NameUnknown, Unsupported, Unavailable.
         """
         self._check_deletable(forced=forced)
-        repository = self._repositories.require(name)
-        with self._backends.database.transaction() as connection:
-            self._repositories.lock(connection, repository, forced=forced)
-            found = tags.find_all(connection, repository.id, [tag]).get()
-            if not found:
-                raise ManifestUnknown(f"repository {name} has no tag {tag}")
-            if only is not None and found[0].digest != only:
+
+        def check(found: TagRow) -> bool:
+            if only is not None and found.digest != only:
                 return False
             if not forced:
-                self._backends.policy.immutable.check_removal(name, [tag])
-            tags.remove(connection, repository.id, tag)
-            note_former(connection, repository, {tag: found[0].digest})
-            change = Change("untag", None, None, (tag,), actor, {tag: found[0].digest})
-            allotted = change.allot(connection, repository, self._backends.clock())
-        self._publication.record(allotted)
-        return True
+                self._backends.policy.immutable.check_removal(name, {tag: found.digest})
+            return True
+
+        change = Change("untag", None, None, (tag,), actor, address=address)
+        return self._untag(self._repositories.require(name), tag, change, check, forced=forced)
+
+    def expire(self, name: str, tag: str, *, sequence: int, actor: str, cause: str) -> Removal | None:
+        """Remove a tag that the registry itself was told to remove, whatever clients may; its manifest stays.
+
+        None, and nothing is done, if the tag was set again after the change ``sequence``, is immutable, or is gone.
+        ``cause`` says why, in the record. Raises NameUnknown, Unavailable.
+        """
+        immutable = self._backends.policy.immutable
+
+        def check(found: TagRow) -> bool:
+            return found.sequence == sequence and not immutable.has(name, tag)
+
+        change = Change("untag", None, None, (tag,), actor, cause=cause)
+        try:
+            return self._untag(self._repositories.require(name), tag, change, check, forced=False)
+        except ManifestUnknown:
+            return None
 
     def delete(
         self,
@@ -166,57 +211,64 @@ class Manifests:
         digest: Digest,
         *,
         actor: str,
+        address: str | None = None,
         only: Collection[str] | None = None,
         forced: bool = False,
-    ) -> bool:
-        """Remove a manifest and every tag that points at it (spec, "Deleting Manifests").
+    ) -> Removal | None:
+        """Remove a manifest and every tag that points at it (spec, "Deleting Manifests"), and what is attached to it.
 
-        Former fallback indexes that list it go before it. False, and nothing is done: a tag points at it that is none
-        of ``only``. ``forced`` as for ``untag``.
+        Former fallback indexes that list it go before it. None, and nothing is done, if a tag points at it that is none
+        of ``only``. ``forced`` as for ``untag``; then what is attached stays. All of it goes into the trash.
         Raises ManifestUnknown, NameUnknown, Unavailable, and Unsupported naming the indexes that list it (I7).
         """
         self._check_deletable(forced=forced)
-        repository = self._repositories.require(name)
-        with self._backends.database.transaction() as connection:
-            self._repositories.lock(connection, repository, forced=forced)
-            row = self._required(connection, repository, digest)
-            former = references.formerly_listed_by(connection, repository.id, digest).get()
-            listed_by = references.referenced_by(connection, repository.id, digest).get()
-            if forced or any(references.referenced_by(connection, repository.id, index).get() for index in former):
-                listed_by += former
-            if listed_by:
-                message = f"the manifest is listed by {', '.join(listed_by)}; delete that first"
-                raise Unsupported(message, detail={"manifests": list(listed_by)}, headers={"Allow": "GET, HEAD, PUT"})
-            tagged = {tag.name: tag.digest for tag in tags.of_manifest(connection, repository.id, row.blob_id).get()}
-            if only is not None and not tagged.keys() <= set(only):
-                return False
-            if not forced:
-                self._backends.policy.immutable.check_removal(name, tagged)
-            allotted = [self._remove(connection, repository, index, {}, actor) for index in map(Digest, former)]
-            allotted.append(self._remove(connection, repository, digest, tagged, actor))
-        for each in allotted:
-            self._publication.record(each)
-        return True
+        return self.deletion.delete(name, digest, actor=actor, address=address, only=only, forced=forced)
 
     # ----
 
-    def _remove(
-        self, connection: Transaction, repository: RepositoryRow, digest: Digest, tags: dict[str, str], actor: str
-    ) -> PendingChange:
-        row = self._required(connection, repository, digest)
-        unnamed = withheld.named_by_it_alone(connection, repository.id, row.blob_id).get()
-        withheld.remove(connection, repository.id, unnamed)
-        manifests.remove(connection, repository.id, row.blob_id)
-        memberships.remove(connection, repository.id, row.blob_id)
-        change = Change("delete", digest, None, tuple(tags), actor, tags, released=unnamed)
-        return change.allot(connection, repository, self._backends.clock())
+    def _untag(
+        self,
+        repository: RepositoryRow,
+        tag: str,
+        change: Change,
+        check: Callable[[TagRow], bool],
+        *,
+        forced: bool,
+    ) -> Removal | None:
+        """Remove a tag, if ``check`` says so of its row, and record the change. Raises ManifestUnknown."""
+        with self._backends.database.transaction() as connection:
+            self._repositories.lock(connection, repository, forced=forced)
+            found = tags.find_all(connection, repository.id, [tag]).get()
+            if not found:
+                raise ManifestUnknown(f"repository {repository.name} has no tag {tag}")
+            if not check(found[0]):
+                return None
+            tags.remove(connection, repository.id, tag)
+            old = {tag: found[0].digest}
+            note_former(connection, repository, old)
+            allotted = replace(change, old=old).allot(connection, repository, self._backends.clock())
+        self._publication.record(allotted)
+        return Removal(old)
 
-    def _required(self, connection: Transaction, repository: RepositoryRow, digest: Digest) -> ManifestRow:
-        """Raises ManifestUnknown."""
-        row = manifests.by_digest(connection, repository.id, digest).get()
-        if row is None:
-            raise ManifestUnknown(f"repository {repository.name} has no manifest {digest}")
-        return row
+    def _boot(self) -> float:
+        return self._backends.database.clocks.boot()
+
+    def _lease(self, name: str, digest: Digest) -> float | None:
+        """Lease a manifest that was just found; None if it is gone by now, or claimed.
+
+        A collector locks the blob, and looks at its lease, before it removes the manifest. So it has removed it before
+        this lease, and then the look after it, in the same transaction, finds none; or it sees this lease.
+        """
+        lease = self._backends.policy.lease
+        until = self._boot() + lease
+        with self._backends.database.transaction() as connection:
+            repository = repositories.find(connection, name).get()
+            blob = blobs.find(connection, digest).get()
+            if repository is None or blob is None:
+                return None
+            blobs.lease(connection, blob.id, seconds=lease)
+            row = manifests.by_digest(connection, repository.id, digest).get()
+        return until if row is not None and row.state == blobs.PRESENT else None
 
     def _row(self, connection: Transaction, repository_id: int, reference: Digest | str) -> ManifestRow | None:
         if isinstance(reference, Digest):

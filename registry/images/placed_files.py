@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import blob_locations, blobs, memberships, repositories
-from registry.images.blob_publication import NewBlob
 from registry.images.keyed_locks import KeyedLocks
+from registry.images.publication.new_blob import NewBlob
 from registry.images.verification import hash_object
 from registry.oci.errors import BlobUnknown
 from registry.storage.errors import PathNotFound
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from registry.database.blobs import BlobRow
     from registry.database.repositories import RepositoryRow
     from registry.images.backends import Backends
-    from registry.images.blob_publication import BlobPublication, Put
+    from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.publication.new_blob import Put
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectStat
 
@@ -40,7 +41,7 @@ class PlacedFiles:
         self._publication = publication
         self._may_be_of_a_tool = backends.driver.capabilities.external_writers and backends.layout.per_repository
         self._verifying = KeyedLocks()
-        self._wrong: dict[str, str] = {}  # signatures, by key, of files that need not be hashed again
+        self._wrong: dict[str, str] = {}  # etags, by key, of files that need not be hashed again
 
     def adopt(
         self, repository: RepositoryRow, digest: Digest, key: str, blob: BlobRow | None, noted: LocationRow | None
@@ -73,14 +74,14 @@ class PlacedFiles:
     def _is_right(self, repository: RepositoryRow, digest: Digest, key: str, stat: ObjectStat) -> bool:
         """Whether the file has the bytes of its name; a wrong one is hashed once. Raises PathNotFound."""
         with self._verifying.hold(key):
-            if self._wrong.get(key) == stat.signature:
+            if self._wrong.get(key) == stat.etag:
                 return False
             if hash_object(self._backends.driver, key, digest) is not None:
                 return True
             log.warning("a file is not what its name says", repository=repository.name, digest=digest)
             if len(self._wrong) >= REMEMBERED:
                 self._wrong.clear()
-            self._wrong[key] = stat.signature
+            self._wrong[key] = stat.etag
             return False
 
     def _unchanged(self, hashed: ObjectStat) -> Put:
@@ -88,7 +89,7 @@ class PlacedFiles:
 
         def in_place(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - it is what it is
             stat = self._backends.driver.stat(key)
-            if stat.signature != hashed.signature:
+            if stat.etag != hashed.etag:
                 raise PathNotFound(key, "it was replaced since it was hashed")
             return stat
 
@@ -111,8 +112,8 @@ class PlacedFiles:
                 self._quarantine(repository, digest, key)
                 raise BlobUnknown("the bytes of the blob are damaged on storage; push it again")
             with self._backends.database.transaction() as connection:
-                at, now = location.signature, self._backends.clock()
-                blob_locations.set_verified(connection, location.id, was=at, signature=at, now=now)
+                at, now = location.etag, self._backends.clock()
+                blob_locations.set_verified(connection, location.id, was=at, etag=at, now=now)
 
     def _quarantine(self, repository: RepositoryRow, digest: Digest, key: str) -> None:
         """Serve these bytes no more. Where repositories have their own, only this one is concerned."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 5.0
 """After this long an index that other tools can write is compared again (design, "Outside writers")."""
 FOLD_SECONDS = 0.25
-"""How long a signature that differs may be that of a fold whose row is about to be written."""
+"""How long an etag that differs may be that of a fold whose row is about to be written."""
 MISSING_SECONDS = 300.0
 """How long at most until manifests that an index names, and that were not there, are looked for again."""
 NESTED = 500
@@ -34,13 +34,18 @@ log = structlog.get_logger(__name__)
 
 
 def require_row(row: RepositoryRow | None) -> RepositoryRow:
-    """The row of a repository that was there a moment ago, read or locked by its id. Raises Unavailable.
-
-    Its rows are gone, so nothing can be said of what it holds: a database that was lost is filled from storage again.
-    """
+    """The row of a repository that was there a moment ago, read or locked by its id. Raises Unavailable."""
     if row is None:
-        raise Unavailable("the repository is read from storage again; try again", headers={"Retry-After": "1"})
+        raise unread()
     return row
+
+
+def unread() -> Unavailable:
+    """For a repository that was there a moment ago, whose row is gone.
+
+    Nothing can be said of what it holds: a database that was lost is filled from storage again.
+    """
+    return Unavailable("the repository is read from storage again; try again", headers={"Retry-After": "1"})
 
 
 class Repositories:
@@ -130,6 +135,15 @@ class Repositories:
             message = "storage could not be read; see the log, then try again"
             raise Unavailable(message, headers={"Retry-After": "5"}) from error
 
+    def ask_storage(self, name: str, sequence: int, *, first: bool = True) -> tuple[str, int]:
+        """The etag of the index, "" for none; and the last record, where that is after ``sequence``.
+
+        Where it costs no request of its own the record is asked for only with ``first``. Raises StorageError.
+        """
+        if self._backends.driver.capabilities.stat_is_local:
+            return self._backends.index_file.etag(name), self._journal.last(name) if first else 0
+        return self._list(name, sequence)
+
     def looked_at(self, name: str) -> float:
         """When this process last compared the repository with storage (monotonic seconds); 0.0 for never."""
         return self._memory.looked(name) or 0.0
@@ -153,12 +167,12 @@ class Repositories:
 
     def _make(self, name: str) -> RepositoryRow:
         with self._memory.of(name) as notes:
-            signature = notes.foreign_signature
+            etag = notes.foreign_etag
         if self._backends.driver.capabilities.stat_is_local:  # elsewhere the first fold writes it
-            signature = self._backends.index_file.create(name) or signature
+            etag = self._backends.index_file.create(name) or etag
         with self._backends.database.transaction() as connection:
             self._write_gate.check_name(connection, name)
-            return repositories.create(connection, name, signature=signature, now=self._backends.clock())
+            return repositories.create(connection, name, etag=etag, now=self._backends.clock())
 
     def _is_fresh(self, name: str, row: RepositoryRow | None) -> bool:
         if row is not None and row.is_unread:
@@ -190,11 +204,11 @@ class Repositories:
 
     def _look(self, name: str, row: RepositoryRow | None) -> RepositoryRow | None:
         first = self._memory.looked(name) is None
-        signature, last = self._ask_storage(name, row.sequence if row is not None else 0, first=first)
+        etag, last = self.ask_storage(name, row.sequence if row is not None else 0, first=first)
         if row is None:
-            row = None if signature == "" and not last else self._reconciliation.reconcile(name)
+            row = None if etag == "" and not last else self._reconciliation.reconcile(name)
             with self._memory.of(name) as notes:  # for ``_make``, which notes it in the row
-                notes.foreign_signature = signature if row is None else ""
+                notes.foreign_etag = etag if row is None else ""
             return row
         if row.is_unread or (row.missing_manifests and self._is_time_to_read_again(name)):
             return self._reconciliation.reconcile(name)
@@ -203,7 +217,7 @@ class Repositories:
             if last > row.sequence:
                 return self._reconciliation.reconcile(name)
         deadline = time.monotonic() + FOLD_SECONDS
-        while signature != row.signature:
+        while etag != row.etag:
             if time.monotonic() > deadline:
                 with self._memory.of(name) as notes:
                     notes.missing = None
@@ -212,7 +226,7 @@ class Repositories:
             row = self._find(name)
             if row is None:
                 return None
-            signature = self._backends.index_file.signature(name)
+            etag = self._backends.index_file.etag(name)
         return row
 
     def _is_time_to_read_again(self, name: str) -> bool:
@@ -225,12 +239,6 @@ class Repositories:
             notes.missing = since, now
         return True
 
-    def _ask_storage(self, name: str, sequence: int, *, first: bool) -> tuple[str, int]:
-        """The signature of the index, "" for none; and the last record, where that is after ``sequence``."""
-        if self._backends.driver.capabilities.stat_is_local:
-            return self._backends.index_file.signature(name), self._journal.last(name) if first else 0
-        return self._list(name, sequence)
-
     def _list(self, name: str, sequence: int) -> tuple[str, int]:
         """Both in one request: in a listing the records come first, and then the index."""
         layout, last = self._backends.layout, 0
@@ -239,13 +247,14 @@ class Repositories:
         nested = 0
         for key, stat in found:
             if key == index:
-                return stat.signature, last
+                return stat.etag, last
             if key > index:
                 return "", last
             if key.startswith(f"{journal}/"):
-                last = max(last, layout.first_of(key.rpartition("/")[2]))
+                span = layout.span_of(key.rpartition("/")[2])
+                last = max(last, 0 if span is None else span.last)
                 continue
             nested += 1
             if nested > NESTED:
-                return self._backends.index_file.signature(name), last
+                return self._backends.index_file.etag(name), last
         return "", last

@@ -5,7 +5,6 @@ All of it may be forgotten: storage and the database say it again, at the price 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from cachetools import LRUCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 REMEMBERED = 100_000
 """Repositories that a process remembers."""
@@ -29,8 +28,8 @@ class RepositoryNotes:
     """It was not there then; a row that comes later is another process's."""
     missing: tuple[float, float] | None = None
     """Since when manifests that its index names are missing, and when these were last looked for."""
-    foreign_signature: str = ""
-    """The signature of another registry's index at its key, of which no row was made."""
+    foreign_etag: str = ""
+    """The etag of another registry's index at its key, of which no row was made."""
     met_foreign: float | None = None
     """When a fold last met another registry's index, so that changes wait."""
     newest: int = 0
@@ -50,17 +49,37 @@ class RepositoryMemory:
         self._lock = threading.Lock()
         self._notes: LRUCache[str, RepositoryNotes] = LRUCache(REMEMBERED)
 
-    @contextlib.contextmanager
-    def of(self, name: str) -> Iterator[RepositoryNotes]:
+    def of(self, name: str) -> AbstractContextManager[RepositoryNotes]:
         """The notes of a repository, to read and change; no other thread does meanwhile, so nothing may wait here."""
-        with self._lock:
-            notes = self._notes.get(name)
-            if notes is None:
-                self._notes[name] = notes = RepositoryNotes()
-            yield notes
+        return _Held(self._lock, self._notes, name)
 
     def looked(self, name: str) -> float | None:
         """When this process last compared the repository with storage; None for never."""
         with self._lock:
             notes = self._notes.get(name)
         return None if notes is None else notes.looked
+
+
+class _Held:
+    """The notes of a repository while the lock is held; no generator, since each push enters a dozen."""
+
+    __slots__ = ("_lock", "_name", "_notes")
+
+    def __init__(self, lock: threading.Lock, notes: LRUCache[str, RepositoryNotes], name: str) -> None:
+        self._lock = lock
+        self._notes = notes
+        self._name = name
+
+    def __enter__(self) -> RepositoryNotes:
+        self._lock.acquire()
+        try:
+            notes = self._notes.get(self._name)
+            if notes is None:
+                self._notes[self._name] = notes = RepositoryNotes()
+        except BaseException:
+            self._lock.release()
+            raise
+        return notes
+
+    def __exit__(self, *_exc: object) -> None:
+        self._lock.release()

@@ -1,9 +1,9 @@
 """Session ids: what an upload session that has no row yet says of itself.
 
 Where the store knows its uploads (``capabilities.exclusive_uploads``) a session begins as an empty file and an id. The
-name of the file, a UUID, says when the session began and of which address. The client's id adds a seal for repository
-and algorithm, so that every worker knows the rest without a look at the database. A row follows once bytes are kept
-between two requests; from then on the UUID alone is the id, as former releases know it.
+name of the file, a UUID, says when the session began and of which address or account. The client's id adds a seal for
+repository and algorithm, so that every worker knows the rest without a look at the database. A row follows once bytes
+are kept between two requests; from then on the UUID alone is the id, as former releases know it.
 """
 
 from __future__ import annotations
@@ -19,29 +19,33 @@ from registry.oci.digest import SUPPORTED_ALGORITHMS
 
 RESOLUTION = 0.001
 """Seconds that an id may say less than when its session began."""
+ACCOUNT = "account "
+"""Begins what the sessions of an account count as."""
 _MACHINE = 64
 """Bits of an IPv6 address that are the network: one machine may have all addresses of it."""
 _CROWD = 32
-"""Bits of a UUID that tell the address: all of IPv4, or a hash of a network of IPv6."""
+"""Bits of a UUID that tell whose it is: all of IPv4, or a hash of a network of IPv6 or of an account."""
 _RANDOM = 40
 """Bits of a UUID that no client can guess."""
 _VARIANT = 62
 """The bit at which RFC 9562 has the variant of a UUID."""
 _VERSION = 76
 _TIME = 80
-_UNKNOWN, _IPV4, _IPV6 = range(3)
+_UNKNOWN, _IPV4, _IPV6, _ACCOUNT = range(4)
 _UNIQUE = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ID = re.compile(rf"({_UNIQUE})_([0-9a-f]{{32}})")
+_LENGTH = 36 + 1 + 32
+"""Characters of an id; a longer text is not looked at, nor remembered."""
 _is_unique = re.compile(_UNIQUE).fullmatch
 
 
 class Origin(NamedTuple):
-    """Where a session that began without a row came from."""
+    """When a session that began without a row did so, and whose it is."""
 
     began: float
     """Seconds since the epoch, in whole milliseconds."""
     address: str
-    """What it counts as; "" if it is not known."""
+    """What it counts as, an address or an account; "" if it is not known."""
 
 
 class SessionId(NamedTuple):
@@ -53,16 +57,18 @@ class SessionId(NamedTuple):
     """Binds it to a repository and an algorithm."""
 
     @classmethod
-    def make(cls, repository: str, algorithm: str, address: str | None, now: float) -> SessionId:
-        """A new one; ``now`` is in seconds since the epoch. Chance makes it unique, and no client can guess it."""
-        unique = _unique(*_crowd(address), now)
+    def make(cls, repository: str, algorithm: str, crowd: str, now: float) -> SessionId:
+        """A new one; ``now`` is in seconds since the epoch. Chance makes it unique, and no client can guess it.
+
+        ``crowd`` is what it counts as, by ``crowd_of``.
+        """
+        unique = _unique(*_crowd(crowd), now)
         return cls(unique, _seal(unique, repository, algorithm))
 
     @classmethod
     def parse(cls, text: str) -> SessionId | None:
         """None if it is no id of this kind."""
-        found = _ID.fullmatch(text)
-        return None if found is None else cls(*found.groups())
+        return _parse(text) if len(text) == _LENGTH else None
 
     @property
     def text(self) -> str:
@@ -83,6 +89,7 @@ def noted(upload_id: str) -> str:
     return upload_id if session is None else session.unique
 
 
+@lru_cache(maxsize=4096)
 def origin_of(unique: str) -> Origin | None:
     """None for the id of a session that had a row from its beginning."""
     if not _is_unique(unique):
@@ -93,8 +100,14 @@ def origin_of(unique: str) -> Origin | None:
     return Origin((bits >> _TIME) / 1000, _address(kind, crowd))
 
 
-def crowd_of(address: str | None) -> str:
-    """What counts as one address: a machine has one of IPv4, and a network of 64 bits of IPv6."""
+@lru_cache(maxsize=4096)
+def crowd_of(address: str | None, account: str | None = None) -> str:
+    """What counts as one client: an account; else a machine, which has one address of IPv4 or 64 bits of IPv6.
+
+    "" if neither is known.
+    """
+    if account is not None:
+        return f"{ACCOUNT}{account}"
     try:
         found = ip_address(address or "")
     except ValueError:
@@ -105,19 +118,20 @@ def crowd_of(address: str | None) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _crowd(address: str | None) -> tuple[int, int]:
-    """The kind of an address, and the bits that tell what it counts as."""
-    crowd = crowd_of(address)
+def _crowd(crowd: str) -> tuple[int, int]:
+    """The kind of what a session counts as, and the bits that tell it."""
     if not crowd:
         return _UNKNOWN, 0
-    if "/" in crowd:
-        return _IPV6, int.from_bytes(hashlib.sha256(crowd.encode()).digest()[: _CROWD // 8])
+    is_account = crowd.startswith(ACCOUNT)
+    if is_account or "/" in crowd:
+        return _ACCOUNT if is_account else _IPV6, int.from_bytes(hashlib.sha256(crowd.encode()).digest()[: _CROWD // 8])
     return _IPV4, int(IPv4Address(crowd))
 
 
 @lru_cache(maxsize=1024)
 def _address(kind: int, crowd: int) -> str:
-    return {_IPV4: str(IPv4Address(crowd)), _IPV6: f"IPv6 network {crowd:08x}"}.get(kind, "")
+    told = {_IPV4: f"{IPv4Address(crowd)}", _IPV6: f"IPv6 network {crowd:08x}", _ACCOUNT: f"{ACCOUNT}{crowd:08x}"}
+    return told.get(kind, "")
 
 
 def _unique(kind: int, crowd: int, now: float) -> str:
@@ -129,5 +143,12 @@ def _unique(kind: int, crowd: int, now: float) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> SessionId | None:
+    found = _ID.fullmatch(text)
+    return None if found is None else SessionId(*found.groups())
+
+
+@lru_cache(maxsize=4096)
 def _seal(unique: str, repository: str, algorithm: str) -> str:
     return hashlib.sha256(f"{unique} {algorithm} {repository}".encode()).hexdigest()[:32]

@@ -100,7 +100,7 @@ class SourceLocations:
     def _put(self, migration: str, lines: Sequence[ShardEntry]) -> None:
         store, now, layout = self._backends.driver.name, self._backends.clock(), self._backends.layout
         sources = [
-            SourceObject(line.digest, line.size, at.key, at.signature, at.verified)
+            SourceObject(line.digest, line.size, at.key, at.etag, at.verified)
             for line in lines
             for at in line.locations
         ]

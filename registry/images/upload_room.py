@@ -2,7 +2,8 @@
 
 A session costs a row, perhaps a file or some bytes in its row, and stays until it expires: a client that begins them
 and goes on with none would fill the disk with them. Beginning one is never refused, since the client at hand is the one
-that is sure to be there: the oldest that nothing is written to ends instead. Bytes are not bounded: those of a session
+that is sure to be there: the oldest that nothing is written to ends instead, of the same account or address where that
+is at its bound. Bytes are not bounded: those of a session
 are no more than those of a blob, which are not bounded either.
 
 They are counted where replicas share them, in the database and in the store: a bound of each process would be as many
@@ -22,7 +23,7 @@ import structlog
 
 from registry.database import upload_sessions
 from registry.database.errors import DatabaseError
-from registry.images.session_ids import Origin, origin_of
+from registry.images.session_ids import ACCOUNT, Origin, origin_of
 from registry.storage.errors import PathRefused, StorageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Bounds(NamedTuple):
 
     total: int
     per_address: int
+    """The bound of each account, and of each address without one."""
 
 
 class UploadRoom:
@@ -75,7 +77,7 @@ class UploadRoom:
             log.warning("upload sessions could not be ended to make room", reason=str(error))
 
     def counts(self) -> dict[str, int]:
-        """Open sessions by address."""
+        """Open sessions by address or account."""
         with self._backends.database.autocommit() as connection:
             counts = Counter(upload_sessions.count_by_address(connection).get())
         counts.update(origin.address for _, origin in self._unnoted())
@@ -110,7 +112,10 @@ class UploadRoom:
 
 
 def surplus(counts: Mapping[str, int], bounds: Bounds, most: int) -> dict[str, int]:
-    """How many sessions each address loses, ``most`` in all: what it has beyond its bound, and the most have first."""
+    """How many sessions each address or account loses, ``most`` in all.
+
+    What it has beyond its bound, and the most have first. An account keeps its last one, whatever strangers have.
+    """
     lost: dict[str, int] = {}
     excess = sum(counts.values()) - bounds.total
     most_first = [(-count, address) for address, count in counts.items()]
@@ -119,6 +124,9 @@ def surplus(counts: Mapping[str, int], bounds: Bounds, most: int) -> dict[str, i
         count, address = most_first[0]
         if excess <= 0 and -count <= bounds.per_address:
             break
+        if -count <= (1 if address.startswith(ACCOUNT) else 0):
+            heapq.heappop(most_first)
+            continue
         heapq.heapreplace(most_first, (count + 1, address))
         lost[address] = lost.get(address, 0) + 1
         excess, most = excess - 1, most - 1

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.database import repositories, upload_sessions
+from registry.database import publications, repositories, upload_sessions
 from registry.database.upload_sessions import SessionRow
-from registry.images.blob_publication import NewBlob
 from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
 from registry.images.omissions import Kind, Omission, Source
+from registry.images.publication.new_blob import Look, NewBlob
+from registry.images.quotas.allowance import Allowance
 from registry.images.session_ids import RESOLUTION, SessionId, crowd_of, noted, origin_of
 from registry.images.upload_room import UploadRoom
-from registry.oci.digest import Digest
+from registry.oci.digest import digest_of_nothing
 from registry.oci.errors import (
     BlobUploadBusy,
     BlobUploadUnknown,
     DigestInvalid,
+    QuotaExceeded,
     Unavailable,
 )
 from registry.storage.errors import (
@@ -41,10 +43,18 @@ if TYPE_CHECKING:
 
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.images.blob_publication import BlobPublication, Keep, Write
+    from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.publication.new_blob import Keep, Write
+    from registry.images.records.journal import PendingChange
     from registry.images.repositories import Repositories
+    from registry.oci.digest import Digest
     from registry.storage.driver import UploadEntry, UploadWriter
 
+LONG = 0.25
+"""The part of a lease that an upload may take before its repository is protected at its end for another lease.
+
+HEAD leaves a half of the lease at least, so that what it said holds for as long again after a shorter one.
+"""
 DEFAULT_ALGORITHM = "sha256"
 """Hashed while receiving when the client has not said what it will close with."""
 
@@ -65,45 +75,52 @@ class Uploads:
         self._hashes = HashCache()
         self._room = UploadRoom(backends, self._end_idle)
 
-    def start(self, name: str, algorithm: str = DEFAULT_ALGORITHM, *, address: str | None = None) -> str:
+    def start(
+        self,
+        name: str,
+        algorithm: str = DEFAULT_ALGORITHM,
+        *,
+        address: str | None = None,
+        account: str | None = None,
+        digest: Digest | None = None,
+        is_blob: bool = True,
+    ) -> str:
         """Begin a session in a repository, which need not exist. Returns its id.
 
-        Where ``address``, that of the client, or all have more than their bound, one that nothing is written to ends.
-        Raises DigestInvalid (algorithm), and Unavailable where no change may commit: it would be received in vain.
+        It counts as one of ``account``, where the client has one, else of the client's ``address``. Where that or all
+        have more than their bound, one that nothing is written to ends.
+        ``digest`` of the whole, where the client has said it already: what the repositories of a quota have passes it.
+        No quota is asked unless ``is_blob``: the bytes of a manifest, which has no bound but its own, come so too.
+        Raises DigestInvalid (algorithm), and where it would be received in vain: Unavailable if no change may commit,
+        QuotaExceeded if a quota is full.
         """
         self._repositories.look_for_migrations()
+        if is_blob:
+            self._publication.quota_usage.require(name, digest, None)
+        crowd = crowd_of(address, account)
         if self._backends.driver.capabilities.exclusive_uploads:
-            upload_id = self._start_alone(name, algorithm, address)
+            upload_id = self._start_alone(name, algorithm, crowd)
         else:
-            upload_id = self._start_noted(name, algorithm, address)
+            upload_id = self._start_noted(name, algorithm, crowd)
         self._room.note_begun()
         return upload_id
 
-    def _start_alone(self, name: str, algorithm: str, address: str | None) -> str:
+    def _start_alone(self, name: str, algorithm: str, crowd: str) -> str:
         """A session that the store alone knows of: a row follows when bytes are kept between two requests."""
-        session = SessionId.make(name, algorithm, address, self._backends.clock())
+        session = SessionId.make(name, algorithm, crowd, self._backends.clock())
         if not self._backends.layout.per_repository:
             with self._backends.database.autocommit() as connection:
                 self._repositories.require_open(connection).get()
         self._backends.driver.start_upload(session.unique)
         return session.text
 
-    def _start_noted(self, name: str, algorithm: str, address: str | None) -> str:
+    def _start_noted(self, name: str, algorithm: str, crowd: str) -> str:
         upload_id = str(uuid.uuid4())
-        empty = Digest.of(b"", algorithm)
-        state = self._backends.driver.start_upload(upload_id)
+        state, now = self._backends.driver.start_upload(upload_id), self._backends.clock()
+        row = SessionRow(upload_id, name, 0, algorithm, digest_of_nothing(algorithm), state.note, None, now)
         with self._backends.database.transaction(durable=False) as connection:
             is_open = self._repositories.require_open(connection)
-            upload_sessions.add(
-                connection,
-                upload_id,
-                name,
-                algorithm=algorithm,
-                digest=empty,
-                note=state.note,
-                now=self._backends.clock(),
-                address=crowd_of(address),
-            )
+            upload_sessions.add(connection, row, now=now, address=crowd)
         try:
             is_open.get()  # after the commit, for which it would be waited otherwise
         except Unavailable:
@@ -123,23 +140,36 @@ class Uploads:
         return row
 
     def open(
-        self, name: str, upload_id: str, start: int | None, digest: Digest | None = None, *, at_once: bool = False
+        self,
+        name: str,
+        upload_id: str,
+        start: int | None,
+        digest: Digest | None = None,
+        *,
+        at_once: bool = False,
+        is_blob: bool = True,
     ) -> BlobWriter:
         """Take the right to add bytes, at ``start`` when the client says where it is.
 
         ``digest`` of the whole, where the client has said it already: a store may then gather the bytes in their place.
-        ``at_once``: all bytes are here, and ``finish`` follows.
+        ``at_once``: all bytes are here, and ``finish`` follows. ``is_blob``: see ``start``.
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
         alone = _alone(name, upload_id)
         writer = self._open(noted(upload_id))
         try:
-            # Under the right: the row is the last.
-            row, ahead = self._look(name, noted(upload_id), alone, digest if at_once else None)
+            # Under the right: the row is the last. One of a session without a byte says no more than its id.
+            if alone is not None and digest is None and writer.is_new:
+                row, ahead = alone, None
+            else:
+                row, ahead = self._look(name, noted(upload_id), alone, digest if at_once else None)
             if start == 0 and row.offset == 1:
                 row = self._begin_again(row)
             self._check_start(row, start, digest)
-            return BlobWriter(self._backends, self._hashes, row, writer, digest, ahead)
+            # Also where the client says what it will be: that a repository has those is no proof that these come.
+            asks = is_blob and not at_once
+            allowance = Allowance.of(self._publication.quota_usage, name, row.id) if asks else None
+            return BlobWriter(self._backends, self._hashes, row, writer, digest, ahead, allowance)
         except (UploadOffsetMismatch, PathNotFound) as error:
             writer.close()
             raise BlobUploadUnknown("bytes of this upload were lost; start a new one") from error
@@ -157,7 +187,7 @@ class Uploads:
         if origin is None:
             return False
         with self._backends.database.autocommit() as connection:
-            _, there = self._publication.look(connection, row.repository, digest).get()
+            there = self._publication.look(connection, row.repository, digest).get().location
         return there is not None and there.verified_at is not None and there.verified_at > origin.began + RESOLUTION
 
     def _check_start(self, row: SessionRow, start: int | None, digest: Digest | None) -> None:
@@ -185,17 +215,16 @@ class Uploads:
     ) -> tuple[SessionRow, Prefetched | None]:
         """The session, else ``alone``; with ``digest`` also what is looked at when it is published."""
         with self._backends.database.autocommit() as connection:
-            session = upload_sessions.find(connection, upload_id)
             if digest is None:
-                return _of_repository(session.get() or alone, name), None
-            repository = repositories.find(connection, name)
-            blob = self._publication.look(connection, name, digest)
-            row = _of_repository(session.get() or alone, name)
-        return row, Prefetched(repository.get(), blob.get())
+                return _of_repository(upload_sessions.find(connection, upload_id).get() or alone, name), None
+            at = self._backends.database.clocks.boot()
+            known = publications.closing(connection, upload_id, name, digest).get()
+            found = self._publication.look(connection, name, digest).get() if known.is_known else Look(None, None, at)
+        return _of_repository(known.session or alone, name), Prefetched(known.repository, found)
 
     def _begin_again(self, row: SessionRow) -> SessionRow:
         """``Range: 0-0`` says one byte as well as none (spec): a client that took it for none starts anew."""
-        empty = Digest.of(b"", row.algorithm)
+        empty = digest_of_nothing(row.algorithm)
         with self._backends.database.transaction() as connection:
             upload_sessions.advance(
                 connection,
@@ -213,7 +242,7 @@ class Uploads:
         """Publish what was uploaded under ``digest`` (I1) and end the session.
 
         Raises DigestInvalid when the digest is another; the session is then gone, since nothing can mend it. Raises
-        PerhapsClosed where that may be because it was gone before.
+        PerhapsClosed where that may be because it was gone before. Raises QuotaExceeded; the session is gone then, too.
         """
         row = writer.row
         known = writer.digest(digest.algorithm)
@@ -222,15 +251,12 @@ class Uploads:
             self._end(row)
             kind = PerhapsClosed if self._has_ended(row, digest) else DigestInvalid
             raise kind(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
-        ahead = writer.ahead
-        repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
-
-        def end_session(connection: Transaction, _keep: Keep) -> Write:
-            return lambda _blob_id: upload_sessions.remove(connection, row.id) if row.is_noted else None
-
-        blob = NewBlob(repository, digest, writer.offset, writer.publish, end_session)
         try:
-            change = self._publication.publish(blob, found=ahead.blob if ahead is not None else None)
+            change = self._publish(writer, digest)
+        except QuotaExceeded:
+            writer.forget()
+            self._end(row)
+            raise
         except BaseException:
             writer.commit()  # the client may close again, without sending them once more
             raise
@@ -241,11 +267,50 @@ class Uploads:
             log.warning("a finished upload could not be freed yet", upload=row.id, reason=str(error))
         self._publication.record(change)
 
+    def require_room(self, name: str, upload_id: str, digest: Digest, more: int) -> None:
+        """Return if a quota has room for what a session has and ``more`` bytes, which end it, before they are received.
+
+        Raises QuotaExceeded, BlobUploadUnknown. A session that has bytes has ended then; one without any lives on, and
+        says the same to a client that tries in another way.
+        """
+        if not self._publication.quota_usage.applies(name):
+            return
+        row = self.find(name, upload_id)
+        try:
+            self._publication.quota_usage.require(name, digest, row.offset + more, session=row.id)
+        except QuotaExceeded:
+            if row.offset:
+                self.cancel(name, upload_id)
+            raise
+
+    def _publish(self, writer: BlobWriter, digest: Digest) -> PendingChange | None:
+        row, ahead = writer.row, writer.ahead
+        self._publication.quota_usage.require(row.repository, digest, writer.offset, session=row.id)
+        repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
+        self._note_long(row, repository.id)
+
+        def end_session(connection: Transaction, _keep: Keep) -> Write:
+            return lambda _blob_id: upload_sessions.remove(connection, row.id) if row.is_noted else None
+
+        blob = NewBlob(repository, digest, writer.offset, writer.publish, end_session, under_quota=True, session=row.id)
+        return self._publication.publish(blob, found=ahead.blob if ahead is not None else None)
+
+    def _note_long(self, row: SessionRow, repository_id: int) -> None:
+        """Protect what a push was told is there after an upload that took long, too: a lease of it may be over (I7).
+
+        Before the session ends, and apart from its end, since a repository is locked before blobs.
+        """
+        now = self._backends.clock()
+        if now - row.started_at > self._backends.policy.lease * LONG:
+            with self._backends.database.transaction() as connection:
+                repositories.set_uploaded(connection, repository_id, now=now)
+
     def cancel(self, name: str, upload_id: str) -> None:
         """End a session without a blob (spec, end-14). Raises BlobUploadUnknown, BlobUploadBusy."""
         with self.open(name, upload_id, None) as writer:
             writer.forget()
-            self._end(writer.row)
+            row, _ = self._look(name, noted(upload_id), writer.row, None)  # ``open`` may have done without
+            self._end(row)
 
     def expire(self) -> int:
         """End the sessions that no client continued, and free what storage holds of sessions that no row knows.
@@ -339,7 +404,9 @@ def _alone(name: str, upload_id: str) -> SessionRow | None:
     algorithm = session.algorithm_in(name)
     if algorithm is None:
         raise BlobUploadUnknown
-    return SessionRow(session.unique, name, 0, algorithm, Digest.of(b"", algorithm), "", None, is_noted=False)
+    origin = origin_of(session.unique)
+    began = origin.began if origin is not None else 0.0
+    return SessionRow(session.unique, name, 0, algorithm, digest_of_nothing(algorithm), "", None, began, is_noted=False)
 
 
 def _since(entry: UploadEntry) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from registry.oci.digest import Digest, new_hasher
 from registry.storage.driver import CHUNK_SIZE
 from registry.storage.errors import StorageError
+from registry.storage.wrapped_reader import WrappedReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,25 +24,24 @@ def hash_reader(reader: ObjectReader, algorithm: str) -> Digest:
 
 
 def hash_object(driver: StorageDriver, key: str, digest: Digest) -> str | None:
-    """The signature of the object ``key`` if its bytes are those of ``digest``, else None.
+    """The etag of the object ``key`` if its bytes are those of ``digest``, else None.
 
     Raises PathNotFound, StorageError.
     """
     with driver.open(key) as reader:
-        return reader.stat.signature if hash_reader(reader, digest.algorithm) == digest else None
+        return reader.stat.etag if hash_reader(reader, digest.algorithm) == digest else None
 
 
 class WrongBytes(StorageError):
     """An object has other bytes than its name says; its last bytes were kept back."""
 
 
-class VerifyingReader:
+class VerifyingReader(WrappedReader):
     """Reads a whole object (see ObjectReader), and gives its last bytes only when all of them are known to be right."""
 
     def __init__(self, inner: ObjectReader, digest: Digest, on_end: Callable[[bool], None]) -> None:
         """``on_end`` hears, once, whether the bytes are those of ``digest``."""
-        self.stat = inner.stat
-        self._inner = inner
+        super().__init__(inner)
         self._digest = digest
         self._on_end = on_end
         self._hasher = new_hasher(digest.algorithm)
@@ -60,17 +60,3 @@ class VerifyingReader:
             if not right:
                 raise WrongBytes(self._digest, "the object has other bytes than its name says")
         return data
-
-    def fileno(self) -> int | None:
-        """Return None, because a caller that read the file by itself would bypass the hash."""
-        return None
-
-    def close(self) -> None:
-        """See ObjectReader."""
-        self._inner.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

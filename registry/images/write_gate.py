@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from registry.database import stores
 from registry.database.stores import OPEN, READ_ONLY, StoreRow
-from registry.database.transaction import Later
+from registry.database.transaction import Known, Later
 from registry.oci.errors import NameInvalid, Unavailable
 
 if TYPE_CHECKING:
@@ -106,8 +106,5 @@ class WriteGate:
         return row
 
 
-def _nothing() -> None:
-    """There is nothing to require."""
-
-
-_NOTHING: Later[None] = Later(_nothing)
+_NOTHING: Later[None] = Known(None)
+"""There is nothing to require."""

@@ -27,9 +27,9 @@ class SourceLocation(NamedTuple):
     """An object of the source registry with the bytes of a blob."""
 
     key: str
-    signature: str
+    etag: str
     verified: bool
-    """We have hashed the object with this signature."""
+    """We have hashed the object with this etag."""
 
 
 class ShardEntry(NamedTuple):
@@ -40,14 +40,14 @@ class ShardEntry(NamedTuple):
     """Bytes."""
     locations: tuple[SourceLocation, ...]
     copy: str | None = None
-    """The signature of our verified copy at ``storage/blobs/``, if there is one."""
+    """The etag of our verified copy at ``storage/blobs/``, if there is one."""
 
     def serialise(self) -> bytes:
         """One line of a shard, line feed included."""
         document = {
             "digest": str(self.digest),
             "size": self.size,
-            "at": [{"key": at.key, "signature": at.signature, "verified": at.verified} for at in self.locations],
+            "at": [{"key": at.key, "signature": at.etag, "verified": at.verified} for at in self.locations],
             "copy": None if self.copy is None else {"signature": self.copy},
         }
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
@@ -167,7 +167,7 @@ class IndexAt(NamedTuple):
     """An ``index.json`` of the source registry, in one version."""
 
     key: str
-    signature: str
+    etag: str
 
 
 class ManifestInfo(NamedTuple):
@@ -200,7 +200,7 @@ class Baseline:
             "version": VERSION,
             "name": self.name,
             "prefix": self.prefix,
-            "index": None if self.index is None else {"key": self.index.key, "signature": self.index.signature},
+            "index": None if self.index is None else {"key": self.index.key, "signature": self.index.etag},
             "fingerprint": self.fingerprint,
             "overwritten": self.overwritten,
             "tags": {tag: str(digest) for tag, digest in sorted(self.tags.items())},

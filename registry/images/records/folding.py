@@ -18,6 +18,7 @@ from registry.images.blob_deletion import BlobDeletion
 from registry.images.records.history import History
 from registry.images.records.journal import Journal, NumberTaken, understood
 from registry.images.records.written_indexes import WrittenIndexes
+from registry.images.trash.trash_files import TrashFiles
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import Index, Owner
@@ -60,6 +61,7 @@ class Folding:
         self._journal = Journal(backends)
         self._reconciliation = reconciliation
         self._deletion = BlobDeletion(backends)
+        self._trash_files = TrashFiles(backends)
         self._lock = threading.Lock()
         self._recorded: dict[tuple[str, int], None] = {}
         self._waiting: dict[str, None] = {}
@@ -191,25 +193,26 @@ class Folding:
     def _fold(self, row: RepositoryRow, changes: list[ChangeRow]) -> bool:
         """False if another tool has written the index: its changes were taken, do it again. Raises _Foreign."""
         try:
-            index, signature = self._read(row)
+            index, etag = self._read(row)
         except PathNotFound:
-            if row.signature:  # it was there: what it held is put back, from the journal and the rows
+            if row.etag:  # it was there: what it held is put back, from the journal and the rows
                 self._reconciliation.reconcile(row.name)
                 return False
-            index, signature = Index.empty(), ""
+            index, etag = Index.empty(), ""
         else:
             if not self._backends.layout.per_repository and index.owner is Owner.FOREIGN:
                 raise _Foreign
-            if signature != row.signature:
-                if not self._is_being_noted(row.name, signature):
+            if etag != row.etag:
+                if not self._is_being_noted(row.name, etag):
                     self._reconciliation.reconcile(row.name)
                 return False
         records = [understood(row.name, change.record) for change in changes]
         last = changes[-1].sequence
         if index.folded < last:
             self._bring(row, index, records)
-            signature = self._write(row.name, index, signature)
-        self._note(row, changes, signature, releases=any(record.released for record in records))
+            etag = self._write(row.name, index, etag)
+        self._keep(row, records)
+        self._note(row, changes, etag, releases=any(record.released for record in records))
         self._unlink(row, records)
         return True
 
@@ -248,22 +251,22 @@ class Folding:
             self._history.complete(name)
 
     def _read(self, row: RepositoryRow) -> tuple[Index, str]:
-        """The index and its signature; not asked of the store where this process wrote it last. Raises PathNotFound."""
+        """The index and its etag; not asked of the store where this process wrote it last. Raises PathNotFound."""
         written = self._written.take(row)
         with self._memory.of(row.name) as notes:
             is_surprising, notes.is_surprising = notes.is_surprising, False
         if written is not None:
-            return written, row.signature
-        if not row.signature and not is_surprising and not self._backends.driver.capabilities.stat_is_local:
+            return written, row.etag
+        if not row.etag and not is_surprising and not self._backends.driver.capabilities.stat_is_local:
             raise PathNotFound(row.name, "no row says that it was written")
         data, stat = self._backends.index_file.read(row.name)
-        return Index.parse(data), stat.signature
+        return Index.parse(data), stat.etag
 
-    def _write(self, name: str, index: Index, signature: str) -> str:
-        """Replace the index with that signature ("": there is none). Raises PreconditionFailed, AlreadyExists."""
+    def _write(self, name: str, index: Index, etag: str) -> str:
+        """Replace the index with that etag ("": there is none). Raises PreconditionFailed, AlreadyExists."""
         data = index.serialise()
         try:
-            written = self._backends.index_file.write(name, data, signature)
+            written = self._backends.index_file.write(name, data, etag)
         except AlreadyExists:
             with self._memory.of(name) as notes:
                 notes.is_surprising = True
@@ -271,18 +274,18 @@ class Folding:
         self._written.keep(name, index, data, written)
         return written
 
-    def _is_being_noted(self, name: str, signature: str) -> bool:
+    def _is_being_noted(self, name: str, etag: str) -> bool:
         """Whether another process of ours wrote this index and is about to say so in the row."""
         deadline = time.monotonic() + NOTE_SECONDS
         while time.monotonic() < deadline:
             with self._backends.database.autocommit() as connection:
                 row = repositories.find(connection, name).get()
-            if row is None or row.signature == signature:
+            if row is None or row.etag == etag:
                 return True
             time.sleep(NOTE_SECONDS / 10)
         return False
 
-    def _note(self, row: RepositoryRow, folded: list[ChangeRow], signature: str, *, releases: bool) -> None:
+    def _note(self, row: RepositoryRow, folded: list[ChangeRow], etag: str, *, releases: bool) -> None:
         done = [(row.id, change.sequence) for change in folded]
         with self._backends.database.transaction() as connection:
             repositories.lock(connection, row.id)
@@ -290,15 +293,21 @@ class Folding:
             changes.remove_folded(connection, row.id, folded=folded[-1].sequence)
             if releases:
                 withheld.remove_folded(connection, row.id, folded=folded[-1].sequence)
-            repositories.set_folded(connection, row.id, folded=folded[-1].sequence, signature=signature)
+            repositories.set_folded(connection, row.id, folded=folded[-1].sequence, etag=etag)
         with self._memory.of(row.name) as notes:
             notes.met_foreign = None
         with self._lock:
             for change in folded:
                 self._recorded.pop((row.name, change.sequence), None)
 
+    def _keep(self, row: RepositoryRow, records: list[Record]) -> None:
+        """Have the bytes of manifests that are gone in the trash, before a row says that this fold is done."""
+        for record in records:
+            if record.operation == "delete" and record.digest is not None:
+                self._trash_files.keep(row, Digest(record.digest))
+
     def _unlink(self, row: RepositoryRow, records: list[Record]) -> None:
         """Delete the bytes of manifests that are gone; only now, so that a reader of the index never missed one."""
         for record in records:
             if record.operation == "delete" and record.digest is not None:
-                self._deletion.delete_orphan(row, Digest(record.digest))
+                self._deletion.delete_unheld(row, Digest(record.digest))

@@ -45,22 +45,22 @@ class History:
             if said is not None and said.noted > index.noted:
                 index.take_notes(said)
             self._journal.note(name, index)
-            if self.write(name, index.serialise(), stat.signature):
+            if self.write(name, index.serialise(), stat.etag):
                 return
             said = index
 
-    def write(self, name: str, data: bytes, signature: str) -> bool:
-        """Write down an index that says more than the one with ``signature``, and has the same content.
+    def write(self, name: str, data: bytes, etag: str) -> bool:
+        """Write down an index that says more than the one with ``etag``, and has the same content.
 
         False where that is another by now. Where storage takes nothing it is left to the next fold or reader.
         """
         try:
-            written = self._backends.index_file.write(name, data, signature)
+            written = self._backends.index_file.write(name, data, etag)
         except PreconditionFailed:
             return False
         except StorageError as error:
             log.info("the times of an index.json were not written down yet", repository=name, reason=str(error))
             return True
         with self._backends.database.transaction() as connection:
-            repositories.replace_signature(connection, name, signature, written)
+            repositories.replace_etag(connection, name, etag, written)
         return True

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from registry.images.backends import Backends
     from registry.oci.descriptor import Descriptor
     from registry.oci.manifest import Manifest
+    from registry.storage.driver import Capabilities
+
+
+BATCH_BYTES = 4 << 20
+"""Bytes of manifests that are read side by side, but for a single one that is larger."""
 
 
 class LoadedManifest(NamedTuple):
@@ -45,10 +50,10 @@ class LoadedManifest(NamedTuple):
     """Bytes."""
     location: Location | None
     """The location that was hashed; None if it was the copy in the database."""
-    signature: str = ""
-    """The signature of the object that was hashed."""
+    etag: str = ""
+    """The etag of the object that was hashed."""
     modified: float | None = None
-    """When that was written (seconds since the epoch); None if none was read."""
+    """When that was written (seconds since the epoch); None if no object was looked at."""
 
 
 class _Known(NamedTuple):
@@ -59,6 +64,8 @@ class _Known(NamedTuple):
     """As it keeps it, not compared with its digest yet."""
     locations: list[Location]
     """Where the bytes may be, the best first."""
+    is_timed: bool
+    """Whether index or records say when it was pushed."""
 
 
 @dataclass(slots=True)
@@ -67,7 +74,7 @@ class StoredRepository:
 
     index: Index
     """As it is on storage, until the records are applied."""
-    signature: str
+    etag: str
     folded: int
     """The last record that the writer of ``index.json`` had seen."""
     records: dict[int, bytes]
@@ -82,14 +89,24 @@ class StoredRepository:
     """Those that the database does not know."""
     missing: int = 0
     """How many are named, and not there, or not as they should be."""
+    damaged: int = 0
+    """How many of these are no children of an index that was put without them."""
     omissions: list[Omission] = field(default_factory=list)
     """What of it is not served."""
     is_nothing: bool = False
     """The index on storage is another registry's, and nothing of ours is beside it."""
 
-    def miss(self, omission: Omission | None) -> None:
+    def missed(self, capabilities: Capabilities) -> int:
+        """How many are missing that may come, or hide what they name.
+
+        Where no other tool writes, a child that is not there was never there.
+        """
+        return self.missing if capabilities.external_writers else self.damaged
+
+    def miss(self, omission: Omission | None, *, is_child: bool) -> None:
         """Note that a manifest is not there, or why it is left out."""
         self.missing += 1
+        self.damaged += omission is not None or not is_child
         if omission is not None:
             self.omissions.append(omission)
 
@@ -150,7 +167,7 @@ class RepositoryReader:
         is_completed = self._journal.note(name, index)
         records = self._journal.after(name, index.folded)
         view = StoredRepository(
-            index, stat.signature, index.folded, records, stat.modified, is_nothing=is_nothing and not records
+            index, stat.etag, index.folded, records, stat.modified, is_nothing=is_nothing and not records
         )
         view.noted = index.serialise() if is_completed and is_there else None
         view.withheld = view.withheld_with(())
@@ -159,15 +176,24 @@ class RepositoryReader:
     def load_manifests(
         self, name: str, known: Mapping[str, ManifestRow], view: StoredRepository, *, below: bool
     ) -> None:
+        """Have in ``view`` all of ``each_manifest``."""
+        view.manifests.update(self.each_manifest(name, known, view, below=below))
+
+    def each_manifest(
+        self, name: str, known: Mapping[str, ManifestRow], view: StoredRepository, *, below: bool
+    ) -> Iterator[tuple[Digest, LoadedManifest]]:
         """Read, hash and parse every manifest that the database does not know, and the children of indexes.
 
-        ``below``: also the children of indexes that the database knows.
+        They are read as they are asked for: a repository may have more than there is memory for. ``below``: also the
+        children of indexes that the database knows.
         """
         named = view.index.manifests()
+        timed = {digest for digest in named if view.index.pushed(digest) is not None}
         for line in view.records.values():
             record = Record.parse(line)
             if record.descriptor is not None:
                 named[record.descriptor.digest] = record.descriptor
+                timed.add(record.descriptor.digest)
             elif record.digest is not None:
                 named.pop(record.digest, None)
         # Where each repository has its own blobs, what lies there is its own, whatever a manifest once lacked.
@@ -179,26 +205,27 @@ class RepositoryReader:
         while waiting:
             seen.update(waiting)
             level, waiting = list(waiting.values()), {}
-            for descriptor, loaded in self._load_all(name, level):
+            for descriptor, loaded in self._load_all(name, level, timed):
                 if not isinstance(loaded, LoadedManifest):
-                    view.miss(loaded)
+                    view.miss(loaded, is_child=descriptor.digest not in named)
                     continue
                 if descriptor.digest not in known:
-                    view.manifests[descriptor.digest] = loaded
+                    yield descriptor.digest, loaded
                 for child in loaded.manifest.children():
                     if child.digest not in seen and child.digest not in settled and child.digest not in withheld:
                         waiting[child.digest] = child
         view.name_unreadable()
 
     def _load_all(
-        self, name: str, descriptors: Sequence[Descriptor]
+        self, name: str, descriptors: Sequence[Descriptor], timed: set[Digest]
     ) -> Iterator[tuple[Descriptor, LoadedManifest | Omission | None]]:
-        """Several at once: the database is asked for them together, and storage side by side."""
-        for start in range(0, len(descriptors), AT_ONCE):
-            several = descriptors[start : start + AT_ONCE]
-            found = map_parallel(
-                self._backends.driver.capabilities, partial(self._load, name), self._look(name, several)
-            )
+        """Several at once: the database is asked for them together, and storage side by side.
+
+        ``timed`` are those of which index or records say when they were pushed.
+        """
+        for several in _batches(descriptors):
+            known = self._look(name, several, timed)
+            found = map_parallel(self._backends.driver.capabilities, partial(self._load, name), known)
             yield from zip(several, found, strict=True)
 
     def _load(self, name: str, known: _Known) -> LoadedManifest | Omission | None:
@@ -206,14 +233,15 @@ class RepositoryReader:
         descriptor, body, omission = known.descriptor, known.body, None
         if body is not None:
             with contextlib.suppress(ManifestInvalid):
-                return LoadedManifest(_verified_manifest(body, descriptor), len(body), None)
+                manifest = _verified_manifest(body, descriptor)
+                return LoadedManifest(manifest, len(body), None, modified=self._modified(known))
         for location in known.locations:
             try:
                 body, stat = self._backends.driver.read(
                     location.key, max_bytes=max(self._backends.policy.manifest_bytes, MAX_MANIFEST)
                 )
                 manifest = _verified_manifest(body, descriptor)
-                return LoadedManifest(manifest, len(body), location, stat.signature, stat.modified)
+                return LoadedManifest(manifest, len(body), location, stat.etag, stat.modified)
             except PathNotFound:
                 continue  # sparse content, or named by a tool that has not written it yet
             except PathRefused as error:
@@ -222,19 +250,41 @@ class RepositoryReader:
                 omission = Omission(Kind.MANIFEST, name, descriptor.digest, str(error))
         return omission
 
-    def _look(self, name: str, descriptors: Sequence[Descriptor]) -> list[_Known]:
+    def _modified(self, known: _Known) -> float | None:
+        """When the object was written of a manifest whose bytes the database has; None where it is not needed."""
+        for location in known.locations if not known.is_timed else ():
+            with contextlib.suppress(PathNotFound, PathRefused):
+                return self._backends.driver.stat(location.key).modified
+        return None
+
+    def _look(self, name: str, descriptors: Sequence[Descriptor], timed: set[Digest]) -> list[_Known]:
         """What the database keeps of manifests, and where their bytes may be."""
         layout, store = self._backends.layout, self._backends.driver.name
         own = [Location(layout.blob(name, descriptor.digest)) for descriptor in descriptors]
         if layout.per_repository:
-            return [_Known(descriptor, None, [location]) for descriptor, location in zip(descriptors, own, strict=True)]
+            places = zip(descriptors, own, strict=True)
+            return [_Known(descriptor, None, [location], descriptor.digest in timed) for descriptor, location in places]
         with self._backends.database.autocommit() as connection:
             bodies = [manifest_bodies.find(connection, descriptor.digest) for descriptor in descriptors]
             rows = [blob_locations.of_digest(connection, descriptor.digest, store=store) for descriptor in descriptors]
             return [
-                _Known(descriptor, body.get(), _noted_and_own(noted.get(), location))
+                _Known(descriptor, body.get(), _noted_and_own(noted.get(), location), descriptor.digest in timed)
                 for descriptor, body, noted, location in zip(descriptors, bodies, rows, own, strict=True)
             ]
+
+
+def _batches(descriptors: Sequence[Descriptor]) -> Iterator[list[Descriptor]]:
+    """At most AT_ONCE at a time, and BATCH_BYTES."""
+    several: list[Descriptor] = []
+    room = BATCH_BYTES
+    for descriptor in descriptors:
+        room -= descriptor.size
+        if several and (room < 0 or len(several) == AT_ONCE):
+            yield several
+            several, room = [], BATCH_BYTES - descriptor.size
+        several.append(descriptor)
+    if several:
+        yield several
 
 
 def _left_out(name: str, index: Index) -> Iterator[Omission]:

@@ -10,19 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from registry.database import (
-    blob_locations,
-    blobs,
-    changes,
-    manifests,
-    memberships,
-    references,
-    repositories,
-    tags,
-    withheld,
-)
-from registry.images import manifest_store as rows
+from registry.database import changes, manifests, memberships, references, repositories, tags, withheld
 from registry.images.records.journal import Change, understood
+from registry.images.records.manifest_rows import ManifestRows
 from registry.oci.digest import Digest
 from registry.oci.moment import to_text, whole
 
@@ -31,7 +21,7 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.images.records.repository_reader import LoadedManifest, StoredRepository
+    from registry.images.records.repository_reader import StoredRepository
 
 log = structlog.get_logger(__name__)
 
@@ -65,22 +55,30 @@ class RowMerge:
 
     def run(self) -> None:
         """Take what storage has that the rows have not."""
-        connection, repository, view = self._connection, self._repository, self._view
         self._apply_records()
-        self._write_manifests()
+        ManifestRows(self._backends, self._connection, self._id, self._view).write(self._view.manifests)
         if self.is_behind:
-            changes.remove_all(connection, repository.id)
+            changes.remove_all(self._connection, self._id)
             self._drop_absent()
             self._correct_times()
         self._write_tags()
+        self._end()
+
+    def end_reading(self) -> None:
+        """Say that a repository was read whose manifests and tags are rows by now; see ``FirstReading``."""
+        changes.remove_all(self._connection, self._id)
+        self._end()
+
+    def _end(self) -> None:
+        connection, repository, view = self._connection, self._repository, self._view
         self._write_withheld()
         repositories.set_reconciled(
             connection,
             repository.id,
             sequence=self.sequence,
             folded=view.folded,
-            signature=view.signature,
-            missing=view.missing if self._backends.driver.capabilities.external_writers else 0,
+            etag=view.etag,
+            missing=view.missed(self._backends.driver.capabilities),
         )
         now = self._backends.clock()
         for number, line in view.records.items():
@@ -120,40 +118,6 @@ class RowMerge:
         for record in records:
             if record.operation == "delete" and record.digest is not None and record.digest not in left:
                 self._view.manifests.pop(record.digest, None)
-
-    def _write_manifests(self) -> None:
-        members = memberships.find_all(self._connection, self._id, self._view.manifests).get()
-        store = self._backends.driver.name
-        for digest in sorted(self._view.manifests):  # in the order in which other transactions take these rows
-            member, loaded = members.get(digest), self._view.manifests[digest]
-            if member is None:
-                continue
-            now = self._backends.clock()
-            pushed_at = self._view.index.pushed(digest) or whole(now if loaded.modified is None else loaded.modified)
-            rows.note(self._connection, self._id, member.id, loaded.manifest, now=pushed_at)
-            if loaded.location is None:
-                continue
-            location = blob_locations.find(self._connection, store, loaded.location.key).get()
-            if location is None:
-                continue
-            own = self._backends.layout.per_repository
-            was_growing = location.size != loaded.size and location.claim_token is None  # when it was adopted
-            if own and was_growing:
-                self._correct(digest, loaded, location.key)
-            elif own or location.signature == loaded.signature:
-                at = location.signature
-                blob_locations.set_verified(self._connection, location.id, was=at, signature=at, now=now)
-
-    def _correct(self, digest: Digest, loaded: LoadedManifest, key: str) -> None:
-        blob_locations.put(
-            self._connection,
-            blobs.put(self._connection, digest, size=loaded.size, leased_until=0.0).get(),
-            store=self._backends.driver.name,
-            key=key,
-            size=loaded.size,
-            signature=loaded.signature,
-            verified_at=self._backends.clock(),
-        )
 
     def _correct_times(self) -> None:
         """Take the times of manifests that an older copy of the database knows, and that were pushed again since."""

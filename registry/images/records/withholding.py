@@ -13,8 +13,9 @@ from registry.oci.moment import to_text
 from registry.oci.withheld import Withheld
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
+    from registry.database.references import IncompleteRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.database.withheld import WithheldRow
@@ -24,6 +25,8 @@ MOST = 1000
 """References of one manifest that may be withheld: some 140 kB of a record."""
 MOST_IN_REPOSITORY = 50_000
 """References that may be withheld in one repository: some 7 MB of its index.json, which each fold writes."""
+ABSENCE = "absence"
+"""The actor of a record that says what a manifest lacks which a release before this one has put."""
 ACTOR = "arrival"
 """The actor of a record that says that a withheld blob has come."""
 
@@ -62,6 +65,28 @@ def require_room(
         if more > most:
             message = f"the repository would lack {more} of what its manifests name, and at most {most} may be missing"
             raise ManifestBlobUnknown(message, detail={"missing": sorted(lacks.blobs | lacks.manifests)[:100]})
+
+
+def withhold(
+    connection: Transaction, repository: RepositoryRow, manifest: IncompleteRow, lacks: Withheld, now: float
+) -> list[PendingChange]:
+    """Write down what a manifest that was put long ago lacks, in records of a bounded size.
+
+    In the caller's transaction, with the repository locked alone. What is returned has to be recorded.
+    """
+    withheld.add(connection, repository.id, lacks)
+    put = Change.put(Digest(manifest.digest), manifest.media_type, manifest.size, (), actor=ABSENCE)
+    return [
+        replace(put, withheld=part, pushed=to_text(manifest.pushed_at)).allot(connection, repository, now)
+        for part in _parts(lacks)
+    ]
+
+
+def _parts(lacks: Withheld) -> Iterator[Withheld]:
+    """The same references, at most MOST in each part."""
+    blobs, manifests, most = sorted(lacks.blobs), sorted(lacks.manifests), MOST // 2
+    for start in range(0, max(len(blobs), len(manifests)), most):
+        yield Withheld(frozenset(blobs[start : start + most]), frozenset(manifests[start : start + most]))
 
 
 def release(connection: Transaction, repository: RepositoryRow, row: WithheldRow, now: float) -> PendingChange | None:

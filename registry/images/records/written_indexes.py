@@ -31,20 +31,20 @@ class WrittenIndexes:
         self._parsed: LRUCache[str, tuple[Index, str, int]] = LRUCache(PARSED_BYTES, getsizeof=lambda kept: kept[2])
 
     def take(self, row: RepositoryRow) -> Index | None:
-        """The index that ``row`` has the signature of; None if it is not kept, or not what storage has.
+        """The index that ``row`` has the etag of; None if it is not kept, or not what storage has.
 
         Raises StorageError.
         """
         with self._lock:
             parsed, read = self._parsed.pop(row.name, None), self._read.pop(row.name, None)
-        if parsed is not None and parsed[1] == row.signature == self._backends.index_file.signature(row.name):
+        if parsed is not None and parsed[1] == row.etag == self._backends.index_file.etag(row.name):
             return parsed[0]
-        return Index.parse(read[0]) if read is not None and read[1] == row.signature else None
+        return Index.parse(read[0]) if read is not None and read[1] == row.etag else None
 
-    def keep(self, repository: str, index: Index, data: bytes, signature: str) -> None:
+    def keep(self, repository: str, index: Index, data: bytes, etag: str) -> None:
         """``index`` was written as ``data``. The caller does not change it any more."""
         with self._lock, contextlib.suppress(ValueError):  # larger than all that may be kept
             if self._is_local:
-                self._parsed[repository] = index, signature, len(data)
+                self._parsed[repository] = index, etag, len(data)
             else:
-                self._read[repository] = data, signature
+                self._read[repository] = data, etag

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blobs, manifests, memberships, references, repositories, tags, withheld
 from registry.images import manifest_store as rows
-from registry.images.blob_publication import Keep, KeepMore, NewBlob
 from registry.images.manifest_store import ManifestBytes
+from registry.images.publication.new_blob import Keep, KeepMore, NewBlob
 from registry.images.records import withholding
+from registry.images.records.journal import NO_TAGS
 from registry.images.repositories import require_row
 from registry.oci.errors import ManifestBlobUnknown
 from registry.oci.moment import whole
@@ -20,16 +21,16 @@ from registry.oci.tag import is_fallback
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
-    from registry.database.blob_locations import Found
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
     from registry.database.tags import TagRow
     from registry.database.transaction import Later, Transaction
     from registry.database.withheld import WithheldRow
     from registry.images.backends import Backends
-    from registry.images.blob_publication import BlobPublication, Write
+    from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.publication.new_blob import Look, Write
     from registry.images.records.journal import Change, PendingChange
     from registry.images.repositories import Repositories
     from registry.oci.digest import Digest
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 class _Asked(NamedTuple):
     """What a push must know of a repository that it has locked."""
 
-    members: Later[dict[str, blobs.BlobRow]]
-    """The members that the manifest names."""
+    members: Later[dict[str, str]]
+    """The states of the members that the manifest names."""
     children: dict[Digest, Later[ManifestRow | None]]
     """The manifests that it names."""
     withheld: Later[dict[tuple[str, str], WithheldRow]]
@@ -61,8 +62,10 @@ class ManifestPublication:
         self._publication = publication
         self._bytes = ManifestBytes(backends)
 
-    def publish(self, name: str, body: bytes, manifest: Manifest, digest: Digest, change: Change) -> None:
+    def publish(self, name: str, body: bytes, manifest: Manifest, digest: Digest, change: Change) -> Mapping[str, str]:
         """Store ``body``, which is ``manifest`` and has ``digest``, and do ``change``, which puts it, durably.
+
+        Returns the digest that each of its tags had before; a new tag is absent.
 
         Raises ManifestBlobUnknown naming what is missing, TagImmutable, NameInvalid, Unavailable.
         """
@@ -83,7 +86,9 @@ class ManifestPublication:
             return write
 
         blob = NewBlob(repository, digest, len(body), put, commit, keep)
-        self._publication.record(self._publication.publish(blob, found=found))
+        pending = self._publication.publish(blob, found=found)
+        self._publication.record(pending)
+        return NO_TAGS if pending is None else pending.old
 
     def _ask(
         self,
@@ -95,7 +100,7 @@ class ManifestPublication:
     ) -> _Asked:
         """Ask for what the decision depends on, and wait for nothing. The repository is locked."""
         return _Asked(
-            memberships.find_all(connection, repository.id, _named(manifest)),
+            memberships.states(connection, repository.id, _named(manifest)),
             {
                 child.digest: manifests.by_digest(connection, repository.id, child.digest)
                 for child in manifest.children()
@@ -111,7 +116,7 @@ class ManifestPublication:
         """Write the rows. Raises ManifestBlobUnknown, and KeepMore where the repository lacks something."""
         now = whole(self._backends.clock())
         held = asked.members.get()
-        members = {digest: row for digest, row in held.items() if row.state == blobs.PRESENT}
+        members = {digest for digest, state in held.items() if state == blobs.PRESENT}
         self._check_members(members, manifest)
         manifests = {child for child, row in asked.children.items() if row.get() is not None}
         for child in asked.children:
@@ -142,7 +147,7 @@ class ManifestPublication:
             old = {tag.name: tag.digest for tag in found}
             self._backends.policy.immutable.check_put(repository.name, old, digest)
 
-    def _check_members(self, members: dict[str, blobs.BlobRow], manifest: Manifest) -> None:
+    def _check_members(self, members: Collection[str], manifest: Manifest) -> None:
         policy = self._backends.policy
         missing = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
         self._refuse_missing(missing, accept=policy.accept_missing_blobs)
@@ -151,14 +156,14 @@ class ManifestPublication:
 
     def _check_references(
         self, name: str, manifest: Manifest, digest: Digest
-    ) -> tuple[RepositoryRow, Found | None, Keep]:
+    ) -> tuple[RepositoryRow, Look | None, Keep]:
         """Check before anything is written, as again at the commit; also reads what ``publish`` begins with."""
         repository = self._repositories.touch(name)
         if repository is None:
             self._check_members({}, manifest)
             return self._repositories.ensure(name), None, Keep.LOCKED
         with self._backends.database.autocommit() as connection:
-            named = memberships.find_all(connection, repository.id, _named(manifest))
+            named = memberships.states(connection, repository.id, _named(manifest))
             found = self._publication.look(connection, name, digest)
             members = named.get()
             self._check_members(members, manifest)

@@ -1,0 +1,1 @@
+"""Publication: how blobs and manifests become members of a repository."""

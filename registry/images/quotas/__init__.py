@@ -1,0 +1,1 @@
+"""Quotas: whether there is room for a blob."""

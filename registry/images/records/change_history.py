@@ -1,0 +1,73 @@
+"""*Change history*: the records of a repository, the last first, as operators and users read them.
+
+Tests: ``tests/admin/test_history.py``.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.images.records.journal import Journal
+
+if TYPE_CHECKING:
+    from registry.images.backends import Backends
+    from registry.images.repositories import Repositories
+    from registry.oci.record import Record
+
+
+class ChangePage(NamedTuple):
+    """A part of a history."""
+
+    records: list[Record]
+    """The last first; perhaps none although there is more."""
+    before: int | None
+    """What the next page comes before; None if there is none."""
+
+
+class ChangeHistory:
+    """Any thread. It reads records, and writes nothing."""
+
+    def __init__(self, backends: Backends, repositories: Repositories) -> None:
+        self._journal = Journal(backends)
+        self._repositories = repositories
+
+    def page(
+        self,
+        name: str,
+        tag: str | None = None,
+        *,
+        before: int | None = None,
+        count: int,
+        seconds: float = inf,
+    ) -> ChangePage:
+        """At most ``count`` records below the number ``before``, the last first; of one tag if ``tag`` is given.
+
+        A page ends after ``seconds``, whatever it has: a tag may have changed once among millions of changes.
+        Raises NameUnknown, Unavailable, StorageError.
+        """
+        row, deadline = self._repositories.require(name), monotonic() + seconds
+        found: list[Record] = []
+        end = row.sequence + 1 if before is None else before
+        for record in self._journal.backwards(name, end) if count else ():
+            if tag is None or tag in record.tags:
+                found.append(record)
+            if len(found) == count or monotonic() >= deadline:
+                return ChangePage(found, record.sequence if record.sequence > 1 else None)
+        return ChangePage(found, None)
+
+
+def document_of(record: Record, tag: str | None = None) -> dict[str, object]:
+    """A record as JSON; with ``tag`` what it did to that one."""
+    digest = record.descriptor.digest if record.descriptor is not None else record.digest
+    shown = record.tags if tag is None else (tag,)
+    return {
+        "change": record.sequence,
+        "time": record.time,
+        "actor": record.actor,
+        "operation": record.operation,
+        "digest": digest,
+        "tags": list(shown),
+        "before": {name: record.old[name] for name in shown if name in record.old},
+    }

@@ -1,0 +1,1 @@
+"""The trash: what was deleted and can be restored (proposal 0013)."""

@@ -1,0 +1,148 @@
+"""*Closure* of a manifest that is out of use: all that goes with it, because only it needs that (lifecycle 4.9).
+
+Tests: ``tests/maintenance/collection/test_run.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database import references
+from registry.database.collection import closures
+from registry.images.trash import attachments
+from registry.images.trash.attachments import Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from registry.database.collection.closures import ClosureRow
+    from registry.database.transaction import Transaction
+    from registry.oci.immutable_tags import ImmutableTags
+
+    MayGo = Callable[[ClosureRow], bool]
+    """Whether a manifest may go, by its lease and its times."""
+
+
+class Closure(NamedTuple):
+    """A manifest that nothing needs, and what goes with it. Empty if it is not there, or may not go."""
+
+    attached: list[Attachment]
+    """What is attached to any of ``listed``; what lists one of these, or is attached to it, comes before it."""
+    listed: list[Attachment]
+    """The manifest, and what only it lists; what lists something comes before it."""
+
+    @property
+    def all(self) -> list[Attachment]:
+        """In the order in which they are deleted."""
+        return [*self.attached, *self.listed]
+
+
+def of_unused(
+    connection: Transaction,
+    repository_id: int,
+    name: str,
+    digest: str,
+    immutable: ImmutableTags,
+    may_go: MayGo,
+    *,
+    gone: Collection[str] = (),
+) -> Closure:
+    """``digest``, which nothing needs, with what it lists and nothing else needs, and what is attached to any of these.
+
+    ``gone``: digests that count as gone already.
+    """
+    rows = listed(connection, repository_id, digest, may_go, gone=gone)
+    attached = _attached(connection, repository_id, name, rows, immutable, may_go)
+    return Closure([], []) if attached is None else Closure(attached, [Attachment(each, ()) for each in rows])
+
+
+def listed(
+    connection: Transaction, repository_id: int, digest: str, may_go: MayGo, *, gone: Collection[str] = ()
+) -> dict[str, ClosureRow]:
+    """As ``of_unused``, without what is attached."""
+    root = closures.find(connection, repository_id, digest).get()
+    if root is None or not may_go(root):
+        return {}
+    going = _Going(connection, repository_id, root, _ids(connection, repository_id, gone))
+    while going.extend(may_go):
+        pass
+    former = _former(connection, repository_id, going.rows)
+    if not all(may_go(row) for row in former):
+        return {}
+    return {row.digest: row for row in [*former, *going.rows.values()]}
+
+
+class _Going:
+    """Manifests that go, to which each round adds what only they need."""
+
+    def __init__(self, connection: Transaction, repository_id: int, root: ClosureRow, gone: list[int]) -> None:
+        self._connection = connection
+        self._repository_id = repository_id
+        self.rows = {root.digest: root}
+        self._ids = {root.blob_id, *gone}
+        self._new = [root]
+        self._refused: dict[str, ClosureRow] = {}
+
+    def extend(self, may_go: MayGo) -> bool:
+        """Add the children that nothing else needs. False when there are none."""
+        candidates = self._refused
+        for parent in self._new:
+            for child in closures.children(self._connection, self._repository_id, parent.blob_id).get():
+                if child.digest not in self.rows and not child.is_tagged and may_go(child):
+                    candidates[child.digest] = child
+        self._new = [child for child in candidates.values() if self._is_needed_by_these_alone(child)]
+        for child in self._new:
+            del candidates[child.digest]
+            self.rows[child.digest] = child
+        self._ids |= {child.blob_id for child in self._new}
+        return bool(self._new)
+
+    def _is_needed_by_these_alone(self, child: ClosureRow) -> bool:
+        if child.subject is not None and child.subject not in self.rows:
+            return False
+        return closures.listed_by(self._connection, self._repository_id, child.digest).get() <= self._ids
+
+
+def _ids(connection: Transaction, repository_id: int, digests: Collection[str]) -> list[int]:
+    rows = [closures.find(connection, repository_id, digest).get() for digest in digests]
+    return [row.blob_id for row in rows if row is not None]
+
+
+def _former(connection: Transaction, repository_id: int, going: Mapping[str, ClosureRow]) -> list[ClosureRow]:
+    """The lists of referrers without a tag that list any of those: they go before them."""
+    found: dict[str, ClosureRow] = {}
+    for digest in going:
+        for index in references.formerly_listed_by(connection, repository_id, digest).get():
+            row = closures.find(connection, repository_id, index).get() if index not in going else None
+            if row is not None:
+                found[index] = row
+    return list(found.values())
+
+
+def may_go_too(connection: Transaction, repository_id: int, attached: Attachment, may_go: MayGo) -> bool:
+    """Whether something that is attached may go, by its own lease and times; what is gone already may."""
+    row = closures.find(connection, repository_id, attached.digest).get()
+    return row is None or may_go(row)
+
+
+def _attached(
+    connection: Transaction,
+    repository_id: int,
+    name: str,
+    going: Mapping[str, ClosureRow],
+    immutable: ImmutableTags,
+    may_go: MayGo,
+) -> list[Attachment] | None:
+    """What is attached to these; None where something of that may not go yet.
+
+    Without what it is attached to it would stay for good: its tags keep it, and no rule of retention counts them.
+    """
+    ordered: dict[str, Attachment] = {}
+    for digest in going:
+        for attached in attachments.of_manifest(connection, repository_id, name, digest, immutable):
+            if attached.digest in going:
+                continue
+            if not may_go_too(connection, repository_id, attached, may_go):
+                return None
+            ordered.setdefault(attached.digest, attached)
+    return list(ordered.values())

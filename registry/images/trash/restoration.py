@@ -1,0 +1,368 @@
+"""Restoration: manifests of the trash are put again, with everything that they named (proposal 0013).
+
+What it writes is what a push of the same content writes, so that no release has to know of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from time import monotonic
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from registry.database import blob_locations, blobs, manifests, memberships, references, tags
+from registry.database.collection import trash
+from registry.database.statement import batches
+from registry.images.blob_locations import Location
+from registry.images.publication.manifest_publication import ManifestPublication
+from registry.images.publication.new_blob import NewBlob
+from registry.images.records.journal import Change, Journal
+from registry.oci.digest import Digest
+from registry.oci.errors import ManifestUnknown, RequestInvalid
+from registry.oci.manifest import parse_manifest
+from registry.oci.tag import belongs_to_subject
+from registry.storage.errors import ObjectTooLarge, PathNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from registry.database.collection.trash import TrashRow
+    from registry.database.repositories import RepositoryRow
+    from registry.images.backends import Backends
+    from registry.images.manifests import Manifests
+    from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.publication.new_blob import Put
+    from registry.images.repositories import Repositories
+    from registry.oci.change_reference import ChangeReference
+    from registry.oci.record import Record
+    from registry.storage.driver import ObjectStat
+
+
+KEPT_BYTES: Final = 8 << 20
+"""Bytes of manifests that a restore keeps from its look whether they are there; larger ones are read again."""
+PAGE: Final = 100
+"""Manifests of the trash that one look finds."""
+SECONDS: Final = 20.0
+"""How long a change of a tag is looked for: each record may be an object, and there may be millions."""
+LOOKS: Final = 3
+"""How often the bytes of a blob may move to the trash, or back, while they are taken."""
+NOTHING_MOVED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+class Restored(NamedTuple):
+    """A manifest that is there again, or that has tags again."""
+
+    digest: Digest
+    tags: tuple[str, ...]
+    """The tags that it was given."""
+
+
+class _Caller(NamedTuple):
+    """The caller that asks for it."""
+
+    actor: str
+    address: str | None
+
+
+class _Bytes(NamedTuple):
+    """Where the bytes of a blob were found."""
+
+    digest: Digest
+    size: int
+    location: Location
+
+
+class _Body(NamedTuple):
+    """A manifest as it was pushed."""
+
+    digest: Digest
+    media_type: str
+    data: bytes
+
+
+class Restoration:
+    """Any thread, any process. Killed in the middle, the same again goes on: what is there already stays."""
+
+    def __init__(
+        self, backends: Backends, repositories: Repositories, publication: BlobPublication, manifests: Manifests
+    ) -> None:
+        self._backends = backends
+        self._repositories = repositories
+        self._publication = publication
+        self._manifest_publication = ManifestPublication(backends, repositories, publication)
+        self._manifests = manifests
+        self._journal = Journal(backends)
+
+    def restore(self, wanted: ChangeReference, *, actor: str, address: str | None = None) -> list[Restored]:
+        """What ``wanted`` says: ``tag``, ``manifest``, or ``last``. Raises as these."""
+        name = wanted.repository
+        if wanted.tag is not None:
+            return self.tag(name, wanted.tag, sequence=wanted.sequence, actor=actor, address=address)
+        if wanted.digest is not None:
+            return self.manifest(name, wanted.digest, actor=actor, address=address)
+        return self.last(name, actor=actor, address=address)
+
+    def manifest(self, name: str, digest: Digest, *, actor: str, address: str | None = None) -> list[Restored]:
+        """Bring a deleted manifest back without a tag, with what was deleted in the same request or run.
+
+        Raises ManifestUnknown where the trash does not hold it, or its bytes are not all there; NameUnknown.
+        """
+        repository = self._repositories.require(name)
+        if self._is_there(repository, digest):
+            return []
+        return self._restore(repository, self._batch_of(repository, digest), _Caller(actor, address), tagged=False)
+
+    def last(self, name: str, *, actor: str, address: str | None = None) -> list[Restored]:
+        """Bring back what was deleted last, with the tags that it had and that point nowhere now. Raises as above."""
+        repository = self._repositories.require(name)
+        for row in self._trashed(repository):
+            if not self._is_there(repository, row.digest):
+                rows = self._batch_of(repository, row.digest)
+                return self._restore(repository, rows, _Caller(actor, address), tagged=True)
+        raise ManifestUnknown(f"the trash holds nothing of repository {name}")
+
+    def tag(
+        self, name: str, tag: str, *, sequence: int | None = None, actor: str, address: str | None = None
+    ) -> list[Restored]:
+        """Make a tag what it was after the change ``sequence``, or before its last change if that is None.
+
+        Raises ManifestUnknown where it was nothing then, or as above; TagImmutable; RequestInvalid where its last
+        change is so long ago that the caller has to say which it is.
+        """
+        repository, caller = self._repositories.require(name), _Caller(actor, address)
+        digest = self._was(repository, tag, sequence)
+        if not self._is_there(repository, digest):
+            rows = self._batch_of(repository, digest)
+            return self._restore(repository, rows, caller, tagged=False, moved={digest: (tag,)})
+        found = self._manifests.find(name, digest)
+        self._put(repository, _Body(digest, found.media_type, self._manifests.read(found)), (tag,), caller)
+        return [Restored(digest, (tag,))]
+
+    # ----
+
+    def _was(self, repository: RepositoryRow, tag: str, sequence: int | None) -> Digest:
+        """The manifest of a tag at a moment of its history."""
+        name, deadline = repository.name, monotonic() + SECONDS
+        for record in self._journal.backwards(name, (repository.sequence if sequence is None else sequence) + 1):
+            if tag not in record.tags:
+                if monotonic() >= deadline:
+                    raise RequestInvalid(
+                        f"back to change {record.sequence} of {name} none is of the tag {tag}, and reading on takes"
+                        f" long: say which change it is (`registry history {name}:{tag}` lists them)"
+                    )
+                continue
+            if sequence is not None:
+                if record.descriptor is None:
+                    raise ManifestUnknown(f"the tag {tag} of {name} was removed by change {record.sequence}")
+                return record.descriptor.digest
+            before = _before(record, tag)
+            if before is None:
+                raise ManifestUnknown(f"the tag {tag} of {name} was new at its last change, {record.sequence}")
+            return before
+        raise ManifestUnknown(f"the history of {name} does not have the tag {tag} at that change")
+
+    def _after(self) -> float:
+        """The moment since which what was deleted can be restored."""
+        return self._backends.clock() - self._backends.policy.undelete_window
+
+    def _trashed(self, repository: RepositoryRow) -> Iterator[TrashRow]:
+        """What can be restored, and what was pushed again since it was deleted, the last first."""
+        before = 1 << 62
+        while True:
+            with self._backends.database.autocommit() as connection:
+                page = trash.page(connection, repository.id, after=self._after(), before=before, count=PAGE).get()
+            yield from page
+            if len(page) < PAGE:
+                return
+            before = page[-1].sequence
+
+    def _is_there(self, repository: RepositoryRow, digest: str) -> bool:
+        with self._backends.database.autocommit() as connection:
+            return manifests.by_digest(connection, repository.id, digest).get() is not None
+
+    def _batch_of(self, repository: RepositoryRow, digest: str) -> list[TrashRow]:
+        """What was deleted with a manifest, an index after what it lists. Raises ManifestUnknown."""
+        after = self._after()
+        with self._backends.database.autocommit() as connection:
+            row = trash.find(connection, repository.id, digest, after=after).get()
+            if row is None:
+                days = self._backends.policy.undelete_window / 86400
+                message = (
+                    f"the trash of {repository.name} does not hold {digest}; it keeps what was deleted {days:g} days"
+                )
+                raise ManifestUnknown(message)
+            return trash.of_batch(connection, repository.id, row.batch, after=after).get()
+
+    def _restore(
+        self,
+        repository: RepositoryRow,
+        rows: Sequence[TrashRow],
+        caller: _Caller,
+        *,
+        tagged: bool,
+        moved: Mapping[str, tuple[str, ...]] = NOTHING_MOVED,
+    ) -> list[Restored]:
+        """Put these again, with the tags that they had and that are free; ``moved`` are set wherever they point now."""
+        going = {row.digest: row for row in self._with_children(repository, rows)}
+        going = {digest: row for digest, row in going.items() if not self._is_there(repository, digest)}
+        bodies = self._require_whole(repository, going)
+        restored = []
+        for row in going.values():
+            for part in self._parts(repository, row, going):
+                self._join(repository, part)
+            body = bodies.pop(row.digest, None) or self._body(repository, row)
+            free = self._free(repository, [tag for tag in row.tags if tagged or belongs_to_subject(tag)])
+            given = (*free, *moved.get(row.digest, ()))
+            self._put(repository, body, given, caller)
+            restored.append(Restored(Digest(row.digest), given))
+        return restored
+
+    def _require_whole(self, repository: RepositoryRow, going: Mapping[str, TrashRow]) -> dict[str, _Body]:
+        """Make sure that nothing of these is gone, before anything is written. The first bodies, as far as they fit.
+
+        Raises ManifestUnknown.
+        """
+        bodies: dict[str, _Body] = {}
+        room = KEPT_BYTES
+        for row in going.values():
+            self._parts(repository, row, going)
+            body = self._body(repository, row)
+            if len(body.data) <= room:
+                bodies[row.digest] = body
+                room -= len(body.data)
+        return bodies
+
+    def _put(self, repository: RepositoryRow, body: _Body, given: Sequence[str], caller: _Caller) -> None:
+        """Write what a push of the manifest with these tags writes."""
+        change = Change.put(
+            body.digest, body.media_type, len(body.data), given, actor=caller.actor, address=caller.address
+        )
+        manifest = parse_manifest(body.data, body.media_type)
+        self._manifest_publication.publish(repository.name, body.data, manifest, body.digest, change)
+
+    def _with_children(self, repository: RepositoryRow, rows: Sequence[TrashRow]) -> list[TrashRow]:
+        """These, each after the manifests that it lists and that were deleted by themselves."""
+        ordered: dict[str, TrashRow] = {}
+        for row in rows:
+            if row.digest in ordered:
+                continue
+            open_rows, seen = [(row, self._lost_children(repository, row))], {row.digest}
+            while open_rows:
+                parent, children = open_rows[-1]
+                child = children.pop() if children else None
+                if child is None:
+                    ordered.setdefault(parent.digest, parent)
+                    open_rows.pop()
+                elif child.digest not in ordered and child.digest not in seen:
+                    seen.add(child.digest)
+                    open_rows.append((child, self._lost_children(repository, child)))
+        return list(ordered.values())
+
+    def _lost_children(self, repository: RepositoryRow, row: TrashRow) -> list[TrashRow]:
+        """The manifests that it lists and that were deleted, the first one last."""
+        with self._backends.database.autocommit() as connection:
+            named = trash.references(connection, repository.id, row.blob_id).get()
+            children = [each.digest for each in named if each.kind in {references.MANIFEST, references.FORMER}]
+            lost = [child for child in children if manifests.by_digest(connection, repository.id, child).get() is None]
+            found = [trash.find(connection, repository.id, child, after=self._after()).get() for child in lost]
+        return [child for child in reversed(found) if child is not None]
+
+    def _parts(self, repository: RepositoryRow, row: TrashRow, going: Mapping[str, TrashRow]) -> list[_Bytes]:
+        """The blobs that it needs and the repository does not have. Raises ManifestUnknown if one is not on storage."""
+        with self._backends.database.autocommit() as connection:
+            named = trash.references(connection, repository.id, row.blob_id).get()
+        held = self._kept(repository, [each.digest for each in named])
+        parts = []
+        for each in named:
+            if each.digest in held or each.digest in going or each.kind == trash.UNPROVEN:
+                continue
+            part = self._find(repository, Digest(each.digest))
+            if part is None and each.kind != references.OPTIONAL:
+                message = (
+                    f"{row.digest} cannot be restored: storage does not have {each.digest} any more; push it again"
+                )
+                raise ManifestUnknown(message)
+            if part is not None:
+                parts.append(part)
+        return parts
+
+    def _kept(self, repository: RepositoryRow, digests: Sequence[str]) -> set[str]:
+        """Those that the repository has, each with a lease: a collection has ended a membership before, or sees it."""
+        held: set[str] = set()
+        for several in batches(digests):
+            with self._backends.database.transaction() as connection:
+                blobs.lock_all(connection, sorted(several)).get()
+                blobs.lease_all(connection, several, seconds=self._backends.policy.lease)
+                held |= memberships.find_all(connection, repository.id, several).get().keys()
+        return held
+
+    def _find(self, repository: RepositoryRow, digest: Digest) -> _Bytes | None:
+        """Bytes of the right digest that storage has, wherever; they are not hashed again.
+
+        Not those that were found wrong, and are still the same.
+        """
+        driver, layout = self._backends.driver, self._backends.layout
+        own = layout.blob(repository.name, digest)
+        with self._backends.database.autocommit() as connection:
+            blob = blobs.find(connection, digest).get()
+            rows = blob_locations.of_digest(connection, digest, store=driver.name).get()
+            noted = blob_locations.find(connection, driver.name, own).get()
+        is_wrong = blob is not None and blob.state == blobs.QUARANTINED
+        wrong = {(row.key, row.etag) for row in (noted, *rows) if is_wrong and row is not None}
+        keys = [own]
+        if layout.per_repository:
+            keys += [layout.trash(repository.name, digest), layout.leaving_trash(repository.name, digest)]
+        for location in [*map(Location.of, rows), *map(Location, keys)]:
+            with contextlib.suppress(PathNotFound):
+                stat = driver.stat(location.key)
+                if (blob is None or blob.size == stat.size) and (location.key, stat.etag) not in wrong:
+                    return _Bytes(digest, stat.size, location)
+        return None
+
+    def _body(self, repository: RepositoryRow, row: TrashRow) -> _Body:
+        """The bytes of a manifest of the trash. Raises ManifestUnknown."""
+        for _ in range(LOOKS):
+            found = self._find(repository, Digest(row.digest))
+            if found is None:
+                break
+            with contextlib.suppress(PathNotFound, ObjectTooLarge):
+                data, _ = self._backends.driver.read(found.location.key, max_bytes=row.size)
+                if Digest.of(data, found.digest.algorithm) == found.digest:
+                    return _Body(found.digest, row.media_type, data)
+                break
+        raise ManifestUnknown(f"{row.digest} cannot be restored: its bytes are not on storage any more; push it again")
+
+    def _join(self, repository: RepositoryRow, part: _Bytes) -> None:
+        """Make a blob a member again. Raises ManifestUnknown where its bytes have gone meanwhile."""
+        found: _Bytes | None = part
+        for _ in range(LOOKS):
+            if found is None:
+                break
+            blob = NewBlob(repository, found.digest, found.size, self._put_from(found.location), source=found.location)
+            try:
+                self._publication.record(self._publication.publish(blob))
+            except PathNotFound:
+                found = self._find(repository, part.digest)
+            else:
+                return
+        raise ManifestUnknown(f"storage does not have {part.digest} any more; push it again")
+
+    def _put_from(self, source: Location) -> Put:
+        driver, links = self._backends.driver, self._backends.layout.per_repository
+
+        def put(key: str, *, replace: bool) -> ObjectStat:  # noqa: ARG001 - there are no other bytes
+            return driver.link(source.key, key) if links and source.key != key else driver.stat(source.key)
+
+        return put
+
+    def _free(self, repository: RepositoryRow, wanted: list[str]) -> list[str]:
+        """Those tags that point nowhere."""
+        with self._backends.database.autocommit() as connection:
+            taken = {row.name for row in tags.find_all(connection, repository.id, wanted).get()} if wanted else set()
+        return [tag for tag in wanted if tag not in taken]
+
+
+def _before(record: Record, tag: str) -> Digest | None:
+    """The digest that a tag had before a record that concerns it."""
+    old = record.old.get(tag)
+    return None if old is None else Digest(old)
