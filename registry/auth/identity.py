@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -27,7 +28,7 @@ class Kind(enum.StrEnum):
     """A token of an OpenID Connect provider."""
     EXTERNAL = "external"
     """A token of an external token service, which bounds what it allows."""
-    CERTIFICATE = "certificate"
+    CERTIFICATE = "cert"
     """A client certificate."""
     ANONYMOUS = "anonymous"
     """Nothing: there were no credentials."""
@@ -47,15 +48,17 @@ class Identity:
 
     kind: Kind
     name: str = ""
-    """The user; the id of a key; ``PROVIDER/NAME`` for OIDC; the subject of an external token or a certificate."""
+    """The user; the id of a key; ``PROVIDER/NAME`` for OIDC; the subject of an external token; a certificate's name."""
     groups: frozenset[str] = frozenset()
     """As rules name them."""
     claims: Claims = field(default_factory=lambda: NO_CLAIMS, hash=False)
     """Those that rules use."""
     credential: str = ""
     """Which version of the credential it was: 16 hex digits of a hash of the stored one, or the id of the key."""
-    scope: Bound | None = None
-    """What bounds it beside the rules; None if nothing does."""
+    scope: Bound | None = field(default=None, compare=False)
+    """What bounds it beside the rules; None if nothing does. It makes no other identity: rules do not look at it."""
+    until: float = field(default=inf, compare=False)
+    """When its credential ends, in seconds since the epoch: tokens that were made for it end then too."""
     is_user: bool = False
     """An OIDC identity that rules name as a user, by the name without its provider."""
     owner: Identity | None = None
@@ -63,14 +66,12 @@ class Identity:
 
     @property
     def who(self) -> str:
-        """As rules name it: ``alice``, ``key:ID``, ``oidc:sso/alice``, ``cert:SUBJECT``, ``anonymous``."""
+        """As rules name it: ``alice``, ``key:ID``, ``oidc:sso/alice``, ``cert:NAME``, ``anonymous``."""
         match self.kind:
             case Kind.USER:
                 return self.name
             case Kind.ANONYMOUS:
                 return ANONYMOUS_NAME
-            case Kind.CERTIFICATE:
-                return f"cert:{self.name}"
             case Kind.OIDC if self.is_user:
                 return self.name.partition("/")[2]
             case _:
@@ -85,6 +86,11 @@ class Identity:
     def is_anonymous(self) -> bool:
         """Whether nothing is known of the caller."""
         return self.kind is Kind.ANONYMOUS
+
+    @property
+    def has_no_credential(self) -> bool:
+        """Whether its request came with nothing at all: an anonymous token is a credential."""
+        return self.is_anonymous and self.scope is None
 
     @property
     def actor(self) -> str:

@@ -36,15 +36,15 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         """Raises ValueError, OSError."""
-        self._file = WatchedFile(path, _parse)
+        self.file = WatchedFile(path, _parse)
 
     def keys(self) -> KeySet:
         """See KeySource: those of the file as it is now."""
-        return self._file.current()
+        return self.file.current()
 
     def look_again(self) -> KeySet:
         """See KeySource."""
-        return self._file.current()
+        return self.file.current()
 
 
 def verify(token: Jwt, source: KeySource, *, issuer: str, audiences: Collection[str], now: float) -> None:

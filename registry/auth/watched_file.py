@@ -5,6 +5,8 @@ A file that cannot be read, or makes no sense, changes nothing: the last one tha
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -56,11 +58,15 @@ class WatchedFile(Generic[T]):
             self.problem = None
         except (OSError, ValueError) as error:
             self.problem = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-            log.warning("a file is not used, what it said before stays", path=str(self._path), reason=self.problem)
+            reason = self.problem
+            log.error("a file is not used, what it said before stays", path=str(self._path), reason=reason)  # noqa: TRY400
         self._seen = signature
 
     def _read(self) -> T:
-        with self._path.open("rb") as file:
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # another kind may have no end, or never begin
+                raise ValueError("it is no file")
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES} bytes")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.background.leases import Leases
+from registry.config.sections import AUTO
 from registry.database.engine import Database
 from registry.database.schema import upgrade_database
 from registry.images.backends import holder_name
@@ -44,7 +45,7 @@ def writing(settings: Settings, *, conditional_writes: bool) -> contextlib.Abstr
 @contextlib.contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
     reason = f"the {settings.storage.driver} store ignores conditional writes (If-Match, If-None-Match)"
-    if settings.http.workers > 1:
+    if settings.http.workers not in {AUTO, 1}:
         raise AnotherReplica(f"{reason}, so one process only may write: set http.workers to 1")
     database = Database.of(settings)
     try:

@@ -48,7 +48,7 @@ class MigrationJournal:
         self._writer = writer or writer_name()
         self._clock = clock
         self._state: MigrationState | None = None
-        self._signature = ""
+        self._etag = ""
 
     @property
     def state(self) -> MigrationState:
@@ -69,7 +69,7 @@ class MigrationJournal:
         found = self.locations.newest()
         if found is None:
             return None
-        self._state, self._signature = found[0], found[1].signature
+        self._state, self._etag = found[0], found[1].etag
         return self._state
 
     def begin(self, layout: str, prefixes: tuple[str, ...]) -> MigrationState:
@@ -119,22 +119,22 @@ class MigrationJournal:
                 passes=state.passes if passes is None else passes,
                 counts=state.counts if counts is None else counts,
             ),
-            if_signature=self._signature,
+            if_etag=self._etag,
         )
 
     def _write_state(
-        self, state: MigrationState, *, if_signature: str | None = None, if_absent: bool = False
+        self, state: MigrationState, *, if_etag: str | None = None, if_absent: bool = False
     ) -> MigrationState:
         key, data = keys.state_key(state.id), state.serialise()
         try:
-            stat = self._driver.write(key, data, if_signature=if_signature, if_absent=if_absent)
+            stat = self._driver.write(key, data, if_etag=if_etag, if_absent=if_absent)
         except (AlreadyExists, PreconditionFailed) as error:
             found = self.locations.state(state.id)
             if found is None or found[0] != state:  # ours, when only its answer was lost
                 by = "a process that is gone" if found is None else found[0].writer
                 raise Refused(f"another instance works on migration {state.id}: {by} has written its state") from error
             stat = found[1]
-        self._state, self._signature = state, stat.signature
+        self._state, self._etag = state, stat.etag
         return state
 
     def _now(self) -> str:

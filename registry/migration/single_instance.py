@@ -39,7 +39,7 @@ def exclusive_run(
     ``on_loss`` is called in another thread if the lease could not be renewed in time: the work must stop then, as by
     Ctrl-C.
     """
-    leases = Leases(database, holder_name(), clock)
+    leases = Leases(database, holder_name())
     given_up = clock() + PATIENCE
     seen: Held | None = None
     with contextlib.ExitStack() as holding:

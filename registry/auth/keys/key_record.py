@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from registry.auth.keys.key_scope import KeyScope
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from registry.auth.keys.key_secret import KeySecret
 
 VERSION: Final = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+DAY: Final = 86400.0
 
 
 class KeyRecord(NamedTuple):
@@ -65,13 +69,17 @@ class KeyRecord(NamedTuple):
             raise TypeError("owner")
         return cls(
             _text(document, "id"),
-            _text(document, "sha256"),
+            _hash(document),
             owner,
             None if scope is None else KeyScope.of(_texts(scope, "repositories"), _texts(scope, "actions")),
             _seconds(document, "created"),
             None if document["expires"] is None else _seconds(document, "expires"),
             _text(document, "description"),
         )
+
+    def ends(self, most_seconds: float) -> float:
+        """When it ends where no key may be older than that; the settings may allow less than when it was made."""
+        return min(inf if self.expires is None else self.expires, self.created + most_seconds)
 
     def document(self) -> dict[str, Any]:
         """As a JSON value; ``parse`` reads it."""
@@ -96,6 +104,13 @@ def _text(document: Mapping[str, Any], name: str) -> str:
     found = document[name]
     if not isinstance(found, str):
         raise TypeError(name)
+    return found
+
+
+def _hash(document: Mapping[str, Any]) -> str:
+    found = _text(document, "sha256")
+    if not _SHA256.fullmatch(found):
+        raise ValueError("sha256 is no hash")
     return found
 
 

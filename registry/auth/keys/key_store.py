@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from registry.auth.keys.key_record import KeyRecord
-from registry.database import generations, key_uses
+from registry.database import generations
+from registry.database.credentials import key_uses
+from registry.parallel import map_parallel
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from registry.database.engine import Database
     from registry.storage.driver import StorageDriver
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 PLACE: Final = ".auth/keys"
 GENERATION: Final = "keys"
 MAX_BYTES: Final = 64 << 10
+ENDED: Final = 0.0
+"""The end of a key that is being revoked: before any clock."""
 
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -52,15 +56,13 @@ class KeyStore:
             return None
         return record if record.key_id == key_id else None
 
-    def all(self) -> Iterator[KeyRecord]:
-        """Every key that this release understands, sorted by id."""
-        for key_id in self.ids():
-            record = self.find(key_id)
-            if record is not None:
-                yield record
+    def find_all(self, key_ids: Sequence[str]) -> list[KeyRecord]:
+        """Those of the keys that there are and that this release understands, in that order."""
+        found = map_parallel(self._driver.capabilities, self.find, key_ids)
+        return [record for record in found if record is not None]
 
     def ids(self) -> Iterator[str]:
-        """The id of each object that should be a key, sorted; none is read."""
+        """The id of each object that should be a key, sorted; none is read, and a bucket is asked for all of them."""
         names = (child.name.removesuffix(".json") for child in self._driver.children(PLACE))
         return filter(_ID.fullmatch, names)
 
@@ -72,21 +74,30 @@ class KeyStore:
         """Revoke a key. Returns False if there was none. Killed or failed midway it has to be repeated.
 
         When this returns, no process takes the secret anew, and each forgets with its next look that it has taken it.
-        Raises DatabaseError: the key is gone then, and processes forget it within ``auth.remember``.
+        Before processes are told, the key is ended but still there: a revocation that was cut short shows in the list,
+        and the next one finds what it has to finish. Raises DatabaseError.
         """
         if not _ID.fullmatch(key_id):
             return False
-        place = _place(key_id)
-        try:
-            self._driver.stat(place)
-            found = True
-        except PathNotFound:
-            found = False
-        self._driver.delete([place])
+        place, record = _place(key_id), self.find(key_id)
+        found = record is not None or self._is_there(place)
+        if record is not None:
+            self._driver.write(place, record._replace(expires=ENDED).serialize())
         with self._database.transaction() as connection:
             generations.change(connection, GENERATION)
             key_uses.forget(connection, key_id)
+        self._driver.delete([place])
+        if found and record is None:  # it could not be ended, so that it was good until now, for a later release
+            with self._database.transaction() as connection:
+                generations.change(connection, GENERATION)
         return found
+
+    def _is_there(self, place: str) -> bool:
+        try:
+            self._driver.stat(place)
+        except PathNotFound:
+            return False
+        return True
 
 
 def _place(key_id: str) -> str:

@@ -1,32 +1,34 @@
-"""*Documents*: what a provider publishes, fetched over HTTPS with bounds: in size, in time, and without detours."""
+"""*Documents*: what a provider answers, asked over HTTPS with bounds: in size, in time, and without detours."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
-from time import monotonic
+import threading
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-
-from urllib3 import PoolManager, Timeout
-from urllib3.exceptions import HTTPError
 
 from registry.config.urls import is_trustworthy
 from registry.waiting import aside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from urllib3 import BaseHTTPResponse
 
 MAX_BYTES: Final = 1 << 20
 SECONDS: Final = 10.0
-"""For connecting, the answer's head and its body together."""
+"""For connecting, TLS, the answer's head and its body together."""
+FORM: Final = "application/x-www-form-urlencoded"
 _CHUNK: Final = 64 << 10
 _OK: Final = 200
+_PORTS: Final = {"http": 80, "https": 443}
+_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
 
 
 class FetchFailed(Exception):
-    """A document could not be had; the message says why."""
+    """An answer could not be had; the message says why."""
 
 
 class Documents:
@@ -34,37 +36,81 @@ class Documents:
 
     def __init__(self, ca_file: Path | None = None, *, seconds: float = SECONDS) -> None:
         """``ca_file`` has the authorities of the provider's certificate; None for those of the system."""
-        self._pool = PoolManager(num_pools=2, ssl_context=ssl.create_default_context(cafile=ca_file), retries=False)
+        self._context = ssl.create_default_context(cafile=ca_file)
         self._seconds = seconds
 
     def fetch(self, url: str) -> bytes:
         """The body of an answer 200 to GET; redirects are not followed. Raises FetchFailed."""
+        status, body = self._ask("GET", url, None, _HEADERS)
+        if status != _OK:
+            raise FetchFailed(f"the answer has status {status}")
+        return body
+
+    def post(self, url: str, form: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body of the answer to POST of a form, sent once; redirects are not followed.
+
+        Raises FetchFailed.
+        """
+        return self._ask("POST", url, form.encode(), {**_HEADERS, "Content-Type": FORM, **headers})
+
+    def _ask(self, method: str, url: str, sent: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
         if not is_trustworthy(url):
             raise FetchFailed("its address is not https, nor http on this machine")
-        deadline = monotonic() + self._seconds
-        timeout = Timeout(total=self._seconds)
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        parts = urlsplit(url)
+        host = parts.hostname or ""
         try:
-            with aside:
-                answer = self._pool.request(
-                    "GET", url, headers=headers, timeout=timeout, redirect=False, preload_content=False
-                )
-                try:
-                    return _read(answer, deadline)
-                finally:
-                    answer.close()
-        except (HTTPError, OSError, ValueError) as error:
-            raise FetchFailed(f"{type(error).__name__} while asking {urlsplit(url).hostname}") from error
+            port = parts.port or _PORTS[parts.scheme]
+            kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+            with aside, contextlib.closing(kind(host, port, timeout=self._seconds)) as connection:
+                raw = socket.create_connection((host, port), self._seconds)
+                with _ending(raw, self._seconds) as ended:
+                    connection.sock = self._secured(raw, host) if parts.scheme == "https" else raw
+                    target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+                    connection.request(method, target, sent, headers)
+                    answer = connection.getresponse()
+                    body = _read(answer)
+                    if ended.is_set():
+                        raise FetchFailed("the answer takes too long")
+                    return answer.status, body
+        except (HTTPException, OSError, ValueError) as error:
+            raise FetchFailed(f"{type(error).__name__} while asking {host}") from error
+
+    def _secured(self, raw: socket.socket, host: str) -> ssl.SSLSocket:
+        try:
+            return self._context.wrap_socket(raw, server_hostname=host)
+        except BaseException:
+            raw.close()
+            raise
 
 
-def _read(answer: BaseHTTPResponse, deadline: float) -> bytes:
-    if answer.status != _OK:
-        raise FetchFailed(f"the answer has status {answer.status}")
+@contextlib.contextmanager
+def _ending(connection: socket.socket, seconds: float) -> Iterator[threading.Event]:
+    """End a connection when the time is over: a timeout of a socket is for each byte, of which a head may have many."""
+    ended = threading.Event()
+    other = connection.dup()  # which stays when TLS takes the first one
+
+    def end() -> None:
+        ended.set()
+        with contextlib.suppress(OSError):  # the other end was faster
+            other.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield ended
+    finally:
+        timer.cancel()
+        timer.join()
+        other.close()
+
+
+def _read(answer: HTTPResponse) -> bytes:
     body = b""
-    while part := answer.read1(_CHUNK):  # what has come: a whole chunk may take an attacker's time
+    while part := answer.read1(_CHUNK):
         body += part
         if len(body) > MAX_BYTES:
             raise FetchFailed(f"the answer has more than {MAX_BYTES} bytes")
-        if monotonic() > deadline:
-            raise FetchFailed("the answer takes too long")
+    if answer.length:
+        raise FetchFailed("the answer is cut")
     return body

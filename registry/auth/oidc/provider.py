@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from registry.auth.identity import Identity, Kind
 from registry.auth.jwt import Jwt, JwtInvalid
@@ -18,7 +18,7 @@ from registry.auth.tokens.bearer import Verified
 from registry.oci.errors import Unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from registry.auth.identity import Claims
     from registry.auth.key_source import KeySource
@@ -37,10 +37,26 @@ class Used(NamedTuple):
     groups: frozenset[str]
 
 
+class Interest(Protocol):
+    """What the rules look at now: it may change while a process runs."""
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """See Used."""
+        ...
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """See Used."""
+        ...
+
+
 class Provider:
     """Verifies the tokens of one provider. Any thread."""
 
-    def __init__(self, settings: OidcSettings, keys: KeySource, used: Used, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self, settings: OidcSettings, keys: KeySource, used: Interest, clock: Callable[[], float] = time
+    ) -> None:
         self._settings = settings
         self._keys = keys
         self._used = used
@@ -53,9 +69,24 @@ class Provider:
 
     def identify(self, token: Jwt) -> Verified:
         """The identity that a token proves. Raises Unauthorized, or Unavailable where no keys are known."""
+        return self._identify(token, self._settings.audiences, {})
+
+    def identify_login(self, token: Jwt, *, client_id: str, nonce: str) -> Identity:
+        """The identity that the ID token of a login proves (OpenID Connect Core 1.0, section 3.1.3.7).
+
+        It has to be for this client, and for the login that has this nonce. Raises as ``identify``.
+        """
+        said = {"nonce": nonce}
+        if "azp" in token.claims or token.claims.get("aud") not in (client_id, [client_id]):
+            said["azp"] = client_id
+        return self._identify(token, (client_id,), said).identity
+
+    def _identify(self, token: Jwt, audiences: Collection[str], said: Mapping[str, str]) -> Verified:
+        """``said`` are claims that the token has to have beside its audience."""
         settings = self._settings
         try:
-            verify(token, self._keys, issuer=settings.issuer, audiences=settings.audiences, now=self._clock())
+            verify(token, self._keys, issuer=settings.issuer, audiences=audiences, now=self._clock())
+            _compare(token.claims, said)
             claims = flatten(token.claims)
             identity = Identity(
                 Kind.OIDC,
@@ -83,3 +114,10 @@ class Provider:
         prefix = "" if self._settings.as_groups else f"{self._settings.name}/"
         names = {f"{prefix}{group}" for group in ((claimed,) if isinstance(claimed, str) else claimed)}
         return frozenset(names & self._used.groups)
+
+
+def _compare(claims: Mapping[str, object], said: Mapping[str, str]) -> None:
+    """Raise JwtInvalid where a claim is not what it should be."""
+    for name, value in said.items():
+        if claims.get(name) != value:
+            raise JwtInvalid(f"its {name} is not that of this login")

@@ -15,6 +15,8 @@ from registry.oci.errors import Unavailable
 BCRYPT_BYTES: Final = 72
 """Bytes of a password that bcrypt looks at."""
 BCRYPT_COST: Final = 10
+MAX_BCRYPT_COST: Final = 16
+"""A verification takes some ten seconds then; at 31 it would take days, and every login waits for it."""
 MAX_BYTES: Final = 1024
 """Bytes of a password; argon2id looks at them all."""
 MAX_MEMORY: Final = 1 << 20
@@ -28,7 +30,7 @@ LEAST_RESULT: Final = 16
 
 Scheme = Literal["argon2id", "bcrypt"]
 
-_BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 _ARGON2ID = re.compile(r"\$argon2id\$v=19\$m=[0-9]{1,9},t=[0-9]{1,9},p=[0-9]{1,9}\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+")
 _ARGON2 = argon2.PasswordHasher()
 
@@ -41,7 +43,10 @@ class PasswordHash(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises ValueError, in words without the hash."""
-        if not _BCRYPT.fullmatch(text):
+        if bcrypt_hash := _BCRYPT.fullmatch(text):
+            if int(bcrypt_hash[1]) > MAX_BCRYPT_COST:
+                raise ValueError(f"the bcrypt hash has a cost of more than {MAX_BCRYPT_COST}")
+        else:
             if not _ARGON2ID.fullmatch(text):
                 raise ValueError("the hash is neither bcrypt ($2a$, $2b$, $2y$) nor argon2id ($argon2id$)")
             _check_cost(text)

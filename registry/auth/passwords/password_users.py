@@ -16,6 +16,7 @@ from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from registry.auth.errors import Throttled
 from registry.auth.identity import Identity, Kind
 from registry.images.session_ids import crowd_of
 from registry.oci.errors import Unauthorized
@@ -48,7 +49,7 @@ class PasswordUsers:
         self._throttle = throttle
         self._known = _Known.of(file.current(), groups)
         self._secret = secrets.token_bytes(32)
-        self._flights: dict[bytes, asyncio.Task[Identity]] = {}
+        self._flights: dict[bytes, asyncio.Task[Identity | None]] = {}
 
     def look(self) -> None:
         """Take what the file says now."""
@@ -75,23 +76,38 @@ class PasswordUsers:
         key = self._key(*credentials, crowd_of(address))
         flight = self._flights.get(key)
         if flight is None:
-            if key in self._known.wrong or not self._throttle.take(credentials.user, address):
+            if key in self._known.wrong:
                 raise Unauthorized(WRONG)
+            if not self._throttle.take(credentials.user, address):
+                raise Throttled(WRONG)
             flight = asyncio.create_task(self._verify(key, credentials, address))
             self._flights[key] = flight
             flight.add_done_callback(partial(self._land, key))
-        return await asyncio.shield(flight)  # a client that leaves takes no hash from those that stay
+        identity = await asyncio.shield(flight)  # a client that leaves takes no hash from those that stay
+        if identity is None:
+            raise Unauthorized(WRONG)  # for each its own: the answer to it is written into the error
+        return identity
 
-    async def _verify(self, key: bytes, credentials: Basic, address: str | None) -> Identity:
+    def has_room(self, credentials: Basic, address: str | None) -> bool:
+        """Whether ``identify`` would answer more than Unavailable now. Costs no hash."""
+        crowd = crowd_of(address)
+        if self._pool.has_room(crowd):
+            return True
+        key = self._key(*credentials, crowd)
+        is_answered = key in self._flights or key in self._known.wrong
+        return is_answered or not self._throttle.has_left(credentials.user, address)
+
+    async def _verify(self, key: bytes, credentials: Basic, address: str | None) -> Identity | None:
+        """Return None for a wrong password. Raises Unavailable."""
         try:
-            identity, known = await self._pool.run(partial(self._check, credentials))
+            identity, known = await self._pool.run(partial(self._check, credentials), crowd_of(address))
         except BaseException:
             self._throttle.give_back(credentials.user, address)
             raise
         if identity is None:
             known.note_wrong(key)
-            raise Unauthorized(WRONG)
-        self._throttle.give_back(credentials.user, address)
+        else:
+            self._throttle.give_back(credentials.user, address)
         return identity
 
     def _check(self, credentials: Basic) -> tuple[Identity | None, _Known]:
@@ -113,7 +129,7 @@ class PasswordUsers:
         """A hash of these parts, from which no password can be guessed outside of this process."""
         return hashlib.blake2b("\0".join(parts).encode(), key=self._secret, digest_size=32).digest()
 
-    def _land(self, key: bytes, flight: asyncio.Task[Identity]) -> None:
+    def _land(self, key: bytes, flight: asyncio.Task[Identity | None]) -> None:
         del self._flights[key]
         if not flight.cancelled():
             flight.exception()  # it is answered to each that waits, and there may be none left

@@ -45,6 +45,10 @@ class Throttle:
         self._put(key, bucket._replace(left=bucket.left - 1))
         return True
 
+    def has_left(self, user: str, address: str | None) -> bool:
+        """Whether ``take`` would allow one more password now."""
+        return self._filled(_key(user, address)).left >= 1
+
     def give_back(self, user: str, address: str | None) -> None:
         """The one that was taken was not wrong, or was not tried."""
         key = _key(user, address)

@@ -35,7 +35,7 @@ def named(who: str, groups: Iterable[str], claims: Mapping[str, str | tuple[str,
         return ANONYMOUS
     kind, colon, name = who.partition(":")
     if colon and (kind not in _KINDS or not name):
-        raise ValueError(f"{who} is no identity: alice, key:ID, oidc:PROVIDER/USER, external:SUBJECT, cert:SUBJECT")
+        raise ValueError(f"{who} is no identity: alice, key:ID, oidc:PROVIDER/USER, external:SUBJECT, cert:NAME")
     own = Groups(settings.auth.groups if settings.auth else {}).of(who)
     all_groups = own | frozenset(groups)
     if not colon:

@@ -24,6 +24,8 @@ PULL = "pull"
 PUSH = "push"
 ANONYMOUS = "anonymous"
 AUTHENTICATED = "authenticated"
+SUBJECT = "sub"
+"""The claim that the audit log has of every identity of a provider."""
 REMEMBERED = 50_000
 
 
@@ -64,7 +66,7 @@ class RuleSet:
             )
             for number, rule in enumerate(rules, 1)
         )
-        self.used = Used(frozenset(self._claims()), frozenset(self._named("group:")))
+        self.used = Used(frozenset({SUBJECT, *self._claims()}), frozenset(self._named("group:")))
         """What the rules look at of what a provider says."""
         self._rules_for = lru_cache(maxsize=4096)(self._find_for)
         self.find = lru_cache(maxsize=REMEMBERED)(self._find)
@@ -82,6 +84,12 @@ class RuleSet:
                 if rule.has(action) and any(glob.matches(repository, identity.claims) for glob in rule.globs)
             ),
             None,
+        )
+
+    def is_known(self, identity: Identity) -> bool:
+        """Whether a rule for ``authenticated`` is for it: it is neither anonymous nor a stranger's account."""
+        return identity.kind is not Kind.ANONYMOUS and (
+            identity.kind is not Kind.OIDC or identity.name.partition("/")[0] in self._open_providers
         )
 
     def is_admin(self, identity: Identity) -> bool:
@@ -110,9 +118,7 @@ class RuleSet:
     def _find_for(self, identity: Identity) -> tuple[Rule, ...]:
         """Find the rules for an identity; those for a key that has an owner are those for this."""
         identity = identity.subject
-        is_known = identity.kind is not Kind.ANONYMOUS and (
-            identity.kind is not Kind.OIDC or identity.name.partition("/")[0] in self._open_providers
-        )
+        is_known = self.is_known(identity)
         return tuple(rule for rule in self.rules if rule.is_for(identity, is_known=is_known))
 
     def _claims(self) -> Iterator[str]:
@@ -131,7 +137,8 @@ def _is(identity: Identity, entry: str) -> bool:
         case "group":
             return name in identity.groups
         case "oidc":
-            return identity.kind is Kind.OIDC and (identity.name == name or identity.name.startswith(f"{name}/"))
+            own = identity.name if "/" in name else identity.name.partition("/")[0]  # an account, or all of a provider
+            return identity.kind is Kind.OIDC and own == name
         case "cert":
             return identity.kind is Kind.CERTIFICATE and text_pattern(name).fullmatch(identity.name) is not None
         case _:

@@ -21,7 +21,10 @@ class Directory(Protocol):
     """Where users and keys are found by name, as they are now. Any thread."""
 
     def find(self, kind: Kind, name: str) -> Identity | None:
-        """The user or key; None if there is none. Raises Unavailable, DatabaseError, StorageError."""
+        """The user or key, or the identity of a certificate; None if there is none.
+
+        Raises Unavailable, DatabaseError, StorageError.
+        """
         ...
 
 
@@ -51,7 +54,8 @@ class Bearer:
         """The identity of an access token, bounded by it. Raises Unauthorized, and what the directory raises."""
         token = self._read(text, ACCESS)
         identity = self._live(token)
-        return Verified(replace(identity, scope=TokenBound(token.access, identity.scope)), token.expires)
+        bounded = replace(identity, scope=TokenBound(token.access, identity.scope))
+        return Verified(bounded, min(token.expires, identity.until))
 
     def refresh(self, text: str) -> Identity:
         """The identity that a refresh token was made for. Raises as ``identify``."""
@@ -71,6 +75,11 @@ class Bearer:
             if found is None or found.credential != identity.credential:
                 raise Unauthorized("the token is refused: its user or key is gone or has changed")
             return found
+        if identity.kind is Kind.CERTIFICATE:
+            found = self._directory.find(identity.kind, identity.name)
+            if found is None:
+                raise Unauthorized("the token is refused: certificates of clients are not in use here")
+            return replace(found, credential=identity.credential)
         if identity.kind is Kind.OIDC and identity.name.partition("/")[0] not in self._providers:
             raise Unauthorized("the token is refused: its identity provider is not configured")
         return identity

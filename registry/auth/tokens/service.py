@@ -57,22 +57,19 @@ class TokenService:
         reply: Reply = {
             "token": token,
             "access_token": token,
-            "expires_in": self._tokens.expires,
+            "expires_in": self._tokens.life(identity),
             "scope": " ".join(map(str, granted)),
         }
         if offline and self._with_refresh and identity.kind in {Kind.USER, Kind.KEY}:
             reply["refresh_token"] = self._tokens.refresh(identity)
         return reply
 
-    def refreshed(self, refresh_token: str, asked: Sequence[str]) -> Reply:
-        """As ``reply``, for the identity of a refresh token, which stays good: clients do not store a second one."""
+    def refresh(self, refresh_token: str) -> Identity:
+        """The identity of a refresh token, which stays good: clients do not store a second one."""
         if not self._with_refresh:
             raise Unauthorized("refresh tokens are not in use here; send the user and password")
-        return self.reply(self._issuers.own.refresh(refresh_token), asked)
+        return self._issuers.own.refresh(refresh_token)
 
-    def exchanged(self, subject_token: str, asked: Sequence[str]) -> Reply:
-        """As ``reply``, for the token of an identity provider (RFC 8693)."""
-        return self.reply(self._issuers.of_provider(subject_token).identity, asked) | {
-            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
-            "token_type": "Bearer",
-        }
+    def exchange(self, subject_token: str) -> Identity:
+        """The identity of a token of an identity provider (RFC 8693)."""
+        return self._issuers.of_provider(subject_token).identity

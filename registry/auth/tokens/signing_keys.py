@@ -109,11 +109,11 @@ class FileKeys:
 
     def __init__(self, path: Path) -> None:
         """Raises ValueError, OSError."""
-        self._file = WatchedFile(path, _parse)
+        self.file = WatchedFile(path, _parse)
 
     def keys(self) -> KeySet:
         """See KeySource: those of the file as it is now."""
-        return KeySet(self._file.current())
+        return KeySet(self.file.current())
 
     def look_again(self) -> KeySet:
         """See KeySource."""
@@ -121,7 +121,7 @@ class FileKeys:
 
     def signing(self) -> VerificationKey:
         """See SigningKeys."""
-        return self._file.current()[0]
+        return self.file.current()[0]
 
 
 def _rotate(connection: Transaction, now: float) -> list[SigningKeyRow]:

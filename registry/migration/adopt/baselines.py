@@ -80,7 +80,7 @@ class Baselines:
             return None
         if base.index is not None:
             listed = inventory.find(base.index.key)
-            if listed is None or listed.signature != base.index.signature:
+            if listed is None or listed.etag != base.index.etag:
                 return None
         if inventory.fingerprint(located.path) != base.fingerprint:
             return None
@@ -153,11 +153,11 @@ class Baselines:
 
 def _said(located: RepositoryPath, base: Baseline) -> SourceRepository:
     """What a baseline says, as a layout reads it."""
-    key, signature = base.index or ("", "")
+    key, etag = base.index or ("", "")
     manifests: dict[Digest, Descriptor | None] = {
         digest: Descriptor(named.media_type, digest, named.size) for digest, named in base.manifests.items()
     }
-    return SourceRepository(located.name, located.path, located.prefix, key, signature, dict(base.tags), manifests)
+    return SourceRepository(located.name, located.path, located.prefix, key, etag, dict(base.tags), manifests)
 
 
 def source_content(inventory: Inventory, name: str, base: Content) -> Content:

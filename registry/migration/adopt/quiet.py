@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NO_PUSH = (ObjectKind.OUR_BLOB, ObjectKind.OUR_RECORD, ObjectKind.MARKER, ObjectKind.LEFT)
 """What no push to the source registry changes: ours, markers, and what scanners and sessions leave."""
 _Version = tuple[int, str]
-"""Size and signature."""
+"""Size and etag."""
 
 
 class Change(NamedTuple):
@@ -72,8 +72,8 @@ def changes(inventory: Inventory, driver: StorageDriver, on_listed: Callable[[in
         noted = None
         if known is not None and known[0] == key:
             noted, known = known[1], next(before, None)
-        if noted != (stat.size, stat.signature):
-            yield from _change(key, noted, (stat.size, stat.signature))
+        if noted != (stat.size, stat.etag):
+            yield from _change(key, noted, (stat.size, stat.etag))
     while known is not None:
         yield from _change(known[0], known[1], None)
         known = next(before, None)

@@ -70,7 +70,7 @@ class RepositoryAdoption:
     def take(self, row: RepositoryRow) -> AdoptionResult:
         """Adopt a repository of the inventory. Raises StorageError, RegistryError."""
         located = RepositoryPath(row.name, row.path, row.prefix)
-        return self._take(_Repository(self._context, located, IndexAt(row.index_key, row.index_signature)))
+        return self._take(_Repository(self._context, located, IndexAt(row.index_key, row.index_etag)))
 
     def drop(self, located: RepositoryPath) -> AdoptionResult:
         """Follow the removal of a repository that was adopted once. Raises as ``take`` does."""
@@ -97,12 +97,12 @@ class RepositoryAdoption:
         if there.owner is Owner.FOREIGN and not is_taken:
             if not repository.is_overwritten:
                 return self._refuse(taken, "the key of our index has one that neither registry wrote")
-            if there.signature != repository.index_signature:
+            if there.etag != repository.index_etag:
                 taken.outcome = Outcome.CHANGED
                 return taken
         base = content_of(current if is_taken else earlier)
         theirs = source_content(self._context.inventory, taken.name, base)
-        ours = self._ours(taken.name, there.signature)
+        ours = self._ours(taken.name, there.etag)
         found = difference(base, theirs, ours.content)
         taken.kept = found.kept
         self._remove(taken.name, found, base)
@@ -111,8 +111,8 @@ class RepositoryAdoption:
             self._journal.write_base(new)
         given = ours if there.owner is Owner.FOREIGN and earlier is not None else None
         merged = self._merged(repository, there, found, theirs, ours, given)
-        signature = self._write(repository, there, merged, is_taken=is_taken)
-        self._follow(repository, signature)
+        etag = self._write(repository, there, merged, is_taken=is_taken)
+        self._follow(repository, etag)
         if is_taken:
             self._journal.write_base(new)
         return taken
@@ -129,11 +129,11 @@ class RepositoryAdoption:
         except PathNotFound:
             return _There(b"", Index.empty(), Owner.EMPTY, "")
         index = Index.parse(data)
-        return _There(data, index, index.owner, stat.signature)
+        return _There(data, index, index.owner, stat.etag)
 
-    def _ours(self, name: str, signature: str) -> _Ours:
-        """What Stowage has, once the database knows the index with this signature, and storage each change."""
-        row = self._registry.reconciliation.current(name, signature)
+    def _ours(self, name: str, etag: str) -> _Ours:
+        """What Stowage has, once the database knows the index with this etag, and storage each change."""
+        row = self._registry.reconciliation.current(name, etag)
         if row is None:
             return _Ours(Content(), 0)
         self._record(row)
@@ -228,25 +228,25 @@ class RepositoryAdoption:
         return (index.withheld - repository.linked(index.withheld)) | (lacks - has)
 
     def _write(self, repository: _Repository, there: _There, data: bytes, *, is_taken: bool) -> str:
-        """Write the index; returns its signature. Raises PreconditionFailed, AlreadyExists."""
+        """Write the index; returns its etag. Raises PreconditionFailed, AlreadyExists."""
         index_file, name = self._registry.backends.index_file, repository.located.name
         if data == there.data:
-            return there.signature
-        if repository.is_overwritten and there.signature and not is_taken:
+            return there.etag
+        if repository.is_overwritten and there.etag and not is_taken:
             self._journal.save_index(name, there.data, replace=there.owner is Owner.FOREIGN)
-        if there.signature and not repository.has_marker:
+        if there.etag and not repository.has_marker:
             index_file.create_marker(name)
-        return index_file.write(name, data, there.signature)
+        return index_file.write(name, data, there.etag)
 
     def _folded_before(self, name: str) -> int:
         """The last record that was in our index when a rollback gave its key back; 0 if none did."""
         ours = self._journal.locations.ours(name)
         return 0 if ours is None else Index.parse(ours).folded
 
-    def _follow(self, repository: _Repository, signature: str) -> None:
+    def _follow(self, repository: _Repository, etag: str) -> None:
         """Bring the database to what the index says; the bytes of manifests that were read need not be read again."""
         row = self._row(repository.located.name)
-        if row is not None and not row.is_unread and row.signature == signature:
+        if row is not None and not row.is_unread and row.etag == etag:
             return
         bodies = self._context.inventory.bodies(repository.located.name)
         with self._registry.backends.database.transaction() as connection:
@@ -279,7 +279,7 @@ class _There(NamedTuple):
     data: bytes
     parsed: Index
     owner: Owner
-    signature: str
+    etag: str
     """Empty if there is none."""
 
 
@@ -290,7 +290,7 @@ class _Repository:
         """``index`` is empty if there is none."""
         self._inventory = context.inventory
         self.located = located
-        self._index_key, self.index_signature = index
+        self._index_key, self.index_etag = index
         self.is_overwritten = context.layout.overwrites_index(self.located)
         marker = context.registry.backends.layout.marker(located.name)
         self._kinds = context.layout.member_kinds
@@ -301,7 +301,7 @@ class _Repository:
         return Baseline(
             name=self.located.name,
             prefix=self.located.prefix,
-            index=IndexAt(self._index_key, self.index_signature) if self._index_key else None,
+            index=IndexAt(self._index_key, self.index_etag) if self._index_key else None,
             fingerprint=self._inventory.fingerprint(self.located.path),
             overwritten=self.is_overwritten,
             tags=theirs.tags,

@@ -56,7 +56,7 @@ class Shards:
         for digest, objects in groupby(self._inventory.locations(shard), key=lambda found: found.digest):
             first = next(objects)
             locations = (
-                SourceLocation(found.key, found.signature, verified=found.is_hashed)
+                SourceLocation(found.key, found.etag, verified=found.is_hashed)
                 for found in chain((first,), objects)
                 if found.size == first.size
             )
@@ -66,7 +66,7 @@ class Shards:
         """The lines of blobs that no manifest names any more, as long as an object or a copy of them is there."""
         for line in before.values():
             locations = tuple(
-                location for location in line.locations if self._inventory.signature(location.key) == location.signature
+                location for location in line.locations if self._inventory.etag(location.key) == location.etag
             )
             if locations or line.copy is not None:
                 yield line._replace(locations=locations)
@@ -74,7 +74,7 @@ class Shards:
     def _put(self, lines: list[ShardEntry]) -> list[Problem]:
         backends = self._context.registry.backends
         found = [
-            migration_queries.SourceObject(line.digest, line.size, location.key, location.signature, location.verified)
+            migration_queries.SourceObject(line.digest, line.size, location.key, location.etag, location.verified)
             for line in lines
             for location in line.locations
         ]
@@ -90,9 +90,9 @@ def _merge(line: ShardEntry, before: ShardEntry | None) -> ShardEntry:
     """A line as the listing has it, with what earlier passes have hashed and copied."""
     if before is None or before.size != line.size:
         return line
-    hashed = {(location.key, location.signature) for location in before.locations if location.verified}
+    hashed = {(location.key, location.etag) for location in before.locations if location.verified}
     locations = tuple(
-        location._replace(verified=location.verified or (location.key, location.signature) in hashed)
+        location._replace(verified=location.verified or (location.key, location.etag) in hashed)
         for location in line.locations
     )
     return line._replace(locations=locations, copy=before.copy)

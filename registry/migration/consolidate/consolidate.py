@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from registry.database import blob_locations, migration_queries
@@ -149,19 +148,18 @@ class _Consolidating:
 
     def _end_shard(self, shard: str) -> None:
         """Write what the database knows about the locations of a shard's blobs."""
-        rows = placed(self._context.registry, shard)
-        known = {blob.digest: [location for _, location in own] for blob, own in groupby(rows, key=itemgetter(0))}
+        known = placed(self._context.registry, shard)
         lines = [self._line(line, known.get(line.digest, [])) for line in self._journal.shard(shard)]
         self._journal.write_shard(shard, lines)
-        self._problems[shard] = unreadable(self._context.registry, rows)
+        self._problems[shard] = unreadable(self._context.registry, known)
 
     def _line(self, line: ShardEntry, rows: Sequence[LocationRow]) -> ShardEntry:
-        hashed = {(row.key, row.signature) for row in rows if row.verified_at is not None}
+        hashed = {(row.key, row.etag) for row in rows if row.verified_at is not None}
         own = self._backends.layout.blob("", line.digest)
-        copies = [row.signature for row in rows if row.key == own and row.state == blob_locations.CURRENT]
+        copies = [row.etag for row in rows if row.key == own and row.state == blob_locations.CURRENT]
         return line._replace(
             locations=tuple(
-                location._replace(verified=(location.key, location.signature) in hashed) for location in line.locations
+                location._replace(verified=(location.key, location.etag) in hashed) for location in line.locations
             ),
-            copy=next((signature for signature in copies if (own, signature) in hashed), None),
+            copy=next((etag for etag in copies if (own, etag) in hashed), None),
         )

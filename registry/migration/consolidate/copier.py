@@ -37,7 +37,7 @@ class Hashed(NamedTuple):
 
     location: LocationRow
     """The row before."""
-    signature: str
+    etag: str
     """The version of the object that was hashed."""
 
 
@@ -62,7 +62,7 @@ class _WrongBytes(Exception):
 class Copier:
     """Copies blobs. Any thread, beside pushes and deletions of the same blobs.
 
-    The source was hashed at the signature that the copy is bound to, so that a copy that comes late or twice replaces
+    The source was hashed at the etag that the copy is bound to, so that a copy that comes late or twice replaces
     right bytes by right bytes. A copy counts once it was read and hashed itself.
     """
 
@@ -108,10 +108,8 @@ class Copier:
             refused = migration_queries.set_copied(connection, right, store=store, now=now)
             for copy in copies:
                 if copy.hashed is not None:
-                    location, signature = copy.hashed
-                    blob_locations.set_verified(
-                        connection, location.id, was=location.signature, signature=signature, now=now
-                    )
+                    location, etag = copy.hashed
+                    blob_locations.set_verified(connection, location.id, was=location.etag, etag=etag, now=now)
         return len(right) - len(refused)
 
     def _wait_for_deleters(self, digest: Digest) -> BlobRow | None:
@@ -123,42 +121,42 @@ class Copier:
         for _ in range(LOOKS):
             with self._database.autocommit() as connection:
                 blob, there = blob_locations.blob_at(connection, digest, store=self._driver.name, key=key).get()
-            if not self._registry.blob_deletion.in_progress(blob, there):
+            if not self._registry.blob_deletion.in_progress(there):
                 return blob
             time.sleep(POLL)
         return None
 
     def _from(self, location: LocationRow, copy: CopiedBlob) -> CopiedBlob:
         """Copy from one location. Raises PathNotFound or _WrongBytes if its object is gone or has wrong bytes."""
-        known = location.signature if location.verified_at is not None else None
+        known = location.etag if location.verified_at is not None else None
         for _ in range(ATTEMPTS):
-            signature = known or self._hash(location.key, copy)[0]
+            etag = known or self._hash(location.key, copy)[0]
             target = self._registry.backends.layout.blob("", copy.digest)
             try:
-                self._driver.copy(location.key, target, size=copy.size, if_signature=signature)
+                self._driver.copy(location.key, target, size=copy.size, if_etag=etag)
             except PreconditionFailed:
                 known = None  # replaced since: what it is now has to be hashed
                 continue
-            return self._checked(copy, target, Hashed(location, signature))
+            return self._checked(copy, target, Hashed(location, etag))
         raise StorageUnavailable(location.key, "it is replaced again and again")
 
     def _checked(self, copy: CopiedBlob, target: str, source: Hashed) -> CopiedBlob:
         """Read and hash a copy. Raises _WrongBytes or PathNotFound if its source has wrong bytes or is gone."""
         try:
-            signature, size = self._hash(target, copy)
+            etag, size = self._hash(target, copy)
         except PathNotFound:
             return copy  # a client has deleted the blob: it is no member any more, or comes again
         except _WrongBytes as error:
             self._hash(source.location.key, copy)
             raise StorageUnavailable(target, "the store copied other bytes than it has") from error
-        return CopiedBlob(copy.digest, size, copy.generation, Copied(copy.digest, size, target, signature), source)
+        return CopiedBlob(copy.digest, size, copy.generation, Copied(copy.digest, size, target, etag), source)
 
     def _hash(self, key: str, copy: CopiedBlob) -> tuple[str, int]:
-        """Signature and size of an object that has the right bytes. Raises PathNotFound, _WrongBytes."""
+        """Etag and size of an object that has the right bytes. Raises PathNotFound, _WrongBytes."""
         with self._driver.open(key) as reader:
             if reader.stat.size != copy.size or hash_reader(reader, copy.digest.algorithm) != copy.digest:
                 raise _WrongBytes
-            return reader.stat.signature, reader.stat.size
+            return reader.stat.etag, reader.stat.size
 
     def _lose(self, copy: CopiedBlob, location: LocationRow, state: str) -> None:
         self._registry.blob_locations.mark_lost_and_next(copy.digest, copy.size, Location.of(location), state)

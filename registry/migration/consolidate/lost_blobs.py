@@ -5,8 +5,6 @@ Tests: ``tests/migration/consolidate/test_consolidate.py``.
 
 from __future__ import annotations
 
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from registry.database import blobs, migration_queries
@@ -16,27 +14,30 @@ from registry.migration.source.listing import bounds
 from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from registry.database.blob_locations import LocationRow
-    from registry.database.blobs import BlobRow
     from registry.images.registry import Registry
 
 
-def placed(registry: Registry, shard: str) -> list[tuple[BlobRow, LocationRow]]:
-    """Every location of the blobs of a shard, by digest and key. Raises DatabaseError."""
+def placed(registry: Registry, shard: str) -> dict[str, list[LocationRow]]:
+    """Every location of the blobs of a shard, by digest; those of a blob by key. Raises DatabaseError."""
     low, high = bounds(shard)
     with registry.backends.database.snapshot() as connection:
-        return migration_queries.placed(connection, store=registry.backends.driver.name, low=low, high=high).get()
+        rows = migration_queries.placed(connection, store=registry.backends.driver.name, low=low, high=high).get()
+    found: dict[str, list[LocationRow]] = {}
+    for blob, location in rows:  # rows of one blob differ in what is left of its lease
+        found.setdefault(blob.digest, []).append(location)
+    return found
 
 
-def unreadable(registry: Registry, rows: Iterable[tuple[BlobRow, LocationRow]]) -> list[Problem]:
-    """A problem for each blob that a repository needs and whose locations in ``rows`` are all lost.
+def unreadable(registry: Registry, found: Mapping[str, Sequence[LocationRow]]) -> list[Problem]:
+    """A problem for each blob that a repository needs and whose locations in ``found`` are all lost.
 
     Blobs that the source registry has deleted and collected since they were adopted are not needed.
     """
-    found = (_problem(registry, blob.digest, [at for _, at in own]) for blob, own in groupby(rows, key=itemgetter(0)))
-    return [problem for problem in found if problem is not None]
+    problems = (_problem(registry, digest, rows) for digest, rows in found.items())
+    return [problem for problem in problems if problem is not None]
 
 
 def _problem(registry: Registry, digest: str, rows: Sequence[LocationRow]) -> Problem | None:

@@ -33,7 +33,7 @@ _TABLES: Final = {
     "taken": "path TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL",
     "kept": "digest TEXT PRIMARY KEY",
     "absent": "digest TEXT PRIMARY KEY, size INTEGER NOT NULL, key TEXT NOT NULL, id INTEGER NOT NULL,"
-    " signature TEXT NOT NULL",
+    " etag TEXT NOT NULL",
 }
 _LISTED: Final = "SELECT 1 FROM object o WHERE o.kind = 'our-blob' AND o.digest = {0}.digest AND o.size = {0}.size"
 _BLOBS_GO: Final = (
@@ -134,27 +134,27 @@ class FinalizePlanner:
 
     def absent(self) -> list[tuple[Digest, int, Location]]:
         """Copies that rows have and the listing does not show: the source object may be the only one left."""
-        rows = self._inventory.rows("SELECT digest, size, key, id, signature FROM absent ORDER BY digest")
+        rows = self._inventory.rows("SELECT digest, size, key, id, etag FROM absent ORDER BY digest")
         return [
-            (Digest(digest), size, Location(key, row_id, signature, is_verified=True))
-            for digest, size, key, row_id, signature in rows
+            (Digest(digest), size, Location(key, row_id, etag, is_verified=True))
+            for digest, size, key, row_id, etag in rows
         ]
 
     def _note_copies(self) -> None:
         """Note the blobs that have a hashed object of ours by their row and by the listing."""
         layout = self._backends.layout
         for shard in self._inventory.shards(self._layout.bytes_kind, ObjectKind.OUR_BLOB):
-            rows = placed(self._context.registry, shard)
             copies = [
-                (blob, at)
-                for blob, at in rows
+                (digest, at)
+                for digest, locations in placed(self._context.registry, shard).items()
+                for at in locations
                 if at.state == CURRENT
                 and at.migration is None
                 and at.verified_at is not None
-                and at.key == layout.blob("", Digest(blob.digest))
+                and at.key == layout.blob("", Digest(digest))
             ]
-            self._inventory.put("copied", [(blob.digest, at.size, at.verified_at) for blob, at in copies])
-            self._inventory.put("absent", [(blob.digest, at.size, at.key, at.id, at.signature) for blob, at in copies])
+            self._inventory.put("copied", [(digest, at.size, at.verified_at) for digest, at in copies])
+            self._inventory.put("absent", [(digest, at.size, at.key, at.id, at.etag) for digest, at in copies])
         self._inventory.do(f"DELETE FROM absent WHERE EXISTS ({_LISTED.format('absent')})")
         self._inventory.do(f"DELETE FROM copied WHERE NOT EXISTS ({_LISTED.format('copied')})")
 
@@ -189,7 +189,7 @@ class FinalizePlanner:
         if self._inventory.value(_INCOMPLETE, located.name):
             return False
         row = self._inventory.repository(located.path)
-        if row is None or (row.index_key and not row.index_signature):
+        if row is None or (row.index_key and not row.index_etag):
             return False
         return located.name not in self._wrong
 

@@ -69,7 +69,7 @@ class RepositoryLine:
     fingerprint: str
     """See Inventory.fingerprint."""
     index: str
-    """The signature of its index; empty if the layout has none."""
+    """The etag of its index; empty if the layout has none."""
     tags: int
     manifests: int
     blobs: int
@@ -221,7 +221,7 @@ class Counter:
             yield RepositoryLine(
                 found.name,
                 self._inventory.fingerprint(found.path),
-                found.index_signature,
+                found.index_etag,
                 tags,
                 manifests,
                 blobs,

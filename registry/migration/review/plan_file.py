@@ -116,7 +116,7 @@ class SavedPlan:
     bucket: str
     root: str
     repositories: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By name: the fingerprint, and the signature of the index."""
+    """By name: the fingerprint, and the etag of the index."""
     shards: dict[str, str] = field(default_factory=dict)
 
     @classmethod

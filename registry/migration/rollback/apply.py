@@ -106,7 +106,7 @@ class RollbackApplier:
                 if self._inventory.is_restored(step.target):
                     return  # another repository has copied it since the steps were made
                 try:
-                    stat = self._driver.copy(step.source, step.target, size=step.size, if_signature=step.signature)
+                    stat = self._driver.copy(step.source, step.target, size=step.size, if_etag=step.etag)
                 except (PathNotFound, PreconditionFailed) as error:
                     raise _Stale(step.digest, step.source) from error
                 self._note(step.target, stat)
@@ -119,8 +119,8 @@ class RollbackApplier:
             for key in step.keys:
                 self._inventory.remove(key)
         else:
-            if step.if_signature:
-                stat = self._driver.write(step.key, step.data, if_signature=step.if_signature)
+            if step.if_etag:
+                stat = self._driver.write(step.key, step.data, if_etag=step.if_etag)
             else:
                 stat = self._driver.write(step.key, step.data, if_absent=True)
             self._note(step.key, stat)
@@ -134,11 +134,11 @@ class RollbackApplier:
 
     def _note_known(self, name: str, key: str) -> None:
         """Note in the database that it has what this index says, because the index was made of its rows."""
-        signature = self._inventory.signature(key)
+        etag = self._inventory.etag(key)
         with self._context.registry.backends.database.transaction() as connection:
             row = repositories.find(connection, name).get()
             if row is not None:
-                repositories.set_signature(connection, row.id, signature)
+                repositories.set_etag(connection, row.id, etag)
 
     # ---- sources
 
@@ -158,7 +158,7 @@ class RollbackApplier:
         for digest in sorted(asked.unhashed | stale):
             location = self._verified_location(digest, sizes[digest])
             if location is not None:
-                sources[digest] = Source(location.key, location.signature)
+                sources[digest] = Source(location.key, location.etag)
                 continue
             bad = sources.pop(digest)
             if digest not in named and digest not in asked.wanted.manifests:
@@ -170,21 +170,21 @@ class RollbackApplier:
     def _verified_location(self, digest: Digest, size: int) -> Location | None:
         location = self._locations.best(digest)
         while location is not None and not (location.is_verified and self._is_as_noted(location)):
-            signature = self._hash(location, digest)
-            if signature is not None:
-                self._locations.note_verified(location, signature)
-                return location._replace(signature=signature, is_verified=True)
+            etag = self._hash(location, digest)
+            if etag is not None:
+                self._locations.note_verified(location, etag)
+                return location._replace(etag=etag, is_verified=True)
             location = self._locations.mark_lost_and_next(digest, size, location, QUARANTINED)
         return location
 
     def _is_as_noted(self, location: Location) -> bool:
         try:
-            return self._driver.stat(location.key).signature == location.signature
+            return self._driver.stat(location.key).etag == location.etag
         except PathNotFound:
             return False
 
     def _hash(self, location: Location, digest: Digest) -> str | None:
-        """The signature of the object; None if it has other bytes, or is not there."""
+        """The etag of the object; None if it has other bytes, or is not there."""
         try:
             return hash_object(self._driver, location.key, digest)
         except PathNotFound:
@@ -206,7 +206,7 @@ class RollbackApplier:
         located = wanted.located
         index = None
         if wanted.document is not None:
-            index = IndexAt(wanted.document.key, self._inventory.signature(wanted.document.key))
+            index = IndexAt(wanted.document.key, self._inventory.etag(wanted.document.key))
         is_tree = self._context.layout.bytes_kind is ObjectKind.DATA
         return Baseline(
             name=located.name,

@@ -17,7 +17,7 @@ class Copy(NamedTuple):
 
     digest: Digest
     source: str
-    signature: str
+    etag: str
     """The version of the source."""
     target: str
     size: int
@@ -29,7 +29,7 @@ class Write(NamedTuple):
 
     key: str
     data: bytes
-    if_signature: str
+    if_etag: str
     """The version that it replaces; empty if there must be no object."""
 
 
@@ -55,7 +55,7 @@ class Source(NamedTuple):
     """An object with the bytes of a digest."""
 
     key: str
-    signature: str
+    etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class SourceIndex:
     """The source registry's, into which changes are made; empty if it has none."""
     present: bytes
     """What is at the key now; empty if nothing is."""
-    signature: str
+    etag: str
     """The version of what is there; empty if nothing is."""
     sequence: int = 0
     """Our last record, for a source that is an earlier layout of ours and counts them."""

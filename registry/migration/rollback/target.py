@@ -108,7 +108,7 @@ class RollbackTargets:
         }
         if base is None and not rows.held:
             return None
-        lost = [row.key for row in rows.lost if self._context.inventory.signature(row.key) == row.signature]
+        lost = [row.key for row in rows.lost if self._context.inventory.etag(row.key) == row.etag]
         document, ours = self._document(located, rows.repository)
         gone_tags, gone_manifests = self._gone(name, rows, base, document)
         sources, unhashed = self._sources(located, sizes, manifests, lost)
@@ -130,7 +130,7 @@ class RollbackTargets:
 
     def _rows(self, name: str) -> _Rows | None:
         registry = self._context.registry
-        listed = self._context.inventory.signature(registry.backends.layout.index(name))
+        listed = self._context.inventory.etag(registry.backends.layout.index(name))
         if registry.reconciliation.current(name, listed) is None:
             return None
         with registry.backends.database.snapshot() as connection:
@@ -222,7 +222,7 @@ class RollbackTargets:
             with backends.database.autocommit() as connection:
                 locations = blob_locations.of_digest(connection, digest, store=backends.driver.name).get()
             if locations:
-                found[digest] = Source(locations[0].key, locations[0].signature)
+                found[digest] = Source(locations[0].key, locations[0].etag)
                 if locations[0].verified_at is None:
                     unhashed.add(digest)
         return found, frozenset(unhashed)
@@ -235,20 +235,20 @@ class RollbackTargets:
         if layout.bytes_kind is ObjectKind.DATA:
             return None, None
         key = f"{located.path}/index.json"
-        present, signature = self._read(key)
+        present, etag = self._read(key)
         if not layout.overwrites_index(located):
-            return SourceIndex(key, present, present, signature, row.folded_sequence), None
+            return SourceIndex(key, present, present, etag, row.folded_sequence), None
         if present and Index.parse(present).owner is Owner.FOREIGN:
-            return SourceIndex(key, present, present, signature, row.folded_sequence), None
+            return SourceIndex(key, present, present, etag, row.folded_sequence), None
         saved = self._context.journal.saved_index(located.name) or b""
-        return SourceIndex(key, saved, present, signature, row.folded_sequence), present or None
+        return SourceIndex(key, saved, present, etag, row.folded_sequence), present or None
 
     def _read(self, key: str) -> tuple[bytes, str]:
         try:
             data, stat = self._context.driver.read(key, max_bytes=MAX_INDEX)
         except PathNotFound:
             return b"", ""
-        return data, stat.signature
+        return data, stat.etag
 
     def _gone(
         self, name: str, rows: _Rows, base: Baseline | None, document: SourceIndex | None

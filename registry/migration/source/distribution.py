@@ -207,7 +207,7 @@ def _link(key: str, digest: Digest, inventory: Inventory, *, moved: bool = False
     """Writes a link, unless the listing shows it; ``moved``: it may be there and hold another digest."""
     found = inventory.find(key)
     if found is None or found.size != len(digest) or moved:
-        yield Write(key, digest.encode(), "" if found is None else found.signature)
+        yield Write(key, digest.encode(), "" if found is None else found.etag)
 
 
 def _digest(text: str) -> Digest | None:

@@ -37,7 +37,7 @@ class Inventory(Listing):
 
     def add_repository(self, found: SourceRepository) -> None:
         """Have a repository of the source registry, with its tags and manifests."""
-        self.put("repository", [(found.path, found.name, found.prefix, found.index_key, found.index_signature)])
+        self.put("repository", [(found.path, found.name, found.prefix, found.index_key, found.index_etag)])
         self.put("tag", [(found.name, tag, digest) for tag, digest in found.tags.items()])
         self.put(
             "member",
@@ -106,9 +106,9 @@ class Inventory(Listing):
         self.put("manifest", [(digest, media_type, size, problem)])
         self.put("reference", [(digest, to.digest, to.size, kind, to.media_type) for kind, to in references])
 
-    def add_body(self, key: str, signature: str, digest: str, data: bytes, modified: float) -> None:
+    def add_body(self, key: str, etag: str, digest: str, data: bytes, modified: float) -> None:
         """Have the bytes of a manifest, read and hashed at a key."""
-        self.put("hashed", [(key, signature)])
+        self.put("hashed", [(key, etag)])
         self.put("body", [(digest, data, modified)])
 
     def add_bad(self, *keys: str) -> None:
@@ -164,14 +164,14 @@ class Inventory(Listing):
     def locations(self, shard: str) -> Iterator[SourceObject]:
         """Each object with the bytes of a digest in a shard, by digest and key."""
         rows = self.each(
-            "SELECT l.digest, l.size, l.key, o.signature, coalesce(h.signature = o.signature, 0) FROM location l"
+            "SELECT l.digest, l.size, l.key, o.etag, coalesce(h.etag = o.etag, 0) FROM location l"
             " JOIN object o ON o.key = l.key LEFT JOIN hashed h ON h.key = l.key"
             " WHERE l.digest >= ? AND l.digest < ? ORDER BY l.digest, l.key",
             *bounds(shard),
         )
         return (
-            SourceObject(Digest(digest), size, key, signature, bool(is_hashed))
-            for digest, size, key, signature, is_hashed in rows
+            SourceObject(Digest(digest), size, key, etag, bool(is_hashed))
+            for digest, size, key, etag, is_hashed in rows
         )
 
     def unhashed(self) -> tuple[int, int]:

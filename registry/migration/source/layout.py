@@ -127,4 +127,4 @@ class SourceLayout(ABC):
             if source is None or digest in lost:
                 continue
             if not self.has_bytes(wanted.located, digest, size, inventory, wanted.lost):
-                yield Copy(digest, source.key, source.signature, self.home(wanted.located, digest), size)
+                yield Copy(digest, source.key, source.etag, self.home(wanted.located, digest), size)

@@ -52,18 +52,18 @@ class Listing(Tables):
 
     def find(self, key: str) -> ListedObject | None:
         """The object at a key; None if the listing does not show one."""
-        row = self.row("SELECT key, kind, repository, digest, size, signature FROM object WHERE key = ?", key)
+        row = self.row("SELECT key, kind, repository, digest, size, etag FROM object WHERE key = ?", key)
         return None if row is None else ListedObject(*row)
 
-    def signature(self, key: str) -> str:
-        """The signature of the object at a key; empty if the listing does not show one."""
+    def etag(self, key: str) -> str:
+        """The etag of the object at a key; empty if the listing does not show one."""
         found = self.find(key)
-        return "" if found is None else found.signature
+        return "" if found is None else found.etag
 
     def listed(self) -> Iterator[tuple[str, tuple[int, str]]]:
-        """The key, size and signature of every object, by key."""
-        rows = self.each("SELECT key, size, signature FROM object ORDER BY key")
-        return ((key, (size, signature)) for key, size, signature in rows)
+        """The key, size and etag of every object, by key."""
+        rows = self.each("SELECT key, size, etag FROM object ORDER BY key")
+        return ((key, (size, etag)) for key, size, etag in rows)
 
     def keys(self, *kinds: ObjectKind) -> Iterator[str]:
         """The keys of objects of some kinds, or of all objects by key."""
@@ -132,11 +132,11 @@ class Listing(Tables):
     def fingerprint(self, path: str) -> str:
         """The fingerprint of a repository, without its index, marker, uploads and records.
 
-        Two listings have the same fingerprint if and only if they have the same keys, sizes and signatures.
+        Two listings have the same fingerprint if and only if they have the same keys, sizes and etags.
         """
         return fingerprint_of(
             self.each(
-                "SELECT key, size, signature FROM object WHERE repository = ?"
+                "SELECT key, size, etag FROM object WHERE repository = ?"
                 f" AND kind NOT IN {_NOT_FINGERPRINTED} ORDER BY key",
                 path,
             )
@@ -145,7 +145,7 @@ class Listing(Tables):
     def shard_fingerprint(self, shard: str, kind: ObjectKind) -> str:
         """The fingerprint of the objects of a kind whose digests fall into a shard."""
         low, high = bounds(shard)
-        statement = "SELECT key, size, signature FROM object WHERE kind = ? AND digest >= ? AND digest < ? ORDER BY key"
+        statement = "SELECT key, size, etag FROM object WHERE kind = ? AND digest >= ? AND digest < ? ORDER BY key"
         return fingerprint_of(self.each(statement, kind, low, high))
 
 
@@ -156,7 +156,7 @@ def bounds(shard: str) -> tuple[str, str]:
 
 
 def _row(key: str, entry: KeyInfo, stat: ObjectStat) -> tuple[str, str, str, str, int, str]:
-    return key, entry.kind, entry.repository, entry.digest, stat.size, stat.signature
+    return key, entry.kind, entry.repository, entry.digest, stat.size, stat.etag
 
 
 def marks(values: tuple[ObjectKind, ...]) -> str:
@@ -165,11 +165,11 @@ def marks(values: tuple[ObjectKind, ...]) -> str:
 
 
 def fingerprint_of(objects: Iterable[tuple[str, int, str]]) -> str:
-    """The sha256 over (key, size, signature) of objects that are sorted by key, as ``sha256:{hex}``.
+    """The sha256 over (key, size, etag) of objects that are sorted by key, as ``sha256:{hex}``.
 
     Each is one line of JSON, so that no two lists of objects have the same bytes.
     """
     hasher = hashlib.sha256()
-    for key, size, signature in objects:
-        hasher.update(orjson.dumps((key, size, signature), option=orjson.OPT_APPEND_NEWLINE))
+    for key, size, etag in objects:
+        hasher.update(orjson.dumps((key, size, etag), option=orjson.OPT_APPEND_NEWLINE))
     return f"sha256:{hasher.hexdigest()}"

@@ -57,7 +57,7 @@ class _Found:
     modified: float = 0.0
     """When the object with the bytes was written (seconds since the epoch)."""
     at: tuple[str, str] | None = None
-    """Key and signature of the object that has its bytes; None if it was not read now."""
+    """Key and etag of the object that has its bytes; None if it was not read now."""
     bad: list[str] = field(default_factory=list)
     """Keys of objects with wrong bytes."""
     problems: list[Problem] = field(default_factory=list)
@@ -120,7 +120,7 @@ class ManifestScan:
                 self._refuse(found, wanted, ProblemKind.UNREADABLE_MANIFEST, key, error.reason)
                 return found
             if Digest.of(body, wanted.digest.algorithm) == wanted.digest:
-                found.at, found.body, found.modified = (key, stat.signature), body, stat.modified
+                found.at, found.body, found.modified = (key, stat.etag), body, stat.modified
                 self._understand(found, wanted, key, body)
                 return found
             found.bad.append(key)

@@ -70,7 +70,7 @@ class SourceRepository:
     prefix: str
     index_key: str = ""
     """Empty in a layout without indexes."""
-    index_signature: str = ""
+    index_etag: str = ""
     """Empty if the index could not be read."""
     tags: dict[str, Digest] = field(default_factory=dict)
     manifests: dict[Digest, Descriptor | None] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class SourceRepository:
     @property
     def is_unreadable(self) -> bool:
         """Whether it has an index that could not be read."""
-        return bool(self.index_key) and not self.index_signature
+        return bool(self.index_key) and not self.index_etag
 
 
 class ListedObject(NamedTuple):
@@ -92,7 +92,7 @@ class ListedObject(NamedTuple):
     """The path of its repository; empty if it belongs to none."""
     digest: str
     size: int
-    signature: str
+    etag: str
 
 
 class Link(NamedTuple):
@@ -113,7 +113,7 @@ class RepositoryRow(NamedTuple):
     name: str
     prefix: str
     index_key: str
-    index_signature: str
+    index_etag: str
 
 
 class Tag(NamedTuple):
@@ -140,7 +140,7 @@ class SourceObject(NamedTuple):
     digest: Digest
     size: int
     key: str
-    signature: str
+    etag: str
     is_hashed: bool
 
 

@@ -18,12 +18,12 @@ BATCH: Final = 1000
 _CACHE_KIB: Final = 32 << 10
 _SCHEMA: Final = """
 CREATE TABLE object (key TEXT PRIMARY KEY, kind TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL,
-                     size INTEGER NOT NULL, signature TEXT NOT NULL) WITHOUT ROWID;
+                     size INTEGER NOT NULL, etag TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX object_repository ON object (repository, kind);
 CREATE INDEX object_digest ON object (digest, kind);
 CREATE INDEX object_kind ON object (kind);
 CREATE TABLE repository (path TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL, index_key TEXT NOT NULL,
-                         index_signature TEXT NOT NULL) WITHOUT ROWID;
+                         index_etag TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX repository_name ON repository (name);
 CREATE TABLE ours (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE tag (repository TEXT, name TEXT, digest TEXT NOT NULL, PRIMARY KEY (repository, name)) WITHOUT ROWID;
@@ -34,7 +34,7 @@ CREATE TABLE manifest (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size I
                        problem TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE reference (manifest TEXT, digest TEXT, size INTEGER NOT NULL, kind TEXT, media_type TEXT NOT NULL,
                         PRIMARY KEY (manifest, kind, digest)) WITHOUT ROWID;
-CREATE TABLE hashed (key TEXT PRIMARY KEY, signature TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE hashed (key TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE body (digest TEXT PRIMARY KEY, data BLOB NOT NULL, modified REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE bad (key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE wanted (repository TEXT, digest TEXT, PRIMARY KEY (repository, digest)) WITHOUT ROWID;

@@ -113,7 +113,7 @@ class ZotLayout(SourceLayout):
         except (ManifestInvalid, ObjectTooLarge) as error:
             report(ProblemKind.UNREADABLE_INDEX, key, str(error))
             return repository
-        repository.index_signature = stat.signature
+        repository.index_etag = stat.etag
         if index.owner is Owner.OURS:
             self._apply_records(located, index, inventory, driver, repository)
         repository.problems += left_out(located.name, key, index)
@@ -133,7 +133,7 @@ class ZotLayout(SourceLayout):
             yield Write(marker, LAYOUT_FILE, "")
         data = _changed(document, wanted, lost)
         if data != document.present:
-            yield Write(document.key, data, document.signature)
+            yield Write(document.key, data, document.etag)
 
     def removable_keys(self, located: RepositoryPath, inventory: Inventory) -> Iterator[str]:
         """See SourceLayout. None without a prefix: our index and marker have these keys."""

@@ -1,0 +1,46 @@
+"""*Context* of a collection: what every step of it needs.
+
+Tests: ``tests/maintenance/collection/test_run.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from registry.images.registry import Registry
+    from registry.maintenance.collection.budget import Budget
+    from registry.maintenance.collection.ledger import Ledger
+    from registry.maintenance.collection.steps.names import Names
+
+PAGE = 100
+"""Things that one transaction removes, at most."""
+SCANNED = 2000
+"""Rows that one look goes through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One run. For one thread."""
+
+    registry: Registry
+    ledger: Ledger
+    budget: Budget
+    names: Names
+    dry: bool
+    """Nothing is changed."""
+    now: float
+    """When the run began (seconds since the epoch)."""
+    redirect_expiry: float = 0.0
+    """Seconds for which a client may read an object at an address that it was given; 0 without such addresses."""
+    untagged_after: float | None = None
+    """Seconds after which untagged manifests go; with None they stay."""
+    unsafe: Mapping[str, str] = field(default_factory=dict)
+    """Repositories of which not everything is known, and why: they keep all that they might name."""
+    with_found: bool = False
+    """Also what tools have put into directories, and nothing names (``--orphans``)."""
+    orphans_after: float = 0.0
+    """Seconds after which objects go of which no row knows; not before ``undelete_window``."""

@@ -1,0 +1,45 @@
+"""*Repository state*: whether anything of a repository may go, as far as its rows say (I7, I14).
+
+Tests: ``tests/maintenance/collection/test_run.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from registry.database import changes, upload_sessions
+from registry.maintenance.collection.finding import Kept
+
+if TYPE_CHECKING:
+    from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
+    from registry.maintenance.collection.context import Context
+
+
+class RepositoryState(NamedTuple):
+    """What keeps content of a repository."""
+
+    keeps_all: Kept | None
+    """Why nothing of it may go; None if something may."""
+    unwritten: float | None
+    """Seconds since the oldest change whose record may not be on storage: what fell out of use since then stays."""
+
+    def keeps(self, age: float) -> Kept | None:
+        """Why something stays that has been out of use for so long; None if it may go."""
+        if self.keeps_all is not None:
+            return self.keeps_all
+        return Kept.UNWRITTEN if self.unwritten is not None and age <= self.unwritten else None
+
+
+def read(connection: Transaction, context: Context, repository: RepositoryRow) -> RepositoryState:
+    """As the rows have it, which a transaction that acts by it has locked the repository for."""
+    backends = context.registry.backends
+    now = backends.clock()
+    live = upload_sessions.any_live(connection, repository.name, since=now - backends.policy.lease)
+    oldest = changes.oldest_pending(connection, repository.id)
+    is_unknown = repository.name in context.unsafe or repository.is_unread or repository.missing_manifests
+    keeps = Kept.UNKNOWN if is_unknown else None
+    if live.get():
+        keeps = keeps or Kept.UPLOADING
+    pending = oldest.get()
+    return RepositoryState(keeps, None if pending is None else now - pending)

@@ -1,0 +1,1 @@
+"""Retention: which tags stay, decided by rules, reported and carried out."""
