@@ -22,6 +22,7 @@ from registry.api.http.operations import BYTES, DIGEST, NAME, RANGE, Content, op
 from registry.api.http.parameters import digest_of, name_of
 from registry.api.http.routing import OciRoute, context_of
 from registry.images.verification import WrongBytes
+from registry.observability.audit import Event
 from registry.oci.errors import (
     BlobUnknown,
     DigestInvalid,
@@ -58,7 +59,7 @@ async def head(request: Request) -> Response:
     """Say that the blob is here; it is then leased, where the caller may push (I7)."""
     context = context_of(request)
     name, digest = name_of(request), digest_of(request)
-    may_push = context.access.decide(caller_of(request.scope), Action.PUSH, name) is None
+    may_push = context.access.may(caller_of(request.scope), Action.PUSH, name)
     blob = await context.run(context.registry.blobs.find, name, digest, for_a_push=may_push)
     headers = _headers(blob)
     _remember(context, request, name, blob)
@@ -106,7 +107,12 @@ async def delete(request: Request) -> Response:
     """End the blob's membership in this repository."""
     context = context_of(request)
     name, digest = name_of(request), digest_of(request)
-    await context.run(context.registry.blobs.delete, name, digest)
+
+    def remove() -> None:
+        context.registry.blobs.delete(name, digest)
+        context.audit.note(request.scope, Event.DELETE, repository=name, digest=digest)
+
+    await context.run(remove)
     return Response(status_code=202)
 
 
@@ -126,6 +132,7 @@ def _redirect(context: ApiContext, request: Request, name: str, blob: HeldBlob, 
     }
     elsewhere = Redirect(ResponseHeaders(headers), time.monotonic() + context.redirects.again_seconds)
     _remember(context, request, name, blob, elsewhere=elsewhere)
+    context.audit.note(request.scope, Event.REDIRECT, repository=name, digest=blob.digest)
     return Response(status_code=307, headers=headers)
 
 
@@ -174,6 +181,7 @@ def _remember(
         key=blob.key,
         size=blob.size,
         leased_until=blob.leased_until,
+        is_of_a_blob=True,
         elsewhere=elsewhere,
     )
     context.cache.remember(request, answer)

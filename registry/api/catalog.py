@@ -1,7 +1,4 @@
-"""Catalog: ``/v2/_catalog``, the repositories page by page, in byte order (not specified; clients know it).
-
-Tests: ``tests/api/test_endpoints.py``.
-"""
+"""Catalog: ``/v2/_catalog``, the repositories page by page, in byte order (not specified; clients know it)."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from registry.api.cache.postgresql import PostgresqlFreshness, connect
 from registry.api.cache.response_cache import ResponseCache
 from registry.api.cache.sqlite import SqliteFreshness
 from registry.api.guard import open_guard
+from registry.api.http.audit import Audit
 from registry.api.http.byte_turns import ByteTurns
 from registry.api.http.challenges import Challenges
 from registry.api.http.forwarding import Forwarding
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.api.cache.freshness import Freshness
+    from registry.config.access_sections import AccessSettings
     from registry.config.settings import Settings
     from registry.database.engine import Database
     from registry.images.registry import Registry
+    from registry.observability.audit import AuditLog
 
 CLOSE_SECONDS = 5.0
 """How long calls may take to end when the process does; what hangs is left to the next start (I8)."""
@@ -45,16 +48,23 @@ T = TypeVar("T")
 class ApiContext:
     """One per process. The asynchronous side of the core."""
 
-    def __init__(self, registry: Registry, settings: Settings) -> None:
+    def __init__(self, registry: Registry, settings: Settings, audit_log: AuditLog | None = None) -> None:
         self.registry = registry
         self.settings = settings
+        """Those of the start; ``take_access`` may have brought other rules."""
+        self._access = settings.access
+        self.idle_timeout = settings.http.idle_timeout
+        """Seconds for which a body may stop. An attribute of the settings costs ten times as much."""
         forwarding = Forwarding(settings.http.trusted_proxies)
         self.urls = ExternalUrls(settings.http, forwarding)
         self._calls = ThreadPool(settings.limits.threads, "core", settings.limits.queue_timeout)
-        guard = open_guard(settings, registry.backends, forwarding, self.run)
+        guard = self._guard = open_guard(settings, registry.backends, forwarding, self.run)
         self.access = guard.access
         self.authentication = guard.authentication
         self.token_service = guard.token_service
+        self.has_stale_rules = False
+        """Whether the file of settings has other rules, which are wrong."""
+        self.audit = Audit(audit_log, guard.access.rights, guard.find_user)
         self.challenges = Challenges(self.urls, guard.token_settings, guard.service)
         freshness = _freshness_of(registry.backends.database)
         self.cache = ResponseCache(registry, freshness, settings.limits.read_memory)
@@ -75,6 +85,17 @@ class ApiContext:
         """Set while no request is being answered."""
         self.quiet.set()
         self._requests = 0
+
+    def take_access(self, access: AccessSettings | None, *, is_stale: bool) -> None:
+        """Decide by these rules from now on; ``is_stale`` if the file of settings has wrong ones.
+
+        Requests that were decided go on. In the event loop's thread.
+        """
+        self.has_stale_rules = is_stale
+        if access != self._access:
+            self._access = access
+            self._guard.take_access(self.settings.auth, access)
+            self.registry.take_access(access)
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run a call of the synchronous core in a thread; begins at once, also before it is awaited."""

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from registry.api.access import Access
 from registry.auth.authentication import Authentication
+from registry.auth.identity import Kind
+from registry.auth.passwords.hashing_pool import ALONE
 from registry.auth.rights import Rights
 from registry.auth.tokens.service import TokenService
 from registry.config.access_sections import AuthSettings
@@ -14,6 +16,8 @@ from registry.config.access_sections import AuthSettings
 if TYPE_CHECKING:
     from registry.api.http.forwarding import Forwarding
     from registry.auth.authenticators import Run
+    from registry.auth.identity import Identity
+    from registry.config.access_sections import AccessSettings
     from registry.config.settings import Settings
     from registry.config.token_sections import TokenSettings
     from registry.images.backends import Backends
@@ -32,6 +36,16 @@ class Guard(NamedTuple):
     token_service: TokenService | None = None
     token_settings: TokenSettings | None = None
 
+    def take_access(self, auth: AuthSettings | None, access: AccessSettings | None) -> None:
+        """Decide by other rules from now on."""
+        if self.access.rights is not None and self.authentication is not None:
+            self.access.rights.take(auth, access)
+            self.authentication.authenticators.forget_tokens()
+
+    def find_user(self, name: str) -> Identity | None:
+        """The user of a password, as it is now; None if there is none."""
+        return None if self.authentication is None else self.authentication.directory.find(Kind.USER, name)
+
 
 def open_guard(settings: Settings, backends: Backends, forwarding: Forwarding, run: Run) -> Guard:
     """The guard of one process. Raises ConfigError for a file that cannot be used."""
@@ -41,10 +55,17 @@ def open_guard(settings: Settings, backends: Backends, forwarding: Forwarding, r
         return Guard(Access(forwarding), service)
     rights = Rights.of(auth, settings.access)
     authentication = Authentication(
-        auth, service=service, used=rights.rules.used, driver=backends.driver, database=backends.database, run=run
+        auth,
+        service=service,
+        used=rights,
+        driver=backends.driver,
+        database=backends.database,
+        run=run,
+        hashing_threads=ALONE if settings.http.workers == 1 else 1,
     )
     authenticators = authentication.authenticators
     tokens = TokenService(
         authentication.issuers, authenticators.of_password, rights.allows, with_refresh=auth.token.refresh
     )
-    return Guard(Access(forwarding, authenticators, rights), service, authentication, tokens, auth.token)
+    access = Access(forwarding, authenticators, rights, authentication.certificates)
+    return Guard(access, service, authentication, tokens, auth.token)

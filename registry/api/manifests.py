@@ -15,11 +15,13 @@ from registry.api.access import Action, caller_of
 from registry.api.cache.response_cache import CachedResponse, ResponseHeaders
 from registry.api.http.blob_response import BlobResponse
 from registry.api.http.conditional import is_not_modified, unmodified
+from registry.api.http.empty_response import EmptyResponse
 from registry.api.http.fields import field
 from registry.api.http.manifest_body import with_manifest
 from registry.api.http.operations import ANY, NAME, REFERENCE, TAG, Content, operation
-from registry.api.http.parameters import name_of, reference_of
+from registry.api.http.parameters import name_of, query_of, reference_of
 from registry.api.http.routing import OciRoute, context_of
+from registry.observability.audit import Event
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     DigestInvalid,
@@ -77,13 +79,26 @@ router = APIRouter(route_class=OciRoute, tags=["Manifests"])
 )
 @router.head(ROUTE, **operation(Action.PULL, NAME, REFERENCE, answers=(200, 304), errors=READ_ERRORS, head=True))
 async def get(request: Request) -> Response:
-    """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5)."""
+    """Send the manifest exactly as it was pushed, under the digest and media type that it was pushed with (I5).
+
+    HEAD leases it, where the caller may push (I7).
+    """
     context = context_of(request)
     name, reference = name_of(request), reference_of(request)
-    found, body, reader = await context.run(_find_and_read, context, name, reference)
+    for_a_push = request.method == "HEAD" and context.access.may(caller_of(request.scope), Action.PUSH, name)
+    found, body, reader = await context.run(_find_and_read, context, name, reference, for_a_push=for_a_push)
     headers = _headers(found)
     remembered = CachedResponse(
-        name, found.version, ResponseHeaders(headers), body, ROUTE, found.digest, key=found.key, size=found.size
+        name,
+        found.version,
+        ResponseHeaders(headers),
+        body,
+        ROUTE,
+        found.digest,
+        key=found.key,
+        size=found.size,
+        leased_until=found.leased_until,
+        pull=context.registry.pulls.pulled(name, found.digest),
     )
     context.cache.remember(request, remembered)
     unchanged = is_not_modified(request, found.digest)
@@ -101,7 +116,7 @@ async def put(request: Request) -> Response:
     """Store a manifest by tag, or by digest with any number of ``tag`` parameters (end-7b)."""
     context = context_of(request)
     name, reference = name_of(request), reference_of(request)
-    tags = [parse_tag(tag) for tag in request.query_params.getlist("tag")]
+    tags = [parse_tag(tag) for tag in query_of(request).get("tag", ())]
     digest = reference if isinstance(reference, Digest) else None
     if digest is None:
         if tags:
@@ -110,10 +125,14 @@ async def put(request: Request) -> Response:
     if len(tags) > MAX_TAGS:
         raise TagInvalid(f"at most {MAX_TAGS} tags at once")
     content_type = field(request, "content-type")
-    actor = caller_of(request.scope).actor
+    caller = caller_of(request.scope)
 
     def store(body: bytes) -> PutManifest:
-        return context.registry.manifests.put(name, body, content_type, digest=digest, tags=tags, actor=actor)
+        done = context.registry.manifests.put(
+            name, body, content_type, digest=digest, tags=tags, actor=caller.actor, address=caller.actor_address
+        )
+        context.audit.note_put(request.scope, name, done.digest, tags, done.old)
+        return done
 
     done = await with_manifest(context, request, name, store)
     headers = {
@@ -124,7 +143,7 @@ async def put(request: Request) -> Response:
         headers["OCI-Tag"] = ", ".join(tags)
     if done.subject is not None:
         headers["OCI-Subject"] = done.subject
-    return Response(status_code=201, headers=headers)
+    return EmptyResponse(201, headers)
 
 
 @router.delete(ROUTE, **operation(Action.DELETE, NAME, REFERENCE, answers=(202,), errors=DELETE_ERRORS))
@@ -132,12 +151,20 @@ async def delete(request: Request) -> Response:
     """Remove a tag, or a manifest and every tag that points at it."""
     context = context_of(request)
     name, reference = name_of(request), reference_of(request)
-    actor = caller_of(request.scope).actor
-    if isinstance(reference, Digest):
-        await context.run(context.registry.manifests.delete, name, reference, actor=actor)
-    else:
-        await context.run(context.registry.manifests.untag, name, reference, actor=actor)
-    return Response(status_code=202)
+    caller = caller_of(request.scope)
+    actor, address, of = caller.actor, caller.actor_address, context.registry.manifests
+
+    def remove() -> None:
+        if isinstance(reference, Digest):
+            removed = of.delete(name, reference, actor=actor, address=address)
+            context.audit.note_removal(request.scope, Event.DELETE, name, reference, [*removed.tags] if removed else [])
+        else:
+            untagged = of.untag(name, reference, actor=actor, address=address)
+            digest = untagged.tags[reference] if untagged else ""
+            context.audit.note_removal(request.scope, Event.UNTAG, name, digest, [reference])
+
+    await context.run(remove)
+    return EmptyResponse(202, {})
 
 
 class _Read(NamedTuple):
@@ -149,8 +176,8 @@ class _Read(NamedTuple):
     """In place of the body of a large one: how slowly a client reads is no matter of memory."""
 
 
-def _find_and_read(context: ApiContext, name: str, reference: Digest | str) -> _Read:
-    found = context.registry.manifests.find(name, reference)
+def _find_and_read(context: ApiContext, name: str, reference: Digest | str, *, for_a_push: bool) -> _Read:
+    found = context.registry.manifests.find(name, reference, for_a_push=for_a_push)
     if found.size > LARGE:
         return _Read(found, reader=context.registry.manifests.open(found))
     return _Read(found, context.registry.manifests.read(found))

@@ -109,8 +109,7 @@ class ThreadPool:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         calls.append(_Call(function, future, loop, until))
-        self.give_turn()
-        if not self._watching:
+        if not self._give_turn() and not self._watching:
             self._watching = True
             loop.call_later(STALL, self._watch, loop)
         return future
@@ -120,15 +119,20 @@ class ThreadPool:
 
     def give_turn(self) -> None:
         """Let one more thread work, if a call waits and no thread is free for it."""
-        if not (self._calls or self._ends):
-            return
+        if self._calls or self._ends:
+            self._give_turn()
+
+    def _give_turn(self) -> bool:
+        """Returns whether one thread works now and no other, so that it takes the call that waits for certain."""
         with self._lock:
             if not (self._calls or self._ends) or self._is_full() or self._is_going_on():
-                return
+                return False
+            is_first = not self._turns
             turn = _Turn(self)
             self._turns.add(turn)
             worker = self._idle.pop() if self._idle else self._add_worker()
         worker.give(turn)
+        return is_first
 
     def _add_worker(self) -> _Worker:
         worker = _Worker(self._serve, f"{self._name}-{len(self._workers)}")

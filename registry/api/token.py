@@ -6,32 +6,32 @@ of OAuth 2 by POST with a form, some by POST first and by GET after any refusal.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs
 
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from registry.api.access import Action, caller_of
+from registry.api.access import CLAIMED, Action, caller_of
 from registry.api.http.operations import ACCOUNT, CLIENT, OFFLINE, SCOPE, SERVICE, json_object, operation
-from registry.api.http.request_body import Body, Interrupted
 from registry.api.http.routing import OciRoute, context_of
+from registry.api.http.small_body import FORM, form_of
 from registry.auth.credentials import Basic, Bearer, credentials_of
 from registry.auth.identity import ANONYMOUS
+from registry.observability.audit import Event
 from registry.oci.errors import (
     GrantInvalid,
     GrantUnsupported,
     MalformedRequest,
     NotFound,
+    RequestInvalid,
     RequestTimeout,
     Unauthorized,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 
     from registry.auth.identity import Identity
     from registry.auth.tokens.service import Reply, TokenService
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 ROUTE: Final = "/auth/token"
 MAX_BODY: Final = 64 << 10
 """Bytes of a form."""
-MAX_FIELDS: Final = 1000
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-FORM: Final = "application/x-www-form-urlencoded"
+EXCHANGED: Final = {
+    "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    "token_type": "Bearer",
+}
 NOT_STORED: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="registry", charset="UTF-8"'}
 ERRORS: Final = (GrantInvalid, MalformedRequest, Unauthorized, NotFound)
@@ -57,7 +59,7 @@ router = APIRouter(route_class=OciRoute, tags=["Token"])
     **operation(Action.NONE, SERVICE, SCOPE, ACCOUNT, CLIENT, OFFLINE, answers=(200,), errors=ERRORS, content=CONTENT),
 )
 async def get(request: Request) -> Response:
-    """Give a token for Basic credentials, or an anonymous one for none."""
+    """Give a token for Basic credentials, or for a certificate, or an anonymous one for none."""
     return await _answer(_by_basic(request))
 
 
@@ -80,13 +82,23 @@ async def _answer(replying: Coroutine[object, object, Reply]) -> Response:
 
 
 async def _by_basic(request: Request) -> Reply:
-    service, credentials = _service_of(request), credentials_of(request.headers.raw)
-    if isinstance(credentials, Bearer):
-        raise Unauthorized("a token is given for a user and a password, never for another token")
-    identity = await _identity(request, service, credentials)
+    service, identity = _service_of(request), await _of_basic(request)
     query = request.query_params
-    offline = query.get("offline_token") == "true"
-    return await context_of(request).run(service.reply, identity, query.getlist("scope"), offline=offline)
+    return await _reply(
+        request, service, identity, query.getlist("scope"), offline=query.get("offline_token") == "true"
+    )
+
+
+async def _of_basic(request: Request) -> Identity:
+    try:
+        credentials = credentials_of(request.headers.raw)
+    except Unauthorized:
+        request.scope[CLAIMED] = None
+        raise
+    if isinstance(credentials, Bearer):
+        request.scope[CLAIMED] = credentials
+        raise Unauthorized("a token is given for a user and a password, never for another token")
+    return await _of_password(request, credentials)
 
 
 async def _by_form(request: Request) -> Reply:
@@ -95,15 +107,28 @@ async def _by_form(request: Request) -> Reply:
     match _value(form, "grant_type"):
         case "password":
             user, password = _value(form, "username"), _value(form, "password")
-            identity = await _identity(request, service, Basic(user, password) if user or password else None)
-            offline = _value(form, "access_type") == "offline"
-            return await run(service.reply, identity, scopes, offline=offline)
+            identity = await _of_password(request, Basic(user, password) if user or password else None)
+            return await _reply(request, service, identity, scopes, offline=_value(form, "access_type") == "offline")
         case "refresh_token":
-            return await run(service.refreshed, _value(form, "refresh_token"), scopes)
+            token = _value(form, "refresh_token")
+            identity = await _proved(request, Bearer(token), run(service.refresh, token))
+            return await _reply(request, service, identity, scopes)
         case grant if grant == EXCHANGE:
-            return await run(service.exchanged, _value(form, "subject_token"), scopes)
+            token = _value(form, "subject_token")
+            identity = await _proved(request, Bearer(token), run(service.exchange, token))
+            return await _reply(request, service, identity, scopes) | EXCHANGED
         case _:
             raise GrantUnsupported
+
+
+async def _reply(
+    request: Request, service: TokenService, identity: Identity, scopes: Sequence[str], *, offline: bool = False
+) -> Reply:
+    context = context_of(request)
+    reply = await context.run(service.reply, identity, scopes, offline=offline)
+    if not identity.is_anonymous:  # a token of an anonymous caller is a part of each pull
+        context.audit.note(request.scope, Event.TOKEN, identity=identity, scope=reply["scope"])
+    return reply
 
 
 def _service_of(request: Request) -> TokenService:
@@ -114,29 +139,29 @@ def _service_of(request: Request) -> TokenService:
     return service
 
 
-async def _identity(request: Request, service: TokenService, credentials: Basic | None) -> Identity:
+async def _of_password(request: Request, credentials: Basic | None) -> Identity:
+    caller = caller_of(request.scope)
     if credentials is None:
-        return ANONYMOUS
-    return await service.authenticate(credentials, caller_of(request.scope).address)
+        return caller.certified or ANONYMOUS
+    verifying = _service_of(request).authenticate(credentials, caller.address)
+    return await _proved(request, credentials, verifying)
+
+
+async def _proved(request: Request, credentials: Basic | Bearer, proving: Awaitable[Identity]) -> Identity:
+    """The identity that credentials prove. Those that are wrong are noted for the audit log. Raises Unauthorized."""
+    try:
+        return await proving
+    except Unauthorized:
+        request.scope[CLAIMED] = credentials
+        raise
 
 
 async def _form_of(request: Request) -> Mapping[str, Sequence[str]]:
-    """The form in the body. Raises GrantInvalid; Interrupted when it does not arrive in one time without a byte."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise GrantInvalid(f"the Content-Type is not {FORM}")
-    seconds = context_of(request).settings.http.idle_timeout
-    body = Body(request, seconds)
+    """The form in the body. Raises GrantInvalid, Interrupted."""
     try:
-        async with asyncio.timeout(seconds):
-            await body.gather(MAX_BODY + 1)
-    except TimeoutError as error:
-        raise Interrupted(timed_out=True) from error
-    if body.gathered > MAX_BODY:
-        raise GrantInvalid(f"the form has more than {MAX_BODY} bytes", headers={"Connection": "close"})
-    try:
-        return parse_qs(body.take().decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
-    except ValueError as error:  # too many fields, or no UTF-8
-        raise GrantInvalid("the form cannot be read") from error
+        return await form_of(request, MAX_BODY)
+    except RequestInvalid as error:
+        raise GrantInvalid(error.message, headers=error.headers) from error
 
 
 def _value(form: Mapping[str, Sequence[str]], name: str) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import threading
-import time
 import uuid
 from functools import cache
 from pathlib import Path
@@ -31,10 +30,9 @@ _PROCESS = re.compile(r".*:(?P<machine>[^:]+):(?P<process>\d+):[0-9a-f]{32}")
 class Leases:
     """Rights to do named work, kept in the database. Any thread, any process."""
 
-    def __init__(self, database: Database, holder: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, holder: str) -> None:
         self._database = database
         self._holder = holder
-        self._clock = clock
 
     @contextlib.contextmanager
     def hold(
@@ -46,14 +44,16 @@ class Leases:
         it could not be renewed in time, and may have another holder. With ``succeeds_dead`` it is free at once if its
         holder is a dead process of this machine: for work that a late request of the dead process cannot spoil.
         """
-        holder = f"{self._holder}:{_machine()}:{os.getpid()}:{uuid.uuid4().hex}"
-        now = self._clock()
+        holder = f"{self._holder}:{leases.MARK}:{_machine()}:{os.getpid()}:{uuid.uuid4().hex}"
+        begun = self._now()
         with self._database.transaction() as connection:
-            held = leases.take(connection, name, holder, now=now, deadline=now + seconds)
+            held = leases.take(connection, name, holder, seconds=seconds)
             if not held and succeeds_dead:
-                held = _succeed(connection, name, holder, deadline=now + seconds)
+                held = _succeed(connection, name, holder, seconds=seconds)
         ended = threading.Event()
-        renewing = threading.Thread(target=self._renew, args=(name, holder, seconds, ended, on_loss), daemon=True)
+        renewing = threading.Thread(
+            target=self._renew, args=(name, holder, seconds, begun + seconds, ended, on_loss), daemon=True
+        )
         if held:
             renewing.start()
         try:
@@ -72,26 +72,35 @@ class Leases:
             return leases.find(connection, name).get()
 
     def _renew(
-        self, name: str, holder: str, seconds: float, ended: threading.Event, on_loss: Callable[[], None] | None
+        self,
+        name: str,
+        holder: str,
+        seconds: float,
+        deadline: float,
+        ended: threading.Event,
+        on_loss: Callable[[], None] | None,
     ) -> None:
-        deadline = self._clock() + seconds
+        """``deadline``, by this machine's ``clocks.boot``, is no later than the database has it."""
         while not ended.wait(seconds / 3):
-            now = self._clock()
+            now = self._now()
             with contextlib.suppress(DatabaseError):
                 with self._database.transaction() as connection:
-                    held = leases.take(connection, name, holder, now=now, deadline=now + seconds)
+                    held = leases.take(connection, name, holder, seconds=seconds)
                 deadline = now + seconds if held else 0.0
-            if deadline < self._clock() and on_loss is not None:
+            if deadline < self._now() and on_loss is not None:
                 on_loss()
                 return
 
+    def _now(self) -> float:
+        return self._database.clocks.boot()
 
-def _succeed(connection: Transaction, name: str, holder: str, *, deadline: float) -> bool:
+
+def _succeed(connection: Transaction, name: str, holder: str, *, seconds: float) -> bool:
     """Take a lease from its holder, if that is known to be dead. False if it is not known."""
     found = leases.find(connection, name).get()
     if found is None or not _is_dead(found.holder):
         return False
-    return leases.take_from(connection, name, holder, other=found.holder, deadline=deadline)
+    return leases.take_from(connection, name, holder, other=found.holder, seconds=seconds)
 
 
 def _is_dead(holder: str) -> bool:

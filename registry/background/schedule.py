@@ -51,10 +51,12 @@ class Job:
 class Schedule:
     """Runs jobs until it is stopped. A job that raises is logged and runs again, after longer and longer pauses."""
 
-    def __init__(self, jobs: list[Job], leases: Leases | None = None) -> None:
-        """``leases`` may be left out if no job has one."""
+    def __init__(
+        self, jobs: list[Job], leases: Leases | None = None, *, stopping: threading.Event | None = None
+    ) -> None:
+        """``leases`` may be left out if no job has one. ``stopping`` is set when the jobs are to end."""
         self._leases = leases
-        self._stop = threading.Event()
+        self._stop = stopping or threading.Event()
         self._threads = [threading.Thread(target=self._loop, args=(job,), name=job.name, daemon=True) for job in jobs]
         self._wakes = [job.wake for job in jobs if job.wake is not None]
 

@@ -23,7 +23,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     with command(as_json=as_json) as output:
         settings = output.settings(config)
         from registry.auth.rules.review import review
-        from registry.config.check import check_address, check_settings, without_effect
+        from registry.config.check import check_address, check_settings, short_times, without_effect
+        from registry.maintenance.retention.review import review as review_retention
 
         cannot_listen, notes = check_address(settings.http)
         problems = check_settings(settings) + cannot_listen
@@ -34,8 +35,9 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         conditional_writes = probe_store(settings)
         if not conditional_writes:
             notes.append("The store ignores conditional writes: only one process, with one worker, can serve from it.")
-        notes += [f"{problem.source or problem.key} {problem.message}" for problem in without_effect(settings)]
-        notes += review(settings)
+        doubtful = without_effect(settings) + short_times(settings)
+        notes += [f"{problem.source or problem.key} {problem.message}" for problem in doubtful]
+        notes += [*review(settings), *review_retention(settings.retention)]
         lines = ["The configuration is valid.", *notes]
         output.document({"problems": [], "conditional_writes": conditional_writes, "notes": notes}, lines)
 

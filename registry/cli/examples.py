@@ -20,6 +20,37 @@ CHECK = examples("registry config check --config config.json", "REGISTRY_HTTP__P
 SHOW = examples("registry config show --config config.json")
 SCHEMA = examples("registry config schema > config.schema.json")
 REBUILD = examples("registry rebuild --config config.json", "registry rebuild --json 2>rebuild.log")
+RETENTION = examples(
+    "registry retention --config config.json --dry-run",
+    "registry retention --config config.json --rules proposed.json --json",
+    "registry retention --config config.json --apply --force team/app",
+)
+GC = examples(
+    "registry gc --config config.json --dry-run",
+    "registry gc --config config.json",
+    "registry gc --config config.json --orphans --json",
+    "registry gc --config config.json --empty-trash team/app",
+)
+USAGE = examples(
+    "registry usage --config config.json",
+    "registry usage 'team/**' --json",
+    "registry usage team/app:latest --config config.json",
+)
+SCRUB = examples(
+    "registry scrub --config config.json",
+    "registry scrub --config config.json --repair --json",
+    "REGISTRY_SCRUB__RATE=200MiB registry scrub --config config.json",
+)
+HISTORY = examples("registry history team/app:latest --config config.json", "registry history team/app -n 100 --json")
+RESTORE = examples(
+    "registry restore team/app --config config.json",
+    "registry restore team/app:latest --config config.json",
+    "registry restore team/app:latest@41 --config config.json",
+)
+PURGE = examples(
+    "registry purge team/app:leaked --config config.json",
+    "registry purge team/app@sha256:9591... --everywhere --json",
+)
 UPGRADE = examples("registry db upgrade --config config.json")
 MIGRATE = examples(
     "registry migrate-s3-storage --config config.json --dry-run --plan review.json",

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
-from time import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from registry.cli import examples
-from registry.cli.output import ConfigOption, ExitCode, JsonOption, command
+from registry.cli.output import ConfigOption, ExitCode, JsonOption, command, open_command_audit
 
 if TYPE_CHECKING:
-    from registry.auth.keys.key_record import KeyRecord
-    from registry.auth.keys.key_scope import KeyScope
-    from registry.auth.keys.key_store import KeyStore
-    from registry.config.access_sections import AuthSettings
+    from registry.auth.keys.key_administration import KeyAdministration, ListedKey
     from registry.config.settings import Settings
-    from registry.database.engine import Database
-
-DAY = 86400.0
+    from registry.observability.audit import Event
 
 app = typer.Typer(help="API keys, which are passwords of programs.", no_args_is_help=True)
 
@@ -47,19 +41,20 @@ def create(
     """Make a key and print it; it is not shown again. A running server takes it at once, as a password of any user."""
     with command(as_json=as_json) as output:
         settings = output.usable_settings(config)
-        auth = _auth(settings)
-        from registry.auth.keys.key_record import KeyRecord
-        from registry.auth.keys.key_secret import KeySecret
+        from registry.observability.audit import Event
 
-        _check_owner(auth, owner)
-        scope, seconds = _scope(repository, action), _days(auth, days) * DAY
-        now, secret = time(), KeySecret.make()
-        record = KeyRecord.make(
-            secret, owner=owner, scope=scope, created=now, expires=now + seconds, description=description
-        )
-        with _opened(settings) as (store, _):
-            store.add(record)
-        output.document({"secret": secret.text, **_shown(record, None)}, [*_lines(record, None), secret.text])
+        _check_enabled(settings)
+        with _opened(settings) as keys:
+            audit = _audit(settings)
+            secret, key = keys.create(
+                owner=owner,
+                repositories=repository or [],
+                actions=action or [],
+                days=days,
+                description=description,
+            )
+        audit(Event.KEY_CREATED, key.record.key_id, owner=owner, expires=key.document()["expires"])
+        output.document({"secret": secret.text, **key.document()}, [*_lines(key), secret.text])
 
 
 @app.command("list", short_help="List the keys.", epilog=examples.KEY_LIST)
@@ -67,16 +62,11 @@ def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the keys, with their bounds and when each was last used; a secret is never among that."""
     with command(as_json=as_json) as output:
         settings = output.usable_settings(config)
-        from registry.database import key_uses
-
-        with _opened(settings) as (store, database):
-            with database.autocommit() as connection:
-                uses = key_uses.of_all(connection).get()
-            records = list(store.all())
-        shown = [_shown(record, uses.get(record.key_id)) for record in records]
-        output.document(
-            {"keys": shown}, [line for record in records for line in _lines(record, uses.get(record.key_id))]
-        )
+        with _opened(settings) as keys:
+            if as_json:
+                output.document({"keys": [key.document() for key in keys.all()]}, [])
+            else:
+                output.document(None, (line for key in keys.all() for line in _lines(key)))
 
 
 @app.command(short_help="Revoke a key.", epilog=examples.KEY_REVOKE)
@@ -88,63 +78,58 @@ def revoke(
     """Revoke a key and its tokens: every process refuses them within a second."""
     with command(as_json=as_json) as output:
         settings = output.usable_settings(config)
+        from registry.observability.audit import Event
+
         _check_id(key_id)
-        with _opened(settings) as (store, _):
-            found = store.remove(key_id)
+        with _opened(settings) as keys:
+            audit = _audit(settings)
+            found = keys.revoke(key_id)
+        if found:
+            audit(Event.KEY_REVOKED, key_id)
         done = "revoked" if found else "there was none; every process was told to forget it"
         output.document({"id": key_id, "revoked": found}, [f"key {key_id}: {done}"])
         raise typer.Exit(ExitCode.DONE if found else ExitCode.PROBLEMS)
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[KeyStore, Database]]:
+def _opened(settings: Settings) -> Iterator[KeyAdministration]:
+    from registry.auth.keys.key_administration import KeyAdministration
     from registry.auth.keys.key_store import KeyStore
+    from registry.config.access_sections import AuthSettings
     from registry.database.engine import Database
     from registry.database.schema import upgrade_database
     from registry.storage.factory import open_driver
 
+    auth = settings.auth or AuthSettings()
+
+    def has_user(name: str) -> bool:
+        from registry.auth.passwords.password_file import PasswordFile
+
+        return auth.htpasswd is not None and name in PasswordFile(auth.htpasswd.file).users()
+
     with contextlib.closing(open_driver(settings)) as driver, contextlib.closing(Database.of(settings)) as database:
         upgrade_database(database)
-        yield KeyStore(driver, database), database
+        yield KeyAdministration(KeyStore(driver, database), database, has_user, auth.keys.max_days)
 
 
-def _auth(settings: Settings) -> AuthSettings:
+def _audit(settings: Settings) -> Callable[..., None]:
+    """Writes a line about a key. Opened before anything is done: an operator sees that it cannot be."""
+    from registry.observability.audit import operator
+
+    log = open_command_audit(settings)
+
+    def add(event: Event, key_id: str, **fields: object) -> None:
+        if log is not None:
+            log.add(event, who=operator(), key=key_id, **fields)
+
+    return add
+
+
+def _check_enabled(settings: Settings) -> None:
     from registry.auth.errors import AccountError
 
     if settings.auth is None or not settings.auth.keys.enabled:
         raise AccountError("API keys are not in use: the settings have no auth, or auth.keys.enabled is false")
-    return settings.auth
-
-
-def _check_owner(auth: AuthSettings, owner: str | None) -> None:
-    from registry.auth.errors import AccountError
-    from registry.auth.passwords.password_file import PasswordFile
-
-    users = [] if auth.htpasswd is None else PasswordFile(auth.htpasswd.file).users()
-    if owner is not None and owner not in users:
-        raise AccountError(f"there is no user {owner} in auth.htpasswd.file")
-
-
-def _scope(repositories: list[str] | None, actions: list[str] | None) -> KeyScope | None:
-    """None if neither is bounded."""
-    from registry.auth.errors import AccountError
-    from registry.auth.keys.key_scope import ALL, EVERYWHERE, KeyScope
-
-    if not repositories and not actions:
-        return None
-    try:
-        return KeyScope.of(repositories or [EVERYWHERE], actions or [ALL])
-    except ValueError as error:
-        raise AccountError(str(error)) from error
-
-
-def _days(auth: AuthSettings, days: int | None) -> int:
-    from registry.auth.errors import AccountError
-
-    most = auth.keys.max_days
-    if days is not None and not 0 < days <= most:
-        raise AccountError(f"a key may have 1 to {most} days (auth.keys.max_days)")
-    return days or most
 
 
 def _check_id(key_id: str) -> None:
@@ -154,17 +139,10 @@ def _check_id(key_id: str) -> None:
         raise AccountError("the id of a key has 16 hex digits; registry key list has them")
 
 
-def _shown(record: KeyRecord, used: float | None) -> dict[str, object]:
+def _lines(key: ListedKey) -> list[str]:
     from registry.oci.moment import to_text
 
-    document = record.document()
-    del document["sha256"], document["version"]
-    return {**document, "last_used": None if used is None else to_text(used)}
-
-
-def _lines(record: KeyRecord, used: float | None) -> list[str]:
-    from registry.oci.moment import to_text
-
+    record, used = key
     scope = record.scope
     bound = "everything" if scope is None else f"{','.join(scope.actions)} in {','.join(scope.repositories)}"
     end = "never" if record.expires is None else to_text(record.expires)

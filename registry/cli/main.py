@@ -12,7 +12,24 @@ import typer
 from typer.exceptions import TyperException
 
 from registry import DISTRIBUTION
-from registry.cli import access, config, db, examples, key, migrate, rebuild, serve, user
+from registry.cli import (
+    access,
+    config,
+    db,
+    examples,
+    gc,
+    history,
+    key,
+    migrate,
+    purge,
+    rebuild,
+    restore,
+    retention,
+    scrub,
+    serve,
+    usage,
+    user,
+)
 from registry.cli.output import ExitCode, JsonOption, command, print_json
 
 app = typer.Typer(
@@ -30,6 +47,16 @@ app = typer.Typer(
 app.command(short_help="Listen and serve.", epilog=examples.SERVE)(serve.serve)
 app.add_typer(config.app, name="config")
 app.command(short_help="Fill the cache database from storage.", epilog=examples.REBUILD)(rebuild.rebuild)
+app.command(short_help="Free what is out of use.", epilog=examples.GC)(gc.gc)
+app.command("garbage-collect", hidden=True, epilog=examples.GC)(gc.gc)
+app.command(short_help="Say which tags stay by rules, and remove the rest.", epilog=examples.RETENTION)(
+    retention.retention
+)
+app.command(short_help="Say how many bytes repositories take.", epilog=examples.USAGE)(usage.usage)
+app.command(short_help="Read every object again.", epilog=examples.SCRUB)(scrub.scrub)
+app.command(short_help="Show what happened to a repository or a tag.", epilog=examples.HISTORY)(history.history)
+app.command(short_help="Bring back what was deleted or overwritten.", epilog=examples.RESTORE)(restore.restore)
+app.command(short_help="Remove content for good, past the trash.", epilog=examples.PURGE)(purge.purge)
 app.command("migrate-s3-storage", short_help="Migrate a bucket in place, and back.", epilog=examples.MIGRATE)(
     migrate.migrate_s3_storage
 )

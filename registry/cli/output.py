@@ -9,9 +9,10 @@ import enum
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from registry.config.file import ConfigError, ConfigProblem, Sources, read_file
 
 if TYPE_CHECKING:
     from registry.config.settings import Settings
+    from registry.observability.audit import AuditLog
 
 ConfigOption = Annotated[
     Path | None,
@@ -70,8 +72,8 @@ class Output:
         self.as_json = as_json
         self.config: Path | None = None
 
-    def document(self, value: object, lines: list[str]) -> None:
-        """The result: ``value`` (a dataclass or a JSON value) for a program, ``lines`` for a person."""
+    def document(self, value: object, lines: Iterable[str]) -> None:
+        """The result: ``value`` (a dataclass or a JSON value) for a program, ``lines`` for a person, one by one."""
         if self.as_json:
             print_json(value)
         else:
@@ -136,6 +138,21 @@ def command(*, as_json: bool) -> Iterator[Output]:
         _fail(failure, as_json=as_json)
 
 
+def open_command_audit(settings: Settings) -> AuditLog | None:
+    """The audit log for what a command does; None if it is not wanted. Raises OSError.
+
+    Open it before anything is done: an operator sees that it cannot be.
+    """
+    from registry.observability.audit import open_audit_log
+
+    with_access = settings.auth is not None or settings.access is not None
+
+    def to_stderr(line: bytes) -> None:
+        print(line.decode(errors="replace"), end="", file=sys.stderr)
+
+    return open_audit_log(settings.log.audit.file, with_access=with_access, stderr=to_stderr)
+
+
 def print_json(value: object) -> None:
     """One document on stdout; paths and times as text."""
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -161,19 +178,22 @@ def _explain(error: Exception) -> Failure | None:
     from registry.auth.errors import AccountError
     from registry.database.errors import DatabaseError, SchemaTooNew
     from registry.images.migration_journal.documents import UnknownJournal
+    from registry.maintenance.collection.budget import Stopped
+    from registry.maintenance.collection.survey.gc_state import CollectionRefused
     from registry.maintenance.single_replica import AnotherReplica
     from registry.migration.report import Refused, Unfinished
     from registry.migration.source.detection import BothLayouts
     from registry.oci.errors import RegistryError
     from registry.storage.errors import StorageError
 
-    if isinstance(error, AccountError):
+    is_mistake = isinstance(error, RegistryError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if is_mistake or isinstance(error, AccountError):
         return Failure(ExitCode.USAGE, "usage", str(error))
     if isinstance(error, Refused):
         return Failure(ExitCode.REFUSED, "refused", str(error), error.names)
-    if isinstance(error, Unfinished):
+    if isinstance(error, (Unfinished, Stopped)):
         return Failure(ExitCode.UNFINISHED, "unfinished", str(error))
-    if isinstance(error, (UnknownJournal, SchemaTooNew, AnotherReplica, BothLayouts)):
+    if isinstance(error, (UnknownJournal, SchemaTooNew, AnotherReplica, BothLayouts, CollectionRefused)):
         is_journal = isinstance(error, UnknownJournal)
         message = f"the journal {error}; use the release that wrote it" if is_journal else str(error)
         return Failure(ExitCode.REFUSED, "refused", message)

@@ -25,7 +25,7 @@ OnProgress = Callable[[int, int], None]
 def progress_bar(title: str, *, quiet: bool) -> Iterator[OnProgress]:
     """A function to report progress to. ``quiet`` draws nothing."""
     if quiet or not sys.stderr.isatty():
-        yield _ignore
+        yield _LoggedCount(title).report
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
@@ -34,6 +34,24 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[OnProgress]:
 
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def named_bar(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """As ``progress_bar``, for work in several parts, each of which says its title."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _title, _done, _total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _drawn(*columns) as progress:
+        task = progress.add_task("", total=None)
+
+        def report(title: str, done: int, total: int) -> None:
+            progress.update(task, description=title, completed=done, total=total)
 
         yield report
 
@@ -88,12 +106,27 @@ class _Log:
 
     def __call__(self, phase: Phase) -> None:
         """See registry.migration.progress.OnProgress."""
+        self._say("migration in progress", phase=phase.phase, progress=_said(phase))
+
+    def _say(self, event: str, **fields: str) -> None:
         if time.monotonic() - self._last < LOG_SECONDS:
             return
         self._last = time.monotonic()
         import structlog
 
-        structlog.get_logger(__name__).info("migration in progress", phase=phase.phase, progress=_said(phase))
+        structlog.get_logger(__name__).info(event, **fields)
+
+
+class _LoggedCount(_Log):
+    """As ``_Log``, of one phase that counts."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+
+    def report(self, done: int, total: int) -> None:
+        """See OnProgress."""
+        self._say(f"{self._title.lower()} in progress", progress=f"{done:,}/{total:,}")
 
 
 def _said(phase: Phase) -> str:
@@ -107,7 +140,3 @@ def _said(phase: Phase) -> str:
     if phase.seconds_left is not None:
         said.append(f"{phase.seconds_left:,.0f} s left")
     return ", ".join(said)
-
-
-def _ignore(_done: int, _total: int) -> None:
-    return

@@ -19,12 +19,12 @@ from registry.server.deadlines import Deadlines
 
 if TYPE_CHECKING:
     import asyncio
-    import ssl
     from collections.abc import Callable
 
     from registry.api.http.access_log import AccessLog
     from registry.config.sections import HttpSettings
     from registry.server.framed_protocol import FramedProtocol
+    from registry.server.tls_files import TlsFiles
 
 RESERVE = 16
 """Connections beyond the bound, on which probes are answered; and descriptors that are kept for them."""
@@ -75,12 +75,13 @@ class Acceptor:
         listener: sockets.socket,
         make_protocol: Callable[[], FramedProtocol],
         http: HttpSettings,
-        tls: ssl.SSLContext | None,
+        tls: TlsFiles | None,
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._make_protocol = make_protocol
-        self._tls: dict[str, Any] = {} if tls is None else _tls_options(tls, http)
+        self._tls = tls
+        self._handshake_seconds = 0.0 if http.tls is None else http.tls.handshake_timeout
         model = make_protocol()
         self._connections = model.connections
         """All connections of the process, after their handshakes: uvicorn keeps them."""
@@ -192,7 +193,7 @@ class Acceptor:
     async def _connect(self, connection: sockets.socket, protocol: FramedProtocol) -> None:
         """Give it to the loop. What fails in its handshake concerns nothing else."""
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, connection, **self._tls)
+            await self._loop.connect_accepted_socket(lambda: protocol, connection, **self._tls_options())
         except (OSError, TimeoutError):
             connection.close()
             self._connections.discard(protocol)
@@ -201,14 +202,19 @@ class Acceptor:
             if self._is_closed:  # it was none of the connections when the server told them that it ends
                 protocol.shutdown()
 
+    def _tls_options(self) -> dict[str, Any]:
+        """Those of the next connection: what the files said last."""
+        if self._tls is None:
+            return {}
+        return {
+            "ssl": self._tls.context,
+            "ssl_handshake_timeout": self._handshake_seconds,
+            "ssl_shutdown_timeout": SHUTDOWN_SECONDS,
+        }
+
     def _keep_spares(self) -> None:
         try:
             while len(self._spares) < RESERVE and not self._is_closed:
                 self._spares.append(os.open(os.devnull, os.O_RDONLY))
         except OSError:
             return  # later
-
-
-def _tls_options(tls: ssl.SSLContext, http: HttpSettings) -> dict[str, Any]:
-    seconds = 15.0 if http.tls is None else http.tls.handshake_timeout
-    return {"ssl": tls, "ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi import FastAPI
 
+from registry.admin import history, keys, purge, retention, session, usage
 from registry.api import blobs, catalog, manifests, referrers, tags, token, uploads, version
 from registry.api.context import ApiContext
 from registry.api.http.access_log import AccessLog
@@ -19,9 +20,9 @@ from registry.api.http.routing import Routes
 from registry.database.errors import DatabaseError
 from registry.observability.logs import open_request_log
 from registry.observability.request_log import BATCH_SECONDS
-from registry.server.jobs import create_schedule
+from registry.server.jobs import Listeners, create_schedule
 from registry.server.observability import ProcessMetrics
-from registry.web import operations, reference
+from registry.web import login, operations, reference
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,9 +32,14 @@ if TYPE_CHECKING:
     from registry.background.schedule import Schedule
     from registry.config.settings import Settings
     from registry.images.registry import Registry
+    from registry.server.tls_files import TlsFiles
 
 CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version, token)
 """The chapters of the specification, each a router; what a push asks most often comes first."""
+ADMINISTRATION = (session, keys, retention, history, usage, purge)
+"""What is below ``/api/v1``."""
+PAGES = (login, reference)
+"""What browsers see."""
 STOP_SECONDS = 5.0
 """How long background work may take to end."""
 
@@ -45,42 +51,65 @@ def create_application(
     settings: Settings,
     metrics: ProcessMetrics | None = None,
     on_stopped: Callable[[], object] = lambda: None,
+    tls: TlsFiles | None = None,
+    on_started: Callable[[ApiContext], object] = lambda _context: None,
 ) -> ASGIApp:
     """The ASGI application over ``registry``, which it does not close.
 
     ``metrics`` are those of this process, with its log of requests.
 
+    ``on_started`` is called in the event loop, before the first request.
     ``on_stopped`` is called when it has drained; what hangs then has not ended, and nothing waits for it any more.
+
+    ``tls`` is looked at for changed files.
     """
     metrics = metrics or ProcessMetrics(None, open_request_log(settings.log.format, settings.log.level))
     registry.backends.omissions.count = metrics.count_omission
-    context = ApiContext(registry, settings)
+    context = ApiContext(registry, settings, metrics.audit_log)
     application = FastAPI(
         title="Stowage",
         description="An OCI registry: the distribution API, and what operators need beside it.",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/api/openapi.json",
+        openapi_url=None,  # ``reference`` has it
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are elsewhere; asked for at each request
         lifespan=lambda _application: _lifespan(
-            context, metrics, create_schedule(registry, settings, context.authentication), on_stopped
+            context,
+            metrics,
+            create_schedule(
+                registry,
+                settings,
+                context.authentication,
+                tls,
+                metrics.audit_log,
+                Listeners(metrics.count_retention, metrics.count_usage, metrics.count_collection, metrics.count_scrub),
+            ),
+            on_started,
+            on_stopped,
         ),
     )
     application.state.context = context
     application.state.metrics = metrics
     application.state.probes = operations.probes_of(registry)
+    application.state.tls = tls
     # Flat and in front: a router in a router costs a third of what a request's way to its endpoint takes.
-    routers = [*(chapter.router for chapter in CHAPTERS), operations.router_of(with_metrics=settings.metrics.enabled)]
-    application.router.routes[:0] = [route for router in (*routers, reference.router) for route in router.routes]
+    first, rest = ((each.router for each in parts) for parts in (CHAPTERS, (*ADMINISTRATION, *PAGES)))
+    routers = [*first, operations.router_of(settings.metrics), *rest]
+    application.router.routes[:0] = [route for router in routers for route in router.routes]
     return AccessLog(application, Routes(application), context, metrics.tally, metrics.request_log)
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(
-    context: ApiContext, metrics: ProcessMetrics, schedule: Schedule, on_stopped: Callable[[], object]
+    context: ApiContext,
+    metrics: ProcessMetrics,
+    schedule: Schedule,
+    on_started: Callable[[ApiContext], object],
+    on_stopped: Callable[[], object],
 ) -> AsyncIterator[None]:
     schedule.start()
+    on_started(context)
     flushing = asyncio.create_task(_flush_regularly(metrics))
     try:
         yield
@@ -92,21 +121,22 @@ async def _lifespan(
                 await context.quiet.wait()
         context.cache.close()  # here, where it is used: it has a query to give up
         await asyncio.to_thread(schedule.stop, STOP_SECONDS)
-        await _fold(context.registry)
+        await _end_well("records were not folded before the end; they are kept", context.registry.fold_waiting)
+        await _end_well("pulls were not written down before the end", context.registry.pulls.flush)
         await asyncio.to_thread(context.close)
         metrics.flush()
         on_stopped()
 
 
-async def _fold(registry: Registry) -> None:
-    """What is not folded in time is folded by the next start, or by another process."""
+async def _end_well(failure: str, call: Callable[[], object]) -> None:
+    """Do what the next start, or another process, does or misses where it takes too long here."""
     try:
         async with asyncio.timeout(STOP_SECONDS):
-            await asyncio.to_thread(registry.fold_waiting)
+            await asyncio.to_thread(call)
     except TimeoutError:
-        log.warning("records were not folded before the end; they are kept", seconds=STOP_SECONDS)
+        log.warning(failure, seconds=STOP_SECONDS)
     except DatabaseError as error:
-        log.warning("records were not folded before the end; they are kept", reason=str(error).strip())
+        log.warning(failure, reason=str(error).strip())
 
 
 async def _flush_regularly(metrics: ProcessMetrics) -> None:

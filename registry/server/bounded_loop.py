@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.config.sections import HttpSettings
+    from registry.server.tls_files import TlsFiles
 
 
 class BoundedLoop(uvloop.Loop):
     """Made by ``ServingConfiguration``, in the process that runs it."""
 
-    def __init__(self, http: HttpSettings) -> None:
+    def __init__(self, http: HttpSettings, tls: TlsFiles | None) -> None:
         super().__init__()
         self._http = http
+        self._tls = tls
 
     async def create_server(  # type: ignore[override]  # what uvicorn asks for, of all that a loop offers
         self,
         protocol_factory: Callable[[], Any],
         *,
         sock: socket.socket,
-        ssl: ssl.SSLContext | None = None,
+        ssl: ssl.SSLContext | None = None,  # noqa: ARG002 - ``TlsFiles`` has another one when files change
         backlog: int = 0,  # noqa: ARG002 - it listens already
     ) -> Acceptor:
         """See asyncio. ``sock`` listens."""
-        return Acceptor(self, sock, protocol_factory, self._http, ssl)
+        return Acceptor(self, sock, protocol_factory, self._http, self._tls)

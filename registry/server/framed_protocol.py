@@ -5,14 +5,14 @@ Tests: ``tests/hostile/test_framing.py``, ``tests/server/test_bounds.py``.
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from registry.oci.errors import HeadTimeout, HeadTooLarge, MalformedRequest, RegistryError, TargetTooLong, Unavailable
+from registry.server.cycle import Cycle
 from registry.server.deadlines import Wait
 from registry.server.framing import check_framing, size_of, trimmed, without_upgrade
 from registry.server.peer import cut, taken, untaken
@@ -20,8 +20,12 @@ from registry.server.pipeline_flow import DEPTH, PipelineFlow
 from registry.server.refusal import render
 
 if TYPE_CHECKING:
+    import asyncio
+
     from uvicorn import Config
+    from uvicorn._types import HTTPScope
     from uvicorn.protocols.http.flow_control import FlowControl
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
     from registry.api.http.access_log import AccessLog
@@ -33,6 +37,8 @@ LINGER_BYTES = 16 << 20
 """What a client that was refused may still send before the connection is cut."""
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 """What is answered on connections of the reserve too."""
+
+_PADDING: Final = frozenset({b" ", b"\t"})
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +75,10 @@ class FramedProtocol(HttpToolsProtocol):
     """Whether the head is read again, without what asks for another protocol."""
     _hosts = 0
     """Host headers of the request."""
+    _is_padded = False
+    """Whether a value of the head ends with a space or a tab."""
+    _expects = b""
+    """The value of its Expect header."""
     _size = 0
     """Bytes of the head or, since the last byte of the body, of its framing: with what came before in their slice."""
     _measures = False
@@ -147,6 +157,10 @@ class FramedProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"host":
             self._hosts += 1
+        elif name == b"expect":
+            self._expects = value
+        if value[-1:] in _PADDING:
+            self._is_padded = True
         self.headers.append((name, value))
 
     def on_body(self, body: bytes) -> None:
@@ -157,13 +171,28 @@ class FramedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, but no timer is set: connections are watched."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._lingers:
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         if self.flow.held and len(self.pipeline) < DEPTH // 2:
             self.loop.call_soon(self._go_on)
+
+    def end_behind(self, cycle: RequestResponseCycle) -> None:
+        """End the connection behind the last answer, once the client has had time to read it (RFC 9112, section 9.6).
+
+        Closed while the rest of a body still comes, the connection would be reset, which can take the answer from it.
+        """
+        if cycle.disconnected or not (self._skipping or (cycle.more_body and cycle is self.cycle)):
+            self.transport.close()
+            return
+        self._be_deaf()
+        self._skipping = 0
+        self._lingers = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.read_on()
 
     def check_bounds(self) -> None:
         """Raises RegistryError for a head that is too large, or not to be answered on this connection."""
@@ -177,11 +206,10 @@ class FramedProtocol(HttpToolsProtocol):
     def is_framed(self) -> bool:
         """Whether the request may begin; False if its head must be read again. Raises RegistryError."""
         method = self.parser.get_method()
-        self.headers = trimmed(self.headers)
+        if self._is_padded:
+            self.headers = trimmed(self.headers)
         check_framing(method, self.url, self.parser.get_http_version(), self.headers)
         self._reframes = self.parser.should_upgrade()
-        if not self._reframes:
-            self._in_head = False
         return not self._reframes
 
     def refuse(self, error: RegistryError) -> None:
@@ -295,19 +323,9 @@ class FramedProtocol(HttpToolsProtocol):
 
     def _say_in_turn(self, answer: bytes) -> None:
         """Write it behind the answers that are still to come."""
-        cycle = RequestResponseCycle(
-            scope={"type": "http", "method": "GET"},  # type: ignore[typeddict-item]  # all that it looks at
-            transport=self.transport,
-            flow=cast("FlowControl", self.flow),
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=[],
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=False,
-            on_response=self.on_response_complete,
-        )
+        scope = cast("HTTPScope", {"type": "http", "method": "GET"})  # all that it looks at
+        flow = cast("FlowControl", self.flow)
+        cycle = Cycle(scope, self.transport, flow, self.logger, b"", self, keep_alive=False)
         cycle.more_body = False
 
         async def say(*_: object) -> None:

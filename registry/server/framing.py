@@ -8,6 +8,7 @@ Tests: ``tests/hostile/test_framing.py``.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from registry.oci.errors import MalformedRequest, Unsupported, VersionUnknown
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from registry.api.cache.response_cache import RawHeaders
 
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+_LONGEST_NAME = 253
+"""Bytes of the longest host name in the DNS; a longer one is not remembered."""
 _SCHEMES = (b"http://", b"https://")
 _COLON_AND_LINE_END = 4
 
@@ -33,16 +36,32 @@ def check_framing(method: bytes, target: bytes, version: str, headers: RawHeader
         raise Unsupported("this server is no proxy")
     if not target.startswith((b"/", *_SCHEMES)):
         raise MalformedRequest("the target of a request is a path that begins with a slash")
-    hosts = [value for name, value in headers if name == b"host"]
+    hosts, codings = _hosts_and_codings(headers)
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise MalformedRequest("a request has one Host header")
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not (_is_host(hosts[0]) if len(hosts[0]) <= _LONGEST_NAME else _HOST.fullmatch(hosts[0])):
         raise MalformedRequest("the Host header is not a host")
-    codings = [value for name, value in headers if name == b"transfer-encoding"]
     if codings and version == "1.0":
         raise MalformedRequest("HTTP/1.0 knows no Transfer-Encoding")
     if codings and [coding.lower() for coding in codings] != [b"chunked"]:
         raise MalformedRequest("the only Transfer-Encoding here is chunked")
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    """Remembered, since clients ask for few."""
+    return _HOST.fullmatch(value) is not None
+
+
+def _hosts_and_codings(headers: RawHeaders) -> tuple[list[bytes], list[bytes]]:
+    hosts: list[bytes] = []
+    codings: list[bytes] = []
+    for name, value in headers:
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value)
+    return hosts, codings
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: RawHeaders) -> bytes:

@@ -8,38 +8,51 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import ssl
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 
-from registry.config.check import without_effect
+from registry.auth.passwords.hashing_slots import HashingSlots, slots_for
+from registry.config.check import short_times, without_effect
+from registry.config.sections import AUTO
 from registry.images.registry import Registry
+from registry.maintenance.collection.survey.gc_state import announce, meet
 from registry.maintenance.single_replica import writing
+from registry.observability.audit import open_audit_log
 from registry.observability.logs import configure_logging, open_outlet, open_request_log, resolve_form
 from registry.observability.metrics import Metrics, forget_worker
 from registry.observability.outlet import LAST_SECONDS
+from registry.server import hangup
 from registry.server.acceptor import raise_descriptor_limit
 from registry.server.application import create_application
+from registry.server.broadcast import Broadcast
 from registry.server.observability import ProcessMetrics
 from registry.server.protocol import RegistryProtocol
+from registry.server.reload import Reload, Rules
 from registry.server.serving_configuration import ServingConfiguration
 from registry.server.start_line import is_open_to_everybody, start_line
+from registry.server.tls_files import TlsFiles
+from registry.server.worker_count import usable_cores, worker_count
 from registry.server.workers import Workers
 from registry.storage.factory import open_driver
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from starlette.types import ASGIApp
 
+    from registry.api.context import ApiContext
     from registry.config.settings import Settings
+    from registry.observability.audit import AuditLog
     from registry.observability.outlet import Outlet
+    from registry.server.hangup import Load
+    from registry.server.start_line import StartLine
 
 BACKLOG = 2048
 LEAVE_SECONDS = 5.0
@@ -57,25 +70,51 @@ def run(settings: Settings, *, conditional_writes: bool = True, config: Path | N
     """
     configure_logging(settings.log.format, settings.log.level, _outlet())
     raise_descriptor_limit()
-    Registry.open(settings).close()  # problems show here, before the port opens; the schema is then up to date
+    with contextlib.closing(Registry.open(settings)) as registry:  # problems show here, before the port opens
+        meet(registry)
+        if settings.gc.interval == AUTO:
+            announce(registry)
+    reload = Reload(settings, config, audit_log_of(settings, _outlet()))
+    if reload.is_wanted:
+        hangup.hold()
     with writing(settings, conditional_writes=conditional_writes):
-        _serve(settings, config)
+        _serve(reload, config, worker_count(settings.http, conditional_writes=conditional_writes))
     log.info("stopped")
     return 0
 
 
-def _serve(settings: Settings, config: Path | None) -> None:
-    configuration = _uvicorn(settings)
+def _serve(reload: Reload, config: Path | None, workers: int) -> None:
+    settings = reload.settings
+    broadcast = Broadcast() if workers > 1 else None
+    load: Load = reload.load if broadcast is None else partial(_read_rules, broadcast)
+    count = slots_for(usable_cores())
+    slots = HashingSlots(count) if workers > count else None
+    configuration = _uvicorn(settings, partial(create_worker, reload, load if reload.is_wanted else None, slots))
     listener = configuration.bind_socket()
     listener.listen(BACKLOG)  # from here on no client is refused, while the workers still load
-    _announce(settings, listener, config)
-    if settings.http.workers == 1:
+    host, port = listener.getsockname()[:2]
+    _announce(settings, start_line(settings, host, port, config, workers=workers))
+    if settings.access is not None:
+        reload.announce()
+    if broadcast is None:
         _Server(configuration).run(sockets=[listener])
     else:
-        work = functools.partial(_work, configuration, listener, settings)
+        work = partial(_work, configuration, listener, settings)
         # The port is closed before the workers drain: a new client is refused and does not hang.
         patience = settings.http.drain_timeout + END_SECONDS
-        Workers(work, settings.http.workers, patience, on_loss=forget_worker, on_stop=listener.close).run()
+        on_hangup = partial(_load_for_workers, reload, broadcast) if reload.is_wanted else None
+        Workers(work, workers, patience, on_loss=forget_worker, on_stop=listener.close, on_hangup=on_hangup).run()
+
+
+def _load_for_workers(reload: Reload, broadcast: Broadcast) -> None:
+    """In the parent: read the file once, for all of them; one that begins later gets the rules with the fork."""
+    broadcast.write(reload.load().to_json())
+
+
+def _read_rules(broadcast: Broadcast) -> Rules | None:
+    """In a worker."""
+    document = broadcast.read()
+    return None if document is None else Rules.parse(document)
 
 
 def _work(configuration: ServingConfiguration, listener: socket.socket, settings: Settings) -> None:
@@ -88,26 +127,52 @@ def _work(configuration: ServingConfiguration, listener: socket.socket, settings
         _outlet().drain(LAST_SECONDS)
 
 
-def _announce(settings: Settings, listener: socket.socket, config: Path | None) -> None:
+def _announce(settings: Settings, line: StartLine) -> None:
     """Say what serves where, and what an operator may not expect of it."""
-    host, port = listener.getsockname()[:2]
-    line = start_line(settings, host, port, config)
     if resolve_form(settings.log.format, sys.stderr) == "text":
         log.info(str(line))
     else:
         log.info("listening", **line.fields())
-    if settings.auth is None and settings.access is None and is_open_to_everybody(settings, host):
+    if settings.auth is None and settings.access is None and is_open_to_everybody(settings, line.host):
         log.warning("there is no authentication: all who reach this address may push, pull and delete", url=line.url)
     for problem in without_effect(settings):
         log.warning("a setting has no effect", setting=problem.source or problem.key, reason=problem.message)
+    for problem in short_times(settings):
+        log.warning("a time is short", setting=problem.key, reason=problem.message)
 
 
-def create_worker(settings: Settings) -> ASGIApp:
-    """The application of one worker; uvicorn calls this in the process that serves."""
-    outlet = _outlet()
-    metrics = ProcessMetrics(Metrics(), open_request_log(settings.log.format, settings.log.level, outlet), outlet)
+def create_worker(reload: Reload, load: Load | None, slots: HashingSlots | None, tls: TlsFiles | None) -> ASGIApp:
+    """The application of one worker; uvicorn calls this in the process that serves.
+
+    ``load`` finds the rules that are in use after a SIGHUP; None leaves that signal alone. ``slots`` are those for
+    passwords where workers have to share them.
+    """
+    if tls is not None:
+        tls.refresh()  # a worker that replaces another is forked from a process that does not look
+    settings, outlet = reload.settings, _outlet()
+    request_log = open_request_log(settings.log.format, settings.log.level, outlet)
+    metrics = ProcessMetrics(Metrics(), request_log, outlet, audit_log_of(settings, outlet))
     driver = open_driver(settings, metrics.storage_tally.add)
-    return create_application(Registry.open(settings, driver), settings, metrics, _leave_soon)
+
+    def listen(context: ApiContext) -> None:
+        if slots is not None and context.authentication is not None:
+            context.authentication.share_hashing(slots)
+        take = partial(_take, context)
+        take(reload.rules)
+        if load is not None:
+            hangup.listen(load, take)
+
+    return create_application(Registry.open(settings, driver), settings, metrics, _leave_soon, tls, listen)
+
+
+def _take(context: ApiContext, rules: Rules) -> None:
+    context.take_access(rules.access, is_stale=rules.is_stale)
+
+
+def audit_log_of(settings: Settings, outlet: Outlet) -> AuditLog | None:
+    """The audit log of this process; None if there is none. Raises OSError."""
+    with_access = settings.auth is not None or settings.access is not None
+    return open_audit_log(settings.log.audit.file, with_access=with_access, stderr=outlet)
 
 
 @functools.cache
@@ -133,16 +198,13 @@ def _leave_soon() -> None:
     leaving.start()
 
 
-def _uvicorn(settings: Settings) -> ServingConfiguration:
+def _uvicorn(settings: Settings, create: Callable[[TlsFiles | None], ASGIApp]) -> ServingConfiguration:
     http = settings.http
-    tls: dict[str, Any] = {}
-    if http.tls is not None:
-        tls = {"ssl_certfile": str(http.tls.certificate), "ssl_keyfile": str(http.tls.key)}
-        if http.tls.client_ca is not None:
-            tls |= {"ssl_ca_certs": str(http.tls.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    tls = None if http.tls is None else TlsFiles(http.tls)
     return ServingConfiguration(
-        functools.partial(create_worker, settings),
+        partial(create, tls),
         http,
+        tls,
         factory=True,
         host=http.host,
         port=http.port,
@@ -155,5 +217,4 @@ def _uvicorn(settings: Settings) -> ServingConfiguration:
         server_header=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(http.drain_timeout) or 1,
-        **tls,
     )

@@ -17,15 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.config.sections import HttpSettings
+    from registry.server.tls_files import TlsFiles
 
 
 class ServingConfiguration(uvicorn.Config):
     """Made before the workers are; each makes its own loop."""
 
-    def __init__(self, application: Callable[..., Any], http_settings: HttpSettings, **options: Any) -> None:  # noqa: ANN401 - uvicorn's
+    def __init__(
+        self,
+        application: Callable[..., Any],
+        http_settings: HttpSettings,
+        tls: TlsFiles | None = None,
+        **options: Any,  # noqa: ANN401 - uvicorn's
+    ) -> None:
         super().__init__(application, **options)
         self.http_settings = http_settings
+        self._tls = tls
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """See uvicorn."""
-        return partial(BoundedLoop, self.http_settings)
+        return partial(BoundedLoop, self.http_settings, self._tls)

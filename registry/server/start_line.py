@@ -47,13 +47,13 @@ class StartLine:
         )
 
 
-def start_line(settings: Settings, host: str, port: int, config: Path | None) -> StartLine:
-    """Where ``host`` and ``port`` are what the socket is bound to, and ``config`` is the file."""
+def start_line(settings: Settings, host: str, port: int, config: Path | None, *, workers: int) -> StartLine:
+    """``host`` and ``port`` are what the socket is bound to, ``config`` is the file, ``workers`` how many serve."""
     scheme = "http" if settings.http.tls is None else "https"
     return StartLine(
         host=host,
         port=port,
-        workers=settings.http.workers,
+        workers=workers,
         storage=settings.storage.driver,
         version=version(DISTRIBUTION),
         url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}",
@@ -65,7 +65,8 @@ def start_line(settings: Settings, host: str, port: int, config: Path | None) ->
 
 def is_open_to_everybody(settings: Settings, host: str) -> bool:
     """Whether other machines reach the port, and nothing asks them for anything."""
-    asks = settings.http.tls is not None and settings.http.tls.client_ca is not None
+    tls = settings.http.tls
+    asks = tls is not None and tls.client_ca is not None and tls.client_auth == "required"
     return not (asks or ipaddress.ip_address(host.partition("%")[0]).is_loopback)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import signal
 import threading
 import time
@@ -41,17 +42,22 @@ class Workers:
         *,
         on_loss: Callable[[int], None],
         on_stop: Callable[[], object],
+        on_hangup: Callable[[], object] | None = None,
     ) -> None:
         """``serve`` is what a worker runs; it ends, drained, after SIGTERM, within ``patience`` seconds or is killed.
 
         ``on_loss`` is told the number of a process that has died, ``on_stop`` is called before the workers drain.
+        ``on_hangup`` is called for SIGHUP, which the workers get then too; None leaves that signal alone.
         """
         self._serve = serve
         self._count = count
         self._patience = patience
         self._on_loss = on_loss
         self._on_stop = on_stop
+        self._on_hangup = on_hangup
+        self._signals = _SIGNALS if on_hangup is None else _SIGNALS | {signal.SIGHUP}
         self._workers: list[Worker] = []
+        self._lifeline = Lifeline()
         self._looked_at = time.monotonic()
 
     def run(self) -> None:
@@ -59,11 +65,15 @@ class Workers:
 
         Raises SystemExit if a worker finds that it cannot serve, which the next one would find too.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
             for _ in range(self._count):
-                self._workers.append(Worker(self._serve))
-            while (told := signal.sigtimedwait(_SIGNALS, BEAT_SECONDS)) is None or told.si_signo not in _STOP:
+                self._workers.append(Worker(self._serve, self._lifeline))
+            while (told := signal.sigtimedwait(self._signals, BEAT_SECONDS)) is None or told.si_signo not in _STOP:
+                if told is not None and told.si_signo == signal.SIGHUP and self._on_hangup is not None:
+                    self._on_hangup()
+                    for worker in self._workers:
+                        worker.hang_up()
                 self._look()
         finally:
             self._on_stop()
@@ -96,17 +106,34 @@ class Workers:
                 continue
             log.warning("a worker has ended and is replaced", worker=worker.pid, exit_code=worker.exitcode)
             self._on_loss(cast("int", worker.pid))
-            self._workers[place] = Worker(self._serve)
+            self._workers[place] = Worker(self._serve, self._lifeline)
+
+
+class Lifeline:
+    """A pipe whose other end the parent alone holds, so that its workers know at once that it is gone."""
+
+    def __init__(self) -> None:
+        self._end, self._held = os.pipe()
+
+    def let_go(self) -> None:
+        """Leave the other end to the parent. In a worker that has just been forked."""
+        os.close(self._held)
+
+    def is_cut_within(self, seconds: float) -> bool:
+        """Wait at most so long. Returns whether the parent is gone. In a worker."""
+        waiting = select.poll()
+        waiting.register(self._end, 0)  # the end of the other side is told in any case
+        return bool(waiting.poll(seconds * 1000))
 
 
 class Worker(ForkProcess):
     """A process that serves, begun at once. It ends, drained, when its parent is gone."""
 
-    def __init__(self, serve: Callable[[], None]) -> None:
+    def __init__(self, serve: Callable[[], None], lifeline: Lifeline) -> None:
         super().__init__()
         self.begun = time.monotonic()
         self._serve = serve
-        self._forked_by = os.getpid()
+        self._lifeline = lifeline
         self._beat = mmap.mmap(-1, 1)
         """Shared with the parent: changes every ``BEAT_SECONDS``."""
         self._seen = b""
@@ -120,8 +147,14 @@ class Worker(ForkProcess):
         self._seen = seen
         return self._silence
 
+    def hang_up(self) -> None:
+        """Send it SIGHUP. For the parent, which has not waited for its end: its number is no other process's."""
+        if self.exitcode is None and self.pid is not None:
+            os.kill(self.pid, signal.SIGHUP)
+
     def run(self) -> None:
         """In the process itself: serve, with signals as they are at the start of any program."""
+        self._lifeline.let_go()
         for number in _STOP:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -129,8 +162,7 @@ class Worker(ForkProcess):
         self._serve()
 
     def _show_life(self) -> None:
-        """Until the parent was killed: a worker without one must not hold the port for ever."""
-        while os.getppid() == self._forked_by:
+        """Until the parent was killed: a worker without one must not hold the port, which the next start needs."""
+        while not self._lifeline.is_cut_within(BEAT_SECONDS):
             self._beat[0] = (self._beat[0] + 1) % 256
-            time.sleep(BEAT_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)

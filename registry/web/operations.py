@@ -14,6 +14,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import JSONResponse, Response
 
 from registry.api.access import Action
+from registry.api.http.operations import Content, operation
 from registry.api.http.routing import ACTION, OciRoute, context_of
 from registry.database import stores
 from registry.database.errors import DatabaseError
@@ -25,6 +26,7 @@ from registry.web.probe import SECONDS, Probe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from registry.config.sections import MetricsSettings
     from registry.database.engine import Database
     from registry.images.registry import Registry
 
@@ -41,18 +43,19 @@ class Health(BaseModel):
     """The parts that do not answer: ``storage``, ``database``; settings of which the file that is there is not used."""
 
 
-def router_of(*, with_metrics: bool) -> APIRouter:
+def router_of(settings: MetricsSettings) -> APIRouter:
     """The routes, each for GET and HEAD."""
+    open_to_all = {"openapi_extra": {ACTION: Action.NONE}, "response_model": Health}
     routes: list[tuple[str, Callable[[Request], Awaitable[Response]], dict[str, Any]]] = [
-        ("/livez", livez, {"response_model": Health}),
-        ("/readyz", readyz, {"response_model": Health, "responses": {503: {"model": Health}}}),
+        ("/livez", livez, open_to_all),
+        ("/readyz", readyz, open_to_all | {"responses": {503: {"model": Health}}}),
     ]
-    if with_metrics:
-        text: dict[int, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
-        routes.append(("/metrics", metrics, {"response_class": Response, "responses": text}))
+    if settings.enabled:
+        action = Action.METRICS if settings.protect else Action.NONE
+        text = Content("text/plain", {"type": "string"})
+        routes.append(("/metrics", metrics, operation(action, answers=(200,), content=text)))
     router = APIRouter(route_class=OciRoute, tags=["operations"])
     for path, answer, documented in routes:
-        documented["openapi_extra"] = {ACTION: Action.NONE}
         router.add_api_route(path, answer, methods=["GET"], **documented)
         router.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False, **documented)
     return router
@@ -66,13 +69,17 @@ async def livez(_request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Answer 200 when storage and database do, else 503 naming which does not, within two seconds.
 
-    Needs no administrator's right. A file of users that is wrong is named beside 200: the one before it is in use.
+    Needs no administrator's right. What has a file that is wrong is named beside 200: the file before it is in use.
     """
     probes: list[Probe] = request.app.state.probes
     answers = await asyncio.gather(*(probe.is_answered() for probe in probes))
     problems = [probe.name for probe, is_answered in zip(probes, answers, strict=True) if not is_answered]
-    authentication = request.app.state.context.authentication
-    named = [] if authentication is None else authentication.directory.problems
+    authentication, tls = request.app.state.context.authentication, request.app.state.tls
+    named = [] if authentication is None else authentication.problems
+    if tls is not None and tls.problem is not None:
+        named = [*named, "http.tls"]
+    if request.app.state.context.has_stale_rules:
+        named = [*named, "access.rules"]
     health = Health(status="unavailable" if problems else "ok", problems=problems + named)
     return JSONResponse(health.model_dump(), 503 if problems else 200)
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse
 
+from registry.admin.routing import AdminRoute
 from registry.api.access import Action
-from registry.api.http.routing import ACTION, OciRoute
+from registry.api.http.routing import ACTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-router = APIRouter(route_class=OciRoute, include_in_schema=False)
+router = APIRouter(route_class=AdminRoute, include_in_schema=False)
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -33,7 +34,18 @@ td, th { border-top: 1px solid #8884; padding: .2rem .6rem .2rem 0; text-align: 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-@router.get("/api/docs", openapi_extra={ACTION: Action.NONE})
+DOCUMENTED = {ACTION: Action.IDENTITY}
+"""Where there are identities, the document is for them alone."""
+
+
+@router.head("/api/openapi.json", openapi_extra=DOCUMENTED)
+@router.get("/api/openapi.json", openapi_extra=DOCUMENTED)
+async def document(request: Request) -> JSONResponse:
+    """Give the OpenAPI document."""
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/api/docs", openapi_extra=DOCUMENTED)
 async def reference(request: Request) -> HTMLResponse:
     """Show what the OpenAPI document says, for people."""
     page = "".join(_page(request.app.openapi()))

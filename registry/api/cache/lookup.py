@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from registry.api.access import Action
 from registry.api.http.conditional import matches
+from registry.api.http.exchange import API_VERSION, REQUEST_ID
+from registry.auth.credentials import AUTHORIZATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.api.access import Access, Caller
-    from registry.api.cache.response_cache import CachedResponse, RawHeaders, ResponseCache, ResponseHeaders
-    from registry.api.http.redirects import Redirects
+    from registry.api.access import Caller, Peer
+    from registry.api.cache.response_cache import CachedResponse, RawHeaders, ResponseHeaders
+    from registry.api.context import ApiContext
     from registry.observability.metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
-API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
-"""On every answer: old clients take it for the proof that this is a registry (``docker manifest``, old logins)."""
-REQUEST_ID = b"x-request-id"
 FOR_ROUTES = "registry.for_routes"
 """The key of a scope whose request the server has looked up already: the cache has no answer to it."""
 _LAST_LINES = API_VERSION[0] + b": " + API_VERSION[1] + b"\r\n" + REQUEST_ID + b": %b\r\n\r\n"
+TEMPORARY_REDIRECT = 307
 _FOR_ROUTES = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"range"})
 """Headers of a request with a body, for a part, or that is to become something else."""
 
@@ -52,7 +52,7 @@ class CachedAnswer(NamedTuple):
     """A whole answer."""
 
     status: int
-    """200, 304 or 307."""
+    """200, 304 or 307; 503 for a login that was refused."""
     head: ResponseHeaders
     request_id: bytes
     body: bytes
@@ -82,39 +82,39 @@ class CacheLookup:
     """Answers a request from memory, or not at all. For the event loop's thread alone."""
 
     def __init__(
-        self,
-        cache: ResponseCache,
-        access: Access,
-        redirects: Redirects,
-        tally: RequestTally,
-        log: RequestLog | None,
-        request_ids: RequestIds,
+        self, context: ApiContext, tally: RequestTally, log: RequestLog | None, request_ids: RequestIds
     ) -> None:
-        self._cache = cache
-        self._access = access
-        self._redirects = redirects
+        self._cache = context.cache
+        self._access = context.access
+        self._redirects = context.redirects
+        self._audit = context.audit
+        self._pulls = context.registry.pulls
         self._tally = tally
         self._log = log
         self._request_ids = request_ids
 
-    def find(self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None) -> CacheHit | None:
+    def find(  # noqa: C901 - asked for each read: what one pass over its headers finds takes no calls
+        self, method: str, path: str, query: bytes, headers: RawHeaders, peer: Peer
+    ) -> CacheHit | None:
         """What is kept for a request, current or not; None where only the routes know what to say.
 
-        ``headers`` are the request's, with names in lower case. ``peer`` is the address of the connection's other end.
+        ``headers`` are the request's, with names in lower case.
         """
         answer = self._cache.get(path, query, method)
         if answer is None:
             return None
-        agent = condition = None
+        agent = condition = authorization = None
         for name, value in headers:
             if name == b"user-agent":
                 agent = value.decode("latin-1") if agent is None else agent  # of several the first, as the routes say
             elif name == b"if-none-match":
                 condition = value.decode("latin-1") if condition is None else f"{condition}, {value.decode('latin-1')}"
-            elif name in _FOR_ROUTES and _is_for_routes(name, value, method):
+            elif name == AUTHORIZATION:
+                authorization = value if authorization is None else b""  # of several none counts
+            elif name in _FOR_ROUTES and is_for_routes(name, value, method):
                 return None
-        caller = self._access.identify(peer, headers, agent)
-        if not caller.is_verified or self._access.decide(caller, Action.PULL, answer.repository) is not None:
+        caller = self._access.identify_reader(peer, headers, authorization or b"", agent, answer.repository)
+        if caller is None or (method == "HEAD" and self._needs_lease(caller, answer)):
             return None
         elsewhere = None
         if method == "GET" and answer.is_of_a_blob and self._redirects.wanted(answer.repository, caller):
@@ -125,6 +125,10 @@ class CacheLookup:
             return None
         return CacheHit(answer, method, path, caller, condition, elsewhere, perf_counter())
 
+    def _needs_lease(self, caller: Caller, answer: CachedResponse) -> bool:
+        """Whether a lease is to be renewed before this caller is told that it is here (I7)."""
+        return self._cache.is_lease_due(answer) and self._access.may(caller, Action.PUSH, answer.repository)
+
     def validate(self, hit: CacheHit, callback: Callable[[bool], object]) -> None:
         """Call ``callback`` with whether it is what the routes would say now: before this returns or later."""
         self._cache.validate(hit.answer, hit.method, callback)
@@ -134,10 +138,15 @@ class CacheLookup:
         answer, method = hit.answer, hit.method
         status, head, body = 200, answer.head, (answer.body or b"") if method == "GET" else b""
         if hit.elsewhere is not None:
-            status, head, body = 307, hit.elsewhere, b""
+            status, head, body = TEMPORARY_REDIRECT, hit.elsewhere, b""
         elif hit.condition is not None and answer.digest is not None and matches(hit.condition, answer.digest):
             status, head, body = 304, head.unmodified(), b""
+        pull = answer.pull
+        if pull is not None and pull.due <= hit.began:
+            self._pulls.note(pull)
         request_id = next(self._request_ids)
+        if status == TEMPORARY_REDIRECT:
+            self._audit.send_away(hit.caller, answer.repository, answer.digest, status, request_id)
         seconds = perf_counter() - hit.began
         self._tally.add(answer.route, method, status, seconds, 0, len(body))
         if self._log is not None:
@@ -158,7 +167,7 @@ class CacheLookup:
         return CachedAnswer(status, head, request_id.encode(), body)
 
     async def answer(
-        self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str | None
+        self, method: str, path: str, query: bytes, headers: RawHeaders, peer: Peer
     ) -> CachedAnswer | None:
         """Do all of it in a task; None, and nothing noted, where only the routes know what to say."""
         hit = self.find(method, path, query, headers, peer)
@@ -174,8 +183,11 @@ class CacheLookup:
         return self.say(hit) if await validated else None
 
 
-def _is_for_routes(name: bytes, value: bytes, method: str) -> bool:
-    """Whether one of ``_FOR_ROUTES`` is what it seems: some clients announce a body of no bytes with every request."""
-    if name == b"range":
-        return method == "GET"
-    return name != b"content-length" or value != b"0"
+def is_for_routes(name: bytes, value: bytes, method: str) -> bool:
+    """Whether a header makes a request one with a body, for a part, or that is to become something else.
+
+    Some clients announce a body of no bytes with every request.
+    """
+    if name == b"content-length":
+        return value != b"0"
+    return name in _FOR_ROUTES and (name != b"range" or method == "GET")

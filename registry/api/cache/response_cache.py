@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.api.cache.freshness import Freshness
+    from registry.images.pulls import Pull
     from registry.images.registry import Registry
 
 OVERHEAD = 2048
@@ -78,14 +79,13 @@ class CachedResponse:
     size: int = 0
     """Bytes of the object at ``key``."""
     leased_until: float | None = None
-    """A blob's lease: with less than half of it left the core answers, and renews it (I7)."""
+    """The lease of a blob or manifest, by this machine's ``clocks.boot``; None for what has none."""
+    is_of_a_blob: bool = False
+    """Whether the rules of redirects are for it."""
     elsewhere: Redirect | None = None
     """The answer to a GET that the rules redirect to the store."""
-
-    @property
-    def is_of_a_blob(self) -> bool:
-        """Whether the rules of redirects are for it."""
-        return self.leased_until is not None
+    pull: Pull | None = None
+    """The manifest that is pulled by this answer."""
 
     def sending_away(self) -> ResponseHeaders | None:
         """The headers that send a GET to the store; None where there are none, or none any more."""
@@ -101,7 +101,8 @@ class ResponseCache:
         self._driver = registry.backends.driver
         self._capabilities = registry.backends.driver.capabilities
         self._repositories = registry.repositories
-        self._half_lease = registry.backends.policy.lease / 2
+        self._policy = registry.backends.policy
+        self._boot = registry.backends.database.clocks.boot
         self._freshness = freshness
         self._answers: LRUCache[tuple[str, bytes], CachedResponse] = LRUCache(max_bytes, getsizeof=_size)
 
@@ -127,6 +128,10 @@ class ResponseCache:
             return answer
         return None
 
+    def is_lease_due(self, answer: CachedResponse) -> bool:
+        """Whether HEAD for a caller that may push is for the core, which renews the lease before it answers (I7)."""
+        return answer.leased_until is not None and self._policy.is_lease_due(answer.leased_until - self._boot())
+
     def validate(self, answer: CachedResponse, method: str, callback: Callable[[bool], object]) -> None:
         """Call ``callback`` with whether an answer is known to be current by looks that began after this call.
 
@@ -143,11 +148,8 @@ class ResponseCache:
         self._freshness.close()
 
     def _holds(self, answer: CachedResponse, method: str) -> bool:
-        """Whether the lease is long enough (I7) and, where a stat is cheap, the bytes are there (I6)."""
-        leased_until = answer.leased_until
-        if leased_until is not None and method == "HEAD" and leased_until - time.time() < self._half_lease:
-            return False
-        if answer.key is not None and self._capabilities.stat_is_local and (method == "HEAD" or answer.leased_until):
+        """Whether the bytes are there, where a stat is cheap (I6)."""
+        if answer.key is not None and self._capabilities.stat_is_local and (method == "HEAD" or answer.is_of_a_blob):
             try:
                 lost = self._driver.stat(answer.key).size != answer.size
             except StorageError:

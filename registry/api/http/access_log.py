@@ -6,17 +6,22 @@ Tests: ``tests/server/test_log.py``.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from registry.api.cache.lookup import API_VERSION, FOR_ROUTES, REQUEST_ID, CachedAnswer, CacheLookup, RequestIds
+from registry.api.access import peer_of
+from registry.api.cache.lookup import FOR_ROUTES, CachedAnswer, CacheLookup, RequestIds
 from registry.api.http.blob_response import SENT
 from registry.api.http.direct_upload import RECEIVED
+from registry.api.http.exchange import API_VERSION, REQUEST_ID, Exchange
+from registry.api.login_refusal import LoginRefusal
 from registry.oci.digest import looks_like_digest
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from collections.abc import Mapping
 
-    from registry.api.access import Caller
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from registry.api.access import Caller, Peer
     from registry.api.cache.response_cache import RawHeaders
     from registry.api.context import ApiContext
     from registry.observability.metrics import RequestTally
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 
 UNMATCHED = "unmatched"
 """The route, for metrics, of a path that is none."""
+_NONE: Final[dict[str, Any]] = {}
 
 
 class AccessLog:
@@ -44,19 +50,31 @@ class AccessLog:
         self._tally = tally
         self._log = log
         self._request_ids = RequestIds()
-        self.lookup = CacheLookup(context.cache, context.access, context.redirects, tally, log, self._request_ids)
+        self.lookup = CacheLookup(context, tally, log, self._request_ids)
+        self.login_refusal = LoginRefusal(context, tally, log, self._request_ids)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from memory or through the routes; what is not HTTP is passed on untouched."""
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        cached = await self._look_up(scope)
-        if cached is None:
-            await self._observe(scope, receive, send)
+        if FOR_ROUTES not in scope and (cached := await self._look_up(scope)) is not None:
+            await send({"type": "http.response.start", "status": cached.status, "headers": cached.headers()})
+            await send({"type": "http.response.body", "body": cached.body})
             return
-        await send({"type": "http.response.start", "status": cached.status, "headers": cached.headers()})
-        await send({"type": "http.response.body", "body": cached.body})
+        exchange = Exchange(scope, receive, send, next(self._request_ids))
+        caller = self._context.access.admit(scope)
+        self._context.request_began()
+        try:
+            await self._routes(scope, exchange.receive, exchange.send)
+        finally:
+            self._context.request_ended()
+            self._context.audit.end(scope, exchange.status, exchange.request_id)
+            self._note(scope, caller, exchange)
+
+    def peer(self, address: str | None, certificate: bytes | None) -> Peer:
+        """See ``Access``: asked once for each connection."""
+        return self._context.access.peer(address, certificate)
 
     def refuse(self, error: RegistryError, method: str, path: str, peer: str | None) -> RawHeaders:
         """Count and log what the server answers before it is a request. Returns the headers of every answer.
@@ -78,60 +96,28 @@ class AccessLog:
         self._tally.ended[reason] += 1
 
     async def _look_up(self, scope: Scope) -> CachedAnswer | None:
-        if FOR_ROUTES in scope:
-            return None
-        peer = scope["client"][0] if scope.get("client") else None
-        return await self.lookup.answer(scope["method"], scope["path"], scope["query_string"], scope["headers"], peer)
+        return await self.lookup.answer(
+            scope["method"], scope["path"], scope["query_string"], scope["headers"], peer_of(scope)
+        )
 
-    async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = perf_counter()
-        request_id = next(self._request_ids)
-        state = _Counts()
-        scope["registry.request_id"] = request_id
-        caller = self._context.access.admit(scope)
-
-        async def counting_receive() -> Message:
-            message = await receive()
-            state.received += len(message.get("body", b""))
-            return message
-
-        async def counting_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                state.status = message["status"]
-                headers = [*message.get("headers", ()), API_VERSION, (REQUEST_ID, request_id.encode())]
-                state.digest = _header(headers, b"docker-content-digest")
-                message = {**message, "headers": headers}
-            else:
-                state.sent += len(message.get("body", b"")) if scope["method"] != "HEAD" else 0
-            await send(message)
-
-        self._context.request_began()
-        try:
-            await self._routes(scope, counting_receive, counting_send)
-        finally:
-            self._context.request_ended()
-            self._note(scope, caller, state, request_id, perf_counter() - began)
-
-    def _note(self, scope: Scope, caller: Caller, state: _Counts, request_id: str, seconds: float) -> None:
-        route: str = getattr(scope.get("route"), "path", None) or UNMATCHED
-        method = scope["method"]
-        state.sent += scope.get(SENT, 0)
-        state.received += scope.get(RECEIVED, 0)
-        self._tally.add(route, method, state.status, seconds, state.received, state.sent)
+    def _note(self, scope: Scope, caller: Caller, exchange: Exchange) -> None:
+        seconds = perf_counter() - exchange.began
+        method, status = scope["method"], exchange.status
+        route = scope.get("route")
+        received, sent = exchange.received + scope.get(RECEIVED, 0), exchange.sent + scope.get(SENT, 0)
+        self._tally.add(UNMATCHED if route is None else route.path, method, status, seconds, received, sent)
         if self._log is None:
             return
-        parameters: dict[str, Any] = scope.get("path_params", {})
-        reference = parameters.get("digest") or parameters.get("reference") or ""
-        digest = state.digest or (reference if looks_like_digest(reference) else None)
+        parameters: dict[str, Any] = scope.get("path_params", _NONE)
         self._log.add(
-            request_id,
+            exchange.request_id,
             method,
             scope["path"],
-            state.status,
+            status,
             parameters.get("name"),
-            digest,
-            state.received,
-            state.sent,
+            exchange.digest or _digest_in(parameters),
+            received,
+            sent,
             seconds,
             caller.address,
             caller.agent,
@@ -139,21 +125,7 @@ class AccessLog:
         )
 
 
-class _Counts:
-    """What passed during one request."""
-
-    __slots__ = ("digest", "received", "sent", "status")
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.sent = 0
-        self.status = 499
-        """Until an answer begins: the client went away before (nginx's number for it)."""
-        self.digest: str | None = None
-
-
-def _header(headers: list[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    for name, value in headers:
-        if name == wanted:
-            return value.decode("latin-1")
-    return None
+def _digest_in(parameters: Mapping[str, Any]) -> str | None:
+    """The digest in a path; None if there is none."""
+    reference = parameters.get("digest") or parameters.get("reference") or ""
+    return reference if looks_like_digest(reference) else None

@@ -5,22 +5,36 @@ Tests: ``tests/api/http/test_forwarding.py``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from starlette.requests import Request
+    from starlette.types import Scope
+
+_FIRST_LINES: Final = "registry.first_lines"
+
+
+def first_lines(scope: Scope) -> Mapping[bytes, bytes]:
+    """The first value of each header of a request, by its name in lower case; made once."""
+    lines: dict[bytes, bytes] | None = scope.get(_FIRST_LINES)
+    if lines is None:
+        lines = scope[_FIRST_LINES] = dict(reversed(scope["headers"]))
+    return lines
 
 
 def field(request: Request, name: str) -> str | None:
-    """The value of a header, its lines joined; None if there is none.
+    """The value of a header, its lines joined; None if there is none. ``name`` is in lower case.
 
     A header that can have one value and comes twice is thus one that nothing understands, never one of the two: a proxy
     in front may have looked at the other.
     """
-    lines = request.headers.getlist(name)
-    return ", ".join(lines) if lines else None
+    wanted = name.encode("latin-1")
+    if wanted not in first_lines(request.scope):
+        return None
+    lines = [value for key, value in request.scope["headers"] if key == wanted]
+    return b", ".join(lines).decode("latin-1")
 
 
 def members(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:

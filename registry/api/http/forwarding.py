@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.api.http.fields import members
+from registry.api.http.fields import first_lines, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +26,7 @@ HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,
 _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _LONGEST_PREFIX = 512
 _FORWARDED_FOR = b"x-forwarded-for"
+_FORWARDED_PREFIX = b"x-forwarded-prefix"
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 _LONGEST_ADDRESS = 64
@@ -70,9 +71,9 @@ class Forwarding:
 
         Each proxy that cuts a path off adds it to the list, the outermost first.
         """
-        if not self._is_believed(scope):
+        if _FORWARDED_PREFIX not in first_lines(scope) or not self._is_believed(scope):
             return ""
-        prefix = "".join(member.rstrip("/") for member in members(scope["headers"], b"x-forwarded-prefix"))
+        prefix = "".join(member.rstrip("/") for member in members(scope["headers"], _FORWARDED_PREFIX))
         return prefix if len(prefix) <= _LONGEST_PREFIX and _PREFIX.fullmatch(prefix) else ""
 
     def origin(self, scope: Scope) -> str | None:
@@ -98,9 +99,13 @@ class Forwarding:
                 break
         return hop
 
-    def _is_believed(self, scope: Scope) -> bool:
-        hop = self._peer(scope["client"][0] if scope.get("client") else None)
+    def believes(self, peer: str | None) -> bool:
+        """Whether the other end of a connection is a trusted proxy."""
+        hop = self._peer(peer)
         return hop is not None and hop.is_trusted
+
+    def _is_believed(self, scope: Scope) -> bool:
+        return self.believes(scope["client"][0] if scope.get("client") else None)
 
     def _peer(self, peer: str | None) -> _Hop | None:
         """The other end of the connection; None if it has no address, as behind a socket of Unix."""

@@ -3,7 +3,7 @@
 A manifest may have megabytes, and parsed it takes many times its size. So one that is large or slow is received as an
 upload of its own, which no client learns of, and read back when it is whole.
 
-Tests: ``tests/server/test_slow_uploads.py``.
+Tests: ``tests/server/test_slow_uploads.py``, ``tests/api/test_uploads.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
+from registry.api.access import caller_of
 from registry.api.context import ended
 from registry.api.http.reception import Reception, receive_into
 from registry.api.http.request_body import LEAST, PATIENCE, Body, declared_length
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from registry.api.access import Caller
     from registry.api.context import ApiContext
     from registry.images.blob_writer import BlobWriter
 
@@ -36,25 +38,31 @@ async def with_manifest(context: ApiContext, request: Request, name: str, use: C
     length = declared_length(request)
     if length is not None and length > limit:
         raise ManifestTooLarge(f"the manifest has {length} bytes, at most {limit} are accepted")
-    body = Body(request, context.settings.http.idle_timeout)
-    with context.receivers.one_more():
-        await body.gather(min(LEAST, limit + 1))
-        await body.gather(min(context.receivers.chunk_size(), limit + 1), PATIENCE)
-        if body.gathered > limit:
-            await _refuse(body, limit)
-        if not body.ended:
-            return await _by_way_of_storage(context, body, name, use)
+    body = Body(request, context.idle_timeout)
+    if not body.ended:
+        with context.receivers.one_more():
+            await body.gather(min(LEAST, limit + 1))
+            await body.gather(min(context.receivers.chunk_size(), limit + 1), PATIENCE)
+            if body.gathered > limit:
+                await _refuse(body, limit)
+            if not body.ended:
+                return await _by_way_of_storage(context, body, name, caller_of(request.scope), use)
+    elif body.gathered > limit:
+        await _refuse(body, limit)
     if body.gathered <= LEAST:
         return await context.run(use, body.take())
     async with context.large_manifests.of(body.gathered):
         return await context.run(use, body.take())
 
 
-async def _by_way_of_storage(context: ApiContext, body: Body, name: str, use: Callable[[bytes], T]) -> T:
-    limit = context.settings.manifests.max_bytes
-    upload_id = await context.run(context.registry.uploads.start, name)
+async def _by_way_of_storage(
+    context: ApiContext, body: Body, name: str, caller: Caller, use: Callable[[bytes], T]
+) -> T:
+    """As ``with_manifest``. The upload counts as one of the caller."""
+    limit, start = context.settings.manifests.max_bytes, context.registry.uploads.start
+    upload_id = await context.run(start, name, address=caller.address, account=caller.account, is_blob=False)
     try:
-        opening = context.run(context.registry.uploads.open, name, upload_id, None)
+        opening = context.run(context.registry.uploads.open, name, upload_id, None, is_blob=False)
         async with Reception.open(context, opening) as reception:
             await receive_into(context, body, reception, most=limit)
             size = reception.writer.offset

@@ -61,6 +61,7 @@ NAME: Final = _parameter("name", "path", "Name of the repository; it may contain
 REFERENCE: Final = _parameter("reference", "path", "Tag or digest of the manifest.")
 DIGEST: Final = _parameter("digest", "path", "Digest, as `sha256:` and 64 hex digits.")
 UPLOAD: Final = _parameter("upload", "path", "Identifier of the upload session: the Location of POST has it.")
+REPOSITORY: Final = _parameter("repository", "query", "Only this repository.")
 COUNT: Final = _parameter("n", "query", "Entries of the page at most.", {"type": "integer", "minimum": 0})
 LAST: Final = _parameter("last", "query", "The page begins after this value, which need not exist.")
 ARTIFACT_TYPE: Final = _parameter("artifactType", "query", "Only referrers of this type.")
@@ -69,11 +70,18 @@ MOUNT: Final = _parameter("mount", "query", "Digest of a blob that another repos
 SOURCE: Final = _parameter("from", "query", "The repository to mount from; without it any that has the blob.")
 ALGORITHM: Final = _parameter("digest-algorithm", "query", "Algorithm of the digest that will close the session.")
 TAG: Final = _parameter("tag", "query", "A tag for a manifest that is pushed by digest; may be repeated.")
+SHOWN_TAG: Final = _parameter("tag", "query", "Only changes of this tag.")
+BEFORE: Final = _parameter("before", "query", "Only changes with a smaller number.", {"type": "integer", "minimum": 0})
+USED_TAG: Final = _parameter("tag", "query", "Only this tag, with all that its manifest needs.")
+USED_DIGEST: Final = _parameter("digest", "query", "Only this manifest, with all that it needs.")
+USED_PREFIX: Final = _parameter("prefix", "query", "Only repositories below this name: `team` is for `team/app`.")
 SERVICE: Final = _parameter("service", "query", "Service, as the challenge names it.")
 SCOPE: Final = _parameter("scope", "query", "`repository:NAME:ACTIONS`; repeated, or several with spaces between.")
 ACCOUNT: Final = _parameter("account", "query", "Name of the account; the Authorization header is what counts.")
 CLIENT: Final = _parameter("client_id", "query", "Name of the client.")
 OFFLINE: Final = _parameter("offline_token", "query", "`true` asks for a refresh token too.")
+KEY: Final = _parameter("key", "path", "Id of an API key, in 16 hex digits.")
+ALL_KEYS: Final = _parameter("all", "query", "`true` lists the keys of all users, for administrators.")
 CONTENT_RANGE: Final = _parameter("Content-Range", "header", "First and last byte of the chunk, as `0-1023`.")
 RANGE: Final = _parameter("Range", "header", "Ranges of bytes (RFC 9110, section 14).")
 
@@ -102,19 +110,20 @@ def operation(
     answers: tuple[int, ...],
     errors: Iterable[type[RegistryError]] = (),
     content: Content | None = None,
-    body: str | None = None,
+    body: str | Content | None = None,
     head: bool = False,
 ) -> dict[str, Any]:
     """The options of a route's decorator.
 
     ``answers`` are the statuses without an error, ``errors`` what the endpoint raises beside Unavailable and what
-    refuses a caller. ``content`` is what a 200 or 206 has, ``body`` the media type of the request. With ``head`` no
-    answer has a body.
+    refuses a caller. ``content`` is what a 200, 201 or 206 has, ``body`` what the request has, or its media type. With
+    ``head`` no answer has a body.
     """
     refusing = (Unavailable,) if action == NEEDS_NOTHING else (MalformedRequest, Unauthorized, Denied, Unavailable)
     extra: dict[str, Any] = {ACTION: str(action), "parameters": list(parameters)}
     if body is not None:
-        extra["requestBody"] = {"content": {body: {"schema": {"type": "string", "format": "binary"}}}}
+        sent = Content(body) if isinstance(body, str) else body
+        extra["requestBody"] = {"content": {sent.media_type: {"schema": dict(sent.schema)}}}
     return {
         "openapi_extra": extra,
         "status_code": answers[0],
@@ -127,7 +136,7 @@ def operation(
 
 def _answer(status: int, content: Content | None) -> dict[str, Any]:
     described: dict[str, Any] = {"description": _STATUS[status]}
-    if content is not None and status in {200, 206}:
+    if content is not None and status in {200, 201, 206}:
         described["content"] = {content.media_type: {"schema": dict(content.schema)}}
     return described
 

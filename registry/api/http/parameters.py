@@ -6,7 +6,9 @@ Tests: ``tests/api/test_uploads.py``.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import parse_qsl
 
 from registry.images.session_ids import SessionId
 from registry.oci.digest import Digest
@@ -15,10 +17,15 @@ from registry.oci.name import parse_name
 from registry.oci.reference import parse_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from starlette.requests import Request
+
+    Query = Mapping[str, Sequence[str]]
 
 _UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """A UUID as ``str`` writes it."""
+_NO_QUERY: Final[Query] = MappingProxyType({})
 MAX_DIGITS = 18
 """Digits of the largest ``n``."""
 
@@ -58,14 +65,25 @@ def reference_of(request: Request) -> Digest | str:
 def upload_of(request: Request) -> str:
     """The upload session in the path. Raises BlobUploadUnknown for what is no id of ours."""
     text: str = request.path_params["upload"]
-    if not _UPLOAD.fullmatch(text) and SessionId.parse(text) is None:
+    if SessionId.parse(text) is None and not _UPLOAD.fullmatch(text):
         raise BlobUploadUnknown
     return text
 
 
-def query_digest(request: Request) -> Digest:
+def query_of(request: Request) -> Query:
+    """The parameters of the query, each with all of its values."""
+    text: bytes = request.scope["query_string"]
+    if not text:
+        return _NO_QUERY
+    query: dict[str, list[str]] = {}
+    for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
+        query.setdefault(name, []).append(value)
+    return query
+
+
+def query_digest(query: Query) -> Digest:
     """The ``digest`` parameter, which must be there once. Raises DigestInvalid."""
-    values = request.query_params.getlist("digest")
+    values = query.get("digest", ())
     if len(values) != 1:
         raise DigestInvalid("the digest parameter must be given once")
     return Digest.parse(values[0])
@@ -82,12 +100,12 @@ def page_of(request: Request, limit: int) -> Page:
     return Page(min(int(text), limit), last)
 
 
-def mount_of(request: Request) -> Mount | None:
+def mount_of(query: Query) -> Mount | None:
     """What ``mount`` and ``from`` name; None if there is nothing here that they could mean.
 
     They are a hint, which a client is free to give wrongly: the path of another registry, a digest that is none.
     """
-    digests, sources = request.query_params.getlist("mount"), request.query_params.getlist("from")
+    digests, sources = query.get("mount", ()), query.get("from", ())
     if len(digests) != 1 or len(sources) > 1:
         return None
     try:

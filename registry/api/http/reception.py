@@ -93,7 +93,7 @@ async def receive_into(context: ApiContext, body: Body, reception: Reception, mo
             received += body.gathered
             await reception.written()
             reception.write(body.take())
-    except Interrupted:
+    except (Interrupted, asyncio.CancelledError):  # the latter at the end of a drain
         await reception.written()
         reception.write(body.take())
         raise

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
+from registry.api.http.exchange import EXCHANGE
+from registry.api.http.fields import first_lines
 from registry.oci.errors import BlobUploadInvalid, SizeInvalid
 from registry.storage.driver import CHUNK_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from starlette.datastructures import Headers
     from starlette.requests import Request
 
+    from registry.api.http.exchange import Exchange
 
 STRAY = 64 << 10
 """Bytes of an unexpected body that are read and dropped."""
@@ -60,12 +62,14 @@ class Body:
     def __init__(self, request: Request, idle_timeout: float) -> None:
         self._receive = request.receive
         self._idle_timeout = idle_timeout
-        self._parts: list[bytes] = []
         self._began = 0.0
+        self._parts: list[bytes] = []
         self.gathered = 0
         """Bytes that have come and were not taken."""
-        self.ended = _is_empty(request.headers)
+        self.ended = _is_empty(first_lines(request.scope))
         """Everything was read."""
+        if not self.ended and (arrived := _arrived(request)) is not None:
+            self._parts, self.gathered, self.ended = [arrived], len(arrived), True
 
     async def gather(self, size: int, patience: float = math.inf) -> None:
         """Wait for the next bytes: at least ``size`` (and a little more: what came together), or all to the end.
@@ -123,16 +127,22 @@ class Interrupted(ClientDisconnect):
         """The client may still be there, but sends nothing."""
 
 
-def _is_empty(headers: Headers) -> bool:
+def _is_empty(lines: Mapping[bytes, bytes]) -> bool:
     """Whether a request has no body, as its head says."""
-    return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    return lines.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in lines
+
+
+def _arrived(request: Request) -> bytes | None:
+    """The body, if all of it is here already."""
+    exchange: Exchange | None = request.scope.get(EXCHANGE)
+    return None if exchange is None else exchange.take_arrived()
 
 
 def declared_length(request: Request) -> int | None:
     """The Content-Length, or None for a chunked body. Raises BlobUploadInvalid when it is no number."""
-    value = request.headers.get("content-length")
+    value = first_lines(request.scope).get(b"content-length")
     if value is None:
         return None
-    if not value.isdecimal():
+    if not value.isdigit():
         raise BlobUploadInvalid("Content-Length is not a number")
     return int(value)

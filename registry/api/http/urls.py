@@ -18,7 +18,8 @@ class ExternalUrls:
     """Makes the URLs of Location and Link headers."""
 
     def __init__(self, settings: HttpSettings, forwarding: Forwarding) -> None:
-        self._settings = settings
+        self._external = settings.external_url
+        self._is_relative = settings.relative_locations
         self._forwarding = forwarding
         self._external_path = urlsplit(settings.external_url or "").path
 
@@ -28,28 +29,36 @@ class ExternalUrls:
         A path is right behind every proxy, with the prefix that one cuts off. It is made absolute only where
         ``relative_locations`` is off, and from what is known as a whole: half an address would be a guess.
         """
-        settings, forwarding = self._settings, self._forwarding
-        if settings.external_url is not None:
-            return (self._external_path if settings.relative_locations else settings.external_url) + path
-        prefix = forwarding.prefix(request.scope)
-        if settings.relative_locations:
+        if self._external is not None:
+            return (self._external_path if self._is_relative else self._external) + path
+        prefix = self._forwarding.prefix(request.scope)
+        if self._is_relative:
             return prefix + path
-        origin = forwarding.origin(request.scope)
+        origin = self._forwarding.origin(request.scope)
         return (_own_origin(request) if origin is None else origin) + prefix + path
 
     def absolute(self, request: Request, path: str) -> str:
         """``path`` with scheme and host, as the client itself has named the registry, for what takes no relative URL.
 
-        A client may refuse to send a password to any other host. The scheme is that of ``external_url``: a proxy that
-        says nothing has ended TLS.
+        A client may refuse to send a password to any other host.
         """
-        external, forwarding = self._settings.external_url, self._forwarding
-        origin = forwarding.origin(request.scope) or _own_origin(request)
-        if external is None:
-            return f"{origin}{forwarding.prefix(request.scope)}{path}"
-        if not origin:
-            return external + path
-        return f"{urlsplit(external).scheme}://{origin.partition('://')[2]}{self._external_path}{path}"
+        prefix = self._forwarding.prefix(request.scope) if self._external is None else self._external_path
+        return f"{self.origin(request)}{prefix}{path}"
+
+    def origin(self, request: Request) -> str:
+        """Scheme and host, as the client itself has named the registry; empty if it names none that is known.
+
+        The scheme is that of ``external_url``: a proxy that says nothing has ended TLS.
+        """
+        own = self._forwarding.origin(request.scope) or _own_origin(request)
+        external = self.external_origin
+        return f"{urlsplit(external).scheme}://{own.partition('://')[2]}" if external and own else own or external
+
+    @property
+    def external_origin(self) -> str:
+        """Scheme and host of ``external_url``; empty where there is none."""
+        parts = urlsplit(self._external or "")
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
 
 def _own_origin(request: Request) -> str:
