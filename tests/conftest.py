@@ -6,6 +6,7 @@ Tests marked ``local_storage`` are not selected for other backends: only a direc
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -28,6 +29,13 @@ IN_OWN_FOLDER = ("clients", "conformance", "upgrade", "wheel")
 """Markers of tests that stand in the folder of that name: their targets of ``make`` collect no other."""
 
 _skipped: list[str] = []
+
+gc.disable()  # what a collection makes stays: to look for garbage in it is a third of its time
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

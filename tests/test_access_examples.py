@@ -16,12 +16,14 @@ EXAMPLES = re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 7
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_an_example_is_a_configuration_that_is_taken(tmp_path: Path, example: str) -> None:
     (tmp_path / "htpasswd").touch()
+    for name in ("tls.crt", "tls.key", "client-ca.crt", "client-ca.crl"):
+        (tmp_path / name).touch()
     path = tmp_path / "config.json"
     path.write_text(example.replace("/etc/registry", str(tmp_path)))
     assert json.loads(path.read_text())

@@ -8,12 +8,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from registry.config.settings import Settings
+from registry.config.settings import DATABASE_DIRECTORY, Settings
 from registry.images.registry import Registry
+from registry.observability.audit import open_audit_log
 from registry.server.application import create_application
 from registry.server.observability import ProcessMetrics
 from tests.api.asgi import Exchange
 from tests.support.payloads import Blob, Manifest
+from tests.support.sqlite import create_current
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -69,8 +71,14 @@ class Service:
             given.setdefault(section, {}).update(values)
         settings = Settings(**given)
         self.root = directory / "root"
+        database = self.root / DATABASE_DIRECTORY / "registry.db"
+        if "database" not in given and not database.exists():
+            database.parent.mkdir(parents=True, exist_ok=True)
+            create_current(database)
         self.registry = Registry.open(settings, driver)
-        self.observation = cast("AccessLog", create_application(self.registry, settings, ProcessMetrics(None, None)))
+        audit_log = open_audit_log(settings.log.audit.file, with_access=False)
+        metrics = ProcessMetrics(None, None, audit_log=audit_log)
+        self.observation = cast("AccessLog", create_application(self.registry, settings, metrics))
         self.context: ApiContext = cast("Any", self.observation)._application.state.context
         self._peer = peer
         self._runner = asyncio.Runner()

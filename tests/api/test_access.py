@@ -96,6 +96,7 @@ def test_what_is_in_memory_is_not_told_to_a_caller_that_is_refused(
 def test_an_address_in_the_store_is_not_told_to_a_caller_that_is_refused(
     service: Service, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Check 23."""
     monkeypatch.setattr(service.context.redirects, "wanted", lambda *_: True)
     monkeypatch.setattr(service.context.redirects, "address", lambda _: "https://bucket.example.org/signed")
     path = f"/v2/{REPO}/blobs/{CONFIG.digest}"
@@ -125,3 +126,8 @@ def test_a_change_bears_the_name_of_its_caller() -> None:
     assert Caller("10.0.0.1", None).actor == "10.0.0.1"
     assert Caller("10.0.0.1", None, Identity(Kind.USER, "alice")).actor == "user:alice"
     assert Caller(None, None).actor == "unknown"
+
+
+def test_a_change_bears_the_address_beside_a_name_and_in_place_of_one() -> None:
+    assert Caller("10.0.0.1", None, Identity(Kind.USER, "alice")).actor_address == "10.0.0.1"
+    assert Caller("10.0.0.1", None).actor_address is None

@@ -57,7 +57,7 @@ REQUESTS: dict[str, tuple[str, Callable[[Service], Reply]]] = {
         "writer.publish",
         lambda service: service.call("POST", f"{V2}/blobs/uploads/?digest={Blob(b'b').digest}", b"b"),
     ),
-    "delete": ("delete", lambda service: service.call("DELETE", f"{V2}/blobs/{LARGE.digest}")),
+    "delete": ("delete_once", lambda service: service.call("DELETE", f"{V2}/blobs/{LARGE.digest}")),
 }
 
 

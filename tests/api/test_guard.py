@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 from base64 import b64encode
@@ -16,10 +17,15 @@ import pytest
 
 from registry.api.access import Action
 from registry.api.http.routing import OciRoute
-from registry.oci.digest import Digest
+from registry.auth.identity import ANONYMOUS, Identity, Kind
+from registry.auth.rights import Rights, Verdict
+from registry.config.access_sections import AuthSettings
+from registry.database.statement import Statement
+from registry.images.manifests import Manifests
 from registry.server.application import CHAPTERS
 from tests.api.asgi import HOST
 from tests.api.service import Reply, Service, serving
+from tests.support.authority import Authority
 from tests.support.payloads import Blob, image
 
 RULES: list[dict[str, Any]] = [
@@ -116,11 +122,13 @@ def write_users(path: Path, passwords: Mapping[str, str]) -> None:
 def test_the_version_asks_for_credentials_also_where_some_of_it_is_public(
     registry: Registry, path: str, headers: dict[str, str]
 ) -> None:
+    """Check 2."""
     found = challenge(registry.call("GET", path, **headers))
     assert (found["scope"], found["error"]) == (None, None)
 
 
 def test_the_version_is_told_to_any_good_credentials(registry: Registry) -> None:
+    """Check 2."""
     assert registry.call("GET", "/v2/", "bob").status == 200
     assert registry.with_token(registry.token(""), "GET", "/v2/").status == 200, "an anonymous token is one"
     assert registry.with_token(registry.token("bob"), "GET", "/v2/").status == 200
@@ -141,6 +149,7 @@ def test_the_version_is_told_to_any_good_credentials(registry: Registry) -> None
 def test_wrong_credentials_are_refused_also_where_none_are_needed(
     registry: Registry, path: str, header: str, error: str | None
 ) -> None:
+    """Check 2."""
     for _ in range(2):
         assert registry.call("GET", "/v2/public/app/manifests/one").status == 200
         assert challenge(registry.call("GET", path, Authorization=header))["error"] == error
@@ -152,6 +161,7 @@ def test_two_authorization_headers_are_no_request(registry: Registry) -> None:
 
 
 def test_what_is_public_is_pulled_without_credentials_and_by_every_user(registry: Registry) -> None:
+    """Check 3."""
     for user in ("", *PASSWORDS):
         assert registry.call("GET", "/v2/public/app/manifests/one", user).body == IMAGE.data
         assert registry.call("GET", f"/v2/public/app/blobs/{CONFIG.digest}", user).body == CONFIG.data
@@ -163,6 +173,7 @@ def test_what_is_public_is_pulled_without_credentials_and_by_every_user(registry
     ["manifests/one", f"manifests/{IMAGE.digest}", f"blobs/{CONFIG.digest}", "tags/list", f"referrers/{IMAGE.digest}"],
 )
 def test_no_answer_tells_whether_a_hidden_repository_is_there(registry: Registry, repository: str, target: str) -> None:
+    """Check 3."""
     for method in ("GET", "HEAD"):
         for _ in range(2):  # warm for alice
             registry.call(method, f"/v2/{repository}/{target}", "alice")
@@ -194,7 +205,32 @@ def test_every_route_is_decided(registry: Registry, method: str, template: str, 
         assert registry.with_token(token, method, path).status == 403
 
 
+def test_what_is_no_name_is_said_so_at_once_and_not_remembered(registry: Registry) -> None:
+    rights = registry.service.context.access.rights
+    assert rights is not None
+    known = rights.rules.find.cache_info().currsize
+    for name in ("x" * 50_000, "public/" + "x" * 50_000, "public/../secret/app", "Public/app"):
+        for headers in ({}, {"Authorization": basic("bob", PASSWORDS["bob"])}, {"Authorization": "Bearer none"}):
+            reply = registry.service.call("GET", f"/v2/{name}/manifests/one", headers=headers)
+            assert (reply.status, reply.code) == (400, "NAME_INVALID")
+    assert rights.rules.find.cache_info().currsize == known
+
+
+def test_tokens_of_one_identity_are_one_for_the_rules(registry: Registry) -> None:
+    rights = registry.service.context.access.rights
+    assert rights is not None
+    for _ in range(2):
+        token = registry.token("bob", "repository:team/app:pull")
+        assert registry.with_token(token, "GET", "/v2/team/app/manifests/one").status == 200
+    known = rights.rules.find.cache_info().currsize
+    for _ in range(5):
+        token = registry.token("bob", "repository:team/app:pull", "repository:team/other:pull")
+        assert registry.with_token(token, "GET", "/v2/team/app/manifests/one").status == 200
+    assert rights.rules.find.cache_info().currsize <= known + 1  # team/other, as the token was made
+
+
 def test_a_push_with_the_right_to_pull_alone_is_denied_and_not_asked_for_again(registry: Registry) -> None:
+    """Check 6."""
     token = registry.token("bob", "repository:team/app:pull,push")
     assert registry.with_token(token, "GET", "/v2/team/app/manifests/one").status == 200
     reply = registry.with_token(token, "POST", "/v2/team/app/blobs/uploads/")
@@ -202,6 +238,7 @@ def test_a_push_with_the_right_to_pull_alone_is_denied_and_not_asked_for_again(r
 
 
 def test_a_token_that_allows_too_little_is_told_what_another_would_need(registry: Registry) -> None:
+    """Check 7."""
     token = registry.token("alice", "repository:team/app:pull")
     found = challenge(registry.with_token(token, "POST", "/v2/team/app/blobs/uploads/"))
     assert (found["scope"], found["error"]) == ("repository:team/app:pull,push", "insufficient_scope")
@@ -219,6 +256,8 @@ def test_a_token_is_no_password(registry: Registry) -> None:
 
 
 def test_a_blob_is_mounted_where_its_source_may_be_read_and_uploaded_where_not(registry: Registry) -> None:
+    """Checks 8 and 9."""
+
     def mount(user: str, target: str, source: str) -> int:
         path = f"/v2/{target}/blobs/uploads/?mount={CONFIG.digest}{source}"
         return registry.call("POST", path, user).status
@@ -234,19 +273,42 @@ def test_a_blob_is_mounted_where_its_source_may_be_read_and_uploaded_where_not(r
     assert registry.with_token(token, "POST", path).status == 202, "its owner may read the source, the token may not"
 
 
-def test_a_look_of_a_caller_that_may_not_push_keeps_no_blob(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "digest"),
+    [
+        (f"blobs/{CONFIG.digest}", CONFIG.digest),
+        (f"manifests/{IMAGE.digest}", IMAGE.digest),
+        ("manifests/one", IMAGE.digest),
+    ],
+    ids=["blob", "manifest", "tag"],
+)
+def test_a_look_of_a_caller_that_may_not_push_keeps_nothing(tmp_path: Path, target: str, digest: str) -> None:
     with opened(tmp_path, access={"rules": RULES}, gc={"lease": 0.001}) as registry:  # each look renews it
         registry.push("team/app")
 
         def until() -> float:
-            blobs = registry.service.registry.blobs
-            return blobs.find("team/app", Digest.parse(CONFIG.digest), for_a_push=False).leased_until
+            statement = Statement("SELECT leased_until FROM blob WHERE digest = :digest")
+            with registry.service.registry.backends.database.snapshot() as connection:
+                (until,) = connection.execute(statement, {"digest": digest}).one()
+            return float(until)
 
-        for user, is_kept in (("bob", False), ("alice", True), ("bob", False)):
+        for user, is_kept in (("bob", False), ("bob", False), ("alice", True), ("alice", True), ("bob", False)):
             before = until()
             time.sleep(0.002)
-            assert registry.call("HEAD", f"/v2/team/app/blobs/{CONFIG.digest}", user).status == 200
+            assert registry.call("HEAD", f"/v2/team/app/{target}", user).status == 200
             assert (until() > before) == is_kept
+
+
+def test_a_caller_that_may_not_push_is_answered_from_memory_whatever_lease_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, access={"rules": RULES}, gc={"lease": 0.001}) as registry:
+        registry.push("team/app")
+        path = f"/v2/team/app/manifests/{IMAGE.digest}"
+        assert registry.call("HEAD", path, "bob").status == 200
+        monkeypatch.setattr(Manifests, "find", None)
+        assert registry.call("HEAD", path, "bob").status == 200
+        assert registry.call("HEAD", path, "alice").status == 500
 
 
 def test_a_user_that_is_gone_or_has_another_password_is_refused_at_the_next_look(tmp_path: Path) -> None:
@@ -294,6 +356,7 @@ def test_the_catalog_shows_each_caller_its_own(tmp_path: Path, user: str, expect
 
 
 def test_pages_of_the_catalog_are_full_where_few_names_of_many_are_visible(tmp_path: Path) -> None:
+    """Check 19."""
     with opened(tmp_path, access={"rules": RULES}) as registry:
         names = [f"{first}/r{number}" for first in ("a", "team.x", "team", "z") for number in range(30)]
         for name in names:
@@ -348,3 +411,77 @@ def test_a_challenge_has_nothing_that_a_client_could_put_into_it(registry: Regis
         assert reply.status in {400, 401}
         if reply.status == 401:
             assert reply.headers["www-authenticate"].count('"') == 6
+
+
+def test_the_journal_has_the_name_and_the_address_of_the_caller_that_moved_a_tag(tmp_path: Path) -> None:
+    with opened(tmp_path, access={"rules": RULES}) as registry:
+        registry.push("team/app")
+        assert registry.call("DELETE", "/v2/team/app/manifests/one", "alice").status == 202
+        assert registry.call("DELETE", f"/v2/team/app/manifests/{IMAGE.digest}", "alice").status == 202
+        (journal,) = (registry.service.root / "team/app/.journal").iterdir()
+        records = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [(record["op"], record["actor"], record["address"]) for record in records] == [
+        (operation, "user:alice", "127.0.0.1") for operation in ("put", "untag", "delete")
+    ]
+
+
+def test_a_certificate_that_ends_while_its_connection_is_open_is_none_any_more(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    with serving(tmp_path, {"auth": {"certificates": {}}}) as service:
+        access = service.context.access
+        for days, identity in ((1.0, "cert:urn:ci"), (-1.0, "anonymous")):
+            peer = access.peer("192.0.2.1", authority.client("urn:ci", days=days).der)
+            assert peer.certified is not None
+            caller = access.identify(peer, [], None)
+            assert (caller.identity.who, caller.certified is None) == (identity, days < 0)
+        assert access.identify(access.peer("192.0.2.1", None), [], None).identity.is_anonymous
+
+
+def test_the_certificate_of_a_proxy_that_passes_others_on_is_none_of_its_clients(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    proxy, client = authority.client("urn:proxy").der, authority.client("urn:client")
+    header = (b"client-cert", b":" + b64encode(client.der) + b":")
+    with serving(tmp_path, {"auth": {"certificates": {"header": "Client-Cert"}}}) as service:
+        access = service.context.access
+        for address, headers, expected in (
+            ("127.0.0.1", [], "anonymous"),
+            ("127.0.0.1", [header], "cert:urn:client"),
+            ("127.0.0.1", [header, header], "anonymous"),
+            ("192.0.2.1", [], "cert:urn:proxy"),
+            ("192.0.2.1", [header], "cert:urn:proxy"),
+        ):
+            assert access.identify(access.peer(address, proxy), headers, None).identity.who == expected
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/docs", "/api/openapi.json"])
+def test_protected_metrics_and_the_documents_are_for_known_callers(tmp_path: Path, path: str) -> None:
+    with opened(tmp_path, access={"rules": RULES}, metrics={"protect": True}) as registry:
+        for method in ("GET", "HEAD") if path != "/api/docs" else ("GET",):
+            assert registry.call(method, path, "bob").status == 200
+            assert registry.with_token(registry.token("bob"), method, path).status == 200
+            assert registry.call(method, path, Authorization=basic("bob", "wrong")).status == 401
+            assert registry.with_token(registry.token(""), method, path).status == 401
+            challenge(registry.call(method, path))
+
+
+def test_protected_metrics_are_not_for_any_account_of_a_provider() -> None:
+    issuer = {"issuer": "https://ci.example.org", "audiences": ["registry"]}
+    auth = AuthSettings.model_validate(
+        {"oidc": [{"name": "ci", **issuer}, {"name": "own", **issuer, "any_identity": True}]}
+    )
+    rights = Rights.of(auth, None)
+    for identity, verdict in (
+        (ANONYMOUS, Verdict.TOKEN_NEEDED),
+        (Identity(Kind.OIDC, "ci/stranger"), Verdict.DENIED),
+        (Identity(Kind.OIDC, "own/alice"), Verdict.ALLOWED),
+        (Identity(Kind.CERTIFICATE, "urn:prometheus"), Verdict.ALLOWED),
+    ):
+        assert rights.decide_metrics(identity) is verdict
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 2), (2, 1), ("auto", 1)])
+def test_workers_have_no_more_threads_for_passwords_than_there_are_cores(
+    tmp_path: Path, workers: int | str, threads: int
+) -> None:
+    with opened(tmp_path, http={"workers": workers}) as registry:
+        assert cast("Any", registry.service.context.authentication)._pool._executor._max_workers == threads

@@ -93,7 +93,7 @@ def test_a_refusal_says_the_same_of_users_that_are_there_and_that_are_not(door: 
 
 
 def test_where_too_many_wait_the_answer_is_503_with_a_time(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def full(_pool: object, _work: object) -> bool:
+    async def full(_pool: object, _work: object, _crowd: str) -> bool:
         await asyncio.sleep(0)
         raise Unavailable("too many", headers={"Retry-After": "1"})
 

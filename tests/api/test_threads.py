@@ -82,6 +82,25 @@ def test_calls_return_and_raise_what_they_do() -> None:
         asyncio.run(main(threads))
 
 
+def test_a_call_that_a_thread_takes_at_once_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(threads: ThreadPool) -> None:
+        loop, event = asyncio.get_running_loop(), threading.Event()
+        timers: list[float] = []
+        monkeypatch.setattr(loop, "call_later", lambda seconds, *_: timers.append(seconds))
+        first = threads.run(partial(event.wait, LONG))
+        assert timers == []
+        second = threads.run(event.set)  # waits behind it, and may have to be given a thread later
+        assert timers == [STALL]
+        threads._watch(loop)
+        while not second.done():
+            await asyncio.sleep(0)
+            threads.give_turn()
+        await first
+
+    with pool() as threads:
+        asyncio.run(main(threads))
+
+
 def test_calls_begin_in_the_order_in_which_they_came() -> None:
     began: list[int] = []
 

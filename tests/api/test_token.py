@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from base64 import b64encode
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
-from registry.api.token import EXCHANGE, FORM, MAX_BODY
+from registry.api.http.small_body import FORM
+from registry.api.token import EXCHANGE, MAX_BODY
 from registry.auth.credentials import Basic
 from registry.auth.identity import ANONYMOUS, Identity, Kind
 from registry.auth.issuers import Issuers
@@ -28,6 +31,7 @@ from tests.api.asgi import Exchange
 from tests.api.service import Reply, Service, serving
 from tests.auth.signing import jwks, rsa, signed
 from tests.auth.tokens.test_bearer import ALICE, People
+from tests.auth.tokens.test_scopes import CASES
 
 RIGHTS = {"anonymous": {"pull"}, "alice": {"pull", "push"}, "oidc:ci/team/app": {"push"}}
 """What each has in repositories below ``app``."""
@@ -90,6 +94,17 @@ def refreshing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(service, directory, with_refresh=True)
 
 
+@pytest.mark.parametrize("minutes", [-10, 0, 10])
+def test_a_client_whose_clock_is_wrong_uses_a_token_for_as_long_as_it_is_good(place: Place, minutes: int) -> None:
+    """As docker and skopeo do it: from `issued_at` on where a reply has it, else from their own clock (check 11)."""
+    reply = place.get(("scope", "repository:app:pull"), basic="alice:secret")
+    clock = time.time() + minutes * 60
+    begins = datetime.fromisoformat(reply.json["issued_at"]).timestamp() if "issued_at" in reply.json else clock
+    assert begins + reply.json["expires_in"] == clock + 3600
+    headers = {"Authorization": f"Bearer {reply.json['token']}"}
+    assert place.service.call("GET", "/v2/", headers=headers).status == 200
+
+
 PASSWORD = (("grant_type", "password"), ("username", "alice"), ("password", "secret"))
 
 
@@ -122,11 +137,13 @@ SCOPES = [
     ["repository:app:pull", "repository:app:push"],
     ["", "nothing", "repository:app"],
     [f"repository:app{number}:pull" for number in range(200)],
+    *([each.replace(":a", ":app")] for each in CASES),
 ]
 
 
 @pytest.mark.parametrize("scopes", SCOPES, ids=range(len(SCOPES)))
 def test_each_way_of_asking_gets_the_same(place: Place, scopes: list[str]) -> None:
+    """Check 5."""
     repeated, spaced = [("scope", scope) for scope in scopes], [("scope", " ".join(scopes))]
     expected = place.access(place.get(*repeated, basic="alice:secret"))
     assert place.access(place.get(*spaced, basic="alice:secret")) == expected

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
+import bcrypt
 import pytest
 
 from registry.storage.driver import CHUNK_SIZE
 from registry.storage.local.driver import LocalDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
+from tests.api.asgi import Exchange
 from tests.api.service import Reply, Service, serving
 from tests.support.payloads import Blob, digest_of, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from starlette.types import Message
 
     Push = Callable[[Service, str, bytes, str], Reply]
 
@@ -326,6 +333,55 @@ def test_sessions_are_bounded_of_each_client_behind_a_proxy(tmp_path: Path) -> N
         assert closed.status == 201
 
 
+def test_a_large_manifest_counts_as_an_upload_of_its_client(tmp_path: Path) -> None:
+    config = Blob(b"{}")
+    large = image(config, [], annotations={"long": "x" * (2 * CHUNK_SIZE)})
+    with serving(tmp_path, {"limits": {"uploads_per_address": 2}}) as service:
+        service.push_blob("a/b", config)
+
+        def sent(method: str, target: str, address: str, body: Sequence[bytes] = ()) -> Reply:
+            time.sleep(0.002)  # the oldest is told by milliseconds
+            headers = {"X-Forwarded-For": address, "Content-Type": large.media_type}
+            return service.call(method, target, body, headers=headers)
+
+        begun = [sent("POST", "/v2/a/b/blobs/uploads/", f"192.0.2.{client}").location for client in (1, 2, 1, 2)]
+        pushed = sent("PUT", "/v2/a/b/manifests/large", "192.0.2.1", parts(large.data, 100_000))
+        assert pushed.status == 201
+        assert [service.call("GET", location).status for location in begun] == [404, 204, 204, 204]
+        assert service.call("GET", "/v2/a/b/manifests/large").body == large.data
+
+
+def test_a_stranger_who_fills_his_bound_ends_only_his_own_sessions(tmp_path: Path) -> None:
+    users = tmp_path / "htpasswd"
+    users.write_text(f"alice:{bcrypt.hashpw(b'word', bcrypt.gensalt(4)).decode()}\n")
+    rules = [{"who": ["anonymous", "alice"], "repositories": ["a/b"], "actions": ["pull", "push"]}]
+    sections: dict[str, dict[str, object]] = {
+        "auth": {"htpasswd": {"file": users}},
+        "access": {"rules": rules},
+        "limits": {"uploads_per_address": 2},
+    }
+    alice = {"Authorization": f"Basic {b64encode(b'alice:word').decode()}"}
+    with serving(tmp_path, sections) as service:
+
+        def begin(credentials: dict[str, str]) -> str:
+            time.sleep(0.002)  # the oldest is told by milliseconds
+            headers = {**credentials, "X-Forwarded-For": "192.0.2.1"}
+            opened = service.call("POST", "/v2/a/b/blobs/uploads/", headers=headers)
+            assert opened.status == 202
+            return opened.location
+
+        def living(locations: list[str]) -> list[bool]:
+            return [service.call("GET", location, headers=alice).status == 204 for location in locations]
+
+        hers = [begin(alice) for _ in range(2)]
+        strange = [begin({}) for _ in range(4)]
+        assert (living(hers), living(strange)) == ([True, True], [False, False, True, True])
+        more = begin(alice)
+        assert (living([*hers, more]), living(strange)) == ([False, True, True], [False, False, True, True])
+        closed = service.call("PUT", closing(more, DATA, "sha256"), DATA, alice)
+        assert closed.status == 201
+
+
 def test_a_mount_that_the_store_cannot_do_is_an_upload(tmp_path: Path) -> None:
     blob = Blob(b"shared by a link")
     broken = [Fault("link", times=None), Fault("stat", "a/target/*", times=None)]
@@ -335,3 +391,37 @@ def test_a_mount_that_the_store_cannot_do_is_an_upload(tmp_path: Path) -> None:
         opened = service.call("POST", f"/v2/a/target/blobs/uploads/?mount={blob.digest}&from=a/source")
         assert (opened.status, opened.headers["range"]) == (202, "0-0")
         assert driver.struck
+
+
+class StalledUpload(Exchange):
+    """A body that stops in the middle, whose client stays."""
+
+    def __init__(self, location: str, sent: bytes) -> None:
+        super().__init__("PATCH", location, parts(sent, 4099), OCTETS.items(), "127.0.0.1")
+        self.stalled = asyncio.Event()
+
+    async def _receive(self) -> Message:
+        if self._parts:
+            return {"type": "http.request", "body": self._parts.pop(0), "more_body": True}
+        self.stalled.set()
+        return await super()._receive()
+
+
+@pytest.mark.parametrize("size", [1000, CHUNK_SIZE + 1000], ids=["in the first chunk", "in a later chunk"])
+def test_what_came_of_a_body_that_is_cut_at_the_end_of_a_drain_is_kept(
+    service: Service, repository: str, size: int
+) -> None:
+    location = service.begin(repository)
+
+    async def cut() -> None:
+        upload = StalledUpload(location, LARGE[:size])
+        task = asyncio.create_task(upload.run(service.observation))
+        await upload.stalled.wait()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    service.run(cut())
+    assert service.call("GET", location).headers["range"] == f"0-{size - 1}"
+    rest = LARGE[size:]
+    assert service.call("PUT", closing(location, LARGE, "sha256"), rest, OCTETS).status == 201

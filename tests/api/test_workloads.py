@@ -1,4 +1,7 @@
-"""Workloads of CI and clusters at a registry with rules: their token is a password, a Bearer token, or exchanged."""
+"""Workloads of CI and clusters at a registry with rules: their token is a password, a Bearer token, or exchanged.
+
+Checks 14, 15.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from registry.api.token import EXCHANGE, FORM
+from registry.api.http.small_body import FORM
+from registry.api.token import EXCHANGE
 from registry.auth.jwt import Jwt
 from tests.api.service import Reply, Service, serving
 from tests.auth.oidc.server import AUDIENCE, ProviderServer, provider_server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ class Place:
 
     def __init__(self, directory: Path) -> None:
         self.keys = Keys(directory)
-        self.keys.now = 0.0
+        self.keys.now = time.time()
         self.path = directory / "htpasswd"
         self.path.write_text(line("alice", "secret"))
         self.opened: list[Authentication] = []
@@ -75,8 +76,10 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def ask(process: Authentication, header: bytes) -> Identity:
     found = process.authenticators.remembered(header)
+    if found is not None:
+        return found.identity
     credentials = credentials_of([(b"authorization", header)])
-    return found or asyncio.run(process.authenticators.authenticate(header, credentials, "192.0.2.1"))
+    return asyncio.run(process.authenticators.authenticate(header, credentials, "192.0.2.1"))
 
 
 def basic(user: str, password: str) -> bytes:

@@ -94,7 +94,9 @@ class Place:
 
     def _ask(self, header: bytes, credentials: Basic | Bearer, address: str) -> Identity:
         found = self.authenticators.remembered(header)
-        return found or asyncio.run(self.authenticators.authenticate(header, credentials, address))
+        if found is not None:
+            return found.identity
+        return asyncio.run(self.authenticators.authenticate(header, credentials, address))
 
 
 @pytest.fixture

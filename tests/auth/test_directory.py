@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.auth.certificates import Certificates
 from registry.auth.directory import LiveDirectory
 from registry.auth.groups import Groups
 from registry.auth.identity import Identity, Kind
@@ -15,6 +16,7 @@ from registry.auth.passwords.htpasswd import parse_htpasswd
 from registry.auth.passwords.password_users import PasswordUsers
 from registry.auth.passwords.throttle import Throttle
 from registry.auth.watched_file import WatchedFile
+from registry.config.access_sections import CertificateSettings
 from tests.auth.keys.place import Keys
 
 ALICE = "alice:$2b$04$" + "a" * 53 + "\n"
@@ -49,6 +51,7 @@ def test_users_and_keys_are_found_by_name(directory: LiveDirectory, keys: Keys) 
     assert directory.find(Kind.USER, secret.key_id) is None
     assert directory.find(Kind.KEY, "alice") is None
     assert directory.find(Kind.OIDC, "alice") is None
+    assert directory.find(Kind.CERTIFICATE, "alice") is None
 
 
 def test_a_look_ends_what_was_taken_away(directory: LiveDirectory, keys: Keys, file: Path) -> None:
@@ -89,3 +92,10 @@ def test_without_users_and_keys_their_identities_hold_no_more() -> None:
     assert not nothing.is_current(Identity(Kind.KEY, "1"), nothing.generation)
     assert nothing.is_current(Identity(Kind.OIDC, "sso/alice"), nothing.generation)
     assert nothing.problems == []
+
+
+def test_a_name_in_certificates_is_found_where_these_are_in_use() -> None:
+    certificates = Certificates(CertificateSettings(), Groups({"machines": ["cert:ci"]}))
+    found = LiveDirectory(None, None, certificates).find(Kind.CERTIFICATE, "ci")
+    assert found is not None
+    assert (found.who, found.groups) == ("cert:ci", frozenset({"machines"}))

@@ -15,7 +15,7 @@ from registry.auth.identity import ANONYMOUS, Identity, Kind
         (Identity(Kind.OIDC, "sso/alice"), "oidc:sso/alice", "oidc:sso/alice"),
         (Identity(Kind.OIDC, "ci/team/app"), "oidc:ci/team/app", "oidc:ci/team/app"),
         (Identity(Kind.OIDC, "sso/alice", is_user=True), "alice", "oidc:sso/alice"),
-        (Identity(Kind.CERTIFICATE, "spiffe://org/ci"), "cert:spiffe://org/ci", "certificate:spiffe://org/ci"),
+        (Identity(Kind.CERTIFICATE, "spiffe://org/ci"), "cert:spiffe://org/ci", "cert:spiffe://org/ci"),
         (ANONYMOUS, "anonymous", "anonymous"),
     ],
 )

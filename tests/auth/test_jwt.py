@@ -1,4 +1,4 @@
-"""What a token must be to be believed, and everything that attackers of other registries have sent."""
+"""What a token must be to be believed, and everything that attackers of other registries have sent (check 13)."""
 
 from __future__ import annotations
 

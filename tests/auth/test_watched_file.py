@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_it_is_read_only_when_it_changed(path: Path) -> None:
     assert len(read) == 1
 
 
-@pytest.mark.parametrize("damage", ["text", "missing", "directory"])
+@pytest.mark.parametrize("damage", ["text", "missing", "directory", "pipe", "device"])
 def test_a_file_that_makes_no_sense_changes_nothing_and_is_said_to(path: Path, damage: str) -> None:
     watched = WatchedFile(path, number)
     path.unlink()
@@ -50,10 +51,15 @@ def test_a_file_that_makes_no_sense_changes_nothing_and_is_said_to(path: Path, d
         path.write_text("one")
     elif damage == "directory":
         path.mkdir()
+    elif damage == "pipe":
+        os.mkfifo(path)  # to open it waits for a writer
+    elif damage == "device":
+        path.symlink_to("/dev/zero")
     assert (watched.current(), watched.generation) == (1, 1)
     assert watched.problem
     if path.is_dir():
         path.rmdir()
+    path.unlink(missing_ok=True)
     path.write_text("3")
     assert (watched.current(), watched.generation) == (3, 2)
     assert watched.problem is None

@@ -17,6 +17,7 @@ from registry.background.leases import Leases, _machine
 from registry.database import leases
 from registry.database.engine import Database
 from registry.database.schema import upgrade_database
+from registry.database.statement import Statement
 
 
 @pytest.fixture
@@ -25,15 +26,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
     upgrade_database(opened)
     yield opened
     opened.close()
-
-
-class Clock:
-    """Seconds since the epoch, as a test sets them."""
-
-    now = 1_750_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_one_holder_at_a_time_and_another_after_it(database: Database) -> None:
@@ -63,11 +55,11 @@ def test_a_lease_is_given_back_when_the_work_fails(database: Database) -> None:
 
 
 def test_the_lease_of_a_killed_holder_ends_at_its_deadline_and_is_not_given_back_late(database: Database) -> None:
-    clock = Clock()
-    killed, second, third = (Leases(database, name, clock) for name in "abc")
+    killed, second, third = (Leases(database, name) for name in "abc")
     slow = contextlib.ExitStack()
     assert slow.enter_context(killed.hold("rescan", 60))
-    clock.now += 61
+    with database.transaction() as connection:
+        connection.execute(Statement("UPDATE lease SET deadline = wall_now() - 1"), {})
     with second.hold("rescan", 60) as held:
         assert held
         slow.close()
@@ -123,7 +115,7 @@ def test_a_holder_that_may_be_alive_keeps_its_lease(database: Database, name: st
     dead.join()
     filled = name.format(dead=dead.pid, machine=_machine(), own=os.getpid())
     with database.transaction() as connection:
-        assert leases.take(connection, "migration", filled, now=0, deadline=time.time() + 60)
+        assert leases.take(connection, "migration", filled, seconds=60)
     with Leases(database, "next").hold("migration", 60, succeeds_dead=True) as held:
         assert not held
     found = Leases(database, "next").held("migration")

@@ -11,10 +11,13 @@ import pytest
 from registry.auth.groups import Groups
 from registry.auth.identity import Identity, Kind
 from registry.auth.keys.api_keys import ApiKeys
+from registry.auth.keys.key_record import DAY
 from registry.auth.keys.key_store import KeyStore
 from registry.cli.main import run
 from registry.cli.output import ExitCode
 from registry.database.engine import Database
+from registry.observability.audit import operator
+from registry.oci import moment
 from registry.oci.errors import Unauthorized
 from registry.storage.local.driver import LocalDriver
 
@@ -118,3 +121,43 @@ def test_no_key_is_made_where_keys_are_not_in_use(
     configure(auth)
     assert run(["key", "create", *CONFIG]) == ExitCode.USAGE
     assert "not in use" in capsys.readouterr().err
+
+
+def test_the_list_has_the_end_that_the_settings_allow_by_now(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["key", "create", "--owner", "alice", "--days", "80", *CONFIG, "--json"]) == ExitCode.DONE
+    made = document(capsys)
+    configure({"htpasswd": {"file": "users"}, "keys": {"max_days": 10}})
+    assert run(["key", "list", *CONFIG, "--json"]) == ExitCode.DONE
+    (shown,) = document(capsys)["keys"]
+    created, before, now = (moment.to_seconds(text) for text in (made["created"], made["expires"], shown["expires"]))
+    assert created is not None
+    assert (before, now) == (created + 80 * DAY, created + 10 * DAY)
+
+
+def test_the_account_that_made_and_revoked_a_key_is_in_the_audit_log(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = json.loads(Path("config.json").read_text())
+    Path("config.json").write_text(json.dumps({**settings, "log": {"audit": {"file": "audit"}}}))
+    assert run(["key", "create", "--owner", "alice", *CONFIG, "--json"]) == ExitCode.DONE
+    made = document(capsys)
+    assert run(["key", "revoke", made["id"], *CONFIG]) == ExitCode.DONE
+    assert run(["key", "revoke", made["id"], *CONFIG]) == ExitCode.PROBLEMS
+    text = Path("audit").read_text()
+    created, revoked = (json.loads(line) for line in text.splitlines())
+    assert (created["event"], revoked["event"]) == ("key-created", "key-revoked")
+    assert created["key"] == revoked["key"] == made["id"]
+    assert created["who"] == revoked["who"] == operator()
+    assert (created["owner"], created["expires"]) == ("alice", made["expires"])
+    assert made["secret"] not in text
+
+
+def test_a_key_is_in_the_audit_log_on_stderr_where_no_file_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["key", "create", "--owner", "alice", *CONFIG, "--json"]) == ExitCode.DONE
+    printed = capfd.readouterr()
+    assert json.loads(printed.err.splitlines()[-1])["key"] == json.loads(printed.out)["id"]
+
+
+def test_no_key_is_made_where_its_line_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = json.loads(Path("config.json").read_text())
+    Path("config.json").write_text(json.dumps({**settings, "log": {"audit": {"file": "nowhere/audit"}}}))
+    assert run(["key", "create", "--owner", "alice", *CONFIG]) == ExitCode.UNFINISHED
+    assert not Path("registry-data/.auth").exists()

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import pty
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +82,31 @@ def test_progress_is_drawn_on_a_terminal_and_the_document_stays_alone(root: Path
     assert process.returncode == ExitCode.DONE
     assert b"Rebuilding" in drawn
     assert "Rebuilding" not in printed
+
+
+def test_a_rebuild_that_was_killed_tells_how_far_it_came_and_goes_on_there(root: Path) -> None:
+    for name in ("beside", "more"):
+        shutil.copytree(root / "registry-data/team/app", root / "registry-data/team" / name)
+    for number in range(40):
+        shutil.copytree(root / "registry-data/team/app", root / f"registry-data/team/z-{number:02}")
+    nothing = rebuild(root, "--status", "--json")
+    assert (nothing.returncode, json.loads(nothing.stdout)) == (ExitCode.DONE, None)
+    steps = 200  # of some 10 that each repository takes
+    command = [sys.executable, "-m", "tests.support.killed_command", str(steps), "rebuild"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    killed = subprocess.run(command, cwd=root, env=environment, capture_output=True, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    progress = json.loads(rebuild(root, "--status", "--json").stdout)
+    assert progress["reached"].startswith("team/z-")
+    assert 0 < progress["repositories"] < 43
+    assert "reached: team/z-" in rebuild(root, "--status").stdout
+    report = json.loads(rebuild(root, "--json").stdout)
+    assert (report["resumed_after"], report["repositories"]) == (progress["reached"], 43)
+    assert "no rebuild is under way" in rebuild(root, "--status").stdout
+    assert json.loads(rebuild(root, "--restart", "--json").stdout)["resumed_after"] is None
+
+
+def test_a_status_of_a_rebuild_begins_none(root: Path) -> None:
+    both = rebuild(root, "--status", "--restart")
+    assert both.returncode == ExitCode.USAGE
+    assert "leave --restart out" in both.stderr

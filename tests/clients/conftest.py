@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import pytest
 
 from tests.clients.client import Client
-from tests.clients.layouts import Layout, random_bytes, tar
+from tests.clients.containerd import containerd
+from tests.clients.daemon import DockerDaemon
+from tests.clients.guarded import Requests, running
+from tests.clients.layouts import Layout, random_bytes, tagged, tar
+from tests.clients.machines import Machine
+from tests.clients.stores import Ctr, Docker
 from tests.clients.wire import Wire
 from tests.support.replicas import Replicas
 from tests.support.servers import RegistryProcess
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from tests.support.backends import Backend
     from tests.support.servers import Registry
 
+M = TypeVar("M", bound=Machine)
 PushLayout: TypeAlias = "Callable[[Path, str, str], None]"
 """Directory of a layout, tag in it, and the reference to push to."""
 
@@ -34,6 +41,52 @@ def registry_server(backend: Backend, tmp_path_factory: pytest.TempPathFactory) 
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def guarded(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with users and rules that all tests of access share."""
+    with running(backend, tmp_path_factory.mktemp("guarded")) as server:
+        yield server
+
+
+@pytest.fixture
+def new_machine(
+    request: pytest.FixtureRequest, new_client: Callable[[str], Client], guarded: Registry, tmp_path: Path
+) -> Callable[[type[M]], M]:
+    """Make a machine of a kind that has never logged in to that registry."""
+
+    def make(kind: type[M]) -> M:
+        if kind is Docker:
+            daemon: DockerDaemon = request.getfixturevalue("docker_daemon")
+            return kind(daemon.client(tmp_path / f"docker-{next(numbers)}"), guarded.address)
+        client = new_client(kind.tools[0])
+        if kind is Ctr:
+            client.environment |= request.getfixturevalue("ctr").environment
+        return kind(client, guarded.address)
+
+    numbers = count(1)
+    return make
+
+
+@pytest.fixture
+def requests(guarded: Registry) -> Requests:
+    """What that registry answered since the test began."""
+    return Requests(guarded)
+
+
+@pytest.fixture(scope="session")
+def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """`ctr` of a containerd that all tests share."""
+    with containerd(tmp_path_factory.mktemp("c") / "1") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def docker_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerDaemon]:
+    """A Docker daemon that all tests of access share."""
+    with DockerDaemon(tmp_path_factory.mktemp("d")) as daemon:
+        yield daemon
 
 
 @pytest.fixture
@@ -83,6 +136,16 @@ def layout(tmp_path: Path) -> Layout:
     ]
     made.tag("single", images[0])
     made.tag("multi", made.index(images))
+    return made
+
+
+@pytest.fixture
+def source(layout: Layout) -> Path:
+    """A layout with one image, `single`."""
+    made = layout.directory
+    index = json.loads((made / "index.json").read_bytes())
+    index["manifests"] = [tagged(made, "single")]
+    (made / "index.json").write_text(json.dumps(index))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -21,8 +22,11 @@ STOP_TIMEOUT = 120.0  # seconds
 class DockerDaemon:
     """`dockerd` with the vfs storage driver; it needs root, but no iptables, bridge or overlay."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, settings: Path | None = None, proxy: str | None = None) -> None:
+        """``settings`` is what it finds as /etc/docker, ``proxy`` the URL of one for HTTPS."""
         self.directory = directory
+        self._settings = settings
+        self._environment = {} if proxy is None else {"HTTPS_PROXY": proxy, "NO_PROXY": ""}
         self.address = f"unix://{directory}/docker.sock"
         self.containerd_address = directory / "exec/containerd/containerd.sock"
         self._process: subprocess.Popen[bytes] | None = None
@@ -32,6 +36,7 @@ class DockerDaemon:
         with (self.directory / "dockerd.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._own_settings(),
                     tool("dockerd"),
                     "--iptables=false",
                     "--ip6tables=false",
@@ -46,6 +51,7 @@ class DockerDaemon:
                 stdout=log,
                 stderr=log,
                 process_group=0,
+                env={**os.environ, **self._environment},
             )
         deadline = time.monotonic() + START_TIMEOUT
         docker = self.client(self.directory / "start")
@@ -68,6 +74,12 @@ class DockerDaemon:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _own_settings(self) -> list[str]:
+        """What begins its command: a view of the file system of its own."""
+        if self._settings is None:
+            return []
+        return ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/docker && exec "$@"', str(self._settings)]
 
     def client(self, home: Path) -> Client:
         """Return `docker` with a home of its own that talks to this daemon."""

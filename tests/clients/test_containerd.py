@@ -2,72 +2,30 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.clients.client import Client
+from tests.clients.containerd import containerd
 from tests.clients.layouts import content, layout_content, tagged
-from tests.support.tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.clients.client import Client
     from tests.clients.conftest import PushLayout
     from tests.clients.layouts import Descriptor, Layout
     from tests.clients.wire import Wire
 
 pytestmark = [pytest.mark.clients, pytest.mark.tools("containerd", "ctr", "skopeo")]
-CONFIG = """\
-version = 2
-root = "{place}/root"
-state = "{place}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "{place}/socket"
-[ttrpc]
-address = "{place}/ttrpc"
-"""
-STOP_TIMEOUT = 20.0  # seconds
-
-
-def daemon(place: Path) -> Iterator[Client]:
-    """Run a containerd with every file below `place` and yield a `ctr` that talks to it."""
-    place.mkdir()
-    (place / "config.toml").write_text(CONFIG.format(place=place), encoding="utf-8")
-    with (place / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [tool("containerd"), "--config", place / "config.toml"], stdout=log, stderr=log, process_group=0
-        )
-    ctr = Client(tool("ctr"), place / "home", {"CONTAINERD_ADDRESS": str(place / "socket")})
-    try:
-        deadline = time.monotonic() + 300
-        while ctr.execute("version").returncode != 0:
-            assert time.monotonic() < deadline, (place / "log").read_text()
-            time.sleep(0.1)
-        yield ctr
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture(scope="module")
-def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    yield from daemon(tmp_path_factory.mktemp("c") / "1")
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """`ctr` on another machine."""
-    yield from daemon(tmp_path_factory.mktemp("c") / "2")
+    with containerd(tmp_path_factory.mktemp("c") / "1") as running:
+        yield running
 
 
 def stored(ctr: Client, root: Descriptor) -> dict[str, int]:

@@ -33,6 +33,8 @@ def keys(**sections: Any) -> list[str]:
         {"auth": {"oidc": [PROVIDER]}, "access": {"rules": [rule("oidc:ci/team/app")]}},
         {"auth": {"oidc": [PROVIDER | {"any_identity": True}]}, "access": {"rules": [rule("oidc:ci")]}},
         {"access": {"rules": [rule("anonymous")]}},
+        {"auth": {"certificates": {"header": "Client-Cert"}}},
+        {"auth": {}, "metrics": {"protect": True}},
     ],
 )
 def test_settings_that_can_be_meant(sections: dict[str, Any]) -> None:
@@ -46,8 +48,22 @@ def test_settings_that_can_be_meant(sections: dict[str, Any]) -> None:
         ({"auth": {"oidc": [PROVIDER]}}, "auth.oidc"),
         ({"auth": {"oidc": [PROVIDER, PROVIDER]}, "access": {}}, "auth.oidc"),
         ({"auth": {"oidc": [PROVIDER]}, "access": {"rules": [rule("oidc:ci")]}}, "access.rules.0.who"),
+        (
+            {
+                "auth": {"oidc": [PROVIDER]},
+                "access": {"rules": [rule("oidc:ci", repositories=["{project}/**", "shared/**"])]},
+            },
+            "access.rules.0.who",
+        ),
         ({"auth": {}, "access": {"rules": [rule("alice"), rule("oidc:ci")]}}, "access.rules.1.who"),
         ({"access": {"rules": [rule("oidc:ci")]}}, "access.rules.0.who"),
+        ({"auth": {"certificates": {}}}, "auth.certificates"),
+        ({"metrics": {"protect": True}}, "metrics.protect"),
+        ({"metrics": {"protect": True}, "access": {}}, "metrics.protect"),
+        (
+            {"auth": {"certificates": {"header": "Client-Cert"}}, "http": {"trusted_proxies": []}},
+            "auth.certificates.header",
+        ),
     ],
 )
 def test_settings_that_let_strangers_in_or_show_passwords(sections: dict[str, Any], key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from registry.config.check import check_address, check_port, check_settings, without_effect
+from registry.config.check import check_address, check_port, check_settings, short_times, without_effect
 from registry.config.sections import DatabaseSettings, HttpSettings, S3Settings, StorageSettings
 from registry.config.settings import Settings, load_settings
+from tests.support.authority import Authority
 
 
 def test_a_root_that_is_no_directory_is_found_before_the_start(tmp_path: Path) -> None:
@@ -54,6 +56,19 @@ def test_a_name_that_is_too_long_is_found_before_the_start(tmp_path: Path) -> No
     assert "255" in problem.message
 
 
+def test_an_audit_log_that_cannot_be_written_is_found_before_the_start(tmp_path: Path) -> None:
+    def problems(file: Path) -> list[str]:
+        return [problem.key for problem in check_settings(load(file))]
+
+    def load(file: Path) -> Settings:
+        (tmp_path / "config.json").write_text(json.dumps({"log": {"audit": {"file": str(file)}}}))
+        return load_settings(tmp_path / "config.json")
+
+    assert problems(tmp_path / "audit") == []
+    assert not (tmp_path / "audit").exists()
+    assert problems(tmp_path) == problems(tmp_path / "nowhere" / "audit") == ["log.audit.file"]
+
+
 @pytest.mark.parametrize("host", ["", "a." + "b" * 64, ".."])
 def test_a_host_that_is_none_is_a_mistake(host: str) -> None:
     (problem,) = check_port(HttpSettings(host=host, port=0))
@@ -65,6 +80,27 @@ def test_a_bucket_that_is_not_used_is_spoken_of() -> None:
     (problem,) = without_effect(Settings(storage=StorageSettings(s3=bucket)))
     assert problem.key == "storage.s3"
     assert without_effect(Settings(storage=StorageSettings(driver="s3", s3=bucket))) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ({}, []),
+        ({"gc": {"lease": "2d", "grace": "1d"}, "storage": {"upload_expiry": "1h"}}, []),
+        ({"gc": {"lease": "2d", "grace": "59m"}}, ["gc.grace"]),
+        ({"gc": {"lease": 0, "grace": 0}}, ["gc.lease", "gc.grace"]),
+        ({"gc": {"lease": "23h"}}, ["gc.lease"]),
+        ({"gc": {"undelete_window": "59m"}}, ["gc.undelete_window"]),
+        ({"gc": {"untagged_after": "23h"}}, ["gc.untagged_after"]),
+        ({"gc": {"untagged_after": "1d", "undelete_window": "1h"}}, []),
+        (
+            {"gc": {"lease": "1m"}, "storage": {"upload_expiry": "1m"}},
+            ["gc.lease", "storage.upload_expiry", "gc.lease"],
+        ),
+    ],
+)
+def test_a_time_in_which_a_push_may_lose_something_is_spoken_of(given: dict[str, Any], keys: list[str]) -> None:
+    assert [problem.key for problem in short_times(Settings(**given))] == keys
 
 
 def test_a_database_that_cannot_be_one_file_is_a_mistake(tmp_path: Path) -> None:
@@ -99,3 +135,28 @@ def test_a_certificate_that_is_none_is_found_before_the_start(write: Any, tmp_pa
     pem = str(tmp_path / "pem")
     settings = load_settings(write({"http": {"tls": {"certificate": pem, "key": pem, "client_ca": pem}}}))
     assert [problem.key for problem in check_settings(settings)] == ["http.tls.certificate", "http.tls.client_ca"]
+
+
+def test_client_certificates_that_no_authority_is_named_for_are_no_setting(write: Any) -> None:
+    tls = {
+        "certificate": "/etc/hostname",
+        "key": "/etc/hostname",
+        "client_auth": "optional",
+        "client_crl": "/etc/hostname",
+    }
+    settings = load_settings(write({"http": {"tls": tls}}))
+    assert {problem.key for problem in check_settings(settings)} >= {"http.tls.client_auth", "http.tls.client_crl"}
+
+
+def test_a_file_without_a_revocation_list_is_found_before_the_start(tmp_path: Path, write: Any) -> None:
+    authority = Authority(tmp_path)
+    own = authority.server("127.0.0.1")
+    tls = {"certificate": str(own.pem), "key": str(own.key), "client_ca": str(authority.pem)}
+    for content, expected in (
+        ("nonsense", ["http.tls.client_crl"]),
+        (authority.pem.read_text(), ["http.tls.client_crl"]),
+        (authority.revocations(tmp_path / "made.pem").read_text(), []),
+    ):
+        (tmp_path / "revoked.pem").write_text(content)
+        settings = load_settings(write({"http": {"tls": tls | {"client_crl": str(tmp_path / "revoked.pem")}}}))
+        assert [problem.key for problem in check_settings(settings)] == expected

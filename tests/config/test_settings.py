@@ -15,15 +15,18 @@ from registry.config.access_sections import (
     AccessRule,
     AccessSettings,
     AuthSettings,
+    CertificateSettings,
     HtpasswdSettings,
     ImmutableSettings,
     KeySettings,
+    QuotaSettings,
     ThrottleSettings,
 )
 from registry.config.mistakes import dotted_keys
+from registry.config.retention_sections import Conditions, KeepSettings, RetentionRule
 from registry.config.sections import GcsSettings, HttpSettings, PricesSettings, S3Settings, StorageSettings, TlsSettings
 from registry.config.settings import Settings, load_settings
-from registry.config.token_sections import ExternalTokenSettings, OidcSettings, TokenSettings
+from registry.config.token_sections import ExternalTokenSettings, LoginSettings, OidcSettings, TokenSettings
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONAL: dict[str, type[BaseModel]] = {
@@ -35,11 +38,18 @@ OPTIONAL: dict[str, type[BaseModel]] = {
     "auth.token": TokenSettings,
     "auth.token.external": ExternalTokenSettings,
     "auth.keys": KeySettings,
+    "auth.certificates": CertificateSettings,
     "auth.oidc": OidcSettings,
+    "auth.oidc.login": LoginSettings,
     "auth.throttle": ThrottleSettings,
     "access": AccessSettings,
     "access.rules": AccessRule,
     "access.immutable": ImmutableSettings,
+    "access.quotas": QuotaSettings,
+    "retention.rules": RetentionRule,
+    "retention.rules.keep": KeepSettings,
+    "retention.rules.keep.any": Conditions,
+    "retention.rules.keep.all": Conditions,
 }
 """Sections that are null by default, or entries of a list; the example has their keys in a comment."""
 NESTED: dict[str, type[BaseModel]] = {
@@ -163,9 +173,20 @@ def example_of(document: Any, section: str) -> Any:
     """The example of an optional section, which may be in that of another one."""
     parent, _, optional = section.rpartition(".")
     if parent in OPTIONAL:
-        found = example_of(document, parent)[optional]
-        return {key for entry in found for key in entry} if isinstance(found, list) else found
-    return (document[parent] if parent else document)[f"# {optional} example"]
+        return merged(example_of(document, parent)[optional])
+    return merged((document[parent] if parent else document)[f"# {optional} example"])
+
+
+def merged(found: Any) -> Any:
+    """The keys of all entries of a list, as one section has them."""
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        return found
+    keys: dict[str, list[Any]] = {}
+    for entry in found:
+        for key, value in entry.items():
+            keys.setdefault(key, []).append(value)
+    sections = {key: [value for value in values if isinstance(value, dict)] for key, values in keys.items()}
+    return {key: merged(sections[key]) if sections[key] else values[-1] for key, values in keys.items()}
 
 
 def test_the_documentation_has_every_key_with_its_default_and_description() -> None:

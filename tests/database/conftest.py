@@ -9,40 +9,48 @@ from pathlib import Path
 import pytest
 
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.database.statement import Statement
 from tests.support.postgresql import Cluster
+from tests.support.sqlite import create_current
+
+KINDS = ["sqlite", "postgresql"]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of an empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'cache.db'}"
+def _cluster(request: pytest.FixtureRequest) -> Cluster:
     running = request.getfixturevalue("cluster")
     assert isinstance(running, Cluster)
-    return running.create()
+    return running
+
+
+@pytest.fixture(params=KINDS)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database."""
+    return f"sqlite:///{tmp_path / 'cache.db'}" if request.param == "sqlite" else _cluster(request).create()
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database with the newest schema."""
+    if request.param == "sqlite":
+        return create_current(tmp_path / "cache.db")
+    return _cluster(request).create_current()
 
 
 @pytest.fixture
 def database(url: str) -> Iterator[Database]:
     """With the newest schema."""
     opened = Database(url)
-    upgrade_database(opened)
     yield opened
     opened.close()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=KINDS)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """With the newest schema, for tests that leave nothing in it."""
     if request.param == "sqlite":
-        opened = Database(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'cache.db'}")
+        opened = Database(create_current(tmp_path_factory.mktemp("shared") / "cache.db"))
     else:
-        running = request.getfixturevalue("cluster")
-        assert isinstance(running, Cluster)
-        opened = Database(running.create())
-    upgrade_database(opened)
+        opened = Database(_cluster(request).create_current())
     yield opened
     opened.close()
 

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from registry.database import blobs, manifests, references, repositories, tags
+from registry.database import blobs, manifests, memberships, references, repositories, tags
 from registry.database.engine import Database
+from registry.database.statement import Statement
 from registry.database.transaction import Transaction
 
 NOW = 1_750_000_000.25
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
+LEASE_ENDED = Statement("UPDATE blob SET leased_until = 0, lease_until = clock_now() - 1 WHERE id = :blob")
+PULLED = Statement("UPDATE manifest SET pulled_at = :now WHERE blob_id = :blob")
 
 
 def digest(number: int) -> str:
@@ -26,7 +29,7 @@ def transaction(database: Database) -> Iterator[Transaction]:
 
 @pytest.fixture
 def repository(transaction: Transaction) -> int:
-    return repositories.create(transaction, "team/app", signature="", now=NOW).id
+    return repositories.create(transaction, "team/app", etag="", now=NOW).id
 
 
 def put(
@@ -38,7 +41,7 @@ def put(
     subject: str | None = None,
     annotations: str = "{}",
 ) -> int:
-    blob = blobs.put(transaction, digest(number), size=number, leased_until=0).get()
+    blob = blobs.put(transaction, digest(number), size=number, lease=0).get().id
     manifests.put(
         transaction,
         repository,
@@ -56,15 +59,17 @@ def test_a_manifest_is_found_by_tag_and_digest_of_its_repository_only(
     transaction: Transaction, repository: int
 ) -> None:
     blob = put(transaction, repository, 1)
-    other = repositories.create(transaction, "other", signature="", now=NOW).id
+    other = repositories.create(transaction, "other", etag="", now=NOW).id
     tags.put(transaction, repository, "v1", blob, sequence=1, now=NOW)
-    expected = manifests.ManifestRow(blob, digest(1), 1, IMAGE, "present")
-    assert manifests.by_tag(transaction, repository, "v1").get() == expected
-    assert manifests.by_digest(transaction, repository, digest(1)).get() == expected
-    assert manifests.of_repository(transaction, repository).get() == {digest(1): expected}
-    assert manifests.by_tag(transaction, repository, "V1").get() is None
-    assert manifests.by_tag(transaction, other, "v1").get() is None
-    assert manifests.by_digest(transaction, other, digest(1)).get() is None
+    expected = manifests.ManifestRow(blob, digest(1), 1, IMAGE, "present", 0)
+
+    def found(of: int, target: str) -> list[manifests.ManifestRow]:
+        row = (manifests.by_digest if ":" in target else manifests.by_tag)(transaction, of, target).get()
+        return [] if row is None else [row._replace(lease_left=round(row.lease_left / 60))]
+
+    assert found(repository, "v1") == found(repository, digest(1)) == [expected]
+    assert [row.digest for row in manifests.of_repository(transaction, repository).get().values()] == [digest(1)]
+    assert found(repository, "V1") == found(other, "v1") == found(other, digest(1)) == []
 
 
 def test_a_tag_moves_and_goes(transaction: Transaction, repository: int) -> None:
@@ -148,3 +153,69 @@ def test_an_index_without_its_tag_is_a_former_list_of_referrers_if_it_lists_thes
         references.set_former(transaction, repository, digest(number), subject=subject)
     assert references.formerly_listed_by(transaction, repository, digest(1)).get() == [digest(3)]
     assert references.referenced_by(transaction, repository, digest(1)).get() == [digest(4)]
+
+
+def unneeded(transaction: Transaction, repository: int, *, before: float = NOW + 1) -> list[str]:
+    found = manifests.unneeded(transaction, repository, before=before, after=-1, count=10).get()
+    return [row.digest for row in found]
+
+
+def test_a_manifest_without_tag_index_subject_lease_and_late_push_or_pull_is_unneeded(
+    transaction: Transaction, repository: int
+) -> None:
+    tagged, leased, pulled = (put(transaction, repository, number) for number in (1, 2, 3))
+    put(transaction, repository, 4)
+    tags.put(transaction, repository, "v1", tagged, sequence=1, now=NOW)
+    blobs.lease(transaction, leased, seconds=60)
+    transaction.execute(PULLED, {"now": NOW + 30, "blob": pulled})
+    assert unneeded(transaction, repository) == [digest(4)]
+    assert unneeded(transaction, repository, before=NOW) == []
+    assert unneeded(transaction, repository, before=NOW + 31) == [digest(3), digest(4)]
+    transaction.execute(LEASE_ENDED, {"blob": leased})
+    assert unneeded(transaction, repository, before=NOW + 31) == [digest(2), digest(3), digest(4)]
+    tags.remove(transaction, repository, "v1")
+    assert unneeded(transaction, repository) == [digest(1), digest(2), digest(4)]
+    other = repositories.create(transaction, "other", etag="", now=NOW).id
+    assert unneeded(transaction, other) == []
+    page = manifests.unneeded(transaction, repository, before=NOW + 99, after=tagged, count=2).get()
+    assert [row.digest for row in page] == [digest(2), digest(3)]
+
+
+def test_what_an_index_lists_and_what_has_a_subject_go_after_these(transaction: Transaction, repository: int) -> None:
+    index, child, _, _ = (
+        put(transaction, repository, number, subject=subject)
+        for number, subject in ((1, None), (2, None), (3, digest(2)), (4, digest(9)))
+    )
+    references.add(transaction, repository, index, [(digest(2), references.MANIFEST)])
+    assert unneeded(transaction, repository) == [digest(1), digest(4)], "its subject was never there"
+    manifests.remove(transaction, repository, index)
+    assert unneeded(transaction, repository) == [digest(2), digest(4)]
+    manifests.remove(transaction, repository, child)
+    assert unneeded(transaction, repository) == [digest(3), digest(4)]
+
+
+def test_a_member_that_is_no_manifest_and_that_none_names_is_unneeded(
+    transaction: Transaction, repository: int
+) -> None:
+    manifest = put(transaction, repository, 1)
+    named, leased, late, free = (
+        blobs.put(transaction, digest(number), size=1, lease=0).get().id for number in (2, 3, 4, 5)
+    )
+    other = repositories.create(transaction, "other", etag="", now=NOW).id
+    for blob in (manifest, named, leased, free):
+        memberships.add(transaction, repository, blob, now=NOW)
+    memberships.add(transaction, repository, late, now=NOW + 60)
+    memberships.add(transaction, other, named, now=NOW)
+    references.add(transaction, repository, manifest, [(digest(2), references.OPTIONAL)])
+    blobs.lease(transaction, leased, seconds=60)
+
+    def found(of: int, *, before: float) -> list[str]:
+        rows = memberships.unneeded(transaction, of, before=before, after=-1, count=10).get()
+        return [row.digest for row in rows]
+
+    assert found(repository, before=NOW + 1) == [digest(5)]
+    transaction.execute(LEASE_ENDED, {"blob": leased})
+    assert found(repository, before=NOW + 61) == [digest(3), digest(4), digest(5)]
+    assert found(other, before=NOW + 1) == [digest(2)]
+    manifests.remove(transaction, repository, manifest)
+    assert found(repository, before=NOW + 1) == [digest(1), digest(2), digest(3), digest(5)]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from registry.database import blob_locations, blobs, memberships, migration_queries, repositories
+from registry.database.blob_locations import Claiming
 from registry.database.engine import Database
 from registry.database.migration_queries import Copied, SourceObject
 
@@ -19,8 +20,8 @@ def digest(number: int) -> str:
     return f"sha256:{number:064x}"
 
 
-def line(number: int, key: str = "", *, signature: str = "s", verified: bool = False, size: int = 3) -> SourceObject:
-    return SourceObject(digest(number), size, key or f"zot/{number}", signature, verified)
+def line(number: int, key: str = "", *, etag: str = "s", verified: bool = False, size: int = 3) -> SourceObject:
+    return SourceObject(digest(number), size, key or f"zot/{number}", etag, verified)
 
 
 def put(database: Database, *lines: SourceObject, migration: str = MIGRATION, now: float = NOW) -> list[str]:
@@ -31,7 +32,7 @@ def put(database: Database, *lines: SourceObject, migration: str = MIGRATION, no
 def hold(database: Database, *numbers: int) -> int:
     """A repository with these blobs. Its id."""
     with database.transaction() as connection:
-        row = repositories.create(connection, "app", signature="", now=NOW)
+        row = repositories.create(connection, "app", etag="", now=NOW)
         for number in numbers:
             blob = blobs.find(connection, digest(number)).get()
             assert blob is not None
@@ -40,16 +41,16 @@ def hold(database: Database, *numbers: int) -> int:
 
 
 def rows(database: Database, number: int) -> list[tuple[Any, ...]]:
-    """(key, signature, state, verified at, migration) of all locations of a blob."""
+    """(key, etag, state, verified at, migration) of all locations of a blob."""
     with database.autocommit() as connection:
         found = migration_queries.placed(connection, store=STORE, low=digest(number), high=digest(number + 1)).get()
-    return [(row.key, row.signature, row.state, row.verified_at, row.migration) for _, row in found]
+    return [(row.key, row.etag, row.state, row.verified_at, row.migration) for _, row in found]
 
 
 def lose(database: Database, number: int) -> None:
     with database.transaction() as connection:
         for place in blob_locations.of_digest(connection, digest(number), store=STORE).get():
-            assert blob_locations.set_lost(connection, place.id, signature=place.signature)
+            assert blob_locations.set_lost(connection, place.id, etag=place.etag)
 
 
 def test_putting_twice_is_the_same_as_once(database: Database) -> None:
@@ -71,11 +72,11 @@ def test_any_number_of_lines_is_put(database: Database) -> None:
     assert rows(database, 1199) == [("zot/1199", "s", "original", None, MIGRATION)]
 
 
-def test_what_was_hashed_stays_so_at_its_signature_alone(database: Database) -> None:
+def test_what_was_hashed_stays_so_at_its_etag_alone(database: Database) -> None:
     put(database, line(1, verified=True))
     put(database, line(1), now=NOW + 1)
     assert rows(database, 1) == [("zot/1", "s", "original", NOW, MIGRATION)]
-    put(database, line(1, signature="t"))
+    put(database, line(1, etag="t"))
     assert rows(database, 1) == [("zot/1", "t", "original", None, MIGRATION)]
 
 
@@ -86,7 +87,7 @@ def test_a_lost_location_stays_lost_until_it_is_another_or_was_hashed(database: 
     put(database, line(1), line(2, verified=True))
     assert rows(database, 1) == [("zot/1", "s", "lost", None, MIGRATION)]
     assert rows(database, 2) == [("zot/2", "s", "original", NOW, MIGRATION)]
-    put(database, line(1, signature="t"))
+    put(database, line(1, etag="t"))
     assert rows(database, 1) == [("zot/1", "t", "original", None, MIGRATION)]
 
 
@@ -121,10 +122,10 @@ def test_nothing_but_a_migration_ever_deletes_a_source_object(database: Database
     with database.transaction() as connection:
         place = blob_locations.find(connection, STORE, "zot/1").get()
         assert place is not None
-        claim: dict[str, Any] = {"store": STORE, "key": "zot/1", "token": "t", "now": NOW, "deadline": NOW + 60}
+        claim = Claiming(STORE, "zot/1", "t", 60, 0, 0)
         for after in range(2):  # as it is, and once a rollback has made it current
-            assert not blob_locations.claim(connection, place.blob_id, **claim)
-            assert not blob_locations.claim_orphan(connection, row, place.blob_id, **claim)
+            assert not blob_locations.claim(connection, place.blob_id, claim)
+            assert not blob_locations.claim_unheld(connection, row, place.blob_id, claim)
             migration_queries.swap(connection, MIGRATION, store=STORE, after=0, count=10)
             assert after in {0, 1}
 
@@ -137,14 +138,14 @@ def test_what_has_no_verified_object_of_ours_is_uncopied(database: Database) -> 
         assert migration_queries.set_copied(connection, copies, store=STORE, now=NOW) == []
         blob = blobs.find(connection, digest(2)).get()
         assert blob is not None
-        blob_locations.adopt(connection, blob.id, store=STORE, key="ours/2", size=3, signature="x")
+        blob_locations.adopt(connection, blob.id, store=STORE, key="ours/2", size=3, etag="x")
     with database.autocommit() as connection:
         assert [row.digest for row in migration_queries.uncopied(connection, store=STORE, after="", count=9).get()] == [
             digest(2),
             digest(3),
         ]
         [row] = migration_queries.uncopied(connection, store=STORE, after=digest(2), count=9).get()
-        assert row == blobs.find(connection, digest(3)).get()
+        assert row.digest == digest(3)
         assert len(migration_queries.uncopied(connection, store=STORE, after="", count=1).get()) == 1
         asked = [digest(number) for number in range(1, 2000)]
         assert migration_queries.copied(connection, asked, store=STORE).get() == {digest(1), digest(4)}
@@ -159,12 +160,11 @@ def test_a_copy_is_noted_unless_a_push_or_a_deletion_has_the_place(database: Dat
             blob = ids[number]
             assert blob is not None
             blob_locations.put(
-                connection, blob.id, store=STORE, key=f"ours/{number}", size=3, signature="p", verified_at=verified_at
+                connection, blob.id, store=STORE, key=f"ours/{number}", size=3, etag="p", verified_at=verified_at
             )
         third = ids[3]
         assert third is not None
-        claim: dict[str, Any] = {"store": STORE, "key": "ours/3", "token": "t", "now": NOW, "deadline": NOW + 60}
-        assert blob_locations.claim_orphan(connection, row, third.id, **claim)
+        assert blob_locations.claim_unheld(connection, row, third.id, Claiming(STORE, "ours/3", "t", 60, 0, 0)) == "p"
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 2, 3)]
         assert migration_queries.set_copied(connection, copies, store=STORE, now=NOW + 1) == [digest(1), digest(3)]
     assert rows(database, 1)[0] == ("ours/1", "p", "current", NOW, None)
@@ -179,8 +179,8 @@ def test_a_rollback_swaps_all_locations_range_by_range_and_a_later_migration_swa
     with database.transaction() as connection:
         copies = [Copied(digest(number), 3, f"ours/{number}", "c") for number in (1, 5)]
         migration_queries.set_copied(connection, copies, store=STORE, now=NOW)
-        blob = blobs.put(connection, digest(9), size=3, leased_until=0).get()
-        blob_locations.put(connection, blob, store=STORE, key="ours/9", size=3, signature="p", verified_at=NOW)
+        blob = blobs.put(connection, digest(9), size=3, lease=0).get().id
+        blob_locations.put(connection, blob, store=STORE, key="ours/9", size=3, etag="p", verified_at=NOW)
     for _ in range(2):
         after: int | None = 0
         while after is not None:
@@ -200,19 +200,19 @@ def test_a_location_is_verified_in_the_version_that_was_hashed(database: Databas
     put(database, line(1))
     with database.transaction() as connection:
         [place] = blob_locations.of_digest(connection, digest(1), store=STORE).get()
-        blob_locations.set_verified(connection, place.id, was="another", signature="another", now=NOW)
-        blob_locations.set_verified(connection, place.id, was="another", signature="t", now=NOW)
+        blob_locations.set_verified(connection, place.id, was="another", etag="another", now=NOW)
+        blob_locations.set_verified(connection, place.id, was="another", etag="t", now=NOW)
         assert blob_locations.of_digest(connection, digest(1), store=STORE).get() == [place]
-        assert not blob_locations.set_lost(connection, place.id, signature="another")
-        blob_locations.set_verified(connection, place.id, was="s", signature="s", now=NOW)
+        assert not blob_locations.set_lost(connection, place.id, etag="another")
+        blob_locations.set_verified(connection, place.id, was="s", etag="s", now=NOW)
         assert rows_of(connection) == [("s", NOW)]
-        blob_locations.set_verified(connection, place.id, was="s", signature="t", now=NOW + 1)
+        blob_locations.set_verified(connection, place.id, was="s", etag="t", now=NOW + 1)
         assert rows_of(connection) == [("t", NOW + 1)]
 
 
 def rows_of(connection: Any) -> list[tuple[str, float | None]]:
     found = blob_locations.of_digest(connection, digest(1), store=STORE).get()
-    return [(row.signature, row.verified_at) for row in found]
+    return [(row.etag, row.verified_at) for row in found]
 
 
 def test_the_best_location_is_held_and_what_is_forgotten_or_lost_is_not(database: Database) -> None:
@@ -221,7 +221,7 @@ def test_the_best_location_is_held_and_what_is_forgotten_or_lost_is_not(database
     with database.transaction() as connection:
         blob = blobs.find(connection, digest(1)).get()
         first, best = blob_locations.of_digest(connection, digest(1), store=STORE).get()[::-1]
-        assert (best.key, best.signature, best.verified_at) == ("zot/b", "s", NOW)
+        assert (best.key, best.etag, best.verified_at) == ("zot/b", "s", NOW)
         assert blob_locations.held(connection, repository, digest(1), store=STORE).get() == (blob, best)
         assert blob_locations.held(connection, repository, digest(1), store="gcs").get() == (blob, None)
         assert blob_locations.held(connection, repository, digest(2), store=STORE).get() == (None, None)

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from registry.database import migration_queries, references
+from registry.clocks import Clocks
+from registry.database import manifests, migration_queries, references, tags
+from registry.database.clock import add_functions
+from registry.database.collection import doomed, orphans, scrub, survey, trash
 from registry.database.engine import Database
+from registry.database.quotas import groups
 from registry.database.schema import upgrade_database
 from registry.database.statement import Statement
 
@@ -20,9 +24,11 @@ def explain(statement: Statement, directory: Path) -> list[str]:
     database = Database(f"sqlite:///{directory / 'cache.db'}")
     upgrade_database(database)
     database.close()
-    values = dict.fromkeys(re.findall(r":([a-z_]+)", statement._sql))
+    values = dict.fromkeys(re.findall(r":([a-z_]+)", statement._text))
     with closing(sqlite3.connect(directory / "cache.db")) as connection:
-        return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement._sql}", values)]
+        connection.create_function("name_matches", 2, lambda *_: True, deterministic=True)
+        add_functions(connection, Clocks())
+        return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement._text}", values)]
 
 
 @pytest.mark.parametrize("statement", [migration_queries._LOST, migration_queries._PLACED], ids=["lost", "placed"])
@@ -41,3 +47,93 @@ def test_manifests_that_are_not_complete_are_found_by_an_index_of_these_alone(
     plan = explain(statement, tmp_path)
     assert any("SEARCH m USING INDEX ix_manifest_incomplete" in step for step in plan), plan
     assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_a_quota_is_counted_from_the_repositories_in_the_range_of_its_names(tmp_path: Path) -> None:
+    plan = explain(groups._COUNT, tmp_path)
+    assert any("SEARCH r" in step and "(name>? AND name<?)" in step for step in plan), plan
+    assert any("SEARCH m USING PRIMARY KEY (repository_id=?)" in step for step in plan), plan
+
+
+def test_whether_a_group_has_a_blob_is_seen_from_the_repositories_that_have_it(tmp_path: Path) -> None:
+    plan = explain(groups._IS_HELD, tmp_path)
+    assert any("ix_membership_blob_id" in step for step in plan), plan
+    assert not any("SCAN" in step for step in plan), plan
+
+
+@pytest.mark.parametrize(
+    "statement", [tags._JUDGED, references._NAMED_BYTES, references._CHILDREN], ids=["tags", "bytes", "children"]
+)
+def test_what_retention_asks_of_a_repository_is_found_by_its_id(statement: Statement, tmp_path: Path) -> None:
+    plan = explain(statement, tmp_path)
+    assert any("(repository_id=?)" in step for step in plan), plan
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan), plan
+
+
+def test_the_manifest_that_was_pulled_is_found_by_its_digest(tmp_path: Path) -> None:
+    plan = explain(manifests._SET_PULLED, tmp_path)
+    assert not any("SCAN" in step for step in plan), plan
+
+
+def test_what_was_scrubbed_longest_ago_is_found_by_an_index(tmp_path: Path) -> None:
+    plan = explain(scrub._OLDEST, tmp_path)
+    assert any("ix_blob_location_scrubbed" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [scrub._NEVER, scrub._LOST, scrub._COUNT_DUE, scrub._WITHOUT_LOCATION, scrub._MEMBERS, scrub._KEYS],
+    ids=["never", "lost", "due", "without", "members", "keys"],
+)
+def test_a_scrub_looks_at_the_rows_of_a_range_and_sorts_none(statement: Statement, tmp_path: Path) -> None:
+    plan = explain(statement, tmp_path)
+    first = next(step for step in plan if step.startswith(("SEARCH", "SCAN")))
+    assert any(each in first for each in ("rowid>?", "key>?", "(repository_id,blob_id)>")), plan
+    assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_the_locations_of_a_blob_are_found_by_it(tmp_path: Path) -> None:
+    plan = explain(scrub._OF_BLOB, tmp_path)
+    assert any("ix_blob_location_blob_id" in step for step in plan), plan
+
+
+def test_a_survey_asks_of_each_repository_what_an_index_says(tmp_path: Path) -> None:
+    plan = explain(survey._PAGE, tmp_path)
+    assert any("SEARCH r" in step and "(name>?)" in step for step in plan), plan
+    assert any("SEARCH m USING" in step and "ix_manifest_incomplete" in step for step in plan), plan
+    assert any("SEARCH c USING PRIMARY KEY (repository_id=?)" in step for step in plan), plan
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan), plan
+
+
+def test_whether_rows_know_an_object_is_seen_by_its_key_and_by_its_digest(tmp_path: Path) -> None:
+    for statement, index in ((orphans._KEYS, "(store=? AND key=?)"), (orphans._DIGESTS, "ix_trash_reference_digest")):
+        one = Statement(statement._sql.replace("IN :keys", "= :key").replace("IN :digests", "= :digest"))
+        plan = explain(one, tmp_path)
+        assert any(index in step for step in plan), plan
+        assert not any("SCAN" in step for step in plan), plan
+
+
+def test_what_manifests_name_without_a_row_is_read_a_repository_at_a_time(tmp_path: Path) -> None:
+    plan = explain(orphans._ROWLESS, tmp_path)
+    assert any("SEARCH r" in step and "repository_id=? AND digest>?" in step for step in plan), plan
+    assert any("SEARCH b" in step and "(digest=?)" in step for step in plan), plan
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan), plan
+
+
+@pytest.mark.parametrize("statement", [trash._MAKE_NAMED, trash._MAKE_OWN], ids=["named", "own"])
+def test_members_that_a_deleted_manifest_named_are_found_by_their_ids(statement: Statement, tmp_path: Path) -> None:
+    plan = explain(statement, tmp_path)
+    assert any("SEARCH membership USING PRIMARY KEY (repository_id=? AND blob_id=?)" in step for step in plan), plan
+    assert not any("SCAN" in step for step in plan), plan
+
+
+@pytest.mark.parametrize("statement", [doomed._MEMBERS, doomed._BLOBS], ids=["members", "blobs"])
+def test_a_page_of_what_is_out_of_use_is_cut_before_anything_is_joined_to_it(
+    statement: Statement, tmp_path: Path
+) -> None:
+    plan = explain(statement, tmp_path)
+    assert any("SEARCH p USING" in step for step in plan), plan
+    assert not any(step.startswith("SEARCH n USING INTEGER PRIMARY KEY (rowid>?)") for step in plan), plan
+    assert not any("SEARCH b USING INTEGER PRIMARY KEY (rowid>?)" in step for step in plan), plan
+    assert not any(step.startswith("SCAN") and step != "SCAN d" for step in plan), plan

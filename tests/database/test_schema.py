@@ -12,10 +12,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from registry.database import blobs, manifest_bodies, revision
+from registry.database import manifest_bodies, revision
 from registry.database.engine import Database
 from registry.database.errors import SchemaTooNew
 from registry.database.schema import HEAD, UpgradeReport, configuration, upgrade, upgrade_database
+from registry.database.statement import Statement
 from registry.database.tables import metadata
 from tests.support.processes import processes
 
@@ -24,9 +25,9 @@ REVISIONS = {"alembic_version", revision.TABLE}
 
 
 @pytest.fixture
-def empty(url: str) -> Iterator[Database]:
+def empty(empty_url: str) -> Iterator[Database]:
     """A database without a schema."""
-    opened = Database(url)
+    opened = Database(empty_url)
     yield opened
     opened.close()
 
@@ -35,13 +36,13 @@ def test_the_head_that_a_start_compares_with_is_that_of_the_scripts() -> None:
     assert ScriptDirectory.from_config(configuration()).get_heads() == [HEAD]
 
 
-def test_an_empty_database_gets_the_newest_schema(url: str) -> None:
-    assert upgrade(url) == UpgradeReport(None, HEAD)
+def test_an_empty_database_gets_the_newest_schema(empty_url: str) -> None:
+    assert upgrade(empty_url) == UpgradeReport(None, HEAD)
 
 
-def test_a_second_upgrade_changes_nothing(url: str) -> None:
-    upgrade(url)
-    assert upgrade(url) == UpgradeReport(HEAD, HEAD)
+def test_a_second_upgrade_changes_nothing(empty_url: str) -> None:
+    upgrade(empty_url)
+    assert upgrade(empty_url) == UpgradeReport(HEAD, HEAD)
 
 
 def migrate(database: Database, revision: str = "head") -> None:
@@ -63,6 +64,10 @@ POSTGRESQL = (
     WHERE connamespace = 'public'::regnamespace
     """,
     "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    """
+    SELECT t.tgname, t.tgrelid::regclass::text, pg_get_triggerdef(t.oid), p.prosrc FROM pg_trigger t
+    JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal
+    """,
 )
 
 
@@ -84,7 +89,8 @@ def test_the_migrated_schema_is_that_of_an_empty_database(empty: Database) -> No
         numbers = revision.read(connection)
     migrated = described(empty)
     with empty.schema() as connection:
-        for name in inspect(connection).get_table_names():
+        names = [name for name, _ in inspect(connection).get_sorted_table_and_fkc_names() if name]
+        for name in reversed(names):
             connection.execute(text(f'DROP TABLE "{name}"' + ("" if empty.is_sqlite else " CASCADE")))
     assert described(empty) == []
     assert upgrade_database(empty) == UpgradeReport(None, HEAD)
@@ -183,13 +189,13 @@ def test_a_database_of_a_release_with_one_number_is_brought_up_to_date(database:
     assert upgrade_database(database) == UpgradeReport(former, HEAD)
 
 
-def test_processes_that_start_together_migrate_once(url: str) -> None:
+def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
     with processes().Pool(3) as pool:
-        reports = pool.map(upgrade, [url] * 3, chunksize=1)
+        reports = pool.map(upgrade, [empty_url] * 3, chunksize=1)
         pool.close()
         pool.join()
     assert [report.after for report in reports] == [HEAD] * 3
-    assert upgrade(url) == UpgradeReport(HEAD, HEAD)
+    assert upgrade(empty_url) == UpgradeReport(HEAD, HEAD)
 
 
 def test_what_the_release_before_has_written_stays(database: Database) -> None:
@@ -198,7 +204,13 @@ def test_what_the_release_before_has_written_stays(database: Database) -> None:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
     with database.transaction() as transaction:
-        blob = blobs.put(transaction, f"sha256:{'0' * 64}", size=1, leased_until=0).get()
+        (blob,) = transaction.execute(
+            Statement(
+                "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
+                " VALUES ('sha256', :digest, 1, 'present', 0, 0) RETURNING id"
+            ),
+            {"digest": f"sha256:{'0' * 64}"},
+        ).one()
     assert upgrade_database(database) == UpgradeReport("0001", HEAD)
     with database.transaction() as transaction:
         manifest_bodies.put(transaction, blob, b"{}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.engine import make_url
 
-from registry.database.circuit import PROBE_SECONDS, Circuit
+from registry.database.connections.circuit import PROBE_SECONDS, Circuit
 from registry.database.engine import Database
 from registry.database.errors import DatabaseBusy, DatabaseUnavailable
 from registry.database.postgresql.repository_versions import RepositoryVersions
@@ -293,11 +293,8 @@ def test_writers_that_give_up_leave_no_batch_without_its_commit(tmp_path: Path) 
     """A writer passes its batch on to those that wait, while these run out of patience."""
     connection = sqlite3.connect(tmp_path / "kept", isolation_level=None, check_same_thread=False)
     connection.execute("CREATE TABLE kept (number INTEGER)")
-    other = Database(f"sqlite:///{tmp_path / 'other'}")
-    dialect = other.dialect
-    other.close()
     lock = WriteLock(tmp_path / "kept", BOUND)
-    group = GroupCommit(lock, Transaction(connection, dialect), 0.02)
+    group = GroupCommit(lock, Transaction(connection), 0.02)
     done: list[int] = []
 
     def write_some(number: int) -> None:

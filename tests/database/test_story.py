@@ -134,7 +134,7 @@ def test_publishers_of_one_blob_in_many_repositories_end_with_one_inode(world: W
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(push, range(8)))
     driver, layout = registries[0].backends.driver, registries[0].backends.layout
-    assert len({driver.stat(layout.blob(f"team/app{number}", digest)).signature for number in range(8)}) == 1
+    assert len({driver.stat(layout.blob(f"team/app{number}", digest)).etag for number in range(8)}) == 1
 
 
 def test_pushes_and_deletions_of_the_same_blob_never_leave_a_manifest_without_it(world: World) -> None:
@@ -168,7 +168,7 @@ def test_a_deletion_and_a_push_of_one_blob_do_not_wait_for_each_other(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """A deleter locks a blob before its membership, as a pusher does."""
-    world = World(tmp_path, "local", cluster.create())
+    world = World(tmp_path, "local", cluster.create_current())
     request.addfinalizer(world.close)
     pushing, deleting = world.registry(), world.registry()
     digest = push_blob(pushing, b"contested")

@@ -15,7 +15,7 @@ import pytest
 from psycopg import pq
 
 from registry.database import blob_locations, blobs, changes, memberships, repositories
-from registry.database.circuit import PROBE_SECONDS
+from registry.database.connections.circuit import PROBE_SECONDS
 from registry.database.engine import CONNECTIONS, SPARE, TIMEOUT, Database
 from registry.database.errors import DatabaseUnavailable
 from registry.database.schema import upgrade
@@ -45,7 +45,7 @@ def allot(url: str, repository: int) -> list[int]:
 
 def test_processes_that_change_a_repository_never_get_one_number_twice(database: Database, url: str) -> None:
     with database.transaction() as connection:
-        row = repositories.create(connection, "team/app", signature="", now=NOW)
+        row = repositories.create(connection, "team/app", etag="", now=NOW)
     with processes().Pool(4) as pool:
         numbers = pool.starmap(allot, [(url, row.id)] * 4, chunksize=1)
         pool.close()
@@ -77,7 +77,7 @@ def test_more_threads_than_connections_wait_for_each_other(database: Database) -
 def test_a_connection_that_cannot_be_made_ready_is_not_kept_from_others(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = cluster.create()
+    url = cluster.create_current()
     with monkeypatch.context() as patched:
         patched.setattr("registry.database.postgresql.server.PLANS", ("no command",))
         database = Database(url)
@@ -92,7 +92,7 @@ def test_a_connection_that_cannot_be_made_ready_is_not_kept_from_others(
 def test_postgresql_is_asked_once_in_autocommit_and_no_more_than_begins_and_ends_for_a_transaction(
     cluster: Cluster,
 ) -> None:
-    database = Database(cluster.create())
+    database = Database(cluster.create_current())
     asked = Statement("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
     with database.autocommit() as connection:
         assert connection.execute(asked, {}).one() == ("read committed", "off")
@@ -107,7 +107,7 @@ def test_postgresql_is_asked_once_in_autocommit_and_no_more_than_begins_and_ends
 def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
     def fail() -> None:
         with database.transaction() as connection:
-            repositories.create(connection, "team/app", signature="", now=NOW)
+            repositories.create(connection, "team/app", etag="", now=NOW)
             raise KeyError("team/app")
 
     with pytest.raises(KeyError):
@@ -119,7 +119,7 @@ def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
 def test_a_statement_that_fails_undoes_what_went_before_it(database: Database) -> None:
     def fail() -> None:
         with database.transaction() as connection:
-            repositories.create(connection, "team/app", signature="", now=NOW)
+            repositories.create(connection, "team/app", etag="", now=NOW)
             memberships.add(connection, 12345, 67890, now=NOW)  # neither exists
 
     with pytest.raises(DatabaseUnavailable):
@@ -130,7 +130,7 @@ def test_a_statement_that_fails_undoes_what_went_before_it(database: Database) -
 
 def test_writers_at_the_same_time_lose_only_what_they_undo_themselves(database: Database) -> None:
     def make(connection: Transaction, number: int) -> None:
-        repositories.create(connection, f"r{number:03}", signature="", now=NOW)
+        repositories.create(connection, f"r{number:03}", etag="", now=NOW)
         if number % 5 == 0:
             raise KeyError(number)
         if number % 7 == 0:
@@ -157,7 +157,7 @@ def test_a_read_sees_one_state_of_the_database(database: Database) -> None:
     with database.snapshot() as reader:
         assert repositories.names(reader).get() == []
         with database.transaction() as writer:
-            repositories.create(writer, "team/app", signature="", now=NOW)
+            repositories.create(writer, "team/app", etag="", now=NOW)
         assert repositories.names(reader).get() == []
     with database.snapshot() as reader:
         assert repositories.names(reader).get() == ["team/app"]
@@ -167,13 +167,13 @@ def test_a_read_cannot_write_on_postgresql(database: Database) -> None:
     if database.is_sqlite:
         return  # SQLite would take the write as one that does not wait for its turn
     with pytest.raises(DatabaseUnavailable, match="read-only"), database.snapshot() as connection:
-        repositories.create(connection, "team/app", signature="", now=NOW)
+        repositories.create(connection, "team/app", etag="", now=NOW)
 
 
 def test_text_with_percent_signs_and_colons_is_kept(database: Database) -> None:
     with database.transaction() as connection:
-        row = repositories.create(connection, "team/app", signature="100% %s %(x)s :name ä", now=NOW)
-    assert row.signature == "100% %s %(x)s :name ä"
+        row = repositories.create(connection, "team/app", etag="100% %s %(x)s :name ä", now=NOW)
+    assert row.etag == "100% %s %(x)s :name ä"
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ def test_two_writers_that_lock_the_same_row_go_one_after_the_other(
     database: Database, lock: Callable[..., object]
 ) -> None:
     with database.transaction() as connection:
-        row = repositories.create(connection, "team/app", signature="", now=NOW)
-        blob = blobs.put(connection, DIGEST, size=1, leased_until=0).get()
+        row = repositories.create(connection, "team/app", etag="", now=NOW)
+        blob = blobs.put(connection, DIGEST, size=1, lease=0).get().id
     inside, seen = threading.Event(), []
 
     def second() -> None:
@@ -218,7 +218,7 @@ def test_two_writers_that_lock_the_same_row_go_one_after_the_other(
 
 
 def test_a_database_that_stops_is_unavailable_and_is_used_again_when_it_is_back(cluster: Cluster) -> None:
-    database = Database(cluster.create())
+    database = Database(cluster.create_current())
     names = Statement("SELECT 1")
     with database.snapshot() as connection:
         assert list(connection.execute(names, {})) == [(1,)]
@@ -234,7 +234,7 @@ def test_a_database_that_stops_is_unavailable_and_is_used_again_when_it_is_back(
 
 
 def test_a_connection_that_is_cut_in_a_transaction_undoes_it(cluster: Cluster) -> None:
-    database = Database(cluster.create())
+    database = Database(cluster.create_current())
     with database.transaction() as connection:
         connection.run("CREATE TABLE kept (number INTEGER)")
 
@@ -301,7 +301,7 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Data
     upgrade(f"sqlite:///{path}")
     database = Database(f"sqlite:///{path}")
     with database.transaction() as connection:
-        row = repositories.create(connection, "team/app", signature="", now=NOW)
+        row = repositories.create(connection, "team/app", etag="", now=NOW)
     stop = threading.Event()
 
     def write() -> None:

@@ -59,8 +59,8 @@ def places(registry: Registry, digest: Digest) -> dict[str, str]:
 
 def add_place(registry: Registry, digest: Digest, data: bytes, key: str, *, verified: bool) -> None:
     """One more object of the source."""
-    signature = registry.backends.driver.write(key, data).signature
-    line = migration_queries.SourceObject(digest, len(data), key, signature, verified)
+    etag = registry.backends.driver.write(key, data).etag
+    line = migration_queries.SourceObject(digest, len(data), key, etag, verified)
     with registry.backends.database.transaction() as connection:
         migration_queries.put(
             connection, "0001", [line], store=registry.backends.driver.name, now=registry.backends.clock()
@@ -70,8 +70,8 @@ def add_place(registry: Registry, digest: Digest, data: bytes, key: str, *, veri
 def copy(registry: Registry, digest: Digest, data: bytes) -> str:
     """What consolidation makes: our object with its row. Its key."""
     key = registry.backends.layout.blob("", digest)
-    signature = registry.backends.driver.write(key, data).signature
-    copied = migration_queries.Copied(digest, len(data), key, signature)
+    etag = registry.backends.driver.write(key, data).etag
+    copied = migration_queries.Copied(digest, len(data), key, etag)
     with registry.backends.database.transaction() as connection:
         store = registry.backends.driver.name
         assert migration_queries.set_copied(connection, [copied], store=store, now=registry.backends.clock()) == []
@@ -130,13 +130,13 @@ def test_wrong_bytes_are_never_sent_whole_and_the_next_read_is_right(registry: R
     assert pull_blob(registry, digest) == made.layer.data
 
 
-def test_a_verified_location_with_another_signature_is_hashed_again(registry: Registry, made: Pushed) -> None:
+def test_a_verified_location_with_another_etag_is_hashed_again(registry: Registry, made: Pushed) -> None:
     digest, driver = digest_of(made), registry.backends.driver
     key = adopted_bucket.source_key(digest)
     assert pull_blob(registry, digest) == made.layer.data
     driver.write(key, made.layer.data)
     assert pull_blob(registry, digest) == made.layer.data
-    assert registry.blobs.open(NAME, digest).location.signature == driver.stat(key).signature
+    assert registry.blobs.open(NAME, digest).location.etag == driver.stat(key).etag
     driver.write(key, made.layer.data[::-1])
     assert registry.blobs.open(NAME, digest).is_verified
     with registry.blobs.read(registry.blobs.open(NAME, digest)) as reader, pytest.raises(WrongBytes):
@@ -212,7 +212,7 @@ def test_a_location_that_was_replaced_meanwhile_is_not_lost(registry: Registry, 
     add_place(registry, digest, made.layer.data, key, verified=False)
     following = registry.blob_locations.mark_lost_and_next(digest, chosen.size, chosen.location, blobs.MISSING)
     assert following is not None
-    assert following.signature == registry.backends.driver.stat(key).signature
+    assert following.etag == registry.backends.driver.stat(key).etag
     assert places(registry, digest) == {key: "original"}
 
 
@@ -275,7 +275,7 @@ def test_a_push_that_joins_a_location_which_goes_meanwhile_puts_its_own(
                 migration_queries.forget(connection, [key], store=registry.backends.driver.name)
             else:
                 [place] = blob_locations.of_digest(connection, digest, store=registry.backends.driver.name).get()
-                assert blob_locations.set_lost(connection, place.id, signature=place.signature)
+                assert blob_locations.set_lost(connection, place.id, etag=place.etag)
 
     driver: StorageDriver = FaultyDriver(world.driver(), [Fault("stat", key, effect=meanwhile)])
     push_blob(world.registry(driver=driver), made.layer.data, "team/other")

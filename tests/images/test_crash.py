@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from registry.images.blob_deletion import CLAIM_SECONDS
 from registry.images.records.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
@@ -67,7 +66,7 @@ def recover(world: World, path: Path | None = None) -> Registry:
         world.url = f"sqlite:///{path}"
     registry = world.registry()
     rebuild_registry(registry)
-    world.clock.now += ABANDONED_SECONDS + CLAIM_SECONDS
+    world.clock.now += ABANDONED_SECONDS + world.policy.claim
     registry.fold_waiting()
     registry.blob_deletion.finish_abandoned()
     return registry

@@ -43,14 +43,14 @@ def test_an_index_says_who_wrote_it(data: bytes, expected: Owner, driver: Memory
 
 
 def test_an_index_that_is_not_there_belongs_to_no_registry(file: IndexFile) -> None:
-    assert (file.owner(NAME), file.signature(NAME)) == (Owner.EMPTY, "")
+    assert (file.owner(NAME), file.etag(NAME)) == (Owner.EMPTY, "")
     with pytest.raises(PathNotFound):
         file.read(NAME)
 
 
 def test_a_new_repository_is_a_valid_image_layout(driver: MemoryDriver, file: IndexFile) -> None:
-    signature = file.create(NAME)
-    assert signature == file.signature(NAME)
+    etag = file.create(NAME)
+    assert etag == file.etag(NAME)
     assert driver.read(f"{NAME}/oci-layout", max_bytes=100)[0] == LAYOUT_FILE
     assert file.read(NAME)[0] == Index.empty().serialise()
 
@@ -64,7 +64,7 @@ def test_creating_leaves_an_index_that_is_there(driver: MemoryDriver, file: Inde
 def test_a_write_replaces_the_index_that_was_read_and_no_other(file: IndexFile) -> None:
     first = file.create(NAME)
     second = file.write(NAME, THEIRS, first)
-    assert file.signature(NAME) == second != first
+    assert file.etag(NAME) == second != first
     with pytest.raises(PreconditionFailed):
         file.write(NAME, b"{}", first)
     with pytest.raises(AlreadyExists):

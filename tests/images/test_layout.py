@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from registry.images.layout import SEGMENT, Layout
+from registry.images.layout import SEGMENT, Layout, Span
 from registry.oci.digest import Digest
-from registry.storage.driver import BlobLayout
+from registry.storage.driver import BlobLayout, Capabilities
 from registry.storage.memory import MemoryDriver
 
 SHARED = MemoryDriver.capabilities
@@ -31,7 +31,7 @@ def test_a_record_is_an_object_where_the_store_does_not_append() -> None:
     layout = Layout(SHARED)
     assert layout.record("app", 7) == "app/.journal/0000000000000007.json"
     assert layout.record("app", 9) < layout.record("app", 10)
-    assert layout.first_of("0000000000000007.json") == 7
+    assert layout.span_of("0000000000000007.json") == (7, 7)
 
 
 def test_records_share_a_file_where_the_store_appends() -> None:
@@ -40,9 +40,21 @@ def test_records_share_a_file_where_the_store_appends() -> None:
         layout.record("app", SEGMENT) == layout.record("app", 2 * SEGMENT - 1) == "app/.journal/0000000000000001.jsonl"
     )
     assert layout.record("app", 0) != layout.record("app", SEGMENT)
-    assert layout.first_of("0000000000000001.jsonl") == SEGMENT
+    assert layout.span_of("0000000000000001.jsonl") == (SEGMENT, 2 * SEGMENT - 1)
 
 
-@pytest.mark.parametrize("name", ["", "1", "x.json", "1.txt", "-1.json", ".json", "0000000000000001.jsonl.tmp"])
+@pytest.mark.parametrize("capabilities", [SHARED, PER_REPOSITORY])
+def test_a_pack_says_in_its_name_what_it_holds_and_sorts_behind_all_records(capabilities: Capabilities) -> None:
+    layout = Layout(capabilities)
+    key = layout.pack("app", Span(1, 4096))
+    assert key == "app/.journal/packed-0000000000000001-0000000000004096.jsonl"
+    assert layout.span_of(key.rpartition("/")[2]) == (1, 4096)
+    assert layout.record("app", 10**15) < layout.before_packs("app") < key < layout.index("app")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "1", "x.json", "1.txt", "-1.json", ".json", "0000000000000001.jsonl.tmp", "packed-1-2.jsonl", "packed-.jsonl"],
+)
 def test_a_file_of_another_name_holds_no_records(name: str) -> None:
-    assert Layout(PER_REPOSITORY).first_of(name) == -1
+    assert Layout(PER_REPOSITORY).span_of(name) is None

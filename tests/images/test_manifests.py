@@ -11,12 +11,13 @@ from registry.database import tags as tag_rows
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
-from registry.oci.errors import ManifestUnknown, Unsupported
+from registry.oci.errors import Unsupported
 from tests.support.payloads import Manifest, index
 from tests.support.registry_world import (
     ACTOR,
     NAME,
     World,
+    is_there,
     make_image,
     push_blob,
     push_image,
@@ -45,13 +46,6 @@ def fallback(subject: Manifest) -> str:
 
 def delete(registry: Registry, manifest: Manifest) -> None:
     registry.manifests.delete(NAME, Digest.parse(manifest.digest), actor=ACTOR)
-
-
-def is_there(registry: Registry, manifest: Manifest) -> bool:
-    try:
-        return bool(registry.manifests.find(NAME, Digest.parse(manifest.digest)))
-    except ManifestUnknown:
-        return False
 
 
 def test_an_attachment_that_only_former_ones_list_is_deleted_with_them(

@@ -408,11 +408,11 @@ def test_a_directory_among_the_uploads_stops_the_expiry_of_no_other(world: World
 def test_a_deletion_that_is_refused_stops_no_other(world: World, registry: Registry) -> None:
     blobs = [push_blob(registry, text) for text in (b"one", b"two", b"three")]
     keys = [registry.backends.layout.blob(NAME, digest) for digest in blobs]
-    dying = Fault("delete", times=None, effect=StorageUnavailable("", "killed"))
+    dying = Fault("delete_once", times=None, effect=StorageUnavailable("", "killed"))
     for digest in blobs:
         with pytest.raises(StorageUnavailable):
             world.registry(driver=FaultyDriver(world.driver(), [dying])).blobs.delete(NAME, digest)
-    refusing = Fault("delete", effect=PathRefused("", "Permission denied"))
+    refusing = Fault("delete_once", effect=PathRefused("", "Permission denied"))
     process = world.registry(driver=FaultyDriver(world.driver(), [refusing]))
     world.clock.now += 1000
     with capture_logs() as logs:

@@ -23,7 +23,7 @@ from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.server.jobs import create_schedule
 from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.images.test_manifest_publication import CONFIG, DIGEST, ELSEWHERE, WAYS, push
+from tests.images.publication.test_manifest_publication import CONFIG, DIGEST, ELSEWHERE, WAYS, push
 from tests.support.payloads import Blob, Manifest, image, index
 from tests.support.registry_world import ACTOR, NAME, World, pull_blob, push_blob, push_image, push_manifest
 

@@ -9,7 +9,7 @@ import pytest
 from registry.images.session_ids import SessionId, crowd_of, noted, origin_of
 
 NOW = 1_700_000_000.123
-UNIQUE = SessionId.make("team/app", "sha256", None, 0).unique[:24] + "0" * 12
+UNIQUE = SessionId.make("team/app", "sha256", "", 0).unique[:24] + "0" * 12
 
 
 @pytest.mark.parametrize(
@@ -28,18 +28,21 @@ def test_a_network_of_ipv6_counts_as_one_address(address: str | None, crowd: str
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "account", "told"),
     [
-        ("192.0.2.1", "192.0.2.1"),
-        ("255.255.255.255", "255.255.255.255"),
-        ("2001:db8:1:2:3:4:5:6", "IPv6 network 7437dddb"),
-        ("2001:db8:1:2::", "IPv6 network 7437dddb"),
-        ("unix", ""),
-        (None, ""),
+        ("192.0.2.1", None, "192.0.2.1"),
+        ("255.255.255.255", None, "255.255.255.255"),
+        ("2001:db8:1:2:3:4:5:6", None, "IPv6 network 7437dddb"),
+        ("2001:db8:1:2::", None, "IPv6 network 7437dddb"),
+        ("unix", None, ""),
+        (None, None, ""),
+        ("192.0.2.1", "user:alice", "account 88466f6c"),
+        ("2001:db8:1:2::", "user:alice", "account 88466f6c"),
+        (None, "oidc:sso/alice", "account 35581ac8"),
     ],
 )
-def test_an_id_says_when_and_where_its_session_began(address: str | None, told: str) -> None:
-    made = SessionId.make("team/app", "sha512", address, NOW)
+def test_an_id_says_when_its_session_began_and_whose_it_is(address: str | None, account: str | None, told: str) -> None:
+    made = SessionId.make("team/app", "sha512", crowd_of(address, account), NOW)
     found = SessionId.parse(made.text)
     assert found == made
     assert found.algorithm_in("team/app") == "sha512"
@@ -53,9 +56,9 @@ def test_an_id_says_when_and_where_its_session_began(address: str | None, told: 
 
 
 def test_an_id_is_of_one_repository() -> None:
-    session = SessionId.make("team/app", "sha256", None, NOW)
+    session = SessionId.make("team/app", "sha256", "", NOW)
     assert session.algorithm_in("team/app2") is None
-    other = SessionId.make("team/app2", "sha256", None, NOW)
+    other = SessionId.make("team/app2", "sha256", "", NOW)
     assert SessionId(session.unique, other.seal).algorithm_in("team/app2") is None
 
 

@@ -221,7 +221,7 @@ def test_locations_that_were_swapped_by_a_rollback_are_swapped_in_a_new_database
     [line, *rest] = adopted_bucket.adopt_image(driver, make_image("one"))
     data = driver.read(line.locations[0].key, max_bytes=1 << 20)[0]
     copy = driver.write(world.registry().backends.layout.blob("", line.digest), data)
-    adopted_bucket.write_shards(driver, [line._replace(copy=copy.signature), *rest])
+    adopted_bucket.write_shards(driver, [line._replace(copy=copy.etag), *rest])
     adopted_bucket.write_state(driver, state=Phase.ROLLED_BACK, read_only=SHUT)
     registry = world.registry()
     registry.source_locations.ensure()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.database import upload_sessions
+from registry.database.upload_sessions import SessionRow
 from registry.images.session_ids import noted
 from registry.images.upload_room import Bounds, surplus
 from registry.oci.digest import Digest
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 ONE, OTHER, THIRD = "192.0.2.1", "192.0.2.2", "2001:db8::1"
 
 
-def begin(world: World, registry: Registry, address: str | None, count: int = 1) -> list[str]:
+def begin(
+    world: World, registry: Registry, address: str | None, count: int = 1, *, account: str | None = None
+) -> list[str]:
     """Sessions, each a second younger than the one before."""
     begun = []
     for _ in range(count):
         world.clock.now += 1
-        begun.append(registry.uploads.start(NAME, address=address))
+        begun.append(registry.uploads.start(NAME, address=address, account=account))
     return begun
 
 
@@ -56,6 +59,10 @@ def living(registry: Registry, uploads: list[str]) -> list[str]:
         (dict.fromkeys("abcdefghijkl", 1), {"a": 1, "b": 1}),
         ({"": 20}, {"": 15}),
         ({"a": 60, "b": 1}, {"a": 20}),
+        ({"a": 6, "account x": 6}, {"a": 1, "account x": 1}),
+        ({"account x": 1, **dict.fromkeys("cdefghijklm", 1)}, {"c": 1, "d": 1}),
+        ({f"account {number}": 1 for number in range(12)}, {}),
+        ({**{f"account {number}": 1 for number in range(12)}, "c": 1}, {"c": 1}),
     ],
 )
 def test_who_has_the_most_loses_first(counts: dict[str, int], lost: dict[str, int]) -> None:
@@ -78,6 +85,23 @@ def test_addresses_of_one_machine_are_one(world: World) -> None:
     registry = world.registry(uploads_per_address=2)
     mine = [begin(world, registry, f"2001:db8::{number}")[0] for number in range(1, 5)]
     assert living(registry, mine) == mine[-2:]
+
+
+def test_a_stranger_at_his_bound_ends_only_his_own(world: World) -> None:
+    registry = world.registry(uploads_per_address=2)
+    known = begin(world, registry, ONE, 2, account="user:alice")
+    strange = begin(world, registry, ONE, 4)
+    assert living(registry, [*known, *strange]) == [*known, *strange[-2:]]
+    again = begin(world, registry, OTHER, account="user:alice")
+    assert living(registry, [*known, *again]) == [known[1], *again]
+
+
+def test_a_known_client_keeps_a_session_whatever_strangers_begin(world: World) -> None:
+    registry = world.registry(uploads=5)
+    known = begin(world, registry, ONE, account="user:alice")
+    strange = [begin(world, registry, f"192.0.2.{number}")[0] for number in range(10, 20)]
+    assert living(registry, known) == known
+    assert len(living(registry, strange)) == 4
 
 
 def test_what_is_added_to_counts_from_then(world: World) -> None:
@@ -127,15 +151,8 @@ def test_sessions_that_a_former_release_began_count_as_one_address(world: World)
         world.clock.now += 1
         note = registry.backends.driver.start_upload(upload).note
         with registry.backends.database.transaction() as connection:
-            upload_sessions.add(
-                connection,
-                upload,
-                NAME,
-                algorithm="sha256",
-                digest=Digest.of(b""),
-                note=note,
-                now=world.clock.now,
-            )
+            row = SessionRow(upload, NAME, 0, "sha256", Digest.of(b""), note, None, world.clock.now)
+            upload_sessions.add(connection, row, now=world.clock.now)
     begin(world, registry, ONE)
     assert living(registry, old) == old[-3:]
 

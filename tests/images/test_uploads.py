@@ -312,8 +312,8 @@ def test_a_session_that_a_former_release_began_is_finished(world: World, registr
     old = str(uuid.uuid4())
     note = registry.backends.driver.start_upload(old).note
     with registry.backends.database.transaction() as connection:
-        empty = Digest.of(b"")
-        session_rows.add(connection, old, NAME, algorithm="sha256", digest=empty, note=note, now=world.clock.now)
+        row = session_rows.SessionRow(old, NAME, 0, "sha256", Digest.of(b""), note, None, world.clock.now)
+        session_rows.add(connection, row, now=world.clock.now)
     add(registry, old, 0, b"old ")
     finish(world.registry(), old, 4, Digest.of(b"old end"), b"end")
     assert pull_blob(registry, Digest.of(b"old end")) == b"old end"
@@ -386,6 +386,22 @@ def test_what_another_process_began_again_is_no_longer_what_this_one_hashed(worl
     add(world.registry(), upload, 0, b"y")
     with pytest.raises(DigestInvalid):
         finish(registry, upload, None, Digest.of(b"x"))
+
+
+@writes_at_once
+def test_a_session_that_began_again_and_has_nothing_yet_goes_on_and_ends(world: World, registry: Registry) -> None:
+    """Its file is empty as that of one without a row, and it has a row."""
+    going_on, cancelled = (registry.uploads.start(NAME) for _ in range(2))
+    for upload in (going_on, cancelled):
+        add(registry, upload, 0, b"x")
+        registry.uploads.open(NAME, upload, 0).close()
+    add(world.registry(), going_on, 0, b"abc")
+    assert registry.uploads.find(NAME, going_on).offset == 3
+    finish(registry, going_on, 3, Digest.of(b"abcd"), b"d")
+    registry.uploads.cancel(NAME, cancelled)
+    with pytest.raises(BlobUploadUnknown):
+        registry.uploads.find(NAME, cancelled)
+    assert sessions(world) == 0
 
 
 @writes_at_once

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from registry.clocks import Clocks
 from registry.database.engine import Database
 from registry.database.transaction import Transaction
 from registry.images.backends import Backends
@@ -51,7 +52,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     if request.param == "postgresql":
         running = request.getfixturevalue("cluster")
         assert isinstance(running, Cluster)
-        url = running.create()
+        url = running.create_current()
     made = World(tmp_path, "memory", url)
     yield made
     made.close()
@@ -219,8 +220,8 @@ def test_what_commits_at_the_cut_is_before_it_or_refused(world: World) -> None:
 class Strict(Database):
     """Refuses a write transaction within another: it would wait for itself once another wants to be alone."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, clocks: Clocks) -> None:
+        super().__init__(url, clocks=clocks)
         self._open = threading.local()
 
     def transaction(self, *, durable: bool = True) -> contextlib.AbstractContextManager[Transaction]:
@@ -249,7 +250,7 @@ def test_no_write_transaction_is_within_another(tmp_path: Path, kind: str) -> No
 
     def strict(**policy: Any) -> Registry:
         base = world.registry(**policy).backends
-        return Registry(Backends(base.driver, Strict(world.url), base.policy, clock=world.clock))
+        return Registry(Backends(base.driver, Strict(world.url, world.clocks()), base.policy, clock=world.clock))
 
     registry = strict()
     push_image(registry, "one", "v1")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.background.leases import Leases
+from registry.clocks import Clocks
 from registry.database import leases
 from registry.database.engine import Database
 from registry.database.schema import upgrade_database
@@ -17,14 +18,6 @@ from registry.migration.single_instance import LEASE, PATIENCE, SECONDS, exclusi
 
 THEIRS = "far-machine:1:1:aa"
 RENEWAL = SECONDS / 3
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'cache.db'}")
-    upgrade_database(opened)
-    yield opened
-    opened.close()
 
 
 class Clock:
@@ -47,9 +40,22 @@ class Clock:
         return self.now - self.began
 
 
-def take(database: Database, now: float, *, seconds: float = SECONDS, holder: str = THEIRS) -> None:
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path / 'cache.db'}", clocks=Clocks(wall=clock))
+    upgrade_database(opened)
+    yield opened
+    opened.close()
+
+
+def take(database: Database, *, seconds: float = SECONDS, holder: str = THEIRS) -> None:
     with database.transaction() as connection:
-        assert leases.take(connection, LEASE, holder, now=now, deadline=now + seconds)
+        assert leases.take(connection, LEASE, holder, seconds=seconds)
 
 
 @contextlib.contextmanager
@@ -58,8 +64,7 @@ def migrating(database: Database, clock: Clock) -> Iterator[None]:
         yield
 
 
-def test_the_first_is_alone_and_gives_the_right_back(database: Database) -> None:
-    clock = Clock()
+def test_the_first_is_alone_and_gives_the_right_back(database: Database, clock: Clock) -> None:
     for _ in range(2):
         with migrating(database, clock):
             assert Leases(database, "").held(LEASE) is not None
@@ -67,17 +72,17 @@ def test_the_first_is_alone_and_gives_the_right_back(database: Database) -> None
     assert clock.passed == 0
 
 
-def test_a_second_instance_is_refused_as_soon_as_the_first_renews(database: Database) -> None:
+def test_a_second_instance_is_refused_as_soon_as_the_first_renews(database: Database, clock: Clock) -> None:
     begun: list[float] = []
 
     def renew(now: float) -> None:
         if now - begun[0] >= RENEWAL:
-            take(database, now)
+            take(database)
             begun[0] = now
 
-    clock = Clock(renew)
+    clock.meanwhile = renew
     begun.append(clock.now)
-    take(database, clock.now)
+    take(database)
     with pytest.raises(Refused, match="far-machine"), migrating(database, clock):
         pytest.fail("two at a time")
     assert clock.passed <= RENEWAL + 1
@@ -86,39 +91,37 @@ def test_a_second_instance_is_refused_as_soon_as_the_first_renews(database: Data
     assert found.holder == THEIRS
 
 
-def test_a_killed_one_of_another_machine_is_succeeded_when_its_lease_ends(database: Database) -> None:
-    clock = Clock()
-    take(database, clock.now)
+def test_a_killed_one_of_another_machine_is_succeeded_when_its_lease_ends(database: Database, clock: Clock) -> None:
+    take(database)
     with migrating(database, clock):
         assert SECONDS < clock.passed < SECONDS + 2
 
 
-def test_one_that_ends_meanwhile_is_succeeded(database: Database) -> None:
+def test_one_that_ends_meanwhile_is_succeeded(database: Database, clock: Clock) -> None:
     def end(_now: float) -> None:
         with database.transaction() as connection:
             leases.free(connection, LEASE, THEIRS)
 
-    clock = Clock(end)
-    take(database, clock.now)
+    clock.meanwhile = end
+    take(database)
     with migrating(database, clock):
         assert clock.passed < 2
 
 
-def test_where_a_third_one_is_faster_the_second_is_refused(database: Database) -> None:
+def test_where_a_third_one_is_faster_the_second_is_refused(database: Database, clock: Clock) -> None:
     def end(now: float) -> None:
         with database.transaction() as connection:
             leases.free(connection, LEASE, THEIRS)
-        take(database, now, holder="third")
+        take(database, holder="third")
 
-    clock = Clock(end)
-    take(database, clock.now)
+    clock.meanwhile = end
+    take(database)
     with pytest.raises(Refused, match="third"), migrating(database, clock):
         pytest.fail("two at a time")
 
 
-def test_no_run_waits_for_ever(database: Database) -> None:
-    clock = Clock()
-    take(database, clock.now, seconds=3600)
+def test_no_run_waits_for_ever(database: Database, clock: Clock) -> None:
+    take(database, seconds=3600)
     with pytest.raises(Refused), migrating(database, clock):
         pytest.fail("two at a time")
     assert PATIENCE < clock.passed < PATIENCE + 2

@@ -45,13 +45,52 @@ class Repository:
         self.doubtful.difference_update(manifest.blobs)
         self.tags.update(dict.fromkeys(tags, manifest.digest))
 
-    def remove(self, digest: str) -> None:
-        """A manifest was deleted, and with it the tags that point at it."""
-        del self.manifests[digest]
-        self.tags = {tag: target for tag, target in self.tags.items() if target != digest}
-        if digest in self.blobs and not self.needs(digest):
-            self.blobs.discard(digest)
-            self.doubtful.add(digest)
+    def remove(self, digest: str) -> set[str]:
+        """A manifest was deleted, with what is attached to it, and with the tags that point at these. Returns these."""
+        gone = {digest, *self._attached(digest)}
+        self.discard(gone)
+        return gone
+
+    def discard(self, gone: set[str]) -> None:
+        """These manifests are no more."""
+        self.manifests = {found: manifest for found, manifest in self.manifests.items() if found not in gone}
+        self.tags = {tag: target for tag, target in self.tags.items() if target not in gone}
+        unneeded = {found for found in gone & self.blobs if not self.needs(found)}
+        self.blobs -= unneeded
+        self.doubtful |= unneeded
+
+    def in_use(self) -> set[str]:
+        """Digests of the manifests that a tag keeps, or another one that is in use: as a child, layer or subject."""
+        found, waiting = set[str](), set(self.tags.values())
+        while waiting:
+            digest = waiting.pop()
+            found.add(digest)
+            manifest = self.manifests[digest]
+            needed = {*manifest.children, *manifest.blobs, *self.referrers(digest)}
+            waiting |= (needed & self.manifests.keys()) - found
+        return found
+
+    def named(self) -> set[str]:
+        """Digests of all manifests and of what they name."""
+        return {*self.manifests, *(digest for manifest in self.manifests.values() for digest in manifest.blobs)}
+
+    def _attached(self, digest: str) -> set[str]:
+        """Its referrers, and theirs, but for those that a tag or another manifest keeps, with what these alone have."""
+        stay: set[str] = set()
+        while True:
+            found, waiting = set[str](), {digest}
+            while waiting:
+                subject = waiting.pop()
+                waiting |= (new := self.referrers(subject) - found - stay - {digest})
+                found |= new
+            gone = {digest, *found}
+            listed = {
+                child for name, manifest in self.manifests.items() if name not in gone for child in manifest.children
+            }
+            kept = found & (listed | set(self.tags.values()))
+            if not kept:
+                return found
+            stay |= kept
 
     def referrers(self, digest: str, artifact_type: str | None = None) -> set[str]:
         """Digests of the manifests with this subject."""

@@ -76,8 +76,47 @@ def test_a_pattern_with_many_stars_is_decided_at_once() -> None:
     assert time.process_time() - began < 5
 
 
+@pytest.mark.parametrize("pattern", ["**/a*-*-*-*b", "a*-*-*-*-*b", "**/a*b/**/b*a/**/c", "*a*a*a*a*/**/z"])
+@pytest.mark.parametrize("name", ["a" + "-x" * 10_000, "/".join(["a-b"] * 10_000), "a" * 20_000])
+def test_a_name_of_any_length_is_decided_at_once(pattern: str, name: str) -> None:
+    began = time.process_time()
+    assert not Glob(pattern).matches(name, {})
+    assert not text_pattern("*a*-*a*-*a*!").fullmatch(name)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("a*b*c", ["abc", "a-b-b-c", "abcbc"], ["ab", "acb", "ab/c"]),
+        ("*a*a", ["aa", "aba", "aaaa"], ["a", "ab"]),
+        ("**/a*/**/*b/**/c", ["a/b/c", "x/a/ab/b/y/c", "a/a/b/b/c/c"], ["a/b", "b/a/c", "a/c/b"]),
+        ("**/**/a", ["a", "b/a", "a/b/a"], ["ab"]),
+        ("a/**/**", ["a/b", "a/b/c"], ["a"]),
+    ],
+)
+def test_what_is_before_a_star_is_found_wherever_it_is(pattern: str, yes: list[str], no: list[str]) -> None:
+    assert [name for name in (*yes, *no) if Glob(pattern).matches(name, {})] == yes
+
+
 def test_a_pattern_of_text_is_matched_as_a_whole() -> None:
     assert text_pattern("refs/tags/v*").fullmatch("refs/tags/v1/x")
     assert not text_pattern("refs/tags/v*").fullmatch("x/refs/tags/v1")
     assert not text_pattern("a.c").fullmatch("abc")
     assert text_pattern("*").fullmatch("")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["**", "*", "team/**", "**/blobs", "a*_b", "*-x", "{path}", "{path}/x", "team/*/x", "x.y", "a--b", "**/storage/*"],
+)
+def test_a_pattern_that_a_name_could_match_is_told(pattern: str) -> None:
+    assert Glob(pattern).can_match
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["storage/**", "team/blobs/**", "a/**/index.json", "team-/**", "-*", "a..*", "a___b", "x_-*", "*.", "a/_"],
+)
+def test_a_pattern_that_no_name_could_match_is_told(pattern: str) -> None:
+    assert not Glob(pattern).can_match

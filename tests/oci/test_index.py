@@ -19,6 +19,7 @@ from registry.oci.errors import ManifestInvalid, TagInvalid
 from registry.oci.index import FOLDED, LAYOUT_FILE, Index, Owner
 from registry.oci.index_entry import REF_NAME
 from registry.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from registry.oci.moment import to_seconds, to_text, whole
 
 
 def manifest(number: int) -> Descriptor:
@@ -372,3 +373,10 @@ def test_noting_the_migration_keeps_all_other_annotations() -> None:
     assert (again.migration, again.folded, again.owner) == ("0001", 7, Owner.OURS)
     assert b'"mine":"kept"' in index.serialise()
     assert Index.parse(b'{"manifests": [], "annotations": {"io.stowage.migration": 1}}').migration is None
+
+
+@given(st.floats(min_value=-2_000_000_000, max_value=4_000_000_000))
+def test_a_whole_moment_is_what_its_text_says(seconds: float) -> None:
+    cut = whole(seconds)
+    assert to_seconds(to_text(cut)) == cut == whole(cut)
+    assert -1e-6 < seconds - cut < 0.001

@@ -72,6 +72,19 @@ def test_a_torn_line_is_refused_wherever_it_is_torn(record: Record) -> None:
         Record.parse(line + line)
 
 
+def test_the_address_of_a_caller_with_a_name_stands_beside_it() -> None:
+    record = replace(UNTAG, address="192.0.2.7")
+    assert orjson.loads(record.to_line())["address"] == "192.0.2.7"
+    assert Record.parse(record.to_line()) == record
+
+
+def test_a_purge_is_written_only_where_it_was_one() -> None:
+    purged = replace(DELETE, purged=True)
+    assert Record.parse(purged.to_line()) == purged
+    assert "purged" not in orjson.loads(DELETE.to_line())
+    assert Record.parse(orjson.dumps(orjson.loads(DELETE.to_line()) | {"purged": 1})) == DELETE
+
+
 def test_a_field_of_a_later_release_is_ignored() -> None:
     assert Record.parse(orjson.dumps(orjson.loads(PUT.to_line()) | {"reason": "because"})) == PUT
 
@@ -90,6 +103,7 @@ def test_a_field_of_a_later_release_is_ignored() -> None:
         (PUT, {"time": "2026-07-20T10:11:12Z\n"}),
         (PUT, {"time": 0}),
         (PUT, {"actor": None}),
+        (PUT, {"address": 7}),
         (PUT, {"op": "rename"}),
         (PUT, {"op": ["put"]}),
         (PUT, {"op": None}),

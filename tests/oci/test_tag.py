@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.oci.errors import TagInvalid
-from registry.oci.tag import is_tag, parse_tag
+from registry.oci.tag import belongs_to_subject, is_tag, parse_tag
 
 
 @pytest.mark.parametrize("tag", ["latest", "1", "_", "_.-", "v1.2.3-rc_1", "UPPER", "a" * 128, "sha256-abc.sig"])
@@ -48,3 +48,18 @@ def test_a_tag_outside_the_grammar_is_refused(tag: str) -> None:
 @given(st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", fullmatch=True))
 def test_tags_made_by_the_grammar_are_accepted(tag: str) -> None:
     assert parse_tag(tag) == tag
+
+
+@pytest.mark.parametrize(
+    "tag", [f"sha256-{'a' * 64}", f"sha512-{'0' * 64}", f"sha256-{'a' * 64}.sig", f"sha256-{'a' * 64}-x"]
+)
+def test_a_tag_made_of_a_digest_belongs_to_its_manifest(tag: str) -> None:
+    assert belongs_to_subject(tag)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["latest", "sha256-abc", f"sha256-{'a' * 63}", f"SHA256-{'a' * 64}", f"xsha256-{'a' * 64}", f"sha256-{'a' * 64}_x"],
+)
+def test_other_tags_belong_to_themselves(tag: str) -> None:
+    assert not belongs_to_subject(tag)

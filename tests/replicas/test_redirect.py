@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.api.service import Reply, serving
+from tests.api.test_guard import basic, write_users
 from tests.replicas.conftest import Config
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
@@ -51,6 +53,7 @@ def test_a_redirected_client_finds_the_bytes_and_ranges_of_them(config: Config, 
 
 
 def test_the_address_is_signed_for_this_object_and_a_while(config: Config, tmp_path: Path) -> None:
+    """Check 23."""
     config["storage"]["redirect_expiry"] = 77
     address = get(config, tmp_path, "on").location
     assert "X-Amz-Expires=77" in address
@@ -66,6 +69,7 @@ def test_clients_are_sent_to_where_they_can_reach_the_store(config: Config, tmp_
 
 
 def test_nothing_else_is_redirected(config: Config, tmp_path: Path) -> None:
+    """Check 23."""
     config["storage"]["redirect"] = "on"
     with serving(tmp_path, config) as service:
         service.push_blob(REPO, BLOB)
@@ -102,3 +106,43 @@ def test_the_first_rule_that_fits_decides(
     config: Config, tmp_path: Path, peer: str, agent: str, rules: object, status: int
 ) -> None:
     assert get(config, tmp_path, rules, {"User-Agent": agent}, peer).status == status
+
+
+def test_the_decision_comes_before_the_address_also_where_it_is_remembered(config: Config, tmp_path: Path) -> None:
+    """Check 23 of access: none for HEAD, the audit log has each, and none is good for longer than the settings say."""
+    write_users(tmp_path / "users", {"alice": "wonderland", "bob": "builder"})
+    rules = [{"who": ["alice"], "repositories": ["**"], "actions": ["push"]}]
+    config["storage"] |= {"redirect": "on", "redirect_expiry": 77}
+    sections = {
+        **config,
+        "auth": {"htpasswd": {"file": tmp_path / "users"}},
+        "access": {"rules": rules},
+        "log": {"audit": {"file": tmp_path / "audit"}},
+    }
+    alice, bob = ({"Authorization": basic(user, word)} for user, word in (("alice", "wonderland"), ("bob", "builder")))
+    path = f"/v2/{REPO}/blobs/{BLOB.digest}"
+    with serving(tmp_path, sections) as service:
+        pushed = service.call("POST", f"/v2/{REPO}/blobs/uploads/?digest={BLOB.digest}", BLOB.data, alice)
+        assert pushed.status == 201
+        token = service.call("GET", f"/auth/token?scope=repository:{REPO}:pull", headers=bob).json["token"]
+        refused = [{}, bob, {"Authorization": f"Bearer {token}"}, {"Authorization": "Bearer broken"}]
+        for _ in range(3):  # cold, warm, and from memory
+            for headers in refused:
+                for method in ("GET", "HEAD"):
+                    reply = service.call(method, path, headers=headers)
+                    assert reply.status in {401, 403}, reply
+                    assert "location" not in reply.headers
+            reply = service.call("GET", path, headers=alice)
+            assert reply.status == 307
+            assert parse_qs(urlsplit(reply.location).query)["X-Amz-Expires"] == ["77"]
+            head = service.call("HEAD", path, headers=alice)
+            assert (head.status, "location" in head.headers) == (200, False)
+            assert service.call("GET", path, headers={**alice, "If-None-Match": "*"}).status in {304, 307}
+    text = (tmp_path / "audit").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    sent = [line for line in lines if line["event"] == "redirect"]
+    assert len(sent) >= 3
+    for line in sent:
+        assert (line["who"]["name"], line["rule"], line["digest"]) == ("alice", 1, BLOB.digest)
+        assert (line["answer"], line["repository"]) == (307, REPO)
+    assert "X-Amz" not in text, "an address is a credential"

@@ -118,7 +118,7 @@ def adopted(service: Service) -> Registry:
 def note_source_object(registry: Registry, key: str, data: bytes, *, verified: bool) -> None:
     """A pass of a migration has found these bytes for the layer."""
     driver = registry.backends.driver
-    line = migration_queries.SourceObject(LAYER, len(data), key, driver.write(key, data).signature, verified)
+    line = migration_queries.SourceObject(LAYER, len(data), key, driver.write(key, data).etag, verified)
     with registry.backends.database.transaction() as connection:
         migration_queries.put(connection, "0001", [line], store=driver.name, now=registry.backends.clock())
 

@@ -73,6 +73,18 @@ def _connect(server: RegistryProcess) -> socket.socket:
     return socket.create_connection((HOST, server.port), timeout=SOON)
 
 
+def _open(connection: socket.socket) -> str:
+    """What the kernel says of a connection: which of many had ended, and with how much to read."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    return f"state {info[0]}, {len(connection.recv(64 * MIB, socket.MSG_PEEK))} bytes to read"
+
+
+def _connections(server: RegistryProcess) -> list[str]:
+    """What the server says of its connections, those that it has ended too."""
+    text = call(server.port, "GET", "/metrics").body.decode()
+    return [line for line in text.splitlines() if line.startswith("registry_http_connections")]
+
+
 def _flood(connection: socket.socket, piece: bytes, total: int) -> bytes:
     """Send up to ``total`` bytes; all that comes back."""
     received = bytearray()
@@ -181,6 +193,47 @@ def test_a_pipeline_longer_than_what_may_wait_is_answered_whole(patient: Registr
             received += data
         sender.join()
     assert received.count(b"HTTP/1.1 404 ") == count
+
+
+ABSENT = f"/v2/{REPO}/blobs/uploads/absent"
+CLOSING = {
+    "length": (request("PATCH", ABSENT, "Connection: close", f"Content-Length: {64 * MIB}"), os.urandom(MIB)),
+    "chunks": (
+        request("PATCH", ABSENT, "Connection: close", "Transfer-Encoding: chunked"),
+        b"%x\r\n%b\r\n" % (MIB, os.urandom(MIB)),
+    ),
+}
+
+
+@pytest.mark.parametrize("framing", CLOSING)
+def test_a_refusal_is_read_though_its_body_still_comes_and_the_connection_ends(
+    patient: RegistryProcess, framing: str
+) -> None:
+    head, piece = CLOSING[framing]
+    with _connect(patient) as connection:
+        connection.sendall(head + piece)
+        assert select.select([connection], [], [], SOON)[0], "it is refused at once"
+        for _ in range(8):  # more than what buffers hold is taken, and dropped
+            connection.sendall(piece)
+        answer = bytearray()
+        while data := connection.recv(65536):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert answer.endswith(b"}]}")
+    _serves(patient)
+
+
+@pytest.mark.parametrize("framing", CLOSING)
+def test_no_more_than_a_bound_is_dropped_behind_a_refusal(patient: RegistryProcess, framing: str) -> None:
+    head, piece = CLOSING[framing]
+    before = patient.peak_memory()
+    with _connect(patient) as connection:
+        connection.sendall(head)
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            connection.sendall(piece * 60)
+    assert patient.peak_memory() - before < 24 * MIB
+    _serves(patient)
 
 
 SILENT: dict[str, bytes] = {
@@ -301,7 +354,10 @@ def test_more_silent_clients_than_there_is_room_for_keep_no_other_out(
 
 
 def test_probes_are_answered_where_all_room_is_taken_by_requests(tmp_path: Path) -> None:
-    config: dict[str, dict[str, object]] = {"storage": {"fsync": False}, "http": {"max_connections": 20}}
+    config: dict[str, dict[str, object]] = {
+        "storage": {"fsync": False},
+        "http": {"max_connections": 20, "answer_timeout": 600},
+    }
     with RegistryProcess(tmp_path, config) as server:
         with Client(server.port) as client:
             push(client)
@@ -317,7 +373,8 @@ def test_probes_are_answered_where_all_room_is_taken_by_requests(tmp_path: Path)
             for path in ("/livez", "/readyz", "/metrics"):
                 assert call(server.port, "GET", path).status == 200
             reply = call(server.port, "GET", MANIFEST)
-            assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+            assert reply.status == 503, ([_open(connection) for connection in crowd], _connections(server))
+            assert reply.headers["retry-after"] == "1"
             assert reply.json["errors"][0]["code"] == "UNAVAILABLE"
         _until(lambda: call(server.port, "GET", MANIFEST).status == 200)
         text = call(server.port, "GET", "/metrics").body.decode()

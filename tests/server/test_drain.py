@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.server.sending import Client, Config, call
-from tests.support.payloads import digest_of
+from tests.soak.disk import uploads
+from tests.support.payloads import Blob, digest_of, image
 from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
@@ -42,6 +44,25 @@ def exit_code(server: RegistryProcess, seconds: float) -> int:
     return server._process.wait(seconds)
 
 
+def wait_until_received(root: Path, size: int) -> None:
+    """The server has written that many bytes of the one upload of this store.
+
+    What is only in the buffers of a connection is no request yet: a server that ends does not begin with it.
+    """
+    deadline = time.monotonic() + 60
+    while _received(root) < size:
+        assert time.monotonic() < deadline, "what was sent is not written"
+        time.sleep(0.01)
+
+
+def _received(root: Path) -> int:
+    size = 0
+    for path in uploads(root):
+        with suppress(FileNotFoundError):  # a temporary file that has its name by now
+            size += path.stat().st_size
+    return size
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_in_flight_ends_whole_and_new_connections_are_refused(tmp_path: Path, workers: int) -> None:
     config: Config = {"http": {"workers": workers, "drain_timeout": 30}, "storage": {"fsync": False}}
@@ -56,6 +77,7 @@ def test_what_is_in_flight_ends_whole_and_new_connections_are_refused(tmp_path: 
             downloading.begin("GET", f"/v2/{REPO}/blobs/{digest}", 0)
             response = downloading.opened()
             first = response.read(MIB)
+            wait_until_received(server.root, MIB)
             os.kill(server.pid, signal.SIGTERM)
             wait_until_refused(server.port, 20)
             uploading.send(pushed[MIB:])
@@ -81,6 +103,7 @@ def test_what_hangs_is_cut_when_the_time_is_over(tmp_path: Path, workers: int) -
             uploading.send(LARGE[: 2 * MIB])
             downloading.begin("GET", f"/v2/{REPO}/blobs/{digest}", 0)
             downloading.opened().read(1)
+            wait_until_received(server.root, 2 * MIB)
             began = time.monotonic()
             os.kill(server.pid, signal.SIGTERM)
             assert exit_code(server, limit + 40) == 0
@@ -95,6 +118,7 @@ def test_what_hangs_is_cut_when_the_time_is_over(tmp_path: Path, workers: int) -
         kept = call(server.port, "GET", session)
         assert kept.status == 204
         offset = int(kept.headers["range"].removeprefix("0-")) + 1
+        assert offset == 2 * MIB, "all that came is kept"
         rest = call(server.port, "PUT", f"{session}?digest={digest_of(LARGE[: 3 * MIB])}", LARGE[offset : 3 * MIB])
         assert rest.status == 201, "the upload goes on where it was cut"
 
@@ -127,6 +151,7 @@ def test_uploads_that_trickle_are_cut_in_time_and_what_came_is_kept(tmp_path: Pa
             session = client.start_upload(REPO)
             client.begin("PATCH", session, len(LARGE))
             client.send(LARGE[: 2 * MIB])
+            wait_until_received(server.root, 2 * MIB)
             os.kill(server.pid, signal.SIGTERM)
             deadline = time.monotonic() + 60
             with suppress(OSError):
@@ -163,3 +188,25 @@ def test_connections_that_come_while_it_begins_to_drain_do_not_hold_it_up(tmp_pa
 def _refused(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) != 0
+
+
+def test_pulls_are_written_down_before_the_end(tmp_path: Path) -> None:
+    """Over a connection, where the server answers from memory, as through the routes."""
+    blob = Blob(b"{}")
+    pulled, memorized, untouched = (image(blob, [], annotations={"number": str(number)}) for number in range(3))
+    with RegistryProcess(tmp_path, {"http": {"workers": 1}, "retention": {"pull_interval": 0}}) as server:
+        with Client(server.port) as client:
+            client.push(REPO, blob.data)
+            for number, manifest in enumerate((pulled, memorized, untouched)):
+                path = f"/v2/{REPO}/manifests/{number}"
+                assert client.call("PUT", path, manifest.data, {"Content-Type": manifest.media_type}).status == 201
+            for method, number in (("GET", 0), ("GET", 1), ("HEAD", 1)):
+                assert client.call(method, f"/v2/{REPO}/manifests/{number}").status == 200
+        server.stop()
+        [database] = tmp_path.rglob("registry.db")
+        with closing(sqlite3.connect(database)) as connection:
+            rows = connection.execute("SELECT b.digest, m.pulled_at FROM manifest m JOIN blob b ON b.id = m.blob_id")
+            at = dict(rows.fetchall())
+            assert at[untouched.digest] is None
+            assert at[pulled.digest] < at[memorized.digest]
+            assert connection.execute("SELECT count(*) FROM milestone WHERE name = 'pulls-since'").fetchone() == (1,)

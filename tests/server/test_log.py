@@ -203,8 +203,11 @@ def test_only_a_loopback_address_or_a_client_certificate_needs_no_warning(
     assert is_open_to_everybody(Settings(), host) is open_to_everybody
     asking = Settings(http=HttpSettings(tls=TlsSettings(certificate=pem, key=pem, client_ca=pem)))
     assert not is_open_to_everybody(asking, host)
-    silent = Settings(http=HttpSettings(tls=TlsSettings(certificate=pem, key=pem)))
-    assert is_open_to_everybody(silent, host) is open_to_everybody
+    for tls in (
+        TlsSettings(certificate=pem, key=pem),
+        TlsSettings(certificate=pem, key=pem, client_ca=pem, client_auth="optional"),
+    ):
+        assert is_open_to_everybody(Settings(http=HttpSettings(tls=tls)), host) is open_to_everybody
 
 
 def test_the_start_line_has_no_secret() -> None:
@@ -213,6 +216,6 @@ def test_the_start_line_has_no_secret() -> None:
         storage=StorageSettings(driver="s3", root_directory=Path("prefix"), s3=bucket),
         database=DatabaseSettings(url="postgresql://user:hidden@db.example.org/registry"),
     )
-    line = start_line(settings, "::", 5000, None)
+    line = start_line(settings, "::", 5000, None, workers=1)
     assert str(line).endswith(" · http://[::]:5000 · data s3://images/prefix · PostgreSQL · config: none")
     assert "hidden" not in str(line.fields())

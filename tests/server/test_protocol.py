@@ -45,6 +45,10 @@ class Wire:
         """Close it."""
         self.closed = True
 
+    def can_write_eof(self) -> bool:
+        """Only both sides of it close."""
+        return False
+
     def pause_reading(self) -> None:
         """Nothing arrives by itself."""
 
@@ -58,7 +62,7 @@ class Wire:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
-    url = request.getfixturevalue("cluster").create() if request.param == "postgresql" else None
+    url = request.getfixturevalue("cluster").create_current() if request.param == "postgresql" else None
     yield from _serving(tmp_path, url)
 
 
@@ -122,6 +126,19 @@ def test_requests_that_are_sent_ahead_are_answered_in_their_order(service: Servi
         protocol.connection_lost(None)
 
     service.run(story())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_target_that_is_none_is_refused_behind_another_request(on_sqlite: Service, method: str) -> None:
+    async def story() -> None:
+        protocol, wire = _connect(on_sqlite)
+        protocol.data_received(request("GET", ABSENT))
+        await _until(lambda: b"HTTP/1.1 404" in wire.written)
+        protocol.data_received(request(method, "/v2/\u00e9"))
+        await _until(lambda: b"HTTP/1.1 400" in wire.written)
+        protocol.connection_lost(None)
+
+    on_sqlite.run(story())
 
 
 def _have(wires: list[Wire], answers: int) -> bool:

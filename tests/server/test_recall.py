@@ -98,7 +98,7 @@ def pair(
     (directory / "routes").mkdir()
     database: dict[str, dict[str, object]] = {}
     if request.param == "postgresql":
-        database["database"] = {"url": request.getfixturevalue("cluster").create()}
+        database["database"] = {"url": request.getfixturevalue("cluster").create_current()}
     with RegistryProcess(directory, database) as remembering:
         root: dict[str, dict[str, object]] = {
             **database,

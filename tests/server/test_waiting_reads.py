@@ -86,7 +86,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def _holding(directory: Path, cluster: Cluster) -> Iterator[Held]:
-    url = cluster.create()
+    url = cluster.create_current()
     config: Config = {"database": {"url": url}, "log": {"format": "json"}, "storage": {"fsync": False}}
     with RegistryProcess(directory, config) as process:
         yield Held(process, url)

@@ -8,15 +8,18 @@ import signal
 import socket
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from base64 import b64encode
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bcrypt
 import pytest
 from uvicorn.config import STARTUP_FAILURE
 
-from registry.server.workers import SILENT_SECONDS, Worker, Workers
+from registry.server.worker_count import usable_cores
+from registry.server.workers import SILENT_SECONDS, Lifeline, Worker, Workers
 from tests.server.sending import Config, call
 from tests.support.processes import processes
 from tests.support.servers import HOST, RegistryProcess
@@ -72,7 +75,10 @@ def test_a_server_that_is_stopped_while_its_workers_begin_leaves_none(tmp_path: 
 def look(*, is_stopped: bool, silence: float) -> bool:
     """Whether a worker that was silent for so long is replaced by a look an hour after the one before."""
     lost: list[int] = []
-    several, worker = Workers(signal.pause, 1, SECONDS, on_loss=lost.append, on_stop=int), Worker(signal.pause)
+    several, worker = (
+        Workers(signal.pause, 1, SECONDS, on_loss=lost.append, on_stop=int),
+        Worker(signal.pause, Lifeline()),
+    )
     assert worker.pid is not None
     several._workers = [worker]
     several._looked_at -= 3600
@@ -156,6 +162,13 @@ def test_metrics_are_the_sum_of_all_workers(server: RegistryProcess) -> None:
     assert counted(server, route) == 60, "what a worker counted outlives it"
 
 
+def test_a_worker_knows_at_once_that_its_parent_is_gone() -> None:
+    lifeline = Lifeline()
+    assert not lifeline.is_cut_within(0)
+    lifeline.let_go()  # as the end of the parent does
+    assert lifeline.is_cut_within(SECONDS)
+
+
 def test_workers_end_when_their_parent_was_killed(server: RegistryProcess) -> None:
     os.kill(server.pid, signal.SIGKILL)
     assert server._process is not None
@@ -164,3 +177,25 @@ def test_workers_end_when_their_parent_was_killed(server: RegistryProcess) -> No
     server.kill()
     with socket.create_server((HOST, server.port)):
         pass  # the port is free again
+
+
+@pytest.mark.skipif(usable_cores() > 3, reason="two workers have a core each for passwords there")
+def test_workers_verify_passwords_in_turn(tmp_path: Path) -> None:
+    users = tmp_path / "htpasswd"
+    users.write_text(f"alice:{bcrypt.hashpw(b'wonderland', bcrypt.gensalt(10)).decode()}\n")
+    config: Config = {"http": {"workers": 2}, "auth": {"htpasswd": {"file": str(users)}}}
+    with RegistryProcess(tmp_path, config) as process, ThreadPoolExecutor(12) as logins:
+        wait_for(lambda: process.log_path.read_text().count("Application startup complete") == 2, "two workers serve")
+        own = {str(pid) for pid in workers(process)}
+
+        def waiting() -> bool:
+            lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+            return any("->" in line and own & set(line) for line in lines)
+
+        def log_in(number: int) -> int:
+            credentials = b64encode(f"user{number}:guess".encode()).decode()
+            return call(process.port, "GET", "/auth/token", headers={"Authorization": f"Basic {credentials}"}).status
+
+        asked = [logins.submit(log_in, number) for number in range(16)]
+        wait_for(waiting, "one worker waits for the other")
+        assert {login.result() for login in asked} == {401}

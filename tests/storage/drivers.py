@@ -132,9 +132,10 @@ S3_CAPABILITIES = replace(
     copy_bytes=256 << 20,
     copy_part_bytes=128 << 20,
     delete_batch=1000,
+    late_deletes=True,
 )
 GCS_CAPABILITIES = replace(
-    MemoryDriver.capabilities, exclusive_uploads=False, part_bytes=gcs_store.PART, delete_batch=100
+    MemoryDriver.capabilities, exclusive_uploads=False, part_bytes=gcs_store.PART, delete_batch=100, late_deletes=False
 )
 
 CASES = (

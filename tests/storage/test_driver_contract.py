@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -57,6 +58,18 @@ def test_what_was_written_is_read_with_its_stat(driver: StorageDriver) -> None:
     assert before - 1 <= stat.modified <= time.time() + 1
 
 
+def test_the_names_that_share_bytes_are_counted(driver: StorageDriver) -> None:
+    driver.write(KEY, b"{}")
+    assert driver.stat_links(KEY) == (driver.stat(KEY), 1)
+    if driver.capabilities.links:
+        driver.link(KEY, "b/x")
+        assert driver.stat_links(KEY) == driver.stat_links("b/x") == (driver.stat(KEY), 2)
+        driver.delete(["b/x"])
+        assert driver.stat_links(KEY).links == 1
+    with pytest.raises(PathNotFound):
+        driver.stat_links("missing")
+
+
 def test_an_empty_object_is_an_object(driver: StorageDriver) -> None:
     driver.write(KEY, b"")
     assert driver.read(KEY, max_bytes=0) == (b"", driver.stat(KEY))
@@ -93,9 +106,9 @@ def test_a_bounded_read_refuses_a_larger_object(driver: StorageDriver) -> None:
     assert content(driver, KEY) == b"12345"
 
 
-def test_the_signature_changes_with_the_bytes(driver: StorageDriver) -> None:
-    signatures = [driver.write(KEY, b"%03d" % number).signature for number in range(200)]
-    assert len(set(signatures)) == len(signatures)
+def test_the_etag_changes_with_the_bytes(driver: StorageDriver) -> None:
+    etags = [driver.write(KEY, b"%03d" % number).etag for number in range(200)]
+    assert len(set(etags)) == len(etags)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +127,7 @@ def test_a_key_that_leads_elsewhere_is_refused_by_every_method(driver: StorageDr
         lambda: driver.open(key),
         lambda: driver.write(key, b""),
         lambda: driver.delete([key]),
+        lambda: driver.delete_once(key, etag="e", deadline=math.inf),
         lambda: publish(driver, "u", key),
     ]
     if key:
@@ -200,35 +214,35 @@ def test_if_absent_creates_once(driver: StorageDriver) -> None:
 
 
 @conditional
-def test_if_signature_replaces_that_version_only(driver: StorageDriver) -> None:
+def test_if_etag_replaces_that_version_only(driver: StorageDriver) -> None:
     first = driver.write(KEY, b"first")
-    second = driver.write(KEY, b"second", if_signature=first.signature)
+    second = driver.write(KEY, b"second", if_etag=first.etag)
     with pytest.raises(PreconditionFailed):
-        driver.write(KEY, b"third", if_signature=first.signature)
+        driver.write(KEY, b"third", if_etag=first.etag)
     data, stat = driver.read(KEY, max_bytes=10)
     assert data == b"second"
     assert stat.is_same(second)
 
 
 @conditional
-def test_if_signature_fails_where_the_object_is_gone(driver: StorageDriver) -> None:
+def test_if_etag_fails_where_the_object_is_gone(driver: StorageDriver) -> None:
     first = driver.write(KEY, b"first")
     driver.delete([KEY])
     with pytest.raises(PreconditionFailed):
-        driver.write(KEY, b"second", if_signature=first.signature)
+        driver.write(KEY, b"second", if_etag=first.etag)
     with pytest.raises(PreconditionFailed):
-        driver.write("new/key", b"second", if_signature=first.signature)
+        driver.write("new/key", b"second", if_etag=first.etag)
     assert list(driver.list("")) == []
 
 
 @conditional
-def test_an_empty_signature_is_of_no_object_and_does_not_mean_that_there_is_none(driver: StorageDriver) -> None:
+def test_an_empty_etag_is_of_no_object_and_does_not_mean_that_there_is_none(driver: StorageDriver) -> None:
     with pytest.raises(PreconditionFailed):
-        driver.write(KEY, b"first", if_signature="")
+        driver.write(KEY, b"first", if_etag="")
     assert list(driver.list("")) == []
     driver.write(KEY, b"first")
     with pytest.raises(PreconditionFailed):
-        driver.write(KEY, b"second", if_signature="")
+        driver.write(KEY, b"second", if_etag="")
     assert content(driver, KEY) == b"first"
 
 
@@ -312,10 +326,10 @@ def test_append_creates_and_adds(driver: StorageDriver) -> None:
 
 
 @with_appends
-def test_append_changes_the_signature(driver: StorageDriver) -> None:
+def test_append_changes_the_etag(driver: StorageDriver) -> None:
     first = driver.write(KEY, b"one\n")
     driver.append(KEY, b"two\n")
-    assert driver.stat(KEY).signature != first.signature
+    assert driver.stat(KEY).etag != first.etag
 
 
 @with_appends

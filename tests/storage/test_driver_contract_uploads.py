@@ -341,3 +341,18 @@ def test_uploads_are_in_no_listing(driver: StorageDriver, upload: Upload) -> Non
     upload("u1", b"one")
     assert list(driver.list("")) == []
     assert list(driver.children("")) == []
+
+
+@with_rights
+def test_an_upload_without_a_byte_is_new(driver: StorageDriver) -> None:
+    state = driver.start_upload("u1")
+    with driver.open_upload("u1") as writer:
+        assert writer.is_new
+        writer.resume(state, offset=0)
+        writer.write(b"kept or not")
+        writer.flush()
+    with driver.open_upload("u1") as writer:
+        assert not writer.is_new
+        writer.resume(state, offset=0)  # what was written is dropped
+    with driver.open_upload("u1") as writer:
+        assert writer.is_new

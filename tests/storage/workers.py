@@ -67,7 +67,7 @@ def add_one(driver: StorageDriver, key: str) -> None:
                 continue
             return
         try:
-            driver.write(key, b"%d" % (int(data) + 1), if_signature=stat.signature)
+            driver.write(key, b"%d" % (int(data) + 1), if_etag=stat.etag)
         except PreconditionFailed:
             continue
         return

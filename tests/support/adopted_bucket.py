@@ -53,7 +53,7 @@ def put_source_object(
     digest = Digest.of(data)
     key = source_key(digest, repository)
     stat = driver.write(key, data)
-    return ShardEntry(digest, len(data), (SourceLocation(key, stat.signature, verified),))
+    return ShardEntry(digest, len(data), (SourceLocation(key, stat.etag, verified),))
 
 
 def write_shards(driver: StorageDriver, lines: list[ShardEntry], migration: str = MIGRATION) -> None:

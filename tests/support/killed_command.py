@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from registry.config.settings import Settings
 from registry.migration.source import bucket
+from registry.storage import factory
 from registry.storage.driver import StorageDriver
 from registry.storage.factory import open_driver
 from registry.storage.middleware.base import DriverDecorator
@@ -43,6 +44,6 @@ if __name__ == "__main__":
         """As ``open_driver``."""
         return Suicide(open_driver(settings, observe), step)
 
-    bucket.open_driver = open_doomed  # type: ignore[attr-defined]
+    bucket.open_driver = factory.open_driver = open_doomed  # type: ignore[attr-defined]
     sys.argv = ["registry", *sys.argv[2:]]
     main()

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from registry.clocks import Clocks
 from registry.database.engine import Database
 from registry.database.transaction import Transaction
 from registry.images.backends import Backends
+from registry.images.layout import COLLECTION_STATE
 from registry.images.registry import Registry
 from registry.migration.report import Report
 from registry.storage.driver import StorageDriver
@@ -67,8 +69,8 @@ class DyingDriver(DriverDecorator):
 class DyingDatabase(Database):
     """Its database: a step for each commit."""
 
-    def __init__(self, url: str, doom: Doom) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, doom: Doom, clocks: Clocks | None = None) -> None:
+        super().__init__(url, clocks=clocks)
         self._doom = doom
 
     @contextlib.contextmanager
@@ -97,7 +99,10 @@ def doomed(bucket: Bucket, doom: Doom) -> Registry:
     world = bucket.world
     world.registry()  # makes the database, and is closed with its world
     backends = Backends(
-        DyingDriver(bucket.driver, doom), DyingDatabase(world.url, doom), world.policy, clock=world.clock
+        DyingDriver(bucket.driver, doom),
+        DyingDatabase(world.url, doom, world.clocks()),
+        world.policy,
+        clock=world.clock,
     )
     return Registry(backends)
 
@@ -125,12 +130,13 @@ def rows(bucket: Bucket) -> dict[str, list[Any]]:
 def objects(bucket: Bucket) -> dict[str, Any]:
     """The bucket, without the fields that tell how often the command ran, and in which process."""
     # Each bucket has objects of its own age, which indexes tell.
-    found: dict[str, Any] = {key: _TIME.sub(rb"\1", data) for key, data in bucket.objects().items()}
+    own = {key: data for key, data in bucket.objects().items() if key != COLLECTION_STATE}  # of that database
+    found: dict[str, Any] = {key: _TIME.sub(rb"\1", data) for key, data in own.items()}
     for key, data in bucket.objects("storage/migrations").items():
         if key.endswith("/state.json"):
             told = {"revision", "passes", "writer"}
             found[key] = {name: value for name, value in json.loads(data).items() if name not in told}
-        elif "/blobs/" in key:  # a copy that is made again has another signature
+        elif "/blobs/" in key:  # a copy that is made again has another etag
             lines = [json.loads(line) for line in data.splitlines()]
             found[key] = [line | {"copy": line["copy"] is not None} for line in lines]
     return found

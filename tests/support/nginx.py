@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING, ClassVar
 
 from tests.support.program import Program
@@ -12,6 +13,8 @@ from tests.support.tools import tool
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from tests.support.authority import Issued
 
 ASKED = "X-Asked"
 """A header of each answer: the servers that got the request, in their order, with commas between."""
@@ -38,7 +41,7 @@ http {{
     }}
 
     server {{
-        listen {address};
+        listen {address}{tls};
         client_max_body_size 0;
         client_body_timeout 300s;
         send_timeout 300s;
@@ -53,6 +56,7 @@ http {{
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Host $http_host;
             proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Client-Cert $ssl_client_escaped_cert;
             proxy_request_buffering off;
             proxy_buffering off;
             proxy_read_timeout 300s;
@@ -70,12 +74,25 @@ class Nginx(Program):
 
     With ``next_upstream`` a request that a server cannot take goes to the next one, and the server is left out for a
     while. Without it the client gets 502, and each server keeps its turn: a test sees every failure.
+
+    With ``tls`` it serves HTTPS; with ``client_ca`` it passes certificates of that authority on in X-Client-Cert.
     """
 
     name: ClassVar[str] = "nginx"
 
-    def __init__(self, directory: Path, ports: Sequence[int], *, next_upstream: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        ports: Sequence[int],
+        *,
+        next_upstream: bool = False,
+        tls: Issued | None = None,
+        client_ca: Path | None = None,
+    ) -> None:
         super().__init__(directory.resolve())
+        self._tls = "" if tls is None else f" ssl; ssl_certificate {tls.pem}; ssl_certificate_key {tls.key}"
+        if client_ca is not None:
+            self._tls += f"; ssl_client_certificate {client_ca}; ssl_verify_client optional"
         self._ports = ports
         self._next_upstream = next_upstream
         self.access_log = self.directory / "access.log"
@@ -89,7 +106,10 @@ class Nginx(Program):
 
     def ready(self) -> bool:
         """Whether it answers now; says nothing about the servers behind it."""
-        return self.answers(_READY)
+        if not self._tls:
+            return self.answers(_READY)
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.port)) == 0
 
     def _configuration(self) -> str:
         rest = "" if self._next_upstream else " max_fails=0"
@@ -97,6 +117,7 @@ class Nginx(Program):
         return _CONFIGURATION.format(
             directory=self.directory,
             address=self.address,
+            tls=self._tls,
             ready=_READY,
             asked=ASKED,
             servers="\n        ".join(f"server {HOST}:{port}{rest};" for port in self._ports),

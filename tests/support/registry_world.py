@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
 import itertools
 import json
 import shutil
-import sqlite3
-import tempfile
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -18,26 +13,42 @@ from typing import Any
 
 import pytest
 
+from registry.clocks import Clocks
+from registry.database import blobs
 from registry.database.engine import Database
-from registry.database.schema import upgrade, upgrade_database
+from registry.database.schema import upgrade_database
 from registry.images.backends import Backends, Policy
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
+from registry.oci.errors import ManifestUnknown
 from registry.oci.index import Index
 from registry.storage.driver import StorageDriver
+from registry.storage.gcs.driver import GcsDriver
 from registry.storage.local.driver import LocalDriver
 from registry.storage.memory import MemoryDriver
 from registry.storage.s3.driver import S3Driver
 from tests.storage.drivers import s3_settings
+from tests.storage.gcs.store import open_store
 from tests.support.payloads import Blob, Manifest, image
+from tests.support.sqlite import create_current
 
 KINDS = ["local", "memory"]
+PROMPT = "prompt"
+"""The kind in memory whose deletes name a version, so that none of them comes late."""
 REAL = "s3"
 """The kind over a real server, of which each world has a root of its own in one bucket."""
 REAL_KIND = pytest.param(REAL, marks=[pytest.mark.stores, pytest.mark.tools("versitygw")])
 """A row of parameters."""
+GCS = "gcs"
+"""The kind over a real server of the other protocol, of which each world has a bucket."""
+GCS_KIND = pytest.param(GCS, marks=[pytest.mark.stores, pytest.mark.tools("fake-gcs-server")])
+"""A row of parameters."""
 NAME = "team/app"
 ACTOR = "tester"
+
+
+TICK = 2.0**-20
+"""Seconds that pass between two looks at the clock of a machine."""
 
 
 class Clock:
@@ -73,8 +84,13 @@ class World:
         self.url = url or f"sqlite:///{directory / 'cache.db'}"
         self.clock = Clock()
         self.policy = Policy()
+        self.boot_id = "first"
+        self.booted_at = 0.0
         self._memory = MemoryDriver()
+        if kind == PROMPT:
+            self._memory.capabilities = replace(self._memory.capabilities, late_deletes=False)
         self._s3: S3Driver | None = None
+        self._gcs: GcsDriver | None = None
         self._registries: list[Registry] = []
 
     def driver(self) -> StorageDriver:
@@ -82,17 +98,41 @@ class World:
         if self.kind == REAL:  # one for all processes: it remembers nothing, and making a client takes long
             self._s3 = self._s3 or S3Driver(s3_settings(), f"world-{uuid.uuid4().hex}")
             return self._s3
+        if self.kind == GCS:
+            self._gcs = self._gcs or open_store(self.root)
+            return self._gcs
         return LocalDriver(self.root, fsync=False) if self.kind == "local" else self._memory
 
-    def registry(self, *, driver: StorageDriver | None = None, url: str | None = None, **policy: Any) -> Registry:
+    def clocks(self, *, skew: float = 0.0) -> Clocks:
+        """The clocks of a process that starts now; its wall clock is wrong by ``skew`` seconds."""
+        booted_at = self.booted_at
+        ticks = itertools.count()  # as time passes: rows that one statement reads are not read at one moment
+        return Clocks(
+            lambda: self.clock.now + skew, lambda: self.clock.now - booted_at + next(ticks) * TICK, self.boot_id
+        )
+
+    def reboot(self) -> None:
+        """Start the machine anew, for the processes that come."""
+        self.boot_id, self.booted_at = uuid.uuid4().hex, self.clock.now
+
+    def registry(
+        self,
+        *,
+        driver: StorageDriver | None = None,
+        url: str | None = None,
+        clocks: Clocks | None = None,
+        **policy: Any,
+    ) -> Registry:
         """A new process: it remembers nothing."""
         url = url or self.url
         path = Path(url.removeprefix("sqlite:///"))
         if url.startswith("sqlite") and not path.exists():
-            shutil.copyfile(_template(), path)  # migrating each from nothing would take most of the time
-        database = Database(url)
+            create_current(path)
+        database = Database(url, clocks=clocks or self.clocks())
         upgrade_database(database)
-        backends = Backends(driver or self.driver(), database, replace(self.policy, **policy), clock=self.clock)
+        backends = Backends(
+            driver or self.driver(), database, replace(self.policy, **policy), clock=database.clocks.wall
+        )
         registry = Registry(backends)
         self._registries.append(registry)
         return registry
@@ -109,20 +149,9 @@ class World:
         return made
 
     def close(self) -> None:
-        """End every process."""
-        for registry in self._registries:
-            registry.close()
-
-
-@functools.cache
-def _template() -> Path:
-    """A database with the newest schema and nothing in it."""
-    path = Path(tempfile.mkdtemp(prefix="stowage-template-")) / "cache.db"
-    upgrade(f"sqlite:///{path}")
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    atexit.register(shutil.rmtree, path.parent)
-    return path
+        """End every process that has not ended."""
+        while self._registries:
+            self._registries.pop().close()
 
 
 def push_blob(registry: Registry, data: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
@@ -169,11 +198,27 @@ def pull(registry: Registry, reference: str, name: str = NAME) -> Digest:
     return found.digest
 
 
+def is_there(registry: Registry, manifest: Manifest, name: str = NAME) -> bool:
+    """Whether a manifest can be pulled by its digest."""
+    try:
+        return bool(registry.manifests.find(name, Digest.parse(manifest.digest)))
+    except ManifestUnknown:
+        return False
+
+
 def pull_blob(registry: Registry, digest: Digest, name: str = NAME) -> bytes:
     """The bytes of a blob, looked up as HEAD does and read as GET does."""
     registry.blobs.find(name, digest)
     with registry.blobs.read(registry.blobs.open(name, digest)) as reader:
         return reader.read(1 << 20)
+
+
+def leased_until(registry: Registry, digest: Digest) -> float:
+    """When a blob's lease ends, by the clock that its database goes by."""
+    with registry.backends.database.snapshot() as connection:
+        row = blobs.find(connection, digest).get()
+    assert row is not None
+    return registry.backends.database.clocks.boot() + row.lease_left
 
 
 def tags(registry: Registry, name: str = NAME) -> list[str]:

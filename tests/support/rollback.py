@@ -190,21 +190,21 @@ def _digests(texts: Iterable[str]) -> tuple[Digest, ...]:
 
 
 def _ours(inventory: Inventory) -> Mapping[Digest, Source]:
-    found = inventory.rows("SELECT digest, key, signature FROM object WHERE kind = 'our-blob'")
-    return {Digest(digest): Source(key, signature) for digest, key, signature in found}
+    found = inventory.rows("SELECT digest, key, etag FROM object WHERE kind = 'our-blob'")
+    return {Digest(digest): Source(key, etag) for digest, key, etag in found}
 
 
 def apply(driver: StorageDriver, step: Step) -> None:
     """Do what a step says."""
     if isinstance(step, Copy):
         data, stat = driver.read(step.source, max_bytes=1 << 20)
-        assert (stat.signature, len(data)) == (step.signature, step.size)
+        assert (stat.etag, len(data)) == (step.etag, step.size)
         assert Digest.of(data, step.digest.algorithm) == step.digest
         driver.write(step.target, data)
     elif isinstance(step, Delete):
         driver.delete(step.keys)
-    elif step.if_signature:
-        driver.write(step.key, step.data, if_signature=step.if_signature)
+    elif step.if_etag:
+        driver.write(step.key, step.data, if_etag=step.if_etag)
     else:
         driver.write(step.key, step.data, if_absent=True)
 

@@ -1,8 +1,9 @@
 """Real servers for tests: ``registry serve`` as a subprocess, with a directory, a port and a process group of its own.
 
-Nothing here knows how the registry works inside; a server is started the way an operator starts it, asked over HTTP and
-stopped by signals. ``STOWAGE_TEST_PROGRAM`` names another program that understands ``serve --config FILE``, so that a
-test can be tried on another version.
+Nothing here knows how the registry works inside; a server gets the arguments that an operator gives, is asked over HTTP
+and stopped by signals. It is forked from a process that has loaded what it loads (``forks.py``).
+``STOWAGE_TEST_PROGRAM`` names another program that understands ``serve --config FILE``, so that a test can be tried on
+another version; that one is executed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from tests.support.forks import Fork, fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +87,11 @@ class Registry(Protocol):
 def program() -> list[str]:
     """The command in front of ``serve``: the ``registry`` of this interpreter's environment unless another is named."""
     named = os.environ.get("STOWAGE_TEST_PROGRAM")
-    return named.split() if named else [str(Path(sys.executable).with_name("registry"))]
+    return named.split() if named else _own_program()
+
+
+def _own_program() -> list[str]:
+    return [str(Path(sys.executable).with_name("registry"))]
 
 
 def _environment() -> dict[str, str]:
@@ -139,7 +146,7 @@ class RegistryProcess:
         self.config_path = directory / "config.json"
         self.port = free_port()
         self.config = self._merged(config or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Fork | None = None
 
     def _merged(self, overrides: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
         """Return the default configuration with the keys of each section of ``overrides`` on top."""
@@ -190,17 +197,7 @@ class RegistryProcess:
 
     def start(self, timeout: float = START_TIMEOUT) -> None:
         """Return once ``/livez`` answers 200; ``ServerError`` after ``timeout`` seconds or if the server exits."""
-        command, environment = self._configured("serve"), _environment()
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self.directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
+        self._process = self._begun(self._configured("serve"), _environment())
         deadline = time.monotonic() + timeout
         while not self.answers("/livez"):
             if (code := self._process.poll()) is not None:
@@ -210,6 +207,20 @@ class RegistryProcess:
                 self.kill()
                 raise self._error(f"/livez did not answer within {timeout} s")
             time.sleep(0.02)
+
+    def _begun(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes] | Fork:
+        if self.command == _own_program():
+            return fork(command, directory=self.directory, log=self.log_path, environment=environment)
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
 
     def run(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> dict[str, Any]:
         """Run a command of the same program and configuration, beside the server or without it; what it reports."""
@@ -334,7 +345,7 @@ class RegistryProcess:
             log.seek(max(0, self.log_path.stat().st_size - LOG_TAIL))
             return log.read().decode(errors="replace")
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> subprocess.Popen[bytes] | Fork:
         if self._process is None:
             raise ServerError("the server is not running")
         return self._process

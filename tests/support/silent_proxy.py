@@ -61,15 +61,16 @@ class SilentProxy:
 
     def _serve(self, client: socket.socket) -> None:
         self.passing.wait()
-        with contextlib.suppress(OSError, ValueError):
-            server = socket.create_connection(self._target)
+        with (
+            contextlib.suppress(OSError, ValueError),
+            client,
+            socket.create_connection(self._target) as server,
+            selectors.DefaultSelector() as ready,
+        ):
             self._sockets.append(server)
-            with selectors.DefaultSelector() as ready:
-                ready.register(client, selectors.EVENT_READ, server)
-                ready.register(server, selectors.EVENT_READ, client)
-                self._pass(ready, client)
-            server.close()
-            client.close()
+            ready.register(client, selectors.EVENT_READ, server)
+            ready.register(server, selectors.EVENT_READ, client)
+            self._pass(ready, client)
 
     def _pass(self, ready: selectors.BaseSelector, client: socket.socket) -> None:
         silent = deaf = False

@@ -155,16 +155,17 @@ EMPTY = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a
 
 
 def left_of(directory: Path) -> list[str]:
-    """Return the command lines of living processes that name the directory."""
+    """Return the command lines of living processes that name the directory, or are in one below it."""
     deadline = time.monotonic() + LINGER
     while True:
         lines = []
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        for entry in Path("/proc").glob("[0-9]*"):
             try:
-                line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                place = (entry / "cwd").readlink()
             except OSError:
                 continue
-            if str(directory) in line:
+            if str(directory) in line or place.is_relative_to(directory):
                 lines.append(line)
         if not lines or time.monotonic() > deadline:
             return lines

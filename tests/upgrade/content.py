@@ -50,18 +50,20 @@ class Content:
         self.repositories: dict[str, Repository] = defaultdict(Repository)
         self.uploads: list[Upload] = []
 
-    def forget_what_only_a_database_knows(self, *, shared: bool) -> None:
+    def forget_what_only_a_database_knows(self, *, shared: bool, withheld_too: bool = True) -> None:
         """The database was lost: unfinished uploads, and in a bucket blobs that no manifest names.
 
         Which references were withheld stands in the records of later releases alone, so a bucket says nothing of what
-        a former release withheld. On disk a repository without the file is one without the blob.
+        a former release withheld until this one has written it down, by a job or by ``registry rebuild``; without
+        ``withheld_too`` it has. On disk a repository without the file is one without the blob.
         """
         self.uploads.clear()
         for repository in self.repositories.values():
             if shared:
                 named = repository.named | repository.foreign.keys()
                 repository.blobs = {digest: blob for digest, blob in repository.blobs.items() if digest in named}
-                repository.withheld.clear()
+                if withheld_too:
+                    repository.withheld.clear()
 
     def forget_foreign(self) -> None:
         """A former release has filled its database from a bucket: it leaves out what need not be there."""

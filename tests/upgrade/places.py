@@ -93,6 +93,11 @@ class Tenancy:
         assert report["problems"] == [], report
         return report
 
+    def database_url(self) -> str:
+        """For SQLAlchemy; the database is there."""
+        url = self.place.config.get("database", {}).get("url")
+        return str(url or f"sqlite:///{next(self.place.root.rglob('*.db'))}")
+
     def tags_in_index(self, name: str) -> dict[str, str]:
         """The tags that have been folded."""
         document = json.loads((self.place.root / name / "index.json").read_bytes())

@@ -6,6 +6,8 @@ from typing import cast
 
 import pytest
 from fastapi import APIRouter
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -121,3 +123,11 @@ def test_a_path_leads_to_an_endpoint(method: str, path: str, template: str, para
 )
 def test_a_path_that_is_none_leads_nowhere(path: str) -> None:
     assert find(path) == (None, {})
+
+
+@given(st.lists(st.sampled_from(["/", "v2", "a", "b\n", "blobs", "uploads", "manifests", "tags", "list", "referrers"])))
+def test_a_path_has_the_parameters_that_the_expression_of_its_route_finds(parts: list[str]) -> None:
+    for path in ("".join(parts), "/v2/" + "/".join(parts)):
+        for route in ROUTES:
+            found = route.path_regex.match(path)
+            assert route.parameters(path) == (found and found.groupdict()), (route.path, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,20 @@ class Keys:
         self.now = NOW
         self.users = {"alice": Identity(Kind.USER, "alice", frozenset({"team"}), credential="1" * 16)}
         self.driver = driver or MemoryDriver()
-        self.database = Database(url or f"sqlite:///{directory / 'cache.db'}")
+        directory.mkdir(exist_ok=True)
+        self.url = url or f"sqlite:///{directory / 'cache.db'}"
+        self.database = Database(self.url)
         upgrade_database(self.database)
         self.store = KeyStore(self.driver, self.database)
 
-    def process(self) -> ApiKeys:
+    def process(self, most_seconds: float = inf) -> ApiKeys:
         return ApiKeys(
             self.store,
             self.database,
             Groups({"robots": ["key:1"]}),
             self.users.get,
             lambda: self.now,
+            most_seconds=most_seconds,
         )
 
     def add(self, **changes: Any) -> KeySecret:

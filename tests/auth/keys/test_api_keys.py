@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from registry.auth.identity import Identity, Kind
-from registry.auth.keys.api_keys import STRANGERS, USES_PAUSE, ApiKeys
+from registry.auth.keys.api_keys import SILENT, STRANGERS, STRANGERS_OF_ONE, USES_PAUSE, ApiKeys
 from registry.auth.keys.key_record import KeyRecord
 from registry.auth.keys.key_scope import KeyScope
 from registry.auth.keys.key_secret import KeySecret
-from registry.database import key_uses
+from registry.database.credentials import key_uses
 from registry.database.errors import DatabaseUnavailable
 from registry.oci.errors import Unauthorized, Unavailable
 from registry.storage.errors import StorageUnavailable
@@ -34,7 +34,7 @@ def replicas(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Keys]:
     url = None
     if request.param == "postgresql":
         cluster: Cluster = request.getfixturevalue("cluster")
-        url = cluster.create()
+        url = cluster.create_current()
     made = Keys(tmp_path, url=url)
     yield made
     made.database.close()
@@ -42,7 +42,7 @@ def replicas(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Keys]:
 
 def uses(keys: Keys) -> dict[str, float]:
     with keys.database.autocommit() as connection:
-        return key_uses.of_all(connection).get()
+        return key_uses.find(connection, list(keys.store.ids()))
 
 
 def test_a_secret_proves_its_key_with_the_owner_as_it_is_now(keys: Keys) -> None:
@@ -87,6 +87,17 @@ def test_a_key_ends_at_its_time(keys: Keys) -> None:
     assert keys.process().find(secret.key_id) is None
 
 
+@pytest.mark.parametrize("expires", [None, NOW + 1000])
+def test_a_key_that_is_older_than_the_settings_allow_by_now_is_refused(keys: Keys, expires: float | None) -> None:
+    secret = keys.add(expires=expires)
+    assert keys.process(most_seconds=100).identify(secret.text).until == NOW + 100
+    keys.now += 100
+    with pytest.raises(Unauthorized):
+        keys.process(most_seconds=100).identify(secret.text)
+    assert keys.process(most_seconds=100).find(secret.key_id) is None
+    assert keys.process().find(secret.key_id) is not None
+
+
 def test_a_key_ends_with_its_owner_at_once(keys: Keys) -> None:
     process, secret = keys.process(), keys.add()
     identity, _ = process.identify(secret.text)
@@ -114,6 +125,43 @@ def test_a_revoked_key_is_forgotten_by_every_process_with_its_next_look(replicas
             process.identify(secret.text)
         assert process.find(secret.key_id) is None
         assert process.identify(another.text).identity.kind is Kind.KEY
+
+
+def test_a_process_without_a_look_for_a_while_takes_no_key_from_memory(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, secret = keys.process(), keys.add()
+    process.look()
+    identity, generation = process.identify(secret.text).identity, process.generation
+    with monkeypatch.context() as patched:
+        patched.setattr(keys.database, "autocommit", unavailable)
+        keys.now += SILENT
+        process.look()
+        assert process.is_current(identity, generation)
+        keys.now += 1
+        process.look()
+        assert not process.is_current(identity, generation)
+        assert process.identify(secret.text).identity == identity, "storage tells"
+    process.look()
+    assert process.is_current(identity, generation)
+
+
+def test_uses_that_could_not_be_written_are_written_with_the_next(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, one, other = keys.process(), keys.add(), keys.add()
+    for secret in (one, other):
+        process.identify(secret.text)
+    with monkeypatch.context() as patched:
+        patched.setattr(keys.database, "transaction", unavailable)
+        process.look()
+    assert uses(keys) == {}
+    keys.now += USES_PAUSE
+    process.identify(one.text)
+    process.look()
+    assert uses(keys) == {one.key_id: NOW + USES_PAUSE, other.key_id: NOW}
+
+
+def unavailable(**_options: object) -> None:
+    raise DatabaseUnavailable("the database is away")
 
 
 def test_a_key_that_is_revoked_during_its_verification_is_not_remembered(keys: Keys) -> None:
@@ -185,24 +233,45 @@ def test_a_flood_of_secrets_that_were_made_up_reads_little_and_keeps_no_known_ke
     process = keys.process()
     process.look()
     answers = [attempt(process, KeySecret.make()) for _ in range(200)]
-    assert answers == [Unauthorized] * STRANGERS + [Unavailable] * (200 - STRANGERS)
+    assert answers == [Unauthorized] * STRANGERS_OF_ONE + [Unavailable] * (200 - STRANGERS_OF_ONE)
     driver = keys.driver
     assert isinstance(driver, FaultyDriver)
-    assert driver.calls["read"] == STRANGERS
+    assert driver.calls["read"] == STRANGERS_OF_ONE
     assert attempt(process, before) is None
     added = keys.add()
-    assert attempt(process, added) is Unavailable  # until the flood is over
+    assert attempt(process, added) is Unavailable  # from the same address, until the flood is over
+    assert attempt(process, added, "192.0.2.2") is None
+    assert attempt(process, added) is None
+    for number in range(STRANGERS):  # a client with many addresses
+        attempt(process, KeySecret.make(), f"198.51.100.{number}")
+    assert driver.calls["read"] == STRANGERS + 2, "the keys that were good are read beside the flood"
+    new = keys.add()
+    assert attempt(process, new, "192.0.2.3") is Unavailable
     keys.now += 1
-    assert attempt(process, added) is None
-    answers = [attempt(process, KeySecret.make()) for _ in range(200)]
-    assert attempt(process, added) is None
+    assert attempt(process, new, "192.0.2.3") is None
     keys.database.close()
     plain.database.close()
 
 
-def attempt(process: ApiKeys, secret: KeySecret) -> type[Exception] | None:
+def test_a_key_that_was_verified_is_no_stranger_also_where_keys_were_never_listed(tmp_path: Path) -> None:
+    plain = Keys(tmp_path)
+    secret = plain.add()
+    keys = Keys(tmp_path, FaultyDriver(plain.driver, [Fault("children", times=None)]))
+    process = keys.process()
+    process.look()
+    assert attempt(process, secret) is None
+    for _ in range(STRANGERS_OF_ONE):
+        attempt(process, KeySecret.make())
+    assert attempt(process, KeySecret.make()) is Unavailable
+    assert attempt(process, secret) is None
+    keys.database.close()
+    plain.database.close()
+
+
+def attempt(process: ApiKeys, secret: KeySecret, address: str = "192.0.2.1") -> type[Exception] | None:
     """The error that refuses a secret; None if it is good."""
     try:
+        process.admit(secret.text, address)
         process.identify(secret.text)
     except (Unauthorized, Unavailable) as error:
         return type(error)

@@ -42,6 +42,8 @@ def test_the_secret_is_not_written() -> None:
         {"version": 2},
         {"version": None},
         {"sha256": 1},
+        {"sha256": "é" * 64},
+        {"sha256": "0" * 63},
         {"owner": ["alice"]},
         {"owner": 1},
         {"scope": {}},

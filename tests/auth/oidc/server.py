@@ -1,22 +1,28 @@
-"""A small identity provider on loopback: discovery, keys, and tokens with the claims of GitHub, GitLab, Kubernetes."""
+"""A small identity provider on loopback: discovery, keys, logins, and tokens as of GitHub, GitLab, Kubernetes."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import secrets
 import threading
 import time
+from base64 import b64encode, urlsafe_b64encode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import orjson
 
-from registry.auth.oidc.provider_keys import DISCOVERY
+from registry.auth.oidc.discovery import DISCOVERY
 from tests.auth.signing import AnyKey, ec, jwks, rsa, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 AUDIENCE = "registry.example.org"
+CLIENT, SECRET = "stowage", "se:cret %+"
+"""The registry, as a client at which users log in."""
 
 
 class ProviderServer:
@@ -28,16 +34,43 @@ class ProviderServer:
         """The paths of all requests."""
         self.is_up = True
         """False: every request is answered 503."""
+        self.user: dict[str, Any] = {"preferred_username": "alice", "groups": ["dev"]}
+        """The claims of the user that logs in."""
+        self.refuses = ""
+        """The error of each login; empty if users are let in."""
+        self.secret_in_body = False
+        self.ends_sessions = False
+        """It names an address where users log out."""
+        self.codes: dict[str, dict[str, str]] = {}
+        """What each login asked for."""
+        self.keeps_codes = False
+        """A code can be exchanged twice, as it must not."""
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 provider.asked.append(self.path)
+                parts = urlsplit(self.path)
+                if parts.path == "/authorize" and provider.is_up:
+                    self.send_response(302)
+                    self.send_header("Location", provider.authorize(dict(parse_qsl(parts.query))))
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 document = provider.documents().get(self.path) if provider.is_up else None
-                self.send_response(503 if document is None else 200)
-                self.send_header("Content-Length", str(len(document or b"")))
+                self.answer(503 if document is None else 200, document or b"")
+
+            def do_POST(self) -> None:
+                provider.asked.append(self.path)
+                form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+                status, document = provider.exchange(form, self.headers.get("Authorization", ""))
+                self.answer(status, orjson.dumps(document))
+
+            def answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(document or b"")
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the interface of http.server
                 pass
@@ -49,9 +82,53 @@ class ProviderServer:
 
     def documents(self) -> dict[str, bytes]:
         return {
-            DISCOVERY: orjson.dumps({"issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys"}),
+            DISCOVERY: orjson.dumps(
+                {
+                    "issuer": self.issuer,
+                    "jwks_uri": f"{self.issuer}/keys",
+                    "authorization_endpoint": f"{self.issuer}/authorize",
+                    "token_endpoint": f"{self.issuer}/token",
+                    **(
+                        {"token_endpoint_auth_methods_supported": ["client_secret_post"]} if self.secret_in_body else {}
+                    ),
+                    **({"end_session_endpoint": f"{self.issuer}/logout?a=b"} if self.ends_sessions else {}),
+                }
+            ),
             "/keys": jwks(*self.keys),
         }
+
+    def authorize(self, asked: dict[str, str]) -> str:
+        """Where the browser of a user goes that has logged in (OpenID Connect Core 1.0, section 3.1.2)."""
+        assert asked["response_type"] == "code"
+        assert asked["client_id"] == CLIENT
+        assert "openid" in asked["scope"].split()
+        assert asked["code_challenge_method"] == "S256"
+        code = secrets.token_hex(8)
+        self.codes[code] = asked
+        answer = {"error": self.refuses} if self.refuses else {"code": code}
+        return f"{asked['redirect_uri']}?{urlencode({**answer, 'state': asked['state']})}"
+
+    def exchange(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, object]]:
+        """The ID token for a code (section 3.1.3)."""
+        if not self.is_up:
+            return 503, {}
+        if self.secret_in_body:
+            is_client = (form.get("client_id"), form.get("client_secret")) == (CLIENT, SECRET)
+        else:
+            is_client = authorization == "Basic " + b64encode(f"{CLIENT}:se%3Acret+%25%2B".encode()).decode()
+        if not is_client:
+            return 401, {"error": "invalid_client"}
+        asked = self.codes.get(form["code"]) if self.keeps_codes else self.codes.pop(form["code"], None)
+        verified = urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).rstrip(b"=").decode()
+        if (
+            asked is None
+            or form["redirect_uri"] != asked["redirect_uri"]
+            or verified != asked["code_challenge"]
+            or form["grant_type"] != "authorization_code"
+        ):
+            return 400, {"error": "invalid_grant"}
+        token = self.token(**{"aud": CLIENT, "nonce": asked["nonce"], **self.user})
+        return 200, {"id_token": token, "access_token": "opaque", "token_type": "Bearer"}
 
     def token(self, **claims: Any) -> str:
         """One for our audience, good for five minutes; ``claims`` add to that, None takes away."""

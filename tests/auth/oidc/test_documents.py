@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -67,6 +68,52 @@ def test_a_document_without_end_is_given_up(serve: Serve, length: bytes) -> None
 def test_a_silent_provider_is_given_up(serve: Serve, answer: bytes) -> None:
     with pytest.raises(FetchFailed):
         Documents(seconds=0.2).fetch(serve(answer))
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Answers one connection so, and closes it then; where that is, without the scheme."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                answer(connection)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}/document"
+        thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "head", [b"", HEAD + b"X-Long: ", HEAD + b"\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;"]
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_provider_that_sends_a_byte_now_and_then_is_given_up_in_time(scheme: str, head: bytes) -> None:
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(head)
+        for _ in range(600):
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+    with answering(drip) as address:
+        began = time.monotonic()
+        with pytest.raises(FetchFailed):
+            Documents(seconds=0.5).fetch(f"{scheme}://{address}")
+        assert time.monotonic() - began < 10
+
+
+def test_a_document_that_is_cut_is_none() -> None:
+    def cut(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(HEAD + b"Content-Length: 5\r\n\r\n{}")
+
+    with answering(cut) as address, pytest.raises(FetchFailed, match="cut"):
+        Documents(seconds=5).fetch(f"http://{address}")
 
 
 def test_what_is_no_answer_is_given_up(serve: Serve) -> None:

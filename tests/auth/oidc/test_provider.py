@@ -1,4 +1,7 @@
-"""Tokens of providers: those of CI and clusters prove an identity, and a stranger's proves what it is and no more."""
+"""Tokens of providers: those of CI and clusters prove an identity, and a stranger's proves what it is and no more.
+
+Check 14.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ import pytest
 from registry.auth.identity import Kind
 from registry.auth.jwt import Jwt
 from registry.auth.oidc.documents import Documents
+from registry.auth.oidc.kept import LOOK_AGAIN
 from registry.auth.oidc.provider import Provider, Used
-from registry.auth.oidc.provider_keys import LOOK_AGAIN, ProviderKeys
+from registry.auth.oidc.provider_keys import ProviderKeys
 from registry.config.token_sections import OidcSettings
 from registry.oci.errors import Unauthorized, Unavailable
 from tests.auth.oidc.server import AUDIENCE, ProviderServer, provider_server

@@ -1,4 +1,4 @@
-"""How often a provider is asked, and what stands when it does not answer."""
+"""How often a provider is asked, and what stands when it does not answer (check 14)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
+from registry.auth.oidc.discovery import DISCOVERY
 from registry.auth.oidc.documents import FetchFailed
-from registry.auth.oidc.provider_keys import DISCOVERY, FRESH, LOOK_AGAIN, RETRY, WAITING, ProviderKeys
+from registry.auth.oidc.kept import FRESH, LOOK_AGAIN, RETRY, WAITING
+from registry.auth.oidc.provider_keys import ProviderKeys
 from registry.oci.errors import Unavailable
 from tests.auth.signing import jwks, rsa
 
@@ -112,6 +114,10 @@ def test_callers_that_waited_for_a_silent_provider_do_not_wait_for_it_again(prov
         {"issuer": "https://issuer.example.org", "jwks_uri": "https://keys.example.org/keys"},
         {"issuer": ISSUER + "/", "jwks_uri": "https://keys.example.org/keys"},
         {"issuer": ISSUER, "jwks_uri": "http://keys.example.org/keys"},
+        {
+            "issuer": ISSUER,
+            "jwks_uri": "http://127.0.0.1:9000/keys",
+        },  # what listens here is not for a provider elsewhere
         {"issuer": ISSUER, "jwks_uri": "file:///etc/passwd"},
         {"issuer": ISSUER, "jwks_uri": ["https://keys.example.org/keys"]},
         {"issuer": ISSUER},
@@ -147,7 +153,7 @@ def test_few_callers_wait_for_the_first_keys_and_the_rest_is_told_to_come_again(
     for thread in threads:
         thread.start()
     assert began.wait(60)
-    while keys._waiting._value:
+    while keys._kept._waiting._value:
         pass
     with pytest.raises(Unavailable):
         keys.keys()

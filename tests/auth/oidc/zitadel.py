@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.client
 import re
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from registry.auth.oidc.provider_keys import DISCOVERY
+from registry.auth.oidc.discovery import DISCOVERY
 from tests.support.program import Program
 from tests.support.servers import HOST
 from tests.support.tools import tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLIENT = "web"
 """The client that its tokens are for."""
@@ -23,13 +26,18 @@ class Zitadel(Program):
 
     name: ClassVar[str] = "oidc-provider"
 
+    def __init__(self, directory: Path, *returns: str) -> None:
+        """``returns`` are the addresses to which it sends browsers beside RETURN."""
+        super().__init__(directory)
+        self._returns = ",".join((RETURN, *returns))
+
     @property
     def issuer(self) -> str:
         """Its ``iss``, which ends with a slash."""
         return f"http://localhost:{self.port}/"
 
     def command(self) -> list[str]:
-        return ["/usr/bin/env", f"PORT={self.port}", str(tool(self.name))]
+        return ["/usr/bin/env", f"PORT={self.port}", f"REDIRECT_URI={self._returns}", str(tool(self.name))]
 
     def ready(self) -> bool:
         return self.answers(DISCOVERY)

@@ -87,6 +87,14 @@ def test_requests_with_one_password_share_one_hash(place: Place) -> None:
     assert len(place.hashes) == 1
 
 
+def test_requests_with_one_wrong_password_get_an_error_each(place: Place) -> None:
+    """What is answered to one of them is written into its error."""
+    found = place.attempt(*[("alice", "guess", HERE)] * 5)
+    assert all(map(wrong, found))
+    assert len({id(each) for each in found}) == 5
+    assert len(place.hashes) == 1
+
+
 def test_a_client_that_leaves_does_not_end_the_hash_of_those_that_stay(place: Place) -> None:
     async def leave() -> Identity:
         first = asyncio.ensure_future(place.users.identify(Basic("alice", "secret"), HERE))
@@ -129,13 +137,13 @@ def test_no_password_proves_a_user_that_is_not_there(place: Place) -> None:
 
 
 def test_a_login_that_found_no_room_is_not_counted_as_wrong(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def full(_work: object) -> bool:
+    async def full(_work: object, _crowd: str) -> bool:
         raise Unavailable
 
     with monkeypatch.context() as patch:
         patch.setattr(place.pool, "run", full)
         found = place.attempt(*(("alice", f"guess {number}", HERE) for number in range(100)))
-    assert {type(each) for each in found} <= {Unavailable, Unauthorized}
+    assert all(isinstance(each, Unavailable | Unauthorized) for each in found)
     (after,) = place.attempt(("alice", "secret", HERE))
     assert isinstance(after, Identity)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from time import time
 
 import pytest
 
 from registry.auth.identity import ANONYMOUS, Identity, Kind
+from registry.auth.jwt import Jwt
 from registry.auth.tokens.bearer import Bearer
 from registry.auth.tokens.scopes import Scope
 from registry.auth.tokens.signing_keys import FileKeys
@@ -63,6 +66,16 @@ def test_a_token_has_the_groups_that_its_user_has_now(tokens: Tokens, bearer: Be
     assert bearer.identify(text).identity.groups == frozenset()
 
 
+def test_a_token_that_a_key_bought_ends_with_the_key(tokens: Tokens, bearer: Bearer, people: People) -> None:
+    ending = replace(KEY, until=float(int(time()) + 50))
+    people.found[KEY.kind, KEY.name] = ending
+    for text in (tokens.access(ending, PULL), tokens.access(KEY, PULL)):
+        assert bearer.identify(text).until == ending.until, "also where the key has come to end sooner"
+    assert Jwt.parse(tokens.access(ending, PULL)).expires == Jwt.parse(tokens.refresh(ending)).expires == ending.until
+    assert 45 <= tokens.life(ending) <= 50
+    assert tokens.life(KEY) == 3600
+
+
 @pytest.mark.parametrize("identity", [ALICE, KEY])
 @pytest.mark.parametrize("changed", [True, False])
 def test_a_user_or_key_that_is_gone_or_changed_ends_its_tokens(
@@ -99,3 +112,14 @@ def test_a_token_of_one_type_is_not_one_of_the_other(tokens: Tokens, bearer: Bea
     for text in ("", "secret", "stw_x", "a.b.c"):
         with pytest.raises(Unauthorized):
             bearer.identify(text)
+
+
+def test_the_token_of_a_certificate_has_the_groups_of_now_and_ends_with_the_setting(
+    tokens: Tokens, bearer: Bearer, people: People
+) -> None:
+    text = tokens.access(Identity(Kind.CERTIFICATE, "ci", frozenset({"old"}), credential="00ff"), PULL)
+    with pytest.raises(Unauthorized):
+        bearer.identify(text)
+    people.found[Kind.CERTIFICATE, "ci"] = Identity(Kind.CERTIFICATE, "ci", frozenset({"new"}))
+    identity = bearer.identify(text).identity
+    assert (identity.who, identity.groups, identity.credential) == ("cert:ci", frozenset({"new"}), "00ff")

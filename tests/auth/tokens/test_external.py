@@ -1,4 +1,7 @@
-"""Tokens of a service that is not ours: its keys are in a file, which may change while the registry serves."""
+"""Tokens of a service that is not ours: its keys are in a file, which may change while the registry serves.
+
+Check 13.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How what clients ask of the token endpoint is read."""
+"""How what clients ask of the token endpoint is read (check 5)."""
 
 from __future__ import annotations
 

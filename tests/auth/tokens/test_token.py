@@ -1,4 +1,4 @@
-"""What a token of ours says and what it never is."""
+"""What a token of ours says and what it never is (check 13)."""
 
 from __future__ import annotations
 

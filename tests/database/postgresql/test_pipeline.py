@@ -24,7 +24,7 @@ SERVER = Statement("SELECT pg_backend_pid()")
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[Database]:
     """With a table of numbers, each of which is there once."""
-    opened = Database(cluster.create())
+    opened = Database(cluster.create_current())
     with opened.transaction() as connection:
         connection.run("CREATE TABLE kept (number BIGINT PRIMARY KEY, body BYTEA)")
     yield opened

@@ -27,10 +27,10 @@ VERSION = 1_000_000
 
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[Database]:
-    opened = Database(cluster.create())
+    opened = Database(cluster.create_current())
     upgrade_database(opened)
     with opened.transaction() as connection:
-        repositories.create(connection, NAME, signature="", now=1.0)
+        repositories.create(connection, NAME, etag="", now=1.0)
     yield opened
     opened.close()
 

@@ -28,7 +28,7 @@ class Recorder(Transaction):
     """Remembers the commands, and fails where it is told to."""
 
     def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
-        super().__init__(connection, database.dialect)
+        super().__init__(connection)
         self.connection = connection
         self.commands: list[str] = []
         self.fail: Callable[[str], None] = lambda _sql: None

@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened = Database(f"sqlite:///{tmp_path / 'cache.db'}")
     upgrade_database(opened)
     with opened.transaction() as connection:
-        repositories.create(connection, NAME, signature="", now=1.0)
+        repositories.create(connection, NAME, etag="", now=1.0)
     yield opened
     opened.close()
 

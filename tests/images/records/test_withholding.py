@@ -12,11 +12,12 @@ from typing import Any
 import orjson
 import pytest
 
-from registry.database import repositories, withheld
+from registry.database import repositories, stores, withheld
 from registry.images.records import withholding
 from registry.images.records.folding import ABANDONED_SECONDS
 from registry.images.registry import Registry
 from registry.maintenance.arrivals import Arrivals
+from registry.maintenance.completion import Completion
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, NameUnknown
@@ -27,6 +28,7 @@ from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.records.test_reconciliation import copy_of
 from tests.images.test_crash import crashes
+from tests.images.test_references import complete, look_former
 from tests.support.payloads import Blob, Manifest, image, index
 from tests.support.registry_world import (
     ACTOR,
@@ -226,7 +228,7 @@ def test_a_release_before_that_folds_does_not_grant_it(registry: Registry, again
     with registry.backends.database.transaction() as connection:
         row = repositories.find(connection, NAME).get()
         assert row is not None
-        repositories.set_signature(connection, row.id, stat.signature)
+        repositories.set_etag(connection, row.id, stat.etag)
     read = again(registry)
     assert not is_held(read, SECRET.layer)
     assert is_held(read, SECRET.config)
@@ -242,6 +244,12 @@ def test_a_repository_that_the_release_before_wrote_loses_nothing(registry: Regi
     registry.blobs.mount(NAME, digest(SECRET.layer), OTHER)
     registry.blobs.mount(NAME, digest(SECRET.config), OTHER)
     registry.fold_waiting()
+    write_as_before(registry)
+    assert pull(again(registry), "v1") == SECRET.digest
+
+
+def write_as_before(registry: Registry) -> None:
+    """Have storage say what a release says that knows of nothing withheld."""
     driver, layout = registry.backends.driver, registry.backends.layout
     for key in [key for key, _ in driver.list(layout.journal(NAME))]:
         lines = [Record.parse(line) for line in driver.read(key, max_bytes=1 << 20)[0].splitlines()]
@@ -251,8 +259,77 @@ def test_a_repository_that_the_release_before_wrote_loses_nothing(registry: Regi
     document = orjson.loads(driver.read(layout.index(NAME), max_bytes=1 << 20)[0])
     document["annotations"].pop(NOTED)
     document["annotations"].pop(WITHHELD, None)
-    driver.write(layout.index(NAME), orjson.dumps(document))
-    assert pull(again(registry), "v1") == SECRET.digest
+    stat = driver.write(layout.index(NAME), orjson.dumps(document))
+    with registry.backends.database.transaction() as connection:
+        row = repositories.find(connection, NAME).get()
+        assert row is not None
+        repositories.set_etag(connection, row.id, stat.etag)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, REAL_KIND])
+@pytest.mark.parametrize("folded", [True, False])
+def test_what_a_manifest_of_the_release_before_lacks_is_written_down_while_rows_tell_it(
+    registry: Registry, again: Again, folded: bool
+) -> None:
+    push_sparse(registry, "v1")
+    push_manifest(registry, index([make_image("absent").manifest]), "multi")
+    registry.fold_waiting()
+    write_as_before(registry)
+    look_former(registry)
+    complete(registry)
+    if folded:
+        registry.fold_waiting()
+    read = again(registry)
+    assert has_manifest(read, SECRET.manifest)
+    assert not is_held(read, SECRET.layer)
+    assert not is_held(read, SECRET.config)
+    push_blob(read, SECRET.layer.data)
+    read.fold_waiting()
+    later = again(read)
+    assert is_held(later, SECRET.layer)
+    assert not is_held(later, SECRET.config)
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+@pytest.mark.parametrize("moment", list(When))
+def test_a_process_that_cannot_write_it_down_leaves_it_to_another(
+    world: World, registry: Registry, tmp_path: Path, moment: When
+) -> None:
+    push_sparse(registry, "v1")
+    registry.fold_waiting()
+    write_as_before(registry)
+    look_former(registry)
+    operation = "append" if registry.backends.driver.capabilities.appends else "write"
+    fault = Fault(operation, "*/.journal/*", times=1, moment=moment)
+    with pytest.raises(StorageError):
+        complete(world.registry(driver=FaultyDriver(world.driver(), [fault])))
+    world.clock.now += ABANDONED_SECONDS + 1
+    registry.fold_waiting()
+    lost = world.registry(url=f"sqlite:///{tmp_path / 'lost.db'}")
+    rebuild_registry(lost)
+    assert has_manifest(lost, SECRET.manifest)
+    assert not is_held(lost, SECRET.layer)
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_it_is_written_down_once_changes_may_commit_again(registry: Registry) -> None:
+    push_sparse(registry, "v1")
+    registry.fold_waiting()
+    write_as_before(registry)
+    look_former(registry)
+    driver = registry.backends.driver.name
+    with registry.backends.database.transaction() as connection:
+        row = stores.find(connection, driver).get()
+        assert row is not None
+        stores.put(connection, row._replace(mode=stores.READ_ONLY, reason="a migration"))
+    complete(registry)
+    assert not stored(registry).withheld
+    assert Completion(registry).is_needed
+    with registry.backends.database.transaction() as connection:
+        stores.put(connection, row)
+    complete(registry)
+    registry.fold_waiting()
+    assert stored(registry).withheld.blobs == {digest(SECRET.layer), digest(SECRET.config)}
 
 
 def test_what_the_release_before_took_in_is_written_down(world: World, registry: Registry, again: Again) -> None:

@@ -134,7 +134,7 @@ def test_the_journal_says_what_is_copied_so_that_a_new_database_knows(bucket: Bu
     lines = [line for _, shard in MigrationJournalReader(bucket.driver).shards("0001") for line in shard]
     assert {str(line.digest) for line in lines} == set(CONTENT)
     for line in lines:
-        assert line.copy == bucket.driver.stat(f"storage/blobs/{path(line.digest)}").signature
+        assert line.copy == bucket.driver.stat(f"storage/blobs/{path(line.digest)}").etag
         assert any(at.verified for at in line.locations)
     expected = rows(bucket)
     bucket.world.url = bucket.world.url.replace("cache.db", "new.db")
@@ -183,7 +183,7 @@ def test_progress_goes_to_the_end(zot: Bucket) -> None:
 
 
 def corrupt(bucket: Bucket, digest: str) -> str:
-    """Other bytes of the same size, as a disk makes them; noted with the signature that they have."""
+    """Other bytes of the same size, as a disk makes them; noted with the etag that they have."""
     key = place(bucket, digest)
     bucket.driver.write(key, b"?" * len(CONTENT[digest]))
     bucket.adopt()
@@ -299,9 +299,9 @@ def test_a_copy_that_has_other_bytes_does_not_count(zot: Bucket) -> None:
         def around(self, operation: str, key: str, call: Callable[[], T]) -> T:
             return call()
 
-        def copy(self, source: str, target: str, *, size: int, if_signature: str) -> ObjectStat:
+        def copy(self, source: str, target: str, *, size: int, if_etag: str) -> ObjectStat:
             if source != key:
-                return super().copy(source, target, size=size, if_signature=if_signature)
+                return super().copy(source, target, size=size, if_etag=if_etag)
             return self.inner.write(target, b"?" * size)
 
     with pytest.raises(StorageUnavailable, match="other bytes"):
@@ -339,7 +339,7 @@ def test_a_copy_that_was_deleted_before_it_was_noted_does_not_count(zot: Bucket)
     key = copy.copied.key
     with registry.backends.database.transaction() as connection:  # a push, and then a client that deletes the blob
         noted = {"store": "memory", "key": key}
-        blob_locations.adopt(connection, row.id, size=row.size, signature="1", **noted)
+        blob_locations.adopt(connection, row.id, size=row.size, etag="1", **noted)
         claim = registry.blob_deletion.claim(connection, row.id, key)
     assert claim is not None
     assert copying.commit([copy]) == 0, "it is about to be deleted"
@@ -361,7 +361,7 @@ def test_while_a_client_deletes_our_object_nothing_is_copied_over_it(
         (row,) = migration_queries.uncopied(connection, store="memory", after="", count=1).get()
     key = f"storage/blobs/{path(row.digest)}"
     with registry.backends.database.transaction() as connection:
-        blob_locations.adopt(connection, row.id, store="memory", key=key, size=row.size, signature="1")
+        blob_locations.adopt(connection, row.id, store="memory", key=key, size=row.size, etag="1")
         claim = registry.blob_deletion.claim(connection, row.id, key)
     assert claim is not None
     copying = Copier(registry)

@@ -22,7 +22,7 @@ def adopted_and_changed(bucket: Bucket) -> None:
 
 
 def given(bucket: Bucket) -> dict[str, Any]:
-    """The bucket, but for what tells how often something was written, which in memory signatures do."""
+    """The bucket, but for what tells how often something was written, which in memory etags do."""
     found = objects(bucket)
     for key, data in bucket.objects("storage/migrations").items():
         if key.endswith("/.original.json"):

@@ -68,7 +68,7 @@ IN_TREE = RepositoryPath("app", "app", TREE)
 
 def document_of(driver: MemoryDriver, key: str, original: bytes | None = None) -> SourceIndex:
     data, stat = driver.read(key, max_bytes=1 << 20)
-    return SourceIndex(key, data if original is None else original, data, stat.signature, sequence=9)
+    return SourceIndex(key, data if original is None else original, data, stat.etag, sequence=9)
 
 
 def in_no_order(index: bytes) -> list[str]:
@@ -111,7 +111,7 @@ def test_an_index_that_is_ours_becomes_the_saved_one_byte_for_byte_and_nothing_e
         document = document_of(driver, "app/index.json", saved)
         asked = wanted(app(), at(""), inventory, before=app(), document=document)
         steps = list(ZotLayout(()).steps(asked, inventory))
-    assert steps == [Write("app/index.json", saved, document.signature)]
+    assert steps == [Write("app/index.json", saved, document.etag)]
     apply(driver, steps[0])
     with listed(driver) as inventory:
         asked = wanted(app(), at(""), inventory, before=app(), document=document_of(driver, "app/index.json"))
@@ -216,7 +216,7 @@ def test_a_moved_tag_is_written_whatever_the_listing_shows_because_it_does_not_s
     tag = f"{LINKS}/_manifests/tags/amd"
     assert keys == [f"{tag}/index/{path(ON_ARM.digest)}/link", f"{tag}/current/link"]
     assert isinstance(steps[1], Write)
-    assert steps[1].if_signature == driver.stat(f"{tag}/current/link").signature
+    assert steps[1].if_etag == driver.stat(f"{tag}/current/link").etag
     assert steps[1].data == ON_ARM.digest.encode()
 
 

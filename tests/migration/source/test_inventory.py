@@ -75,14 +75,14 @@ def test_a_listing_is_kept_but_for_what_is_ours_and_hidden() -> None:
     heard: list[int] = []
     with Inventory() as inventory:
         assert inventory.fill(driver, classify, heard.append) == 4
-        rows = inventory.rows("SELECT key, kind, size, signature FROM object ORDER BY key")
+        rows = inventory.rows("SELECT key, kind, size, etag FROM object ORDER BY key")
     assert heard == [4]
     assert [row[:3] for row in rows] == [
         ("app/.uploads/1", "upload", 1),
         (f"app/blobs/{path(AMD.digest)}", "blob", len(AMD.data)),
         ("x/y", "unknown", 1),
     ]
-    assert rows[1][3] == driver.stat(rows[1][0]).signature
+    assert rows[1][3] == driver.stat(rows[1][0]).etag
 
 
 def test_results_longer_than_a_page_are_whole() -> None:

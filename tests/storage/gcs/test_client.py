@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.clocks import boot_seconds
 from registry.config.sections import GcsSettings
 from registry.storage.driver import CHUNK_SIZE, ObjectReader, StorageDriver
 from registry.storage.errors import (
@@ -87,14 +88,14 @@ OPERATIONS: dict[str, Callable[[StorageDriver], object]] = {
     "open": read_open,
     "write": lambda driver: driver.write(KEY, b"x"),
     "write if absent": lambda driver: driver.write(KEY, b"x", if_absent=True),
-    "write if same": lambda driver: driver.write("there", b"x", if_signature=driver.stat("there").signature),
+    "write if same": lambda driver: driver.write("there", b"x", if_etag=driver.stat("there").etag),
     "list": lambda driver: list(driver.list("")),
     "children": lambda driver: list(driver.children("")),
     "delete": lambda driver: driver.delete(["there"]),
     "delete many": lambda driver: driver.delete(["there", "a", "b"]),
     "uploads": lambda driver: list(driver.uploads()),
     "discard": lambda driver: driver.discard_upload("u1"),
-    "copy": lambda driver: driver.copy("there", BLOB, size=50, if_signature=driver.stat("there").signature),
+    "copy": lambda driver: driver.copy("there", BLOB, size=50, if_etag=driver.stat("there").etag),
     "check": lambda driver: driver.check(),
     "upload": publish_parts,
 }
@@ -173,6 +174,20 @@ def test_a_delete_that_may_still_be_carried_out_is_not_repeated(
     with pytest.raises(Unanswered):
         OPERATIONS[operation](driver)
     assert len(faults.seen) == 1
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "silence", "reset"])
+def test_a_delete_that_is_to_be_sent_once_is_and_names_its_generation(
+    driver: GcsDriver, faults: Faults, fault: str
+) -> None:
+    etag = driver.write("there", b"x").etag
+    faults.seen.clear()
+    faults.rules.append(Rule(PASSING[fault][0], times=1))
+    with pytest.raises(PASSING[fault][1]):
+        driver.delete_once("there", etag=etag, deadline=boot_seconds() + 30)
+    (asked,) = faults.seen
+    assert asked.method == "DELETE"
+    assert asked.target.endswith(f"?ifGenerationMatch={etag}")
 
 
 @every_operation
@@ -271,7 +286,7 @@ def test_a_reader_goes_on_where_its_connection_broke(
     end = len(data) if length is None else offset + length
     with driver.open(BLOB, offset=offset, length=length) as reader:
         assert rest(reader) == data[offset:end]
-    assert all(f"generation={written.signature}" in seen.target for seen in faults.seen[1:])
+    assert all(f"generation={written.etag}" in seen.target for seen in faults.seen[1:])
 
 
 def test_a_reader_gives_up_when_connections_go_on_breaking(driver: GcsDriver, faults: Faults) -> None:
@@ -333,7 +348,7 @@ def test_a_conditional_write_whose_answer_was_lost_is_known_by_its_bytes(
     first = driver.write(KEY, b"first", if_absent=True)
     assert driver.stat(KEY).is_same(first)
     faults.rules.append(Rule(fault, part="uploadType", times=1))
-    second = driver.write(KEY, b"second", if_signature=first.signature)
+    second = driver.write(KEY, b"second", if_etag=first.etag)
     assert driver.stat(KEY).is_same(second)
 
 
@@ -341,7 +356,7 @@ def test_a_conditional_write_whose_answer_was_lost_is_known_by_its_bytes(
 def test_a_conditional_write_whose_answer_was_lost_is_no_excuse_for_another_ones_bytes(
     driver: GcsDriver, faults: Faults, absent: bool
 ) -> None:
-    signature = "1" if absent else driver.write(KEY, b"old").signature
+    etag = "1" if absent else driver.write(KEY, b"old").etag
 
     def another_writes(handler: object) -> None:
         driver.write(KEY, b"another")
@@ -349,7 +364,7 @@ def test_a_conditional_write_whose_answer_was_lost_is_no_excuse_for_another_ones
 
     faults.rules += [Rule(another_writes, part="ifGenerationMatch", times=1)]
     with pytest.raises(AlreadyExists if absent else PreconditionFailed):
-        driver.write(KEY, b"ours", if_absent=absent, if_signature=None if absent else signature)
+        driver.write(KEY, b"ours", if_absent=absent, if_etag=None if absent else etag)
     assert driver.read(KEY, max_bytes=10)[0] == b"another"
 
 
@@ -375,7 +390,7 @@ def test_another_generation_is_not_copied(driver: GcsDriver) -> None:
     old = driver.write("there", b"source")
     driver.write("there", b"SOURCE")
     with pytest.raises(PreconditionFailed):
-        driver.copy("there", BLOB, size=6, if_signature=old.signature)
+        driver.copy("there", BLOB, size=6, if_etag=old.etag)
     with pytest.raises(PathNotFound):
         driver.stat(BLOB)
 
@@ -385,7 +400,7 @@ def test_a_store_that_ignores_the_condition_is_found_out_by_the_size(driver: Gcs
     copied = {"done": True, "resource": {"size": "7", "generation": "9", "updated": "2026-01-01T00:00:00Z"}}
     faults.rules.append(Rule(text(200, json.dumps(copied).encode()), part="rewriteTo", times=1))
     with pytest.raises(PreconditionFailed):
-        driver.copy("there", BLOB, size=6, if_signature=there.signature)
+        driver.copy("there", BLOB, size=6, if_etag=there.etag)
 
 
 def test_a_copy_that_takes_several_requests_goes_on_where_it_was(driver: GcsDriver, faults: Faults) -> None:
@@ -393,7 +408,7 @@ def test_a_copy_that_takes_several_requests_goes_on_where_it_was(driver: GcsDriv
     for token in ("one", "two"):
         part = "rewriteToken=one" if token == "two" else "rewriteTo"
         faults.rules.insert(0, Rule(text(200, b'{"rewriteToken": "%s"}' % token.encode()), part=part, times=1))
-    driver.copy("there", BLOB, size=6, if_signature=there.signature)
+    driver.copy("there", BLOB, size=6, if_etag=there.etag)
     assert driver.read(BLOB, max_bytes=6)[0] == b"source"
     asked = [seen.target for seen in faults.seen if "rewriteTo" in seen.target]
     assert ["rewriteToken=one" in asked[1], "rewriteToken=two" in asked[2], len(asked)] == [True, True, 3]
@@ -403,7 +418,7 @@ def test_a_copy_that_is_not_done_and_does_not_go_on_has_failed(driver: GcsDriver
     there = driver.write("there", b"source")
     faults.rules.append(Rule(text(200, b"{}"), part="rewriteTo", times=1))
     with pytest.raises(StorageUnavailable):
-        driver.copy("there", BLOB, size=6, if_signature=there.signature)
+        driver.copy("there", BLOB, size=6, if_etag=there.etag)
 
 
 # ---- deletions

@@ -242,7 +242,7 @@ def test_what_each_method_asks_for(faults: Faults) -> None:
     assert asked(lambda: list(driver.list(""))) == ["objects.list"]
     assert asked(lambda: list(driver.children(""))) == ["objects.list"]
     there = driver.stat(KEY)
-    copy = partial(driver.copy, KEY, "copy", size=1, if_signature=there.signature)
+    copy = partial(driver.copy, KEY, "copy", size=1, if_etag=there.etag)
     assert asked(copy) == ["objects.rewrite"]
     assert asked(lambda: driver.delete([])) == []
     assert asked(lambda: driver.delete([KEY])) == ["objects.delete"]

@@ -61,7 +61,7 @@ def test_writes_into_a_mount_are_conditional_too(far: Path, driver: LocalDriver)
     first = driver.write("far/index.json", b"1", if_absent=True)
     with pytest.raises(AlreadyExists):
         driver.write("far/index.json", b"2", if_absent=True)
-    second = driver.write("far/index.json", b"2", if_signature=first.signature)
+    second = driver.write("far/index.json", b"2", if_etag=first.etag)
     assert driver.read("far/index.json", max_bytes=9) == (b"2", second)
     driver.append("far/app/.journal/1", b"line\n")
     assert [key for key, _ in driver.list("")] == ["far/app/.journal/1", "far/index.json"]

@@ -89,8 +89,8 @@ def read_slowly(driver: StorageDriver) -> None:
         (lambda driver: driver.delete([]), 0),
         (lambda driver: driver.delete(iter(["many/0001", "many/0002", "many/0003"])), 1),
         (lambda driver: driver.delete(["a", "b", "c", "d"]), 2),
-        (lambda driver: driver.copy("there", "b", size=100, if_signature="1"), 1),
-        (lambda driver: driver.copy("there", "b", size=101, if_signature="1"), 2 + 3),
+        (lambda driver: driver.copy("there", "b", size=100, if_etag="1"), 1),
+        (lambda driver: driver.copy("there", "b", size=101, if_etag="1"), 2 + 3),
     ],
     ids=["stat", "read", "open", "list", "children", "none", "delete", "deletes", "copy", "parts"],
 )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from registry.config.sections import GcsSettings
+from registry.storage.deadlines import require_time
 from registry.storage.driver import OBJECT_STORE, ObjectStat
 from registry.storage.errors import InvalidRange, PathNotFound, PreconditionFailed, UploadOffsetMismatch
 from registry.storage.keys import check_key
@@ -66,7 +67,7 @@ class DirectoryObjects(BucketObjects):
     def get(self, key: str, start: int, end: int | None, version: str = "") -> tuple[ObjectStat, Bytes]:
         with self.retry.request(key, "get", "get"):
             data, stat = self._read(key)
-        if version and version != stat.signature:
+        if version and version != stat.etag:
             raise PreconditionFailed(key)
         if start and start >= stat.size:
             raise InvalidRange(key)
@@ -100,6 +101,13 @@ class DirectoryObjects(BucketObjects):
             for key in keys:
                 self._path(key).unlink(missing_ok=True)
 
+    def delete_once(self, key: str, version: str, deadline: float) -> None:
+        require_time(key, deadline)
+        with self._change(key, "delete", "delete"):
+            if self._read(key)[1].etag != version:
+                raise PreconditionFailed(key)
+            self._path(key).unlink()
+
     @contextmanager
     def _change(self, key: str, operation: str, kind: Kind) -> Iterator[None]:
         """A request that is the only one to change anything, in all processes."""
@@ -110,7 +118,7 @@ class DirectoryObjects(BucketObjects):
     def _put(self, key: str, pieces: Iterable[bytes | bytearray], over: str | None) -> ObjectStat:
         there = ABSENT
         with suppress(PathNotFound):
-            there = self._read(key)[1].signature
+            there = self._read(key)[1].etag
         if over not in {None, there}:
             raise PreconditionFailed(key)
         written = self._lock.with_name(uuid.uuid4().hex)

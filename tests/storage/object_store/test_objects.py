@@ -87,7 +87,7 @@ def test_a_conditional_write_whose_answer_was_lost_meets_its_own_object(objects:
     first = objects.put_if(KEY, b"ours", ABSENT)
     assert (objects.stat(KEY), objects.writes) == (first, 2)
     objects.faults = [lambda: None]
-    assert objects.put_if(KEY, b"newer", first.signature) == objects.stat(KEY)
+    assert objects.put_if(KEY, b"newer", first.etag) == objects.stat(KEY)
 
 
 def test_without_a_doubt_an_equal_object_is_that_of_another_writer(objects: Doubtful) -> None:
@@ -96,7 +96,7 @@ def test_without_a_doubt_an_equal_object_is_that_of_another_writer(objects: Doub
         objects.put_if(KEY, b"same", ABSENT)
     objects.put(KEY, b"same")
     with pytest.raises(PreconditionFailed):
-        objects.put_if(KEY, b"same", first.signature)
+        objects.put_if(KEY, b"same", first.etag)
 
 
 def test_another_writer_that_came_in_between_is_not_taken_for_our_own(objects: Doubtful) -> None:
@@ -109,7 +109,7 @@ def test_another_writer_that_came_in_between_is_not_taken_for_our_own(objects: D
     theirs = objects.stat(KEY)
     objects.faults = [lambda: objects.delete([KEY])]
     with pytest.raises(PreconditionFailed):
-        objects.put_if(KEY, b"ours", theirs.signature)
+        objects.put_if(KEY, b"ours", theirs.etag)
 
 
 def test_a_store_that_answers_no_conditional_write_is_given_up(

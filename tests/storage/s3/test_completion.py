@@ -143,14 +143,14 @@ def test_what_was_made_though_it_seemed_to_fail_is_not_made_again(
     complete: Callable[..., ObjectStat], lost: Told
 ) -> None:
     store = LateStore(lost, Told())
-    assert complete(store).signature == '"made"'
+    assert complete(store).etag == '"made"'
     assert store.asked == {"complete": 1, "look": 1}
 
 
 @pytest.mark.parametrize("lost", [Told(None, makes=False), Told(BUSY, 500, makes=False), Told(BUSY, makes=False)])
 def test_what_failed_is_made_again_and_looked_for(complete: Callable[..., ObjectStat], lost: Told) -> None:
     store = LateStore(lost, Told())
-    assert complete(store).signature == '"made"'
+    assert complete(store).etag == '"made"'
     assert store.asked == {"complete": 2, "look": 2}
 
 

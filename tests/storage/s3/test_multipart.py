@@ -249,7 +249,7 @@ TAG = '"other"'
 
 def copies(driver: S3Driver, size: int = len(DATA), tag: str | None = None) -> None:
     there = driver.stat(SOURCE)
-    driver.copy(SOURCE, KEY, size=size, if_signature=tag or there.signature)
+    driver.copy(SOURCE, KEY, size=size, if_etag=tag or there.etag)
 
 
 @pytest.mark.usefixtures("small_copies")
@@ -273,7 +273,7 @@ def test_parts_of_another_version_are_not_copied_and_leave_nothing(replica: Open
     assert list(driver._multiparts.pending()) == []
     driver.delete([SOURCE])
     with pytest.raises(PathNotFound):
-        driver.copy(SOURCE, KEY, size=len(DATA), if_signature=TAG)
+        driver.copy(SOURCE, KEY, size=len(DATA), if_etag=TAG)
     with pytest.raises(PathNotFound):
         driver.stat(KEY)
     (noted,) = driver.uploads()
@@ -305,7 +305,7 @@ def test_a_killed_copy_to_a_key_that_is_not_ours_is_found_by_expiry(replica: Ope
     proxy.fail("AbortMultipartUpload", status=500)
     target = "storage/app/blobs/sha256/00"
     with pytest.raises(StorageUnavailable):
-        driver.copy(KEY, target, size=len(DATA), if_signature=source.signature)
+        driver.copy(KEY, target, size=len(DATA), if_etag=source.etag)
     multipart = f"{driver._bucket.root}{target}"
     listed = s3_server().client().list_multipart_uploads
     assert [entry["Key"] for entry in listed(Bucket=driver._bucket.name, Prefix=multipart)["Uploads"]] == [multipart]

@@ -58,7 +58,7 @@ def test_a_listing_has_all_pages_and_keys_as_they_were_written(store: AnsweringS
     store.answers.extend(
         [listing("root/a%2Bb+c", "root/dir/", more="a/b+c="), listing("root/%C3%BC", "root/.uploads/u")]
     )
-    listed = [(key, stat.size, stat.signature) for key, stat in driver.list("", after="a")]
+    listed = [(key, stat.size, stat.etag) for key, stat in driver.list("", after="a")]
     assert listed == [("a+b c", 3, '"t"'), ("ü", 3, '"t"')]
     first, second = (asked.target for asked in store.asked)
     assert first == "/bucket?encoding-type=url&list-type=2&max-keys=1000&prefix=root%2F&start-after=root%2Fa"
@@ -120,5 +120,5 @@ def test_an_error_that_comes_after_a_good_status_is_one(
     """A copy may take minutes: the store sends the status before it knows."""
     store.answers.extend([Answer(200, f"<?xml version='1.0'?>\n  <Error><Code>{code}</Code></Error>".encode())] * 2)
     with pytest.raises(expected):
-        driver.copy("a", "b", size=1, if_signature='"t"')
+        driver.copy("a", "b", size=1, if_etag='"t"')
     assert [asked.headers["x-amz-copy-source"] for asked in store.asked] == ["bucket/root/a"] * times

@@ -14,9 +14,11 @@ import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
 from pydantic import SecretStr
 
+from registry.clocks import boot_seconds
 from registry.config.sections import S3Settings
 from registry.storage.errors import (
     InvalidRange,
+    NotSent,
     PathNotFound,
     PreconditionFailed,
     StorageError,
@@ -24,6 +26,7 @@ from registry.storage.errors import (
     StorageUnavailable,
     StoreMisconfigured,
     Throttled,
+    Unanswered,
 )
 from registry.storage.s3.client import S3Bucket
 from registry.storage.s3.objects import S3Objects
@@ -259,6 +262,36 @@ def test_an_object_that_cannot_be_deleted_with_others_is_named(
         S3Objects(bucket()).delete(["one", "two"])
     assert raised.value.key == "two"
     assert len(store.asked) == times
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(500, StorageUnavailable), (503, Throttled), (504, Unanswered), (403, StoreMisconfigured), (404, PathNotFound)],
+)
+def test_a_delete_that_is_to_be_sent_once_is(
+    store: AnsweringStore, bucket: Open, status: int, expected: type[StorageError]
+) -> None:
+    store.answers.extend([Answer(status)] * 2)
+    with pytest.raises(expected):
+        S3Objects(bucket()).delete_once("key", '"tag"', boot_seconds() + 30)
+    assert [asked.method for asked in store.asked] == ["DELETE"]
+
+
+def test_a_delete_is_not_sent_late_and_waits_for_its_answer_no_longer_than_it_may(bucket: Open) -> None:
+    with pytest.raises(NotSent):
+        S3Objects(bucket(endpoint_url=f"http://{HOST}:{free_port()}")).delete_once("key", "", boot_seconds() + 30)
+    with socket.create_server((HOST, 0)) as silent:
+        objects = S3Objects(bucket(endpoint_url=f"http://{HOST}:{silent.getsockname()[1]}"))
+        silent.settimeout(0.05)
+        with pytest.raises(NotSent):
+            objects.delete_once("key", "", boot_seconds() - 0.1)
+        with pytest.raises(TimeoutError):
+            silent.accept()
+        began = time.monotonic()
+        with pytest.raises(Unanswered):
+            objects.delete_once("key", "", boot_seconds() + 0.2)
+        assert time.monotonic() - began < 10  # and not the usual 30 seconds
+        silent.accept()[0].close()
 
 
 def test_a_connection_is_used_again_and_made_anew_when_the_store_has_closed_it(

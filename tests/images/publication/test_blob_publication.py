@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from registry.database import blobs
-from registry.images import blob_publication
-from registry.images.blob_deletion import CLAIM_SECONDS, DELETE_SECONDS
+from registry.images.publication import blob_publication
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unavailable
-from registry.storage.errors import PathNotFound, StorageUnavailable
+from registry.storage.errors import PathNotFound
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.support.registry_world import ACTOR, NAME, World, pull_blob, push_blob, push_image
 
@@ -22,6 +21,10 @@ pytestmark = pytest.mark.parametrize("kind", ["local"])
 DATA = b"contested"
 DIGEST = Digest.of(DATA)
 OTHER = "other/app"
+
+
+class Killed(BaseException):
+    """The process ends."""
 
 
 def faulty(
@@ -50,8 +53,12 @@ def exists(registry: Registry, name: str = NAME) -> bool:
 
 def abandon_a_deletion(world: World) -> None:
     """A deleter claims and is killed before it deletes."""
-    broken = FaultyDriver(world.driver(), [Fault(operation="delete", effect=StorageUnavailable)])
-    with pytest.raises(StorageUnavailable):
+
+    def die() -> None:
+        raise Killed
+
+    broken = FaultyDriver(world.driver(), [Fault(operation="delete_once", effect=die)])
+    with pytest.raises(Killed):
         world.registry(driver=broken).blobs.delete(NAME, DIGEST)
 
 
@@ -116,7 +123,7 @@ def test_a_publisher_waits_while_the_bytes_are_being_deleted(world: World, regis
         inside.set()
         assert go_on.wait(60)
 
-    deleter = faulty(world, "delete", slow)
+    deleter = faulty(world, "delete_once", slow)
     with ThreadPoolExecutor(2) as pool:
         deletion = pool.submit(deleter.blobs.delete, NAME, DIGEST)
         assert inside.wait(60)
@@ -144,7 +151,7 @@ def test_a_publisher_does_not_wait_for_ever(world: World, registry: Registry, mo
 def test_a_publisher_takes_over_from_a_deleter_that_was_killed(world: World, registry: Registry) -> None:
     push_blob(registry, DATA)
     abandon_a_deletion(world)
-    world.clock.now += CLAIM_SECONDS + 1
+    world.clock.now += world.policy.claim + 1
     push_blob(registry, DATA)
     assert registry.blob_deletion.finish_abandoned() == 0
     assert pull_blob(registry, DIGEST) == DATA
@@ -155,7 +162,7 @@ def test_an_abandoned_deletion_is_finished_after_its_deadline(world: World, regi
     abandon_a_deletion(world)
     assert registry.blob_deletion.finish_abandoned() == 0
     assert exists(registry)
-    world.clock.now += CLAIM_SECONDS + 1
+    world.clock.now += world.policy.claim + 1
     assert registry.blob_deletion.finish_abandoned() == 1
     assert not exists(registry)
     assert registry.blob_deletion.finish_abandoned() == 0
@@ -171,8 +178,8 @@ def test_a_deleter_that_slept_too_long_does_not_delete(world: World, registry: R
         assert row is not None
         claim = registry.blob_deletion.claim(connection, row.id, key)
     assert claim is not None
-    world.clock.now += CLAIM_SECONDS - DELETE_SECONDS + 1
-    registry.blob_deletion.delete(claim)
+    world.clock.now += world.policy.claim / 2 + 1
+    assert not registry.blob_deletion.delete(claim)
     assert exists(registry)
 
 

@@ -1,0 +1,29 @@
+"""A storage with a database, local, in memory and real; runs of a collection over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.images.registry import Registry
+from tests.support.registry_world import KINDS, REAL_KIND, World
+
+
+@pytest.fixture(params=[*KINDS, REAL_KIND])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The driver; a test that needs one of them parametrizes it."""
+    return str(request.param)
+
+
+@pytest.fixture
+def world(kind: str, tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, kind)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def registry(world: World) -> Registry:
+    return world.registry(lease=0, grace=100, undelete_window=1000)

@@ -1,0 +1,470 @@
+"""Whole runs: what is out of use goes when its times have passed, and nothing else does."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from registry.database.collection import trash
+from registry.images.layout import TRASH
+from registry.images.records.journal import PendingChange
+from registry.images.registry import Registry
+from registry.images.trash import manifest_deletion
+from registry.maintenance.collection.finding import Kind
+from registry.maintenance.collection.steps.expired_trash import ABANDONED
+from registry.oci.digest import Digest
+from registry.oci.errors import BlobUnknown, ManifestUnknown
+from tests.support.collection import run, settle
+from tests.support.payloads import Manifest, index
+from tests.support.registry_world import (
+    ACTOR,
+    NAME,
+    REAL_KIND,
+    Pushed,
+    World,
+    is_there,
+    make_image,
+    pull,
+    pull_blob,
+    push_blob,
+    push_image,
+    push_manifest,
+    tags,
+)
+
+GRACE = 100.0
+WINDOW = 1000.0
+
+
+def stored(registry: Registry) -> dict[str, int]:
+    """The bytes of every blob on storage, by key."""
+    keys = registry.backends.driver.list("")
+    return {key: stat.size for key, stat in keys if "blobs/sha256" in key}
+
+
+def stored_bytes(registry: Registry) -> int:
+    """Bytes of all blobs on storage, those with several names once."""
+    driver = registry.backends.driver
+    local = registry.backends.layout.per_repository
+    stats = {key: driver.stat(key) for key in stored(registry)}
+    return sum({stat.etag if local else key: stat.size for key, stat in stats.items()}.values())
+
+
+def upload(registry: Registry) -> None:
+    """Begin to upload a blob."""
+    started = registry.uploads.start(NAME)
+    with registry.uploads.open(NAME, started, 0) as addition:
+        addition.write(b"a part")
+        addition.commit()
+
+
+def delete(registry: Registry, image: Pushed, name: str = NAME) -> None:
+    registry.manifests.delete(name, image.digest, actor=ACTOR)
+    registry.fold_waiting()
+
+
+def test_what_is_in_use_stays_whatever_the_times(world: World, registry: Registry) -> None:
+    push_image(registry, "one", "v1")
+    before = stored(registry)
+    for _ in range(3):
+        assert run(registry, untagged_after=0.0).removed == []
+        world.clock.now += WINDOW * 10
+    assert stored(registry) == before
+    pull(registry, "v1")
+
+
+def test_a_blob_that_nothing_ever_named_goes_after_grace_and_not_before(world: World, registry: Registry) -> None:
+    digest = push_blob(registry, b"never named")
+    push_image(registry, "one", "v1")
+    assert run(registry).removed == []
+    world.clock.now += GRACE - 1
+    report = run(registry)
+    assert report.removed == []
+    assert {each.digest for each in report.waiting} == {digest}
+    assert pull_blob(registry, digest) == b"never named"
+    world.clock.now += 2
+    settle(registry)
+    assert not any(digest.encoded in key for key in stored(registry))
+    with pytest.raises(BlobUnknown):
+        registry.blobs.find(NAME, digest)
+    pull(registry, "v1")
+
+
+def test_a_deleted_image_goes_when_it_can_be_restored_no_longer(world: World, registry: Registry) -> None:
+    kept, gone = push_image(registry, "kept", "kept"), push_image(registry, "gone", "gone")
+    delete(registry, gone)
+    run(registry)
+    world.clock.now += GRACE + 1
+    settle(registry)
+    assert {Digest.parse(blob.digest).encoded for blob in (gone.config, gone.layer)} <= {
+        key.rpartition("/")[2] for key in stored(registry)
+    }, "it can be restored"
+    world.clock.now += WINDOW
+    removed = settle(registry)
+    names = {key.rpartition("/")[2] for key in stored(registry)}
+    assert names == {Digest.parse(digest).encoded for digest in (kept.digest, kept.config.digest, kept.layer.digest)}
+    freed = sum(each.bytes for each in removed)
+    assert freed == len(gone.manifest.data) + len(gone.config.data) + len(gone.layer.data)
+    pull(registry, "kept")
+
+
+def test_what_was_restored_stays(world: World, registry: Registry) -> None:
+    image = push_image(registry, "one", "v1")
+    delete(registry, image)
+    run(registry)
+    world.clock.now += GRACE + 1
+    settle(registry)
+    registry.restoration.last(NAME, actor=ACTOR)
+    registry.fold_waiting()
+    world.clock.now += WINDOW * 2
+    settle(registry)
+    pull(registry, "v1")
+
+
+def test_a_use_that_began_and_ended_between_two_runs_starts_the_time_anew(world: World, registry: Registry) -> None:
+    image = make_image("one")
+    for blob in (image.config, image.layer):
+        push_blob(registry, blob.data)
+    run(registry)
+    world.clock.now += GRACE - 1
+    push_manifest(registry, image.manifest, "v1")
+    registry.manifests.delete(NAME, image.digest, actor=ACTOR)
+    registry.fold_waiting()
+    world.clock.now += 2
+    assert run(registry).removed == []
+    registry.blobs.find(NAME, Digest.parse(image.layer.digest))
+
+
+@pytest.mark.parametrize("untagged_after", [None, 500.0])
+def test_untagged_manifests_stay_until_they_are_asked_for(
+    world: World, registry: Registry, untagged_after: float | None
+) -> None:
+    image = push_image(registry, "one", "v1")
+    push_image(registry, "two", "v1")
+    run(registry, untagged_after=untagged_after)
+    world.clock.now += 499
+    run(registry, untagged_after=untagged_after)
+    assert is_there(registry, image.manifest)
+    world.clock.now += 2
+    report = run(registry, untagged_after=untagged_after)
+    assert is_there(registry, image.manifest) == (untagged_after is None)
+    if untagged_after is None:
+        assert sum(report.ledger.kept.values()) == 1
+    else:
+        assert [each.kind for each in report.removed] == [Kind.MANIFEST]
+        registry.restoration.manifest(NAME, image.digest, actor=ACTOR)
+        assert is_there(registry, image.manifest)
+    pull(registry, "v1")
+
+
+def test_an_index_goes_with_its_children_and_what_is_attached_in_one_batch(world: World, registry: Registry) -> None:
+    """Check 8 of lifecycle.md, section 7."""
+    children = [push_image(registry, text) for text in ("arm", "intel")]
+    shared = push_image(registry, "shared", "shared")
+    top = index([*(child.manifest for child in children), shared.manifest])
+    signature = push_image(registry, "signature", subject=children[0].manifest)
+    world.clock.now += 499
+    run(registry, untagged_after=500.0)
+    push_manifest(registry, top, "multi")
+    world.clock.now += 499
+    run(registry, untagged_after=500.0)
+    assert all(is_there(registry, each.manifest) for each in (*children, signature))
+    registry.manifests.untag(NAME, "multi", actor=ACTOR)
+    registry.fold_waiting()
+    run(registry, untagged_after=500.0)
+    world.clock.now += 501
+    dry = run(registry, untagged_after=500.0, dry=True)
+    report = run(registry, untagged_after=500.0)
+    gone = {top.digest, *(each.manifest.digest for each in (*children, signature))}
+    assert report.digests == dry.digests == gone
+    assert not any(is_there(registry, each.manifest) for each in (*children, signature))
+    assert is_there(registry, shared.manifest)
+    registry.fold_waiting()
+    registry.restoration.last(NAME, actor=ACTOR)
+    assert all(is_there(registry, each.manifest) for each in (*children, signature))
+
+
+def _out_of_use(world: World, registry: Registry, count: int) -> tuple[Manifest, list[Manifest]]:
+    """An image that has lost its tag long ago, and its referrers, of which each second one has a signature."""
+    image = push_image(registry, "image", "v1").manifest
+    attached = []
+    for number in range(count):
+        attached.append(push_image(registry, f"sbom {number}", subject=image).manifest)
+        if number % 2:
+            attached.append(push_image(registry, f"signature {number}", subject=attached[-1]).manifest)
+    registry.manifests.untag(NAME, "v1", actor=ACTOR)
+    run(registry, untagged_after=500.0)
+    world.clock.now += 501
+    return image, attached
+
+
+def test_many_attachments_of_what_is_out_of_use_go_some_at_a_time(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_deletion, "AT_ONCE", 3)
+    image, attached = _out_of_use(world, registry, 8)
+    dry = run(registry, untagged_after=500.0, dry=True)
+    report = run(registry, untagged_after=500.0)
+    assert report.digests == dry.digests == {image.digest, *(each.digest for each in attached)}
+    assert not any(is_there(registry, each) for each in (image, *attached))
+    registry.fold_waiting()
+    assert len(registry.restoration.last(NAME, actor=ACTOR)) == len(attached) + 1, "one batch"
+
+
+def test_an_attachment_that_is_pulled_while_others_go_stays_with_its_image(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_deletion, "AT_ONCE", 3)
+    image, attached = _out_of_use(world, registry, 8)
+    publication = registry.manifests.deletion._publication
+    record = publication.record
+
+    def pull_all(change: PendingChange) -> None:
+        record(change)
+        for each in attached:
+            registry.pulls.note(registry.pulls.pulled(NAME, each.digest))
+        registry.pulls.flush()
+
+    monkeypatch.setattr(publication, "record", pull_all)
+    report = run(registry, untagged_after=500.0)
+    assert len(report.digests) == 3
+    assert is_there(registry, image)
+    assert sum(is_there(registry, each) for each in attached) == len(attached) - 3
+
+
+def test_what_is_used_again_while_its_attachments_go_stays(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_deletion, "AT_ONCE", 3)
+    image, attached = _out_of_use(world, registry, 8)
+    publication = registry.manifests.deletion._publication
+    record = publication.record
+
+    def tag_it(change: PendingChange) -> None:
+        record(change)
+        monkeypatch.setattr(publication, "record", record)
+        push_manifest(registry, image, "again")
+
+    monkeypatch.setattr(publication, "record", tag_it)
+    report = run(registry, untagged_after=500.0)
+    assert is_there(registry, image)
+    assert len(report.digests) == 3
+    assert sum(is_there(registry, each) for each in attached) == len(attached) - 3
+    assert len(registry.restoration.last(NAME, actor=ACTOR)) == 3
+
+
+def test_a_dry_run_changes_nothing_and_the_run_does_what_it_said(world: World, registry: Registry) -> None:
+    """Check 11 of lifecycle.md, section 7."""
+    images = [push_image(registry, f"image {number}", f"v{number}") for number in range(4)]
+    push_image(registry, "image 0", "other", name="team/other")
+    push_blob(registry, b"unnamed")
+    push_image(registry, "replaced", "v9")
+    push_image(registry, "replacing", "v9")
+    upload(registry)
+    for image in images[:3]:
+        delete(registry, image)
+        world.clock.now += WINDOW * 0.4
+        for _ in range(3):
+            before, dry = _hash(world, registry), run(registry, dry=True, untagged_after=50.0)
+            assert _hash(world, registry) == before
+            bytes_before = stored_bytes(registry)
+            real = run(registry, untagged_after=50.0)
+            assert dry.removed == real.removed
+            registry.fold_waiting()
+            assert bytes_before - stored_bytes(registry) == sum(each.bytes for each in real.removed)
+            world.clock.now += GRACE + 1
+
+
+def _hash(world: World, registry: Registry) -> str:
+    """Of all that is on storage and in the database."""
+    found = hashlib.sha256()
+    for key, stat in registry.backends.driver.list(""):
+        found.update(f"{key} {stat.etag}".encode())
+    with closing(sqlite3.connect(Path(world.url.removeprefix("sqlite:///")))) as connection:
+        for (table,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        ).fetchall():
+            for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 - a name of ours
+                found.update(repr(row).encode())
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize(
+    "protect",
+    [
+        lambda registry, digest: registry.blobs.find(NAME, digest),
+        lambda registry, _digest: upload(registry),
+    ],
+    ids=["HEAD", "upload"],
+)
+def test_what_a_client_may_build_upon_stays(
+    world: World, registry: Registry, protect: Callable[[Registry, Digest], object]
+) -> None:
+    """Check 6 of lifecycle.md, section 7, for one collection."""
+    digest = push_blob(registry, b"a layer")
+    run(registry)
+    world.clock.now += GRACE * 2
+    pushing = world.registry(lease=50, grace=100, undelete_window=1000)
+    protect(pushing, digest)
+    world.clock.now += 40
+    run(pushing)
+    run(pushing)
+    assert pull_blob(pushing, digest) == b"a layer"
+
+
+def test_a_blob_of_two_repositories_goes_with_the_last(world: World, registry: Registry) -> None:
+    """Check 15 of lifecycle.md, section 7."""
+    first = push_image(registry, "shared", "v1")
+    push_image(registry, "shared", "v1", name="team/other")
+    digest = Digest.parse(first.layer.digest)
+    delete(registry, first)
+    run(registry)
+    world.clock.now += WINDOW + GRACE
+    settle(registry)
+    with pytest.raises(BlobUnknown):
+        registry.blobs.find(NAME, digest)
+    pull(registry, "v1", "team/other")
+    delete(registry, first, "team/other")
+    run(registry, redirect_expiry=200.0)
+    world.clock.now += GRACE + 1
+    run(registry, redirect_expiry=200.0)
+    assert any(digest.encoded in key for key in stored(registry)), "it can be restored"
+    world.clock.now += WINDOW
+    settle(registry, redirect_expiry=200.0)
+    assert not any(digest.encoded in key for key in stored(registry))
+
+
+@pytest.mark.parametrize("kind", [REAL_KIND])
+def test_an_address_that_a_client_was_given_is_good_until_it_expires(world: World, registry: Registry) -> None:
+    """Check 15 of lifecycle.md, section 7, for redirects."""
+    driver, digest = registry.backends.driver, push_blob(registry, b"read elsewhere")
+    run(registry)
+    world.clock.now += GRACE + 1
+    key = registry.blobs.open(NAME, digest).key
+    address = driver.presign(key, seconds=60)
+    for _ in range(3):  # the membership goes at once
+        run(registry, redirect_expiry=60.0)
+    with pytest.raises(BlobUnknown):
+        registry.blobs.find(NAME, digest)
+    with urllib.request.urlopen(address) as answer:  # noqa: S310 - of a server of ours
+        assert answer.read() == b"read elsewhere"
+    world.clock.now += 59
+    assert run(registry, redirect_expiry=60.0).removed == []
+    world.clock.now += 2
+    assert [each.digest for each in run(registry, redirect_expiry=60.0).removed] == [digest]
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(address)  # noqa: S310 - as above
+
+
+def test_a_repository_that_is_not_known_in_full_keeps_what_it_might_name(world: World, registry: Registry) -> None:
+    """Check 14 of lifecycle.md, section 7, as far as a run goes."""
+    for name in (NAME, "team/other"):
+        push_blob(registry, f"of {name}".encode(), name)
+    run(registry)
+    world.clock.now += GRACE + 1
+    unsafe = {NAME: "it cannot be read"}
+    report = run(registry, unsafe=unsafe)
+    assert [each.repository for each in report.removed] == ["team/other"]
+    world.clock.now += GRACE + 1
+    for _ in range(2):
+        report = run(registry, unsafe=unsafe)
+    registry.blobs.find(NAME, Digest.of(f"of {NAME}".encode(), "sha256"))
+    if not registry.backends.layout.per_repository:
+        assert len(stored(registry)) == 2, "no bytes that are shared go"
+    settle(registry)
+    assert stored(registry) == {}
+
+
+def test_a_pinned_digest_that_is_pulled_stays(world: World, registry: Registry) -> None:
+    """Check 10 of lifecycle.md, section 7."""
+    image = push_image(registry, "one", "v1")
+    push_image(registry, "two", "v1")
+    run(registry, untagged_after=500.0)
+    for _ in range(4):
+        world.clock.now += 400
+        registry.pulls.note(registry.pulls.pulled(NAME, image.digest))
+        registry.pulls.flush()
+        run(registry, untagged_after=500.0)
+        assert is_there(registry, image.manifest)
+    world.clock.now += 499
+    run(registry, untagged_after=500.0)
+    assert is_there(registry, image.manifest)
+    world.clock.now += 2
+    run(registry, untagged_after=500.0)
+    with pytest.raises(ManifestUnknown):
+        registry.manifests.find(NAME, image.digest)
+
+
+def test_pages_are_gone_through_to_the_end(world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("unheld_blobs", "unused_members", "sightings"):
+        monkeypatch.setattr(f"registry.maintenance.collection.steps.{module}.PAGE", 2)
+    monkeypatch.setattr("registry.maintenance.collection.steps.sightings.SCANNED", 3)
+    for name in ("team/one", "team/three", "team/two"):
+        push_image(registry, name, "kept", name=name)
+        for number in range(5):
+            push_blob(registry, f"{name} {number}".encode(), name)
+    run(registry)
+    world.clock.now += GRACE + 1
+    removed = settle(registry)
+    assert sum(each.bytes > 0 for each in removed) == 15
+    for name in ("team/one", "team/three", "team/two"):
+        pull(registry, "kept", name)
+
+
+def test_a_manifest_waits_for_what_is_attached_to_it(world: World, registry: Registry) -> None:
+    """A signature that was pushed or pulled later would keep its tag for good once its subject is gone."""
+    image = push_image(registry, "image")
+    tag = f"{image.digest.replace(':', '-')}.sig"
+    signature = push_image(registry, "signature", tag)
+    run(registry, untagged_after=GRACE)
+    world.clock.now += GRACE + 1
+    push_manifest(registry, signature.manifest, tag)
+    assert run(registry, untagged_after=GRACE, dry=True).digests == set()
+    assert run(registry, untagged_after=GRACE).digests == set()
+    assert pull(registry, tag) == signature.digest
+    world.clock.now += GRACE + 1
+    expected = {str(image.digest), str(signature.digest)}
+    assert run(registry, untagged_after=GRACE, dry=True).digests == expected
+    assert run(registry, untagged_after=GRACE).digests == expected
+    assert tags(registry) == []
+
+
+@pytest.mark.parametrize("kind", ["local"])
+def test_files_of_the_trash_without_rows_go(world: World, registry: Registry) -> None:
+    """A process was killed between row and file, or the database was lost after the window; nothing else finds them."""
+    image, other = push_image(registry, "one", "v1"), push_image(registry, "other", "v2")
+    for each in (image, other):
+        delete(registry, each)
+    run(registry)
+    world.clock.now += GRACE + 1
+    settle(registry)
+    trashed = [key for key in stored(registry) if key.startswith(TRASH)]
+    assert len(trashed) == 6
+    driver, layout = registry.backends.driver, registry.backends.layout
+    kept = layout.trash(NAME, other.digest)
+    driver.link(kept, layout.leaving_trash(NAME, other.digest))
+    driver.delete([kept])
+    driver.write(f"{TRASH}/notes.txt", b"an operator's")
+    with registry.backends.database.transaction() as connection:
+        row = trash.find(connection, registry.repositories.require(NAME).id, image.digest, after=0.0).get()
+        assert row is not None
+        assert trash.remove(connection, registry.repositories.require(NAME).id, row.blob_id, before=world.clock.now)
+    before = stored_bytes(registry)
+    said = run(registry, dry=True)
+    report = run(registry)
+    assert sorted(report.removed) == sorted(said.removed)
+    assert {each.reason for each in report.removed if each.kind is Kind.TRASH} == {ABANDONED}
+    assert sum(each.bytes for each in report.removed) == before - stored_bytes(registry) > 0
+    assert {key for key in stored(registry) if key.startswith(TRASH)} == {
+        layout.trash(NAME, Digest.parse(digest)) for digest in (other.digest, other.config.digest, other.layer.digest)
+    }
+    assert driver.stat(f"{TRASH}/notes.txt")
+    registry.restoration.last(NAME, actor=ACTOR)
+    assert pull(registry, "v2") == other.digest
