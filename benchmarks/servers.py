@@ -52,6 +52,14 @@ _OURS = """\
 {"http": {"host": "127.0.0.1", "port": $port, "workers": $workers},
  "storage": {"driver": "local", "root_directory": "$root", "fsync": $fsync}}
 """
+_GUARDED = (
+    '{"http": {"host": "127.0.0.1", "port": $port, "workers": $workers},'
+    ' "storage": {"driver": "local", "root_directory": "$root", "fsync": $fsync},'
+    ' "auth": {"htpasswd": {"file": "$users"}},'
+    ' "access": {"rules": ['
+    '{"who": ["anonymous"], "repositories": ["bench/public"], "actions": ["pull"]},'
+    ' {"who": ["alice"], "repositories": ["bench/**"], "actions": ["pull", "push"]}]}}'
+)
 
 
 class ServerError(Exception):
@@ -90,16 +98,24 @@ class Server:
         return " ".join([self.program.name, *self.arguments])
 
 
-def _ours(name: str, *, fsync: bool = True, workers: int = 1, program: Path = _PROGRAM) -> Server:
-    settings = (("fsync", "true" if fsync else "false"), ("workers", str(workers)))
+def _ours(name: str, *, fsync: bool = True, workers: str = '"auto"', program: Path = _PROGRAM) -> Server:
+    settings = (("fsync", "true" if fsync else "false"), ("workers", workers))
     return Server(name, program, ("serve", "--config", "$config"), "config.json", _OURS, settings=settings)
+
+
+def guarded(users: Path) -> Server:
+    """Ours with the users of a htpasswd file: alice may push, and each client pull from ``bench/public``."""
+    ours = SERVERS[OURS]
+    return dataclasses.replace(
+        ours, name=f"{ours.name}-guarded", config=_GUARDED, settings=(*ours.settings, ("users", str(users)))
+    )
 
 
 OURS = "ours"
 UNSYNCED = "ours-unsynced"
-THREE_WORKERS = "ours-three-workers"
+ONE_WORKER = "ours-one-worker"
 BEFORE = "before"
-"""A former release of ours: the ``registry`` that the variable BEFORE names."""
+"""A former release of ours, with one worker, its default: the ``registry`` that the variable BEFORE names."""
 CEILING = "nothing"
 DOCKER_REGISTRY = "docker-registry"
 DISTRIBUTION = "distribution"
@@ -112,8 +128,8 @@ SERVERS: dict[str, Server] = {
     for server in (
         _ours(OURS),
         _ours(UNSYNCED, fsync=False),
-        _ours(THREE_WORKERS, workers=3),
-        _ours(BEFORE, program=Path(os.environ.get("BEFORE", BEFORE))),
+        _ours(ONE_WORKER, workers="1"),
+        _ours(BEFORE, workers="1", program=Path(os.environ.get("BEFORE", BEFORE))),
         Server(
             DOCKER_REGISTRY,
             Path(shutil.which("docker-registry") or "docker-registry"),
@@ -171,7 +187,7 @@ class Running:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        """Start and wait until `/v2/` answers 200."""
+        """Start and wait until `/v2/` answers 200, or 401 where it wants credentials."""
         try:
             self._start()
             self._wait_ready()
@@ -241,7 +257,7 @@ def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/v2/")
-        return connection.getresponse().status == http.HTTPStatus.OK
+        return connection.getresponse().status in {http.HTTPStatus.OK, http.HTTPStatus.UNAUTHORIZED}
     except (OSError, http.client.HTTPException):
         return False
     finally:

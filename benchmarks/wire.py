@@ -41,7 +41,13 @@ class Reply:
 
 
 def head(
-    method: str, target: str, length: int, content_type: str = "", accept: str = "", host: str = "127.0.0.1"
+    method: str,
+    target: str,
+    length: int,
+    content_type: str = "",
+    accept: str = "",
+    host: str = "127.0.0.1",
+    authorization: str = "",
 ) -> bytes:
     """Return a request's head; ``length`` is the body's in bytes."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", f"Content-Length: {length}"]
@@ -49,16 +55,19 @@ def head(
         lines.append(f"Content-Type: {content_type}")
     if accept:
         lines.append(f"Accept: {accept}")
+    if authorization:
+        lines.append(f"Authorization: {authorization}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 class Connection:
     """A kept-alive connection. Not for several threads."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        """Connect to the loopback port; ``host`` is what requests name as their host."""
+    def __init__(self, port: int, host: str = "127.0.0.1", authorization: str = "") -> None:
+        """Connect to the loopback port; ``host`` is what requests name as their host, with this Authorization."""
         self._port = port
         self._host = host
+        self._authorization = authorization
         self._socket = _connect(port)
         self._pending = b""
 
@@ -72,7 +81,8 @@ class Connection:
 
     def request(self, method: str, target: str, body: bytes = b"", content_type: str = "", accept: str = "") -> Reply:
         """Send a request with the body given and return the reply with its whole body."""
-        self._socket.sendall(head(method, target, len(body), content_type, accept, self._host) + body)
+        opening = head(method, target, len(body), content_type, accept, self._host, self._authorization)
+        self._socket.sendall(opening + body)
         reply, length = self._reply_head()
         if method == "HEAD":
             length = 0
@@ -83,7 +93,8 @@ class Connection:
     def send_file(self, method: str, target: str, first: bytes, source: int, size: int) -> Reply:
         """Send ``first`` and then the file ``source`` from that offset on, ``size`` bytes in all."""
         octets = "application/octet-stream"
-        self._socket.sendall(head(method, target, size, octets, host=self._host) + first)
+        opening = head(method, target, size, octets, host=self._host, authorization=self._authorization)
+        self._socket.sendall(opening + first)
         offset = len(first)
         while offset < size:
             offset += os.sendfile(self._socket.fileno(), source, offset, size - offset)
@@ -97,7 +108,7 @@ class Connection:
 
         ``keep``, where given, is called with each piece, in order; the piece is only valid during the call.
         """
-        self._socket.sendall(head("GET", target, 0, host=self._host))
+        self._socket.sendall(head("GET", target, 0, host=self._host, authorization=self._authorization))
         reply, length = self._reply_head()
         reply.expect(200)
         if length is None:

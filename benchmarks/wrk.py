@@ -27,12 +27,15 @@ class Read:
     method: str
     target: str
     accept: str = ""
+    authorization: str = ""
 
     def script(self) -> str:
         """Return the lua that makes wrk send this request."""
         lines = [f'wrk.method = "{self.method}"']
         if self.accept:
             lines.append(f'wrk.headers["Accept"] = "{self.accept}"')
+        if self.authorization:
+            lines.append(f'wrk.headers["Authorization"] = "{self.authorization}"')
         return "\n".join(lines) + "\n"
 
 
