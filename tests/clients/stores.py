@@ -109,7 +109,7 @@ class Ctr(Transporter, Keeper):
             member.size = len(index)
             tar.addfile(member, io.BytesIO(index))
         succeeded(self._images("import", "--no-unpack", archive))
-        return self._images("push", "--plain-http", *self._account, reference)
+        return self._push(reference)
 
     def pull(self, reference: str, into: Path) -> Done:
         del into
@@ -127,7 +127,15 @@ class Ctr(Transporter, Keeper):
 
     def send(self, source: str, target: str) -> Done:
         succeeded(self._images("tag", source, target))
-        return self._images("push", "--plain-http", *self._account, target)
+        return self._push(target)
+
+    def _push(self, reference: str) -> Done:
+        """Push, again where ctr crashed: a request that is refused early closes its writer under another of its threads."""
+        for _ in range(4):
+            done = self._images("push", "--plain-http", *self._account, reference)
+            if not re.search(rb"panic: (send on|close of) closed channel", done.stderr):
+                break
+        return done
 
     def _images(self, *arguments: str | Path) -> Done:
         return self.client.execute("--namespace", self._namespace, "images", *arguments)
