@@ -130,7 +130,7 @@ class Ctr(Transporter, Keeper):
         return self._push(target)
 
     def _push(self, reference: str) -> Done:
-        """Push, again where ctr crashed: a request that is refused early closes its writer under another of its threads."""
+        """Push, again where ctr crashed: a refusal that comes early closes its writer under another of its threads."""
         for _ in range(4):
             done = self._images("push", "--plain-http", *self._account, reference)
             if not re.search(rb"panic: (send on|close of) closed channel", done.stderr):
