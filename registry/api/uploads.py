@@ -31,8 +31,8 @@ from registry.api.http.parameters import mount_of, name_of, query_digest, query_
 from registry.api.http.reception import Reception, receive_into
 from registry.api.http.request_body import PATIENCE, Body, Interrupted, declared_length
 from registry.api.http.routing import OciRoute, context_of
-from registry.images.session_ids import noted
-from registry.images.uploads import DEFAULT_ALGORITHM, PerhapsClosed
+from registry.images.uploads.session_ids import noted
+from registry.images.uploads.uploads import DEFAULT_ALGORITHM, PerhapsClosed
 from registry.observability.audit import Event
 from registry.oci.digest import SUPPORTED_ALGORITHMS
 from registry.oci.errors import (

@@ -27,7 +27,7 @@ from registry.images.repositories import Repositories
 from registry.images.source_locations import SourceLocations
 from registry.images.trash.purge import Purge
 from registry.images.trash.restoration import Restoration
-from registry.images.uploads import Uploads
+from registry.images.uploads.uploads import Uploads
 from registry.images.write_gate import WriteGate
 from registry.oci.errors import RegistryError
 from registry.oci.immutable_tags import ImmutableTags

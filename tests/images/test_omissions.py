@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from registry.images import repositories
 from registry.images.omissions import LISTED
 from registry.images.registry import Registry
-from registry.images.session_ids import noted
+from registry.images.uploads.session_ids import noted
 from registry.maintenance.rebuild import rebuild_registry
 from registry.maintenance.rescan import Rescan
 from registry.oci.descriptor import Descriptor

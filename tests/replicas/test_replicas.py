@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from registry.background.schedule import LEASE_SECONDS
-from registry.images.blob_writer import LOOK_SECONDS
+from registry.images.uploads.blob_writer import LOOK_SECONDS
 from tests.clients.wire import Answer, Wire, until
 from tests.replicas.conftest import Config
 from tests.replicas.slow_body import SlowBody

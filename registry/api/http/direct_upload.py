@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from registry.api.context import ApiContext
     from registry.api.http.reception import Reception
     from registry.api.http.request_body import Body
-    from registry.images.blob_writer import BlobWriter
+    from registry.images.uploads.blob_writer import BlobWriter
 
 SOCKET_BODY = "registry.socket_body"
 """The extension of a scope that makes what reads the rest of the body of a request."""

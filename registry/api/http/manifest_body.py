@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from registry.api.access import Caller
     from registry.api.context import ApiContext
-    from registry.images.blob_writer import BlobWriter
+    from registry.images.uploads.blob_writer import BlobWriter
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from registry.images.session_ids import SessionId
+from registry.images.uploads.session_ids import SessionId
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown, DigestInvalid, NameInvalid, PaginationInvalid
 from registry.oci.name import parse_name

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from registry.api.context import ApiContext
     from registry.api.http.request_body import Body
     from registry.api.http.upload_memory import Share
-    from registry.images.blob_writer import BlobWriter
+    from registry.images.uploads.blob_writer import BlobWriter
 
 
 class Reception:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from registry.auth.errors import Throttled
 from registry.auth.identity import Identity, Kind
-from registry.images.session_ids import crowd_of
+from registry.images.uploads.session_ids import crowd_of
 from registry.oci.errors import Unauthorized
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from registry.images.session_ids import crowd_of
+from registry.images.uploads.session_ids import crowd_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

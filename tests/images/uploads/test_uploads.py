@@ -7,10 +7,10 @@ import uuid
 import pytest
 
 from registry.database import upload_sessions as session_rows
-from registry.images import blob_writer as additions
 from registry.images.registry import Registry
-from registry.images.session_ids import noted
-from registry.images.uploads import PerhapsClosed
+from registry.images.uploads import blob_writer as additions
+from registry.images.uploads.session_ids import noted
+from registry.images.uploads.uploads import PerhapsClosed
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, BlobUploadBusy, BlobUploadUnknown, DigestInvalid, RangeInvalid
 from registry.storage.errors import StorageUnavailable

@@ -7,24 +7,21 @@ or a closing digest of another algorithm, is read once more.
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from registry.database import publications, repositories, upload_sessions
 from registry.database.upload_sessions import SessionRow
-from registry.images.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
-from registry.images.omissions import Kind, Omission, Source
 from registry.images.publication.new_blob import Look, NewBlob
 from registry.images.quotas.allowance import Allowance
-from registry.images.session_ids import RESOLUTION, SessionId, crowd_of, noted, origin_of
-from registry.images.upload_room import UploadRoom
+from registry.images.uploads.blob_writer import BlobWriter, HashCache, Prefetched, out_of_order, upload_state
+from registry.images.uploads.session_ids import RESOLUTION, SessionId, crowd_of, noted, origin_of
+from registry.images.uploads.upload_endings import UploadEndings, take_upload
+from registry.images.uploads.upload_room import UploadRoom
 from registry.oci.digest import digest_of_nothing
 from registry.oci.errors import (
-    BlobUploadBusy,
     BlobUploadUnknown,
     DigestInvalid,
     QuotaExceeded,
@@ -32,15 +29,11 @@ from registry.oci.errors import (
 )
 from registry.storage.errors import (
     PathNotFound,
-    PathRefused,
     StorageError,
-    UploadBusy,
     UploadOffsetMismatch,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.publication.blob_publication import BlobPublication
@@ -48,7 +41,6 @@ if TYPE_CHECKING:
     from registry.images.records.journal import PendingChange
     from registry.images.repositories import Repositories
     from registry.oci.digest import Digest
-    from registry.storage.driver import UploadEntry, UploadWriter
 
 LONG = 0.25
 """The part of a lease that an upload may take before its repository is protected at its end for another lease.
@@ -73,7 +65,8 @@ class Uploads:
         self._repositories = repositories
         self._publication = publication
         self._hashes = HashCache()
-        self._room = UploadRoom(backends, self._end_idle)
+        self._endings = UploadEndings(backends, self._hashes)
+        self._room = UploadRoom(backends, self._endings.end_idle)
 
     def start(
         self,
@@ -156,7 +149,7 @@ class Uploads:
         Raises BlobUploadUnknown, BlobUploadBusy, RangeInvalid (out of order: the session lives on).
         """
         alone = _alone(name, upload_id)
-        writer = self._open(noted(upload_id))
+        writer = take_upload(self._backends.driver, noted(upload_id))
         try:
             # Under the right: the row is the last. One of a session without a byte says no more than its id.
             if alone is not None and digest is None and writer.is_new:
@@ -201,15 +194,6 @@ class Uploads:
             raise BlobUploadUnknown
         raise out_of_order(start, row.offset)
 
-    def _open(self, upload_id: str) -> UploadWriter:
-        """Raises BlobUploadUnknown, BlobUploadBusy."""
-        try:
-            return self._backends.driver.open_upload(upload_id)
-        except PathNotFound as error:
-            raise BlobUploadUnknown from error
-        except UploadBusy as error:
-            raise BlobUploadBusy(headers={"Retry-After": "1"}) from error
-
     def _look(
         self, name: str, upload_id: str, alone: SessionRow | None, digest: Digest | None
     ) -> tuple[SessionRow, Prefetched | None]:
@@ -248,14 +232,14 @@ class Uploads:
         known = writer.digest(digest.algorithm)
         if known != digest:
             writer.forget()
-            self._end(row)
+            self._endings.end(row)
             kind = PerhapsClosed if self._has_ended(row, digest) else DigestInvalid
             raise kind(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
         try:
             change = self._publish(writer, digest)
         except QuotaExceeded:
             writer.forget()
-            self._end(row)
+            self._endings.end(row)
             raise
         except BaseException:
             writer.commit()  # the client may close again, without sending them once more
@@ -310,27 +294,11 @@ class Uploads:
         with self.open(name, upload_id, None) as writer:
             writer.forget()
             row, _ = self._look(name, noted(upload_id), writer.row, None)  # ``open`` may have done without
-            self._end(row)
+            self._endings.end(row)
 
     def expire(self) -> int:
-        """End the sessions that no client continued, and free what storage holds of sessions that no row knows.
-
-        Returns how many. An upload that is being written to is not touched, and one that storage refuses to free stops
-        the work on no other.
-        """
-        before, freed = self._backends.clock() - self._backends.policy.upload_expiry, 0
-        with self._backends.database.autocommit() as connection:
-            expired = upload_sessions.expired(connection, before=before).get()
-        refused: list[Omission] = []
-        for row in expired:
-            freed += _unless_refused(refused, row.id, partial(self._end_unless_moved, row.id, row))
-        for entry in self._backends.driver.uploads():
-            if _since(entry) < before:
-                freed += _unless_refused(refused, entry.upload_id, partial(self._free_unknown, entry.upload_id))
-        self._backends.omissions.note(Source.UPLOADS, "uploads", refused)
-        if freed:
-            log.info("abandoned uploads removed", uploads=freed)
-        return freed
+        """End the sessions that no client continued. Returns how many; see ``UploadEndings``."""
+        return self._endings.expire()
 
     @property
     def running_hashes(self) -> int:
@@ -340,57 +308,6 @@ class Uploads:
     def count(self) -> int:
         """Open sessions."""
         return sum(self._room.counts().values())
-
-    def _end_idle(self, upload_id: str) -> bool:
-        """End a session of any repository. False if it is being written to, or has ended already."""
-        with self._backends.database.autocommit() as connection:
-            seen = upload_sessions.find(connection, upload_id).get()
-        return self._end_unless_moved(upload_id, seen)
-
-    def _end_unless_moved(self, upload_id: str, seen: SessionRow | None) -> bool:
-        """As ``_end_idle``; False as well if bytes came since its row was ``seen``, or was seen to be missing."""
-        try:
-            writer = self._open(upload_id)
-        except BlobUploadBusy:
-            return False
-        except BlobUploadUnknown:
-            writer = None
-        with contextlib.closing(writer) if writer is not None else contextlib.nullcontext():
-            with self._backends.database.autocommit() as connection:
-                row = upload_sessions.find(connection, upload_id).get() or seen
-            if row != seen:
-                return False
-            if row is not None:
-                self._end(row)
-            elif writer is not None:
-                self._backends.driver.discard_upload(upload_id)
-            return row is not None or writer is not None
-
-    def _free_unknown(self, upload_id: str) -> bool:
-        """Free what storage holds of an upload, unless there is a row of it."""
-        with self._backends.database.autocommit() as connection:
-            if upload_sessions.find(connection, upload_id).get() is not None:
-                return False
-        if origin_of(upload_id) is not None:
-            return self._end_unless_moved(upload_id, None)
-        self._backends.driver.discard_upload(upload_id)
-        return True
-
-    def _end(self, row: SessionRow) -> None:
-        if row.is_noted:
-            with self._backends.database.transaction() as connection:
-                upload_sessions.remove(connection, row.id)
-        self._hashes.forget(row.id)
-        self._backends.driver.discard_upload(row.id, upload_state(row))
-
-
-def _unless_refused(refused: list[Omission], upload_id: str, free: Callable[[], bool]) -> bool:
-    """Whether an upload was freed; one that storage refuses to free is noted."""
-    try:
-        return free()
-    except PathRefused as error:
-        refused.append(Omission(Kind.UPLOAD, "uploads", upload_id, error.reason))
-        return False
 
 
 def _alone(name: str, upload_id: str) -> SessionRow | None:
@@ -407,12 +324,6 @@ def _alone(name: str, upload_id: str) -> SessionRow | None:
     origin = origin_of(session.unique)
     began = origin.began if origin is not None else 0.0
     return SessionRow(session.unique, name, 0, algorithm, digest_of_nothing(algorithm), "", None, began, is_noted=False)
-
-
-def _since(entry: UploadEntry) -> float:
-    """When an upload that no row knows was last written to, or began, as far as storage says."""
-    origin = origin_of(entry.upload_id)
-    return origin.began if origin is not None else entry.modified
 
 
 def _of_repository(row: SessionRow | None, name: str) -> SessionRow:

@@ -9,8 +9,8 @@ import pytest
 
 from registry.database import upload_sessions
 from registry.database.upload_sessions import SessionRow
-from registry.images.session_ids import noted
-from registry.images.upload_room import Bounds, surplus
+from registry.images.uploads.session_ids import noted
+from registry.images.uploads.upload_room import Bounds, surplus
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUploadUnknown
 from registry.storage.errors import PathRefused

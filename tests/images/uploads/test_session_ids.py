@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from registry.images.session_ids import SessionId, crowd_of, noted, origin_of
+from registry.images.uploads.session_ids import SessionId, crowd_of, noted, origin_of
 
 NOW = 1_700_000_000.123
 UNIQUE = SessionId.make("team/app", "sha256", "", 0).unique[:24] + "0" * 12

@@ -1,6 +1,6 @@
 """Blob writer: bytes of an upload session on their way to storage, hashed as they come.
 
-Tests: ``tests/images/test_uploads.py``.
+Tests: ``tests/images/uploads/test_uploads.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 
 from registry.database import upload_sessions
 from registry.database.errors import DatabaseError
-from registry.images.session_ids import origin_of
+from registry.images.uploads.session_ids import origin_of
 from registry.images.verification import hash_reader
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import BlobUploadUnknown, RangeInvalid, RegistryError, SizeInvalid

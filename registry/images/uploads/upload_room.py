@@ -23,7 +23,7 @@ import structlog
 
 from registry.database import upload_sessions
 from registry.database.errors import DatabaseError
-from registry.images.session_ids import ACCOUNT, Origin, origin_of
+from registry.images.uploads.session_ids import ACCOUNT, Origin, origin_of
 from registry.storage.errors import PathRefused, StorageError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from registry.database.errors import DatabaseUnavailable
-from registry.images import blob_writer
 from registry.images.registry import Registry
+from registry.images.uploads import blob_writer
 from registry.oci.digest import Digest
 from tests.support.collecting import collect
 from tests.support.registry_world import NAME, World, make_image, pull, push_blob, push_manifest

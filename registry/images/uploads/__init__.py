@@ -1,0 +1,1 @@
+"""Uploads: sessions that gather bytes, how many there may be, and how they end."""
