@@ -72,7 +72,7 @@ def test_every_error_that_a_client_can_meet_is_explained() -> None:
 def exposed() -> dict[str, str]:
     """Every metric of a scrape, with its type."""
     # In a process of its own: the library decides at its import how values are kept.
-    script = "from registry.observability.metrics import Metrics; print(Metrics().render().decode())"
+    script = "from registry.observability.metrics.metrics import Metrics; print(Metrics().render().decode())"
     rendered = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout

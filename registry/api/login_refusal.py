@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from registry.api.cache.lookup import RequestIds
     from registry.api.cache.response_cache import RawHeaders
     from registry.api.context import ApiContext
-    from registry.observability.metrics import RequestTally
+    from registry.observability.metrics.http_metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
 _METHOD: Final = b"GET"

@@ -39,7 +39,7 @@ class _Stopped(BaseException):
 
 def _run(settings: Settings, config: Path | None, *, conditional_writes: bool) -> int:
     """Serve, and return 0 after a signal, which uvicorn raises once more when it has drained."""
-    from registry.observability.metrics_directory import metrics_directory
+    from registry.observability.metrics.metrics_directory import metrics_directory
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)

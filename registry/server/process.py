@@ -24,7 +24,7 @@ from registry.maintenance.collection.survey.gc_state import announce, meet
 from registry.maintenance.single_replica import writing
 from registry.observability.audit import open_audit_log
 from registry.observability.logs import configure_logging, open_outlet, open_request_log, resolve_form
-from registry.observability.metrics import Metrics, forget_worker
+from registry.observability.metrics.metrics import Metrics, forget_worker
 from registry.observability.outlet import LAST_SECONDS
 from registry.server import hangup
 from registry.server.acceptor import raise_descriptor_limit

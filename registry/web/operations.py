@@ -18,7 +18,7 @@ from registry.api.http.operations import Content, operation
 from registry.api.http.routing import ACTION, OciRoute, context_of
 from registry.database import stores
 from registry.database.errors import DatabaseError
-from registry.observability.metrics import CONTENT_TYPE
+from registry.observability.metrics.metrics import CONTENT_TYPE
 from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageError
 from registry.web.probe import SECONDS, Probe

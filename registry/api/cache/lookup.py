@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from registry.api.access import Caller, Peer
     from registry.api.cache.response_cache import CachedResponse, RawHeaders, ResponseHeaders
     from registry.api.context import ApiContext
-    from registry.observability.metrics import RequestTally
+    from registry.observability.metrics.http_metrics import RequestTally
     from registry.observability.request_log import RequestLog
 
 FOR_ROUTES = "registry.for_routes"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from registry.api.access import Caller, Peer
     from registry.api.cache.response_cache import RawHeaders
     from registry.api.context import ApiContext
-    from registry.observability.metrics import RequestTally
+    from registry.observability.metrics.http_metrics import RequestTally
     from registry.observability.request_log import RequestLog
     from registry.oci.errors import RegistryError
 

@@ -3,7 +3,7 @@
 The Prometheus library decides at its import whether processes share their values, so the process that starts the
 workers enters ``metrics_directory()`` before anything imports ``registry.observability.metrics``.
 
-Tests: ``tests/observability/test_metrics.py``.
+Tests: ``tests/observability/metrics/test_metrics.py``.
 """
 
 from __future__ import annotations

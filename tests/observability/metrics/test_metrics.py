@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from registry.observability.metrics import Metrics, RequestTally, StorageTally
+from registry.observability.metrics.http_metrics import RequestTally
+from registry.observability.metrics.metrics import Metrics
+from registry.observability.metrics.storage_metrics import StorageTally
 
 ROUTE = "/v2/{name}/manifests/{reference}"
 BUDGET_SECONDS = 1e-6
@@ -17,14 +19,15 @@ NOISE = 4
 
 WORKERS = """
 import os, sys
-from registry.observability.metrics_directory import metrics_directory
+from registry.observability.metrics.metrics_directory import metrics_directory
 with metrics_directory() as directory:
-    from registry.observability.metrics import Metrics, RequestTally, forget_worker
+    from registry.observability.metrics.http_metrics import RequestTally
+    from registry.observability.metrics.metrics import Metrics, forget_worker
     metrics = Metrics()
     for worker in range(2):
         process = os.fork()
         if process == 0:
-            tally = RequestTally(metrics)
+            tally = RequestTally(metrics.http)
             tally.add("/v2/", "GET", 200, 0.01, 3, 5)
             tally.flush()
             metrics.uploads_open.set(worker + 1)
@@ -39,7 +42,7 @@ assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 ABANDONED = """
 import os, sys
-from registry.observability.metrics_directory import metrics_directory
+from registry.observability.metrics.metrics_directory import metrics_directory
 with metrics_directory() as directory:
     print(directory, flush=True)
     sys.stdin.read() if sys.argv[1] == "wait" else os._exit(0)
@@ -53,7 +56,7 @@ def value(metrics: Metrics, sample: str) -> float:
 
 def test_a_tally_reaches_the_metrics_when_it_is_flushed() -> None:
     metrics = Metrics()
-    tally = RequestTally(metrics)
+    tally = RequestTally(metrics.http)
     tally.add(ROUTE, "GET", 200, 0.0005, 0, 100)
     tally.add(ROUTE, "GET", 200, 0.02, 7, 100)
     tally.add(ROUTE, "GET", 404, 400.0, 0, 50)
@@ -72,7 +75,7 @@ def test_a_tally_reaches_the_metrics_when_it_is_flushed() -> None:
 
 def test_a_method_that_a_client_invented_is_no_label() -> None:
     metrics = Metrics()
-    tally = RequestTally(metrics)
+    tally = RequestTally(metrics.http)
     for number in range(100):
         tally.add("/v2/", f"BREW{number}", 405, 0.1, 0, 0)
     tally.flush()
@@ -82,7 +85,7 @@ def test_a_method_that_a_client_invented_is_no_label() -> None:
 
 def test_storage_operations_are_counted_timed_and_their_failures_too() -> None:
     metrics = Metrics()
-    tally = StorageTally(metrics)
+    tally = StorageTally(metrics.storage)
     tally.add("local", "stat", "head", 0.25, failed=False)
     tally.add("local", "stat", "head", 0.25, failed=True)
     tally.flush()
@@ -93,7 +96,7 @@ def test_storage_operations_are_counted_timed_and_their_failures_too() -> None:
 
 
 def test_a_request_costs_one_microsecond() -> None:
-    tally = RequestTally(Metrics())
+    tally = RequestTally(Metrics().http)
 
     def cost() -> float:
         started = time.process_time()
@@ -135,7 +138,8 @@ def test_the_directory_of_a_killed_registry_is_removed_by_the_next_and_that_of_a
 
 
 def test_the_directory_must_be_chosen_before_the_library_is_imported() -> None:
-    code = "import prometheus_client\nfrom registry.observability.metrics_directory import metrics_directory as m\n"
+    directory = "from registry.observability.metrics.metrics_directory import metrics_directory as m"
+    code = f"import prometheus_client\n{directory}\n"
     command = [sys.executable, "-c", f"{code}with m(): pass"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert "RuntimeError: prometheus_client was imported" in done.stderr
@@ -145,7 +149,7 @@ def test_a_directory_that_is_just_being_made_is_not_taken_for_an_abandoned_one(t
     """Another registry may start between the making of the lock's file and its lock."""
     code = """if True:
         import fcntl
-        from registry.observability import metrics_directory as made
+        from registry.observability.metrics import metrics_directory as made
         lock = fcntl.flock
         def late(file, how):
             if how == fcntl.LOCK_EX:
