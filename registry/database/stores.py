@@ -89,6 +89,8 @@ _SET = Statement(
     " ON CONFLICT (name) DO UPDATE SET reached_at = excluded.reached_at"
 )
 
+_FORGET = Statement("DELETE FROM milestone WHERE name = :name")
+
 
 def is_reached(connection: Transaction, name: str) -> Later[bool]:
     """Whether it was."""
@@ -98,6 +100,11 @@ def is_reached(connection: Transaction, name: str) -> Later[bool]:
 def reach(connection: Transaction, name: str, *, now: float) -> None:
     """Note that it was."""
     connection.execute(_REACH, {"name": name, "now": now})
+
+
+def forget(connection: Transaction, name: str) -> None:
+    """It was never reached."""
+    connection.execute(_FORGET, {"name": name})
 
 
 def reached_at(connection: Transaction, name: str) -> Later[float | None]:

@@ -89,7 +89,8 @@ _OF_BLOB = Statement(
     " ORDER BY l.id LIMIT :count"
 )
 _IS_READ = Statement(
-    "SELECT 1 FROM blob_location WHERE blob_id = :blob AND signature = :etag AND scrubbed_at >= :since LIMIT 1"
+    "SELECT 1 FROM blob_location WHERE blob_id = :blob AND signature = :etag AND scrubbed_at >= :since"
+    " AND scrubbed_at <= :until LIMIT 1"
 )
 _GET = Statement(f"SELECT {_COLUMNS} {_IN_STORE} AND l.id = :id")
 _LOST = Statement(
@@ -111,7 +112,7 @@ _LAST = Statement("SELECT COALESCE(MAX(id), 0) FROM blob_location")
 _LAST_BLOB = Statement("SELECT COALESCE(MAX(id), 0) FROM blob")
 _COUNT_DUE = Statement(
     f"SELECT COUNT(*) FROM blob_location l WHERE {_IN_STORE} AND l.id > :after AND l.id <= :until"  # noqa: S608 - constant
-    f" AND (l.scrubbed_at IS NULL OR l.scrubbed_at < :before) AND l.state IN {_STATES}"
+    f" AND (l.scrubbed_at IS NULL OR l.scrubbed_at < :before OR l.scrubbed_at > :ahead) AND l.state IN {_STATES}"
 )
 _SET_RIGHT = Statement(
     "UPDATE blob_location SET scrubbed_at = :now, verified_at = COALESCE(verified_at, :now), signature = :etag"  # noqa: S608 - constant
@@ -176,9 +177,10 @@ def of_blob(
     return connection.execute(_OF_BLOB, values).all_as(ScrubRow)
 
 
-def is_read(connection: Transaction, blob_id: int, *, etag: str, since: float) -> bool:
-    """Whether a location of a blob with this etag was found right since that moment."""
-    return connection.execute(_IS_READ, {"blob": blob_id, "etag": etag, "since": since}).first() is not None
+def is_read(connection: Transaction, blob_id: int, *, etag: str, since: float, until: float) -> bool:
+    """Whether a location of a blob with this etag was found right between these moments."""
+    values = {"blob": blob_id, "etag": etag, "since": since, "until": until}
+    return connection.execute(_IS_READ, values).first() is not None
 
 
 def get(connection: Transaction, location_id: int, *, store: str) -> Later[ScrubRow | None]:
@@ -216,9 +218,11 @@ def last_blob(connection: Transaction) -> Later[int]:
     return connection.execute(_LAST_BLOB, {}).one_as(int)
 
 
-def count_due(connection: Transaction, *, store: str, before: float, after: int, until: int) -> Later[int]:
-    """How many locations of ids in the range were not scrubbed since that moment."""
-    values = {"store": store, "before": before, "after": after, "until": until}
+def count_due(
+    connection: Transaction, *, store: str, before: float, ahead: float, after: int, until: int
+) -> Later[int]:
+    """How many locations of ids in the range were not scrubbed between the moments ``before`` and ``ahead``."""
+    values = {"store": store, "before": before, "ahead": ahead, "after": after, "until": until}
     return connection.execute(_COUNT_DUE, values).one_as(int)
 
 

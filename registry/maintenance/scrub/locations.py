@@ -8,11 +8,13 @@ Tests: ``tests/maintenance/scrub/test_run.py``, ``tests/maintenance/scrub/test_o
 from __future__ import annotations
 
 import contextlib
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from registry.database import blob_locations, blobs
 from registry.database.collection import scrub
+from registry.maintenance.due import SKEW
 from registry.maintenance.scrub.object_check import Verdict
 from registry.maintenance.scrub.quarantine import repository_of
 from registry.maintenance.scrub.report import Outcome
@@ -20,7 +22,7 @@ from registry.oci.digest import Digest
 from registry.storage.errors import PathNotFound, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from registry.database.collection.scrub import ScrubRow
     from registry.images.registry import Registry
@@ -35,6 +37,8 @@ NAMES: Final = 1000
 """Names of one blob that are looked at together."""
 WINDOW: Final = 20_000
 """Ids that one statement looks through."""
+GREATEST_ID: Final = (1 << 63) - 1
+"""No id of a location is above it."""
 ATTEMPTS: Final = 5
 """How often a location may change while it is read."""
 PLACED_SECONDS: Final = 3600.0
@@ -60,7 +64,7 @@ class Locations:
         self._quarantine = quarantine
         self._repair = repair
         self._findings = findings
-        self._began = began
+        self._began = self._latest = began
         self._store = registry.backends.driver.name
         self._passed: set[int] = set()
         """Blobs with names that stay due, since they are damaged or cannot be read."""
@@ -73,7 +77,12 @@ class Locations:
         for after in range(0, self._last(), WINDOW):
             with self._backends.database.autocommit() as connection:
                 due += scrub.count_due(
-                    connection, store=self._store, before=self._began, after=after, until=after + WINDOW
+                    connection,
+                    store=self._store,
+                    before=self._began,
+                    ahead=self._now() + SKEW,
+                    after=after,
+                    until=after + WINDOW,
                 ).get()
         return due
 
@@ -102,18 +111,32 @@ class Locations:
             while page := self._never_scrubbed(after, start + WINDOW):
                 yield page
                 after = page[-1].id
-        behind = (-1.0, 0)
-        while page := self._oldest(behind):
+        yield from self._by_age(math.inf, lambda: self._now() + SKEW)  # a clock was ahead: when, is not known
+        yield from self._by_age(self._began, lambda: -1.0)
+
+    def _by_age(self, before: float, since: Callable[[], float]) -> Iterator[list[ScrubRow]]:
+        """What was last read in that time, the oldest first. ``since`` may move: what is noted meanwhile is done."""
+        behind = (since(), GREATEST_ID)
+        while page := self._oldest(behind, before):
             yield page
-            behind = (page[-1].scrubbed_at or 0.0, page[-1].id)
+            behind = max((page[-1].scrubbed_at or 0.0, page[-1].id), (since(), GREATEST_ID))
 
     def _never_scrubbed(self, after: int, until: int) -> list[ScrubRow]:
         with self._backends.database.autocommit() as connection:
             return scrub.never_scrubbed(connection, store=self._store, after=after, until=until, count=PAGE).get()
 
-    def _oldest(self, behind: tuple[float, int]) -> list[ScrubRow]:
+    def _oldest(self, behind: tuple[float, int], before: float) -> list[ScrubRow]:
         with self._backends.database.autocommit() as connection:
-            return scrub.oldest(connection, store=self._store, before=self._began, after=behind, count=PAGE).get()
+            return scrub.oldest(connection, store=self._store, before=before, after=behind, count=PAGE).get()
+
+    def _now(self) -> float:
+        """The latest moment that this run has seen: what it has noted itself never lies ahead."""
+        self._latest = max(self._latest, self._backends.clock())
+        return self._latest
+
+    def _is_done(self, row: ScrubRow) -> bool:
+        """Whether the round has read it."""
+        return row.scrubbed_at is not None and self._began <= row.scrubbed_at <= self._now() + SKEW
 
     def _last(self) -> int:
         with self._backends.database.autocommit() as connection:
@@ -158,9 +181,9 @@ class Locations:
         due, noted, after = 0, self._noted, 0
         while rows := self._names(blob_id, after):
             after = rows[-1].id
-            is_read = [row for row in rows if (row.scrubbed_at or 0.0) >= self._began]
+            is_read = [row for row in rows if self._is_done(row)]
             known.update(dict.fromkeys((row.etag for row in is_read), Verdict.RIGHT))
-            waiting = [row for row in rows if (row.scrubbed_at or 0.0) < self._began]
+            waiting = [row for row in rows if not self._is_done(row)]
             due += len(waiting)
             for etag, names in self._by_inode(waiting, damaged).items():
                 damaged += self._judge(etag, names, known)
@@ -263,7 +286,7 @@ class Locations:
 
     def _note(self, rows: list[ScrubRow], etag: str, *, read: bool = True) -> None:
         """Note that these are right; without ``read`` because another name of the same bytes was read."""
-        now = max(self._backends.clock(), self._began)
+        now = self._now()
         for start in range(0, len(rows), PAGE):
             with self._backends.database.transaction(durable=False) as connection:
                 scrub.set_right(connection, rows[start : start + PAGE], etag=etag, now=now)

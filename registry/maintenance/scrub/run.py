@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.database import stores
+from registry.maintenance.due import known
 from registry.maintenance.scrub import counters
 from registry.maintenance.scrub.findings import BYTES, ROUNDS, Findings
 from registry.maintenance.scrub.known_damage import KnownDamage
@@ -76,8 +77,7 @@ class ScrubRun:
         report.began = began = begin_round(self._backends.database, self._backends.clock())
         try:
             self._work(began)
-            with self._backends.database.transaction() as connection:
-                stores.move(connection, stores.SCRUB_ENDED, now=max(self._backends.clock(), began))
+            end_round(self._backends.database, began, self._backends.clock())
             report.finished = True
             self._observe(ROUNDS, 1)
         except Interrupted:
@@ -123,13 +123,27 @@ class ScrubRun:
 
 
 def begin_round(database: Database, now: float) -> float:
-    """When the round began that has not ended; a new one begins ``now`` if there is none. Raises DatabaseError."""
+    """When the round began that has not ended; a new one begins ``now`` if there is none.
+
+    A round that began later than now was begun by a clock that was ahead: a new one begins, since what would be due
+    again could not be told from what was read. Raises DatabaseError.
+    """
     with database.transaction() as connection:
-        began = stores.reached_at(connection, stores.SCRUB_BEGAN).get()
-        ended = stores.reached_at(connection, stores.SCRUB_ENDED).get()
-        if began is not None and (ended is None or ended < began):
+        began = known(stores.reached_at(connection, stores.SCRUB_BEGAN).get(), now)
+        last = stores.reached_at(connection, stores.SCRUB_ENDED).get()
+        if began is not None and (last is None or last < began):
             return began
-        # Never at the moment at which the last one ended: it would count as ended.
-        now = now if ended is None else max(now, ended + 0.001)
-        stores.move(connection, stores.SCRUB_BEGAN, now=now)
+        ended = known(last, now)
+        if ended is None:
+            stores.forget(connection, stores.SCRUB_ENDED)
+        else:  # never at the moment at which the last one ended: it would count as ended
+            now = max(now, ended + 0.001)
+        stores.set_reached(connection, stores.SCRUB_BEGAN, now=now)
     return now
+
+
+def end_round(database: Database, began: float, now: float) -> None:
+    """Note that the round that began then has ended, unless another one has begun meanwhile. Raises DatabaseError."""
+    with database.transaction() as connection:
+        if stores.reached_at(connection, stores.SCRUB_BEGAN).get() == began:
+            stores.set_reached(connection, stores.SCRUB_ENDED, now=max(now, began))

@@ -12,6 +12,7 @@ import structlog
 from registry.background.leases import Leases
 from registry.database import stores
 from registry.database.errors import DatabaseError
+from registry.maintenance.due import known
 from registry.maintenance.scrub.run import ScrubRun
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class ScheduledRun:
         if interval is None or self.ending.is_set():
             return False
         with self._registry.backends.database.autocommit() as connection:
-            began = stores.reached_at(connection, stores.SCRUB_BEGAN).get()
+            began = known(stores.reached_at(connection, stores.SCRUB_BEGAN).get(), self._registry.backends.clock())
             ended = stores.reached_at(connection, stores.SCRUB_ENDED).get()
         is_over = began is not None and ended is not None and ended >= began
         if is_over and began is not None and self._registry.backends.clock() - began < interval:

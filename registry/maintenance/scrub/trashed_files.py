@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from registry.database import blobs
 from registry.database.collection import scrub
 from registry.images.layout import TRASH
+from registry.maintenance.due import SKEW
 from registry.maintenance.scrub.object_check import Verdict
 from registry.maintenance.scrub.quarantine import digest_of, repository_of
 from registry.maintenance.scrub.report import Outcome
@@ -49,10 +50,14 @@ class TrashedFiles:
             self._read(key, digest, stat.size, stat.etag)
             yield
 
+    def _until(self) -> float:
+        return max(self._began, self._backends.clock()) + SKEW
+
     def _read(self, key: str, digest: Digest, size: int, etag: str) -> None:
         with self._backends.database.autocommit() as connection:
             blob = blobs.find(connection, digest).get()
-            if blob is not None and scrub.is_read(connection, blob.id, etag=etag, since=self._began):
+            since, until = self._began, self._until()
+            if blob is not None and scrub.is_read(connection, blob.id, etag=etag, since=since, until=until):
                 return  # a name of a repository shares the bytes
         try:
             checked = self._check.check(key, digest, blob.size if blob is not None else size)

@@ -58,6 +58,21 @@ def test_a_push_of_what_is_there_does_not_put_off_its_turn(world: World, registr
 
 
 @pytest.mark.parametrize("page", [1, 2, 100])
+def test_what_a_clock_that_was_ahead_has_noted_is_read_once(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr("registry.maintenance.scrub.locations.PAGE", page)
+    digests = [push_blob(registry, text.encode()).encoded for text in ("a", "b", "c")]
+    world.clock.now += 1e8
+    assert opened_by(world) == digests
+    world.clock.now -= 1e8
+    new = push_blob(registry, b"d").encoded
+    assert opened_by(world) == [new, *digests], "as what was never read, and after it"
+    world.clock.now += 10
+    assert opened_by(world) == [*digests, new]
+
+
+@pytest.mark.parametrize("page", [1, 2, 100])
 def test_a_run_that_was_ended_goes_on(
     world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:

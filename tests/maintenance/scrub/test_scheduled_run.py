@@ -12,6 +12,7 @@ from registry.config.scrub_sections import ScrubSettings
 from registry.images.registry import Registry
 from registry.maintenance.scrub import scheduled_run
 from registry.maintenance.scrub.report import ScrubReport
+from registry.maintenance.scrub.run import begin_round, end_round
 from registry.maintenance.scrub.scheduled_run import LEASE, WANTED, ScheduledRun, turn
 from tests.maintenance.scrub.place import FAST, StopAfter, flip, key_of, scrub
 from tests.support.registry_world import World, push_blob
@@ -96,3 +97,61 @@ def test_a_command_gets_its_turn_when_the_other_ends(registry: Registry, world: 
         assert not is_ours
     with turn(other) as is_ours:
         assert is_ours
+
+
+YEAR = 365 * DAY
+
+
+def is_due(run: ScheduledRun) -> bool:
+    """Now; mypy takes a property for something that does not change."""
+    return run.is_due
+
+
+@pytest.mark.parametrize("ends", ["in that round", "later", "when the clock is right again"])
+def test_a_clock_that_was_ahead_puts_off_no_scrub(registry: Registry, world: World, ends: str) -> None:
+    for number in range(5):
+        push_blob(registry, bytes([number]))
+    scrub(registry)
+    world.clock.now += YEAR + DAY
+    if ends == "in that round":
+        assert scrub(registry).finished
+    else:
+        assert not scrub(registry, ending=StopAfter(10)).finished
+    if ends == "later":
+        world.clock.now += 10
+        assert scrub(registry).finished
+    world.clock.now -= YEAR
+    done: list[ScrubReport] = []
+    run = ScheduledRun(registry, DAILY, on_done=done.append)
+    assert is_due(run)
+    run.run()
+    assert [report.objects for report in done] == [5], "what was read by that clock is read again"
+    assert not is_due(run), "and once"
+    assert scrub(registry).objects == 5
+    world.clock.now += DAY + 1
+    assert is_due(run)
+
+
+def test_a_round_that_ends_by_a_clock_that_is_ahead_puts_off_none(registry: Registry, world: World) -> None:
+    for number in range(5):
+        push_blob(registry, bytes([number]))
+    assert not scrub(registry, ending=StopAfter(10)).finished
+    world.clock.now += YEAR
+    assert scrub(registry).finished
+    world.clock.now -= YEAR
+    for _ in range(2):
+        run = ScheduledRun(world.registry(), DAILY)
+        assert not is_due(run)
+        world.clock.now += DAY
+        assert is_due(run)
+        run.run()
+
+
+def test_a_run_that_is_slow_does_not_end_the_round_after_it(registry: Registry, world: World) -> None:
+    first = begin_round(registry.backends.database, world.clock.now)
+    end_round(registry.backends.database, first, world.clock.now)
+    world.clock.now += 1
+    second = begin_round(registry.backends.database, world.clock.now)
+    end_round(registry.backends.database, first, world.clock.now)
+    world.clock.now += 1
+    assert begin_round(registry.backends.database, world.clock.now) == second, "it goes on"
