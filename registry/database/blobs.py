@@ -91,15 +91,17 @@ _CLAIM_NEW = Statement(
     " VALUES (:algorithm, :digest, :size, 'claimed', 1, :token, wall_now() + :seconds, 0)"
     " ON CONFLICT (digest) DO NOTHING RETURNING id"
 )
-_PRUNE = Statement(
-    # The state is compared again where this had to wait for a publisher.
-    "DELETE FROM blob WHERE state = 'gone' AND id IN (SELECT b.id FROM blob b WHERE b.state = 'gone'"
+_STALE = Statement(
+    "SELECT b.id FROM blob b WHERE b.state = 'gone'"
     " AND (b.gone_clock <> clock_name() OR b.gone_at < clock_now() - :seconds)"
     " AND NOT EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id)"
     " AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = b.id)"
     " AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.blob_id = b.id)"
-    " AND NOT EXISTS (SELECT 1 FROM trash_manifest t WHERE t.blob_id = b.id) LIMIT :count)"
+    " AND NOT EXISTS (SELECT 1 FROM trash_manifest t WHERE t.blob_id = b.id)"
+    " LIMIT :count FOR UPDATE OF b SKIP LOCKED",
+    sqlite=(" FOR UPDATE OF b SKIP LOCKED", ""),
 )
+_PRUNE = Statement("DELETE FROM blob WHERE id = :id")
 _SET_STATE = Statement("UPDATE blob SET state = :state WHERE id = :id")
 _ADOPT = Statement(
     "INSERT INTO blob (algorithm, digest, size, state, generation, leased_until)"
@@ -173,8 +175,13 @@ def claim_new(connection: Transaction, digest: str, *, size: int, token: str, se
 
 
 def prune(connection: Transaction, *, seconds: float, count: int) -> int:
-    """Forget at most ``count`` tombstones that are older. Returns how many."""
-    return connection.execute(_PRUNE, {"seconds": seconds, "count": count}).rowcount
+    """Forget at most ``count`` tombstones that are older. Returns how many.
+
+    One that a publisher has in hand is passed over, and so two at once share them.
+    """
+    rows = connection.execute(_STALE, {"seconds": seconds, "count": count}).all()
+    connection.execute_many(_PRUNE, [{"id": blob_id} for (blob_id,) in rows])
+    return len(rows)
 
 
 def set_state(connection: Transaction, blob_id: int, state: str) -> None:

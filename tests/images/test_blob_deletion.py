@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -527,3 +529,20 @@ def test_an_orphan_that_is_claimed_while_a_publisher_writes_its_rows_is_seen(
     assert push(world) == PUSHED
     assert readable(world)
     world.close()
+
+
+def test_tombstones_that_others_have_in_hand_are_passed_over(cluster: Cluster, tmp_path: Path) -> None:
+    """Two that wait for each other would fail one."""
+    with closing(World(tmp_path, "memory", cluster.create_current())) as world:
+        registry = world.registry()
+        digests = [push_blob(registry, bytes([number])) for number in range(3)]
+        for digest in digests:
+            registry.blobs.delete(NAME, digest)
+        with registry.backends.database.transaction() as connection:
+            connection.execute(Statement("DELETE FROM blob_location"), {})
+            connection.execute(Statement("UPDATE blob SET state = 'gone', gone_clock = 'x', gone_at = 0"), {})
+        with ThreadPoolExecutor(1) as pool, registry.backends.database.transaction() as connection:
+            assert blobs.lock(connection, str(digests[1])).get() is not None
+            assert pool.submit(world.registry(tombstone=0).blob_deletion.prune).result(60) == 2
+            assert blobs.lock(connection, str(digests[0])).get() is None
+        assert registry.blob_deletion.prune() == 1

@@ -176,10 +176,6 @@ _FORGET = Statement(
     expanding="blobs",
     sqlite=(" FOR UPDATE SKIP LOCKED", ""),
 )
-_FORGET_ALL = Statement(
-    "DELETE FROM doomed WHERE (repository_id, blob_id) IN"
-    " (SELECT d.repository_id, d.blob_id FROM doomed d LIMIT :count)"
-)
 _OLDEST = Statement("SELECT wall_now() - min(since), count(*) FROM doomed")
 
 
@@ -270,11 +266,6 @@ def forget(connection: Transaction, repository_id: int, blob_ids: Sequence[int])
     The triggers of a client's transaction remove rows in any order: two that wait for each other would fail one.
     """
     connection.execute(_FORGET, {"repository": repository_id, "blobs": blob_ids})
-
-
-def forget_all(connection: Transaction, *, count: int) -> int:
-    """Forget at most ``count`` rows. Returns how many."""
-    return connection.execute(_FORGET_ALL, {"count": count}).rowcount
 
 
 def oldest(connection: Transaction) -> Later[tuple[float | None, int]]:

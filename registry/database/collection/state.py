@@ -57,10 +57,12 @@ _TAKE_OVER = Statement(
     "UPDATE collection_state SET run = :number, intended = :number, origin = :origin WHERE id = 1"
     " AND run = :run AND intended = :intended"
 )
-_DROP = Statement(
-    "DELETE FROM doomed WHERE (repository_id, blob_id) IN"
-    " (SELECT d.repository_id, d.blob_id FROM doomed d WHERE d.since <= :seen LIMIT :count)"
+_STALE = Statement(
+    "SELECT d.repository_id, d.blob_id FROM doomed d WHERE d.since <= :seen LIMIT :count FOR UPDATE SKIP LOCKED",
+    sqlite=(" FOR UPDATE SKIP LOCKED", ""),
 )
+_DROP = Statement("DELETE FROM doomed WHERE repository_id = :repository AND blob_id = :blob")
+_IS_STALE = Statement("SELECT 1 FROM doomed WHERE since <= :seen LIMIT 1")
 _DROPPED = Statement("UPDATE collection_state SET dropped_at = :seen WHERE id = 1")
 _SERVER = (
     "CAST(pg_postmaster_start_time() AS text) || ' ' || CAST(pg_relation_filenode('repository') AS text)"
@@ -99,15 +101,18 @@ def take_over(connection: Transaction, row: CollectionRow, number: int, origin: 
     return bool(connection.execute(_TAKE_OVER, values).rowcount)
 
 
-def drop_doomed(connection: Transaction, *, seen: float) -> bool:
-    """Drop rows of ``doomed`` from before a former release was seen. Whether there may be more of them.
+def drop_doomed(connection: Transaction, *, seen: float) -> tuple[int, bool]:
+    """Drop rows of ``doomed`` from before a former release was seen. How many went, and whether there may be more.
 
-    What they say may have stopped being true and become true again since, without a trace.
+    What they say may have stopped being true and become true again since, without a trace. A row that another
+    transaction has in hand is passed over, since the triggers of a client's transaction remove rows in any order.
     """
-    count = connection.execute(_DROP, {"seen": seen, "count": DROPPED}).rowcount
-    if count < DROPPED:
+    rows = connection.execute(_STALE, {"seen": seen, "count": DROPPED}).all()
+    connection.execute_many(_DROP, [{"repository": repository, "blob": blob} for repository, blob in rows])
+    is_more = len(rows) == DROPPED or connection.execute(_IS_STALE, {"seen": seen}).first() is not None
+    if not is_more:
         connection.execute(_DROPPED, {"seen": seen})
-    return count == DROPPED
+    return len(rows), is_more
 
 
 def instance(connection: Transaction) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -13,6 +15,7 @@ from registry.database.collection.state import CollectionRow
 from registry.database.engine import Database
 from registry.database.statement import Statement
 from registry.images.backends import holder_name
+from tests.support.postgresql import Cluster
 
 FORMER = f"{holder_name()}:machine:1:{'0' * 32}"
 """A holder as a former release names it."""
@@ -81,13 +84,34 @@ def test_what_was_doomed_before_a_former_release_was_seen_is_dropped_in_pages(
     pages = 1
     while True:
         with database.transaction() as connection:
-            if not state.drop_doomed(connection, seen=24.0):
+            if not state.drop_doomed(connection, seen=24.0)[1]:
                 break
         pages += 1
     assert pages == 3
     with database.autocommit() as connection:
         assert connection.execute(_DOOMED, {}).one() == (5,)
     assert read(database).dropped_at == 24.0
+
+
+def test_rows_that_another_transaction_has_in_hand_are_dropped_when_it_has_ended(cluster: Cluster) -> None:
+    """The triggers of a client's transaction remove rows in any order: two that wait for each other would fail one."""
+    with closing(Database(cluster.create_current())) as database:
+        with database.transaction() as connection:
+            connection.execute(_BLOB, {})
+            state.adopt(connection, "name", state.NEW)
+            connection.execute_many(_DOOM, [{"repository": number, "since": 1.0} for number in range(3)])
+
+        def drop() -> tuple[int, bool]:
+            with database.transaction() as connection:
+                return state.drop_doomed(connection, seen=2.0)
+
+        with ThreadPoolExecutor(1) as pool, database.transaction() as connection:
+            assert connection.execute(Statement("DELETE FROM doomed WHERE repository_id = 1"), {}).rowcount == 1
+            assert pool.submit(drop).result(60) == (2, True)
+            connection.execute(Statement("DELETE FROM doomed WHERE repository_id = 0"), {})
+        assert read(database).dropped_at is None, "that transaction might have come to nothing"
+        assert drop() == (0, False)
+        assert read(database).dropped_at == 2.0
 
 
 def test_a_database_server_says_when_it_is_another_one_and_a_file_does_not(database: Database) -> None:

@@ -8,6 +8,7 @@ Tests: ``tests/maintenance/collection/survey/test_survey.py``.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from registry.database.collection import state
@@ -16,6 +17,8 @@ from registry.oci.moment import to_text
 if TYPE_CHECKING:
     from registry.images.registry import Registry
 
+PAUSE: Final = 0.05
+"""Seconds until rows are tried again that another transaction has in hand."""
 SECONDS: Final = 86400.0
 """Seconds for which nothing is deleted after a process of a former release was seen."""
 
@@ -46,7 +49,9 @@ class FormerProcesses:
         is_more = True
         while is_more:
             with self._database.transaction() as connection:
-                is_more = state.drop_doomed(connection, seen=row.former_at)
+                dropped, is_more = state.drop_doomed(connection, seen=row.former_at)
+            if is_more and not dropped:
+                time.sleep(PAUSE)
 
 
 def _ago(seconds: float) -> str:
