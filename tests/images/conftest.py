@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from registry.images.registry import Registry
-from tests.support.registry_world import KINDS, REAL_KIND, World
+from tests.support.registry_world import KINDS, REPLICAS_KIND, World, open_world
 
 
-@pytest.fixture(params=[*KINDS, REAL_KIND])
+@pytest.fixture(params=[*KINDS, REPLICAS_KIND])
 def kind(request: pytest.FixtureRequest) -> str:
     """The driver; a test that needs one of them parametrizes it."""
     return str(request.param)
 
 
 @pytest.fixture
-def world(kind: str, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, kind)
+def world(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    made = open_world(request, tmp_path, kind)
     yield made
     made.close()
 

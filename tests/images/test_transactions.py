@@ -59,7 +59,7 @@ def test_no_transaction_is_open_during_a_call_to_storage(world: World, watched: 
     made = push_image(registry, "1", "v1", "v2")
     assert registry.blobs.mount("other/app", push_blob(registry, b"mounted"), NAME)
     registry.fold_waiting()
-    fresh = world.registry(driver=driver, url=f"{world.url}-lost")
+    fresh = world.registry(driver=driver, url=world.another())
     rebuild_registry(fresh)
     for each in (registry, fresh):
         assert pull(each, "v1") == made.digest

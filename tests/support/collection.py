@@ -8,6 +8,7 @@ from registry.maintenance.collection.budget import Budget
 from registry.maintenance.collection.finding import Removed, Waiting
 from registry.maintenance.collection.ledger import Ledger
 from registry.maintenance.collection.run import CollectionRun, Wanted
+from tests.support.registry_world import other
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,10 +37,11 @@ def run(
     before_each: Callable[[], None] = lambda: None,
     **wanted: Any,
 ) -> Report:
-    """One run; ``wanted`` are fields of Wanted. A problem fails the test.
+    """One run, by the other replica; ``wanted`` are fields of Wanted. A problem fails the test.
 
     ``before_each`` is called between each look and the transaction that acts by it.
     """
+    registry = other(registry)
     registry.fold_waiting()
     report = Report()
     CollectionRun(

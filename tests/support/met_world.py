@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.maintenance.collection.survey.gc_state import meet
-from tests.support.registry_world import GCS, REAL, World
+from tests.support.registry_world import GCS, POSTGRESQL_PROGRAMS, REPLICAS_KIND, World
+from tests.support.registry_world import open_world as world_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from registry.images.registry import Registry
 
-_PROGRAMS = ("initdb", "pg_ctl", "postgres")
 PLACES = [
     "local",
-    pytest.param("memory", marks=pytest.mark.tools(*_PROGRAMS)),
-    pytest.param(REAL, marks=[pytest.mark.stores, pytest.mark.tools("versitygw", *_PROGRAMS)]),
-    pytest.param(GCS, marks=[pytest.mark.stores, pytest.mark.tools("fake-gcs-server", *_PROGRAMS)]),
+    pytest.param("memory", marks=pytest.mark.tools(*POSTGRESQL_PROGRAMS)),
+    REPLICAS_KIND,
+    pytest.param(GCS, marks=[pytest.mark.stores, pytest.mark.tools("fake-gcs-server", *POSTGRESQL_PROGRAMS)]),
 ]
 """The kinds of worlds, as rows of parameters."""
 SHARED = PLACES[1:]
@@ -31,8 +31,7 @@ OWN = PLACES[:1]
 
 def open_world(request: pytest.FixtureRequest, directory: Path) -> World:
     """Make the world of a fixture over PLACES."""
-    is_local = request.param == "local"
-    return World(directory, request.param, None if is_local else request.getfixturevalue("cluster").create_current())
+    return world_of(request, directory, request.param, postgresql=request.param != "local")
 
 
 def copy_database(request: pytest.FixtureRequest, world: World, directory: Path) -> str:

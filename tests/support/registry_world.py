@@ -7,9 +7,11 @@ import json
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -29,6 +31,7 @@ from registry.storage.memory import MemoryDriver
 from registry.storage.s3.driver import S3Driver
 from tests.storage.drivers import s3_settings
 from tests.storage.gcs.store import open_store
+from tests.support import server_clock
 from tests.support.payloads import Blob, Manifest, image
 from tests.support.sqlite import create_current
 
@@ -38,6 +41,13 @@ PROMPT = "prompt"
 REAL = "s3"
 """The kind over a real server, of which each world has a root of its own in one bucket."""
 REAL_KIND = pytest.param(REAL, marks=[pytest.mark.stores, pytest.mark.tools("versitygw")])
+"""A row of parameters."""
+REPLICAS = "s3-postgresql"
+"""The kind over that server and PostgreSQL, whose processes come in pairs: what one does, the other sees."""
+POSTGRESQL_PROGRAMS = ("initdb", "pg_ctl", "postgres")
+REPLICAS_KIND = pytest.param(
+    REPLICAS, marks=[pytest.mark.stores, pytest.mark.tools("versitygw", *POSTGRESQL_PROGRAMS)], id=REPLICAS
+)
 """A row of parameters."""
 GCS = "gcs"
 """The kind over a real server of the other protocol, of which each world has a bucket."""
@@ -52,13 +62,30 @@ TICK = 2.0**-20
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """Time that passes when a test says so, also on database servers."""
 
     def __init__(self) -> None:
-        self.now = time.time()
+        self._now = time.time()
+        self._servers: list[str] = []
 
     def __call__(self) -> float:
-        return self.now
+        return self._now
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._now
+
+    @now.setter
+    def now(self, moment: float) -> None:
+        self._now = moment
+        for url in self._servers:
+            server_clock.set_to(url, moment)
+
+    def rule(self, url: str) -> None:
+        """Give the time of what PostgreSQL does in a database, from now on."""
+        server_clock.install(url, self._now)
+        self._servers.append(url)
 
 
 @dataclass
@@ -75,14 +102,37 @@ class Pushed:
         return Digest.parse(self.manifest.digest)
 
 
+_OTHERS: WeakKeyDictionary[Registry, Registry] = WeakKeyDictionary()
+
+
+def other(registry: Registry) -> Registry:
+    """The process beside one, over the same storage and database; where there is none, the same one."""
+    return _OTHERS.get(registry, registry)
+
+
+def _files(directory: Path) -> Callable[[], str]:
+    numbers = itertools.count()
+    return lambda: f"sqlite:///{directory / f'another-{next(numbers)}.db'}"
+
+
+def open_world(request: pytest.FixtureRequest, directory: Path, kind: str, *, postgresql: bool = False) -> World:
+    """Make the world of a fixture; that of replicas is over PostgreSQL, and any other that has to be."""
+    wanted = postgresql or kind == REPLICAS
+    return World(directory, kind, databases=request.getfixturevalue("cluster").create_current if wanted else None)
+
+
 class World:
     """What outlives a process."""
 
-    def __init__(self, directory: Path, kind: str, url: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, kind: str, url: str | None = None, *, databases: Callable[[], str] | None = None
+    ) -> None:
+        """``databases`` makes new ones; without it they are SQLite's."""
         self.root = directory / "root"
         self.kind = kind
-        self.url = url or f"sqlite:///{directory / 'cache.db'}"
         self.clock = Clock()
+        self._databases = databases or _files(directory)
+        self.url = url or (self.another() if databases else f"sqlite:///{directory / 'cache.db'}")
         self.policy = Policy()
         self.boot_id = "first"
         self.booted_at = 0.0
@@ -95,13 +145,20 @@ class World:
 
     def driver(self) -> StorageDriver:
         """The storage as a new process sees it."""
-        if self.kind == REAL:  # one for all processes: it remembers nothing, and making a client takes long
+        if self.kind in {REAL, REPLICAS}:  # one for all processes: it remembers nothing, and making a client takes long
             self._s3 = self._s3 or S3Driver(s3_settings(), f"world-{uuid.uuid4().hex}")
             return self._s3
         if self.kind == GCS:
             self._gcs = self._gcs or open_store(self.root)
             return self._gcs
         return LocalDriver(self.root, fsync=False) if self.kind == "local" else self._memory
+
+    def another(self) -> str:
+        """The URL of a new database, for a process that knows nothing of the storage."""
+        url = self._databases()
+        if self.kind == REPLICAS:
+            self.clock.rule(url)
+        return url
 
     def clocks(self, *, skew: float = 0.0) -> Clocks:
         """The clocks of a process that starts now; its wall clock is wrong by ``skew`` seconds."""
@@ -123,8 +180,15 @@ class World:
         clocks: Clocks | None = None,
         **policy: Any,
     ) -> Registry:
-        """A new process: it remembers nothing."""
-        url = url or self.url
+        """A new process: it remembers nothing. Of the kind of replicas, a pair of them."""
+        made = self._process(driver, url or self.url, clocks, policy)
+        if self.kind == REPLICAS and clocks is None:
+            _OTHERS[made] = self._process(driver, url or self.url, None, policy)
+        return made
+
+    def _process(
+        self, driver: StorageDriver | None, url: str, clocks: Clocks | None, policy: dict[str, Any]
+    ) -> Registry:
         path = Path(url.removeprefix("sqlite:///"))
         if url.startswith("sqlite") and not path.exists():
             create_current(path)
@@ -188,7 +252,13 @@ def push_image(registry: Registry, text: str, *tags: str, name: str = NAME, **mo
 
 
 def pull(registry: Registry, reference: str, name: str = NAME) -> Digest:
-    """Pull a whole image, hashing all of it; the digest of its manifest."""
+    """Pull a whole image, hashing all of it, from each replica; the digest of its manifest."""
+    found = _pull(registry, reference, name)
+    assert _pull(other(registry), reference, name) == found
+    return found
+
+
+def _pull(registry: Registry, reference: str, name: str) -> Digest:
     target = Digest.parse(reference) if ":" in reference else reference
     found = registry.manifests.find(name, target)
     document = json.loads(registry.manifests.read(found))
@@ -199,7 +269,13 @@ def pull(registry: Registry, reference: str, name: str = NAME) -> Digest:
 
 
 def is_there(registry: Registry, manifest: Manifest, name: str = NAME) -> bool:
-    """Whether a manifest can be pulled by its digest."""
+    """Whether a manifest can be pulled by its digest, from each replica."""
+    found = {_is_there(each, manifest, name) for each in (registry, other(registry))}
+    assert len(found) == 1, "replicas differ"
+    return found.pop()
+
+
+def _is_there(registry: Registry, manifest: Manifest, name: str) -> bool:
     try:
         return bool(registry.manifests.find(name, Digest.parse(manifest.digest)))
     except ManifestUnknown:

@@ -16,11 +16,11 @@ from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, QuotaExceeded
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.quotas.test_usage import ONE, OUT, TWO, bytes_of, has, known, quotas, used
-from tests.maintenance.usage.conftest import WORLDS
+from tests.maintenance.usage.conftest import SERVER, WORLDS
 from tests.maintenance.usage.listings import on_storage
 from tests.support.collecting import end_leases
 from tests.support.payloads import Blob, image
-from tests.support.registry_world import ACTOR, World, pull, push_blob, push_manifest, tags
+from tests.support.registry_world import ACTOR, World, open_world, pull, push_blob, push_manifest, tags
 
 LIMIT = 10_000
 
@@ -28,8 +28,7 @@ LIMIT = 10_000
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind, database = request.param
-    url = request.getfixturevalue("cluster").create_current() if database == "postgresql" else None
-    made = World(tmp_path, kind, url)
+    made = open_world(request, tmp_path, kind, postgresql=database == SERVER)
     yield made
     made.close()
 

@@ -23,7 +23,9 @@ from tests.support.kills import Doom, DyingDatabase, DyingDriver, Killed
 from tests.support.payloads import image, index
 from tests.support.registry_world import (
     ACTOR,
+    KINDS,
     NAME,
+    REAL_KIND,
     Pushed,
     World,
     is_there,
@@ -49,6 +51,12 @@ ROWS = {
     "trash": "SELECT b.digest, t.sequence, t.tags FROM trash_manifest t JOIN blob b ON b.id = t.blob_id",
     "changes": "SELECT sequence, state FROM change",
 }
+
+
+@pytest.fixture(params=[*KINDS, REAL_KIND])
+def kind(request: pytest.FixtureRequest) -> str:
+    """SQLite, of which each test makes many."""
+    return str(request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,9 @@ from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.support.payloads import image, index
 from tests.support.registry_world import (
     ACTOR,
+    KINDS,
     NAME,
+    REAL_KIND,
     World,
     pull,
     pull_blob,
@@ -30,6 +32,12 @@ from tests.support.registry_world import (
 )
 
 local = pytest.mark.parametrize("kind", ["local"])
+
+
+@pytest.fixture(params=[*KINDS, REAL_KIND])
+def kind(request: pytest.FixtureRequest) -> str:
+    """SQLite, of which a test can make a copy."""
+    return str(request.param)
 
 
 def copy_of(world: World, target: Path) -> str:

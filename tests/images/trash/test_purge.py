@@ -21,13 +21,14 @@ from registry.storage.errors import StorageError
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.trash.test_attachments import attach
 from tests.images.trash.test_trash_emptying import members, oldest
-from tests.maintenance.usage.conftest import WORLDS
+from tests.maintenance.usage.conftest import SERVER, WORLDS
 from tests.support.payloads import Blob, Manifest, image, index
 from tests.support.registry_world import (
     ACTOR,
     NAME,
     World,
     is_there,
+    open_world,
     pull,
     push_blob,
     push_image,
@@ -45,8 +46,7 @@ ALL = {LEAKED.digest, CONFIG.digest, LAYER.digest}
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind, database = request.param
-    url = request.getfixturevalue("cluster").create_current() if database == "postgresql" else None
-    made = World(tmp_path, kind, url)
+    made = open_world(request, tmp_path, kind, postgresql=database == SERVER)
     yield made
     made.close()
 

@@ -45,7 +45,7 @@ def registry(world: World) -> Registry:
 
 def rebuilt(world: World, tmp_path: Path) -> Registry:
     """The same storage with a database that was empty."""
-    registry = world.registry(url=f"sqlite:///{tmp_path / 'rebuilt.db'}", undelete_window=WINDOW)
+    registry = world.registry(url=world.another(), undelete_window=WINDOW)
     assert rebuild_registry(registry).problems == []
     return registry
 
@@ -216,9 +216,7 @@ def test_no_reference_that_was_withheld_comes_back(world: World, tmp_path: Path)
     push_manifest(registry, manifest, "v1")
     delete(registry, manifest)
     registry.restoration.last(NAME, actor=ACTOR)
-    fresh = world.registry(
-        url=f"sqlite:///{tmp_path / 'rebuilt.db'}", undelete_window=WINDOW, accept_missing_blobs=True
-    )
+    fresh = world.registry(url=world.another(), undelete_window=WINDOW, accept_missing_blobs=True)
     assert rebuild_registry(fresh).problems == []
     fresh.manifests.delete(NAME, Digest.parse(manifest.digest), actor=ACTOR)
     fresh.restoration.last(NAME, actor=ACTOR)

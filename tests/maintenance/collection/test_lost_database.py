@@ -32,7 +32,7 @@ WINDOW = 1000.0
 
 def rebuilt(world: World, tmp_path: Path, **policy: Any) -> Registry:
     """A process with a new database that has read all that storage has."""
-    registry = world.registry(url=f"sqlite:///{tmp_path / 'rebuilt.db'}", undelete_window=WINDOW, **policy)
+    registry = world.registry(url=world.another(), undelete_window=WINDOW, **policy)
     assert rebuild_registry(registry).problems == []
     return registry
 
@@ -90,7 +90,7 @@ def test_a_collection_in_the_middle_of_a_reconciliation_takes_nothing(
     """Check 20 of lifecycle.md, section 7: between the adoption of blobs and the rows of manifests."""
     images = [push_image(registry, text, text) for text in ("one", "two", "three")]
     registry.fold_waiting()
-    url = f"sqlite:///{tmp_path / 'rebuilt.db'}"
+    url = world.another()
     fresh = world.registry(url=url, lease=0, grace=0)
     other = world.registry(url=url, lease=0, grace=0, undelete_window=0)
     adopt, collecting = BlobDiscovery._adopt, list[int]()

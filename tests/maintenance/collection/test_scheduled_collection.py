@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,7 +55,7 @@ def test_without_an_interval_it_is_never_due(world: World, registry: Registry, i
     if interval == "auto":  # a storage that was there before this database
         push_image(registry, "one", "v1", name=NAME)
         registry.fold_waiting()
-        registry = world.registry(url=f"sqlite:///{Path(world.url.removeprefix('sqlite:///')).with_name('new.db')}")
+        registry = world.registry(url=world.another())
     meet(registry)
     assert not ScheduledCollection(registry, settings(interval=interval)).is_due
 
@@ -65,8 +64,7 @@ def test_one_that_is_refused_is_told_and_waits_for_the_next_interval(world: Worl
     meet(registry)
     push_image(registry, "one", "v1")
     registry.fold_waiting()
-    path = Path(world.url.removeprefix("sqlite:///"))
-    other = world.registry(url=f"sqlite:///{path.with_name('other.db')}")
+    other = world.registry(url=world.another())
     done: list[Ledger | None] = []
     run = ScheduledCollection(other, settings(interval=10), done.append)
     run.run()

@@ -1,4 +1,7 @@
-"""A storage with a database: local with SQLite, memory and S3 with PostgreSQL; time passes when a test says so."""
+"""A storage with a database: local with SQLite, memory with PostgreSQL, and replicas over S3.
+
+Time passes when a test says so.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,14 @@ from pathlib import Path
 import pytest
 
 from registry.images.registry import Registry
-from tests.support.registry_world import GCS, REAL, World
+from tests.support.registry_world import POSTGRESQL_PROGRAMS, REPLICAS_KIND, World, open_world
 
-PROGRAMS = ("initdb", "pg_ctl", "postgres")
-POSTGRESQL = pytest.param("memory", marks=pytest.mark.tools(*PROGRAMS), id="memory-postgresql")
-S3 = pytest.param(REAL, marks=[pytest.mark.stores, pytest.mark.tools("versitygw", *PROGRAMS)])
+POSTGRESQL = pytest.param("memory", marks=pytest.mark.tools(*POSTGRESQL_PROGRAMS), id="memory-postgresql")
 
 
-@pytest.fixture(params=["local", POSTGRESQL, S3])
+@pytest.fixture(params=["local", POSTGRESQL, REPLICAS_KIND])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    url = None if request.param in {"local", GCS} else request.getfixturevalue("cluster").create_current()
-    made = World(tmp_path, request.param, url)
+    made = open_world(request, tmp_path, request.param, postgresql=request.param == "memory")
     yield made
     made.close()
 

@@ -12,12 +12,12 @@ from registry.maintenance.scrub.report import Outcome
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.maintenance.scrub.conftest import POSTGRESQL, S3
+from tests.maintenance.scrub.conftest import POSTGRESQL
 from tests.maintenance.scrub.place import flip, flip_file, key_of, scrub, state_of
-from tests.support.registry_world import GCS_KIND, NAME, World, pull, pull_blob, push_blob, push_image
+from tests.support.registry_world import GCS_KIND, NAME, REPLICAS_KIND, World, pull, pull_blob, push_blob, push_image
 
 OTHER = "other/app"
-IN_A_BUCKET = pytest.mark.parametrize("world", [POSTGRESQL, S3, GCS_KIND], indirect=True)
+IN_A_BUCKET = pytest.mark.parametrize("world", [POSTGRESQL, REPLICAS_KIND, GCS_KIND], indirect=True)
 ON_DISK = pytest.mark.parametrize("world", ["local"], indirect=True)
 COPY = "elsewhere/blob"
 

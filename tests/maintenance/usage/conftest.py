@@ -1,4 +1,4 @@
-"""A storage with a database: local with SQLite, memory and S3 with PostgreSQL."""
+"""A storage with a database: local with SQLite, memory and replicas over S3 with PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,25 +8,21 @@ from pathlib import Path
 import pytest
 
 from registry.images.registry import Registry
-from tests.maintenance.retention.conftest import PROGRAMS
-from tests.support.registry_world import REAL, World
+from tests.support.registry_world import POSTGRESQL_PROGRAMS, REPLICAS, REPLICAS_KIND, World, open_world
 
 SQLITE, SERVER = "sqlite", "postgresql"
 WORLDS = [
     pytest.param(("local", SQLITE), id="local"),
     pytest.param(("memory", SQLITE), id="memory"),
-    pytest.param(("memory", SERVER), marks=pytest.mark.tools(*PROGRAMS), id="memory-postgresql"),
-    pytest.param(
-        (REAL, SERVER), marks=[pytest.mark.stores, pytest.mark.tools("versitygw", *PROGRAMS)], id="s3-postgresql"
-    ),
+    pytest.param(("memory", SERVER), marks=pytest.mark.tools(*POSTGRESQL_PROGRAMS), id="memory-postgresql"),
+    pytest.param((REPLICAS, SERVER), marks=REPLICAS_KIND.marks, id=REPLICAS),
 ]
 
 
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind, database = request.param
-    url = request.getfixturevalue("cluster").create_current() if database == SERVER else None
-    made = World(tmp_path, kind, url)
+    made = open_world(request, tmp_path, kind, postgresql=database == SERVER)
     yield made
     made.close()
 
