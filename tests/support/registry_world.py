@@ -180,7 +180,7 @@ class World:
         clocks: Clocks | None = None,
         **policy: Any,
     ) -> Registry:
-        """A new process: it remembers nothing. Of the kind of replicas, a pair of them."""
+        """A new process, which remembers nothing; where the kind is one of replicas, with another beside it."""
         made = self._process(driver, url or self.url, clocks, policy)
         if self.kind == REPLICAS and clocks is None:
             _OTHERS[made] = self._process(driver, url or self.url, None, policy)
