@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from tests.clients.wire import Wire
 from tests.replicas.conftest import Config
 from tests.replicas.test_configuration import said
+from tests.support.commands import finish
 from tests.support.fault_proxy import FaultProxy
 from tests.support.payloads import Blob, image
 from tests.support.servers import RegistryProcess, free_port, program
@@ -64,8 +64,6 @@ def test_one_replica_serves_and_a_second_is_refused_until_the_first_has_ended(
 def test_several_workers_are_refused(ignorant: Config, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**ignorant, "http": {"port": free_port(), "workers": 2}}))
-    done = subprocess.run(
-        [*program(), "serve", "--config", str(path)], capture_output=True, timeout=300, check=False, text=True
-    )
+    done = finish([*program(), "serve", "--config", str(path)], directory=tmp_path)
     assert done.returncode == 3
-    assert "set http.workers to 1" in done.stderr
+    assert b"set http.workers to 1" in done.stderr

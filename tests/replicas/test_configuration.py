@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.replicas.conftest import Config
+from tests.support.commands import finish
 from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import free_port, program
 
@@ -29,13 +29,10 @@ def said(config: Config, directory: Path, *command: str, environment: dict[str, 
     path.write_text(json.dumps({"http": {"port": free_port()}, **config}))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "AWS_"))}
     begun = time.monotonic()
-    done = subprocess.run(
+    done = finish(
         [*program(), *command, "--config", str(path), "--json"],
-        capture_output=True,
-        timeout=300,
-        check=False,
-        cwd=directory,
-        env=kept | {"HOME": str(directory), "AWS_EC2_METADATA_DISABLED": "true"} | (environment or {}),
+        directory=directory,
+        environment=kept | {"HOME": str(directory), "AWS_EC2_METADATA_DISABLED": "true"} | (environment or {}),
     )
     assert time.monotonic() - begun < AT_ONCE
     return done.returncode, json.loads(done.stdout)

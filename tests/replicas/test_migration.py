@@ -15,6 +15,7 @@ from tests.clients.wire import Wire, until
 from tests.replicas.conftest import Config
 from tests.support.access_log import Call
 from tests.support.buckets import content, filled_by, listing, push, running
+from tests.support.commands import finish
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
 from tests.support.servers import RegistryProcess
@@ -36,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 def command(config: Path, *options: str) -> tuple[int, dict[str, Any]]:
     """The exit code and the document."""
     run = [REGISTRY, "migrate-s3-storage", "--config", str(config), "--json", *options]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = finish(run, directory=ROOT)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -121,7 +122,7 @@ def test_a_bucket_is_adopted_beside_a_running_stowage_and_not_a_byte_is_copied(
     for lost in Path(config["database"]["url"].removeprefix("sqlite:///")).parent.glob("cache.db*"):
         lost.unlink()
     rebuild = [REGISTRY, "rebuild", "--config", str(file)]
-    subprocess.run(rebuild, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert finish(rebuild, directory=ROOT).returncode == 0
     with RegistryProcess(tmp_path / "again", config) as server:
         check_pulled(server.address, [*images, own], tmp_path)
         known = sorted(repository.name for repository in (*images, own))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.replicas.conftest import Config
-from tests.replicas.test_migration import ROOT, check_pulled, command
+from tests.replicas.test_migration import REGISTRY, ROOT, check_pulled, command
 from tests.support.buckets import listing, push
+from tests.support.commands import finish
 from tests.support.payloads import Blob, image
 from tests.support.s3_server import S3Server
 from tests.support.servers import RegistryProcess
@@ -23,9 +22,8 @@ pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "crane")]
 
 def killed(config: Path, step: int, *options: str) -> bool:
     """Whether the command was killed after that step; else it has ended well."""
-    program = [sys.executable, "-m", "tests.support.killed_command", str(step)]
-    run = [*program, "migrate-s3-storage", "--config", str(config), "--json", *options]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    run = [REGISTRY, str(step), "migrate-s3-storage", "--config", str(config), "--json", *options]
+    done = finish(run, directory=ROOT, module="tests.support.killed_command")
     assert done.returncode in {0, -signal.SIGKILL}, done.stdout + done.stderr
     return done.returncode != 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -49,8 +48,7 @@ def file_of(store: S3Server, config: Config, digest: str) -> Path:
 
 
 def scrub(server: RegistryProcess, *options: str) -> tuple[int, dict[str, object]]:
-    command = [*server.command, "scrub", "--config", str(server.config_path), "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = server.finished("scrub", *options, timeout=120)
     return done.returncode, json.loads(done.stdout)
 
 

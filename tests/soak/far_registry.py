@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 from tests.soak import truth
 from tests.soak.client import Client
 from tests.support.replicas import Replicas
-from tests.support.servers import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,11 +59,7 @@ class FarRegistry:
 
     def rebuild(self) -> dict[str, Any]:
         """``registry rebuild``; its report."""
-        command = [*program(), "rebuild", "--json", "--config", str(self.replicas.replicas[0].config_path)]
-        done = subprocess.run(command, capture_output=True, timeout=SETTLE, check=False)
-        assert done.returncode == 0, (done.stdout, done.stderr[-3000:])
-        report: dict[str, Any] = json.loads(done.stdout)
-        return report
+        return self.replicas.replicas[0].run("rebuild", timeout=SETTLE)
 
     def expire_uploads(self, seconds: float) -> None:
         """Start the replicas anew, with ``storage.upload_expiry``."""

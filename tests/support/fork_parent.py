@@ -1,17 +1,22 @@
-"""*Fork parent*: a process that has loaded what ``registry serve`` loads, and forks one server for each line it reads.
+"""*Fork parent*: a process that has loaded what ``registry`` loads, and forks one process for each line it reads.
 
-Imports are four fifths of the processor time of a start, and tests start some hundred servers. What a fork does from
-then on is what the command does. ``tests/support/forks.py`` starts it and speaks to it.
+Imports are four fifths of the processor time of a start, and tests start some hundred servers and commands. What a fork
+does from then on is what the command does. ``tests/support/forks.py`` starts it, by its path, and speaks to it. The
+interpreter may be that of a former release, which lacks some of what is loaded here: nothing outside of the standard
+library is imported at the top.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
 import sys
 import threading
 import time
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 LOADED = (
@@ -22,22 +27,44 @@ LOADED = (
     "uvloop",
 )  # fmt: skip
 """All but what imports the Prometheus library, which is told at its import where the processes of a server meet."""
+LOADED_FOR = {
+    "s3": ("registry.storage.s3.driver",),
+    "gcs": ("registry.storage.gcs.driver",),
+    "postgresql": ("psycopg", "sqlalchemy.dialects.postgresql.psycopg"),
+}
+"""What is loaded in addition for a storage or a database of that name."""
 
 
-def main() -> None:
-    """Answer each request with the pid of a server, until the end of the input."""
-    for name in LOADED:
-        importlib.import_module(name)
+def main(kinds: list[str]) -> str | None:
+    """Answer each request with the pid of a process, until the end of the input; in a fork, the module to run."""
     sys.path[0] = os.path.dirname(sys.executable)  # noqa: PTH120 - where the program is, as for the command
+    for name in (*LOADED, *(name for kind in kinds for name in LOADED_FOR[kind])):
+        with suppress(ModuleNotFoundError):  # in a former release
+            importlib.import_module(name)
+    if "s3" in kinds:
+        _read_what_botocore_knows()
+    gc.collect()
+    gc.freeze()  # a fork that looks for garbage would copy what it looks at
     for line in sys.stdin.buffer:
-        if (pid := _forked(json.loads(line))) == 0:
-            return
+        request = json.loads(line)
+        if (pid := _forked(request)) == 0:
+            return str(request["module"])
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
+    return None
+
+
+def _read_what_botocore_knows() -> None:
+    """Read its description of S3 once: each client would read it again, in a tenth of a second."""
+    session: Any = importlib.import_module("botocore.session")
+    session.create_loader = cache(session.create_loader)
+    session.get_session().create_client(
+        "s3", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"
+    ).close()
 
 
 def _forked(request: dict[str, Any]) -> int:
-    """The pid of a server that is a child of the one that asked, which takes in orphans; 0 in the server."""
+    """The pid of a process that is a child of the one that asked, which takes in orphans; 0 in that process."""
     assert threading.active_count() == 1
     reading, writing = os.pipe()
     between = os.fork()
@@ -60,20 +87,18 @@ def _become(request: dict[str, Any]) -> None:
     """Be as a process that was started with this command: its descriptors, directory, environment and arguments."""
     os.setpgid(0, 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.closerange(3, log + 1)
+    for descriptor, path in ((1, request["output"]), (2, request["errors"])):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666), descriptor)
+    os.closerange(3, os.open(os.devnull, os.O_RDONLY) + 1)
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
     sys.argv = request["command"]
+    sys.path += request["path"]
 
 
 if __name__ == "__main__":
-    main()
-    if sys.argv[0] != __file__:  # in a fork
-        from registry.cli.main import main as program
-
-        program()
+    forked = main(sys.argv[1:])
+    if forked is not None:
+        importlib.import_module(forked).main()

@@ -1,4 +1,4 @@
-"""*Forks*: servers that are children of the tests, forked from a process that has loaded what they load.
+"""*Forks*: servers and commands that are children of the tests, forked from a process that has loaded what they load.
 
 Tests: ``tests/support/test_forks.py``.
 """
@@ -12,17 +12,21 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.support import fork_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _BEFORE_A_PROGRAM = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
 """Variables whose names begin so are read before the first line of a program: a fork would come too late for them."""
+_PROGRAM = "registry.cli.main"
+_ROOT = Path(__file__).parents[2]
 _PR_SET_CHILD_SUBREAPER = 36
 _one_at_a_time = threading.Lock()
 
@@ -62,19 +66,32 @@ class Fork:
             os.kill(self.pid, number)
 
 
-def fork(command: Sequence[str], *, directory: Path, log: Path, environment: Mapping[str, str]) -> Fork:
-    """A process that does what ``command`` would: the ``registry`` of this environment with its arguments.
+def fork(
+    command: Sequence[str],
+    *,
+    directory: Path,
+    output: Path,
+    errors: Path | None = None,
+    environment: Mapping[str, str],
+    module: str | None = None,
+) -> Fork:
+    """A process that does what ``command`` would: the ``registry`` of an environment with its arguments.
 
-    It leads a process group, reads nothing, and appends what it writes to ``log``.
+    It leads a process group, reads nothing, and appends what it writes to ``output`` and ``errors``, by default to
+    one. ``module`` is one of the tests whose ``main`` is called instead of the program's.
     """
     early = {name: value for name, value in environment.items() if name.startswith(_BEFORE_A_PROGRAM)}
+    interpreter = Path(command[0]).with_name("python")
     with _one_at_a_time:
-        parent = _parent(tuple(sorted(early.items())))
+        parent = _parent(interpreter, tuple(sorted(early.items())), _kinds(command))
         request = {
             "command": list(command),
             "directory": str(directory),
-            "log": str(log),
+            "output": str(output),
+            "errors": str(errors or output),
             "environment": dict(environment),
+            "module": module or _PROGRAM,
+            "path": [str(_ROOT)] if module else [],
         }
         assert parent.stdin is not None
         assert parent.stdout is not None
@@ -87,13 +104,19 @@ def fork(command: Sequence[str], *, directory: Path, log: Path, environment: Map
             _take_in_orphans(wanted=False)
 
 
+def _kinds(command: Sequence[str]) -> tuple[str, ...]:
+    """What its configuration has of ``LOADED_FOR``."""
+    named = [value for option, value in pairwise(command) if option == "--config"]
+    text = "".join(Path(name).read_text() for name in named if Path(name).is_file())
+    return tuple(kind for kind in sorted(fork_parent.LOADED_FOR) if f'"{kind}' in text)
+
+
 @cache
-def _parent(early: tuple[tuple[str, str], ...]) -> subprocess.Popen[bytes]:
+def _parent(interpreter: Path, early: tuple[tuple[str, str], ...], kinds: tuple[str, ...]) -> subprocess.Popen[bytes]:
     """The process that forks, with these variables; it ends with this one."""
     others = {name: value for name, value in os.environ.items() if not name.startswith(_BEFORE_A_PROGRAM)}
     started = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.fork_parent"],
-        cwd=Path(__file__).parents[2],
+        [interpreter, fork_parent.__file__, *kinds],
         env=others | dict(early),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Killed command: ``python -m tests.support.killed_command STEP ARGUMENT...`` is ``registry``, killed after a step."""
+"""Killed command: ``registry STEP ARGUMENT...`` by ``main`` of this module is ``registry``, killed after a step."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Suicide(DriverDecorator):
         return result
 
 
-if __name__ == "__main__":
-    from registry.cli.main import main
+def main() -> None:
+    """Do what ``registry`` does, with the first argument for the step."""
+    from registry.cli import main as program
 
     step = int(sys.argv[1])
 
@@ -46,4 +47,4 @@ if __name__ == "__main__":
 
     bucket.open_driver = factory.open_driver = open_doomed  # type: ignore[attr-defined]
     sys.argv = ["registry", *sys.argv[2:]]
-    main()
+    program.main()

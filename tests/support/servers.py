@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from tests.support.commands import finish, forkable
 from tests.support.forks import Fork, fork
 
 if TYPE_CHECKING:
@@ -87,11 +88,7 @@ class Registry(Protocol):
 def program() -> list[str]:
     """The command in front of ``serve``: the ``registry`` of this interpreter's environment unless another is named."""
     named = os.environ.get("STOWAGE_TEST_PROGRAM")
-    return named.split() if named else _own_program()
-
-
-def _own_program() -> list[str]:
-    return [str(Path(sys.executable).with_name("registry"))]
+    return named.split() if named else [str(Path(sys.executable).with_name("registry"))]
 
 
 def _environment() -> dict[str, str]:
@@ -209,8 +206,8 @@ class RegistryProcess:
             time.sleep(0.02)
 
     def _begun(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes] | Fork:
-        if self.command == _own_program():
-            return fork(command, directory=self.directory, log=self.log_path, environment=environment)
+        if forkable(command):
+            return fork(command, directory=self.directory, output=self.log_path, environment=environment)
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
                 command,
@@ -224,19 +221,16 @@ class RegistryProcess:
 
     def run(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> dict[str, Any]:
         """Run a command of the same program and configuration, beside the server or without it; what it reports."""
-        done = subprocess.run(
-            [*self._configured(*arguments), "--json"],
-            cwd=self.directory,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
+        done = self.finished(*arguments, timeout=timeout)
         if done.returncode != 0:
             raise self._error(f"{arguments} exited with {done.returncode}: {done.stdout!r} {done.stderr[-3000:]!r}")
         report: dict[str, Any] = json.loads(done.stdout)
         return report
+
+    def finished(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> subprocess.CompletedProcess[bytes]:
+        """Run a command like ``run``, whatever its exit code is; how it ended."""
+        command = [*self._configured(*arguments), "--json"]
+        return finish(command, directory=self.directory, environment=_environment(), timeout=timeout)
 
     def _configured(self, *arguments: str) -> list[str]:
         """Write the configuration; return the command that uses it."""

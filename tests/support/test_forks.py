@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -10,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import fork_parent
+from tests.support.commands import finish
 from tests.support.forks import Fork, fork
 from tests.support.servers import RegistryProcess, program
 
 
 def start(directory: Path, *arguments: str, **environment: str) -> Fork:
     command = [*program(), *arguments]
-    return fork(command, directory=directory, log=directory / "log", environment={**os.environ, **environment})
+    return fork(command, directory=directory, output=directory / "log", environment={**os.environ, **environment})
 
 
 def test_a_fork_runs_the_command_appends_to_its_log_and_its_exit_code_is_known(tmp_path: Path) -> None:
@@ -50,3 +54,27 @@ def test_a_fork_leads_a_group_is_waited_for_in_time_and_ends_by_a_signal(tmp_pat
     assert process.wait(60) == -signal.SIGKILL
     process.send_signal(signal.SIGKILL)  # its pid may be of another process by now
     server.kill()
+
+
+def test_a_command_is_run_to_its_end_and_what_it_writes_is_told_apart(tmp_path: Path) -> None:
+    done = finish([*program(), "unknown"], directory=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"unknown" in done.stderr
+    done = finish([*program(), "version", "--json"], directory=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["version"]
+
+
+def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    server = RegistryProcess(tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.finished("serve", timeout=0.05)
+    server.start()  # nothing is in its way
+    server.stop()
+
+
+@pytest.mark.parametrize("kinds", [(), *([kind] for kind in fork_parent.LOADED_FOR)], ids=str)
+def test_what_is_loaded_before_a_fork_is_there(kinds: list[str]) -> None:
+    """A name that is wrong is taken for one that a former release lacks."""
+    for name in (*fork_parent.LOADED, *(name for kind in kinds for name in fork_parent.LOADED_FOR[kind])):
+        assert importlib.util.find_spec(name), name

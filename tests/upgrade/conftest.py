@@ -10,6 +10,8 @@ import pytest
 from tests.support.s3_server import S3Server
 from tests.support.tools import require_tools
 from tests.upgrade import releases
+from tests.upgrade.content import Content
+from tests.upgrade.filled import FilledPlaces
 from tests.upgrade.places import Bucket, Directory, Place, Tenancy
 
 
@@ -34,3 +36,14 @@ def tenancy(request: pytest.FixtureRequest, tmp_path: Path) -> Tenancy:
     else:
         place = Bucket(request.getfixturevalue("store"), request.getfixturevalue("cluster"))
     return Tenancy(place, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def filled_places() -> FilledPlaces:
+    return FilledPlaces()
+
+
+@pytest.fixture
+def content(filled_places: FilledPlaces, tenancy: Tenancy, former: list[str], tmp_path: Path) -> Content:
+    """What the place of the tenancy has: a former release filled it, and was killed."""
+    return filled_places.give(tenancy, former, tmp_path / "filled")

@@ -7,6 +7,8 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import psycopg
+
 from tests.soak.client import Client
 from tests.soak.disk import REF_NAME
 from tests.support.backends import Config, merged
@@ -35,6 +37,9 @@ class Place(Protocol):
     def lose_database(self) -> None:
         """Everything in it, while no registry runs."""
 
+    def copied(self, directory: Path) -> Place:
+        """A place with the same content, while no registry runs; what it needs of a directory is in this one."""
+
 
 class Directory:
     """A directory, with the database in it."""
@@ -49,23 +54,43 @@ class Directory:
         """See Place."""
         shutil.rmtree(self.root / ".database")
 
+    def copied(self, directory: Path) -> Directory:
+        """See Place."""
+        made = Directory(directory)
+        shutil.copytree(self.root, made.root)
+        return made
+
 
 class Bucket:
     """A bucket, and a PostgreSQL database."""
 
     shared: ClassVar[bool] = True
 
-    def __init__(self, store: S3Server, cluster: Cluster) -> None:
+    def __init__(self, store: S3Server, cluster: Cluster, database: str | None = None) -> None:
         bucket = store.new_bucket()
         storage: dict[str, Any] = store.storage(bucket)
         storage["s3"] |= {"part_size": PART}
         self.root = store.data / bucket / "stowage"
-        self.config = merged(ACCEPTING, {"storage": storage, "database": {"url": cluster.create()}})
-        self._cluster = cluster
+        self.config = merged(ACCEPTING, {"storage": storage, "database": {"url": database or cluster.create()}})
+        self._store, self._cluster = store, cluster
 
     def lose_database(self) -> None:
         """See Place."""
         self._cluster.empty(str(self.config["database"]["url"]))
+
+    def copied(self, directory: Path) -> Bucket:
+        """See Place."""
+        made = Bucket(self._store, self._cluster, self._copied_database())
+        # Unfinished uploads are beside the objects, and what the store says of objects is in attributes of files.
+        shutil.copytree(self.root.parent, made.root.parent, dirs_exist_ok=True)
+        return made
+
+    def _copied_database(self) -> str:
+        while True:
+            try:
+                return self._cluster.copy(str(self.config["database"]["url"]))
+            except psycopg.errors.ObjectInUse:  # by a process that was killed, and whose end is not seen yet
+                continue
 
 
 class Tenancy:

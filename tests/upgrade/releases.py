@@ -42,7 +42,7 @@ FORMER: Final = (
     Release("0560e7b", undeclared=("packaging", "requests")),  # the foundation, before anything that only adds to it
 )
 """The releases of which this one takes over storage and database, oldest first. The one before this joins with each."""
-BEFORE: Final = Release("bef46a7")
+BEFORE: Final = Release("9808789")
 """The step before this one: what it leaves unfinished is finished, and it goes on with what this one leaves."""
 
 

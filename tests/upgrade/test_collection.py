@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,8 @@ class Command:
 
     def run(self, *options: str) -> tuple[int, dict[str, Any], str]:
         """Its exit code, what it says, and what it complains of."""
-        done = subprocess.run(
-            [*self._process._configured("gc", *options), "--json"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, json.loads(done.stdout or "{}"), done.stdout + done.stderr
+        done = self._process.finished("gc", *options, timeout=120)
+        return done.returncode, json.loads(done.stdout or b"{}"), (done.stdout + done.stderr).decode()
 
 
 def objects(tenancy: Tenancy) -> dict[str, int]:

@@ -13,35 +13,12 @@ from registry.images.registry import Registry
 from tests.soak.client import Client
 from tests.support.registry_world import push_image
 from tests.upgrade.content import Content
-from tests.upgrade.filling import APP, change, fill, numbered
+from tests.upgrade.filling import APP, change
 from tests.upgrade.places import Tenancy
 from tests.upgrade.releases import BEFORE, FORMER
 from tests.upgrade.writer import Writer
 
 pytestmark = [pytest.mark.upgrade, pytest.mark.timeout(900)]
-
-KILLS = 20
-"""Kills, at most, until one comes before a fold."""
-AT_ONCE = 5
-
-
-def filled(tenancy: Tenancy, former: list[str]) -> Content:
-    """Fill a place by a former release, which is killed with records that no index has yet."""
-    content = Content()
-    process = tenancy.registry(former)
-    for kill in range(KILLS):
-        process.start()
-        with Client(process.port) as client:
-            writer = Writer(client, content)
-            if kill == 0:
-                fill(writer)
-            for number in range(AT_ONCE):
-                made, blobs = numbered(number, f"kill {kill}")
-                writer.put(APP, made, f"kill{kill}-{number}", "latest", blobs=blobs)
-            process.kill()
-        if tenancy.tags_in_index(APP) != content.repositories[APP].tags:
-            return content
-    raise AssertionError("each kill came after the fold")
 
 
 def forget_database(tenancy: Tenancy, content: Content, *, withheld_too: bool = True) -> None:
@@ -58,8 +35,9 @@ def require_foreign_kept(client: Client, content: Content) -> None:
 
 
 @pytest.mark.parametrize("former", [*FORMER, BEFORE], indirect=True, ids=str)
-def test_what_a_former_release_wrote_is_served_and_changed_and_goes_back(tenancy: Tenancy, former: list[str]) -> None:
-    content = filled(tenancy, former)
+def test_what_a_former_release_wrote_is_served_and_changed_and_goes_back(
+    tenancy: Tenancy, former: list[str], content: Content
+) -> None:
     for note, command in (("present", None), ("former", former), ("again", None)):
         with tenancy.served(command) as client:
             if command is None:
@@ -71,8 +49,9 @@ def test_what_a_former_release_wrote_is_served_and_changed_and_goes_back(tenancy
             content.check(client)
 
 
-def test_a_lost_database_of_a_former_release_is_filled_again(tenancy: Tenancy, former: list[str]) -> None:
-    content = filled(tenancy, former)
+def test_a_lost_database_of_a_former_release_is_filled_again(
+    tenancy: Tenancy, former: list[str], content: Content
+) -> None:
     assert tenancy.rebuild()["repositories"] == len(content.repositories)
     content.forget_what_only_a_database_knows(shared=tenancy.place.shared, withheld_too=False)
     with tenancy.served() as client:
@@ -89,9 +68,10 @@ def test_a_lost_database_of_a_former_release_is_filled_again(tenancy: Tenancy, f
 
 
 @pytest.mark.parametrize("former", [*FORMER, BEFORE], indirect=True, ids=str)
-def test_tags_that_retention_removed_stay_removed_in_a_former_release(tenancy: Tenancy, former: list[str]) -> None:
+def test_tags_that_retention_removed_stay_removed_in_a_former_release(
+    tenancy: Tenancy, former: list[str], content: Content
+) -> None:
     """Its records have a field that a former release does not know."""
-    content = filled(tenancy, former)
     process = tenancy.registry()
     process.run("db", "upgrade")
     path = process.directory / "rules.json"
@@ -113,8 +93,9 @@ def test_tags_that_retention_removed_stay_removed_in_a_former_release(tenancy: T
         content.check(client)
 
 
-def test_a_former_release_fills_its_database_from_what_this_one_wrote(tenancy: Tenancy, former: list[str]) -> None:
-    content = filled(tenancy, former)
+def test_a_former_release_fills_its_database_from_what_this_one_wrote(
+    tenancy: Tenancy, former: list[str], content: Content
+) -> None:
     with tenancy.served() as client:
         change(Writer(client, content), "present")
     forget_database(tenancy, content)
@@ -153,9 +134,8 @@ TIMES = (
 )
 
 
-def test_times_of_a_former_release_outlive_its_database(tenancy: Tenancy, former: list[str]) -> None:
+def test_times_of_a_former_release_outlive_its_database(tenancy: Tenancy, former: list[str], content: Content) -> None:
     """It writes none into the index; nor does it when it folds beside this one."""
-    content = filled(tenancy, former)
     time.sleep(2)  # a rebuild that took the present for the past would be seen
     for command in (None, former):
         before = times(tenancy)
@@ -168,9 +148,10 @@ def test_times_of_a_former_release_outlive_its_database(tenancy: Tenancy, former
             change(Writer(client, content), "present" if command is None else "former")
 
 
-def test_a_former_release_starts_where_a_later_one_has_added_to_the_schema(tenancy: Tenancy, former: list[str]) -> None:
+def test_a_former_release_starts_where_a_later_one_has_added_to_the_schema(
+    tenancy: Tenancy, former: list[str], content: Content
+) -> None:
     """What comes after this release may add as well: a table, and a column with a default."""
-    content = filled(tenancy, former)
     process = tenancy.registry()
     process.run("db", "upgrade")
     engine = create_engine(tenancy.database_url())
