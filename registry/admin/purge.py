@@ -38,15 +38,19 @@ if TYPE_CHECKING:
 
 PURGE: Final = "/api/v1/repositories/{name:path}/purge"
 MAX_BODY: Final = 4 << 10
+_FLAGS: Final = ("everywhere", "dry_run")
 
 _TEXT: Final = {"type": "string"}
 _KEPT: Final = json_object(digest=_TEXT, because=_TEXT, repositories=TEXTS, manifests=TEXTS).schema
 PURGED: Final = json_object(
     repository=_TEXT,
     digest=_TEXT,
+    repositories={**TEXTS, "description": "Those that lose something."},
+    tags={**TEXTS, "description": "The tags that go, as REPO:TAG."},
     manifests=TEXTS,
-    removed=TEXTS,
+    removed={**TEXTS, "description": "Blobs of which storage has nothing more."},
     bytes={"type": "integer"},
+    objects={**TEXTS, "description": "The keys of the files or objects that go."},
     kept={"type": "array", "items": _KEPT},
     unreachable=TEXTS,
     unfinished={**TEXTS, "description": "What the same request has to be sent again for."},
@@ -64,6 +68,7 @@ WANTED: Final = Content(
                 "type": "boolean",
                 "description": "Also from each other repository that has it; for administrators of all of them.",
             },
+            "dry_run": {"type": "boolean", "description": "Change nothing, and answer what would come of it."},
         },
     },
 )
@@ -95,20 +100,23 @@ async def purge(request: Request) -> Response:
     """Remove a manifest or a blob for good, past the trash: it cannot be restored."""
     context, name = context_of(request), name_of(request)
     caller, rights = caller_of(request.scope), context.access.rights
-    digest, everywhere = _wanted(await document_of(request, MAX_BODY))
+    digest, everywhere, dry_run = _wanted(await document_of(request, MAX_BODY))
     if rights is not None and not rights.allows(caller.identity, ADMIN, name):
         raise Denied(f"a purge of {name} needs the action admin there")
     if rights is not None and everywhere and not rights.is_admin(caller.identity):
         raise Denied("a purge everywhere needs the action admin in every repository")
-    context.audit.note(request.scope, Event.PURGE, repository=name, digest=digest, everywhere=everywhere or None)
-    done = await context.run(
-        context.registry.purge.run,
-        name,
-        digest,
-        actor=caller.actor,
-        address=caller.actor_address,
-        everywhere=everywhere,
-    )
+    if dry_run:
+        done = await context.run(context.registry.purge.preview, name, digest, everywhere=everywhere)
+    else:
+        context.audit.note(request.scope, Event.PURGE, repository=name, digest=digest, everywhere=everywhere or None)
+        done = await context.run(
+            context.registry.purge.run,
+            name,
+            digest,
+            actor=caller.actor,
+            address=caller.actor_address,
+            everywhere=everywhere,
+        )
     storage = context.settings.storage
     document = done.document(signed_urls=storage.redirect_expiry if storage.redirect != "off" else 0)
     if rights is not None:
@@ -117,9 +125,11 @@ async def purge(request: Request) -> Response:
     return Response(orjson.dumps(document), headers=NOT_STORED, media_type=JSON)
 
 
-def _wanted(document: Mapping[str, Any]) -> tuple[Digest, bool]:
-    """Raises RequestInvalid, DigestInvalid."""
-    digest, everywhere = document.get("digest"), document.get("everywhere", False)
-    if document.keys() - {"digest", "everywhere"} or not isinstance(digest, str) or type(everywhere) is not bool:
-        raise RequestInvalid("a request to purge has a digest, perhaps everywhere (true or false), and nothing else")
-    return Digest.parse(digest), everywhere
+def _wanted(document: Mapping[str, Any]) -> tuple[Digest, bool, bool]:
+    """The digest, whether everywhere, and whether nothing is to be changed. Raises RequestInvalid, DigestInvalid."""
+    digest, flags = document.get("digest"), [document.get(name, False) for name in _FLAGS]
+    is_known = not document.keys() - {"digest", *_FLAGS} and all(type(flag) is bool for flag in flags)
+    if not isinstance(digest, str) or not is_known:
+        raise RequestInvalid(f"a request to purge has a digest, perhaps {' and '.join(_FLAGS)} (true or false)")
+    everywhere, dry_run = flags
+    return Digest.parse(digest), everywhere, dry_run

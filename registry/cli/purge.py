@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from registry.cli.store_check import probe_store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from registry.images.trash.purge import Purged
+    from registry.images.trash.purge_grounds import Purged
 
 
 def purge(
@@ -20,6 +21,7 @@ def purge(
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Also from each other repository that has it, and from its trash.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go and what would stay.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,7 +29,7 @@ def purge(
 
     A manifest goes with its tags, with what is attached to it, and with the blobs that nothing else needs: past the
     trash, and without waiting for leases. What stays, or cannot be reached, is listed with the reason; the exit code is
-    1 then, and 4 where the same command has to be run again.
+    1 then, and 4 where the same command has to be run again. With --dry-run nothing is changed, and all of it is said.
     """
     with command(as_json=as_json) as output:
         settings = output.usable_settings(config)
@@ -40,32 +42,37 @@ def purge(
         wanted = ChangeReference.parse(reference)
         if wanted.sequence is not None or not (wanted.tag or wanted.digest):
             raise RequestInvalid("purge takes REPO@DIGEST or REPO:TAG; `registry history REPO` lists what there was")
-        audit = open_command_audit(settings)
-        with writing(settings, conditional_writes=probe_store(settings)):
-            registry = Registry.open(settings)
-            try:
-                name, who = wanted.repository, operator()
-                digest = wanted.digest or registry.manifests.find(name, wanted.tag or "").digest
+        audit = None if dry_run else open_command_audit(settings)
+        right = nullcontext() if dry_run else writing(settings, conditional_writes=probe_store(settings))
+        with right, closing(Registry.open(settings)) as registry:
+            name, who = wanted.repository, operator()
+            digest = wanted.digest or registry.manifests.find(name, wanted.tag or "").digest
+            if dry_run:
+                done = registry.purge.preview(name, digest, everywhere=everywhere)
+            else:
                 if audit is not None:
                     audit.add(Event.PURGE, who=who, repository=name, digest=digest)
                 done = registry.purge.run(name, digest, actor=f"operator:{who['name']}", everywhere=everywhere)
                 registry.fold_waiting()
-            finally:
-                registry.close()
         seconds = settings.storage.redirect_expiry if settings.storage.redirect != "off" else 0
-        output.document(done.document(signed_urls=seconds), _lines(done, seconds))
+        output.document(done.document(signed_urls=seconds), _lines(done, seconds, dry=dry_run))
         if done.unfinished:
             raise typer.Exit(ExitCode.UNFINISHED)
         raise typer.Exit(ExitCode.PROBLEMS if done.kept or done.unreachable else ExitCode.DONE)
 
 
-def _lines(done: Purged, signed_urls: int) -> Iterator[str]:
+def _lines(done: Purged, signed_urls: int, *, dry: bool) -> Iterator[str]:
+    for tag in done.tags:
+        yield f"{'would remove' if dry else 'removed'} the tag {tag}"
     for digest in done.manifests:
-        yield f"purged {digest}"
-    yield f"removed from storage: {len(done.removed)} blobs, {done.bytes} bytes"
+        yield f"{'would purge' if dry else 'purged'} {digest}"
+    for key in done.objects:
+        yield f"{'would delete' if dry else 'deleted'} {key}"
+    would = "would be removed" if dry else "removed"
+    yield f"{would} from storage: {len(done.removed)} blobs, {done.bytes} bytes"
     for each in done.kept:
         named = ", ".join([*each["repositories"], *each["manifests"]])
-        yield f"kept {each['digest']}: {each['because']} ({named})"
+        yield f"{'would keep' if dry else 'kept'} {each['digest']}: {each['because']} ({named})"
     for line in done.unreachable:
         yield f"not reached: {line}"
     for line in done.unfinished:

@@ -78,10 +78,10 @@ _FORMERLY_LISTED_BY = Statement(
     " (SELECT 1 FROM tag t WHERE t.repository_id = r.repository_id AND t.blob_id = r.manifest_id) ORDER BY b.digest"
 )
 _REFERENCED_BY = Statement(
-    "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"  # noqa: S608 - a constant
+    "SELECT b.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
     " WHERE r.repository_id = :repository AND r.digest = :digest AND (r.kind <> 'former' OR EXISTS"
     " (SELECT 1 FROM tag t WHERE t.repository_id = r.repository_id AND t.blob_id = r.manifest_id))"
-    f" ORDER BY b.digest LIMIT {LISTED}"
+    " ORDER BY b.digest LIMIT :count"
 )
 _CHILDREN_OF = Statement(
     "SELECT r.digest FROM reference r JOIN blob b ON b.id = r.manifest_id"
@@ -144,9 +144,10 @@ def of_repository(connection: Transaction, repository_id: int) -> Later[list[Ref
     return connection.execute(_OF_REPOSITORY, {"repository": repository_id}).all_as(ReferenceRow)
 
 
-def referenced_by(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
-    """Digests of manifests of this repository that name ``digest``, at most LISTED; of former fallback indexes none."""
-    return connection.execute(_REFERENCED_BY, {"repository": repository_id, "digest": digest}).all_as(str)
+def referenced_by(connection: Transaction, repository_id: int, digest: str, *, count: int = LISTED) -> Later[list[str]]:
+    """Digests of manifests of this repository that name ``digest``, at most ``count``; no former fallback indexes."""
+    values = {"repository": repository_id, "digest": digest, "count": count}
+    return connection.execute(_REFERENCED_BY, values).all_as(str)
 
 
 def children_of(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:

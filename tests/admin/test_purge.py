@@ -47,9 +47,25 @@ def test_it_is_for_administrators_of_the_repository(place: Place) -> None:
     assert all(each["repositories"] == [] for each in reply.json["kept"]), "not what it may not pull"
 
 
+def test_a_dry_run_answers_the_same_and_changes_nothing(place: Place) -> None:
+    push(place.service, "v1")
+    body = {"digest": IMAGE.digest, "everywhere": True}
+    assert place.call("POST", OF_APP, basic("carol"), {**body, "dry_run": True}).status == 403
+    preview = place.call("POST", OF_APP, basic("admin"), {**body, "dry_run": True})
+    assert preview.status == 200
+    assert place.call("GET", f"/v2/team/app/manifests/{IMAGE.digest}", basic("bob")).status == 200
+    assert place.call("POST", OF_APP, basic("admin"), body).json == preview.json
+
+
 def test_a_mistake_is_named(place: Place) -> None:
     push(place.service, "v1")
-    for body in ({}, {"digest": 3}, {"digest": IMAGE.digest, "everywhere": 1}, {"digest": IMAGE.digest, "x": 1}):
+    for body in (
+        {},
+        {"digest": 3},
+        {"digest": IMAGE.digest, "dry_run": "yes"},
+        {"digest": IMAGE.digest, "everywhere": 1},
+        {"digest": IMAGE.digest, "x": 1},
+    ):
         assert place.call("POST", OF_APP, basic("admin"), body).status == 400
     assert place.call("POST", OF_APP, basic("admin"), {"digest": "sha256:0"}).status == 400
     reply = place.call("POST", OF_APP, basic("admin"), {"digest": CONFIG.digest})

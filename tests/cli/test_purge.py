@@ -64,6 +64,21 @@ def test_what_stays_is_listed_and_the_exit_code_says_so(pushed: Pushed, capsys: 
     assert len(document(capsys)["removed"]) == 3
 
 
+def test_a_dry_run_changes_nothing_and_the_run_does_what_it_said(
+    pushed: Pushed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert purge(f"{NAME}:v1", "--dry-run") == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert f"would remove the tag {NAME}:v1" in said
+    assert f"would purge {pushed.manifest.digest}" in said
+    assert f"would delete {NAME}/blobs/{pushed.layer.digest.replace(':', '/')}" in said
+    assert purge(f"{NAME}:v1", "--dry-run", "--json") == ExitCode.DONE
+    preview = document(capsys)
+    assert not Path("audit.log").exists() or not Path("audit.log").read_text()
+    assert purge(f"{NAME}:v1", "--json") == ExitCode.DONE
+    assert document(capsys) == preview
+
+
 @pytest.mark.parametrize("reference", [NAME, f"{NAME}:gone", f"{NAME}:v1@3", f"gone/app@sha256:{'0' * 64}"])
 def test_a_mistake_is_one_of_usage(pushed: Pushed, capsys: pytest.CaptureFixture[str], reference: str) -> None:
     assert pushed.digest

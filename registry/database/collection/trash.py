@@ -69,6 +69,10 @@ _KEEP_REFERENCES = Statement(
     " SELECT r.repository_id, r.manifest_id, r.digest, r.kind FROM reference r"
     f" WHERE r.repository_id = :repository AND r.manifest_id = :blob AND {_IS_HELD}"
 )
+_HELD = Statement(
+    "SELECT r.digest FROM reference r"  # noqa: S608 - constant
+    f" WHERE r.repository_id = :repository AND r.manifest_id = :blob AND {_IS_HELD} ORDER BY r.digest"
+)
 _ADD_REFERENCE = Statement(
     "INSERT INTO trash_reference (repository_id, manifest_id, digest, kind)"
     " VALUES (:repository, :blob, :digest, :kind) ON CONFLICT (repository_id, manifest_id, digest) DO NOTHING"
@@ -170,6 +174,11 @@ def add(connection: Transaction, repository_id: int, row: TrashRow, references: 
 def lacked(connection: Transaction, repository_id: int, blob_id: int) -> Later[list[str]]:
     """What a manifest of a repository names and the repository does not have."""
     return connection.execute(_LACKED, {"repository": repository_id, "blob": blob_id}).all_as(str)
+
+
+def held(connection: Transaction, repository_id: int, blob_id: int) -> Later[list[str]]:
+    """What a manifest of a repository names and the repository has: what the trash would note of it."""
+    return connection.execute(_HELD, {"repository": repository_id, "blob": blob_id}).all_as(str)
 
 
 def find(connection: Transaction, repository_id: int, digest: str, *, after: float) -> Later[TrashRow | None]:

@@ -120,14 +120,19 @@ class ManifestDeletion:
             plan = self._plan(connection, repository, wanted, most=most)
             if plan is None:
                 return None
-            going = [(Digest(index), dict[str, str]()) for index in plan.former]
-            going += [(Digest(each.digest), dict.fromkeys(each.tags, each.digest)) for each in plan.attached]
-            going.append((wanted.digest, plan.tags))
-            changes = (wanted.change(each, old) for each, old in _once(going))
+            changes = (wanted.change(each, old) for each, old in _once(plan, wanted.digest))
             allotted = self._remove_all(connection, repository, changes, batch)
         for pending in allotted:
             self._publication.record(pending)
         return Removal(plan.tags)
+
+    def preview(
+        self, connection: Transaction, repository: RepositoryRow, digest: Digest
+    ) -> list[tuple[Digest, tuple[str, ...]]]:
+        """What ``delete`` would delete, in its order, each with its tags. Raises as that does."""
+        wanted = _Wanted(digest, "", None, None, forced=False)
+        plan = self._plan(connection, repository, wanted, most=inf)
+        return [] if plan is None else [(each, tuple(old)) for each, old in _once(plan, digest)]
 
     def _plan(
         self, connection: Transaction, repository: RepositoryRow, wanted: _Wanted, *, most: float
@@ -304,11 +309,14 @@ def _former(connection: Transaction, repository_id: int, digest: str, *, forced:
     return former
 
 
-def _once(going: list[tuple[Digest, dict[str, str]]]) -> Iterator[tuple[Digest, dict[str, str]]]:
-    """Each digest where it stands first, with all tags that it has."""
+def _once(plan: _Plan, digest: Digest) -> Iterator[tuple[Digest, dict[str, str]]]:
+    """Each digest that goes with that one, where it stands first, with all tags that it has."""
+    going = [(Digest(index), dict[str, str]()) for index in plan.former]
+    going += [(Digest(each.digest), dict.fromkeys(each.tags, each.digest)) for each in plan.attached]
+    going.append((digest, plan.tags))
     tagged: dict[Digest, dict[str, str]] = {}
-    for digest, old in going:
-        tagged.setdefault(digest, {}).update(old)
+    for each, old in going:
+        tagged.setdefault(each, {}).update(old)
     yield from tagged.items()
 
 

@@ -11,23 +11,30 @@ Killed at any instant, the same again goes on from there.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from registry.database import blobs, manifest_bodies, manifests, memberships, references, repositories
 from registry.database.collection import purging, trash
 from registry.images.blob_deletion import BlobDeletion
 from registry.images.records.journal import Change
 from registry.images.trash.manifest_deletion import ManifestDeletion
+from registry.images.trash.purge_grounds import (
+    NAMED,
+    Going,
+    Purged,
+    PurgeGrounds,
+    being_deleted_told,
+)
+from registry.images.trash.purge_preview import PurgePreview
 from registry.images.trash.trash_files import TrashFiles
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, RegistryError, Unsupported
-from registry.storage.errors import PathNotFound, StorageError
+from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
-    from registry.database.collection.purging import HolderRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
@@ -38,49 +45,12 @@ if TYPE_CHECKING:
 
 BLOBS: Final = 25
 """Blobs that one transaction decides about."""
-NAMED: Final = 20
-"""Repositories that are named for a blob, at most."""
-
-
-@dataclass(slots=True)
-class Purged:
-    """What came of a purge."""
-
-    repository: str
-    digest: str
-    manifests: list[str] = field(default_factory=list)
-    """Manifests that went for good, those attached too."""
-    removed: list[str] = field(default_factory=list)
-    """Blobs of which storage has nothing more that this registry may delete, manifests included."""
-    bytes: int = 0
-    """Their bytes."""
-    kept: list[dict[str, Any]] = field(default_factory=list)
-    """Blobs that stay, each with the reason, and the manifests or repositories that have it."""
-    unreachable: list[str] = field(default_factory=list)
-    """What this registry cannot delete, or cannot know."""
-    unfinished: list[str] = field(default_factory=list)
-    """What could not be deleted yet: the same purge again goes on."""
-
-    def document(self, *, signed_urls: int) -> dict[str, Any]:
-        """As a JSON value; ``signed_urls`` are the seconds for which addresses in the store are good."""
-        return {**asdict(self), "signed_urls": signed_urls}
 
 
 @dataclass(frozen=True, slots=True)
 class _Caller:
     actor: str
     address: str | None
-
-
-@dataclass(slots=True)
-class _Going:
-    """What is taken out of one repository."""
-
-    repository: RepositoryRow
-    manifests: tuple[Digest, ...]
-    """Those of its trash; their rows go last, so that a purge that was killed is found again."""
-    gone: set[str] = field(default_factory=set)
-    """The blobs that it has no more."""
 
 
 class Purge:
@@ -96,6 +66,8 @@ class Purge:
         self._deletion = BlobDeletion(backends)
         self._manifest_deletion = ManifestDeletion(backends, repositories, publication)
         self._files = TrashFiles(backends)
+        self._grounds = PurgeGrounds(backends)
+        self._preview = PurgePreview(backends, repositories, self._manifest_deletion)
 
     def run(
         self, name: str, digest: Digest, *, actor: str, address: str | None = None, everywhere: bool = False
@@ -107,25 +79,31 @@ class Purge:
         """
         caller, done = _Caller(actor, address), Purged(name, digest)
         all_going = {name: self._take_out(name, digest, caller, done)}
-        for other in self._holders_of(digest, all_going) if everywhere else ():
+        for other in self._grounds.holders_of(digest, all_going) if everywhere else ():
             try:
                 all_going[other] = self._take_out(other, digest, caller, done)
             except RegistryError as error:
-                done.kept.append(_kept(digest, error.message, [other]))
+                done.keep(digest, error.message, [other])
+        done.repositories = sorted(all_going)
         for each in sorted(set().union(*(going.gone for going in all_going.values()))):
             self._delete(Digest(each), all_going, done)
+        done.objects.sort()
         if not done.unfinished:
             for going in all_going.values():
                 for manifest in going.manifests:
                     self._leave_trash(going.repository, manifest, caller, done)
         return done
 
+    def preview(self, name: str, digest: Digest, *, everywhere: bool = False) -> Purged:
+        """What ``run`` would come to; nothing is changed. Raises as that does."""
+        return self._preview.run(name, digest, everywhere=everywhere)
+
     # ---- one repository
 
-    def _take_out(self, name: str, digest: Digest, caller: _Caller, done: Purged) -> _Going:
+    def _take_out(self, name: str, digest: Digest, caller: _Caller, done: Purged) -> Going:
         """End what a repository has of it, and delete the files that it has of its own. Raises as ``run``."""
         repository = self._repositories.require(name)
-        deleted = self._delete_manifest(repository, digest, caller)
+        deleted = self._delete_manifest(repository, digest, caller, done)
         with self._backends.database.autocommit() as connection:
             member = memberships.find(connection, repository.id, digest).get()
             naming = purging.trash_naming(connection, repository.id, digest).get()
@@ -135,27 +113,23 @@ class Purge:
         if needed_by:
             message = f"the blob is needed by {', '.join(needed_by)}; purge these"
             raise Unsupported(message, detail={"manifests": list(needed_by)})
-        going = _Going(repository, tuple(map(Digest, dict.fromkeys([*deleted, *naming]))))
-        digests = sorted({str(digest), *self._named(repository, going.manifests)})
+        going = Going(repository, tuple(map(Digest, dict.fromkeys([*deleted, *naming]))))
+        digests = sorted({str(digest), *self._grounds.named(repository, going.manifests)})
         claims: list[Claim] = []
         for start in range(0, len(digests), BLOBS):
             claims += self._end_members(going, digests[start : start + BLOBS], done)
         own = sorted(going.gone) if self._backends.layout.per_repository else []
-        unknown = {each: self._further_names(name, Digest(each)) for each in own}
+        going.files = {each: self._grounds.files(name, Digest(each)) for each in own}
         for claim in claims:
             self._carry_out(claim, claim.key, done)
         with contextlib.suppress(StorageError):  # the records are there, and a later fold finds them
             self._folding.fold(name)
         for each in own:
             self._delete_files(going, Digest(each), done)
-            if unknown[each] > 0 and not self._holders_of(Digest(each), {name: going}):
-                done.unreachable.append(
-                    f"{each}: its file has {unknown[each]} more names that are not this registry's"
-                    " (a backup with hard links?)"
-                )
+            done.objects += going.files[each]
         return going
 
-    def _delete_manifest(self, repository: RepositoryRow, digest: Digest, caller: _Caller) -> list[str]:
+    def _delete_manifest(self, repository: RepositoryRow, digest: Digest, caller: _Caller, done: Purged) -> list[str]:
         """Delete it as a client does; what went with it into the trash."""
         with self._backends.database.autocommit() as connection:
             if manifests.by_digest(connection, repository.id, digest).get() is None:
@@ -167,18 +141,11 @@ class Purge:
             row = trash.find(connection, repository.id, digest, after=0.0).get()
             if row is None:
                 return []
-            return [each.digest for each in trash.of_batch(connection, repository.id, row.batch, after=0.0).get()]
+            batch = trash.of_batch(connection, repository.id, row.batch, after=0.0).get()
+        done.tags += [f"{repository.name}:{tag}" for each in batch for tag in each.tags]
+        return [each.digest for each in batch]
 
-    def _named(self, repository: RepositoryRow, going: Collection[Digest]) -> Iterator[str]:
-        """Those manifests, and what they named."""
-        for manifest in going:
-            yield manifest
-            with self._backends.database.autocommit() as connection:
-                row = trash.find(connection, repository.id, manifest, after=0.0).get()
-                named = trash.references(connection, repository.id, row.blob_id).get() if row is not None else []
-            yield from (each.digest for each in named)
-
-    def _end_members(self, going: _Going, digests: Collection[str], done: Purged) -> list[Claim]:
+    def _end_members(self, going: Going, digests: Collection[str], done: Purged) -> list[Claim]:
         """End the memberships that nothing else of the repository needs, leased or not.
 
         Where each repository has its own files these are claimed in the same transaction, so that a purge that is
@@ -190,9 +157,7 @@ class Purge:
             self._repositories.lock(connection, repository)
             held = memberships.find_all(connection, repository.id, digests).get()
             for digest in digests:
-                kept = self._kept(connection, going, digest)
-                if kept is not None:
-                    done.kept.append(kept)
+                if self._grounds.is_kept(connection, going, digest, done):
                     continue
                 going.gone.add(digest)
                 if digest in held:
@@ -203,31 +168,7 @@ class Purge:
             repositories.raise_version(connection, repository.id)
         return [claim for claim in claims if claim is not None]
 
-    def _kept(self, connection: Transaction, going: _Going, digest: str) -> dict[str, Any] | None:
-        """Why a repository keeps a blob; None if it does not."""
-        repository = going.repository
-        if manifests.by_digest(connection, repository.id, digest).get() is not None:
-            return _kept(digest, "it is a manifest", [repository.name], [digest])
-        naming = references.referenced_by(connection, repository.id, digest).get()
-        if naming:
-            return _kept(digest, "a manifest needs it", [repository.name], naming)
-        trashed = set(purging.trash_naming(connection, repository.id, digest).get()) - set(going.manifests)
-        if trashed:
-            return _kept(digest, "a manifest in the trash needs it", [repository.name], sorted(trashed))
-        return None
-
-    def _further_names(self, name: str, digest: Digest) -> int:
-        """How many names the file of a blob has beside those of this repository."""
-        links: dict[str, int] = {}
-        layout = self._backends.layout
-        own = layout.blob(name, digest)
-        for key in (own, layout.trash(name, digest), layout.quarantine(own)):
-            with contextlib.suppress(PathNotFound):
-                found = self._backends.driver.stat_links(key)
-                links[found.stat.etag] = links.get(found.stat.etag, found.links) - 1
-        return max(links.values(), default=0)
-
-    def _delete_files(self, going: _Going, digest: Digest, done: Purged) -> None:
+    def _delete_files(self, going: Going, digest: Digest, done: Purged) -> None:
         """Delete the files that a repository has of a blob: in its directory, in its trash and in quarantine."""
         backends = self._backends
         try:
@@ -253,32 +194,14 @@ class Purge:
 
     # ---- the bytes
 
-    def _holders_of(self, digest: Digest, all_going: Mapping[str, _Going]) -> list[str]:
-        """The repositories that have a blob or can restore it, but for what goes."""
-        found: list[str] = []
-        after = -1
-        while True:
-            with self._backends.database.autocommit() as connection:
-                row = blobs.find(connection, digest).get()
-                page = purging.holders(connection, row.id, digest, after=after).get() if row is not None else []
-                found += [holder.name for holder in page if self._holds(connection, holder, digest, all_going)]
-            if len(page) < purging.PAGE:
-                return sorted(found)
-            after = page[-1].id
-
-    @staticmethod
-    def _holds(connection: Transaction, holder: HolderRow, digest: str, all_going: Mapping[str, _Going]) -> bool:
-        going = all_going.get(holder.name)
-        if holder.is_member or going is None:
-            return True
-        return bool(set(purging.trash_naming(connection, holder.id, digest).get()) - set(going.manifests))
-
-    def _delete(self, digest: Digest, all_going: Mapping[str, _Going], done: Purged) -> None:
+    def _delete(self, digest: Digest, all_going: Mapping[str, Going], done: Purged) -> None:
         """Delete every object of a blob that no repository has, and the rows with its bytes."""
-        holders = self._holders_of(digest, all_going)
+        holders = self._grounds.holders_of(digest, all_going)
         if holders:
-            done.kept.append(_kept(digest, "other repositories have it, or can restore it", holders[:NAMED]))
+            done.keep(digest, "other repositories have it, or can restore it", holders[:NAMED])
             return
+        looks = (going.files[digest] for going in all_going.values() if digest in going.files)
+        done.tell_further_names(digest, looks)
         before = len(done.unfinished) + len(done.unreachable)
         with self._backends.database.transaction() as connection:
             row = blobs.lock(connection, digest).get()
@@ -290,7 +213,8 @@ class Purge:
         if is_held:
             done.unfinished.append(f"{digest} was pushed again meanwhile")
         for claim in claims:
-            self._carry_out(claim, digest, done)
+            if self._carry_out(claim, digest, done):
+                done.objects.append(claim.key)
         if len(done.unfinished) + len(done.unreachable) == before:
             done.removed.append(digest)
             done.bytes += row.size
@@ -298,29 +222,24 @@ class Purge:
     def _claims(self, connection: Transaction, blob_id: int, digest: Digest, done: Purged) -> list[Claim]:
         claims: list[Claim] = []
         for each in purging.objects(connection, blob_id).get():
-            place = f"{each.key} in {each.store}"
-            if each.migration is not None:
-                done.unreachable.append(f"{digest}: the migration {each.migration} needs {place} until it is finalized")
-            elif each.store != self._backends.driver.name:
-                done.unreachable.append(f"{digest}: {place} is in a store that is not configured here")
+            told = self._grounds.out_of_reach(digest, each)
+            if told is not None:
+                done.unreachable.append(told)
             else:
                 claim = self._deletion.claim(connection, blob_id, each.key)
                 if claim is None:
-                    done.unfinished.append(f"{digest}: {place} is being deleted, or may be by a late delete")
+                    done.unfinished.append(being_deleted_told(digest, each))
                 else:
                     claims.append(claim)
         return claims
 
-    def _carry_out(self, claim: Claim, what: str, done: Purged) -> None:
-        """Delete what was claimed; what is to be done again is noted."""
+    def _carry_out(self, claim: Claim, what: str, done: Purged) -> bool:
+        """Delete what was claimed. False if it is to be done again, which is noted."""
         reason = "its claim ended before the delete was sent"
         try:
             if self._deletion.delete(claim):
-                return
+                return True
         except StorageError as error:
             reason = str(error)
         done.unfinished.append(f"{what}: {reason}")
-
-
-def _kept(digest: str, because: str, repositories: Sequence[str], needed_by: Sequence[str] = ()) -> dict[str, Any]:
-    return {"digest": digest, "because": because, "repositories": [*repositories], "manifests": [*needed_by]}
+        return False

@@ -14,7 +14,7 @@ import pytest
 
 from registry.database import blob_locations, manifest_bodies
 from registry.images.registry import Registry
-from registry.images.trash.purge import Purged
+from registry.images.trash.purge_grounds import Purged
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, RegistryError, Unsupported
 from registry.storage.errors import StorageError
