@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 REASON = "no manifest of the repository names it"
 LEASED = "a client was told that it is here"
+TOGETHER = 20
+"""Members that one transaction ends, at most: pushes wait for it, and each member costs it several statements."""
 
 
 class _Going(NamedTuple):
@@ -87,7 +89,9 @@ class UnusedMembers:
             state = repository_state.read(connection, self._context, repository)
         due = [row for row in rows if not row.is_used and self._is_due(row, state)]
         try:
-            self._end([row for row in due if not row.is_manifest], repository)
+            members = [row for row in due if not row.is_manifest]
+            for start in range(0, len(members), TOGETHER):
+                self._end(members[start : start + TOGETHER], repository)
             self._untagged.remove([row for row in due if row.is_manifest], repository)
         except Unavailable as error:  # it was removed, or is being read again
             self._context.ledger.trouble(f"{repository.name}: {error}")
@@ -133,8 +137,6 @@ class UnusedMembers:
 
     def _end(self, due: Sequence[MemberRow], repository: RepositoryRow) -> None:
         """End memberships, with the files of those that have their own."""
-        if not due:
-            return
         going = {row.blob_id: self._look(row, repository) for row in due}
         if self._context.dry:
             for each in going.values():
