@@ -2,17 +2,24 @@
 
 A test or a module of tests below FOLDERS says so in its docstring: "check 7", "checks 2, 2b and 3"; elsewhere it says
 "check 7 of lifecycle.md". What it calls "check 7 of access" is one of ``tests/test_access_checks.py``.
+
+Each check is done twice: over SQLite with a local disk, and over PostgreSQL with S3 and two replicas. The name of a row
+of parameters says which it is, or else MODULES does. What a check cannot have is in WITHOUT.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.support.registry_world import REPLICAS
 from tests.test_access_checks import OTHER as FOLDERS
 
 CHECKS = {
@@ -47,6 +54,25 @@ CHECKS = {
 }
 DONE = frozenset(CHECKS.keys() - {"25"})
 """Checks that have tests."""
+LOCAL = "local"
+"""The name of what is over SQLite with a local disk."""
+PLACES = (LOCAL, REPLICAS)
+MODULES = {
+    "images/test_deletion_replicas.py": {REPLICAS},
+    "upgrade/test_collection.py": set[str](),  # its rows are named otherwise
+    "cli/test_gc.py": {LOCAL},
+    "maintenance/retention/test_decision.py": {LOCAL, REPLICAS},
+}
+"""Modules of which all that has no named row is done at these places; a decision is a function of values."""
+NAMES = {"directory": LOCAL, "bucket": REPLICAS}
+"""What else a row is called."""
+WITHOUT = {
+    ("2", LOCAL): "a system call has deleted a file when it returns: no delete of a directory comes later",
+    ("2b", LOCAL): "as check 2: what a killed process has deleted is gone by then",
+    ("18", REPLICAS): "an object of a bucket has one name",
+    ("21", LOCAL): "registries are taken over in a bucket",
+}
+"""Checks that a kind of storage cannot have, and why."""
 ROOT = Path(__file__).parent
 _NUMBERS = r"\d++b?+(?:(?:, | and )\d++b?+)*+"
 NAMED = re.compile(rf"\b[Cc]hecks? ({_NUMBERS})(?! of access)")
@@ -79,3 +105,34 @@ def test_no_check_of_another_number_is_named() -> None:
 @pytest.mark.parametrize("number", sorted(DONE))
 def test_a_check_is_named_by_a_test(number: str) -> None:
     assert named().get(number), f"no test says that it is check {number}: {CHECKS[number]}"
+
+
+@cache
+def places() -> dict[str, set[str]]:
+    """Where each check is done."""
+    files = sorted({told.partition(": ")[0] for tests in named().values() for told in tests})
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-m", "", *(str(ROOT / file) for file in files)]
+    done = subprocess.run(
+        command, cwd=ROOT.parent, env={**os.environ, "PYTEST_ADDOPTS": ""}, check=True, capture_output=True, text=True
+    )
+    rows: dict[str, set[str]] = {}
+    for line in done.stdout.splitlines():
+        name, _, row = line.removeprefix("tests/").removesuffix("]").partition("[")
+        file, _, test = name.partition("::")
+        if test:
+            at = {NAMES.get(part, part) for part in _parts(row)} & set(PLACES) or MODULES.get(file, set())
+            for told in (f"{file}: {test.split('::')[-1]}", f"{file}: all of it"):
+                rows[told] = rows.get(told, set()) | at
+    return {number: set[str]().union(*(rows[told] for told in tests)) for number, tests in named().items()}
+
+
+def _parts(row: str) -> set[str]:
+    """The names of which that of a row is made, some of which have a dash."""
+    return {name for name in (*PLACES, *NAMES) if re.search(rf"(?:^|-){name}(?:-|$)", row)}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("number", sorted(DONE))
+def test_a_check_is_done_at_each_place(number: str, place: str) -> None:
+    is_done = place in places()[number]
+    assert is_done is ((number, place) not in WITHOUT), f"check {number} at {place}: {CHECKS[number]}"

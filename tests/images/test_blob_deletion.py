@@ -30,7 +30,7 @@ from registry.storage.errors import (
 )
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.support.postgresql import Cluster
-from tests.support.registry_world import NAME, PROMPT, World, pull_blob, push_blob
+from tests.support.registry_world import NAME, PROMPT, REPLICAS_KIND, World, pull_blob, push_blob
 
 DATA = b"contested"
 DIGEST = Digest.of(DATA)
@@ -39,7 +39,8 @@ PUSHED, REFUSED = "201", "503"
 
 shared = pytest.mark.parametrize("kind", ["memory", PROMPT])
 late = pytest.mark.parametrize("kind", ["memory"])
-with_all = pytest.mark.parametrize("kind", ["memory", PROMPT, "local"])
+on_one_machine = pytest.mark.parametrize("kind", ["memory", PROMPT, "local"])
+with_all = pytest.mark.parametrize("kind", ["memory", PROMPT, "local", REPLICAS_KIND])
 
 
 class Killed(BaseException):
@@ -395,7 +396,7 @@ def test_a_blob_that_came_and_went_since_an_old_look_is_put_again(
     assert readable(world)
 
 
-@with_all
+@on_one_machine
 def test_a_tombstone_stays_for_its_time_and_goes_with_the_start_of_the_machine_that_made_it(world: World) -> None:
     registry = world.registry()
     leave(registry)

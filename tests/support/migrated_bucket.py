@@ -19,7 +19,6 @@ from registry.migration.report import Report
 from registry.migration.review.requests import Tally
 from registry.oci.digest import Digest
 from registry.storage.driver import StorageDriver
-from registry.storage.memory import MemoryDriver
 from tests.support.registry_world import World
 from tests.support.source_world import Repository, Tree, distribution, fill, per_repository, repositories
 
@@ -35,9 +34,9 @@ MAKE: dict[str, Make] = {
 class Bucket:
     """What outlives a process: objects and a database."""
 
-    def __init__(self, directory: Path, layout: str, tree: Tree | None = None) -> None:
-        """``tree``: of that layout, or what the layout makes of ``repositories``."""
-        self.world = World(directory, "memory")
+    def __init__(self, directory: Path, layout: str, tree: Tree | None = None, *, world: World | None = None) -> None:
+        """``tree``: of that layout, or what the layout makes of ``repositories``. ``world``: by default in memory."""
+        self.world = world or World(directory, "memory")
         self.layout = layout
         self.root = "zot" if layout == "zot" else "/"
         self.source = MAKE[layout](repositories()) if tree is None else dict(tree)
@@ -50,11 +49,9 @@ class Bucket:
         return made
 
     @property
-    def driver(self) -> MemoryDriver:
+    def driver(self) -> StorageDriver:
         """The store itself."""
-        driver = self.world.driver()
-        assert isinstance(driver, MemoryDriver)
-        return driver
+        return self.world.driver()
 
     def registry(self, **more: Any) -> Registry:
         """A new process."""

@@ -33,6 +33,7 @@ from tests.storage.drivers import s3_settings
 from tests.storage.gcs.store import open_store
 from tests.support import server_clock
 from tests.support.payloads import Blob, Manifest, image
+from tests.support.postgresql import Cluster
 from tests.support.sqlite import create_current
 
 KINDS = ["local", "memory"]
@@ -82,9 +83,12 @@ class Clock:
         for url in self._servers:
             server_clock.set_to(url, moment)
 
-    def rule(self, url: str) -> None:
-        """Give the time of what PostgreSQL does in a database, from now on."""
-        server_clock.install(url, self._now)
+    def rule(self, url: str, *, is_new: bool = True) -> None:
+        """Give the time of what PostgreSQL does in a database, from now on; a copy of one has a clock."""
+        if is_new:
+            server_clock.install(url)
+        server_clock.use(url)
+        server_clock.set_to(url, self._now)
         self._servers.append(url)
 
 
@@ -118,20 +122,30 @@ def _files(directory: Path) -> Callable[[], str]:
 def open_world(request: pytest.FixtureRequest, directory: Path, kind: str, *, postgresql: bool = False) -> World:
     """Make the world of a fixture; that of replicas is over PostgreSQL, and any other that has to be."""
     wanted = postgresql or kind == REPLICAS
-    return World(directory, kind, databases=request.getfixturevalue("cluster").create_current if wanted else None)
+    if not wanted:
+        return World(directory, kind)
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return World(directory, kind, databases=cluster.create_current, copied=cluster.copy)
 
 
 class World:
     """What outlives a process."""
 
     def __init__(
-        self, directory: Path, kind: str, url: str | None = None, *, databases: Callable[[], str] | None = None
+        self,
+        directory: Path,
+        kind: str,
+        url: str | None = None,
+        *,
+        databases: Callable[[], str] | None = None,
+        copied: Callable[[str], str] | None = None,
     ) -> None:
-        """``databases`` makes new ones; without it they are SQLite's."""
+        """``databases`` makes new ones, and ``copied`` copies; without them they are SQLite's."""
         self.root = directory / "root"
         self.kind = kind
         self.clock = Clock()
         self._databases = databases or _files(directory)
+        self._copied = copied
         self.url = url or (self.another() if databases else f"sqlite:///{directory / 'cache.db'}")
         self.policy = Policy()
         self.boot_id = "first"
@@ -202,7 +216,9 @@ class World:
         return registry
 
     def copy(self, directory: Path) -> World:
-        """The same objects in memory and the same rows, without a process, after ``close``."""
+        """The same objects and the same rows, without a process, after ``close``."""
+        if self._copied is not None:
+            return self._copy_in_bucket(directory, self._copied)
         made = World(directory, self.kind)
         made.clock.now, made.policy = self.clock.now, self.policy
         made._memory._objects.update(self._memory._objects)
@@ -210,6 +226,16 @@ class World:
         ours, theirs = (Path(world.url.removeprefix("sqlite:///")) for world in (self, made))
         if ours.exists():
             shutil.copyfile(ours, theirs)
+        return made
+
+    def _copy_in_bucket(self, directory: Path, copied: Callable[[str], str]) -> World:
+        """Copy objects one by one, whose etags are those of the same bytes."""
+        made = World(directory, self.kind, copied(self.url), databases=self._databases, copied=copied)
+        made.clock.now, made.policy = self.clock.now, self.policy
+        made.clock.rule(made.url, is_new=False)
+        source, target = self.driver(), made.driver()
+        for key, stat in source.list(""):
+            target.write(key, source.read(key, max_bytes=stat.size)[0])
         return made
 
     def close(self) -> None:

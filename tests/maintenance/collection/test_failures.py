@@ -23,9 +23,11 @@ from tests.support.payloads import index
 from tests.support.registry_world import (
     ACTOR,
     NAME,
+    REPLICAS_KIND,
     World,
     is_there,
     make_image,
+    open_world,
     pull,
     push_blob,
     push_image,
@@ -33,6 +35,8 @@ from tests.support.registry_world import (
 )
 
 OTHER = "team/other"
+EACH = 17
+"""So many calls of a real store are from one that fails to the next, and four times as many statements."""
 TIMES: dict[str, Any] = {"lease": 0, "grace": 100, "undelete_window": 1000, "claim": 60, "unclear": 10}
 SETTINGS = Settings.model_validate({"gc": {"untagged_after": 500, "rate": None}})
 
@@ -98,9 +102,15 @@ def run(registry: Registry) -> Ledger:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> tuple[World, Scene]:
+def kind() -> str:
+    """In memory, where each call can fail in turn."""
+    return "memory"
+
+
+@pytest.fixture
+def scene(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[World, Scene]:
     (tmp_path / "scene").mkdir()
-    world = World(tmp_path / "scene", "memory")
+    world = open_world(request, tmp_path / "scene", kind)
     return world, Scene(world)
 
 
@@ -183,6 +193,39 @@ def test_a_statement_fails(scene: tuple[World, Scene], copies: Callable[[], Worl
         assert ledger.problems
         conclude(world, scene[1])
     assert struck > 10
+
+
+@pytest.mark.parametrize("kind", [REPLICAS_KIND])
+@pytest.mark.parametrize("start", range(1, 4))
+def test_a_call_or_a_statement_of_one_replica_fails(
+    scene: tuple[World, Scene], copies: Callable[[], World], start: int
+) -> None:
+    """Check 13 of lifecycle.md, section 7, for some of them over a real store and PostgreSQL; the other concludes."""
+    moment, struck = list(When)[start % 2], 0
+    for number in range(start, 1000, EACH):
+        world = copies()
+        registry = open_registry(world, (Fault(first=number, moment=moment),))
+        ledger = run(registry)
+        driver = registry.backends.driver
+        assert isinstance(driver, FaultyDriver)
+        if not driver.struck[0]:
+            world.close()
+            break
+        struck += 1
+        assert ledger.problems or moment is When.AFTER, "a fault is told"
+        conclude(world, scene[1])
+    for number in range(start, 2000, EACH * 4):
+        world = copies()
+        registry = open_registry(world)
+        with failing(number) as count:
+            ledger = run(registry)
+        if count[0] < number:
+            world.close()
+            break
+        struck += 1
+        assert ledger.problems
+        conclude(world, scene[1])
+    assert struck > 3
 
 
 def test_a_failure_of_one_step_leaves_the_others_their_work(

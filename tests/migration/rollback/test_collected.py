@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +12,18 @@ from registry.images.migration_journal.documents import Phase
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.support.collection import settle
 from tests.support.migrated_bucket import Bucket, check_served
+from tests.support.registry_world import REPLICAS_KIND, open_world
 from tests.support.rollback import back, change, check_source, source_tree
 from tests.support.source_world import TREE, repositories
 
 NOW = {"lease": 0, "grace": 0, "undelete_window": 0}
+
+
+@pytest.fixture(params=["memory", REPLICAS_KIND])
+def bucket(request: pytest.FixtureRequest, layout: str, tmp_path: Path) -> Iterator[Bucket]:
+    made = Bucket(tmp_path, layout, world=open_world(request, tmp_path, request.param))
+    yield made
+    made.world.close()
 
 
 @pytest.mark.parametrize("consolidated", [False, True], ids=["adopted", "consolidated"])
