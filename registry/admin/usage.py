@@ -64,6 +64,7 @@ _FIGURES: Final = {
         "properties": {"unreferenced": _BYTES, "doomed": _BYTES, "trash": _BYTES},
         "required": ["unreferenced", "doomed", "trash"],
     },
+    "quarantine": _BYTES,
     "dedupe": {"type": ["number", "null"]},
     "frees": _FOR_ADMINISTRATORS,
 }

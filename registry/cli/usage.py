@@ -60,6 +60,8 @@ def usage(
 
 def _print_all(usage: Usage, within: Range, *, as_json: bool) -> None:
     """Print all repositories once there are all of them: an error before that has a document of its own."""
+    from registry.oci.quotas import shown
+
     with Spool() as spool:
         count = _write(spool, usage.repositories(usage.names(within)), as_json=as_json)
         total = usage.total(within)
@@ -69,6 +71,8 @@ def _print_all(usage: Usage, within: Range, *, as_json: bool) -> None:
             sys.stdout.write(f'\n],\n"total": {json.dumps({"repositories": count, **total.document()})}}}\n')
         else:
             print(f"{_row(total)}  all {count} repositories together")
+            if total.quarantine:
+                print(f"in quarantine: {shown(total.quarantine)}")
 
 
 def _write(spool: Spool, found: Iterable[tuple[str, Figures]], *, as_json: bool) -> int:

@@ -91,6 +91,7 @@ class ProcessMetrics:
         metrics.usage.stored.set(usage.stored)
         for kind in ("unreferenced", "doomed", "trash"):
             metrics.usage.waiting.labels(kind).set(getattr(usage, kind))
+        metrics.usage.quarantine.set(usage.quarantine)
         metrics.usage.last.set_to_current_time()
 
     def count_scrub(self, what: str, count: int) -> None:

@@ -27,7 +27,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def test_a_repository_is_told_as_the_command_tells_it(service: Service) -> None:
     reply = service.call("GET", OF_APP)
     assert (reply.status, reply.headers["cache-control"]) == (200, "no-store")
-    assert list(reply.json) == ["repository", "logical", "stored", "own", "waiting", "dedupe", "frees"]
+    assert list(reply.json) == ["repository", "logical", "stored", "own", "waiting", "quarantine", "dedupe", "frees"]
     assert reply.json["logical"] == reply.json["stored"] + 2, "both name the config"
     assert reply.json["own"] == reply.json["frees"] == 0, "each repository has the same"
 

@@ -43,6 +43,7 @@ def figures(logical: int, own: int) -> dict[str, Any]:
         "stored": logical,
         "own": own,
         "waiting": {"unreferenced": 0, "doomed": 0, "trash": 0},
+        "quarantine": 0,
         "dedupe": 1.0,
         "frees": own,
     }

@@ -36,6 +36,9 @@ class Figures:
     frees: int = 0
     """What would leave storage, as it is now, with everything that is counted here."""
 
+    quarantine: int = 0
+    """What is on storage and is not served any more, since it was found wrong; no part of any other figure."""
+
     @property
     def dedupe(self) -> float | None:
         """How often a byte on storage is used; None where there is none."""
@@ -63,6 +66,7 @@ class Figures:
             "stored": self.stored,
             "own": self.own if knows_others else None,
             "waiting": {"unreferenced": self.unreferenced, "doomed": self.doomed, "trash": self.trash},
+            "quarantine": self.quarantine,
             "dedupe": self.dedupe,
             "frees": self.frees if knows_others else None,
         }
@@ -72,7 +76,7 @@ class Figures:
         yield f"  logical       {shown(self.logical)}"
         yield f"  stored        {shown(self.stored)}" + (f", dedupe {self.dedupe}" if self.dedupe is not None else "")
         yield f"  own           {shown(self.own)}"
-        for name in ("unreferenced", "doomed", "trash"):
+        for name in ("unreferenced", "doomed", "trash", "quarantine"):
             if getattr(self, name):
                 yield f"  {name:13} {shown(getattr(self, name))}"
         yield f"  frees         {shown(self.frees)}"

@@ -12,6 +12,7 @@ from registry.database.usage import blobs, holders
 from registry.database.usage.holders import Range
 from registry.maintenance.usage.figures import Figures
 from registry.maintenance.usage.places import Inodes, Taken
+from registry.maintenance.usage.quarantine_usage import QuarantineUsage
 from registry.maintenance.usage.repository_usage import RepositoryUsage
 from registry.oci.digest import Digest
 from registry.storage.errors import PathNotFound, PathRefused
@@ -62,6 +63,7 @@ class RangeUsage:
         Raises DatabaseError, StorageError.
         """
         figures = self.stored(within)
+        figures.quarantine = QuarantineUsage(self._backends).within(None if within == ALL else within)
         usage = RepositoryUsage(self._backends)
         for name in self.names(within):
             with self._backends.database.autocommit() as connection:
@@ -71,7 +73,7 @@ class RangeUsage:
         return figures
 
     def stored(self, within: Range) -> Figures:
-        """As ``measure``, without what is logical."""
+        """As ``measure``, without what is logical and what is in quarantine."""
         figures, after = Figures(), -1
         while True:
             with self._backends.database.autocommit() as connection:

@@ -8,6 +8,7 @@ from registry.database import repositories
 from registry.database.usage import blobs
 from registry.maintenance.usage.figures import Figures
 from registry.maintenance.usage.places import Places
+from registry.maintenance.usage.quarantine_usage import QuarantineUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,12 +24,14 @@ class RepositoryUsage:
         self._backends = backends
         self._store = backends.driver.name
         self._places = Places(backends)
+        self._quarantine = QuarantineUsage(backends)
 
     def measure(self, repository_id: int, name: str) -> Figures:
         """The figures of a repository. Raises DatabaseError, StorageError."""
         figures = Figures(logical=self.logical(repository_id))
         for use in self._blobs(repository_id):
             figures.add(use, self._places.taken(name, use))
+        figures.quarantine = self._quarantine.of_repository(repository_id, name)
         return figures
 
     def known(self, name: str) -> Figures | None:

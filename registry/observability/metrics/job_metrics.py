@@ -75,6 +75,9 @@ class UsageMetrics:
             "Bytes of blobs on storage that no manifest names, by what they wait for.",
             ["kind"],
         )
+        self.quarantine = make.latest(
+            "registry_usage_quarantine_bytes", "Bytes on storage that were found wrong and are not served any more."
+        )
         self.last = make.latest(
             "registry_usage_last_count_timestamp_seconds", "When usage was last counted to its end."
         )
