@@ -44,6 +44,10 @@ PAGE: Final = 100
 """Manifests of the trash that one look finds."""
 SECONDS: Final = 20.0
 """How long a change of a tag is looked for: each record may be an object, and there may be millions."""
+LISTED: Final = 10
+"""Missing blobs that a message names."""
+MOST: Final = 1000
+"""Those that its detail has, at most."""
 LOOKS: Final = 3
 """How often the bytes of a blob may move to the trash, or back, while they are taken."""
 NOTHING_MOVED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
@@ -208,9 +212,14 @@ class Restoration:
         bodies = self._require_whole(repository, going)
         restored = []
         for row in going.values():
-            for part in self._parts(repository, row, going):
-                self._join(repository, part)
             body = bodies.pop(row.digest, None) or self._body(repository, row)
+            if body is None:
+                raise _not_whole(row.digest, [row.digest])
+            parts, missing = self._parts(repository, row, body, going)
+            if missing:
+                raise _not_whole(row.digest, missing)
+            for part in parts:
+                self._join(repository, part)
             free = self._free(repository, [tag for tag in row.tags if tagged or belongs_to_subject(tag)])
             given = (*free, *moved.get(row.digest, ()))
             self._put(repository, body, given, caller)
@@ -220,16 +229,23 @@ class Restoration:
     def _require_whole(self, repository: RepositoryRow, going: Mapping[str, TrashRow]) -> dict[str, _Body]:
         """Make sure that nothing of these is gone, before anything is written. The first bodies, as far as they fit.
 
-        Raises ManifestUnknown.
+        Manifests are hashed; of blobs it is asked whether storage has them, with the right size.
+        Raises ManifestUnknown, naming all that is missing.
         """
         bodies: dict[str, _Body] = {}
+        lacking: list[str] = []
+        missing: set[str] = set()
         room = KEPT_BYTES
         for row in going.values():
-            self._parts(repository, row, going)
             body = self._body(repository, row)
-            if len(body.data) <= room:
+            lost = [row.digest] if body is None else self._parts(repository, row, body, going)[1]
+            missing.update(lost)
+            lacking += [row.digest] if lost else []
+            if body is not None and len(body.data) <= room:
                 bodies[row.digest] = body
                 room -= len(body.data)
+        if missing:
+            raise _not_whole(lacking[-1], sorted(missing))
         return bodies
 
     def _put(self, repository: RepositoryRow, body: _Body, given: Sequence[str], caller: _Caller) -> None:
@@ -267,24 +283,30 @@ class Restoration:
             found = [trash.find(connection, repository.id, child, after=self._after()).get() for child in lost]
         return [child for child in reversed(found) if child is not None]
 
-    def _parts(self, repository: RepositoryRow, row: TrashRow, going: Mapping[str, TrashRow]) -> list[_Bytes]:
-        """The blobs that it needs and the repository does not have. Raises ManifestUnknown if one is not on storage."""
+    def _parts(
+        self, repository: RepositoryRow, row: TrashRow, body: _Body, going: Mapping[str, TrashRow]
+    ) -> tuple[list[_Bytes], list[str]]:
+        """The blobs that it needs and the repository has no more; and those that storage does not have either."""
         with self._backends.database.autocommit() as connection:
             named = trash.references(connection, repository.id, row.blob_id).get()
         held = self._kept(repository, [each.digest for each in named])
-        parts = []
+        sizes = {each.digest: each.size for each in parse_manifest(body.data, body.media_type).named_blobs()}
+        parts, missing = list[_Bytes](), list[str]()
         for each in named:
-            if each.digest in held or each.digest in going or each.kind == trash.UNPROVEN:
+            is_child, size = each.kind in {references.MANIFEST, references.FORMER}, sizes.get(Digest(each.digest))
+            if each.digest in going or each.kind == trash.UNPROVEN or (is_child and each.digest in held):
                 continue
-            part = self._find(repository, Digest(each.digest))
+            part = self._find(repository, Digest(each.digest), size)
             if part is None and each.kind != references.OPTIONAL:
-                message = (
-                    f"{row.digest} cannot be restored: storage does not have {each.digest} any more; push it again"
-                )
-                raise ManifestUnknown(message)
-            if part is not None:
+                missing.append(each.digest)
+            elif part is not None and not (each.digest in held and self._is_served(repository, part)):
                 parts.append(part)
-        return parts
+        return parts, missing
+
+    def _is_served(self, repository: RepositoryRow, part: _Bytes) -> bool:
+        """Whether these are the bytes that a repository serves which has the blob."""
+        layout = self._backends.layout
+        return not layout.per_repository or part.location.key == layout.blob(repository.name, part.digest)
 
     def _kept(self, repository: RepositoryRow, digests: Sequence[str]) -> set[str]:
         """Those that the repository has, each with a lease: a collection has ended a membership before, or sees it."""
@@ -296,10 +318,10 @@ class Restoration:
                 held |= memberships.find_all(connection, repository.id, several).get().keys()
         return held
 
-    def _find(self, repository: RepositoryRow, digest: Digest) -> _Bytes | None:
-        """Bytes of the right digest that storage has, wherever; they are not hashed again.
+    def _find(self, repository: RepositoryRow, digest: Digest, size: int | None) -> _Bytes | None:
+        """Bytes of a digest that storage has, wherever, of the right size if that is known; they are not hashed again.
 
-        Not those that were found wrong, and are still the same.
+        Not those that were found wrong, and are still the same. The repository's own come first where it serves these.
         """
         driver, layout = self._backends.driver, self._backends.layout
         own = layout.blob(repository.name, digest)
@@ -309,20 +331,24 @@ class Restoration:
             noted = blob_locations.find(connection, driver.name, own).get()
         is_wrong = blob is not None and blob.state == blobs.QUARANTINED
         wrong = {(row.key, row.etag) for row in (noted, *rows) if is_wrong and row is not None}
-        keys = [own]
+        locations = [*map(Location.of, rows), Location(own)]
         if layout.per_repository:
-            keys += [layout.trash(repository.name, digest), layout.leaving_trash(repository.name, digest)]
-        for location in [*map(Location.of, rows), *map(Location, keys)]:
+            locations.sort(key=lambda location: location.key != own)
+            locations += map(
+                Location, [layout.trash(repository.name, digest), layout.leaving_trash(repository.name, digest)]
+            )
+        expected = {each for each in (size, blob.size if blob is not None else None) if each is not None}
+        for location in locations:
             with contextlib.suppress(PathNotFound):
                 stat = driver.stat(location.key)
-                if (blob is None or blob.size == stat.size) and (location.key, stat.etag) not in wrong:
+                if expected <= {stat.size} and (location.key, stat.etag) not in wrong:
                     return _Bytes(digest, stat.size, location)
         return None
 
-    def _body(self, repository: RepositoryRow, row: TrashRow) -> _Body:
-        """The bytes of a manifest of the trash. Raises ManifestUnknown."""
+    def _body(self, repository: RepositoryRow, row: TrashRow) -> _Body | None:
+        """The bytes of a manifest of the trash, hashed; None if storage does not have the right ones."""
         for _ in range(LOOKS):
-            found = self._find(repository, Digest(row.digest))
+            found = self._find(repository, Digest(row.digest), None)
             if found is None:
                 break
             with contextlib.suppress(PathNotFound, ObjectTooLarge):
@@ -330,7 +356,7 @@ class Restoration:
                 if Digest.of(data, found.digest.algorithm) == found.digest:
                     return _Body(found.digest, row.media_type, data)
                 break
-        raise ManifestUnknown(f"{row.digest} cannot be restored: its bytes are not on storage any more; push it again")
+        return None
 
     def _join(self, repository: RepositoryRow, part: _Bytes) -> None:
         """Make a blob a member again. Raises ManifestUnknown where its bytes have gone meanwhile."""
@@ -342,7 +368,7 @@ class Restoration:
             try:
                 self._publication.record(self._publication.publish(blob))
             except PathNotFound:
-                found = self._find(repository, part.digest)
+                found = self._find(repository, part.digest, part.size)
             else:
                 return
         raise ManifestUnknown(f"storage does not have {part.digest} any more; push it again")
@@ -360,6 +386,15 @@ class Restoration:
         with self._backends.database.autocommit() as connection:
             taken = {row.name for row in tags.find_all(connection, repository.id, wanted).get()} if wanted else set()
         return [tag for tag in wanted if tag not in taken]
+
+
+def _not_whole(digest: str, missing: Sequence[str]) -> ManifestUnknown:
+    named = ", ".join(missing[:LISTED]) + (f" and {len(missing) - LISTED} more" if len(missing) > LISTED else "")
+    return ManifestUnknown(
+        f"{digest} cannot be restored: storage does not have the right bytes of {named} any more;"
+        f" push {'it' if len(missing) == 1 else 'them'} again, then restore again",
+        detail={"missing": [*missing[:MOST]]},
+    )
 
 
 def _before(record: Record, tag: str) -> Digest | None:

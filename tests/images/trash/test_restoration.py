@@ -169,6 +169,54 @@ def test_nothing_is_written_where_bytes_are_gone(registry: Registry) -> None:
     assert not is_there(registry, image.manifest)
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_nothing_is_written_where_bytes_are_gone_that_the_repository_still_has(
+    world: World, registry: Registry, damage: str
+) -> None:
+    """A restore would answer that all is well, and the first pull would find out."""
+    kept, image = push_image(registry, "kept", "v2"), push_image(registry, "one", "v1")
+    delete(registry, image.manifest)
+    driver, digests = world.driver(), {image.config.digest, image.layer.digest}
+    for digest in digests:
+        key = key_of(registry, digest)
+        driver.delete([key])
+        if damage == "cut":
+            driver.write(key, b"{")
+    with pytest.raises(ManifestUnknown, match="push them again") as refused:
+        registry.restoration.last(NAME, actor=ACTOR)
+    assert refused.value.detail == {"missing": sorted(digests)}
+    assert all(digest in refused.value.message for digest in digests)
+    assert not is_there(registry, image.manifest)
+    assert pull(registry, "v2") == kept.digest
+    for blob in (image.config, image.layer):
+        push_blob(registry, blob.data)
+    registry.restoration.last(NAME, actor=ACTOR)
+    assert pull(world.registry(), "v1") == image.digest
+
+
+def test_sizes_are_compared_also_where_the_database_was_lost(world: World, registry: Registry, tmp_path: Path) -> None:
+    image = push_image(registry, "one", "v1")
+    delete(registry, image.manifest)
+    forget_blobs(registry, image)
+    layout, digest = registry.backends.layout, Digest.parse(image.layer.digest)
+    key = layout.trash(NAME, digest) if layout.per_repository else layout.blob(NAME, digest)
+    world.driver().delete([key])
+    world.driver().write(key, b"{")
+    with pytest.raises(ManifestUnknown, match=str(digest)):
+        rebuilt(world, tmp_path).restoration.last(NAME, actor=ACTOR)
+
+
+def test_a_manifest_whose_own_bytes_are_damaged_is_not_restored(world: World, registry: Registry) -> None:
+    image = push_image(registry, "one", "v1")
+    delete(registry, image.manifest)
+    layout = registry.backends.layout
+    flip(world, layout.trash(NAME, image.digest) if layout.per_repository else layout.blob(NAME, image.digest))
+    with pytest.raises(ManifestUnknown, match="push it again") as refused:
+        registry.restoration.last(NAME, actor=ACTOR)
+    assert refused.value.detail == {"missing": [image.digest]}
+    assert not is_there(registry, image.manifest)
+
+
 def test_after_the_window_it_is_too_late(world: World, registry: Registry) -> None:
     image = push_image(registry, "one", "v1")
     delete(registry, image.manifest)
