@@ -91,14 +91,17 @@ _CLAIM_NEW = Statement(
     " VALUES (:algorithm, :digest, :size, 'claimed', 1, :token, wall_now() + :seconds, 0)"
     " ON CONFLICT (digest) DO NOTHING RETURNING id"
 )
-_STALE = Statement(
-    "SELECT b.id FROM blob b WHERE b.state = 'gone'"
-    " AND (b.gone_clock <> clock_name() OR b.gone_at < clock_now() - :seconds)"
+_IS_STALE = (
+    "b.state = 'gone' AND (b.gone_clock <> clock_name() OR b.gone_at < clock_now() - :seconds)"
     " AND NOT EXISTS (SELECT 1 FROM blob_location l WHERE l.blob_id = b.id)"
     " AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.blob_id = b.id)"
     " AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.blob_id = b.id)"
     " AND NOT EXISTS (SELECT 1 FROM trash_manifest t WHERE t.blob_id = b.id)"
-    " LIMIT :count FOR UPDATE OF b SKIP LOCKED",
+)
+_STALE = Statement(f"SELECT b.id FROM blob b WHERE {_IS_STALE} LIMIT :count")  # noqa: S608 - constant
+_STALE_AGAIN = Statement(
+    f"SELECT b.id FROM blob b WHERE b.id IN :blobs AND {_IS_STALE} FOR UPDATE OF b SKIP LOCKED",  # noqa: S608 - constant
+    expanding="blobs",
     sqlite=(" FOR UPDATE OF b SKIP LOCKED", ""),
 )
 _PRUNE = Statement("DELETE FROM blob WHERE id = :id")
@@ -174,12 +177,17 @@ def claim_new(connection: Transaction, digest: str, *, size: int, token: str, se
     return connection.execute(_CLAIM_NEW, {**values, "token": token, "seconds": seconds}).first_as(int)
 
 
-def prune(connection: Transaction, *, seconds: float, count: int) -> int:
-    """Forget at most ``count`` tombstones that are older. Returns how many.
+def stale(connection: Transaction, *, seconds: float, count: int) -> Later[list[int]]:
+    """At most ``count`` tombstones that are older. It goes through all of them: no write transaction waits for that."""
+    return connection.execute(_STALE, {"seconds": seconds, "count": count}).all_as(int)
+
+
+def prune(connection: Transaction, blob_ids: Sequence[int], *, seconds: float) -> int:
+    """Forget those of these that are tombstones and older. Returns how many.
 
     One that a publisher has in hand is passed over, and so two at once share them.
     """
-    rows = connection.execute(_STALE, {"seconds": seconds, "count": count}).all()
+    rows = connection.execute(_STALE_AGAIN, {"blobs": blob_ids, "seconds": seconds}).all()
     connection.execute_many(_PRUNE, [{"id": blob_id} for (blob_id,) in rows])
     return len(rows)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.storage.driver import ObjectStat
 
-PRUNED = 500
+PRUNED = 100
 """Tombstones that one transaction forgets."""
 
 log = structlog.get_logger(__name__)
@@ -202,12 +202,16 @@ class BlobDeletion:
 
     def prune(self) -> int:
         """Forget tombstones whose time is over. Returns how many."""
-        pruned = 0
+        pruned, seconds = 0, self._backends.policy.tombstone
         while True:
+            with self._backends.database.autocommit() as connection:
+                stale = blobs.stale(connection, seconds=seconds, count=PRUNED).get()
+            if not stale:
+                return pruned
             with self._backends.database.transaction(durable=False) as connection:
-                count = blobs.prune(connection, seconds=self._backends.policy.tombstone, count=PRUNED)
+                count = blobs.prune(connection, stale, seconds=seconds)
             pruned += count
-            if count < PRUNED:
+            if not count or len(stale) < PRUNED:  # another process has what is left in hand
                 return pruned
 
     # ----
