@@ -29,8 +29,8 @@ class Cluster:
 
     Without ``directory`` it lives in a temporary one and listens on a Unix socket there. A ``directory`` that holds a
     cluster already is used again, with the databases in it. ``tcp`` listens on a loopback port instead of the socket.
-    ``fsync`` makes commits survive a power cut, which costs a test dear and proves nothing to it. Construction starts
-    the server.
+    ``fsync`` makes commits survive a power cut, which costs a test dear and proves nothing to it; without it the server
+    does not look through its hundreds of databases for something to vacuum either. Construction starts the server.
     """
 
     def __init__(self, directory: Path | None = None, *, fsync: bool = False, tcp: bool = False) -> None:
@@ -53,6 +53,7 @@ class Cluster:
             "unix_socket_directories": "" if tcp else str(self._directory),
             "port": str(self.port or 5432),
             "fsync": "on" if fsync else "off",
+            "autovacuum": "on" if fsync else "off",
             "max_connections": "200",
             "shared_buffers": "16MB",
         }
@@ -107,7 +108,9 @@ class Cluster:
         with psycopg.connect(f"{self._reached()} user={OWNER} dbname=postgres", autocommit=True) as connection:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone()
             if found is None:
-                connection.execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"'.encode())
+                # By the log, which PostgreSQL 15 does by default, takes a third more processor time.
+                by_file = " STRATEGY file_copy" if connection.info.server_version >= 150000 else ""
+                connection.execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"{by_file}'.encode())
         if self.port is not None:
             return f"postgresql+psycopg://{OWNER}@{HOST}:{self.port}/{database}"
         return f"postgresql+psycopg://{OWNER}@/{database}?host={self._directory}"
