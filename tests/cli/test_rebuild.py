@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from registry.cli.output import ExitCode
+from tests.support.commands import finish
 
 PROGRAM = Path(sys.executable).parent / "registry"
 
@@ -41,9 +42,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rebuild(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def rebuild(directory: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
     command = [str(PROGRAM), "rebuild", *options]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=60)
+    return finish(command, directory=directory)
 
 
 def test_a_rebuild_counts_the_repositories_on_storage(root: Path) -> None:
@@ -54,7 +55,7 @@ def test_a_rebuild_counts_the_repositories_on_storage(root: Path) -> None:
     assert report["problems"] == []
     again = rebuild(root)
     assert again.returncode == ExitCode.DONE, again.stderr
-    assert "repositories: 1" in again.stdout.splitlines()
+    assert b"repositories: 1" in again.stdout.splitlines()
 
 
 def test_unreadable_content_is_listed_and_ends_with_exit_code_one(root: Path) -> None:
@@ -92,21 +93,19 @@ def test_a_rebuild_that_was_killed_tells_how_far_it_came_and_goes_on_there(root:
     nothing = rebuild(root, "--status", "--json")
     assert (nothing.returncode, json.loads(nothing.stdout)) == (ExitCode.DONE, None)
     steps = 200  # of some 10 that each repository takes
-    command = [sys.executable, "-m", "tests.support.killed_command", str(steps), "rebuild"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    killed = subprocess.run(command, cwd=root, env=environment, capture_output=True, timeout=60, check=False)
+    killed = finish([str(PROGRAM), str(steps), "rebuild"], directory=root, module="tests.support.killed_command")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     progress = json.loads(rebuild(root, "--status", "--json").stdout)
     assert progress["reached"].startswith("team/z-")
     assert 0 < progress["repositories"] < 43
-    assert "reached: team/z-" in rebuild(root, "--status").stdout
+    assert b"reached: team/z-" in rebuild(root, "--status").stdout
     report = json.loads(rebuild(root, "--json").stdout)
     assert (report["resumed_after"], report["repositories"]) == (progress["reached"], 43)
-    assert "no rebuild is under way" in rebuild(root, "--status").stdout
+    assert b"no rebuild is under way" in rebuild(root, "--status").stdout
     assert json.loads(rebuild(root, "--restart", "--json").stdout)["resumed_after"] is None
 
 
 def test_a_status_of_a_rebuild_begins_none(root: Path) -> None:
     both = rebuild(root, "--status", "--restart")
     assert both.returncode == ExitCode.USAGE
-    assert "leave --restart out" in both.stderr
+    assert b"leave --restart out" in both.stderr

@@ -12,6 +12,7 @@ import pytest
 
 from registry.cli.output import ExitCode
 from tests.server.sending import Client
+from tests.support.commands import finish
 from tests.support.payloads import Blob, Manifest, image
 from tests.support.servers import RegistryProcess
 
@@ -19,9 +20,9 @@ PROGRAM = Path(sys.executable).parent / "registry"
 REPO = "team/app"
 
 
-def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(directory: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
     command = [str(PROGRAM), *options, "--config", str(directory / "config.json")]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=120)
+    return finish(command, directory=directory)
 
 
 def document(directory: Path, *options: str) -> Any:
@@ -62,9 +63,9 @@ def _restore(directory: Path, first: Manifest, second: Manifest) -> None:
     assert restored == [{"digest": first.digest, "tags": ["latest"]}]
     assert document(directory, "restore", REPO)["restored"] == [{"digest": second.digest, "tags": []}]
     shown = run(directory, "history", REPO, "-n", "1")
-    assert second.digest in shown.stdout
-    assert "by operator:" in shown.stdout
+    assert second.digest in shown.stdout.decode()
+    assert "by operator:" in shown.stdout.decode()
     nothing = run(directory, "restore", f"{REPO}:other")
     assert nothing.returncode == ExitCode.USAGE
-    assert "the history of team/app does not have the tag other" in nothing.stderr
+    assert "the history of team/app does not have the tag other" in nothing.stderr.decode()
     assert run(directory, "restore", "Team/App").returncode == ExitCode.USAGE

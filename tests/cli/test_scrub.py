@@ -19,6 +19,8 @@ import pytest
 from registry.cli.output import ExitCode
 from tests.maintenance.scrub.place import flip_file
 from tests.server.sending import Client
+from tests.support.commands import finish
+from tests.support.forks import fork
 from tests.support.payloads import Blob, image
 from tests.support.servers import RegistryProcess
 
@@ -28,11 +30,9 @@ CONFIG, LAYER = Blob(b"{}"), Blob(b"a layer")
 IMAGE = image(CONFIG, [LAYER])
 
 
-def scrub(config: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def scrub(config: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     command = [str(PROGRAM), "scrub", "--config", str(config), *options]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **environment}
-    )
+    return finish(command, directory=config.parent, environment={**os.environ, **environment})
 
 
 def push(client: Client) -> None:
@@ -85,7 +85,7 @@ def test_a_person_reads_what_is_damaged(server: RegistryProcess) -> None:
     flip_file(file_of(server, LAYER.digest))
     done = scrub(server.config_path)
     assert done.returncode == ExitCode.PROBLEMS
-    lines = done.stdout.splitlines()
+    lines = done.stdout.decode().splitlines()
     assert lines[0].startswith("objects read and right: 2 (")
     assert f"wrong: {LAYER.digest} ({REPO}/blobs/{LAYER.digest.replace(':', '/')}), not served" in lines
     assert f"  tag {REPO}:v1" in lines
@@ -98,12 +98,13 @@ def scrubbed(server: RegistryProcess) -> int:
         return count
 
 
-def test_one_that_is_killed_is_gone_on_with(server: RegistryProcess) -> None:
+def test_one_that_is_killed_is_gone_on_with(server: RegistryProcess, tmp_path: Path) -> None:
     with Client(server.port) as client:
         for number in range(30):
             client.push(REPO, bytes([number]) * (64 << 10))
         command = [str(PROGRAM), "scrub", "--config", str(server.config_path)]
-        killed = subprocess.Popen(command, env={**os.environ, "REGISTRY_SCRUB__RATE": "512KiB"})
+        environment = {**os.environ, "REGISTRY_SCRUB__RATE": "512KiB"}
+        killed = fork(command, directory=tmp_path, output=tmp_path / "killed.log", environment=environment)
         deadline = time.monotonic() + 60
         while scrubbed(server) < 5:
             assert time.monotonic() < deadline

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from registry.config.settings import Settings
-from registry.migration.source import bucket
 from registry.storage import factory
 from registry.storage.driver import StorageDriver
-from registry.storage.factory import open_driver
 from registry.storage.middleware.base import DriverDecorator
 from registry.storage.middleware.metrics import Observe
 
@@ -39,12 +37,14 @@ def main() -> None:
     """Do what ``registry`` does, with the first argument for the step."""
     from registry.cli import main as program
 
-    step = int(sys.argv[1])
+    step, opened = int(sys.argv[1]), factory.open_driver
 
     def open_doomed(settings: Settings, observe: Observe | None = None) -> StorageDriver:
         """As ``open_driver``."""
-        return Suicide(open_driver(settings, observe), step)
+        return Suicide(opened(settings, observe), step)
 
-    bucket.open_driver = factory.open_driver = open_doomed  # type: ignore[attr-defined]
+    for module in list(sys.modules.values()):  # in a fork, what opens a store is loaded already
+        if module.__dict__.get("open_driver") is opened:
+            module.open_driver = open_doomed  # type: ignore[attr-defined]
     sys.argv = ["registry", *sys.argv[2:]]
     program.main()

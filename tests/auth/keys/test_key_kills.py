@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +19,10 @@ from registry.cli.output import ExitCode
 from registry.clocks import Clocks
 from registry.oci.errors import Unauthorized
 from tests.auth.keys.place import Keys
+from tests.support.commands import finish
 from tests.support.kills import Doom, DyingDatabase, DyingDriver, Killed
 
-ROOT = Path(__file__).parents[3]
+PROGRAM = Path(sys.executable).parent / "registry"
 SECRET = KeySecret.make()
 OWNER = "alice"
 
@@ -144,13 +143,8 @@ def test_the_command_killed_by_a_signal_leaves_no_key_that_no_list_has(
     if command == "revoke":
         assert run(["key", "create", *options]) == ExitCode.DONE
     for step in range(1, 20):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.support.killed_command", str(step), "key", *arguments, *options],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            check=False,
-            timeout=120,
-        )
+        doomed = [str(PROGRAM), str(step), "key", *arguments, *options]
+        done = finish(doomed, directory=tmp_path, module="tests.support.killed_command")
         capsys.readouterr()
         assert run(["key", "list", *options, "--json"]) == ExitCode.DONE
         listed = [key["id"] for key in json.loads(capsys.readouterr().out)["keys"]]
