@@ -21,6 +21,7 @@ from registry.images.layout import COLLECTION_STATE
 from registry.images.registry import Registry
 from tests.soak.budget import FULL, SEED, announce, budget
 from tests.support.buckets import place
+from tests.support.commands import Command, finish
 from tests.support.fault_proxy import FaultProxy
 from tests.support.migrated_bucket import MAKE, check_served
 from tests.support.payloads import Blob, image
@@ -79,10 +80,10 @@ class Migration:
         }
         (self.directory / name).write_text(json.dumps(config))
 
-    def started(self, *options: str) -> subprocess.Popen[bytes]:
+    def started(self, *options: str) -> Command:
         """The command, running."""
         command = [*program(), "migrate-s3-storage", "--json", "--config", str(self.directory / "config.json")]
-        return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return Command([*command, *options], directory=self.directory)
 
     def run(self, *options: str) -> dict[str, Any]:
         """What the command says, which ends well."""
@@ -91,7 +92,7 @@ class Migration:
     def rebuild(self) -> None:
         """``registry rebuild``."""
         command = [*program(), "rebuild", "--config", str(self.directory / "config.json")]
-        subprocess.run(command, check=True, capture_output=True, timeout=HUNG)
+        assert finish(command, directory=self.directory, timeout=HUNG).returncode == 0
 
     def killed_after(self, request: int, *options: str) -> None:
         """The command, killed when the store has answered so many requests, unless it has ended before."""
@@ -100,25 +101,23 @@ class Migration:
 
         def kill(count: int) -> None:
             if count == request:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
 
         self.proxy.notice(kill)
         try:
-            process.communicate(timeout=HUNG)
+            self._died(process.ended(HUNG))
         finally:
             self.proxy.notice(None)
-        self._died(process)
 
     def killed_at(self, seconds: float, *options: str) -> None:
         """The command, killed after so many seconds, unless it has ended before."""
         process = self.started(*options)
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=seconds)
+            process.ended(seconds)
         process.kill()
-        process.communicate()
-        self._died(process)
+        self._died(process.ended())
 
-    def _died(self, process: subprocess.Popen[bytes]) -> None:
+    def _died(self, process: subprocess.CompletedProcess[bytes]) -> None:
         assert process.returncode in {0, -signal.SIGKILL}
         self.deaths += process.returncode != 0
 
@@ -181,11 +180,11 @@ def unhashed(objects: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def ended(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def ended(process: Command) -> dict[str, Any]:
     """What the command says, which ends well."""
-    output, log = process.communicate(timeout=HUNG)
-    assert process.returncode == 0, (output.decode(), log.decode()[-2000:])
-    document: dict[str, Any] = json.loads(output)
+    done = process.ended(HUNG)
+    assert done.returncode == 0, (done.stdout.decode(), done.stderr.decode()[-2000:])
+    document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
@@ -229,7 +228,7 @@ def test_killed_at_any_instant_it_ends_as_without_a_kill(
         one = Migration(tmp_path / f"killed-{death}", layout, store, proxy)
         for phase in phases:
             if (death + (end == "finalize")) % 2:  # a sample of one death has both over each layout
-                one.killed_at(chance.uniform(0.3, 0.8 * seconds[phase]), *phase)
+                one.killed_at(chance.uniform(0.1, 0.8 * seconds[phase]), *phase)
             else:
                 one.killed_after(chance.randrange(1, requests[phase]), *phase)
             if lost := chance.random() < 0.4:
@@ -256,10 +255,10 @@ def test_a_second_instance_is_refused_while_one_runs(store: S3Server, proxy: Fau
         assert first.poll() is None
         time.sleep(0.02)
     second = one.started("--adopt-only")
-    output, _ = second.communicate(timeout=HUNG)
+    refused = second.ended(HUNG)
     assert first.poll() is None, "it has ended too early to be in the way"
-    assert second.returncode == 3, output
-    assert json.loads(output)["error"]
+    assert refused.returncode == 3, refused
+    assert json.loads(refused.stdout)["error"]
     proxy.clear()
     assert ended(first)["state"] == "adopted"
     assert one.run()["state"] == "consolidated"

@@ -34,10 +34,14 @@ class Killed(BaseException):
 class Doom:
     """Counts steps, and ends the process after one of them: whatever any of its threads begins then is not done."""
 
-    def __init__(self, at: int | None = None) -> None:
-        """``at``: the number of the last step, from 1; None if the process lives, and its steps are counted."""
+    def __init__(self, at: int | None = None, notice: Callable[[int], object] = lambda _: None) -> None:
+        """``at``: the number of the last step, from 1; None if the process lives, and its steps are counted.
+
+        ``notice`` is called after each step with its number, and nothing is begun meanwhile.
+        """
         self.steps = 0
         self._at = at
+        self._notice = notice
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -49,6 +53,7 @@ class Doom:
         yield
         with self._lock:
             self.steps += 1
+            self._notice(self.steps)
             if self.steps == self._at:
                 raise Killed
 
@@ -175,24 +180,26 @@ def kill_after_steps(
     when_lost: Check = nothing,
     at_least: int = 2,
 ) -> None:
-    """Do ``work`` whole, then kill it after every ``step``-th of its steps, each time with a bucket of its own.
+    """Do ``work`` whole, and keep what a kill after every ``step``-th of its steps would have left.
 
     Each time it is done again then, and has to end in ``state`` without problems, with the same objects and rows.
-    ``when_killed`` is called after each death, ``when_lost`` where the database has gone with the process.
+    ``when_killed`` is called before that, ``when_lost`` where the database has gone with the process.
     """
-    copy_named = prepared(directory, layout, prepare)
-    whole = copy_named("whole")
-    life = Doom()
+    whole = prepared(directory, layout, prepare)("whole")
+    first = 1 + len(layout) % step
+    left: dict[int, Bucket] = {}
+
+    def keep(number: int) -> None:
+        if number >= first and (number - first) % step == 0:
+            left[number] = whole.copy(made(directory / f"killed-{number}"))
+
+    life = Doom(notice=keep)
     assert work(whole, doomed(whole, life)).state == state
     expected_objects, expected_rows = seen(whole), rows(whole)
     check(whole)
     whole.world.close()
-    deaths = range(1 + len(layout) % step, life.steps + 1, step)
-    assert len(deaths) >= at_least
-    for death in deaths:
-        bucket = copy_named(f"killed-{death}")
-        with pytest.raises(Killed):
-            work(bucket, doomed(bucket, Doom(death)))
+    assert len(left) >= at_least
+    for death, bucket in left.items():
         when_killed(bucket)
         if death % LOST == 0:
             bucket.world.url = f"sqlite:///{directory / f'new-{death}.db'}"

@@ -43,7 +43,7 @@ class Bucket:
         fill(self.driver, self.source)
 
     def copy(self, directory: Path) -> Bucket:
-        """The same bucket and database once more, where every process of this one has ended."""
+        """The same bucket and database once more, without a process: as if each had been killed now."""
         made = copy(self)
         made.world = self.world.copy(directory)
         return made

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -216,16 +218,20 @@ class World:
         return registry
 
     def copy(self, directory: Path) -> World:
-        """The same objects and the same rows, without a process, after ``close``."""
+        """The same objects and rows, without a process: as if each had been killed now; in a bucket, after ``close``."""
         if self._copied is not None:
             return self._copy_in_bucket(directory, self._copied)
         made = World(directory, self.kind)
         made.clock.now, made.policy = self.clock.now, self.policy
         made._memory._objects.update(self._memory._objects)
-        made._memory._generations = itertools.count(next(self._memory._generations))
+        made._memory._uploads.update(
+            {name: replace(upload, data=upload.data[:], busy=False) for name, upload in self._memory._uploads.items()}
+        )
+        made._memory._generations = copy(self._memory._generations)
         ours, theirs = (Path(world.url.removeprefix("sqlite:///")) for world in (self, made))
         if ours.exists():
-            shutil.copyfile(ours, theirs)
+            with closing(sqlite3.connect(ours)) as source, closing(sqlite3.connect(theirs)) as target:
+                source.backup(target)
         return made
 
     def _copy_in_bucket(self, directory: Path, copied: Callable[[str], str]) -> World:
