@@ -218,7 +218,7 @@ class World:
         return registry
 
     def copy(self, directory: Path) -> World:
-        """The same objects and rows, without a process: as if each had been killed now; in a bucket, after ``close``."""
+        """The same objects and rows without a process, as if each had been killed now; in a bucket after ``close``."""
         if self._copied is not None:
             return self._copy_in_bucket(directory, self._copied)
         made = World(directory, self.kind)
