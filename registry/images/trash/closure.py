@@ -46,25 +46,32 @@ def of_unused(
     may_go: MayGo,
     *,
     gone: Collection[str] = (),
+    alone: bool = False,
 ) -> Closure:
     """``digest``, which nothing needs, with what it lists and nothing else needs, and what is attached to any of these.
 
-    ``gone``: digests that count as gone already.
+    ``gone``: digests that count as gone already. ``alone``: without what it lists.
     """
-    rows = listed(connection, repository_id, digest, may_go, gone=gone)
+    rows = listed(connection, repository_id, digest, may_go, gone=gone, alone=alone)
     attached = _attached(connection, repository_id, name, rows, immutable, may_go)
     return Closure([], []) if attached is None else Closure(attached, [Attachment(each, ()) for each in rows])
 
 
 def listed(
-    connection: Transaction, repository_id: int, digest: str, may_go: MayGo, *, gone: Collection[str] = ()
+    connection: Transaction,
+    repository_id: int,
+    digest: str,
+    may_go: MayGo,
+    *,
+    gone: Collection[str] = (),
+    alone: bool = False,
 ) -> dict[str, ClosureRow]:
     """As ``of_unused``, without what is attached."""
     root = closures.find(connection, repository_id, digest).get()
     if root is None or not may_go(root):
         return {}
     going = _Going(connection, repository_id, root, _ids(connection, repository_id, gone))
-    while going.extend(may_go):
+    while not alone and going.extend(may_go):
         pass
     former = _former(connection, repository_id, going.rows)
     if not all(may_go(row) for row in former):
@@ -117,6 +124,14 @@ def _former(connection: Transaction, repository_id: int, going: Mapping[str, Clo
             if row is not None:
                 found[index] = row
     return list(found.values())
+
+
+def is_unused(connection: Transaction, repository_id: int, digest: str) -> bool:
+    """Whether a manifest is there, has no tag, and nothing lists it or has it attached."""
+    row = closures.find(connection, repository_id, digest).get()
+    if row is None or row.is_tagged or row.subject is not None:
+        return False
+    return not closures.listed_by(connection, repository_id, digest).get()
 
 
 def may_go_too(connection: Transaction, repository_id: int, attached: Attachment, may_go: MayGo) -> bool:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from registry.images.trash.attachments import Attachment
     from registry.images.trash.closure import Closure, MayGo
 
+    IsDue = Callable[[Transaction, RepositoryRow], bool]
+    """Whether what was found still goes, in a transaction that has locked the repository."""
+
 
 AT_ONCE = 16
 """Attached manifests that one transaction deletes: it locks a database in a file."""
@@ -67,7 +70,9 @@ class _Unused(NamedTuple):
     actor: str
     cause: str
     may_go: MayGo
-    is_due: Callable[[Transaction, RepositoryRow], bool]
+    is_due: IsDue
+    alone: bool = False
+    """Without what it lists."""
 
     def change(self, going: Attachment) -> Change:
         """The deletion of a manifest of its closure."""
@@ -191,43 +196,73 @@ class ManifestDeletion:
         actor: str,
         cause: str,
         may_go: MayGo,
-        is_due: Callable[[Transaction, RepositoryRow], bool],
-    ) -> list[str]:
-        """Delete an unused manifest with its closure, as one batch; the digests that went.
+        is_due: IsDue,
+        may_go_on: IsDue,
+    ) -> Iterator[list[str]]:
+        """Delete an unused manifest with its closure, as one batch; yields the digests that went in each transaction.
 
         ``is_due`` is asked once the repository and the manifests are locked. Nothing goes if more would by then.
+        Where it lists more than AT_ONCE it goes first, and then each that it lists, in a transaction of its own, while
+        ``may_go_on`` says so: what is left when that is ended at any instant is out of use by itself.
         Raises Unavailable.
         """
         wanted = _Unused(digest, actor, cause, may_go, is_due)
         with self._backends.database.snapshot() as connection:
             found = self._closure(connection, repository, digest, may_go)
-        seen, before, batch = {each.digest for each in found.all}, list[str](), None
+        if len(found.listed) <= AT_ONCE:
+            yield self._collect(repository, wanted, found, None)[0]
+            return
+        gone, batch = self._collect_alone(repository, wanted, None)
+        yield gone
+        for each in found.listed if digest in gone else ():
+
+            def is_due_too(connection: Transaction, locked: RepositoryRow, listed: str = each.digest) -> bool:
+                return may_go_on(connection, locked) and closure.is_unused(connection, locked.id, listed)
+
+            yield self._collect_alone(repository, wanted._replace(digest=each.digest, is_due=is_due_too), batch)[0]
+
+    def _collect_alone(
+        self, repository: RepositoryRow, wanted: _Unused, batch: int | None
+    ) -> tuple[list[str], int | None]:
+        """As ``_collect``, without what the manifest lists."""
+        wanted = wanted._replace(alone=True)
+        with self._backends.database.snapshot() as connection:
+            found = self._closure(connection, repository, wanted.digest, wanted.may_go, alone=True)
+        return self._collect(repository, wanted, found, batch)
+
+    def _collect(
+        self, repository: RepositoryRow, wanted: _Unused, found: Closure, batch: int | None
+    ) -> tuple[list[str], int | None]:
+        """Delete a closure; what went, and the batch."""
+        seen, before = {each.digest for each in found.all}, list[str]()
         if len(found.attached) > AT_ONCE:
-            before, batch = self._collect_attached(repository, wanted, found)
+            before, batch = self._collect_attached(repository, wanted, found, batch)
         with self._backends.database.transaction() as connection:
             locked = self._repositories.lock(connection, repository)
             for several in batches(sorted(seen.difference(before))):
                 blobs.lock_all(connection, several).get()
-            going = self._closure(connection, repository, digest, may_go).all
-            if not is_due(connection, locked) or not {each.digest for each in going} <= seen:
-                return before
+            going = self._closure(connection, repository, wanted.digest, wanted.may_go, alone=wanted.alone).all
+            if not wanted.is_due(connection, locked) or not {each.digest for each in going} <= seen:
+                return before, batch
             allotted = self._remove_all(connection, repository, map(wanted.change, going), batch)
         for pending in allotted:
             self._publication.record(pending)
-        return [*before, *(each.digest for each in going)]
+        if batch is None and allotted:
+            batch = allotted[0].repository.sequence
+        return [*before, *(each.digest for each in going)], batch
 
     def _collect_attached(
-        self, repository: RepositoryRow, wanted: _Unused, found: Closure
+        self, repository: RepositoryRow, wanted: _Unused, found: Closure, batch: int | None
     ) -> tuple[list[str], int | None]:
         """As ``_delete_attached``, for ``collect``, until something has changed; what went, and the batch."""
         going, listed = {each.digest for each in found.all}, [each.digest for each in found.listed]
-        gone, batch = list[str](), None
+        gone = list[str]()
         for start in range(0, len(found.attached), AT_ONCE):
             several = found.attached[start : start + AT_ONCE]
             with self._backends.database.transaction() as connection:
                 locked = self._repositories.lock(connection, repository)
                 blobs.lock_all(connection, sorted({*(each.digest for each in several), *listed[:AT_ONCE]})).get()
-                still = closure.listed(connection, repository.id, wanted.digest, wanted.may_go)
+                still = closure.listed(connection, repository.id, wanted.digest, wanted.may_go, alone=wanted.alone)
                 may_go = (closure.may_go_too(connection, repository.id, each, wanted.may_go) for each in several)
                 if list(still) != listed or not wanted.is_due(connection, locked) or not all(may_go):
                     break
@@ -261,9 +296,10 @@ class ManifestDeletion:
         may_go: MayGo,
         *,
         gone: Collection[str] = (),
+        alone: bool = False,
     ) -> Closure:
-        immutable = self._backends.policy.immutable
-        return closure.of_unused(connection, repository.id, repository.name, digest, immutable, may_go, gone=gone)
+        immutable, name = self._backends.policy.immutable, repository.name
+        return closure.of_unused(connection, repository.id, name, digest, immutable, may_go, gone=gone, alone=alone)
 
     def _remove_all(
         self, connection: Transaction, repository: RepositoryRow, changes: Iterable[Change], batch: int | None = None

@@ -6,6 +6,7 @@ import hashlib
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
@@ -216,6 +217,100 @@ def test_many_attachments_of_what_is_out_of_use_go_some_at_a_time(
     assert not any(is_there(registry, each) for each in (image, *attached))
     registry.fold_waiting()
     assert len(registry.restoration.last(NAME, actor=ACTOR)) == len(attached) + 1, "one batch"
+
+
+def _large_index(world: World, registry: Registry, count: int) -> tuple[Manifest, list[Manifest], list[Manifest]]:
+    """An index that is out of use, with as many children, in one of which there are two more, and three signatures."""
+    children = [push_image(registry, f"child {number}").manifest for number in range(count)]
+    inner = index([push_image(registry, f"inner {number}").manifest for number in range(2)])
+    push_manifest(registry, inner)
+    top = index([inner, *children])
+    push_manifest(registry, top)
+    signatures = [push_image(registry, f"s {number}", subject=children[number]).manifest for number in range(2)]
+    signatures.append(push_image(registry, "s", subject=top).manifest)
+    run(registry, untagged_after=500.0)
+    world.clock.now += 501
+    return top, [inner, *children], signatures
+
+
+def test_what_a_large_index_lists_goes_after_it_some_at_a_time(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_deletion, "AT_ONCE", 3)
+    kept = push_image(registry, "kept", "v1")
+    top, children, signatures = _large_index(world, registry, 6)
+    largest: list[int] = []
+    remove_all = manifest_deletion.ManifestDeletion._remove_all
+
+    def counted(self: Any, *values: Any) -> Any:
+        allotted = remove_all(self, *values)
+        largest.append(len(allotted))
+        return allotted
+
+    monkeypatch.setattr(manifest_deletion.ManifestDeletion, "_remove_all", counted)
+    dry = run(registry, untagged_after=500.0, dry=True)
+    report = run(registry, untagged_after=500.0)
+    assert report.digests == dry.digests
+    assert {top.digest, *(each.digest for each in (*children, *signatures))} < report.digests
+    assert max(largest) <= 3
+    assert not any(is_there(registry, each) for each in (top, *children, *signatures))
+    assert pull(registry, "v1") == kept.digest
+    registry.fold_waiting()
+    assert len(registry.restoration.last(NAME, actor=ACTOR)) == len(report.digests), "one batch"
+    assert all(is_there(registry, each) for each in (top, *children, *signatures))
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 6])
+def test_killed_while_what_a_large_index_lists_goes_later_runs_take_the_rest(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    monkeypatch.setattr(manifest_deletion, "AT_ONCE", 3)
+    top, children, signatures = _large_index(world, registry, 6)
+    dying = other(registry)
+    publication = dying.manifests.deletion._publication
+    record, recorded = publication.record, list[PendingChange]()
+
+    def die(change: PendingChange) -> None:
+        record(change)
+        recorded.append(change)
+        if len(recorded) == killed_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(publication, "record", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(dying, untagged_after=500.0)
+    again = other(registry)
+    left = [each for each in (*children, *signatures) if is_there(again, each)]
+    assert left
+    if is_there(again, top):
+        assert all(is_there(again, each) for each in children), "no index lists what is gone"
+    for _ in range(2):
+        run(again, untagged_after=500.0)
+        world.clock.now += 501
+    run(again, untagged_after=500.0)
+    assert not any(is_there(again, each) for each in (top, *children, *signatures))
+
+
+def test_what_is_used_again_while_a_large_index_goes_stays(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_deletion, "AT_ONCE", 3)
+    top, children, _ = _large_index(world, registry, 6)
+    publication = registry.manifests.deletion._publication
+    record = publication.record
+
+    def use_two(change: PendingChange) -> None:
+        record(change)
+        if f'"{top.digest}"'.encode() in change.line:
+            monkeypatch.setattr(publication, "record", record)
+            push_manifest(registry, children[-1], "again")
+            push_manifest(registry, index([children[-2]]), "all")
+
+    monkeypatch.setattr(publication, "record", use_two)
+    report = run(registry, untagged_after=500.0)
+    assert top.digest in report.digests
+    assert [is_there(registry, each) for each in children] == [False] * 5 + [True, True]
+    assert pull(registry, "again") == children[-1].digest
 
 
 def test_an_attachment_that_is_pulled_while_others_go_stays_with_its_image(

@@ -12,7 +12,7 @@ from registry.maintenance.collection.finding import Kind, Removed
 from registry.maintenance.collection.steps import repository_state
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from registry.database.collection.closures import ClosureRow
     from registry.database.collection.doomed import MemberRow
@@ -54,7 +54,7 @@ class UntaggedManifests:
         gone.update(found)
         return found
 
-    def _delete(self, row: MemberRow, repository: RepositoryRow) -> list[str]:
+    def _delete(self, row: MemberRow, repository: RepositoryRow) -> Iterator[str]:
         def is_due(connection: Transaction, locked: RepositoryRow) -> bool:
             state = repository_state.read(connection, self._context, locked)
             again = doomed.members_again(connection, locked.id, [row.blob_id]).get()
@@ -63,10 +63,16 @@ class UntaggedManifests:
                 for now in again
             )
 
+        def may_go_on(connection: Transaction, locked: RepositoryRow) -> bool:
+            """What the manifest listed has been out of use for as long as that, whose deletion is written down."""
+            return repository_state.read(connection, self._context, locked).keeps(row.age) is None
+
         self._context.budget.take(1)
-        return self._deletion.collect(
-            repository, row.digest, actor=ACTOR, cause=CAUSE, may_go=self._may_go, is_due=is_due
-        )
+        for digests in self._deletion.collect(
+            repository, row.digest, actor=ACTOR, cause=CAUSE, may_go=self._may_go, is_due=is_due, may_go_on=may_go_on
+        ):
+            yield from digests
+            self._context.budget.take(1)
 
     @property
     def _after(self) -> float:
