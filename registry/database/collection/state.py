@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from registry.database import stores
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ _SERVER = (
     " || ' ' || (SELECT CAST(d.oid AS text) FROM pg_database d WHERE d.datname = current_database())"
 )
 _INSTANCE = Statement(f"SELECT {_SERVER}", sqlite=(_SERVER, "NULL"))
+_MARK = Statement(
+    "SELECT CAST(xmin AS text) FROM milestone WHERE name = :name",
+    sqlite=("SELECT CAST(xmin AS text) FROM milestone WHERE name = :name", "SELECT NULL WHERE :name IS NULL"),
+)
 _NOW = Statement("SELECT wall_now()")
 
 
@@ -119,6 +124,20 @@ def instance(connection: Transaction) -> str | None:
     """What differs after a copy of the database was restored, or another server took over; None if nothing says so."""
     found: str | None = connection.execute(_INSTANCE, {}).one()[0]
     return found
+
+
+def mark(connection: Transaction) -> str | None:
+    """The transaction that has written the row of the last look; None if there is none, or nothing says so.
+
+    Rows that are restored have another one, also where the server and its files stay the same.
+    """
+    return connection.execute(_MARK, {"name": stores.COLLECTION_LOOK}).first_as(str).get()
+
+
+def put_mark(connection: Transaction) -> str | None:
+    """Note a look, and return the ``mark`` of this transaction."""
+    stores.set_reached(connection, stores.COLLECTION_LOOK, now=now(connection))
+    return mark(connection)
 
 
 def now(connection: Transaction) -> float:

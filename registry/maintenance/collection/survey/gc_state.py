@@ -101,14 +101,16 @@ class GcState:
             return f"{error}: {_UNKNOWN}"
 
     def looked(self) -> Looked | None:
-        """When all repositories were last compared; None if never, or with another database. Raises StorageError."""
+        """When all repositories were last compared; None if never, or with other rows. Raises StorageError."""
         try:
             found = self._read().document
         except UnknownState:
             return None
         if found is None or found.looked_at is None or found.database != self._row().database_id:
             return None
-        return Looked(found.looked_at, found.instance)
+        with self._backends.database.autocommit() as connection:
+            mark = state.mark(connection)
+        return Looked(found.looked_at, found.instance) if mark == found.mark else None
 
     def instance(self) -> str | None:
         """What is another one after a copy of the database was restored; None if nothing says so."""
@@ -126,13 +128,14 @@ class GcState:
         if refusal is not None:
             raise CollectionRefused(refusal)
         number = max(row.run, row.intended) + 1
+        before = read.document or StateDocument(row.database_id or "", 0, new=row.origin == state.NEW)
+        own = replace(before, run=number)
         with self._backends.database.transaction() as connection:
             if not state.intend(connection, row, number):
                 raise RunOvertaken("another run has just begun; wait until it has ended, then collect")
-        before = read.document or StateDocument(row.database_id or "", 0, new=row.origin == state.NEW)
-        own = replace(before, run=number)
-        if looked is not None:
-            own = replace(own, looked_at=looked.at, instance=looked.instance)
+            if looked is not None and looked != Looked(before.looked_at or 0.0, before.instance):
+                mark = state.put_mark(connection)
+                own = replace(own, looked_at=looked.at, instance=looked.instance, mark=mark)
         self._write(own, read)
         with self._backends.database.transaction() as connection:
             if not state.begin(connection, number):

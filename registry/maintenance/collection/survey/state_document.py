@@ -38,6 +38,8 @@ class StateDocument:
     """When every repository was last compared with that database, by its clock."""
     instance: str | None = None
     """The instance of the database that was compared."""
+    mark: str | None = None
+    """The transaction of that database that noted it."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -46,6 +48,7 @@ class StateDocument:
             document = strict_json.loads(data)
             kinds = document["kinds"]
             looked_at, instance = document.get("looked_at"), document.get("instance")
+            mark = document.get("mark")
             made = cls(
                 database=_typed(document["database"], str),
                 run=_typed(document["run"], int),
@@ -53,6 +56,7 @@ class StateDocument:
                 new=_typed(document.get("new", False), bool),
                 looked_at=None if looked_at is None else float(looked_at),
                 instance=None if instance is None else _typed(instance, str),
+                mark=None if mark is None else _typed(mark, str),
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise UnknownState(f"{COLLECTION_STATE} is not understood ({error})") from error
@@ -63,7 +67,7 @@ class StateDocument:
         document: dict[str, Any] = {"database": self.database, "run": self.run, "kinds": list(self.kinds)}
         document["new"] = self.new
         if self.looked_at is not None:
-            document |= {"looked_at": self.looked_at, "instance": self.instance}
+            document |= {"looked_at": self.looked_at, "instance": self.instance, "mark": self.mark}
         return json.dumps(document).encode() + b"\n"
 
     @property

@@ -132,6 +132,30 @@ def test_each_repository_is_asked_for_once_a_day_where_the_database_is_known_to_
     assert driver.calls["list"] > asked
 
 
+@pytest.mark.parametrize("world", SHARED, indirect=True)
+def test_each_repository_is_asked_for_again_after_rows_were_restored_into_the_same_database(
+    world: World, registry: Registry
+) -> None:
+    """As ``pg_restore --data-only`` does after a DELETE: neither the server nor a file of it is another one."""
+    filled(registry, "team/app")
+    looking, driver = counted(world)
+    GcState(looking).begin(take(looking).looked)
+    asked = driver.calls["list"] + driver.calls["stat"]
+    GcState(looking).begin(take(looking).looked)
+    assert driver.calls["list"] + driver.calls["stat"] == asked, "a second run relies on the first look"
+    with looking.backends.database.transaction() as connection:
+        connection.execute(Statement("CREATE TEMPORARY TABLE dump ON COMMIT DROP AS SELECT * FROM milestone"), {})
+        connection.execute(Statement("DELETE FROM milestone"), {})
+        connection.execute(Statement("INSERT INTO milestone SELECT * FROM dump"), {})
+    assert take(looking, dry=True).refusal is None
+    again = driver.calls["list"] + driver.calls["stat"]
+    assert again > asked
+    GcState(looking).begin(take(looking).looked)
+    asked = driver.calls["list"] + driver.calls["stat"]
+    assert take(looking).refusal is None
+    assert driver.calls["list"] + driver.calls["stat"] == asked
+
+
 def test_an_empty_database_is_refused_and_nothing_is_deleted(
     world: World, registry: Registry, another: Callable[[], str]
 ) -> None:
