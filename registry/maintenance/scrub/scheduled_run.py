@@ -110,7 +110,7 @@ class ScheduledRun:
         backends = self._registry.backends
         with contextlib.suppress(DatabaseError):  # the run meets it by itself
             held = Leases(backends.database, backends.holder).held(WANTED)
-            return held is not None and held.deadline > time.time() - LEASE_SECONDS
+            return held is not None and held.deadline > backends.clock()
         return False
 
 

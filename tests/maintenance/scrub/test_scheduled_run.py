@@ -9,6 +9,7 @@ import pytest
 
 from registry.background.leases import Leases
 from registry.config.scrub_sections import ScrubSettings
+from registry.database import leases
 from registry.images.registry import Registry
 from registry.maintenance.scrub import scheduled_run
 from registry.maintenance.scrub.report import ScrubReport
@@ -85,6 +86,20 @@ def test_it_gives_way(registry: Registry, world: World, monkeypatch: pytest.Monk
     assert not running.is_alive()
     assert [report.finished for report in done] == [False]
     assert scrub(world.registry()).finished
+
+
+@pytest.mark.parametrize("world", ["local"], indirect=True)
+def test_a_command_that_was_killed_is_waited_for_until_its_lease_is_over_by_the_clock_of_the_database(
+    registry: Registry, world: World
+) -> None:
+    push_blob(registry, b"a")
+    world.clock.now += 1e8
+    with registry.backends.database.transaction() as connection:
+        assert leases.take(connection, WANTED, "killed", seconds=30)
+    run = ScheduledRun(registry, DAILY)
+    assert not is_due(run)
+    world.clock.now += 31
+    assert is_due(run)
 
 
 def test_a_command_gets_its_turn_when_the_other_ends(registry: Registry, world: World) -> None:
