@@ -57,7 +57,8 @@ def running(tree: ast.AST) -> list[ast.Import | ast.ImportFrom]:
         return [tree]
     if isinstance(tree, ast.If) and ast.unparse(tree.test) == "TYPE_CHECKING":
         return [node for child in tree.orelse for node in running(child)]
-    return [node for child in ast.iter_child_nodes(tree) for node in running(child)]
+    children = [child for child in ast.iter_child_nodes(tree) if not isinstance(child, ast.expr)]  # they have none
+    return [node for child in children for node in running(child)]
 
 
 def distribution_of(module: str) -> str:

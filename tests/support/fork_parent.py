@@ -20,13 +20,24 @@ from functools import cache
 from typing import Any
 
 LOADED = (
-    "registry.admin.keys", "registry.api.blobs", "registry.api.cache.response_cache", "registry.api.manifests",
-    "registry.api.token", "registry.api.uploads", "registry.cli.main", "registry.cli.serve", "registry.config.check",
-    "registry.database.schema", "registry.images.registry", "registry.server.framed_protocol",
-    "registry.storage.local.driver", "registry.web.login", "rich.traceback", "starlette.middleware", "uvicorn",
-    "uvloop",
+    "registry.admin.history", "registry.admin.keys", "registry.admin.purge", "registry.admin.retention",
+    "registry.admin.session", "registry.admin.usage", "registry.api.blobs", "registry.api.cache.lookup",
+    "registry.api.cache.response_cache", "registry.api.catalog", "registry.api.http.access_log",
+    "registry.api.login_refusal", "registry.api.manifests", "registry.api.referrers", "registry.api.tags",
+    "registry.api.token", "registry.api.uploads", "registry.api.version", "registry.cli.main", "registry.cli.serve",
+    "registry.config.check", "registry.database.schema", "registry.images.registry",
+    "registry.observability.metrics.http_metrics", "registry.observability.metrics.job_metrics",
+    "registry.observability.metrics.metrics_directory", "registry.observability.metrics.storage_metrics",
+    "registry.server.acceptor", "registry.server.bounded_loop", "registry.server.broadcast",
+    "registry.server.direct_io.file_sender", "registry.server.direct_io.readiness", "registry.server.expectation",
+    "registry.server.framed_protocol", "registry.server.hangup", "registry.server.jobs", "registry.server.protocol",
+    "registry.server.reload", "registry.server.serving_configuration", "registry.server.start_line",
+    "registry.server.worker_count", "registry.server.workers", "registry.storage.local.driver", "registry.web.login",
+    "registry.web.probe", "registry.web.reference", "gzip", "resource", "rich.traceback", "starlette.middleware",
+    "urllib.request", "uvicorn", "uvloop", "wsgiref.simple_server",
 )  # fmt: skip
 """All but what imports the Prometheus library, which is told at its import where the processes of a server meet."""
+_PROMETHEUS = "prometheus_client"
 LOADED_FOR = {
     "s3": ("registry.storage.s3.driver",),
     "gcs": ("registry.storage.gcs.driver",),
@@ -38,9 +49,12 @@ LOADED_FOR = {
 def main(kinds: list[str]) -> str | None:
     """Answer each request with the pid of a process, until the end of the input; in a fork, the module to run."""
     sys.path[0] = os.path.dirname(sys.executable)  # noqa: PTH120 - where the program is, as for the command
+    # A former release may import it where this one does not.
+    sys.modules[_PROMETHEUS] = None  # type: ignore[assignment]
     for name in (*LOADED, *(name for kind in kinds for name in LOADED_FOR[kind])):
         with suppress(ModuleNotFoundError):  # in a former release
             importlib.import_module(name)
+    del sys.modules[_PROMETHEUS]
     if "s3" in kinds:
         _read_what_botocore_knows()
     gc.collect()
