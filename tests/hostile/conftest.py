@@ -22,7 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (outer / bait).parent.mkdir(exist_ok=True)
         (outer / bait).write_bytes(CANARY)
     with RegistryProcess(outer) as server:
-        found = Place(Address(HOST, server.port), server.root, outer, frozenset({server.log_path}))
+        found = Place(Address(HOST, server.port), server.root, outer, frozenset({str(server.log_path)}))
         found.seed()
         yield found
 
