@@ -84,8 +84,9 @@ def gc(
 
 
 def _line(entry: dict[str, Any]) -> str:
-    where = f" in {entry['repository']}" if "repository" in entry else ""
-    return f"{entry['kind']} {entry.get('digest', entry.get('key'))}{where}, {entry['bytes']} bytes: {entry['reason']}"
+    named = [entry[name] for name in ("digest", "key") if name in entry]
+    what = " in ".join([*named, entry["repository"]] if "repository" in entry else named)
+    return f"{entry['kind']} {what}, {entry['bytes']} bytes: {entry['reason']}"
 
 
 def _print_document(ledger: Ledger, removed: Spool, waiting: Spool) -> None:

@@ -42,6 +42,11 @@ class RepositoryRow(NamedTuple):
         """Nothing may be told or written from this row before storage has been read."""
         return self.sequence == UNREAD
 
+    @property
+    def is_bare(self) -> bool:
+        """Nothing was ever recorded of it, nor written that is known: a collection may remove the row."""
+        return self.sequence == 0 and not self.etag
+
 
 COLUMNS = "r.id, r.name, r.version, r.sequence, r.folded, r.signature, r.looked_at, r.missing"
 _RETURNED = COLUMNS.replace("r.", "")
@@ -77,6 +82,12 @@ _SET_ETAG = Statement("UPDATE repository SET signature = :etag WHERE id = :id")
 _REPLACE_ETAG = Statement("UPDATE repository SET signature = :new WHERE name = :name AND signature = :old")
 _SET_UPLOADED = Statement("UPDATE repository SET uploaded_at = :now WHERE id = :id AND uploaded_at < :now")
 _PAGE = Statement("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
+_LISTED = Statement(
+    "SELECT r.name FROM repository r WHERE r.name > :last AND"
+    " ((SELECT e.hidden FROM empty_repository e WHERE e.repository_id = r.id AND e.hidden = 1) IS NULL"
+    " OR (SELECT 1 FROM membership m WHERE m.repository_id = r.id LIMIT 1) IS NOT NULL) ORDER BY r.name LIMIT :count"
+)
+"""No EXISTS, for which PostgreSQL may read a whole table once."""
 _NAMES = Statement("SELECT name FROM repository ORDER BY name")
 _REMOVE = Statement("DELETE FROM repository WHERE id = :id")
 _REMOVE_REFERENCES = Statement("DELETE FROM reference WHERE repository_id = :id")
@@ -179,6 +190,11 @@ def set_uploaded(connection: Transaction, repository_id: int, *, now: float) -> 
 def page(connection: Transaction, *, last: str, count: int) -> Later[list[str]]:
     """At most ``count`` names after ``last``, in byte order."""
     return connection.execute(_PAGE, {"last": last, "count": count}).all_as(str)
+
+
+def listed(connection: Transaction, *, last: str, count: int) -> Later[list[str]]:
+    """As ``page``, without the repositories that a collection has found empty, and that are so."""
+    return connection.execute(_LISTED, {"last": last, "count": count}).all_as(str)
 
 
 def names(connection: Transaction) -> Later[list[str]]:

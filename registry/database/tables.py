@@ -224,6 +224,16 @@ doomed = Table(  # what is out of use: it goes when it has been for long enough
     sqlite_with_rowid=False,
 )
 
+empty_repository = Table(  # those that a collection has found empty
+    "empty_repository",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
+    Column("since", Double, nullable=False),
+    Column("hidden", SmallInteger, nullable=False, server_default="0"),  # 1: no list has it while it has no member
+    PrimaryKeyConstraint("repository_id"),
+    sqlite_with_rowid=False,
+)
+
 collection_state = Table(  # one row at most
     "collection_state",
     metadata,

@@ -53,6 +53,7 @@ _ANY_LIVE = Statement(
     "SELECT 1 FROM upload_session s WHERE s.repository = :repository AND s.updated_at >= :since"
     " UNION ALL SELECT 1 FROM repository r WHERE r.name = :repository AND r.uploaded_at >= :since LIMIT 1"
 )
+_ANY = Statement("SELECT 1 FROM upload_session s WHERE s.repository = :repository LIMIT 1")
 _COUNT_BY_ADDRESS = Statement(
     "SELECT coalesce(address, ''), count(*) FROM upload_session WHERE substr(id, 15, 1) <> '7' GROUP BY 1"
 )
@@ -116,6 +117,11 @@ def any_live(connection: Transaction, repository: str, *, since: float) -> Later
     """
     values = {"repository": repository, "since": since}
     return connection.execute(_ANY_LIVE, values).later(lambda rows: rows.first() is not None)
+
+
+def any_open(connection: Transaction, repository: str) -> Later[bool]:
+    """Whether this repository has a session with a row, however long ago a client went on with it."""
+    return connection.execute(_ANY, {"repository": repository}).later(lambda rows: rows.first() is not None)
 
 
 def count_by_address(connection: Transaction) -> Later[dict[str, int]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from registry.images.blob_deletion import Claim
     from registry.images.publication.blob_publication import BlobPublication
     from registry.images.publication.new_blob import Put
+    from registry.images.records.journal import PendingChange
     from registry.images.references import References
     from registry.images.repositories import Repositories
     from registry.oci.digest import Digest
@@ -142,12 +143,8 @@ class Blobs:
         if found is None:
             return False
         self._publication.quota_usage.require(name, digest, found.size)
-        repository = self._repositories.ensure(name)
         try:
-            blob = NewBlob(
-                repository, digest, found.size, self._put_from(found), source=found.location, under_quota=True
-            )
-            self._publication.record(self._publication.publish(blob))
+            self._publication.record(self._repositories.again(partial(self._join, name, found)))
         except PathNotFound:
             return False
         return True
@@ -174,6 +171,12 @@ class Blobs:
             self._deletion.delete(claim)
 
     # ----
+
+    def _join(self, name: str, found: HeldBlob) -> PendingChange | None:
+        """Make what a repository has a member of another one."""
+        repository, put = self._repositories.ensure(name), self._put_from(found)
+        blob = NewBlob(repository, found.digest, found.size, put, source=found.location, under_quota=True)
+        return self._publication.publish(blob)
 
     def _leave(
         self, connection: Transaction, repository: RepositoryRow, digest: Digest, *, is_kept: bool

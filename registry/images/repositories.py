@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -14,6 +15,8 @@ from registry.oci.errors import ManifestInvalid, NameUnknown, Unavailable
 from registry.storage.errors import PathRefused, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Later, Transaction
     from registry.images.backends import Backends
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from registry.images.source_locations import SourceLocations
     from registry.images.write_gate import WriteGate
 
+T = TypeVar("T")
+
+ATTEMPTS = 5
+"""How often a change is begun whose repository is removed each time."""
 LOOK_SECONDS = 5.0
 """After this long an index that other tools can write is compared again (design, "Outside writers")."""
 FOLD_SECONDS = 0.25
@@ -31,6 +38,10 @@ NESTED = 500
 """Keys of repositories below a repository that may come before its index in a listing that is still worth it."""
 
 log = structlog.get_logger(__name__)
+
+
+class RemovedMeanwhile(Unavailable):
+    """A collection has removed a repository of which nothing was recorded: it is made again, and nothing is lost."""
 
 
 def require_row(row: RepositoryRow | None) -> RepositoryRow:
@@ -108,6 +119,16 @@ class Repositories:
             row = self._find(name) or self._make(name)
         return self.require(name) if row.is_unread else row
 
+    def again(self, change: Callable[[], T]) -> T:
+        """The result of ``change``, which ensures a repository; done again where that was removed meanwhile.
+
+        Raises what ``change`` raises; RemovedMeanwhile where that does not end.
+        """
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(RemovedMeanwhile):
+                return change()
+        return change()
+
     def lock(self, connection: Transaction, repository: RepositoryRow, *, forced: bool = False) -> RepositoryRow:
         """Lock the repository in the transaction of a change; returns its row as it is now.
 
@@ -149,9 +170,9 @@ class Repositories:
         return self._memory.looked(name) or 0.0
 
     def page(self, *, last: str, count: int) -> list[str]:
-        """At most ``count`` names after ``last``, in byte order."""
+        """At most ``count`` names after ``last``, in byte order; hidden repositories are left out."""
         with self._backends.database.autocommit() as connection:
-            return repositories.page(connection, last=last, count=count).get()
+            return repositories.listed(connection, last=last, count=count).get()
 
     def _say_unread(self, name: str, error: StorageError | ManifestInvalid) -> None:
         """Once where it concerns this repository; each time where storage as a whole fails."""

@@ -158,3 +158,24 @@ def test_the_trash_is_emptied_at_once(
     assert run(["gc", NAME]) == ExitCode.USAGE
     assert "--empty-trash" in capsys.readouterr().err
     assert run(["gc", "--empty-trash", "No"]) == ExitCode.USAGE
+
+
+def test_an_empty_repository_is_told_by_its_name(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with opened(load_settings(directory / "config.json")) as registry:
+        image = push_image(registry, "gone", "gone")
+        registry.manifests.delete(NAME, image.digest, actor=ACTOR)
+        registry.fold_waiting()
+    for _ in range(10):
+        dry = collect(capsys, "--dry-run")
+        if any(each["kind"] == "repository" for each in dry["removed"]):
+            break
+        collect(capsys)
+    assert [each | {"reason": ""} for each in dry["removed"]] == [
+        {"kind": "repository", "repository": NAME, "reason": "", "bytes": 0}
+    ]
+    assert run(["gc", "--config", "config.json"]) == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert f"repository {NAME}, 0 bytes: it has been empty for gc.grace" in said
+    assert "removed: 0 objects, 0 bytes" in said
+    assert run(["history", NAME, "--config", "config.json"]) == ExitCode.DONE
+    assert "delete" in capsys.readouterr().out

@@ -53,6 +53,16 @@ OF_A_REPOSITORY = {
 }
 """What is meant to read all of a repository, or of all, or what one withholds, which is bounded."""
 
+ASK_WHETHER_THERE_IS_ANY = {
+    "collection.empty_repositories._AGAIN",
+    "collection.empty_repositories._NOTE",
+    "collection.empty_repositories._PAGE",
+    "collection.empty_repositories._UNSIGHTED_PAGE",
+    "collection.empty_repositories._UNSIGHTED_REST",
+    "repositories._LISTED",
+}
+"""What stops at the first row of a repository."""
+
 
 def steps(database: Database, statement: Statement) -> list[str]:
     """The plan of a statement."""
@@ -87,11 +97,11 @@ def test_no_statement_reads_all_of_a_repository(tmp_path: Path) -> None:
         name: step
         for name, statement in STATEMENTS.items()
         for step in steps(database, statement)
-        if name not in OF_A_REPOSITORY and read_whole(step, text_of(statement)) is not None
+        if name not in OF_A_REPOSITORY | ASK_WHETHER_THERE_IS_ANY and read_whole(step, text_of(statement)) is not None
     }
     database.close()
     assert found == {}
 
 
 def test_the_list_of_exceptions_names_statements_that_there_are() -> None:
-    assert STATEMENTS.keys() >= OF_A_REPOSITORY
+    assert STATEMENTS.keys() >= OF_A_REPOSITORY | ASK_WHETHER_THERE_IS_ANY

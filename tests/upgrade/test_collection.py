@@ -95,6 +95,50 @@ def test_beside_a_process_of_a_former_release_nothing_is_collected(
         assert client.call("GET", f"/v2/{NAME}/blobs/{KEPT.digest}").body == KEPT.data
 
 
+def catalog(client: Client) -> list[str]:
+    return list(json.loads(client.call("GET", "/v2/_catalog").body)["repositories"])
+
+
+def push(client: Client, *names: str) -> None:
+    for name in names:
+        client.push_blob(name, Blob(b"{}"))
+        client.push_blob(name, KEPT)
+        client.push_manifest(name, IMAGE, "again")
+
+
+def test_a_former_release_pushes_into_repositories_that_were_empty(
+    tenancy: Tenancy, former: list[str], tmp_path: Path
+) -> None:
+    """They are gone from the lists of this release by then, one with a history and one without."""
+    emptied = ["team/unused", "team/used"]
+    with tenancy.served() as client:
+        fill(client)
+        push(client, "team/used")
+        assert client.call("DELETE", f"/v2/team/used/manifests/{IMAGE.digest}").status == 202
+        client.push_blob("team/unused", Blob(b"a push that was given up"))
+    let_a_day_pass(tenancy)
+    command, removed = Command(tenancy, tmp_path / "gc"), list[str]()
+    for _ in range(8):
+        code, report, told = command.run()
+        assert code == ExitCode.DONE, told
+        removed += [each["repository"] for each in report["removed"] if each["kind"] == "repository"]
+    assert sorted(removed) == emptied
+    with tenancy.served() as client:
+        assert catalog(client) == [NAME]
+    with tenancy.served(former) as client:
+        push(client, *emptied)
+    for is_lost in (False, True):
+        if is_lost:
+            tenancy.place.lose_database()
+            tenancy.rebuild()
+        with tenancy.served() as client:
+            assert catalog(client) == [NAME, *emptied]
+            for name in emptied:
+                assert client.digest_of_tag(name, "again") == IMAGE.digest
+                assert client.call("GET", f"/v2/{name}/blobs/{KEPT.digest}").body == KEPT.data
+    assert [*tenancy.tags_in_index("team/used")] == ["again"]
+
+
 def test_after_an_upgrade_nothing_is_collected_by_itself(tenancy: Tenancy, former: list[str], tmp_path: Path) -> None:
     with tenancy.served(former) as client:
         fill(client)

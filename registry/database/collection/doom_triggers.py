@@ -54,6 +54,13 @@ TRIGGERS: Final = (
         "",
         "DELETE FROM doomed WHERE repository_id IN (0, OLD.repository_id) AND blob_id = OLD.blob_id",
     ),
+    Trigger(
+        "doom_emptied",
+        "DELETE",
+        "membership",
+        "",
+        "DELETE FROM empty_repository WHERE repository_id = OLD.repository_id",
+    ),
 )
 """The end of each kind of use."""
 

@@ -19,7 +19,7 @@ from registry.images.publication.blob_placement import BlobPlacement
 from registry.images.publication.new_blob import Keep, KeepMore, Look
 from registry.images.quotas.usage import Crowded, QuotaUsage
 from registry.images.records import withholding
-from registry.images.repositories import require_row, unread
+from registry.images.repositories import RemovedMeanwhile, require_row, unread
 from registry.oci.errors import QuotaExceeded, Unavailable
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class BlobPublication:
         with what ``blob.commit`` adds. ``found`` is what ``look`` has just said.
         Returns what the caller has to ``record`` before its client hears of the blob: the change of ``blob.commit``, or
         that the blob came, which a manifest names and which was withheld (I12).
+        Raises RemovedMeanwhile if the repository is gone of which nothing was recorded.
         Raises Unavailable when deleters of the same digest do not let go or a delete of it is unclear, and where no
         change may commit; QuotaExceeded if the blob is under quotas.
         """
@@ -165,7 +166,7 @@ class BlobPublication:
             is_open.get()
             has_repository, row, there, naming = asked.get()
             if not has_repository:
-                raise unread()
+                raise RemovedMeanwhile(headers={"Retry-After": "1"}) if repository.is_bare else unread()
             if not blob.is_plain:
                 naming = None
             if naming is not None and keep is Keep.HELD:

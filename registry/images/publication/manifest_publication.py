@@ -69,6 +69,14 @@ class ManifestPublication:
 
         Raises ManifestBlobUnknown naming what is missing, TagImmutable, NameInvalid, Unavailable.
         """
+        pending = self._repositories.again(lambda: self._publish(name, body, manifest, digest, change))
+        self._publication.record(pending)
+        return NO_TAGS if pending is None else pending.old
+
+    def _publish(
+        self, name: str, body: bytes, manifest: Manifest, digest: Digest, change: Change
+    ) -> PendingChange | None:
+        """As ``publish``, up to what the caller has to record."""
         repository, found, keep = self._check_references(name, manifest, digest)
         self._check_tags(repository, digest, change.tags)
 
@@ -85,10 +93,7 @@ class ManifestPublication:
 
             return write
 
-        blob = NewBlob(repository, digest, len(body), put, commit, keep)
-        pending = self._publication.publish(blob, found=found)
-        self._publication.record(pending)
-        return NO_TAGS if pending is None else pending.old
+        return self._publication.publish(NewBlob(repository, digest, len(body), put, commit, keep), found=found)
 
     def _ask(
         self,

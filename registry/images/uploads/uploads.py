@@ -8,6 +8,7 @@ or a closing digest of another algorithm, is read once more.
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -236,7 +237,7 @@ class Uploads:
             kind = PerhapsClosed if self._has_ended(row, digest) else DigestInvalid
             raise kind(f"the bytes have the digest {known}, not {digest}", detail={"received": str(known)})
         try:
-            change = self._publish(writer, digest)
+            change = self._repositories.again(partial(self._publish, writer, digest))
         except QuotaExceeded:
             writer.forget()
             self._endings.end(row)
@@ -269,6 +270,7 @@ class Uploads:
 
     def _publish(self, writer: BlobWriter, digest: Digest) -> PendingChange | None:
         row, ahead = writer.row, writer.ahead
+        writer.ahead = None  # it says nothing of a second attempt
         self._publication.quota_usage.require(row.repository, digest, writer.offset, session=row.id)
         repository = self._repositories.ensure(row.repository, ahead.repository if ahead is not None else None)
         self._note_long(row, repository.id)

@@ -25,7 +25,7 @@ class Kind(enum.StrEnum):
     ORPHAN = "orphan"
     """An object of which no row knows."""
     REPOSITORY = "repository"
-    """A repository without content."""
+    """An empty repository: lists leave it out from now on, and its records stay."""
 
 
 class Kept(enum.StrEnum):
@@ -69,7 +69,7 @@ class Waiting(NamedTuple):
     reason: str
     until: float
     """Seconds since the epoch."""
-    digest: str
+    digest: str | None = None
     repository: str | None = None
     bytes: int = 0
 

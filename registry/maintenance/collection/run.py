@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.database.collection import doomed
 from registry.maintenance.collection.context import Context
 from registry.maintenance.collection.steps.emptied_trash import EmptiedTrash
+from registry.maintenance.collection.steps.empty_repositories import EmptyRepositories
 from registry.maintenance.collection.steps.expired_trash import ExpiredTrash
 from registry.maintenance.collection.steps.left_files import LeftFiles
 from registry.maintenance.collection.steps.leftovers import Leftovers
@@ -80,6 +81,7 @@ class CollectionRun:
         """
         context = self._context
         steps: list[Callable[[], None]] = [
+            EmptyRepositories(context).run,
             UnheldBlobs(context).run,
             ExpiredTrash(context).run,
             LeftFiles(context).run,

@@ -44,11 +44,11 @@ class RangeUsage:
         self._counts_freed = counts_freed
 
     def names(self, within: Range, last: str = "") -> Iterator[str]:
-        """The repositories of the range after ``last``, in byte order. Raises DatabaseError."""
+        """The repositories of the range after ``last``, in byte order, without hidden ones. Raises DatabaseError."""
         last = max(within.low, last)
         while True:
             with self._backends.database.autocommit() as connection:
-                page = repositories.page(connection, last=last, count=NAMES).get()
+                page = repositories.listed(connection, last=last, count=NAMES).get()
             for name in page:
                 if name >= within.high:
                     return
