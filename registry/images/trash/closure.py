@@ -89,25 +89,39 @@ class _Going:
         self._ids = {root.blob_id, *gone}
         self._new = [root]
         self._refused: dict[str, ClosureRow] = {}
+        """Children that something else needs."""
+        self._waiting: dict[int | str, list[str]] = {}
+        """Those of them to look at again when a manifest goes, by its id, or by its digest if it is their subject."""
 
     def extend(self, may_go: MayGo) -> bool:
         """Add the children that nothing else needs. False when there are none."""
-        candidates = self._refused
+        candidates: dict[str, ClosureRow] = {}
         for parent in self._new:
+            for waiting in (*self._waiting.pop(parent.blob_id, ()), *self._waiting.pop(parent.digest, ())):
+                candidates[waiting] = self._refused.pop(waiting)
             for child in closures.children(self._connection, self._repository_id, parent.blob_id).get():
-                if child.digest not in self.rows and not child.is_tagged and may_go(child):
+                is_known = child.digest in self.rows or child.digest in self._refused
+                if not is_known and not child.is_tagged and may_go(child):
                     candidates[child.digest] = child
-        self._new = [child for child in candidates.values() if self._is_needed_by_these_alone(child)]
+        self._new = []
+        for child in candidates.values():
+            needed_by = self._needed_by(child)
+            if needed_by is None:
+                self._new.append(child)
+            else:
+                self._refused[child.digest] = child
+                self._waiting.setdefault(needed_by, []).append(child.digest)
         for child in self._new:
-            del candidates[child.digest]
             self.rows[child.digest] = child
         self._ids |= {child.blob_id for child in self._new}
         return bool(self._new)
 
-    def _is_needed_by_these_alone(self, child: ClosureRow) -> bool:
+    def _needed_by(self, child: ClosureRow) -> int | str | None:
+        """Something that does not go and needs it: the digest of its subject, or the id of what lists it."""
         if child.subject is not None and child.subject not in self.rows:
-            return False
-        return closures.listed_by(self._connection, self._repository_id, child.digest).get() <= self._ids
+            return child.subject
+        others = closures.listed_by(self._connection, self._repository_id, child.digest).get() - self._ids
+        return min(others, default=None)
 
 
 def _ids(connection: Transaction, repository_id: int, digests: Collection[str]) -> list[int]:
@@ -154,7 +168,7 @@ def _attached(
     """
     ordered: dict[str, Attachment] = {}
     for digest in going:
-        for attached in attachments.of_manifest(connection, repository_id, name, digest, immutable):
+        for attached in attachments.of_manifest(connection, repository_id, name, digest, immutable).going:
             if attached.digest in going:
                 continue
             if not may_go_too(connection, repository_id, attached, may_go):

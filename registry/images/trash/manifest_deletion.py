@@ -88,6 +88,17 @@ class _Plan(NamedTuple):
     tags: dict[str, str]
     """Its own."""
     attached: list[Attachment]
+    staying: set[str]
+    """What is attached to it and stays."""
+
+
+class _Progress(NamedTuple):
+    """What several transactions have done for one deletion."""
+
+    batch: int | None = None
+    """The batch of all that has gone; None for nothing."""
+    staying: Collection[str] = ()
+    """What is attached and was seen to stay."""
 
 
 class ManifestDeletion:
@@ -111,18 +122,24 @@ class ManifestDeletion:
         """As ``Manifests.delete``, wherever clients may delete."""
         repository = self._repositories.require(name)
         wanted = _Wanted(digest, actor, address, only, forced=forced)
-        batch: int | None = None
+        progress = _Progress()
         for attempt in range(ATTEMPTS):
             with contextlib.suppress(MoreAttached):
-                return self._delete(repository, wanted, batch, most=inf if attempt == ATTEMPTS - 1 else AT_ONCE)
-            batch = self._delete_attached(repository, wanted, batch)
+                return self._delete(repository, wanted, progress, most=inf if attempt == ATTEMPTS - 1 else AT_ONCE)
+            progress = self._delete_attached(repository, wanted, progress.batch)
         raise AssertionError
 
-    def _delete(self, repository: RepositoryRow, wanted: _Wanted, batch: int | None, *, most: float) -> Removal | None:
-        """Delete it with all that goes with it, in one transaction. Raises MoreAttached, with nothing deleted."""
+    def _delete(
+        self, repository: RepositoryRow, wanted: _Wanted, progress: _Progress, *, most: float
+    ) -> Removal | None:
+        """Delete it with all that goes with it, in one transaction. Raises MoreAttached, with nothing deleted.
+
+        What was seen to stay is not looked at again: that is done without a lock, and may be thousands.
+        """
+        batch = progress.batch
         with self._backends.database.transaction() as connection:
             self._repositories.lock(connection, repository, forced=wanted.forced)
-            plan = self._plan(connection, repository, wanted, most=most)
+            plan = self._plan(connection, repository, wanted, most=most, staying=progress.staying)
             if plan is None:
                 return None
             changes = (wanted.change(each, old) for each, old in _once(plan, wanted.digest))
@@ -140,15 +157,23 @@ class ManifestDeletion:
         return [] if plan is None else [(each, tuple(old)) for each, old in _once(plan, digest)]
 
     def _plan(
-        self, connection: Transaction, repository: RepositoryRow, wanted: _Wanted, *, most: float
+        self,
+        connection: Transaction,
+        repository: RepositoryRow,
+        wanted: _Wanted,
+        *,
+        most: float,
+        staying: Collection[str] = (),
     ) -> _Plan | None:
         """What goes with it; None if it has a tag that it may not have. Raises MoreAttached."""
         plan = self._plan_of_itself(connection, repository, wanted)
         if plan is None or wanted.forced:
             return plan
         immutable, name = self._backends.policy.immutable, repository.name
-        attached = attachments.of_manifest(connection, repository.id, name, wanted.digest, immutable, most=most)
-        return plan._replace(attached=attached)
+        found = attachments.of_manifest(
+            connection, repository.id, name, wanted.digest, immutable, most=most, staying=staying
+        )
+        return plan._replace(attached=found.going, staying=found.staying)
 
     def _plan_of_itself(self, connection: Transaction, repository: RepositoryRow, wanted: _Wanted) -> _Plan | None:
         """As ``_plan``, without what is attached. Raises ManifestUnknown, Unsupported, TagImmutable."""
@@ -159,22 +184,23 @@ class ManifestDeletion:
             return None
         if not wanted.forced:
             self._backends.policy.immutable.check_removal(repository.name, tagged)
-        return _Plan(former, tagged, [])
+        return _Plan(former, tagged, [], set())
 
-    def _delete_attached(self, repository: RepositoryRow, wanted: _Wanted, batch: int | None) -> int | None:
-        """Delete what is attached, some in each transaction, and leave what has changed meanwhile; the batch of all.
+    def _delete_attached(self, repository: RepositoryRow, wanted: _Wanted, batch: int | None) -> _Progress:
+        """Delete what is attached, some in each transaction, and leave what has changed meanwhile.
 
         The manifest goes last: killed before, the same delete again finishes it.
         """
         with self._backends.database.autocommit() as connection:
             plan = self._plan(connection, repository, wanted, most=inf)
         attached = [] if plan is None else plan.attached
+        staying = set[str]() if plan is None else plan.staying
         going = {each.digest for each in attached}
         for start in range(0, len(attached), AT_ONCE):
             with self._backends.database.transaction() as connection:
                 self._repositories.lock(connection, repository)
                 if self._plan_of_itself(connection, repository, wanted) is None:
-                    return batch
+                    break
                 # One after the other: whether one may go is seen when what comes before it is gone.
                 changes = (
                     wanted.change(Digest(each.digest), dict.fromkeys(each.tags, each.digest))
@@ -186,7 +212,7 @@ class ManifestDeletion:
                 self._publication.record(pending)
             if batch is None and allotted:
                 batch = allotted[0].repository.sequence
-        return batch
+        return _Progress(batch, staying)
 
     def collect(
         self,

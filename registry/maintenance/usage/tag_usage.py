@@ -97,7 +97,7 @@ class TagUsage:
             for each in new.values():
                 waiting |= {use.digest for use in self._names(repository_id, each.id) if use.is_manifest}
                 with self._backends.database.autocommit() as connection:
-                    attached = attachments.of_manifest(connection, repository_id, name, each.digest, immutable)
+                    attached = attachments.of_manifest(connection, repository_id, name, each.digest, immutable).going
                 waiting |= {attachment.digest for attachment in attached}
             waiting -= found.keys()
         return found

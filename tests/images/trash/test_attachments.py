@@ -15,6 +15,7 @@ from registry.images.trash import manifest_deletion
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, Unsupported
 from registry.oci.immutable_tags import ImmutableTags
+from tests.support.failing_statement import failing
 from tests.support.kills import Doom, DyingDatabase, DyingDriver, Killed
 from tests.support.payloads import Manifest, index
 from tests.support.registry_world import (
@@ -192,8 +193,8 @@ def test_what_changes_while_attachments_are_deleted_is_seen(
     made: list[Manifest] = []
     plan = manifest_deletion.ManifestDeletion._plan
 
-    def planned(self: Any, *arguments: Any, most: float) -> Any:
-        found = plan(self, *arguments, most=most)
+    def planned(self: Any, *arguments: Any, most: float, **more: Any) -> Any:
+        found = plan(self, *arguments, most=most, **more)
         if most > 100 and not made:
             push_manifest(registry, mine, "mine")
             made.append(attach(registry, signed, "late signature").manifest)
@@ -230,3 +231,46 @@ def test_an_image_that_is_listed_meanwhile_stays_with_what_is_left(
     assert sum(is_there(registry, each) for each in attached) == len(attached) - 3
     assert len(registry.restoration.last(NAME, actor=ACTOR)) == 3
     assert all(is_there(registry, each) for each in attached)
+
+
+def statements_of_a_deletion(registry: Registry, count: int) -> int:
+    """How many it takes to delete an image with a chain of lists of its referrers, the last of which a user has named.
+
+    Each stays because the one after it does.
+    """
+    image = push_image(registry, f"image of {count}", f"v{count}")
+    made: list[Manifest] = []
+    for number in range(count):
+        made.append(index(made[-1:], subject=image.manifest, annotations={"number": str(number)}))
+        push_manifest(registry, made[-1], *([f"mine-{count}"] if number == count - 1 else []))
+    with failing(0) as statements:
+        delete(registry, image.manifest)
+    assert all(is_there(registry, each) for each in made)
+    return statements[0]
+
+
+@pytest.mark.usefixtures("few")
+def test_the_work_of_a_deletion_grows_as_what_is_attached_and_no_faster(registry: Registry) -> None:
+    assert statements_of_a_deletion(registry, 24) < 4 * statements_of_a_deletion(registry, 8)
+
+
+@pytest.mark.usefixtures("few")
+def test_what_stays_is_not_looked_at_while_others_wait(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = push_image(registry, "image", "v1")
+    kept = [attach(registry, image.manifest, f"sbom {number}", f"mine-{number}").manifest for number in range(30)]
+    gone = attach(registry, image.manifest, "another").manifest
+    found: list[int] = []
+    remove = manifest_deletion.ManifestDeletion._delete
+
+    def count(self: Any, *arguments: Any, **more: Any) -> Any:
+        with failing(0) as statements:
+            try:
+                return remove(self, *arguments, **more)
+            finally:
+                found.append(statements[0])
+
+    monkeypatch.setattr(manifest_deletion.ManifestDeletion, "_delete", count)
+    delete(registry, image.manifest)
+    assert all(is_there(registry, each) for each in kept)
+    assert not is_there(registry, gone)
+    assert max(found) < 40

@@ -21,6 +21,7 @@ from registry.maintenance.collection.steps.expired_trash import ABANDONED
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown
 from tests.support.collection import run, settle
+from tests.support.failing_statement import failing
 from tests.support.payloads import Manifest, index
 from tests.support.registry_world import (
     ACTOR,
@@ -353,6 +354,41 @@ def test_what_is_used_again_while_its_attachments_go_stays(
     assert len(report.digests) == 3
     assert sum(is_there(registry, each) for each in attached) == len(attached) - 3
     assert len(registry.restoration.last(NAME, actor=ACTOR)) == 3
+
+
+def _statements_of_a_closure(registry: Registry, count: int) -> int:
+    """How many it takes to find what goes with an index: lists within lists, beside children that another keeps."""
+    kept = [push_image(registry, f"kept {number} of {count}").manifest for number in range(count)]
+    push_manifest(registry, index(kept), f"kept-{count}")
+    made = [push_image(registry, f"last of {count}").manifest]
+    for number in range(count):
+        made.append(index(made[-1:], annotations={"number": str(number)}))
+        push_manifest(registry, made[-1])
+    top = push_manifest(registry, index([*kept, made[-1]]))
+    repository = registry.repositories.require(NAME)
+    with failing(0) as statements, registry.backends.database.snapshot() as connection:
+        found = registry.manifests.deletion.closure(connection, repository, top, lambda _row: True)
+    assert {each.digest for each in found} == {top, *(each.digest for each in made)}
+    return statements[0]
+
+
+def test_the_work_of_a_collection_grows_as_what_goes_and_no_faster(registry: Registry) -> None:
+    assert _statements_of_a_closure(registry, 24) < 4 * _statements_of_a_closure(registry, 8)
+
+
+def test_what_others_need_goes_with_the_last_of_them(world: World, registry: Registry) -> None:
+    """A child is listed by an index and by an index of that; a referrer is listed before its subject goes."""
+    child = push_image(registry, "child").manifest
+    inner = index([child])
+    push_manifest(registry, inner)
+    listed = push_image(registry, "listed", subject=inner).manifest
+    top = index([child, listed, inner])
+    push_manifest(registry, top, "v1")
+    registry.manifests.untag(NAME, "v1", actor=ACTOR)
+    registry.fold_waiting()
+    run(registry, untagged_after=500.0)
+    world.clock.now += 501
+    assert run(registry, untagged_after=500.0).digests == {each.digest for each in (child, inner, listed, top)}
 
 
 def test_a_dry_run_changes_nothing_and_the_run_does_what_it_said(world: World, registry: Registry) -> None:
