@@ -5,23 +5,22 @@ What it writes is what a push of the same content writes, so that no release has
 
 from __future__ import annotations
 
-import contextlib
 from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from registry.database import blob_locations, blobs, manifests, memberships, references, tags
+from registry.database import blobs, manifests, memberships, references, tags
 from registry.database.collection import trash
 from registry.database.statement import batches
-from registry.images.blob_locations import Location
 from registry.images.publication.manifest_publication import ManifestPublication
 from registry.images.publication.new_blob import NewBlob
 from registry.images.records.journal import Change, Journal
+from registry.images.trash.stored_parts import LOOKS, ManifestBody, StoredBytes, StoredParts
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, RequestInvalid
 from registry.oci.manifest import parse_manifest
 from registry.oci.tag import belongs_to_subject
-from registry.storage.errors import ObjectTooLarge, PathNotFound
+from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from registry.database.collection.trash import TrashRow
     from registry.database.repositories import RepositoryRow
     from registry.images.backends import Backends
+    from registry.images.blob_locations import Location
     from registry.images.manifests import Manifests
     from registry.images.publication.blob_publication import BlobPublication
     from registry.images.publication.new_blob import Put
@@ -48,8 +48,6 @@ LISTED: Final = 10
 """Missing blobs that a message names."""
 MOST: Final = 1000
 """Those that its detail has, at most."""
-LOOKS: Final = 3
-"""How often the bytes of a blob may move to the trash, or back, while they are taken."""
 NOTHING_MOVED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 
@@ -68,22 +66,6 @@ class _Caller(NamedTuple):
     address: str | None
 
 
-class _Bytes(NamedTuple):
-    """Where the bytes of a blob were found."""
-
-    digest: Digest
-    size: int
-    location: Location
-
-
-class _Body(NamedTuple):
-    """A manifest as it was pushed."""
-
-    digest: Digest
-    media_type: str
-    data: bytes
-
-
 class Restoration:
     """Any thread, any process. Killed in the middle, the same again goes on: what is there already stays."""
 
@@ -96,6 +78,7 @@ class Restoration:
         self._manifest_publication = ManifestPublication(backends, repositories, publication)
         self._manifests = manifests
         self._journal = Journal(backends)
+        self._stored = StoredParts(backends)
 
     def restore(self, wanted: ChangeReference, *, actor: str, address: str | None = None) -> list[Restored]:
         """What ``wanted`` says: ``tag``, ``manifest``, or ``last``. Raises as these."""
@@ -139,7 +122,7 @@ class Restoration:
             rows = self._batch_of(repository, digest)
             return self._restore(repository, rows, caller, tagged=False, moved={digest: (tag,)})
         found = self._manifests.find(name, digest)
-        self._put(repository, _Body(digest, found.media_type, self._manifests.read(found)), (tag,), caller)
+        self._put(repository, ManifestBody(digest, found.media_type, self._manifests.read(found)), (tag,), caller)
         return [Restored(digest, (tag,))]
 
     # ----
@@ -212,7 +195,7 @@ class Restoration:
         bodies = self._require_whole(repository, going)
         restored = []
         for row in going.values():
-            body = bodies.pop(row.digest, None) or self._body(repository, row)
+            body = bodies.pop(row.digest, None) or self._stored.manifest(repository, row)
             if body is None:
                 raise _not_whole(row.digest, [row.digest])
             parts, missing = self._parts(repository, row, body, going)
@@ -226,18 +209,18 @@ class Restoration:
             restored.append(Restored(Digest(row.digest), given))
         return restored
 
-    def _require_whole(self, repository: RepositoryRow, going: Mapping[str, TrashRow]) -> dict[str, _Body]:
+    def _require_whole(self, repository: RepositoryRow, going: Mapping[str, TrashRow]) -> dict[str, ManifestBody]:
         """Make sure that nothing of these is gone, before anything is written. The first bodies, as far as they fit.
 
         Manifests are hashed; of blobs it is asked whether storage has them, with the right size.
         Raises ManifestUnknown, naming all that is missing.
         """
-        bodies: dict[str, _Body] = {}
+        bodies: dict[str, ManifestBody] = {}
         lacking: list[str] = []
         missing: set[str] = set()
         room = KEPT_BYTES
         for row in going.values():
-            body = self._body(repository, row)
+            body = self._stored.manifest(repository, row)
             lost = [row.digest] if body is None else self._parts(repository, row, body, going)[1]
             missing.update(lost)
             lacking += [row.digest] if lost else []
@@ -248,7 +231,7 @@ class Restoration:
             raise _not_whole(lacking[-1], sorted(missing))
         return bodies
 
-    def _put(self, repository: RepositoryRow, body: _Body, given: Sequence[str], caller: _Caller) -> None:
+    def _put(self, repository: RepositoryRow, body: ManifestBody, given: Sequence[str], caller: _Caller) -> None:
         """Write what a push of the manifest with these tags writes."""
         change = Change.put(
             body.digest, body.media_type, len(body.data), given, actor=caller.actor, address=caller.address
@@ -284,26 +267,26 @@ class Restoration:
         return [child for child in reversed(found) if child is not None]
 
     def _parts(
-        self, repository: RepositoryRow, row: TrashRow, body: _Body, going: Mapping[str, TrashRow]
-    ) -> tuple[list[_Bytes], list[str]]:
+        self, repository: RepositoryRow, row: TrashRow, body: ManifestBody, going: Mapping[str, TrashRow]
+    ) -> tuple[list[StoredBytes], list[str]]:
         """The blobs that it needs and the repository has no more; and those that storage does not have either."""
         with self._backends.database.autocommit() as connection:
             named = trash.references(connection, repository.id, row.blob_id).get()
         held = self._kept(repository, [each.digest for each in named])
         sizes = {each.digest: each.size for each in parse_manifest(body.data, body.media_type).named_blobs()}
-        parts, missing = list[_Bytes](), list[str]()
+        parts, missing = list[StoredBytes](), list[str]()
         for each in named:
             is_child, size = each.kind in {references.MANIFEST, references.FORMER}, sizes.get(Digest(each.digest))
             if each.digest in going or each.kind == trash.UNPROVEN or (is_child and each.digest in held):
                 continue
-            part = self._find(repository, Digest(each.digest), size)
+            part = self._stored.find(repository, Digest(each.digest), size)
             if part is None and each.kind != references.OPTIONAL:
                 missing.append(each.digest)
             elif part is not None and not (each.digest in held and self._is_served(repository, part)):
                 parts.append(part)
         return parts, missing
 
-    def _is_served(self, repository: RepositoryRow, part: _Bytes) -> bool:
+    def _is_served(self, repository: RepositoryRow, part: StoredBytes) -> bool:
         """Whether these are the bytes that a repository serves which has the blob."""
         layout = self._backends.layout
         return not layout.per_repository or part.location.key == layout.blob(repository.name, part.digest)
@@ -318,49 +301,9 @@ class Restoration:
                 held |= memberships.find_all(connection, repository.id, several).get().keys()
         return held
 
-    def _find(self, repository: RepositoryRow, digest: Digest, size: int | None) -> _Bytes | None:
-        """Bytes of a digest that storage has, wherever, of the right size if that is known; they are not hashed again.
-
-        Not those that were found wrong, and are still the same. The repository's own come first where it serves these.
-        """
-        driver, layout = self._backends.driver, self._backends.layout
-        own = layout.blob(repository.name, digest)
-        with self._backends.database.autocommit() as connection:
-            blob = blobs.find(connection, digest).get()
-            rows = blob_locations.of_digest(connection, digest, store=driver.name).get()
-            noted = blob_locations.find(connection, driver.name, own).get()
-        is_wrong = blob is not None and blob.state == blobs.QUARANTINED
-        wrong = {(row.key, row.etag) for row in (noted, *rows) if is_wrong and row is not None}
-        locations = [*map(Location.of, rows), Location(own)]
-        if layout.per_repository:
-            locations.sort(key=lambda location: location.key != own)
-            locations += map(
-                Location, [layout.trash(repository.name, digest), layout.leaving_trash(repository.name, digest)]
-            )
-        expected = {each for each in (size, blob.size if blob is not None else None) if each is not None}
-        for location in locations:
-            with contextlib.suppress(PathNotFound):
-                stat = driver.stat(location.key)
-                if expected <= {stat.size} and (location.key, stat.etag) not in wrong:
-                    return _Bytes(digest, stat.size, location)
-        return None
-
-    def _body(self, repository: RepositoryRow, row: TrashRow) -> _Body | None:
-        """The bytes of a manifest of the trash, hashed; None if storage does not have the right ones."""
-        for _ in range(LOOKS):
-            found = self._find(repository, Digest(row.digest), None)
-            if found is None:
-                break
-            with contextlib.suppress(PathNotFound, ObjectTooLarge):
-                data, _ = self._backends.driver.read(found.location.key, max_bytes=row.size)
-                if Digest.of(data, found.digest.algorithm) == found.digest:
-                    return _Body(found.digest, row.media_type, data)
-                break
-        return None
-
-    def _join(self, repository: RepositoryRow, part: _Bytes) -> None:
+    def _join(self, repository: RepositoryRow, part: StoredBytes) -> None:
         """Make a blob a member again. Raises ManifestUnknown where its bytes have gone meanwhile."""
-        found: _Bytes | None = part
+        found: StoredBytes | None = part
         for _ in range(LOOKS):
             if found is None:
                 break
@@ -368,7 +311,7 @@ class Restoration:
             try:
                 self._publication.record(self._publication.publish(blob))
             except PathNotFound:
-                found = self._find(repository, part.digest, part.size)
+                found = self._stored.find(repository, part.digest, part.size)
             else:
                 return
         raise ManifestUnknown(f"storage does not have {part.digest} any more; push it again")

@@ -11,6 +11,7 @@ import pytest
 from registry.images.registry import Registry
 from registry.images.trash import restoration
 from registry.images.trash.restoration import PAGE, Restoration, Restored
+from registry.images.trash.stored_parts import StoredParts
 from registry.images.trash.trash_files import TrashFiles
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
@@ -372,15 +373,15 @@ def test_files_that_a_collection_moves_meanwhile_come_back_from_the_trash(
     delete(registry, image.manifest)
     collect(registry)
     world.clock.now += 1
-    found = Restoration._find
+    found = StoredParts.find
 
-    def collect_then(restoration: Restoration, *wanted: Any) -> Any:
-        part = found(restoration, *wanted)
+    def collect_then(stored: StoredParts, *wanted: Any) -> Any:
+        part = found(stored, *wanted)
         collect(registry)
         return part
 
     monkeypatch.setattr(Restoration, "_kept", lambda *_: set())
-    monkeypatch.setattr(Restoration, "_find", collect_then)
+    monkeypatch.setattr(StoredParts, "find", collect_then)
     registry.restoration.last(NAME, actor=ACTOR)
     assert pull(registry, "v1") == image.digest
 
