@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from registry.database.collection.closures import ClosureRow
+    from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.oci.immutable_tags import ImmutableTags
 
@@ -30,6 +31,8 @@ class Closure(NamedTuple):
     """What is attached to any of ``listed``; what lists one of these, or is attached to it, comes before it."""
     listed: list[Attachment]
     """The manifest, and what only it lists; what lists something comes before it."""
+    staying: set[str]
+    """What is attached to any of ``listed`` and stays."""
 
     @property
     def all(self) -> list[Attachment]:
@@ -39,22 +42,26 @@ class Closure(NamedTuple):
 
 def of_unused(
     connection: Transaction,
-    repository_id: int,
-    name: str,
+    repository: RepositoryRow,
     digest: str,
     immutable: ImmutableTags,
     may_go: MayGo,
     *,
     gone: Collection[str] = (),
     alone: bool = False,
+    staying: Collection[str] = (),
 ) -> Closure:
     """``digest``, which nothing needs, with what it lists and nothing else needs, and what is attached to any of these.
 
-    ``gone``: digests that count as gone already. ``alone``: without what it lists.
+    ``gone``: digests that count as gone already. ``alone``: without what it lists. ``staying``: what was seen to stay,
+    which is not looked at.
     """
-    rows = listed(connection, repository_id, digest, may_go, gone=gone, alone=alone)
-    attached = _attached(connection, repository_id, name, rows, immutable, may_go)
-    return Closure([], []) if attached is None else Closure(attached, [Attachment(each, ()) for each in rows])
+    rows = listed(connection, repository.id, digest, may_go, gone=gone, alone=alone)
+    stay = set(staying)
+    attached = _attached(connection, repository, rows, immutable, may_go, stay)
+    if attached is None:
+        return Closure([], [], set())
+    return Closure(attached, [Attachment(each, ()) for each in rows], stay)
 
 
 def listed(
@@ -156,22 +163,25 @@ def may_go_too(connection: Transaction, repository_id: int, attached: Attachment
 
 def _attached(
     connection: Transaction,
-    repository_id: int,
-    name: str,
+    repository: RepositoryRow,
     going: Mapping[str, ClosureRow],
     immutable: ImmutableTags,
     may_go: MayGo,
+    staying: set[str],
 ) -> list[Attachment] | None:
-    """What is attached to these; None where something of that may not go yet.
+    """What is attached to these; None where something of that may not go yet. What stays is added to ``staying``.
 
     Without what it is attached to it would stay for good: its tags keep it, and no rule of retention counts them.
     """
     ordered: dict[str, Attachment] = {}
+    seen = frozenset(staying)  # what stays with one of these may go with another
     for digest in going:
-        for attached in attachments.of_manifest(connection, repository_id, name, digest, immutable).going:
+        found = attachments.of_manifest(connection, repository.id, repository.name, digest, immutable, staying=seen)
+        staying |= found.staying
+        for attached in found.going:
             if attached.digest in going:
                 continue
-            if not may_go_too(connection, repository_id, attached, may_go):
+            if not may_go_too(connection, repository.id, attached, may_go):
                 return None
             ordered.setdefault(attached.digest, attached)
     return list(ordered.values())

@@ -267,7 +267,10 @@ class ManifestDeletion:
             locked = self._repositories.lock(connection, repository)
             for several in batches(sorted(seen.difference(before))):
                 blobs.lock_all(connection, several).get()
-            going = self._closure(connection, repository, wanted.digest, wanted.may_go, alone=wanted.alone).all
+            # What stays is not looked at again: it may be thousands, and others wait.
+            going = self._closure(
+                connection, repository, wanted.digest, wanted.may_go, alone=wanted.alone, staying=found.staying - seen
+            ).all
             if not wanted.is_due(connection, locked) or not {each.digest for each in going} <= seen:
                 return before, batch
             allotted = self._remove_all(connection, repository, map(wanted.change, going), batch)
@@ -323,9 +326,12 @@ class ManifestDeletion:
         *,
         gone: Collection[str] = (),
         alone: bool = False,
+        staying: Collection[str] = (),
     ) -> Closure:
-        immutable, name = self._backends.policy.immutable, repository.name
-        return closure.of_unused(connection, repository.id, name, digest, immutable, may_go, gone=gone, alone=alone)
+        immutable = self._backends.policy.immutable
+        return closure.of_unused(
+            connection, repository, digest, immutable, may_go, gone=gone, alone=alone, staying=staying
+        )
 
     def _remove_all(
         self, connection: Transaction, repository: RepositoryRow, changes: Iterable[Change], batch: int | None = None

@@ -376,6 +376,22 @@ def test_the_work_of_a_collection_grows_as_what_goes_and_no_faster(registry: Reg
     assert _statements_of_a_closure(registry, 24) < 4 * _statements_of_a_closure(registry, 8)
 
 
+def test_what_stays_is_looked_at_once(world: World, registry: Registry) -> None:
+    """Referrers with tags of their own; the second look is one under a lock, for which each push waits."""
+    found = []
+    for count in (5, 25):
+        image = push_image(registry, f"image {count}").manifest
+        kept = [push_image(registry, f"{n} of {count}", f"mine-{count}-{n}", subject=image) for n in range(count)]
+        run(registry, untagged_after=500.0)
+        world.clock.now += 501
+        with failing(0) as statements:
+            removed = run(registry, untagged_after=500.0).removed
+        assert [each.digest for each in removed if each.kind is Kind.MANIFEST] == [image.digest]
+        assert all(is_there(registry, each.manifest) for each in kept)
+        found.append(statements[0])
+    assert found[1] - found[0] < 20 * 9
+
+
 def test_what_others_need_goes_with_the_last_of_them(world: World, registry: Registry) -> None:
     """A child is listed by an index and by an index of that; a referrer is listed before its subject goes."""
     child = push_image(registry, "child").manifest
