@@ -267,7 +267,7 @@ class ManifestDeletion:
             locked = self._repositories.lock(connection, repository)
             for several in batches(sorted(seen.difference(before))):
                 blobs.lock_all(connection, several).get()
-            # What stays is not looked at again: it may be thousands, and others wait.
+            # What stays is not looked at again: it may be thousands, and pushes wait.
             going = self._closure(
                 connection, repository, wanted.digest, wanted.may_go, alone=wanted.alone, staying=found.staying - seen
             ).all
