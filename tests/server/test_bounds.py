@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
 import socket
 import ssl
 import threading
@@ -19,6 +18,7 @@ from tests.server.remembered import MANIFEST, REPO, push, request
 from tests.server.sending import Client, call
 from tests.server.tls import TlsProcess
 from tests.support.payloads import digest_of
+from tests.support.readable import is_readable
 from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def test_a_refusal_is_read_though_its_body_still_comes_and_the_connection_ends(
     head, piece = CLOSING[framing]
     with _connect(patient) as connection:
         connection.sendall(head + piece)
-        assert select.select([connection], [], [], SOON)[0], "it is refused at once"
+        assert is_readable(connection, SOON), "it is refused at once"
         for _ in range(8):  # more than what buffers hold is taken, and dropped
             connection.sendall(piece)
         answer = bytearray()
@@ -262,7 +262,7 @@ def test_a_head_that_comes_too_slowly_is_left_though_it_gets_on(hasty: RegistryP
     with _connect(hasty) as connection:
         connection.sendall(request("GET", MANIFEST)[:-2])
         deadline = time.monotonic() + SOON
-        while not select.select([connection], [], [], 0.2)[0]:
+        while not is_readable(connection, 0.2):
             assert time.monotonic() < deadline
             connection.sendall(b"X: y\r\n")
         assert _is_ended(connection)

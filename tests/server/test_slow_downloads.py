@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from registry.server.direct_io.file_sender import STEP, _pass_on_for_a_while, _Stream
 from tests.server.sending import TIMEOUT, Client, Config
 from tests.support.payloads import MANIFEST, Blob, image
+from tests.support.readable import is_readable
 from tests.support.servers import HOST, RegistryProcess
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def test_large_manifests_that_are_read_slowly_are_in_no_memory(tmp_path: Path, m
                 reader.sendall(f"GET {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
                 readers.append(reader)
             for reader in readers:
-                assert select.select([reader], [], [], TIMEOUT)[0], "an answer has begun"
+                assert is_readable(reader, TIMEOUT), "an answer has begun"
             until = time.monotonic() + TIMEOUT
             while server.memory() > before + READERS * MIB:
                 assert time.monotonic() < until, f"{(server.memory() - before) / MIB:.0f} MiB more"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import signal
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import pytest
 
 from registry.auth.passwords.hashing_pool import HashingPool
 from registry.auth.passwords.hashing_slots import HashingSlots, slots_for
+from tests.support.readable import is_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ class Holder:
 
     def has_slot(self, seconds: float) -> bool:
         """Whether it has taken one by then."""
-        return bool(select.select([self._told], [], [], seconds)[0])
+        return is_readable(self._told, seconds)
 
     def let_go(self) -> None:
         os.write(self._go, b"x")
