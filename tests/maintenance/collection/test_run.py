@@ -297,7 +297,7 @@ def test_what_is_used_again_while_a_large_index_goes_stays(
 ) -> None:
     monkeypatch.setattr(manifest_deletion, "AT_ONCE", 3)
     top, children, _ = _large_index(world, registry, 6)
-    publication = registry.manifests.deletion._publication
+    publication = other(registry).manifests.deletion._publication
     record = publication.record
 
     def use_two(change: PendingChange) -> None:
