@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 15.0
 """Seconds of traffic without a collection."""
+SAMPLE_PAUSE = 0.05
+"""Seconds between two looks at the memory of a command. What wait4 tells has the peak of its parent in it."""
 WRITES_PAUSE = 0.02
 """Seconds between two looks how long another writer has to wait."""
 
@@ -175,11 +176,12 @@ def zot(repositories: int, directory: Path) -> dict[str, Any]:
 
 def _run(command: list[str], output: Path) -> int:
     """Run a command to its end; the most memory that it had, in bytes."""
-    with output.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file)
-        _, _, usage = os.wait4(process.pid, 0)
-        process.returncode = 0
-    return usage.ru_maxrss * 1024
+    with output.open("wb") as file, subprocess.Popen(command, stdout=file) as process:
+        peak = Peak(process.pid)
+        while process.poll() is None:
+            peak.sample()
+            time.sleep(SAMPLE_PAUSE)
+    return peak.bytes
 
 
 def _times(quiet: Traffic, beside: Traffic) -> dict[str, Any]:
