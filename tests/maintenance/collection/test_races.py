@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from registry.database.collection import doomed
+from registry.images.publication import blob_publication
 from registry.images.registry import Registry
 from registry.maintenance.collection.finding import Removed
 from registry.oci.digest import Digest
@@ -145,7 +146,10 @@ class _Pushing(DriverDecorator):
         return call()
 
 
-def test_a_push_during_the_delete_waits_and_is_there_afterwards(world: World, other: Registry) -> None:
+def test_a_push_during_the_delete_waits_and_is_there_afterwards(
+    world: World, other: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blob_publication, "ATTEMPTS", 3)
     driver = _Pushing(world)
     registry = world.registry(driver=driver, lease=0, grace=GRACE, undelete_window=1000)
     push_blob(registry, DATA)
