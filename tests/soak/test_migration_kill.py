@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,10 +111,11 @@ class Migration:
     def killed_at(self, seconds: float, *options: str) -> None:
         """The command, killed after so many seconds, unless it has ended before."""
         process = self.started(*options)
-        with suppress(subprocess.TimeoutExpired):
-            process.ended(seconds)
-        process.kill()
-        self._died(process.ended())
+        try:
+            self._died(process.ended(seconds))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            self._died(process.ended())
 
     def _died(self, process: subprocess.CompletedProcess[bytes]) -> None:
         assert process.returncode in {0, -signal.SIGKILL}

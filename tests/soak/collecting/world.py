@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.cli.output import ExitCode
 from tests.soak.collecting import shifted_program
 from tests.soak.collecting.collectors import Machine
 from tests.soak.collecting.times import CLAIM, SETTINGS, SETTLE, SKEW, UNCLEAR, UPLOAD_EXPIRY
@@ -55,12 +56,17 @@ class World:
             server.restart_with({"interval": None})
 
     def collect_all(self) -> int:
-        """``registry gc`` until nothing is left to remove; how many things went. Raises AssertionError."""
+        """``registry gc`` until nothing is left to remove; how many things went. Raises AssertionError.
+
+        It has problems until the servers have completed the changes of processes that were killed.
+        """
         removed, deadline = 0, time.monotonic() + SETTLE
         while True:
-            found = self.servers[0].run("gc")
+            done = self.servers[0].finished("gc")
+            assert done.returncode in {ExitCode.DONE, ExitCode.PROBLEMS}, done
+            found = json.loads(done.stdout)
             removed += len(found["removed"])
-            if not (found["removed"] or found["waiting"] or found["kept"]):
+            if not (found["removed"] or found["waiting"] or found["kept"] or found["problems"]):
                 return removed
             assert time.monotonic() < deadline, f"there is always more to collect: {json.dumps(found)[:3000]}"
             time.sleep(0.2)
