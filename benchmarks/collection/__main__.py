@@ -143,8 +143,8 @@ def zot(repositories: int, directory: Path) -> dict[str, Any]:
             "dedupe": False,
             "gc": collects,
             "gcDelay": "1s",
-            "gcInterval": "1m",
-            "gcMaxSchedulerDelay": "0s",
+            "gcInterval": "1h",
+            "gcMaxSchedulerDelay": "1ms",  # 0 is taken for its default, up to half a minute before each repository
         }
         http = {"address": "127.0.0.1", "port": str(port)}
         config.write_text(
