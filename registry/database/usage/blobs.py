@@ -7,7 +7,7 @@ Tests: ``tests/database/usage/test_queries.py``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from registry.database.statement import Statement, batches
 from registry.database.transaction import Later
@@ -40,6 +40,14 @@ class BlobUse(NamedTuple):
     """Another repository has it."""
     in_trash_elsewhere: bool
     """The trash of another repository needs it."""
+
+
+class UsesById(Protocol):
+    """Reads a page of blobs by id: ``members``, ``trashed_manifests``."""
+
+    def __call__(self, connection: Transaction, repository_id: int, *, store: str, after: int) -> Later[list[BlobUse]]:
+        """Blobs with ids above ``after``, by id; PAGE of them unless it is the last page."""
+        ...
 
 
 class ManifestPage(NamedTuple):

@@ -13,7 +13,7 @@ from registry.maintenance.usage.quarantine_usage import QuarantineUsage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from registry.database.usage.blobs import BlobUse
+    from registry.database.usage.blobs import BlobUse, UsesById
     from registry.images.backends import Backends
 
 
@@ -53,25 +53,15 @@ class RepositoryUsage:
             after = page.last
 
     def _blobs(self, repository_id: int) -> Iterator[BlobUse]:
-        yield from self._members(repository_id)
-        yield from self._trashed_manifests(repository_id)
+        for kind in (blobs.members, blobs.trashed_manifests):
+            yield from self._by_id(repository_id, kind)
         yield from self._trashed_blobs(repository_id)
 
-    def _members(self, repository_id: int) -> Iterator[BlobUse]:
+    def _by_id(self, repository_id: int, kind: UsesById) -> Iterator[BlobUse]:
         after = -1
         while True:
             with self._backends.database.autocommit() as connection:
-                page = blobs.members(connection, repository_id, store=self._store, after=after).get()
-            yield from page
-            if len(page) < blobs.PAGE:
-                return
-            after = page[-1].id
-
-    def _trashed_manifests(self, repository_id: int) -> Iterator[BlobUse]:
-        after = -1
-        while True:
-            with self._backends.database.autocommit() as connection:
-                page = blobs.trashed_manifests(connection, repository_id, store=self._store, after=after).get()
+                page = kind(connection, repository_id, store=self._store, after=after).get()
             yield from page
             if len(page) < blobs.PAGE:
                 return

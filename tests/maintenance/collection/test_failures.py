@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +158,10 @@ def test_without_a_fault_it_frees_what_is_due(scene: tuple[World, Scene], copies
     conclude(world, scene[1])
 
 
-@pytest.mark.parametrize("moment", list(When))
-def test_a_call_of_the_store_fails(scene: tuple[World, Scene], copies: Callable[[], World], moment: When) -> None:
-    """Check 13 of lifecycle.md, section 7, for calls of the store."""
+def each_call_fails(scene: Scene, copies: Callable[[], World], numbers: Iterable[int], moment: When) -> int:
+    """Calls of the store fail, one in each run; how many there were."""
     struck = 0
-    for number in range(1, 1000):
+    for number in numbers:
         world = copies()
         registry = open_registry(world, (Fault(first=number, moment=moment),))
         ledger = run(registry)
@@ -173,15 +172,14 @@ def test_a_call_of_the_store_fails(scene: tuple[World, Scene], copies: Callable[
             break
         struck += 1
         assert ledger.problems or moment is When.AFTER, "a fault is told"
-        conclude(world, scene[1])
-    assert struck > 10
+        conclude(world, scene)
+    return struck
 
 
-@pytest.mark.parametrize("start", range(1, 8))
-def test_a_statement_fails(scene: tuple[World, Scene], copies: Callable[[], World], start: int) -> None:
-    """Check 13 of lifecycle.md, section 7, for statements."""
+def each_statement_fails(scene: Scene, copies: Callable[[], World], numbers: Iterable[int]) -> int:
+    """Statements fail, one in each run; how many there were."""
     struck = 0
-    for number in range(start, 2000, 7):
+    for number in numbers:
         world = copies()
         registry = open_registry(world)
         with failing(number) as count:
@@ -191,8 +189,20 @@ def test_a_statement_fails(scene: tuple[World, Scene], copies: Callable[[], Worl
             break
         struck += 1
         assert ledger.problems
-        conclude(world, scene[1])
-    assert struck > 10
+        conclude(world, scene)
+    return struck
+
+
+@pytest.mark.parametrize("moment", list(When))
+def test_a_call_of_the_store_fails(scene: tuple[World, Scene], copies: Callable[[], World], moment: When) -> None:
+    """Check 13 of lifecycle.md, section 7, for calls of the store."""
+    assert each_call_fails(scene[1], copies, range(1, 1000), moment) > 10
+
+
+@pytest.mark.parametrize("start", range(1, 8))
+def test_a_statement_fails(scene: tuple[World, Scene], copies: Callable[[], World], start: int) -> None:
+    """Check 13 of lifecycle.md, section 7, for statements."""
+    assert each_statement_fails(scene[1], copies, range(start, 2000, 7)) > 10
 
 
 @pytest.mark.parametrize("kind", [REPLICAS_KIND])
@@ -201,31 +211,8 @@ def test_a_call_or_a_statement_of_one_replica_fails(
     scene: tuple[World, Scene], copies: Callable[[], World], start: int
 ) -> None:
     """Check 13 of lifecycle.md, section 7, for some of them over a real store and PostgreSQL; the other concludes."""
-    moment, struck = list(When)[start % 2], 0
-    for number in range(start, 1000, EACH):
-        world = copies()
-        registry = open_registry(world, (Fault(first=number, moment=moment),))
-        ledger = run(registry)
-        driver = registry.backends.driver
-        assert isinstance(driver, FaultyDriver)
-        if not driver.struck[0]:
-            world.close()
-            break
-        struck += 1
-        assert ledger.problems or moment is When.AFTER, "a fault is told"
-        conclude(world, scene[1])
-    for number in range(start, 2000, EACH * 4):
-        world = copies()
-        registry = open_registry(world)
-        with failing(number) as count:
-            ledger = run(registry)
-        if count[0] < number:
-            world.close()
-            break
-        struck += 1
-        assert ledger.problems
-        conclude(world, scene[1])
-    assert struck > 3
+    calls = each_call_fails(scene[1], copies, range(start, 1000, EACH), list(When)[start % 2])
+    assert calls + each_statement_fails(scene[1], copies, range(start, 2000, EACH * 4)) > 3
 
 
 def test_a_failure_of_one_step_leaves_the_others_their_work(

@@ -6,7 +6,7 @@ Check 12: an empty or older database, or a second registry on the same storage, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from registry.maintenance.collection.survey.state_document import KINDS, StateDo
 from registry.maintenance.rebuild import rebuild_registry
 from registry.storage.errors import PathNotFound, StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.support.met_world import PLACES, copy_database, met, open_world
+from tests.support.met_world import copy_database
 from tests.support.registry_world import World, push_image
 
 _EARLIER = Statement(
@@ -64,30 +64,6 @@ def is_stored(registry: Registry) -> bool:
 
 def pass_seconds(world: World, seconds: float) -> None:
     world.clock.now += seconds
-
-
-@pytest.fixture(params=PLACES)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = open_world(request, tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def registry(world: World) -> Registry:
-    return met(world)
-
-
-@pytest.fixture
-def another(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Callable[[], str]:
-    """Makes another, empty database; its URL."""
-
-    def make() -> str:
-        if world.url.startswith("sqlite"):
-            return f"sqlite:///{tmp_path / 'another.db'}"
-        return str(request.getfixturevalue("cluster").create_current())
-
-    return make
 
 
 def test_an_empty_storage_says_at_once_whose_it_is(registry: Registry) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from registry.maintenance.collection.survey.survey import Survey, Surveyed
 from registry.maintenance.rebuild import rebuild_registry
 from registry.storage.errors import PathRefused, StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver
-from tests.support.met_world import OWN, PLACES, SHARED, copy_database, met, open_world
+from tests.support.met_world import OWN, SHARED, copy_database
 from tests.support.payloads import Blob, image
 from tests.support.registry_world import World, push_image, read_index, write_index
 
@@ -55,34 +55,10 @@ def placed() -> bytes:
     return json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
 
 
-@pytest.fixture(params=PLACES)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = open_world(request, tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def registry(world: World) -> Registry:
-    return met(world)
-
-
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey_module, "PENDING_SECONDS", 0.01)
     monkeypatch.setattr(survey_module, "FOLD_SECONDS", 0.1)
-
-
-@pytest.fixture
-def another(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Callable[[], str]:
-    """Makes another, empty database; its URL."""
-
-    def make() -> str:
-        if world.url.startswith("sqlite"):
-            return f"sqlite:///{tmp_path / 'another.db'}"
-        return str(request.getfixturevalue("cluster").create_current())
-
-    return make
 
 
 def test_a_registry_that_agrees_with_its_storage_may_collect(registry: Registry) -> None:
