@@ -8,12 +8,18 @@ import time
 
 from benchmarks.wire import WireError, head
 
+PATIENCE = 30.0
+"""Seconds beyond those asked for after which a server that has answered nothing never will."""
 _END = b"\r\n\r\n"
 _GOOD = b"HTTP/1.1 200 "
 
 
 def rate(target: str, port: int, seconds: float, connections: int) -> float:
-    """Return the HEADs per second answered 200 on so many kept-alive connections, one request in flight on each."""
+    """Return the HEADs per second answered 200 on so many kept-alive connections, one request in flight on each.
+
+    It counts for ``seconds``, and longer where a busy machine answers nothing in that time.
+    Raises `WireError` for another answer, and for none at all.
+    """
     request = head("HEAD", target, 0)
     poll = select.epoll()
     sockets: dict[int, socket.socket] = {}
@@ -35,7 +41,9 @@ def _count(poll: select.epoll, sockets: dict[int, socket.socket], request: bytes
     started = time.monotonic()
     for each in sockets.values():
         each.send(request)
-    while (elapsed := time.monotonic() - started) < seconds:
+    while (elapsed := time.monotonic() - started) < seconds or not done:
+        if elapsed > seconds + PATIENCE:
+            raise WireError(f"no HEAD was answered within {elapsed:.0f} s")
         for descriptor, _ in poll.poll(seconds):
             each = sockets[descriptor]
             reply = each.recv(8192)

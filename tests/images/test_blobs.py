@@ -14,6 +14,7 @@ from tests.support.registry_world import (
     ACTOR,
     NAME,
     World,
+    at,
     leased_until,
     pull_blob,
     push_blob,
@@ -23,11 +24,6 @@ from tests.support.registry_world import (
 
 local = pytest.mark.parametrize("kind", ["local"])
 OTHER = "other/app"
-
-
-def at(moment: float) -> object:
-    """Equal to that moment, but for what adding and taking away leave."""
-    return pytest.approx(moment, abs=1e-3)
 
 
 def place(registry: Registry, digest: Digest, data: bytes, name: str = NAME) -> None:

@@ -16,12 +16,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
 from tests.support.collecting import collect, collect_in, end_leases
 from tests.support.payloads import index
-from tests.support.registry_world import NAME, Pushed, World, leased_until, pull, push_image, push_manifest
-
-
-def at(moment: float) -> object:
-    """Equal to that moment, but for what adding and taking away leave."""
-    return pytest.approx(moment, abs=1e-3)
+from tests.support.registry_world import NAME, Pushed, World, at, leased_until, pull, push_image, push_manifest
 
 
 @pytest.mark.parametrize("by", ["tag", "digest"])

@@ -37,16 +37,16 @@ def read_index(directory: Path) -> tuple[dict[str, str], set[str]]:
     return tags, {entry["digest"] for entry in index["manifests"]}
 
 
-def tags_at_rest(directory: Path) -> dict[str, str] | None:
-    """The tags of an index; None when it was replaced meanwhile, and what it listed before is gone already."""
+def tags(directory: Path) -> dict[str, str]:
+    """The tags of an index that a server may replace meanwhile: what the former one listed may be gone already."""
     index = directory / "index.json"
-    before = index.read_bytes()
-    try:
-        return read_index(directory)[0]
-    except FileNotFoundError:
-        if index.read_bytes() == before:
-            raise
-        return None
+    while True:
+        before = index.read_bytes()
+        try:
+            return read_index(directory)[0]
+        except FileNotFoundError:
+            if index.read_bytes() == before:
+                raise
 
 
 def check_content(directory: Path, descriptor: dict[str, object]) -> None:

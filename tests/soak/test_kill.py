@@ -172,8 +172,9 @@ def _check_everything(server: RegistryProcess, history: History) -> None:
 
 
 def _index_is_current(root: Path, client: Client, repository: str) -> bool:
-    tags = disk.tags_at_rest(root / repository)
-    return tags == {tag: client.digest_of_tag(repository, tag) for tag in client.tags(repository)}
+    return disk.tags(root / repository) == {
+        tag: client.digest_of_tag(repository, tag) for tag in client.tags(repository)
+    }
 
 
 def _settle(condition: Callable[[], bool], what: str, *, pause: float = 0.2) -> None:

@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess
     with RegistryProcess(tmp_path_factory.mktemp("readers"), {"http": {"workers": 2}}) as process:
         with Client(process.port) as client:
             push(client, "fixed")
-        wait_for(lambda: "fixed" in disk.read_index(process.root / REPOSITORY)[0])
+        wait_for(lambda: "fixed" in disk.tags(process.root / REPOSITORY))
         yield process
 
 
@@ -183,7 +183,7 @@ def test_what_another_tool_adds_is_served_and_what_we_acknowledged_stays(
         for tag, digest in ours.items():
             assert client.digest_of_tag(REPOSITORY, tag) == digest, tag
         tags = {tag: client.digest_of_tag(REPOSITORY, tag) for tag in client.tags(REPOSITORY)}
-    wait_for(lambda: disk.read_index(directory)[0] == tags)
+    wait_for(lambda: disk.tags(directory) == tags)
 
 
 def test_a_layout_that_is_put_on_disk_is_a_repository(server: RegistryProcess, tmp_path: Path) -> None:

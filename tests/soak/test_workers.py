@@ -52,7 +52,7 @@ def pair(server: RegistryProcess) -> Iterator[tuple[Client, Client]]:
 
 def has_tags(directory: Path, count: int) -> bool:
     """Whether an index has so many tags."""
-    return len(disk.read_index(directory)[0]) == count
+    return len(disk.tags(directory)) == count
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -165,7 +165,7 @@ def test_tags_pushed_at_once_to_one_repository_all_survive(server: RegistryProce
     wanted = {f"client{number}-{count}" for number in range(16) for count in range(each)}
     with Client(server.port) as client:
         assert set(client.tags(repository)) == wanted
-    wait_for(lambda: set(disk.read_index(server.root / repository)[0]) == wanted)
+    wait_for(lambda: set(disk.tags(server.root / repository)) == wanted)
 
 
 def test_a_blob_pushed_to_many_repositories_at_once_is_stored_once(server: RegistryProcess) -> None:
@@ -311,4 +311,4 @@ def test_a_manifest_deleted_and_pushed_again_stays(server: RegistryProcess) -> N
             assert client.call("GET", f"/v2/{repository}/manifests/tag").body == manifest.data
         time.sleep(1.5)
         assert client.call("GET", f"/v2/{repository}/manifests/{manifest.digest}").body == manifest.data
-        wait_for(lambda: disk.tags_at_rest(server.root / repository) == {"tag": manifest.digest})
+        wait_for(lambda: disk.tags(server.root / repository) == {"tag": manifest.digest})

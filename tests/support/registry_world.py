@@ -329,6 +329,11 @@ def leased_until(registry: Registry, digest: Digest) -> float:
     return registry.backends.database.clocks.boot() + row.lease_left
 
 
+def at(moment: float) -> object:
+    """Equal to that moment, but for the seconds that a busy machine may need between a look and the clock."""
+    return pytest.approx(moment, abs=10)
+
+
 def tags(registry: Registry, name: str = NAME) -> list[str]:
     """All tags."""
     return registry.manifests.tags(name, last="", count=1000)[0]

@@ -20,6 +20,7 @@ from tests.support.registry_world import (
     PROMPT,
     Pushed,
     World,
+    at,
     leased_until,
     pull,
     pull_blob,
@@ -74,7 +75,7 @@ def test_what_is_found_is_leased(world: World, registry: Registry, tmp_path: Pat
     other = world.registry(url=f"sqlite:///{tmp_path / 'fresh.db'}")
     rebuild_registry(other)
     for digest in (layer_of(made), Digest.parse(made.config.digest), made.digest):
-        assert leased_until(other, digest) == pytest.approx(world.clock.now + world.policy.lease, abs=1e-3)
+        assert leased_until(other, digest) == at(world.clock.now + world.policy.lease)
 
 
 @shared
@@ -84,7 +85,7 @@ def test_what_the_database_knows_already_is_leased_when_it_joins(world: World, r
     world.clock.now += 10 * world.policy.lease
     other = world.registry()
     assert pull(other, "v1") == made.digest
-    assert leased_until(other, layer_of(made)) == pytest.approx(world.clock.now + world.policy.lease, abs=1e-3)
+    assert leased_until(other, layer_of(made)) == at(world.clock.now + world.policy.lease)
 
 
 @shared
