@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from tests.soak.loss import require_kept
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -53,8 +55,8 @@ def check_content(directory: Path, descriptor: dict[str, object]) -> None:
     """A descriptor's bytes are there, of the right size and digest, and so is everything below it."""
     algorithm, encoded = str(descriptor["digest"]).split(":")
     data = (directory / "blobs" / algorithm / encoded).read_bytes()
-    assert len(data) == descriptor["size"], f"{directory}: {descriptor['digest']} has {len(data)} bytes"
-    assert hashlib.new(algorithm, data).hexdigest() == encoded, f"{directory}: {descriptor['digest']} is wrong"
+    require_kept(len(data) == descriptor["size"], f"{directory}: {descriptor['digest']} has {len(data)} bytes")
+    require_kept(hashlib.new(algorithm, data).hexdigest() == encoded, f"{directory}: {descriptor['digest']} is wrong")
     if "manifest" in str(descriptor["mediaType"]) or "index" in str(descriptor["mediaType"]):
         document = json.loads(data)
         inner = [*document.get("layers", []), *document.get("manifests", [])]

@@ -23,6 +23,7 @@ from tests.soak.collecting.collectors import Collectors
 from tests.soak.collecting.late_deletes import LateDeletes
 from tests.soak.collecting.times import CALM, CLAIM, ENOUGH, PATIENCE, ROUGH
 from tests.soak.collecting.world import FarWorld, LocalWorld, World
+from tests.soak.loss import require_kept
 from tests.support.fault_proxy import FaultProxy
 from tests.support.postgresql import Cluster
 from tests.support.s3_server import S3Server
@@ -137,7 +138,7 @@ def _check_end(world: World, actors: Actors) -> None:
     if "" in found:
         expected = {"": set().union(*expected.values())}
     for repository, digests in expected.items():
-        assert not digests - found.get(repository, set()), ("missing", repository)
+        require_kept(not digests - found.get(repository, set()), "missing", repository)
     left = {repository: digests - expected.get(repository, set()) for repository, digests in found.items()}
     assert not any(left.values()), ("left over", left)
     usage = world.usage()

@@ -20,6 +20,7 @@ from tests.soak import disk, truth
 from tests.soak.budget import SEED, announce, budget
 from tests.soak.client import BROKEN, Client
 from tests.soak.history import History
+from tests.soak.loss import require_kept
 from tests.soak.pushers import Crowd
 from tests.soak.sockets import serving_process
 from tests.support.payloads import Blob
@@ -157,7 +158,7 @@ def _check_disk(root: Path, *, deep: bool) -> None:
     for directory in disk.repositories(root):
         disk.read_index(directory)
     if deep:
-        assert disk.wrong_blobs(root) == []
+        require_kept(disk.wrong_blobs(root) == [], "wrong bytes")
 
 
 def _check_everything(server: RegistryProcess, history: History) -> None:
@@ -166,7 +167,7 @@ def _check_everything(server: RegistryProcess, history: History) -> None:
         truth.check_images(client, history)
         for repository in REPOSITORIES:
             _settle(partial(_index_is_current, server.root, client, repository), "index.json has every tag")
-    assert disk.wrong_blobs(server.root) == []
+    require_kept(disk.wrong_blobs(server.root) == [], "wrong bytes")
     assert disk.strangers(server.root) == []
     _settle(lambda: disk.uploads(server.root) == [], "abandoned uploads are removed")
 

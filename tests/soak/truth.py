@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.soak.loss import require_kept
+
 if TYPE_CHECKING:
     from tests.soak.client import Client
     from tests.soak.history import History
@@ -15,7 +17,7 @@ def check_tags(client: Client, history: History) -> None:
     listed = {repository: set(client.tags(repository)) for repository, *_ in tried}
     for repository, tag, possible, required in tried:
         digest = client.digest_of_tag(repository, tag)
-        assert digest in possible or (digest is None and not required), (repository, tag, digest, possible)
+        require_kept(digest in possible or (digest is None and not required), repository, tag, digest, possible)
         assert (tag in listed[repository]) == (digest is not None), (repository, tag)
 
 
@@ -25,14 +27,14 @@ def check_images(client: Client, history: History) -> None:
     for attempt in history.acknowledged():
         base = f"/v2/{attempt.repository}"
         reply = client.call("GET", f"{base}/manifests/{attempt.manifest.digest}")
-        assert (reply.status, reply.body) == (200, attempt.manifest.data), attempt
+        require_kept((reply.status, reply.body) == (200, attempt.manifest.data), attempt)
         for blob in attempt.blobs:
             digest = blob.digest
             if (attempt.repository, digest) in pulled:
                 continue
             pulled.add((attempt.repository, digest))
             reply = client.call("GET", f"{base}/blobs/{digest}")
-            assert (reply.status, reply.body == blob.data) == (200, True), (attempt, digest)
+            require_kept((reply.status, reply.body == blob.data) == (200, True), attempt, digest)
     for attempt in history.deleted():
         reply = client.call("GET", f"/v2/{attempt.repository}/manifests/{attempt.manifest.digest}")
-        assert reply.status == (404 if attempt.manifest_deleted else 200), attempt
+        require_kept(reply.status == (404 if attempt.manifest_deleted else 200), attempt)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from tests.soak.collecting.times import LEASE, PATIENCE, WINDOW
+from tests.soak.loss import require_kept
 from tests.support.payloads import Blob, Manifest, image, index
 
 if TYPE_CHECKING:
@@ -330,7 +331,7 @@ class Actor(threading.Thread):
         assert reply.status == 400, reply
         assert b"UNKNOWN" in reply.body, reply
         late = time.monotonic() - until
-        assert late > 0, ("what the client was told is here has gone", -late, made.manifest, reply)
+        require_kept(late > 0, "what the client was told is here has gone", -late, made.manifest, reply)
         self.done["late"] += 1
         return False
 
@@ -365,15 +366,16 @@ class Actor(threading.Thread):
 
     def _check(self, repository: str, tag: str, found: Image) -> None:
         reply = self._caller.call("GET", f"/v2/{repository}/manifests/{tag}")
-        assert (reply.status, reply.headers.get("docker-content-digest")) == (200, found.digest), (
-            repository, tag, found.manifest, reply,
-        )  # fmt: skip
+        served = reply.status, reply.headers.get("docker-content-digest")
+        require_kept(served == (200, found.digest), repository, tag, found.manifest, reply)
         for each in found.all():
             reply = self._caller.call("GET", f"/v2/{repository}/manifests/{each.digest}")
-            assert (reply.status, reply.body) == (200, each.manifest.data), (repository, tag, each.manifest, reply)
+            kept = (reply.status, reply.body) == (200, each.manifest.data)
+            require_kept(kept, repository, tag, each.manifest, reply)
             for blob in each.blobs:
                 reply = self._caller.call("GET", f"/v2/{repository}/blobs/{blob.digest}")
-                assert (reply.status, reply.body == blob.data) == (200, True), (repository, tag, blob.digest, reply)
+                kept = (reply.status, reply.body == blob.data) == (200, True)
+                require_kept(kept, repository, tag, blob.digest, reply)
         self.done["checked"] += 1
 
     def _check_loose(self, repository: str, found: Image) -> None:
