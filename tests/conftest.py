@@ -2,6 +2,7 @@
 
 ``--backend`` says what the registries of the client and conformance tests run over (``tests/support/backends.py``).
 Tests marked ``local_storage`` are not selected for other backends: only a directory has it, or the store is all one.
+Those marked ``replicas_too`` run over one more, ``s3-postgresql``, since another server may make a difference to them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from tests.support.backends import Backend
 
 LOCAL = "local"
-OTHERS = ("s3-postgresql", "gcs-sqlite")
+REPLICAS = "s3-postgresql"
+OTHERS = (REPLICAS, "gcs-sqlite")
 IN_OWN_FOLDER = ("clients", "conformance", "upgrade", "wheel")
 """Markers of tests that stand in the folder of that name: their targets of ``make`` collect no other."""
 
@@ -49,7 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     name = config.getoption("--backend")
-    return None if name == LOCAL else f"backend: {name}; tests marked local_storage are not selected"
+    return None if name == LOCAL else f"backend: {name}; tests marked {' or '.join(_left_out(name))} are not selected"
+
+
+def _left_out(backend: str) -> tuple[str, ...]:
+    """Markers of tests that are not selected for a backend."""
+    return {LOCAL: (), REPLICAS: ("local_storage",)}.get(backend, ("local_storage", "replicas_too"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -57,9 +64,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker in IN_OWN_FOLDER:
             if item.get_closest_marker(marker) and item.path.parent != config.rootpath / "tests" / marker:
                 raise pytest.UsageError(f"{item.nodeid} is marked {marker}, and `make {marker}` would not find it")
-    if config.getoption("--backend") == LOCAL:
-        return
-    left_out = [item for item in items if item.get_closest_marker("local_storage")]
+    markers = _left_out(config.getoption("--backend"))
+    left_out = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     New = Callable[[], Transporter]
 
-pytestmark = pytest.mark.clients
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.replicas_too("the kind of store makes no difference, a second server may"),
+]
 
 KINDS = kinds(Crane, Skopeo, Oras, Regctl, Podman, Buildah, Ctr)
 BLOBS = 3

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from tests.clients.guarded import Requests
     from tests.support.servers import Registry
 
-pytestmark = [pytest.mark.clients, pytest.mark.tools("buildctl", "buildkitd", "runc", "crane")]
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.tools("buildctl", "buildkitd", "runc", "crane"),
+    pytest.mark.replicas_too("the kind of store makes no difference, a second server may"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from tests.clients.client import Client
     from tests.support.servers import Registry
 
-pytestmark = [pytest.mark.clients, pytest.mark.tools("cosign", "crane")]
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.tools("cosign", "crane"),
+    pytest.mark.replicas_too("the kind of store makes no difference, a second server may"),
+]
 PLAIN = "--allow-http-registry"
 
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from tests.clients.daemon import DockerDaemon
     from tests.support.servers import Registry
 
-pytestmark = [pytest.mark.clients, pytest.mark.tools("docker", "dockerd")]
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.tools("docker", "dockerd"),
+    pytest.mark.replicas_too("the kind of store makes no difference, a second server may"),
+]
 
 
 def test_docker_logs_in_and_keeps_the_password_and_no_token(

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     Make = Callable[[type[Machine]], Machine]
 
-pytestmark = [pytest.mark.clients, pytest.mark.tools("crane")]
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.tools("crane"),
+    pytest.mark.replicas_too("the kind of store makes no difference, a second server may"),
+]
 
 
 class Sent(NamedTuple):

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from tests.clients.guarded import Requests
     from tests.support.servers import Registry
 
-pytestmark = pytest.mark.clients
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.local_storage("the database counts: tests/replicas/test_quotas.py has them over replicas"),
+]
 
 LARGE = 96 << 20
 KINDS = kinds(Crane, Skopeo, Oras, Regctl, Podman, Buildah, Ctr)

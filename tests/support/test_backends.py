@@ -22,13 +22,16 @@ from tests.support.servers import RegistryProcess
 @pytest.mark.local_storage("looks into the directory")
 def test_local(backend): assert isinstance(backend.registry(None or __import__("pathlib").Path("x")), RegistryProcess)
 
+@pytest.mark.replicas_too("asks a second server")
+def test_replicas(backend): print("a second server for", backend.name)
+
 def test_any(backend): print("backend is", backend.name)
 """
 
 
 def select(directory: Path, *options: str) -> str:
     (directory / "test_example.py").write_text(EXAMPLE)
-    (directory / "pytest.ini").write_text("[pytest]\nmarkers = local_storage\n")
+    (directory / "pytest.ini").write_text("[pytest]\nmarkers = local_storage\n replicas_too\n")
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-s", "-q"]
     done = subprocess.run(
         [*command, "-W", "ignore", *options, directory],
@@ -47,15 +50,20 @@ def test_the_option_offers_every_backend() -> None:
 
 
 def test_everything_runs_on_local_storage_unless_told_otherwise(tmp_path: Path) -> None:
-    assert "2 passed" in (said := select(tmp_path)), said
+    assert "3 passed" in (said := select(tmp_path)), said
     assert "backend is local" in said
 
 
 @pytest.mark.tools("fake-gcs-server")
 def test_what_needs_a_local_directory_is_not_selected_for_another_backend(tmp_path: Path) -> None:
     said = select(tmp_path, "--backend", "gcs-sqlite")
-    assert "1 passed, 1 deselected" in said, said
+    assert "1 passed, 2 deselected" in said, said
     assert "backend is gcs-sqlite" in said
+
+
+def test_what_another_server_may_change_is_selected_for_replicas(tmp_path: Path) -> None:
+    said = select(tmp_path, "--backend", "s3-postgresql", "--collect-only")
+    assert "2/3 tests collected (1 deselected)" in said, said
 
 
 def test_an_unknown_backend_is_refused_with_those_there_are(tmp_path: Path) -> None:
