@@ -56,7 +56,9 @@ repository = Table(
     Column("missing", BigInteger, nullable=False, server_default="0"),  # manifests that index.json names without them
     Column("uploaded_at", Double, nullable=False, server_default="0"),  # when an upload that took long last ended
     Column("rebuilt", BigInteger, nullable=False, server_default="0"),  # the last round of a rebuild that has read it
+    Column("hidden", SmallInteger, nullable=False, server_default="0"),  # as in its row of empty_repository
     UniqueConstraint("name"),
+    Index("ix_repository_listed", "name", sqlite_where=text("hidden = 0"), postgresql_where=text("hidden = 0")),
 )
 
 blob = Table(
@@ -232,6 +234,12 @@ empty_repository = Table(  # those that a collection has found empty
     Column("hidden", SmallInteger, nullable=False, server_default="0"),  # 1: no list has it while it has no member
     PrimaryKeyConstraint("repository_id"),
     sqlite_with_rowid=False,
+)
+
+listed_again = Table(  # hidden ones that have got a member; perhaps twice, so that no push waits for another here
+    "listed_again",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
 collection_state = Table(  # one row at most

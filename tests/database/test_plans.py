@@ -59,7 +59,6 @@ ASK_WHETHER_THERE_IS_ANY = {
     "collection.empty_repositories._PAGE",
     "collection.empty_repositories._UNSIGHTED_PAGE",
     "collection.empty_repositories._UNSIGHTED_REST",
-    "repositories._LISTED",
 }
 """What stops at the first row of a repository."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry.clocks import Clocks
-from registry.database import manifests, migration_queries, references, tags
+from registry.database import manifests, migration_queries, references, repositories, tags
 from registry.database.clock import add_functions
 from registry.database.collection import doomed, orphans, scrub, survey, trash
 from registry.database.engine import Database
@@ -137,3 +137,11 @@ def test_a_page_of_what_is_out_of_use_is_cut_before_anything_is_joined_to_it(
     assert not any(step.startswith("SEARCH n USING INTEGER PRIMARY KEY (rowid>?)") for step in plan), plan
     assert not any("SEARCH b USING INTEGER PRIMARY KEY (rowid>?)" in step for step in plan), plan
     assert not any(step.startswith("SCAN") and step != "SCAN d" for step in plan), plan
+
+
+def test_a_list_of_repositories_passes_over_no_hidden_one(tmp_path: Path) -> None:
+    plan = explain(repositories._LISTED, tmp_path)
+    assert [step for step in plan if "repository" in step or " r " in step] == [
+        "SEARCH repository USING INDEX ix_repository_listed (name>?)",
+        *["SEARCH r USING INTEGER PRIMARY KEY (rowid=?)"] * 2,
+    ], plan

@@ -2,7 +2,8 @@
 
 Triggers see every change of every release, and of code that does not know of the collection. A row of ``doomed`` says
 since when something has been out of use without a break: it goes whenever a use ends, and the next run of a collection
-that finds the thing out of use makes a new one. Nothing is written when a use begins, which is what pushes do.
+that finds the thing out of use makes a new one. Nothing is written when a use begins, which is what pushes do, but once
+when the first blob comes into a hidden repository: the row that says so waits for no other transaction.
 
 Tests: ``tests/database/collection/test_doomed.py``.
 """
@@ -61,8 +62,31 @@ TRIGGERS: Final = (
         "",
         "DELETE FROM empty_repository WHERE repository_id = OLD.repository_id",
     ),
+    Trigger(
+        "hide_repository",
+        "UPDATE OF hidden",
+        "empty_repository",
+        "OLD.hidden <> NEW.hidden",
+        "UPDATE repository SET hidden = NEW.hidden WHERE id = NEW.repository_id",
+    ),
+    Trigger(
+        "show_repository",
+        "DELETE",
+        "empty_repository",
+        "OLD.hidden <> 0",
+        "UPDATE repository SET hidden = 0 WHERE id = OLD.repository_id",
+    ),
+    Trigger(
+        "list_again",
+        "INSERT",
+        "membership",
+        "",
+        "INSERT INTO listed_again (repository_id) SELECT e.repository_id FROM empty_repository e"
+        " WHERE e.repository_id = NEW.repository_id AND e.hidden = 1"
+        " AND NOT EXISTS (SELECT 1 FROM listed_again l WHERE l.repository_id = NEW.repository_id)",
+    ),
 )
-"""The end of each kind of use."""
+"""The end of each kind of use, and which repositories lists have."""
 
 
 def create(connection: Connection) -> None:

@@ -1,8 +1,9 @@
 """Rows of repositories that a collection has found empty, and since when they have been so without a break.
 
 A row is the first sighting; a trigger removes it when a membership ends (see
-``registry.database.collection.doom_triggers``). A repository with ``hidden`` in its row is in no list while it has no
-member, whatever release gives it one.
+``registry.database.collection.doom_triggers``). A repository with ``hidden`` in its row is in no list before it gets a
+member, whatever release gives it one. A trigger writes ``hidden`` into the row of the repository too, so that a list
+passes over none, and another one notes those that get a member.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ _NOTE = Statement(
     expanding="repositories",
 )
 _HIDE = Statement("UPDATE empty_repository SET hidden = 1 WHERE repository_id = :id")
+_LISTED_AGAIN = Statement("SELECT DISTINCT repository_id FROM listed_again ORDER BY repository_id LIMIT :count")
+_SHOW = Statement("DELETE FROM empty_repository WHERE repository_id = :id AND hidden = 1")
+_SHOWN = Statement("DELETE FROM listed_again WHERE repository_id = :id")
 _FORGET = Statement("DELETE FROM empty_repository WHERE repository_id = :id")
 
 
@@ -110,8 +114,20 @@ def note(connection: Transaction, repository_ids: Sequence[int]) -> None:
 
 
 def hide(connection: Transaction, repository_id: int) -> None:
-    """Leave a repository out of lists while it has no member. It is locked."""
+    """Leave a repository out of lists until it gets a member. It is locked alone."""
     connection.execute(_HIDE, {"id": repository_id})
+    connection.execute(_SHOWN, {"id": repository_id})
+
+
+def listed_again(connection: Transaction, *, count: int) -> Later[list[int]]:
+    """The ids of at most ``count`` hidden repositories that got a member: each call of a list looks at all of these."""
+    return connection.execute(_LISTED_AGAIN, {"count": count}).all_as(int)
+
+
+def show(connection: Transaction, repository_id: int) -> None:
+    """End the hiding of one of ``listed_again``, which lists have already. It is locked."""
+    connection.execute(_SHOW, {"id": repository_id})
+    connection.execute(_SHOWN, {"id": repository_id})
 
 
 def forget(connection: Transaction, repository_id: int) -> None:

@@ -34,6 +34,8 @@ class EmptyRepositories:
 
     def run(self) -> None:
         """Raises StorageError, DatabaseError, Unavailable, Stopped: what is left is there for the next run."""
+        if not self._context.dry:
+            self._show_used()
         after = empty_repositories.BEFORE_ALL
         while True:
             self._context.budget.look()
@@ -47,6 +49,18 @@ class EmptyRepositories:
         self._note_others()
 
     # ----
+
+    def _show_used(self) -> None:
+        """End the hiding of repositories that are in use again, so that lists do not look at each by itself."""
+        used = [empty_repositories.BEFORE_ALL]
+        while used:
+            self._context.budget.look()
+            with self._backends.database.autocommit() as connection:
+                used = empty_repositories.listed_again(connection, count=PAGE).get()
+            for number in used:
+                with self._backends.database.transaction(durable=False) as connection:
+                    repositories.lock(connection, number)
+                    empty_repositories.show(connection, number)
 
     def _go_through(self, row: EmptyRow) -> None:
         if not row.is_empty:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from registry.database import repositories
+from registry.database.collection import empty_repositories
 from registry.database.errors import DatabaseError
 from registry.images.records.journal import Journal
 from registry.images.registry import Registry
@@ -35,6 +36,12 @@ NAMES_NOTHING: Manifest = index([])
 
 def listed(registry: Registry) -> list[str]:
     return registry.repositories.page(last="", count=100)
+
+
+def used_again(registry: Registry) -> list[int]:
+    """The repositories that are hidden, and have a member."""
+    with registry.backends.database.autocommit() as connection:
+        return empty_repositories.listed_again(connection, count=10).get()
 
 
 def has_row(registry: Registry, name: str = NAME) -> bool:

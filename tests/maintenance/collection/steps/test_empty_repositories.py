@@ -31,6 +31,7 @@ from tests.maintenance.collection.steps.emptying import (
     pass_grace,
     repositories_of,
     stored,
+    used_again,
 )
 from tests.support.collection import run, settle
 from tests.support.registry_world import (
@@ -93,6 +94,18 @@ def test_its_history_stays_and_its_numbers_go_on(world: World, registry: Registr
     assert last_record(registry) == history[0].sequence + 1
     pull(registry, "v2")
     assert [*read_index(registry).tags()] == ["v2"]
+
+
+def test_a_collection_ends_the_hiding_of_what_is_in_use_again(world: World, registry: Registry) -> None:
+    """Each call of a list looks at these one by one."""
+    empty_used(world, registry)
+    pass_grace(world, registry)
+    push_image(registry, "again", "v2")
+    registry.fold_waiting()
+    run(registry, dry=True)
+    assert len(used_again(registry)) == 1
+    run(registry)
+    assert (used_again(registry), listed(registry)) == ([], [NAME])
 
 
 @pytest.mark.parametrize("kind", SHARED)
