@@ -1,4 +1,7 @@
-"""Hidden repositories are told apart in their own rows, so that lists do not pass over each of them."""
+"""Hidden repositories are told apart in their own rows, so that lists do not pass over each of them.
+
+And the trash of a repository is found in the order of its changes.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,7 @@ def upgrade() -> None:
         "INSERT INTO listed_again (repository_id) SELECT r.id FROM repository r WHERE r.hidden = 1"
         " AND EXISTS (SELECT 1 FROM membership m WHERE m.repository_id = r.id)"
     )
+    op.create_index(op.f("ix_trash_manifest_repository_id_sequence"), "trash_manifest", ["repository_id", "sequence"])
     for name, event, table, when, action in TRIGGERS:
         made = f"CREATE TRIGGER {name} AFTER {event} ON {table} FOR EACH ROW{when}"
         if op.get_bind().dialect.name == "sqlite":
@@ -70,6 +74,7 @@ def downgrade() -> None:
         else:
             op.execute(f"DROP TRIGGER {name} ON {table}")
             op.execute(f"DROP FUNCTION {name}()")
+    op.drop_index("ix_trash_manifest_repository_id_sequence", "trash_manifest")
     op.drop_table("listed_again")
     op.drop_index("ix_repository_listed", "repository")
     op.drop_column("repository", "hidden")

@@ -84,9 +84,9 @@ _SET_UPLOADED = Statement("UPDATE repository SET uploaded_at = :now WHERE id = :
 _PAGE = Statement("SELECT name FROM repository WHERE name > :last ORDER BY name LIMIT :count")
 _LISTED = Statement(
     "SELECT name FROM (SELECT name FROM repository WHERE hidden = 0 AND name > :last ORDER BY name LIMIT :count) shown"
-    " UNION SELECT name FROM (SELECT"
-    " (SELECT r.name FROM repository r WHERE r.id = l.repository_id AND r.hidden = 1) AS name FROM listed_again l) again"
-    " WHERE name > :last ORDER BY name LIMIT :count"
+    " UNION SELECT name FROM"
+    " (SELECT (SELECT r.name FROM repository r WHERE r.id = l.repository_id AND r.hidden = 1) AS name"
+    " FROM listed_again l) again WHERE name > :last ORDER BY name LIMIT :count"
 )
 """No join, for which a planner may read all repositories that are hidden."""
 _NAMES = Statement("SELECT name FROM repository ORDER BY name")

@@ -200,6 +200,7 @@ trash_manifest = Table(  # manifests that were deleted, and can be restored
     PrimaryKeyConstraint("repository_id", "blob_id"),
     Index(None, "blob_id"),
     Index(None, "removed_at"),
+    Index(None, "repository_id", "sequence"),
     sqlite_with_rowid=False,
 )
 

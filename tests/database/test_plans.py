@@ -18,7 +18,7 @@ STATEMENTS = {
     for name, statement in sorted(vars(importlib.import_module(module.name)).items())
     if isinstance(statement, Statement)
 }
-LARGE = "blob|manifest|membership|reference|tag|trash_reference|withheld"
+LARGE = "blob|manifest|membership|reference|tag|trash_manifest|trash_reference|withheld"
 """Tables of which a repository may have a hundred thousand rows."""
 WHOLE = re.compile(r"SCAN (?P<all>\w+)|SEARCH (?P<some>\w+) USING .*\(repository_id=\?\)$")
 """A step of a plan that reads all rows of a table, or of a repository."""
@@ -26,6 +26,8 @@ SMALL_INDEXES = ("ix_blob_gone", "ix_manifest_incomplete")
 """Those of few rows."""
 OF_A_REPOSITORY = {
     "collection.emptying._EVICTABLE",
+    "collection.emptying._OLDEST",
+    "collection.emptying._OLDEST_OF",
     "collection.scrub._TAGS",
     "manifest_bodies._REMOVE_OF_REPOSITORY",
     "manifests._ALL",

@@ -12,7 +12,7 @@ import pytest
 from registry.clocks import Clocks
 from registry.database import manifests, migration_queries, references, repositories, tags
 from registry.database.clock import add_functions
-from registry.database.collection import doomed, orphans, scrub, survey, trash
+from registry.database.collection import doomed, orphans, purging, scrub, survey, trash
 from registry.database.engine import Database
 from registry.database.quotas import groups
 from registry.database.schema import upgrade_database
@@ -145,3 +145,16 @@ def test_a_list_of_repositories_passes_over_no_hidden_one(tmp_path: Path) -> Non
         "SEARCH repository USING INDEX ix_repository_listed (name>?)",
         *["SEARCH r USING INTEGER PRIMARY KEY (rowid=?)"] * 2,
     ], plan
+
+
+def test_what_in_the_trash_needs_a_blob_is_found_by_the_blob(tmp_path: Path) -> None:
+    """A purge asks it of each blob: a thousand referrers took a minute where it read the whole trash each time."""
+    plan = explain(purging._TRASH_NAMING, tmp_path)
+    assert not any("SCAN" in step or step.endswith("(repository_id=?)") for step in plan), plan
+
+
+def test_the_trash_of_a_repository_is_read_in_its_order(tmp_path: Path) -> None:
+    for statement in (trash._PAGE, trash._BATCH):
+        plan = explain(statement, tmp_path)
+        assert any("ix_trash_manifest_repository_id_sequence" in step for step in plan), plan
+        assert not any("TEMP B-TREE" in step for step in plan), plan

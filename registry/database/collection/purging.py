@@ -44,10 +44,13 @@ _HOLDERS = Statement(
     " UNION SELECT x.repository_id FROM trash_reference x WHERE x.digest = :digest) ORDER BY r.id LIMIT :count"
 )
 _TRASH_NAMING = Statement(
-    "SELECT b.digest FROM trash_manifest t JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository"
-    " AND (b.digest = :digest OR EXISTS (SELECT 1 FROM trash_reference x WHERE x.repository_id = t.repository_id"
-    " AND x.manifest_id = t.blob_id AND x.digest = :digest)) ORDER BY b.digest"
+    "SELECT b.digest FROM blob b JOIN trash_manifest t ON t.blob_id = b.id"
+    " WHERE b.digest = :digest AND t.repository_id = :repository"
+    " UNION SELECT m.digest FROM trash_reference x JOIN trash_manifest t"
+    " ON t.repository_id = x.repository_id AND t.blob_id = x.manifest_id JOIN blob m ON m.id = t.blob_id"
+    " WHERE x.digest = :digest AND x.repository_id = :repository ORDER BY digest"
 )
+"""Two parts, for one condition with OR looks at the whole trash of a repository for each blob."""
 _OBJECTS = Statement(
     "SELECT l.store, l.key, l.state, l.migration FROM blob_location l WHERE l.blob_id = :blob AND l.state <> 'lost'"
     " ORDER BY l.id"

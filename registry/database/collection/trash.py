@@ -93,7 +93,11 @@ _LACKED = Statement(
 _COLUMNS = "t.blob_id, b.digest, b.size, t.media_type, t.sequence, t.batch, t.removed_at, t.tags"
 _FROM = "FROM trash_manifest t JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository"
 _FIND = Statement(f"SELECT {_COLUMNS} {_FROM} AND b.digest = :digest AND t.removed_at > :after")
-_BATCH = Statement(f"SELECT {_COLUMNS} {_FROM} AND t.batch = :batch AND t.removed_at > :after ORDER BY t.sequence DESC")
+_BATCH = Statement(
+    f"SELECT {_COLUMNS} {_FROM} AND t.sequence >= :batch AND t.batch = :batch AND t.removed_at > :after"
+    " ORDER BY t.sequence DESC"
+)
+"""The number of a batch is that of its first change, so that what was deleted before is not looked at."""
 _PAGE = Statement(
     f"SELECT {_COLUMNS} {_FROM} AND t.removed_at > :after AND t.sequence < :before"
     " ORDER BY t.sequence DESC LIMIT :count"
