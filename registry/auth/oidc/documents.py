@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import threading
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from registry.config.urls import is_trustworthy
+from registry.cutoff import Cutoff
 from registry.waiting import aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 MAX_BYTES: Final = 1 << 20
@@ -61,15 +62,17 @@ class Documents:
         try:
             port = parts.port or _PORTS[parts.scheme]
             kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-            with aside, contextlib.closing(kind(host, port, timeout=self._seconds)) as connection:
+            with aside, contextlib.ExitStack() as stack:
+                connection = stack.enter_context(contextlib.closing(kind(host, port, timeout=self._seconds)))
                 raw = socket.create_connection((host, port), self._seconds)
-                with _ending(raw, self._seconds) as ended:
+                other = stack.enter_context(raw.dup())  # which stays when TLS takes the first one
+                with Cutoff(self._seconds, partial(other.shutdown, socket.SHUT_RDWR)) as cutoff:
                     connection.sock = self._secured(raw, host) if parts.scheme == "https" else raw
                     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
                     connection.request(method, target, sent, headers)
                     answer = connection.getresponse()
                     body = _read(answer)
-                    if ended.is_set():
+                    if cutoff.is_over:
                         raise FetchFailed("the answer takes too long")
                     return answer.status, body
         except (HTTPException, OSError, ValueError) as error:
@@ -81,28 +84,6 @@ class Documents:
         except BaseException:
             raw.close()
             raise
-
-
-@contextlib.contextmanager
-def _ending(connection: socket.socket, seconds: float) -> Iterator[threading.Event]:
-    """End a connection when the time is over: a timeout of a socket is for each byte, of which a head may have many."""
-    ended = threading.Event()
-    other = connection.dup()  # which stays when TLS takes the first one
-
-    def end() -> None:
-        ended.set()
-        with contextlib.suppress(OSError):  # the other end was faster
-            other.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield ended
-    finally:
-        timer.cancel()
-        timer.join()
-        other.close()
 
 
 def _read(answer: HTTPResponse) -> bytes:
