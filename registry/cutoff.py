@@ -3,7 +3,7 @@
 A timeout of a socket is for each byte, of which a server may send one now and then for ever. So something of the
 conversation, as a rule its connection, is ended from outside when the time is over.
 
-Tests: ``tests/auth/oidc/test_documents.py``.
+Tests: ``tests/auth/oidc/test_documents.py``, ``tests/upstream/test_client.py``.
 """
 
 from __future__ import annotations

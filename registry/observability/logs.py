@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Form = Literal["auto", "text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
-_NOISY = ("alembic", "asyncio", "httpx", "sqlalchemy")
+_NOISY = ("alembic", "asyncio", "httpx", "sqlalchemy", "urllib3")
 """Libraries whose informational lines are of no use to an operator."""
 _FIRST = ("timestamp", "level", "event", "logger")
 """The first fields of every line of JSON, in this order; lines of requests have no logger."""

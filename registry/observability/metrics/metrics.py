@@ -12,6 +12,7 @@ from registry.observability.metrics.http_metrics import HttpMetrics
 from registry.observability.metrics.instruments import Instruments
 from registry.observability.metrics.job_metrics import CollectionMetrics, RetentionMetrics, ScrubMetrics, UsageMetrics
 from registry.observability.metrics.storage_metrics import StorageMetrics
+from registry.observability.metrics.upstream_metrics import UpstreamMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -36,6 +37,7 @@ class Metrics:
         self.collection = CollectionMetrics(make)
         self.usage = UsageMetrics(make)
         self.scrub = ScrubMetrics(make)
+        self.upstream = UpstreamMetrics(make)
         versions = make.gauge(
             "registry_build_info", "1, with the versions in its labels.", "livemax", ["version", "python"]
         )
