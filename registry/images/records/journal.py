@@ -125,6 +125,11 @@ class Journal:
                 return highest
         return 0
 
+    def has(self, repository: str, sequence: int) -> bool:
+        """Whether storage has the record of this number. Raises UnreadableRecord."""
+        found = next(self.backwards(repository, sequence + 1), None)
+        return found is not None and found.sequence == sequence
+
     def has_records(self, repository: str) -> bool:
         """Whether storage has any record of a repository."""
         return next(iter(self._driver.list(self._layout.journal(repository))), None) is not None

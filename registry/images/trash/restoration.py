@@ -9,12 +9,12 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from registry.database import blobs, manifests, memberships, references, tags
+from registry.database import blobs, changes, manifests, memberships, references, tags
 from registry.database.collection import trash
 from registry.database.statement import batches
 from registry.images.publication.manifest_publication import ManifestPublication
 from registry.images.publication.new_blob import NewBlob
-from registry.images.records.journal import Change, Journal
+from registry.images.records.journal import Change, Journal, PendingChange, understood
 from registry.images.trash.stored_parts import LOOKS, ManifestBody, StoredBytes, StoredParts
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, RequestInvalid
@@ -100,8 +100,15 @@ class Restoration:
         return self._restore(repository, self._batch_of(repository, digest), _Caller(actor, address), tagged=False)
 
     def last(self, name: str, *, actor: str, address: str | None = None) -> list[Restored]:
-        """Bring back what was deleted last, with the tags that it had and that point nowhere now. Raises as above."""
+        """Bring back what was deleted last, with the tags that it had and that point nowhere now. Raises as above.
+
+        Where the one before was not answered, because storage did not take a record of it, this goes on with that.
+        """
         repository = self._repositories.require(name)
+        begun = self._record_begun(repository)
+        if begun:
+            rows = self._batch_of(repository, begun[-1].digest)
+            return begun + self._restore(repository, rows, _Caller(actor, address), tagged=True)
         for row in self._trashed(repository):
             if not self._is_there(repository, row.digest):
                 rows = self._batch_of(repository, row.digest)
@@ -126,6 +133,23 @@ class Restoration:
         return [Restored(digest, (tag,))]
 
     # ----
+
+    def _record_begun(self, repository: RepositoryRow) -> list[Restored]:
+        """Write the records of what came back from the trash and has none on storage. Raises StorageError."""
+        name = repository.name
+        with self._backends.database.autocommit() as connection:
+            unfolded = changes.of_repository(connection, repository.id).get()
+            begun = [
+                (change, record.descriptor.digest, record.tags)
+                for change in unfolded
+                if change.state == changes.PENDING
+                and (record := understood(name, change.record)).descriptor is not None
+                and trash.find(connection, repository.id, record.descriptor.digest, after=self._after()).get()
+            ]
+        begun = [each for each in begun if not self._journal.has(name, each[0].sequence)]
+        for change, _, _ in begun:
+            self._publication.record(PendingChange(repository._replace(sequence=change.sequence), change.record))
+        return [Restored(digest, given) for _, digest, given in begun]
 
     def _was(self, repository: RepositoryRow, tag: str, sequence: int | None) -> Digest:
         """The manifest of a tag at a moment of its history."""

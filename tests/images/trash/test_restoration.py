@@ -16,7 +16,8 @@ from registry.images.trash.trash_files import TrashFiles
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, RequestInvalid, Unavailable
-from registry.storage.errors import PathNotFound
+from registry.storage.errors import PathNotFound, StorageUnavailable
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.maintenance.scrub.place import flip, key_of, scrub
 from tests.support.collection import run as collect
 from tests.support.payloads import Blob, Manifest, index
@@ -433,3 +434,22 @@ def test_a_tag_is_looked_for_in_a_bounded_time_and_found_by_its_change(
         registry.restoration.tag(NAME, "old", actor=ACTOR)
     registry.restoration.tag(NAME, "old", sequence=1, actor=ACTOR)
     assert pull(registry, "old") == image.digest
+
+
+@pytest.mark.parametrize(("number", "moment"), [(1, When.BEFORE), (1, When.AFTER), (2, When.BEFORE)])
+def test_the_same_again_ends_a_restore_of_which_storage_took_no_record(
+    world: World, registry: Registry, number: int, moment: When
+) -> None:
+    """The rows had it: the same again brought back what was deleted before it."""
+    old, image = push_image(registry, "old", "old"), push_image(registry, "image", "v1")
+    signature = push_image(registry, "signature", subject=image.manifest)
+    for each in (old, image):
+        delete(registry, each.manifest)
+    faults = [Fault("[aw]*", "*/.journal/*", first=number, moment=moment)]  # append or write
+    failing = world.registry(driver=FaultyDriver(world.driver(), faults), undelete_window=WINDOW)
+    with pytest.raises(StorageUnavailable):
+        failing.restoration.last(NAME, actor=ACTOR)
+    assert Restored(signature.digest, ()) in world.registry(undelete_window=WINDOW).restoration.last(NAME, actor=ACTOR)
+    assert [is_there(registry, each.manifest) for each in (old, image, signature)] == [False, True, True]
+    assert pull(registry, "v1") == image.digest
+    assert registry.restoration.last(NAME, actor=ACTOR) == [Restored(old.digest, ("old",))]
