@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 if TYPE_CHECKING:
     import logging
 
-    from uvicorn._types import ASGISendEvent, HTTPScope
+    from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPScope
     from uvicorn.protocols.http.flow_control import FlowControl
 
     from registry.api.cache.response_cache import RawHeaders
@@ -25,6 +25,8 @@ _LENGTH, _CODING, _CONNECTION = b"\r\ncontent-length: ", b"\r\ntransfer-encoding
 _WITHOUT_BODY: Final = frozenset({204, 304})
 _SHORT: Final = 16 << 10
 """Bytes of a body that are copied behind their head, so that both leave at once."""
+_ENDED: Final = cast("HTTPScope", {})
+"""The scope of a request that has ended."""
 
 
 class Connection(Protocol):
@@ -75,6 +77,29 @@ class Cycle(RequestResponseCycle):
         self.body = bytearray()
         self._lines = lines
         self._is_head = scope["method"] == "HEAD"
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """Have the application answer the request; what it raises is logged and answered 500.
+
+        What is left of the request frees itself: its scope refers to the cycle, which lets go of the scope.
+        """
+        try:
+            await app(self.scope, self.receive, self.send)
+        except BaseException as error:  # noqa: BLE001 - as uvicorn does: also a task that is cancelled is answered
+            await self._fail("Exception in ASGI application\n", error)
+        else:
+            if not self.response_complete and not self.disconnected:
+                await self._fail("ASGI callable returned without a complete response.", None)
+        finally:
+            self.on_response = _do_nothing
+            self.scope = _ENDED
+
+    async def _fail(self, problem: str, error: BaseException | None) -> None:
+        self.logger.error(problem, exc_info=error)
+        if self.response_started:
+            self.transport.close()
+        else:
+            await self.send_500_response()
 
     async def send(self, message: ASGISendEvent) -> None:
         """See ASGI. Waits while the client takes nothing."""
@@ -187,6 +212,10 @@ class Cycle(RequestResponseCycle):
         if not self.keep_alive:
             self._end_connection(self)
         self.on_response()
+
+
+def _do_nothing() -> None:
+    """What an ended request does when its answer is complete."""
 
 
 @lru_cache(maxsize=256)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from registry.observability.metrics.instruments import Instruments
 
 _BOUNDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-_COUNT, _SECONDS, _FAILED, _BUCKETS = range(4)
-"""Positions in the cell of a tally; the counts of the buckets follow."""
+_BUCKETS = len(_BOUNDS) + 1
+_SECONDS, _FAILED = _BUCKETS, _BUCKETS + 1
+"""Positions in the cell of a tally, behind the counts of the buckets."""
 
 
 class StorageMetrics:
@@ -46,25 +47,22 @@ class StorageTally:
 
     def add(self, driver: str, operation: str, kind: str | None, seconds: float, failed: bool) -> None:  # noqa: ARG002, FBT001 - as Observe has it
         """Count one operation. ``failed``: the store did not answer; "not found" is an answer."""
-        bucket = _BUCKETS + bisect_left(_BOUNDS, seconds)
+        bucket = bisect_left(_BOUNDS, seconds)
         with self._lock:
             cell = self._cells.get((driver, operation))
             if cell is None:
-                cell = self._cells[driver, operation] = _empty_cell()
-            cell[_COUNT] += 1
-            cell[_SECONDS] += seconds
-            cell[_FAILED] += failed
+                cell = self._cells[driver, operation] = [0.0] * (_BUCKETS + 2)
             cell[bucket] += 1
+            cell[_SECONDS] += seconds
+            if failed:
+                cell[_FAILED] += 1
 
     def flush(self) -> None:
         """Move the counts into the metrics."""
         with self._lock:
             cells, self._cells = self._cells, {}
         for labels, cell in cells.items():
-            self._metrics.requests.labels(*labels).inc(cell[_COUNT])
+            counts = cell[:_BUCKETS]
+            self._metrics.requests.labels(*labels).inc(sum(counts))
             self._metrics.errors.labels(*labels).inc(cell[_FAILED])
-            self._metrics.duration.labels(*labels).add(cell[_BUCKETS:], cell[_SECONDS])
-
-
-def _empty_cell() -> list[float]:
-    return [0.0] * (_BUCKETS + len(_BOUNDS) + 1)
+            self._metrics.duration.labels(*labels).add(counts, cell[_SECONDS])
