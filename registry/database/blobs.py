@@ -77,7 +77,8 @@ _PUT = Statement(
     f" lease_clock = CASE WHEN {_LONGER} THEN blob.lease_clock ELSE excluded.lease_clock END,"
     f" lease_until = CASE WHEN {_LONGER} THEN blob.lease_until ELSE excluded.lease_until END,"
     f" lease_seconds = CASE WHEN {_LONGER} THEN blob.lease_seconds ELSE excluded.lease_seconds END"
-    " RETURNING id, generation"
+    " RETURNING id, generation",
+    reads_clocks_first=True,
 )
 _SET_LEASE = (
     "UPDATE blob SET leased_until = greatest(leased_until, wall_now() + :seconds), lease_clock = clock_name(),"  # noqa: S608 - as above

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _SERVER: Final = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 POSTGRESQL: Final = {"clock_now()": _SERVER, "wall_now()": _SERVER, "clock_name()": "''"}
 """What PostgreSQL has in the place of these functions."""
+PLACES: Final = {"clock_now()": ":clock_now", "wall_now()": ":wall_now", "clock_name()": ":clock_name"}
+"""What SQLite has in their place where a statement is given the readings of the clocks."""
+
+
+def readings(clocks: Clocks) -> dict[str, float | str]:
+    """What the clocks say, by the names of PLACES."""
+    return {"clock_now": clocks.boot(), "wall_now": clocks.wall(), "clock_name": clocks.boot_id}
 
 
 def add_functions(connection: Any, clocks: Clocks) -> None:  # noqa: ANN401 - a connection of sqlite3

@@ -12,10 +12,12 @@ import re
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from registry.database.clock import POSTGRESQL
+from registry.database.clock import PLACES, POSTGRESQL, readings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from registry.clocks import Clocks
 
     Pick = Callable[[Mapping[str, Any]], tuple[Any, ...]]
     """Makes of values by name what stands at the places of a statement."""
@@ -41,6 +43,7 @@ class Statement:
         holding: str | None = None,
         excluding: str | None = None,
         sqlite: tuple[str, str] | None = None,
+        reads_clocks_first: bool = False,
     ) -> None:
         """``expanding`` names the parameter of an ``IN :name`` that takes a list.
 
@@ -48,22 +51,27 @@ class Statement:
         ``holding`` one whose selected rows are only kept from being deleted; ``excluding`` one whose selected rows are
         kept from both, so that it waits for transactions that hold them, and they for it. SQLite needs no word for it:
         its write transactions go one after the other. ``sqlite`` is a piece of the text, and what SQLite has in its
-        place.
+        place. ``reads_clocks_first``: SQLite is given the time as values. Each function of it would take the
+        interpreter from another thread in the middle of the statement; use it where the time at its beginning will do.
         """
         self._sql = sql
         self._expanding = expanding
         self._sqlite = sqlite
-        self._text = _replaced(sql.replace(*sqlite) if sqlite is not None else sql, SQLITE)
+        words = {**SQLITE, **PLACES} if reads_clocks_first else SQLITE
+        self._text = _replaced(sql.replace(*sqlite) if sqlite is not None else sql, words)
+        self._reads_clocks = reads_clocks_first
         strengths = {"NO KEY UPDATE": locking, "KEY SHARE": holding, "UPDATE": excluding}
         self._locking = "".join(f" FOR {strength} OF {table}" for strength, table in strengths.items() if table)
         self._placed: dict[int, tuple[str, Pick]] = {}
         self._numbered: dict[int, tuple[str, list[str]]] = {}
 
-    def placed(self, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    def placed(self, values: Mapping[str, Any], clocks: Clocks) -> tuple[str, tuple[Any, ...]]:
         """The statement for SQLite, with ``?`` at each place of a parameter, and what stands there.
 
         Python's module looks up each parameter that has a name, and lets other threads go on meanwhile.
         """
+        if self._reads_clocks:
+            values = {**values, **readings(clocks)}
         if self._expanding is None:
             sql, pick = self._placed.get(0) or self._places(0)
             return sql, pick(values)
@@ -71,7 +79,7 @@ class Statement:
         return sql, pick(self._spread_values(values))
 
     def placed_many(self, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[Any, ...]]]:
-        """As ``placed`` for each of ``rows``, of a statement that takes no list."""
+        """As ``placed`` for each of ``rows``, of a statement that takes no list and reads no clocks first."""
         sql, pick = self._places(0)
         return sql, [pick(row) for row in rows]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from registry.clocks import Clocks
     from registry.database.statement import Statement
 
 Row = tuple[Any, ...]
@@ -139,14 +140,16 @@ class Transaction:
     of the block and go on.
     """
 
-    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - a DBAPI connection
+    def __init__(self, connection: Any, clocks: Clocks) -> None:  # noqa: ANN401 - a DBAPI connection
+        """``clocks`` are those of this machine."""
+        self._clocks = clocks
         self._cursor = connection.cursor()
         self._rows = FetchedRows(self._cursor)
         """What the last statement returned; what the ones before it returned has been read."""
 
     def execute(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
         """Run a statement."""
-        sql, given = statement.placed(values)
+        sql, given = statement.placed(values, self._clocks)
         self._cursor.execute(sql, given)
         return self._rows
 

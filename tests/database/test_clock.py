@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pytest
 
 from registry.clocks import Clocks, boot_id, boot_seconds
 from registry.database import blob_locations, blobs
@@ -76,8 +78,9 @@ def former(database: Database) -> tuple[float, float]:
     return leased_until, deadline
 
 
-def test_the_clock_is_that_of_the_database(database: Database) -> None:
-    statement = Statement("SELECT clock_now(), wall_now(), clock_name()")
+@pytest.mark.parametrize("reads_first", [False, True])
+def test_the_clock_is_that_of_the_database(database: Database, *, reads_first: bool) -> None:
+    statement = Statement("SELECT clock_now(), wall_now(), clock_name()", reads_clocks_first=reads_first)
     with database.autocommit() as connection:
         first, wall, name = connection.execute(statement, {}).one()
         second, *_ = connection.execute(statement, {}).one()
@@ -207,3 +210,27 @@ def test_a_lease_never_gets_shorter_and_a_longer_one_counts(tmp_path: Path) -> N
                 assert blobs.find(connection, DIGEST).get() == before
                 change(before.lease_left + 1)
                 assert blobs.find(connection, DIGEST).get() == before._replace(lease_left=before.lease_left + 1)
+
+
+def test_sqlite_is_given_the_time_before_a_statement_that_wants_it_so(tmp_path: Path) -> None:
+    looks: list[bool] = []
+    is_placing = False
+
+    def wall() -> float:
+        looks.append(is_placing)
+        return 1_800_000_000.0
+
+    class Observed(Statement):
+        def placed(self, values: Mapping[str, Any], clocks: Clocks) -> tuple[str, tuple[Any, ...]]:
+            nonlocal is_placing
+            is_placing = True
+            try:
+                return super().placed(values, clocks)
+            finally:
+                is_placing = False
+
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'cache.db'}", clocks=Clocks(wall, boot_seconds))) as made:
+        statement = Observed("SELECT wall_now()", reads_clocks_first=True)
+        with made.autocommit() as connection:
+            assert connection.execute(statement, {}).one() == (1_800_000_000.0,)
+    assert looks == [True]

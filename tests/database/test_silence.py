@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.engine import make_url
 
+from registry.clocks import Clocks
 from registry.database.connections.circuit import PROBE_SECONDS, Circuit
 from registry.database.engine import Database
 from registry.database.errors import DatabaseBusy, DatabaseUnavailable
@@ -294,7 +295,7 @@ def test_writers_that_give_up_leave_no_batch_without_its_commit(tmp_path: Path) 
     connection = sqlite3.connect(tmp_path / "kept", isolation_level=None, check_same_thread=False)
     connection.execute("CREATE TABLE kept (number INTEGER)")
     lock = WriteLock(tmp_path / "kept", BOUND)
-    group = GroupCommit(lock, Transaction(connection), 0.02)
+    group = GroupCommit(lock, Transaction(connection, Clocks()), 0.02)
     done: list[int] = []
 
     def write_some(number: int) -> None:

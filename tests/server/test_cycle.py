@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -317,3 +319,58 @@ def test_a_whole_answer_is_refused_where_it_might_have_to_wait() -> None:
 
     play(story)
     play(untold, waits_to_be_told=True)
+
+
+def test_a_request_that_has_ended_frees_what_it_held_without_a_collection() -> None:
+    class Held:
+        """Something that a request refers to."""
+
+    async def story(exchange: Exchange) -> weakref.ref[Held]:
+        held = Held()
+        exchange.cycle.scope["extensions"] = {"held": held, "answer": exchange.cycle.answer}  # type: ignore[dict-item]
+
+        async def app(_scope: object, _receive: object, _send: object) -> None:
+            exchange.cycle.answer(200, [(b"content-length", b"0")], b"")
+
+        kept = weakref.ref(held)
+        del held
+        await exchange.cycle.run_asgi(cast("Any", app))
+        return kept
+
+    async def tell() -> bool:
+        exchange = Exchange()
+        gc.disable()
+        try:
+            return (await story(exchange))() is None
+        finally:
+            gc.enable()
+
+    assert asyncio.run(tell())
+
+
+@pytest.mark.parametrize(("begins", "closes"), [(False, False), (True, True)])
+def test_an_application_that_fails_is_answered_500_or_cut(
+    caplog: pytest.LogCaptureFixture, *, begins: bool, closes: bool
+) -> None:
+    async def story(exchange: Exchange) -> None:
+        async def app(_scope: object, _receive: object, _send: object) -> None:
+            if begins:
+                await exchange.start(200, [(b"content-length", b"2")])
+            raise ValueError("a defect")
+
+        await exchange.cycle.run_asgi(cast("Any", app))
+
+    exchange = play(story)
+    assert exchange.written.startswith(b"HTTP/1.1 200 " if begins else b"HTTP/1.1 500 ")
+    assert exchange.wire.is_closed >= closes
+    assert "a defect" in caplog.text
+
+
+def test_an_application_that_ends_without_an_answer_is_answered_500() -> None:
+    async def story(exchange: Exchange) -> None:
+        async def app(_scope: object, _receive: object, _send: object) -> None:
+            """Say nothing."""
+
+        await exchange.cycle.run_asgi(cast("Any", app))
+
+    assert play(story).written.startswith(b"HTTP/1.1 500 ")

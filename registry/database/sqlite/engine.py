@@ -82,13 +82,14 @@ def is_locked(error: BaseException | None) -> bool:
 class SqliteLink:
     """A connection, and the transactions that are made on it one after the other."""
 
-    def __init__(self, connection: PoolProxiedConnection) -> None:
+    def __init__(self, connection: PoolProxiedConnection, clocks: Clocks) -> None:
         self._connection = connection
+        self._clocks = clocks
         self._driver_connection = connection.driver_connection
 
     def transaction(self) -> Transaction:
         """A new one."""
-        return Transaction(self._driver_connection)
+        return Transaction(self._driver_connection, self._clocks)
 
     def drop(self) -> None:
         """Close the connection."""

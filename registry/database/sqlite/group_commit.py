@@ -3,6 +3,8 @@
 A commit costs more than what most of our transactions do. Writers take turns on one connection, each but the first in
 a savepoint of its own; while more writers wait, the turn passes on without a commit. All of them return when the
 last has committed.
+
+A writer of a single statement that finds no other at work needs neither the beginning of a transaction nor its end.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ class GroupCommit:
         self._passed_on = False
         """A batch was left without a commit to a writer that waited then: one of them has to take it up."""
         self._batch: _Batch | None = None
+        self._is_single = False
+        """The writer that has the turn has no batch: its only statement commits by itself."""
 
     @property
     def waiting(self) -> int:
@@ -64,6 +68,23 @@ class GroupCommit:
         No generator, since each write enters one: the batch is all that a writer remembers, and the turn guards it.
         """
         self._take_turn()
+        return self._join()
+
+    def enter_single(self) -> Transaction:
+        """As ``__enter__``, for a block that executes one statement at most; ``__exit__`` ends it as any other."""
+        self._take_turn()
+        if self._batch is not None or self._waiting:
+            return self._join()
+        try:
+            self._lock.acquire()
+        except BaseException:
+            self._turn.release()
+            raise
+        self._is_single = True
+        return self._transaction
+
+    def _join(self) -> Transaction:
+        """Begin a batch, or go on with the one that was passed on. Gives the turn back where that fails."""
         try:
             batch = self._batch or self._begin()
         except BaseException:
@@ -80,6 +101,13 @@ class GroupCommit:
 
     def __exit__(self, kind: object, _error: object, _trace: object) -> None:
         """Committed when this returns. Raises as ``__enter__``."""
+        if self._is_single:
+            self._is_single = False
+            try:
+                self._lock.release()
+            finally:
+                self._turn.release()
+            return
         batch = self._batch
         assert batch is not None, "a writer has its turn in a batch"  # noqa: S101
         ended = self._leave(batch, undo=kind is not None)

@@ -181,12 +181,12 @@ class BlobWriter:
     def _keep(self, row: SessionRow) -> bool:
         """Make this the row of the session. False if it has ended, or another has added bytes."""
         if not self._row.is_noted:
-            with self._backends.database.transaction(durable=False) as connection:
+            with self._backends.database.statement() as connection:
                 added = self._note(connection, row)
             if added.get():
                 return True
             # It has one that was not looked for, without a byte: its client has begun it again.
-        with self._backends.database.transaction(durable=False) as connection:
+        with self._backends.database.statement() as connection:
             kept = self._advance(connection, row)
         return kept.get()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +31,7 @@ class Recorder(Transaction):
     """Remembers the commands, and fails where it is told to."""
 
     def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
-        super().__init__(connection)
+        super().__init__(connection, database.clocks)
         self.connection = connection
         self.commands: list[str] = []
         self.fail: Callable[[str], None] = lambda _sql: None
@@ -172,3 +175,63 @@ def test_many_threads_and_failures_keep_exactly_what_was_acknowledged(database: 
     for thread in threads:
         thread.join()
     assert set(words(database)) == acknowledged
+
+
+def test_a_single_statement_of_a_writer_alone_commits_by_itself(
+    group: GroupCommit, recorder: Recorder, database: Database
+) -> None:
+    with group_of_one(group) as transaction:
+        transaction.execute(ADD, {"text": "single"})
+    assert (recorder.commands, words(database)) == ([], ["single"])
+    with group as transaction:  # turn and lock are free again
+        transaction.execute(ADD, {"text": "usual"})
+    assert words(database) == ["single", "usual"]
+
+
+def test_a_single_statement_that_fails_leaves_turn_and_lock_to_the_next(group: GroupCommit, database: Database) -> None:
+    for _ in range(2):
+        with pytest.raises(sqlite3.IntegrityError), group_of_one(group) as transaction:
+            transaction.execute(Statement("INSERT INTO word (text) VALUES (:text), (:text)"), {"text": "twice"})
+    with group as transaction:
+        transaction.execute(ADD, {"text": "next"})
+    assert words(database) == ["next"]
+
+
+def test_a_single_statement_joins_the_writers_that_wait(
+    group: GroupCommit, recorder: Recorder, database: Database
+) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with group as transaction:
+            entered.set()
+            go.wait(60)
+            transaction.execute(ADD, {"text": "first"})
+
+    def single() -> None:
+        with group_of_one(group) as transaction:
+            transaction.execute(ADD, {"text": "single"})
+
+    threads = [threading.Thread(target=first), threading.Thread(target=single)]
+    threads[0].start()
+    assert entered.wait(60)
+    threads[1].start()
+    while group.waiting < 1:
+        time.sleep(0.001)
+    go.set()
+    for thread in threads:
+        thread.join(60)
+    assert recorder.commands == ["BEGIN IMMEDIATE", "SAVEPOINT writer", "RELEASE writer", "COMMIT"]
+    assert words(database) == ["first", "single"]
+
+
+@contextlib.contextmanager
+def group_of_one(group: GroupCommit) -> Iterator[Transaction]:
+    """The turn of a writer with one statement."""
+    transaction = group.enter_single()
+    try:
+        yield transaction
+    except BaseException:
+        group.__exit__(*sys.exc_info())
+        raise
+    group.__exit__(None, None, None)
