@@ -8,7 +8,6 @@ one thread works while it makes progress. A further one begins when every thread
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections import deque
 from math import inf
@@ -47,8 +46,10 @@ class _Call(NamedTuple):
             self._tell(_resolve, result)
 
     def _tell(self, how: Callable[[asyncio.Future[Any], Any], None], what: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
+        try:
             self.loop.call_soon_threadsafe(how, self.future, what)
+        except RuntimeError:
+            return  # the loop is closed: no caller waits
 
 
 class ThreadPool:
@@ -125,7 +126,7 @@ class ThreadPool:
     def _give_turn(self) -> bool:
         """Returns whether one thread works now and no other, so that it takes the call that waits for certain."""
         with self._lock:
-            if not (self._calls or self._ends) or self._is_full() or self._is_going_on():
+            if not self._is_due():
                 return False
             is_first = not self._turns
             turn = _Turn(self)
@@ -171,16 +172,17 @@ class ThreadPool:
         with self._lock:
             self._aside -= 1
 
-    def _is_full(self) -> bool:
-        return len(self._turns) - self._aside >= self._most
-
-    def _is_going_on(self) -> bool:
-        """Whether a thread at work does not wait, as far as is known."""
-        recent = monotonic() - STALL
-        for turn in self._turns:  # noqa: SIM110 - each call comes here twice, and a generator costs more than the loop
-            if turn.since > recent:
-                return True
-        return False
+    def _is_due(self) -> bool:
+        """Whether a call waits, and one more thread may work: as far as is known, each that does waits."""
+        turns = self._turns
+        if not (self._calls or self._ends) or len(turns) - self._aside >= self._most:
+            return False
+        if turns:
+            recent = monotonic() - STALL
+            for turn in turns:
+                if turn.since > recent:
+                    return False
+        return True
 
     def _serve(self, worker: _Worker) -> None:
         while (turn := worker.wait()) is not None:
@@ -193,7 +195,7 @@ class ThreadPool:
         """The next call for the thread with this turn; None ends the turn: nothing to do, or another is doing it."""
         with self._lock:
             self._turns.remove(turn)
-            if not (self._calls or self._ends) or self._is_full() or self._is_going_on():
+            if not self._is_due():
                 if self._ended:
                     worker.give(None)
                 else:

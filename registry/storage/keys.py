@@ -26,6 +26,7 @@ def sha256_of(key: str) -> str | None:
     return found[1] if found is not None else None
 
 
+@lru_cache(maxsize=1024)
 def check_key(key: str) -> None:
     """Raises ValueError unless ``key`` names an object below the root and nothing else."""
     # Nearly every key passes this line; segments are only looked at where one begins with a dot.

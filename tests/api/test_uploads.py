@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import bcrypt
 import pytest
+from starlette.requests import Request
 
+from registry.api.http.parameters import query_of
 from registry.storage.driver import CHUNK_SIZE
 from registry.storage.local.driver import LocalDriver
 from registry.storage.middleware.faults import Fault, FaultyDriver
@@ -425,3 +427,17 @@ def test_what_came_of_a_body_that_is_cut_at_the_end_of_a_drain_is_kept(
     assert service.call("GET", location).headers["range"] == f"0-{size - 1}"
     rest = LARGE[size:]
     assert service.call("PUT", closing(location, LARGE, "sha256"), rest, OCTETS).status == 201
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (b"digest=sha256:0", {"digest": ["sha256:0"]}),
+        (b"digest=sha256%3A0&from=a%2Fb", {"digest": ["sha256:0"], "from": ["a/b"]}),
+        (b"&from=a+b&&from=a=b&", {"from": ["a b", "a=b"]}),
+        (b"digest&mount=", {"digest": [""], "mount": [""]}),
+        (b"fr%6fm=%C3%A9;x", {"from": ["\u00e9;x"]}),
+    ],
+)
+def test_a_query_is_read_as_that_of_a_form(query: bytes, parameters: dict[str, list[str]]) -> None:
+    assert dict(query_of(Request({"type": "http", "query_string": query}))) == parameters

@@ -5,7 +5,6 @@ What may be missing, by configuration, is noted as withheld (I12).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blobs, manifests, memberships, references, repositories, tags, withheld
@@ -142,7 +141,7 @@ class ManifestPublication:
         note_former(connection, repository, old)
         withheld.add(connection, repository.id, lacks)
         withheld.release(connection, repository.id, came, sequence=repository.sequence)
-        return replace(change, old=old, withheld=lacks, released=came).keep(connection, repository, now)
+        return change.keep(connection, repository, now, old=old, withheld=lacks, released=came)
 
     def _check_tags(self, repository: RepositoryRow, digest: Digest, names: tuple[str, ...]) -> None:
         """Check before anything is written, as again at the commit."""

@@ -289,8 +289,21 @@ class Change:
             raise LookupError(repository.id)
         return self.keep(connection, row, now)
 
-    def keep(self, connection: Transaction, row: RepositoryRow, now: float) -> PendingChange:
-        """Keep the change as pending under the number that ``row`` was allotted in the same transaction."""
+    def keep(
+        self,
+        connection: Transaction,
+        row: RepositoryRow,
+        now: float,
+        *,
+        old: dict[str, str] | None = None,
+        withheld: Withheld | None = None,
+        released: Withheld | None = None,
+    ) -> PendingChange:
+        """Keep the change as pending under the number that ``row`` was allotted in the same transaction.
+
+        ``old``, ``withheld`` and ``released`` are those of the change, unless given.
+        """
+        old = self.old if old is None else old
         record = Record(
             sequence=row.sequence,
             time=to_text(now),
@@ -299,9 +312,9 @@ class Change:
             digest=self.digest,
             descriptor=self.descriptor,
             tags=self.tags,
-            old=self.old,
-            withheld=self.withheld,
-            released=self.released,
+            old=old,
+            withheld=self.withheld if withheld is None else withheld,
+            released=self.released if released is None else released,
             pushed=self.pushed,
             tagged=self.tagged,
             address=self.address,
@@ -312,4 +325,4 @@ class Change:
         )
         line = record.to_line()
         changes.add(connection, row.id, row.sequence, line, state=changes.PENDING, now=now)
-        return PendingChange(row, line, self.old)
+        return PendingChange(row, line, old)
