@@ -113,6 +113,7 @@ class Purge:
         if needed_by:
             message = f"the blob is needed by {', '.join(needed_by)}; purge these"
             raise Unsupported(message, detail={"manifests": list(needed_by)})
+        deleted = deleted or [*self._grounds.deleted_with(repository, digest)]
         going = Going(repository, tuple(map(Digest, dict.fromkeys([*deleted, *naming]))))
         digests = sorted({str(digest), *self._grounds.named(repository, going.manifests)})
         claims: list[Claim] = []

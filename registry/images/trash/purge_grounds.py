@@ -11,9 +11,11 @@ import contextlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from registry.database import blobs, manifests, references
+from registry.database import blobs, changes, manifests, references
 from registry.database.collection import purging, trash
 from registry.database.references import LISTED
+from registry.images.records.journal import Journal, understood
+from registry.oci.digest import Digest
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.oci.digest import Digest
+    from registry.oci.record import Record
     from registry.storage.driver import LinkedStat
 
 NAMED: Final = 20
@@ -102,6 +104,33 @@ class PurgeGrounds:
 
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
+        self._journal = Journal(backends)
+
+    def deleted_with(self, repository: RepositoryRow, digest: Digest) -> list[Digest]:
+        """A manifest of the trash, and what a client or a purge has deleted with it; what is there again is left out.
+
+        So a purge that is run again finds what went with its manifest before. Nothing if the manifest is not in the
+        trash. Raises StorageError.
+        """
+        with self._backends.database.autocommit() as connection:
+            row = trash.find(connection, repository.id, digest, after=0.0).get()
+            if row is None:
+                return []
+            batch = trash.of_batch(connection, repository.id, row.batch, after=0.0).get()
+            unfolded = changes.find(connection, repository.id, row.sequence).get()
+            absent = [
+                Digest(each.digest)
+                for each in batch
+                if manifests.by_digest(connection, repository.id, each.digest).get() is None
+            ]
+        if len(batch) == 1 or batch[0].sequence != row.sequence:  # what goes with a manifest goes before it
+            return [digest]
+        if unfolded is not None:
+            record: Record | None = understood(repository.name, unfolded)
+        else:
+            record = next(self._journal.backwards(repository.name, row.sequence + 1), None)
+        is_alone = record is None or record.sequence != row.sequence or record.cause is not None
+        return [digest] if is_alone else absent
 
     def named(self, repository: RepositoryRow, trashed: Collection[Digest]) -> Iterator[str]:
         """Those manifests of its trash, and what they named."""

@@ -70,7 +70,8 @@ class PurgePreview:
                 message = f"the blob is needed by {', '.join(needing)}; purge these"
                 raise Unsupported(message, detail={"manifests": list(needing)})
             named = {each for manifest in planned for each in self._named(connection, repository, manifest)}
-        trashed = tuple(map(Digest, dict.fromkeys([*deleted, *naming])))
+        with_it = [] if deleted else self._grounds.deleted_with(repository, digest)
+        trashed = tuple(map(Digest, dict.fromkeys([*deleted, *with_it, *naming])))
         going = Going(repository, trashed, planned=planned)
         done.tags += [f"{name}:{tag}" for tags in deleted.values() for tag in tags]
         before = [each for each in trashed if each not in planned]

@@ -70,6 +70,11 @@ def places(world: World) -> list[str]:
     return [key for key, stat in driver.list("") if SECRET in driver.read(key, max_bytes=stat.size)[0]]
 
 
+def stored_blobs(world: World) -> list[str]:
+    """The keys of all blobs, of the trash too."""
+    return [key for key, _ in world.driver().list("") if "blobs/" in key]
+
+
 def is_whole(done: Purged) -> bool:
     return not (done.kept or done.unreachable or done.unfinished)
 
@@ -119,6 +124,44 @@ def test_what_is_attached_goes_too(world: World, registry: Registry) -> None:
     assert {signature.config.digest, signature.layer.digest} < set(done.removed)
     assert members(registry) == set()
     assert places(world) == []
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+@pytest.mark.parametrize("first", [1, 3, 4])
+def test_what_went_with_a_manifest_goes_too_where_the_purge_is_run_again(kind: str, first: int, tmp_path: Path) -> None:
+    """The same again purged the manifest alone, and told that all was done."""
+    world = World(tmp_path, kind)
+    registry = world.registry()
+    digest = leak(registry, "v1")
+    signature = attach(registry, LEAKED, "signature")
+    registry.fold_waiting()
+    driver = FaultyDriver(world.driver(), [Fault("delete_once", first=first)])
+    with contextlib.suppress(StorageError):
+        assert not is_whole(purge(world.registry(driver=driver)))
+    assert driver.struck
+    world.clock.now += registry.backends.policy.unclear + registry.backends.policy.claim + 1
+    again = world.registry()
+    previewed = again.purge.preview(NAME, digest)
+    done = purge(again)
+    assert {digest, signature.digest} == set(done.manifests) == set(previewed.manifests)
+    assert (is_whole(done), oldest(again), members(again)) == (True, [], set())
+    again.fold_waiting()
+    assert stored_blobs(world) == []
+    world.close()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_a_client_has_deleted_is_purged_with_what_went_with_it(
+    world: World, registry: Registry, *, ours: bool
+) -> None:
+    digest = leak(registry, "v1")
+    signature = attach(registry, LEAKED, "signature")
+    registry.manifests.delete(NAME, digest, actor=ACTOR)
+    if ours:
+        registry.fold_waiting()
+    assert set(purge(registry).manifests) == {digest, signature.digest}
+    registry.fold_waiting()
+    assert stored_blobs(world) == []
 
 
 def test_no_rebuild_finds_it_in_the_trash(world: World, registry: Registry) -> None:
