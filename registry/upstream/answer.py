@@ -18,6 +18,7 @@ from registry.waiting import aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from urllib3 import HTTPResponse
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 BROKEN: Final = (HTTPError, HTTPException, OSError)
 """What a request or its body raises when a connection breaks."""
 LARGEST_HEAD: Final = 64 << 10
+PIECE_SECONDS: Final = 60.0
+"""For one piece of a body that comes in chunks."""
 _PIECE: Final = 64 << 10
 _DRAINED: Final = 64 << 10
 """Bytes of a body without use that are read, so that the connection can be used again."""
@@ -45,6 +48,7 @@ class Answer:
         self.headers: Mapping[str, str] = response.headers
         self._response = response
         self._count = count
+        self._piece_seconds = PIECE_SECONDS
         try:
             self._check()
         except AnswerInvalid:
@@ -72,7 +76,7 @@ class Answer:
         Raises UpstreamUnavailable, also where the connection ends before the body does.
         """
         try:
-            with aside:
+            with aside, self._bounded_piece():
                 data = self._response.read1(size)
         except BROKEN as error:
             raise UpstreamUnavailable(f"{self.origin.host}: {reason_of(error)} in the middle of a body") from error
@@ -122,6 +126,12 @@ class Answer:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _bounded_piece(self) -> AbstractContextManager[object]:
+        """What frames chunks may go on for ever without a byte of the body: it is not left to the idle timeout."""
+        if "Transfer-Encoding" not in self.headers:
+            return contextlib.nullcontext()
+        return Cutoff(self._piece_seconds, self._response.shutdown)
 
     def _check(self) -> None:
         host = self.origin.host

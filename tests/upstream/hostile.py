@@ -72,6 +72,16 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def tunnel(self) -> None:
+        """Pass bytes on to the port that CONNECT names, here, whatever its host is."""
+        with socket.create_connection((LOCAL, int(self.path.rpartition(":")[2]))) as far:
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_pass_on, args=(far, self.connection))
+            back.start()
+            _pass_on(self.connection, far)
+            back.join()
+        self.close_connection = True
+
     def cut(self) -> None:
         """End the connection in the middle of whatever it was."""
         self.wfile.flush()
@@ -84,6 +94,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 Reply = Callable[[Handler], None]
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 class _Server(ThreadingHTTPServer):

@@ -155,6 +155,21 @@ def test_a_document_that_comes_byte_by_byte_is_given_up_in_time(server: HostileS
         answer.document(1 << 20, 0.5)
 
 
+def test_a_body_whose_trailers_never_end_is_given_up(server: HostileServer) -> None:
+    def reply(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n")
+        while not handler.hostile.ended.wait(0.02):
+            handler.wfile.write(b"X: y\r\n")
+
+    server.replies["/v2/a"] = reply
+    with upstream_of(server.url()) as upstream, upstream.request("GET", "/v2/a") as answer:
+        answer._piece_seconds = 0.5
+        assert answer.read(100) == b"hello"
+        while answer.read(100):  # it ends: the standard library takes the end of a connection for that of trailers
+            pass
+
+
 def test_a_silent_server_is_given_up_in_time(server: HostileServer) -> None:
     def hang(handler: Handler) -> None:
         handler.hostile.ended.wait()

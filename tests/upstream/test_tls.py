@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from registry.upstream.errors import AnswerInvalid, UpstreamUnavailable
+from registry.upstream.resolver import Resolver
 from tests.support.authority import Authority, Issued
-from tests.upstream.hostile import LOCAL, NAMES, HostileServer, hostile_server, redirect, upstream_of, whole
+from tests.upstream.hostile import LOCAL, NAMES, Handler, HostileServer, hostile_server, redirect, upstream_of, whole
 
 OPEN = ("127.0.0.0/8",)
 
@@ -90,6 +91,27 @@ def test_the_client_certificate_and_the_authority_stay_at_the_mirrors_origin(
         ("other.example.org", False),
         ("cdn.example.org", False),
     ]
+
+
+def test_a_tunnel_through_a_proxy_ends_at_the_server_with_the_name(
+    authority: Authority, client: Issued, server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: dict[str, Any] = {"ca": authority.pem, "client_certificate": client.pem, "client_key": client.key}
+    url = server.url("registry.example.org")
+    with hostile_server() as proxy:
+        proxy.replies[f"registry.example.org:{server.port}"] = Handler.tunnel
+        monkeypatch.delenv("https_proxy", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("NO_PROXY", "example.com")
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url().replace("://", "://user:p%40ss@"))
+        resolver = Resolver(lambda _: [])  # no name is looked up here: the proxy does that
+        with upstream_of(url, proxy="environment", resolver=resolver, **keys) as upstream:
+            for _ in range(2):
+                assert upstream.request("GET", "/v2/a").document(10, 5) == b"hello"
+        refuses(url, "/v2/a", "TLS failed", proxy=proxy.url())
+        assert proxy.seen[0].headers["proxy-authorization"] == "Basic dXNlcjpwQHNz"
+        assert len(proxy.seen) == 2
+    assert all(seen.has_certificate and "proxy-authorization" not in seen.headers for seen in server.seen)
 
 
 def test_a_redirect_from_https_to_http_is_refused(authority: Authority, server: HostileServer) -> None:
