@@ -65,6 +65,8 @@ class Capabilities:
     """Bytes of the largest object that is copied by one request to the store; 0: of any."""
     copy_part_bytes: int = 1
     """Bytes of each part of a larger one: a request each, and two more."""
+    readable_uploads: bool = False
+    """``read_upload`` works: every process reads what a writer has flushed while the upload grows."""
     delete_batch: int = 1
     """Objects that the store deletes with one request."""
     late_deletes: bool = False
@@ -79,6 +81,7 @@ FILE_SYSTEM = Capabilities(
     exclusive_uploads=True,
     conditional_writes=True,
     external_writers=True,
+    readable_uploads=True,
 )
 """What a directory can do; a driver that differs says how by ``replace``."""
 OBJECT_STORE = Capabilities(
@@ -377,8 +380,13 @@ class StorageDriver(ABC):
     # ---- uploads
 
     @abstractmethod
-    def start_upload(self, upload_id: str) -> UploadState:
-        """Begin an empty upload; ``upload_id`` is of letters, digits, ``_`` and ``-``, else ValueError."""
+    def start_upload(self, upload_id: str, *, readable: bool = False) -> UploadState:
+        """Begin an empty upload; ``upload_id`` is of letters, digits, ``_`` and ``-``, else ValueError.
+
+        With ``readable``, which its state keeps, ``read_upload`` gives its bytes before it is published, and a writer
+        may ``flush`` and ``read`` it also where it knows its key; a store may need more requests for that. It has no
+        effect unless ``capabilities.readable_uploads``.
+        """
 
     @abstractmethod
     def open_upload(self, upload_id: str) -> UploadWriter:
@@ -394,6 +402,24 @@ class StorageDriver(ABC):
         Raises UnsupportedOperation unless ``capabilities.exclusive_uploads``.
         """
         raise UnsupportedOperation(upload_id, f"{self.name} does not know its uploads")
+
+    def read_upload(
+        self,
+        upload_id: str,
+        state: UploadState,  # noqa: ARG002 - for a driver that has it
+        *,
+        size: int,
+        offset: int = 0,
+    ) -> ObjectReader:
+        """A reader of the bytes from ``offset`` to ``size`` of an upload that was started as ``readable``.
+
+        ``state`` is what a writer flushed when it had at least ``size`` bytes, and committed. No right is taken: the
+        writer goes on meanwhile, in whatever process, and one that resumes at ``size`` or later leaves these bytes as
+        they are. The reader stays good when the upload is published; once it was discarded, ``read`` may raise
+        StorageUnavailable. Raises PathNotFound (the upload was discarded), UploadOffsetMismatch (fewer bytes are
+        there), UnsupportedOperation unless ``capabilities.readable_uploads``.
+        """
+        raise UnsupportedOperation(upload_id, f"{self.name} gives no bytes of an upload ({offset} to {size})")
 
     @abstractmethod
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:

@@ -49,7 +49,7 @@ class MemoryDriver(StorageDriver):
     """Objects and uploads in memory: for tests, and as the model of an object store. Gone when the process ends."""
 
     name = "memory"
-    capabilities = replace(OBJECT_STORE, copies=True, exclusive_uploads=True)
+    capabilities = replace(OBJECT_STORE, copies=True, exclusive_uploads=True, readable_uploads=True)
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -129,7 +129,7 @@ class MemoryDriver(StorageDriver):
 
     # ---- uploads
 
-    def start_upload(self, upload_id: str) -> UploadState:
+    def start_upload(self, upload_id: str, *, readable: bool = False) -> UploadState:  # noqa: ARG002 - each one is
         """See StorageDriver."""
         check_upload_id(upload_id)
         with self._lock:
@@ -149,6 +149,15 @@ class MemoryDriver(StorageDriver):
     def has_upload(self, upload_id: str) -> bool:
         """See StorageDriver."""
         return upload_id in self._uploads
+
+    def read_upload(self, upload_id: str, state: UploadState, *, size: int, offset: int = 0) -> ObjectReader:  # noqa: ARG002 - no state needed
+        """See StorageDriver."""
+        with self._lock:
+            upload = self._upload(upload_id)
+            data, modified = bytes(upload.data[:size]), upload.modified
+        if len(data) < size:
+            raise UploadOffsetMismatch(upload_id, f"{len(data)} bytes are there, {size} expected")
+        return _MemoryReader(data, ObjectStat(size, f"upload-{size}", modified), offset, size)
 
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:  # noqa: ARG002 - no state needed
         """See StorageDriver."""

@@ -11,13 +11,15 @@ from registry.storage.gcs.batch_delete import MOST_DELETED
 from registry.storage.gcs.client import GcsBucket
 from registry.storage.gcs.objects import GcsObjects
 from registry.storage.gcs.upload import GcsUploadWriter
+from registry.storage.gcs.upload_state import GCSUploadState
 from registry.storage.keys import check_key
-from registry.storage.object_store.driver import BucketDriver
+from registry.storage.object_store.driver import UPLOADS, BucketDriver
 from registry.storage.object_store.parts import PartBuffers
+from registry.storage.object_store.reader import Flushed
 
 if TYPE_CHECKING:
     from registry.config.sections import GcsSettings
-    from registry.storage.driver import ObjectStat
+    from registry.storage.driver import ObjectStat, UploadState
     from registry.storage.middleware.metrics import Observe
 
 
@@ -43,6 +45,7 @@ class GcsDriver(BucketDriver):
             part_bytes=settings.part_size,
             delete_batch=MOST_DELETED,
             late_deletes=False,  # each names its generation
+            readable_uploads=True,
         )
         super().__init__(GcsObjects(self._bucket), capabilities)
 
@@ -62,6 +65,11 @@ class GcsDriver(BucketDriver):
     def open_upload(self, upload_id: str) -> GcsUploadWriter:
         """See StorageDriver."""
         return GcsUploadWriter(self._objects, upload_id, self._buffers)
+
+    def _flushed(self, upload_id: str, state: UploadState) -> Flushed:
+        """See BucketDriver. Parts that were composed stay until the upload is discarded."""
+        parts = GCSUploadState.parse(state.note).parts
+        return Flushed([(f"{UPLOADS}{upload_id}/{part.name}", part.size) for part in parts], state.tail)
 
     def close(self) -> None:
         """See StorageDriver."""

@@ -160,7 +160,7 @@ class LocalDriver(StorageDriver):
 
     # ---- uploads
 
-    def start_upload(self, upload_id: str) -> UploadState:
+    def start_upload(self, upload_id: str, *, readable: bool = False) -> UploadState:  # noqa: ARG002 - each one is
         """See StorageDriver. An upload that has received nothing need not survive a power cut: nothing is synced."""
         self._uploads.start(upload_id)
         return UploadState()
@@ -172,6 +172,10 @@ class LocalDriver(StorageDriver):
     def has_upload(self, upload_id: str) -> bool:
         """See StorageDriver."""
         return self._uploads.has(upload_id)
+
+    def read_upload(self, upload_id: str, state: UploadState, *, size: int, offset: int = 0) -> ObjectReader:  # noqa: ARG002 - the file is all
+        """See StorageDriver."""
+        return self._uploads.read(upload_id, size, offset)
 
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:  # noqa: ARG002 - the file is all
         """See StorageDriver."""

@@ -64,6 +64,16 @@ class LocalUploads:
         write_back = WriteBack(enabled=self._write_back)
         return LocalUploadWriter(self._files, upload_id, path, descriptor, write_back, found)
 
+    def read(self, upload_id: str, size: int, offset: int) -> LocalReader:
+        """See StorageDriver.read_upload."""
+        path = self._locate(upload_id)
+        reader = LocalReader(self._root, upload_id, path, offset=offset, length=max(size - offset, 0))
+        if reader.stat.size < size:
+            there = reader.stat.size
+            reader.close()
+            raise UploadOffsetMismatch(upload_id, f"{there} bytes are there, {size} expected")
+        return reader
+
     def has(self, upload_id: str) -> bool:
         """See StorageDriver.has_upload."""
         path = self._locate(upload_id)

@@ -106,9 +106,9 @@ class DriverDecorator(StorageDriver):
         """See StorageDriver. No operation: the store is not asked."""
         return self.inner.presign(key, seconds=seconds)
 
-    def start_upload(self, upload_id: str) -> UploadState:
+    def start_upload(self, upload_id: str, *, readable: bool = False) -> UploadState:
         """See StorageDriver."""
-        return self.around("start_upload", upload_id, lambda: self.inner.start_upload(upload_id))
+        return self.around("start_upload", upload_id, lambda: self.inner.start_upload(upload_id, readable=readable))
 
     def open_upload(self, upload_id: str) -> UploadWriter:
         """See StorageDriver."""
@@ -119,6 +119,13 @@ class DriverDecorator(StorageDriver):
     def has_upload(self, upload_id: str) -> bool:
         """See StorageDriver."""
         return self.around("has_upload", upload_id, lambda: self.inner.has_upload(upload_id))
+
+    def read_upload(self, upload_id: str, state: UploadState, *, size: int, offset: int = 0) -> ObjectReader:
+        """See StorageDriver."""
+        reader = self.around(
+            "read_upload", upload_id, lambda: self.inner.read_upload(upload_id, state, size=size, offset=offset)
+        )
+        return _Reader(self, upload_id, reader)
 
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:
         """See StorageDriver."""

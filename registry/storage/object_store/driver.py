@@ -6,16 +6,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from registry.storage.driver import StorageDriver, UploadEntry, UploadState
-from registry.storage.errors import PathNotFound, PreconditionFailed
+from registry.storage.errors import PathNotFound, PreconditionFailed, UnsupportedOperation
 from registry.storage.keys import check_key, check_prefix, check_upload_id, is_own
 from registry.storage.object_store.objects import ABSENT
+from registry.storage.object_store.reader import UploadReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from registry.storage.driver import Capabilities, Child, ObjectStat
     from registry.storage.object_store.objects import BucketObjects
-    from registry.storage.object_store.reader import ResumingReader
+    from registry.storage.object_store.reader import Flushed, ResumingReader
 
 UPLOADS = ".uploads/"
 """What the keys begin with of what is gathered for uploads: then comes the upload id."""
@@ -84,10 +85,16 @@ class BucketDriver(StorageDriver):
 
     # ---- uploads
 
-    def start_upload(self, upload_id: str) -> UploadState:
+    def start_upload(self, upload_id: str, *, readable: bool = False) -> UploadState:  # noqa: ARG002 - for a driver that needs to know
         """See StorageDriver. Nothing is written."""
         check_upload_id(upload_id)
         return UploadState()
+
+    def read_upload(self, upload_id: str, state: UploadState, *, size: int, offset: int = 0) -> UploadReader:
+        """See StorageDriver."""
+        check_upload_id(upload_id)
+        flushed = self._flushed(upload_id, state)
+        return UploadReader(upload_id, self._open_part, flushed, size=size, offset=offset)
 
     def discard_upload(self, upload_id: str, state: UploadState | None = None) -> None:
         """See StorageDriver. A state without a note says that the store holds nothing."""
@@ -101,6 +108,15 @@ class BucketDriver(StorageDriver):
         for upload_id, modified in self._gathered():
             newest[upload_id] = max(newest.get(upload_id, 0.0), modified)
         return iter([UploadEntry(upload_id, modified) for upload_id, modified in newest.items()])
+
+    def _flushed(self, upload_id: str, state: UploadState) -> Flushed:
+        """Where the bytes of an upload with this state are. Raises UnsupportedOperation where they cannot be read."""
+        raise UnsupportedOperation(
+            upload_id, f"{self.name} gives no bytes of an upload with {len(state.tail)} in memory"
+        )
+
+    def _open_part(self, key: str, offset: int, length: int) -> ResumingReader:
+        return self._objects.open(key, offset=offset, length=length)
 
     def _gathered(self) -> Iterator[tuple[str, float]]:
         """What the store holds for uploads: their ids, in any order and often, and when they were written to."""

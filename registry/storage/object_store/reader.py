@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeVar
 
 from registry.storage.driver import ObjectStat
-from registry.storage.errors import InvalidRange, PathNotFound, PreconditionFailed, StorageUnavailable
+from registry.storage.errors import (
+    InvalidRange,
+    PathNotFound,
+    PreconditionFailed,
+    StorageUnavailable,
+    UploadOffsetMismatch,
+)
 from registry.storage.object_store.responses import BROKEN
 
 if TYPE_CHECKING:
@@ -36,6 +42,15 @@ class Body(Protocol):
     def close(self) -> None:
         """Free the connection."""
         ...
+
+
+class Flushed(NamedTuple):
+    """Where a state says that the bytes of an upload are."""
+
+    objects: Sequence[tuple[str, int]]
+    """Keys, and how many bytes each has."""
+    tail: bytes
+    """What comes after them."""
 
 
 Get = Callable[[str, int, int | None, str], tuple[ObjectStat, Body]]
@@ -122,6 +137,83 @@ def check_length(key: str, body: Body, wanted: int) -> Body:
         return body
     body.close()
     raise StorageUnavailable(key, f"the store sends {body.length} bytes, and {wanted} were asked for")
+
+
+class UploadReader:
+    """See ObjectReader. Bytes of an upload: of objects that are opened when it comes to them, and those after them."""
+
+    def __init__(
+        self,
+        upload_id: str,
+        open_object: Callable[[str, int, int], ObjectReader],
+        flushed: Flushed,
+        *,
+        size: int,
+        offset: int,
+    ) -> None:
+        """``open_object`` reads a key from an offset on, so many bytes. Raises UploadOffsetMismatch, PathNotFound.
+
+        The first object is opened at once, so that a caller hears of an upload that was discarded.
+        """
+        there = sum(count for _, count in flushed.objects) + len(flushed.tail)
+        if there < size:
+            raise UploadOffsetMismatch(upload_id, f"{there} bytes are there, {size} expected")
+        self.stat = ObjectStat(size, "", 0.0)
+        self._upload_id = upload_id
+        self._open = open_object
+        self._flushed = flushed
+        self._position = offset
+        self._reader: ObjectReader | None = None
+        self._ends = 0
+        if offset < size:
+            self._turn()
+
+    def read(self, size: int) -> bytes:
+        """See ObjectReader."""
+        wanted = min(size, self.stat.size - self._position)
+        if wanted <= 0:
+            return b""
+        if self._reader is None or self._position >= self._ends:
+            try:
+                self._turn()
+            except PathNotFound as error:
+                raise StorageUnavailable(self._upload_id, "the upload was discarded while it was read") from error
+        if self._reader is None:
+            begin = self._position - self._ends
+            data = self._flushed.tail[begin : begin + wanted]
+        else:
+            data = self._reader.read(min(wanted, self._ends - self._position))
+            if not data:
+                raise StorageUnavailable(self._upload_id, "an object of the upload ends too early")
+        self._position += len(data)
+        return data
+
+    def fileno(self) -> int | None:
+        """See ObjectReader."""
+        return None
+
+    def close(self) -> None:
+        """See ObjectReader."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _turn(self) -> None:
+        """Open the object at this position, of which no byte beyond the size of this reader is wanted."""
+        self.close()
+        self._ends = 0
+        for key, count in self._flushed.objects:
+            begin, self._ends = self._ends, self._ends + count
+            if self._position < self._ends:
+                length = min(self._ends, self.stat.size) - self._position
+                self._reader = self._open(key, self._position - begin, length)
+                return
 
 
 class ConcatenatedReader:

@@ -6,22 +6,24 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from registry.storage.driver import OBJECT_STORE
+from registry.storage.driver import OBJECT_STORE, UploadState
+from registry.storage.errors import UnsupportedOperation
 from registry.storage.keys import check_key, check_upload_id
 from registry.storage.object_store.driver import UPLOADS, BucketDriver
 from registry.storage.object_store.parts import PartBuffers
+from registry.storage.object_store.reader import Flushed
 from registry.storage.s3.checksums import S3Checks
 from registry.storage.s3.client import S3Bucket
 from registry.storage.s3.multipart import COPY_BYTES, COPY_PART, S3Multiparts
 from registry.storage.s3.objects import MOST_DELETED, S3Objects
-from registry.storage.s3.upload import S3UploadWriter, abort
+from registry.storage.s3.upload import S3UploadWriter, abort, objects_of
 from registry.storage.s3.upload_state import S3UploadState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from registry.config.sections import S3Settings
-    from registry.storage.driver import ObjectStat, UploadState
+    from registry.storage.driver import ObjectStat
     from registry.storage.middleware.metrics import Observe
     from registry.storage.s3.multipart import Pending
 
@@ -50,6 +52,7 @@ class S3Driver(BucketDriver):
             copy_bytes=COPY_BYTES,
             copy_part_bytes=COPY_PART,
             delete_batch=MOST_DELETED,
+            readable_uploads=True,
         )
         super().__init__(objects, capabilities)
 
@@ -63,6 +66,11 @@ class S3Driver(BucketDriver):
         """See StorageDriver."""
         check_key(key)
         return self._bucket.presign(key, seconds)
+
+    def start_upload(self, upload_id: str, *, readable: bool = False) -> UploadState:
+        """See StorageDriver. Nothing is written."""
+        check_upload_id(upload_id)
+        return UploadState(S3UploadState(readable=readable).note())
 
     def open_upload(self, upload_id: str) -> S3UploadWriter:
         """See StorageDriver."""
@@ -79,6 +87,13 @@ class S3Driver(BucketDriver):
             if _entry_of(pending) == upload_id:
                 self._multiparts.abort(pending.target, pending.multipart)
         super().discard_upload(upload_id)
+
+    def _flushed(self, upload_id: str, state: UploadState) -> Flushed:
+        """See BucketDriver."""
+        plan = S3UploadState.parse(state.note)
+        if plan.target:
+            raise UnsupportedOperation(upload_id, "it was not started as readable: its parts are in a multipart upload")
+        return Flushed(objects_of(upload_id, plan), state.tail)
 
     def close(self) -> None:
         """See StorageDriver."""

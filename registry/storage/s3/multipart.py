@@ -166,6 +166,33 @@ class S3Multiparts:
             noted, _ = self._objects.read(_note(upload_id), max_bytes=_MOST_NOTED)
             self.abort(*orjson.loads(noted))
 
+    def join(
+        self, sources: Sequence[tuple[str, int]], rest: bytes | bytearray, target: str, *, replace: bool
+    ) -> ObjectStat:
+        """Make one object of whole ones, by keys and sizes, and of what comes after them.
+
+        All sources but the last part of all have at least the size of a part. The store copies them. Without
+        ``replace`` an object of that size is the same one. Raises PathNotFound when a source is gone.
+        """
+        multipart = self._begin(target)
+        copying = [
+            self._copying.submit(self._copy_part, self._origin(source, ""), target, multipart, number, 0, size)
+            for number, (source, size) in enumerate(sources, start=1)
+        ]
+        try:
+            with waiting:
+                parts = [part.result() for part in copying]
+            if rest:
+                parts.append(self.send(target, multipart, len(parts) + 1, rest, checked=False))
+            size = sum(size for _, size in sources) + len(rest)
+            return self.complete(target, multipart, parts, size, replace=replace)
+        except BaseException:
+            for part in copying:
+                part.cancel()
+            wait(copying)
+            self.abort(target, multipart)
+            raise
+
     def _put_together(self, source: str, target: str, size: int, tag: str) -> ObjectStat:
         """What became of a copy whose source, or whose parts, the store does not know any more."""
         if self._objects.stat(source).etag != tag:

@@ -7,7 +7,10 @@ upload, the tags of its parts, and the bytes after them: up to TAIL_BYTES in the
 ``.uploads/{id}/{offset}-{random}`` that become part of the next part. Pieces are also where the bytes of a slow client
 wait for the rest of their part, when their memory is needed.
 
-Tests: ``tests/storage/s3/test_driver.py``.
+An upload that was started as readable has no multipart upload before it is published: its parts are objects too,
+*segments*, and the store copies them into the object that is published.
+
+Tests: ``tests/storage/s3/test_driver.py``, ``tests/storage/test_driver_contract_readable.py``.
 """
 
 from __future__ import annotations
@@ -49,9 +52,9 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
         """See UploadWriter. Cannot rewind into a part that was already sent; offset 0 starts the upload over."""
         plan = S3UploadState.parse(state.note)
         filler = self._load(plan, state.tail, offset)
-        if offset == 0 and plan.target:
+        if offset == 0 and (plan.target or plan.segments):
             abort(self._objects, self._multiparts, self._upload_id, plan)
-            plan = S3UploadState()
+            plan = S3UploadState(readable=plan.readable)
             filler.clear()
         if offset < plan.in_parts:
             raise UploadOffsetMismatch(self._upload_id, "the store cannot go back into a part that it has")
@@ -62,7 +65,7 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
             if offset > plan.size:
                 filler.add(self._read_piece(piece, size))
         filler.cut(offset - plan.size)
-        self._plan, self._filler, self._final = plan, filler, key
+        self._plan, self._filler, self._final = plan, filler, None if plan.readable else key
         self._sealed, self._lost = None, False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -84,7 +87,7 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
         """See UploadWriter."""
         plan = self._resumed()
         self._check_kept(plan)
-        if plan.target and plan.in_pieces + self._filler.size == plan.part_size:
+        if (plan.target or plan.readable) and self._room(plan) == 0:
             self._send(plan)  # whatever comes after it
         self._wait()
         if self._filler.size > TAIL_BYTES:
@@ -99,13 +102,18 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
         if plan.target:
             self._seal(plan, replace=True)
             return self._objects.open(plan.target)
-        readers = [self._objects.open(piece) for piece, _ in plan.pieces]
+        readers = [self._objects.open(key) for key, _ in objects_of(self._upload_id, plan)]
         return ConcatenatedReader([*readers], bytes(self._filler.view()))
 
     def publish(self, key: str, *, replace: bool = False) -> ObjectStat:
         """See UploadWriter."""
         check_key(key)
         plan = self._resumed()
+        if plan.segments:
+            self._wait()
+            with self._gathered(plan):
+                segments = objects_of(self._upload_id, plan)
+                return self._multiparts.join(segments, self._filler.whole(), key, replace=replace)
         if not plan.target:
             if len(plan.pieces) == 1 and not self._filler.size:
                 return self._multiparts.copy(plan.pieces[0][0], key, plan.size)
@@ -128,7 +136,7 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
 
     def _kept(self, plan: S3UploadState) -> Iterable[str]:
         """See PartedUpload."""
-        return (piece for piece, _ in plan.pieces)
+        return (key for key, _ in objects_of(self._upload_id, plan))
 
     def _room(self, plan: S3UploadState) -> int:
         """See PartedUpload. Parts are of one size; pieces become part of the next."""
@@ -194,6 +202,9 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
 
     def _send(self, plan: S3UploadState) -> None:
         """See PartedUpload. Not beside the caller where pieces are read back: they take the memory of a second part."""
+        if plan.readable:
+            self._send_segment(plan)
+            return
         if len(plan.tags) >= MOST_PARTS:
             most = MOST_PARTS * plan.part_size
             raise ObjectTooLarge(self._upload_id, f"more than {most} bytes; storage.s3.part_size decides how many")
@@ -205,6 +216,25 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
         beside = not plan.pieces
         with self._gathered(plan):
             self._dispatch(partial(self._send_part, plan, plan.begin_part(), self._filler.detach()), beside=beside)
+
+    def _send_segment(self, plan: S3UploadState) -> None:
+        """Write a part to an object of its own, beside the caller as any part."""
+        self._wait()  # they are noted in the order of their bytes
+        plan.part_size = plan.part_size or self._buffers.size
+        if len(plan.segments) >= MOST_PARTS - 1:
+            most = (MOST_PARTS - 1) * plan.part_size
+            raise ObjectTooLarge(self._upload_id, f"more than {most} bytes; storage.s3.part_size decides how many")
+        beside = not plan.pieces
+        with self._gathered(plan):
+            self._dispatch(partial(self._put_segment, plan, self._filler.detach()), beside=beside)
+
+    def _put_segment(self, plan: S3UploadState, segment: bytearray) -> None:
+        key, size = self._new_key(plan.in_parts), len(segment)
+        try:
+            self._objects.put(key, segment)
+        finally:
+            self._give(segment)
+        plan.segments.append((key.rpartition("/")[2], size))
 
     def _send_part(self, plan: S3UploadState, number: int, part: bytearray) -> None:
         try:
@@ -232,6 +262,12 @@ class S3UploadWriter(PartedUpload[S3UploadState]):
         return self._sealed
 
 
+def objects_of(upload_id: str, plan: S3UploadState) -> list[tuple[str, int]]:
+    """Keys and sizes of the objects with bytes of an upload, in order; parts of a multipart upload are no objects."""
+    segments = [(f"{UPLOADS}{upload_id}/{name}", size) for name, size in plan.segments]
+    return segments + plan.pieces
+
+
 def abort(objects: BucketObjects, multiparts: S3Multiparts, upload_id: str, plan: S3UploadState) -> None:
     """Free what an upload has in the store. What was published stays."""
     if plan.target:
@@ -240,4 +276,4 @@ def abort(objects: BucketObjects, multiparts: S3Multiparts, upload_id: str, plan
     if plan.spent:
         objects.delete([key for key, _ in objects.keys(f"{UPLOADS}{upload_id}/")])
     else:
-        objects.delete([*staged, *(key for key, _ in plan.pieces)])
+        objects.delete([*staged, *(key for key, _ in objects_of(upload_id, plan))])

@@ -36,6 +36,10 @@ class S3UploadState:
     """Checksums of the parts, in the same order; empty ones if ``checked`` is not set."""
     pieces: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     """Keys and sizes of what comes after the parts."""
+    readable: bool = False
+    """Parts are objects of their own, so that every process can read them; there is no multipart upload."""
+    segments: list[tuple[str, int]] = dataclasses.field(default_factory=list)
+    """Names, below the prefix of the upload, and sizes of such parts."""
     spent: bool = False
     """There have been pieces that are in parts now; their objects are still there."""
 
@@ -46,14 +50,17 @@ class S3UploadState:
             return cls()
         plan = cls(**orjson.loads(note))
         plan.pieces = [(key, size) for key, size in plan.pieces]
+        plan.segments = [(name, size) for name, size in plan.segments]
         plan.sums = plan.sums or [""] * len(plan.tags)
         return plan
 
     def note(self) -> str:
         """For a state."""
-        if not self.target and not self.pieces:
+        if not self.target and not self.pieces and not self.readable:
             return ""
         noted = dataclasses.asdict(self) | ({} if self.checked else {"sums": []})
+        if not self.readable:  # a release before this one knows no such field
+            del noted["readable"], noted["segments"]
         return orjson.dumps(noted).decode()
 
     def begin_part(self) -> int:
@@ -74,7 +81,7 @@ class S3UploadState:
     @property
     def in_parts(self) -> int:
         """Bytes in whole parts."""
-        return len(self.tags) * self.part_size
+        return len(self.tags) * self.part_size + sum(size for _, size in self.segments)
 
     @property
     def in_pieces(self) -> int:

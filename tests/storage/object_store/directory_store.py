@@ -24,7 +24,7 @@ from registry.storage.keys import check_key
 from registry.storage.object_store.driver import BucketDriver
 from registry.storage.object_store.objects import ABSENT, BucketObjects, Page
 from registry.storage.object_store.parts import PartBuffers
-from registry.storage.object_store.reader import ConcatenatedReader
+from registry.storage.object_store.reader import ConcatenatedReader, Flushed
 from registry.storage.object_store.retry import Retry
 from registry.storage.object_store.upload import PartedUpload
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from registry.storage.driver import ObjectReader, UploadState
     from registry.storage.middleware.metrics import Kind, Observe
 
-CAPABILITIES = replace(OBJECT_STORE, part_bytes=1 << 20, delete_batch=10)
+CAPABILITIES = replace(OBJECT_STORE, part_bytes=1 << 20, delete_batch=10, readable_uploads=True)
 SETTINGS = GcsSettings(bucket="none")  # how long it is waited for: settings of its own would say so likewise
 VERSION = 32  # bytes of its version, before those of each object
 
@@ -205,3 +205,6 @@ class DirectoryStore(BucketDriver):
 
     def open_upload(self, upload_id: str) -> DirectoryUpload:
         return DirectoryUpload(self._objects, upload_id, self._buffers)
+
+    def _flushed(self, upload_id: str, state: UploadState) -> Flushed:
+        return Flushed([*json.loads(state.note or "{}").items()], state.tail)

@@ -1,12 +1,14 @@
-"""Multipart uploads of a bucket: which are told as uploads, and since when nothing has come."""
+"""Uploads to an S3 bucket: which multipart uploads are told as uploads, since when nothing came, and readable ones."""
 
 from __future__ import annotations
 
 import time
 
+import orjson
 import pytest
 
 from registry.storage.driver import StorageDriver
+from registry.storage.errors import UnsupportedOperation
 from registry.storage.s3.driver import S3Driver
 from tests.storage.drivers import S3, cases
 
@@ -52,3 +54,32 @@ def _only(driver: StorageDriver) -> float:
     """When the only upload was last changed."""
     [entry] = driver.uploads()
     return entry.modified
+
+
+def test_an_upload_that_was_not_started_as_readable_has_a_state_that_former_releases_know(
+    driver: StorageDriver,
+) -> None:
+    data = bytes(driver.capabilities.part_bytes + (1 << 20))
+    state = driver.start_upload("u1")
+    assert state.note == ""
+    with driver.open_upload("u1") as writer:
+        writer.resume(state, offset=0)
+        writer.write(data)
+        state = writer.flush()
+    noted = orjson.loads(state.note)
+    assert noted["target"]
+    assert not {"readable", "segments"} & noted.keys()
+    with pytest.raises(UnsupportedOperation, match="not started as readable"):
+        driver.read_upload("u1", state, size=1)
+
+
+def test_a_readable_upload_has_one_object_for_each_part_and_none_where_one_is_enough(driver: StorageDriver) -> None:
+    part = driver.capabilities.part_bytes
+    for number, size in enumerate((part, 2 * part + 5)):
+        state = driver.start_upload(f"u{number}", readable=True)
+        with driver.open_upload(f"u{number}") as writer:
+            writer.resume(state, offset=0, key=f"storage/blobs/sha256/{number}")
+            writer.write(bytes(size))
+            assert [entry.upload_id for entry in driver.uploads()] == ([] if not number else ["u1"])
+            assert writer.publish(f"storage/blobs/sha256/{number}").size == size
+    assert list(driver.uploads()) == []
