@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.lent_databases import LentDatabases
 from tests.support.postgresql import Cluster
 from tests.support.tools import require_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from _pytest.terminal import TerminalReporter
 
@@ -100,6 +101,26 @@ def cluster() -> Iterator[Cluster]:
     running = Cluster()
     yield running
     running.remove()
+
+
+@pytest.fixture(scope="session")
+def lent_databases(cluster: Cluster) -> LentDatabases:
+    """Databases of that server that tests have one after the other."""
+    return LentDatabases(cluster)
+
+
+@pytest.fixture
+def new_database(lent_databases: LentDatabases) -> Iterator[Callable[[], str]]:
+    """Gives the URL of a PostgreSQL database with the newest schema and no rows, for the length of a test."""
+    lent: list[str] = []
+
+    def lend() -> str:
+        lent.append(lent_databases.lend())
+        return lent[-1]
+
+    yield lend
+    for url in lent:
+        lent_databases.give_back(url)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

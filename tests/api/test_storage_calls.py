@@ -67,7 +67,7 @@ class Replica:
 @pytest.fixture
 def replicas(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Replica]]:
     """The first has pushed and read everything; the second has looked at the repository, as each does once."""
-    sections = {"database": {"url": request.getfixturevalue("cluster").create_current()}}
+    sections = {"database": {"url": request.getfixturevalue("new_database")()}}
     drivers = [FaultyDriver(inner) for inner in [MemoryDriver()] * 2]
     with (
         serving(tmp_path, sections, driver=drivers[0]) as first,

@@ -19,10 +19,10 @@ from registry.auth.tokens.token import Tokens
 from registry.config.file import ConfigError
 from registry.config.token_sections import ExternalTokenSettings, OidcSettings, TokenSettings
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.oci.errors import Unauthorized
 from tests.auth.signing import forged, jwks, rsa, signed
 from tests.auth.tokens.test_bearer import ALICE, People
+from tests.support.sqlite import create_current
 
 FAR = 4_000_000_000
 
@@ -87,8 +87,7 @@ def test_an_issuer_that_is_not_configured_is_refused(issuers: Issuers) -> None:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'cache.db'}")
-    upgrade_database(opened)
+    opened = Database(create_current(tmp_path / "cache.db"))
     yield opened
     opened.close()
 

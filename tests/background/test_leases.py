@@ -16,14 +16,13 @@ import pytest
 from registry.background.leases import Leases, _machine
 from registry.database import leases
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.database.statement import Statement
+from tests.support.sqlite import create_current
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'cache.db'}")
-    upgrade_database(opened)
+    opened = Database(create_current(tmp_path / "cache.db"))
     yield opened
     opened.close()
 

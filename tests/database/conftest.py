@@ -33,7 +33,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of a database with the newest schema."""
     if request.param == "sqlite":
         return create_current(tmp_path / "cache.db")
-    return _cluster(request).create_current()
+    return str(request.getfixturevalue("new_database")())
 
 
 @pytest.fixture

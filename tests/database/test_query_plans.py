@@ -13,17 +13,14 @@ from registry.clocks import Clocks
 from registry.database import manifests, migration_queries, references, repositories, tags
 from registry.database.clock import add_functions
 from registry.database.collection import doomed, orphans, purging, scrub, survey, trash
-from registry.database.engine import Database
 from registry.database.quotas import groups
-from registry.database.schema import upgrade_database
 from registry.database.statement import Statement
+from tests.support.sqlite import create_current
 
 
 def explain(statement: Statement, directory: Path) -> list[str]:
     """The steps of SQLite's plan."""
-    database = Database(f"sqlite:///{directory / 'cache.db'}")
-    upgrade_database(database)
-    database.close()
+    create_current(directory / "cache.db")
     values = dict.fromkeys(re.findall(r":([a-z_]+)", statement._text))
     with closing(sqlite3.connect(directory / "cache.db")) as connection:
         connection.create_function("name_matches", 2, lambda *_: True, deterministic=True)

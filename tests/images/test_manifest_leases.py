@@ -98,7 +98,7 @@ class Place(NamedTuple):
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    url = request.getfixturevalue("cluster").create_current() if request.param == "postgresql" else None
+    url = request.getfixturevalue("new_database")() if request.param == "postgresql" else None
     world = World(tmp_path, "memory", url)
     yield Place(world, world.registry(), world.registry())
     world.close()

@@ -45,7 +45,7 @@ def kind() -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    url = request.getfixturevalue("cluster").create_current() if request.param == "postgresql" else None
+    url = request.getfixturevalue("new_database")() if request.param == "postgresql" else None
     made = World(tmp_path, kind, url)
     yield made
     made.close()

@@ -22,7 +22,7 @@ POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.tools("initdb", "pg_ct
 
 @pytest.fixture(params=["sqlite", POSTGRESQL])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    url = request.getfixturevalue("cluster").create_current() if request.param == "postgresql" else None
+    url = request.getfixturevalue("new_database")() if request.param == "postgresql" else None
     made = World(tmp_path, "memory", url)
     yield made
     made.close()

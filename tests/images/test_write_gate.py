@@ -23,7 +23,6 @@ from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
 from registry.oci.index import Index
 from tests.support import adopted_bucket
-from tests.support.postgresql import Cluster
 from tests.support.registry_world import (
     ACTOR,
     NAME,
@@ -50,9 +49,7 @@ SHUT = ReadOnly("2026-11-25T04:00:00Z", REASON)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     url = None
     if request.param == "postgresql":
-        running = request.getfixturevalue("cluster")
-        assert isinstance(running, Cluster)
-        url = running.create_current()
+        url = request.getfixturevalue("new_database")()
     made = World(tmp_path, "memory", url)
     yield made
     made.close()

@@ -12,9 +12,9 @@ from registry.background.leases import Leases
 from registry.clocks import Clocks
 from registry.database import leases
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.migration.report import Refused
 from registry.migration.single_instance import LEASE, PATIENCE, SECONDS, exclusive_run
+from tests.support.sqlite import create_current
 
 THEIRS = "far-machine:1:1:aa"
 RENEWAL = SECONDS / 3
@@ -47,8 +47,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def database(tmp_path: Path, clock: Clock) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'cache.db'}", clocks=Clocks(wall=clock))
-    upgrade_database(opened)
+    opened = Database(create_current(tmp_path / "cache.db"), clocks=Clocks(wall=clock))
     yield opened
     opened.close()
 

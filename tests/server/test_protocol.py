@@ -62,7 +62,7 @@ class Wire:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
-    url = request.getfixturevalue("cluster").create_current() if request.param == "postgresql" else None
+    url = request.getfixturevalue("new_database")() if request.param == "postgresql" else None
     yield from _serving(tmp_path, url)
 
 

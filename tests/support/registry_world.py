@@ -20,7 +20,6 @@ import pytest
 from registry.clocks import Clocks
 from registry.database import blobs
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.images.backends import Backends, Policy
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
@@ -123,11 +122,11 @@ def _files(directory: Path) -> Callable[[], str]:
 
 def open_world(request: pytest.FixtureRequest, directory: Path, kind: str, *, postgresql: bool = False) -> World:
     """Make the world of a fixture; that of replicas is over PostgreSQL, and any other that has to be."""
-    wanted = postgresql or kind == REPLICAS
-    if not wanted:
+    if not postgresql and kind != REPLICAS:
         return World(directory, kind)
     cluster: Cluster = request.getfixturevalue("cluster")
-    return World(directory, kind, databases=cluster.create_current, copied=cluster.copy)
+    databases = cluster.create_current if kind == REPLICAS else request.getfixturevalue("new_database")
+    return World(directory, kind, databases=databases, copied=cluster.copy)
 
 
 class World:
@@ -206,10 +205,9 @@ class World:
         self, driver: StorageDriver | None, url: str, clocks: Clocks | None, policy: dict[str, Any]
     ) -> Registry:
         path = Path(url.removeprefix("sqlite:///"))
-        if url.startswith("sqlite") and not path.exists():
+        if url.startswith("sqlite"):
             create_current(path)
         database = Database(url, clocks=clocks or self.clocks())
-        upgrade_database(database)
         backends = Backends(
             driver or self.driver(), database, replace(self.policy, **policy), clock=database.clocks.wall
         )

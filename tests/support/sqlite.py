@@ -14,8 +14,9 @@ from registry.database.schema import upgrade
 
 
 def create_current(path: Path) -> str:
-    """A database at ``path``, with the newest schema and no rows; its URL."""
-    shutil.copyfile(_template(), path)
+    """A database at ``path``, with the newest schema and no rows, unless there is one; its URL."""
+    if not path.exists():
+        shutil.copyfile(_template(), path)
     return f"sqlite:///{path}"
 
 

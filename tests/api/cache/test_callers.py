@@ -96,7 +96,7 @@ def basic(user: str, password: str | None = None) -> str:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     database: Sections = {}
     if request.param == "postgresql":
-        database["database"] = {"url": request.getfixturevalue("cluster").create_current()}
+        database["database"] = {"url": request.getfixturevalue("new_database")()}
     with serving(tmp_path, database) as service:
         fill(service)
     users = tmp_path / "htpasswd"

@@ -132,11 +132,7 @@ Sections = dict[str, dict[str, object]]
 @pytest.fixture(params=["sqlite", "postgresql"])
 def sections(request: pytest.FixtureRequest) -> Sections:
     """Of the configuration of every process of a test."""
-    return (
-        {"database": {"url": request.getfixturevalue("cluster").create_current()}}
-        if request.param == "postgresql"
-        else {}
-    )
+    return {"database": {"url": request.getfixturevalue("new_database")()}} if request.param == "postgresql" else {}
 
 
 @pytest.fixture

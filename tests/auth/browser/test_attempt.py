@@ -13,8 +13,8 @@ from registry.auth.jwt import LEEWAY, JwtInvalid
 from registry.auth.tokens.signing_keys import DatabaseKeys
 from registry.auth.tokens.token import ACCESS, Tokens
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.oci.errors import RequestInvalid
+from tests.support.sqlite import create_current
 
 NOW = 1_800_000_000.0
 SERVICE = "registry.example.org"
@@ -25,8 +25,7 @@ class Place:
 
     def __init__(self, directory: Path) -> None:
         self.now = NOW
-        self.database = Database(f"sqlite:///{directory / 'cache.db'}")
-        upgrade_database(self.database)
+        self.database = Database(create_current(directory / "cache.db"))
 
     def keys(self) -> DatabaseKeys:
         return DatabaseKeys(self.database, lambda: self.now)

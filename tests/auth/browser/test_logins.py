@@ -20,7 +20,6 @@ from registry.auth.identity import Identity, Kind
 from registry.auth.passwords.throttle import Throttle
 from registry.auth.tokens.signing_keys import DatabaseKeys
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.oci.errors import (
     Denied,
     NotFound,
@@ -30,6 +29,7 @@ from registry.oci.errors import (
     Unauthorized,
     Unavailable,
 )
+from tests.support.sqlite import create_current
 
 GUEST = Identity(Kind.OIDC, "sso/guest", credential="1" * 16)
 FAILURES = 3
@@ -58,8 +58,7 @@ class Place:
     """The logins of one process, at one provider."""
 
     def __init__(self, directory: Path) -> None:
-        self.database = Database(f"sqlite:///{directory / 'cache.db'}")
-        upgrade_database(self.database)
+        self.database = Database(create_current(directory / "cache.db"))
         self.provider = Provider()
         self.attempts = Attempts(DatabaseKeys(self.database), "registry.example.org")
         sessions = BrowserSessions(self.database, LiveDirectory(None, None), {"sso": "1" * 16})

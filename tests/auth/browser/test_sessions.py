@@ -11,10 +11,9 @@ from registry.auth.browser import sessions
 from registry.auth.browser.sessions import MOST_OF_ONE, SECONDS, USE_PAUSE, BrowserSessions
 from registry.auth.identity import Identity, Kind
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.database.statement import Statement
 from registry.oci.errors import RequestInvalid
-from tests.support.postgresql import Cluster
+from tests.support.sqlite import create_current
 
 NOW = 1_800_000_000.0
 ALICE = Identity(Kind.USER, "alice", frozenset({"team"}), credential="1" * 16)
@@ -34,7 +33,6 @@ class Place:
         """What the users are with the next look."""
         self.versions = {"sso": "2" * 16}
         self.database = Database(url)
-        upgrade_database(self.database)
 
     def process(self) -> BrowserSessions:
         return BrowserSessions(self.database, self, self.versions, lambda: self.now)
@@ -55,10 +53,9 @@ class Place:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'cache.db'}"
+        url = create_current(tmp_path / "cache.db")
     else:
-        cluster: Cluster = request.getfixturevalue("cluster")
-        url = cluster.create_current()
+        url = request.getfixturevalue("new_database")()
     made = Place(url)
     yield made
     made.database.close()

@@ -13,9 +13,9 @@ from registry.auth.keys.key_record import KeyRecord
 from registry.auth.keys.key_secret import KeySecret
 from registry.auth.keys.key_store import KeyStore
 from registry.database.engine import Database
-from registry.database.schema import upgrade_database
 from registry.storage.driver import StorageDriver
 from registry.storage.memory import MemoryDriver
+from tests.support.sqlite import create_current
 
 NOW = 1_800_000_000.0
 
@@ -28,9 +28,8 @@ class Keys:
         self.users = {"alice": Identity(Kind.USER, "alice", frozenset({"team"}), credential="1" * 16)}
         self.driver = driver or MemoryDriver()
         directory.mkdir(exist_ok=True)
-        self.url = url or f"sqlite:///{directory / 'cache.db'}"
+        self.url = url or create_current(directory / "cache.db")
         self.database = Database(self.url)
-        upgrade_database(self.database)
         self.store = KeyStore(self.driver, self.database)
 
     def process(self, most_seconds: float = inf) -> ApiKeys:

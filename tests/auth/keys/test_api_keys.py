@@ -19,7 +19,6 @@ from registry.oci.errors import Unauthorized, Unavailable
 from registry.storage.errors import StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.auth.keys.place import NOW, Keys
-from tests.support.postgresql import Cluster
 
 
 @pytest.fixture
@@ -33,8 +32,7 @@ def keys(tmp_path: Path) -> Iterator[Keys]:
 def replicas(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Keys]:
     url = None
     if request.param == "postgresql":
-        cluster: Cluster = request.getfixturevalue("cluster")
-        url = cluster.create_current()
+        url = request.getfixturevalue("new_database")()
     made = Keys(tmp_path, url=url)
     yield made
     made.database.close()

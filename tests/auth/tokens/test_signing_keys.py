@@ -13,9 +13,8 @@ from registry.auth.tokens.signing_keys import LEAD, LOOK, LOOK_AGAIN, PURPOSE, R
 from registry.database import signing_keys
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
-from registry.database.schema import upgrade_database
 from tests.auth.signing import ec, ed25519
-from tests.support.postgresql import Cluster
+from tests.support.sqlite import create_current
 
 
 class Processes:
@@ -24,7 +23,6 @@ class Processes:
     def __init__(self, url: str) -> None:
         self.now = 1_800_000_000.0
         self.database = Database(url)
-        upgrade_database(self.database)
 
     def one(self) -> DatabaseKeys:
         return DatabaseKeys(self.database, lambda: self.now)
@@ -36,10 +34,10 @@ class Processes:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
-    url = f"sqlite:///{tmp_path / 'cache.db'}"
-    if request.param == "postgresql":
-        cluster: Cluster = request.getfixturevalue("cluster")
-        url = cluster.create()
+    if request.param == "sqlite":
+        url = create_current(tmp_path / "cache.db")
+    else:
+        url = request.getfixturevalue("new_database")()
     made = Processes(url)
     yield made
     made.database.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,9 +22,9 @@ SERVER = Statement("SELECT pg_backend_pid()")
 
 
 @pytest.fixture
-def database(cluster: Cluster) -> Iterator[Database]:
+def database(new_database: Callable[[], str]) -> Iterator[Database]:
     """With a table of numbers, each of which is there once."""
-    opened = Database(cluster.create_current())
+    opened = Database(new_database())
     with opened.transaction() as connection:
         connection.run("CREATE TABLE kept (number BIGINT PRIMARY KEY, body BYTEA)")
     yield opened

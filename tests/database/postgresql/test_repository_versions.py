@@ -17,8 +17,6 @@ from registry.database import repositories
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
 from registry.database.postgresql.repository_versions import RepositoryVersions
-from registry.database.schema import upgrade_database
-from tests.support.postgresql import Cluster
 
 NAME = "team/app"
 VERSION = 1_000_000
@@ -26,9 +24,8 @@ VERSION = 1_000_000
 
 
 @pytest.fixture
-def database(cluster: Cluster) -> Iterator[Database]:
-    opened = Database(cluster.create_current())
-    upgrade_database(opened)
+def database(new_database: Callable[[], str]) -> Iterator[Database]:
+    opened = Database(new_database())
     with opened.transaction() as connection:
         repositories.create(connection, NAME, etag="", now=1.0)
     yield opened

@@ -10,8 +10,8 @@ import pytest
 from registry.database import repositories
 from registry.database.engine import Database
 from registry.database.errors import DatabaseUnavailable
-from registry.database.schema import upgrade_database
 from registry.database.sqlite.repository_versions import RepositoryVersions
+from tests.support.sqlite import create_current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,7 @@ FIRST = 1_000_000
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'cache.db'}")
-    upgrade_database(opened)
+    opened = Database(create_current(tmp_path / "cache.db"))
     with opened.transaction() as connection:
         repositories.create(connection, NAME, etag="", now=1.0)
     yield opened

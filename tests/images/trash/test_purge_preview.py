@@ -26,7 +26,7 @@ TABLES = ("blob", "blob_location", "membership", "manifest", "tag", "trash_manif
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind, database = request.param
-    url = request.getfixturevalue("cluster").create_current() if database == "postgresql" else None
+    url = request.getfixturevalue("new_database")() if database == "postgresql" else None
     made = World(tmp_path, kind, url)
     yield made
     made.close()

@@ -31,6 +31,6 @@ def another(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Cal
     def make() -> str:
         if world.url.startswith("sqlite"):
             return f"sqlite:///{tmp_path / 'another.db'}"
-        return str(request.getfixturevalue("cluster").create_current())
+        return str(request.getfixturevalue("new_database")())
 
     return make
