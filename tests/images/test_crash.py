@@ -21,7 +21,10 @@ from registry.storage.errors import StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.support.registry_world import (
     ACTOR,
+    KINDS,
     NAME,
+    REPLICAS,
+    REPLICAS_KIND,
     World,
     make_image,
     pull,
@@ -44,11 +47,11 @@ def kill() -> None:
     raise Killed
 
 
-def crashes(world: World, work: Callable[[Registry], object], moment: When) -> Iterator[bool]:
-    """Do ``work`` in one process after the other, each crashing one step later. Yields whether the work was done."""
-    for step in itertools.count(1):
-        assert step < MOST
-        driver = FaultyDriver(world.driver(), [Fault(first=step, moment=moment, effect=kill)])
+def crashes(world: World, work: Callable[[Registry], object], moment: When, step: int = 1) -> Iterator[bool]:
+    """Do ``work`` in one process after the other, each crashing ``step`` steps later; yields whether it was done."""
+    for number in itertools.count(1, step):
+        assert number < MOST + step
+        driver = FaultyDriver(world.driver(), [Fault(first=number, moment=moment, effect=kill)])
         registry = world.registry(driver=driver)
         done = False
         with contextlib.suppress(Killed):
@@ -56,7 +59,7 @@ def crashes(world: World, work: Callable[[Registry], object], moment: When) -> I
             done = True
         yield done
         if not driver.struck[0]:
-            assert step > 2
+            assert number > 2
             return
 
 
@@ -72,6 +75,29 @@ def recover(world: World, path: Path | None = None) -> Registry:
     return registry
 
 
+@pytest.fixture(
+    params=[
+        *((kind, 5) for kind in KINDS),
+        *(pytest.param((kind, 1), marks=pytest.mark.stores) for kind in KINDS),
+        pytest.param((REPLICAS, 1), marks=REPLICAS_KIND.marks),
+    ],
+    ids=lambda sweep: f"{sweep[0]}-{sweep[1]}",
+)
+def sweep(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """The driver, and how many steps later the next process crashes: `make test` has some, CI each."""
+    return tuple(request.param)
+
+
+@pytest.fixture
+def kind(sweep: tuple[str, int]) -> str:
+    return sweep[0]
+
+
+@pytest.fixture
+def step(sweep: tuple[str, int]) -> int:
+    return sweep[1]
+
+
 @pytest.fixture(params=list(When), ids=[moment.value for moment in When])
 def moment(request: pytest.FixtureRequest) -> When:
     assert isinstance(request.param, When)
@@ -85,9 +111,11 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path |
     return lambda: tmp_path / f"lost-{next(numbers)}.db" if request.param else None
 
 
-def test_a_blob_that_was_acknowledged_is_there_and_any_other_can_be_pushed(world: World, moment: When) -> None:
+def test_a_blob_that_was_acknowledged_is_there_and_any_other_can_be_pushed(
+    world: World, moment: When, step: int
+) -> None:
     data = b"the content of a blob"
-    for done in crashes(world, lambda registry: push_blob(registry, data), moment):
+    for done in crashes(world, lambda registry: push_blob(registry, data), moment, step):
         registry = recover(world)
         if not done:
             push_blob(registry, data)
@@ -100,7 +128,7 @@ def test_a_blob_that_was_acknowledged_is_there_and_any_other_can_be_pushed(world
 
 
 def test_an_image_that_was_acknowledged_is_whole_and_the_index_valid(
-    world: World, moment: When, fresh: Callable[[], Path | None]
+    world: World, moment: When, fresh: Callable[[], Path | None], step: int
 ) -> None:
     first = push_image(world.registry(), "1", "v1")
     numbers = itertools.count()
@@ -109,7 +137,7 @@ def test_an_image_that_was_acknowledged_is_whole_and_the_index_valid(
         number = next(numbers)
         push_image(registry, f"image {number}", f"t{number}", "moving")
 
-    for number, done in enumerate(crashes(world, push, moment)):
+    for number, done in enumerate(crashes(world, push, moment, step)):
         registry = recover(world, fresh())
         known = tags(registry)
         assert pull(registry, "v1") == first.digest
@@ -122,7 +150,7 @@ def test_an_image_that_was_acknowledged_is_whole_and_the_index_valid(
 
 
 def test_a_deletion_that_was_acknowledged_stays_and_takes_only_its_own(
-    world: World, moment: When, fresh: Callable[[], Path | None]
+    world: World, moment: When, fresh: Callable[[], Path | None], step: int
 ) -> None:
     kept = push_image(world.registry(), "kept", "kept")
     gone = make_image("gone")
@@ -132,7 +160,7 @@ def test_a_deletion_that_was_acknowledged_stays_and_takes_only_its_own(
         if "gone" in tags(registry):
             registry.manifests.delete(NAME, gone.digest, actor=ACTOR)
 
-    for done in crashes(world, delete, moment):
+    for done in crashes(world, delete, moment, step):
         registry = recover(world, fresh())
         assert pull(registry, "kept") == kept.digest
         assert tags(registry) in (["kept"], ["also", "gone", "kept"])
@@ -142,7 +170,7 @@ def test_a_deletion_that_was_acknowledged_stays_and_takes_only_its_own(
 
 
 def test_a_fold_that_crashed_is_finished_by_another_process(
-    world: World, moment: When, fresh: Callable[[], Path | None]
+    world: World, moment: When, fresh: Callable[[], Path | None], step: int
 ) -> None:
     numbers = itertools.count()
 
@@ -157,7 +185,7 @@ def test_a_fold_that_crashed_is_finished_by_another_process(
         return set(tags(registry))
 
     expected = change()
-    for _ in crashes(world, lambda registry: registry.fold_waiting(), moment):
+    for _ in crashes(world, lambda registry: registry.fold_waiting(), moment, step):
         path = fresh()
         registry = recover(world, path)
         assert set(tags(registry)) == expected
@@ -174,6 +202,7 @@ def test_a_fold_that_crashed_is_finished_by_another_process(
         expected = change()
 
 
+@pytest.mark.parametrize("kind", [*KINDS, REPLICAS_KIND])
 def test_a_record_that_cannot_be_written_fails_the_push_and_is_completed_later(world: World) -> None:
     registry = world.registry()
     push_image(registry, "1", "v1")

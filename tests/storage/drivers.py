@@ -56,6 +56,8 @@ class DriverCase:
     """False: a mock that copies whatever version is there."""
     tools: tuple[str, ...] = ()
     """Programs that it needs."""
+    is_slow: bool = False
+    """It runs with the real stores, and other rows show in `make test` what it would show there."""
 
 
 S3 = S3Settings(
@@ -140,7 +142,13 @@ GCS_CAPABILITIES = replace(
 
 CASES = (
     DriverCase(
-        "s3-moto", lambda _: _MotoDriver(), S3_CAPABILITIES, shared=False, concurrent=False, copy_conditions=False
+        "s3-moto",
+        lambda _: _MotoDriver(),
+        S3_CAPABILITIES,
+        shared=False,
+        concurrent=False,
+        copy_conditions=False,
+        is_slow=True,
     ),
     DriverCase("s3", _s3, S3_CAPABILITIES, shared=True, tools=("versitygw",)),
     DriverCase(
@@ -154,7 +162,13 @@ CASES = (
     DriverCase("directory", DirectoryStore, directory_store.CAPABILITIES, shared=True),
     DriverCase("memory", lambda _: MemoryDriver(), MemoryDriver.capabilities, shared=False),
     DriverCase("local", LocalDriver, LocalDriver.capabilities, shared=True),
-    DriverCase("local-nosync", lambda root: LocalDriver(root, fsync=False), LocalDriver.capabilities, shared=True),
+    DriverCase(
+        "local-nosync",
+        lambda root: LocalDriver(root, fsync=False),
+        LocalDriver.capabilities,
+        shared=True,
+        is_slow=True,
+    ),
     DriverCase(
         "measured-memory", lambda _: MeasuredDriver(MemoryDriver(), _ignore), MemoryDriver.capabilities, shared=False
     ),
@@ -170,7 +184,8 @@ def cases(where: Callable[[DriverCase], bool] = lambda _: True) -> list[Paramete
     import pytest
 
     def marks(case: DriverCase) -> list[pytest.MarkDecorator]:
-        return [pytest.mark.stores, pytest.mark.tools(*case.tools)] if case.tools else []
+        tools = [pytest.mark.tools(*case.tools)] if case.tools else []
+        return [pytest.mark.stores, *tools] if case.tools or case.is_slow else []
 
     return [pytest.param(case, id=case.name, marks=marks(case)) for case in CASES if where(case)]
 

@@ -25,6 +25,7 @@ from tests.support.registry_world import (
     ACTOR,
     KINDS,
     NAME,
+    REAL,
     REAL_KIND,
     Pushed,
     World,
@@ -118,8 +119,16 @@ def test_pages_of_any_size_make_the_same_rows(
     assert tags(other) == ["multi", "v0", "v1", "v2", "v3", "v4"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [
+        *((kind, 7) for kind in KINDS),
+        *(pytest.param(kind, 1, marks=pytest.mark.stores) for kind in KINDS),
+        pytest.param(REAL, 1, marks=REAL_KIND.marks),
+    ],
+)
 def test_a_process_that_is_killed_at_any_step_leaves_what_the_next_goes_on_with(
-    world: World, registry: Registry, url: Iterator[str]
+    world: World, registry: Registry, url: Iterator[str], step: int
 ) -> None:
     fill(world, registry)
     expected = read(world, next(url))
@@ -133,7 +142,7 @@ def test_a_process_that_is_killed_at_any_step_leaves_what_the_next_goes_on_with(
     dying = doomed(life, next(url))
     dying.repositories.require(NAME)
     dying.close()
-    for at in range(1, life.steps + 1):
+    for at in range(1, life.steps + 1, step):
         target = next(url)
         dying = doomed(Doom(at), target)
         with pytest.raises(Killed):

@@ -268,9 +268,12 @@ def test_a_live_claim_protects_and_the_same_again_goes_on(world: World) -> None:
 
 
 @pytest.mark.parametrize("moment", [When.BEFORE, When.AFTER])
+@pytest.mark.parametrize("step", [pytest.param(7, id="sample"), pytest.param(1, id="every", marks=pytest.mark.stores)])
 @pytest.mark.parametrize("kind", ["local", "memory"])
-def test_broken_off_at_any_call_to_storage_the_same_again_goes_on(kind: str, moment: When, tmp_path: Path) -> None:
-    for count in itertools.count(1):
+def test_broken_off_at_any_call_to_storage_the_same_again_goes_on(
+    kind: str, moment: When, step: int, tmp_path: Path
+) -> None:
+    for count in itertools.count(1, step):
         (tmp_path / f"{count}").mkdir()
         world = World(tmp_path / f"{count}", kind)
         first = world.registry()
