@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import server_clock
 from tests.support.lent_databases import LentDatabases
 from tests.support.postgresql import Cluster
 from tests.support.tools import require_tools
@@ -109,18 +110,24 @@ def lent_databases(cluster: Cluster) -> LentDatabases:
     return LentDatabases(cluster)
 
 
+@pytest.fixture(scope="session")
+def lent_databases_with_clock(cluster: Cluster) -> LentDatabases:
+    """Likewise, for tests that set the time of the server."""
+    return LentDatabases(cluster, server_clock.install)
+
+
 @pytest.fixture
 def new_database(lent_databases: LentDatabases) -> Iterator[Callable[[], str]]:
     """Gives the URL of a PostgreSQL database with the newest schema and no rows, for the length of a test."""
-    lent: list[str] = []
+    with lent_databases.for_a_while() as lend:
+        yield lend
 
-    def lend() -> str:
-        lent.append(lent_databases.lend())
-        return lent[-1]
 
-    yield lend
-    for url in lent:
-        lent_databases.give_back(url)
+@pytest.fixture
+def new_database_with_clock(lent_databases_with_clock: LentDatabases) -> Iterator[Callable[[], str]]:
+    """As ``new_database``, with a clock of ``tests/support/server_clock.py``."""
+    with lent_databases_with_clock.for_a_while() as lend:
+        yield lend
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

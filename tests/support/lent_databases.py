@@ -7,11 +7,14 @@ Tests: ``tests/support/test_lent_databases.py``.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import psycopg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.support.postgresql import Cluster
 
 _MOST_BYTES = 1 << 18
@@ -48,8 +51,10 @@ _SEQUENCES = "SELECT setval(seqrelid, seqstart, false) FROM pg_sequence"
 class LentDatabases:
     """Those of one server, each with the newest schema and no rows. One thread."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, prepare: Callable[[str], None] = lambda _: None) -> None:
+        """``prepare`` is called with the URL of each that is made."""
         self._cluster = cluster
+        self._prepare = prepare
         self._given_back: list[str] = []
         self._shape = ""
 
@@ -60,6 +65,7 @@ class LentDatabases:
             if self._emptied(url):
                 return url
         url = self._cluster.create_current()
+        self._prepare(url)
         if not self._shape:
             with _connection(url) as connection:
                 self._shape = _one(connection, _SHAPE)
@@ -68,6 +74,19 @@ class LentDatabases:
     def give_back(self, url: str) -> None:
         """Say that the test that had it has ended."""
         self._given_back.append(url)
+
+    @contextlib.contextmanager
+    def for_a_while(self) -> Iterator[Callable[[], str]]:
+        """Gives ``lend``; what was lent by it is given back with the end of the block."""
+        lent: list[str] = []
+
+        def lend() -> str:
+            lent.append(self.lend())
+            return lent[-1]
+
+        yield lend
+        for url in lent:
+            self.give_back(url)
 
     def _emptied(self, url: str) -> bool:
         """Whether it is as a new one now; not where it is still in use or was lost, has grown, or has other tables."""

@@ -84,10 +84,8 @@ class Clock:
         for url in self._servers:
             server_clock.set_to(url, moment)
 
-    def rule(self, url: str, *, is_new: bool = True) -> None:
-        """Give the time of what PostgreSQL does in a database, from now on; a copy of one has a clock."""
-        if is_new:
-            server_clock.install(url)
+    def rule(self, url: str) -> None:
+        """Give the time of what PostgreSQL does in a database with a clock, or a copy of one, from now on."""
         server_clock.use(url)
         server_clock.set_to(url, self._now)
         self._servers.append(url)
@@ -125,7 +123,7 @@ def open_world(request: pytest.FixtureRequest, directory: Path, kind: str, *, po
     if not postgresql and kind != REPLICAS:
         return World(directory, kind)
     cluster: Cluster = request.getfixturevalue("cluster")
-    databases = cluster.create_current if kind == REPLICAS else request.getfixturevalue("new_database")
+    databases = request.getfixturevalue("new_database_with_clock" if kind == REPLICAS else "new_database")
     return World(directory, kind, databases=databases, copied=cluster.copy)
 
 
@@ -141,7 +139,7 @@ class World:
         databases: Callable[[], str] | None = None,
         copied: Callable[[str], str] | None = None,
     ) -> None:
-        """``databases`` makes new ones, and ``copied`` copies; without them they are SQLite's."""
+        """``databases`` makes new ones, with a clock for replicas, and ``copied`` copies; else they are SQLite's."""
         self.root = directory / "root"
         self.kind = kind
         self.clock = Clock()
@@ -236,7 +234,7 @@ class World:
         """Copy objects one by one, whose etags are those of the same bytes."""
         made = World(directory, self.kind, copied(self.url), databases=self._databases, copied=copied)
         made.clock.now, made.policy = self.clock.now, self.policy
-        made.clock.rule(made.url, is_new=False)
+        made.clock.rule(made.url)
         source, target = self.driver(), made.driver()
         for key, stat in source.list(""):
             target.write(key, source.read(key, max_bytes=stat.size)[0])

@@ -20,9 +20,10 @@ _USE = SQL("ALTER DATABASE {} SET search_path = testing, pg_catalog, public")
 
 
 def install(url: str) -> None:
-    """Put a clock into a database."""
+    """Put a clock into a database, and use it."""
     with _connected(url) as connection:
         connection.execute(_INSTALL)
+    use(url)
 
 
 def use(url: str) -> None:

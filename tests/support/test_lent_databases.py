@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
+from tests.support import server_clock
 from tests.support.lent_databases import LentDatabases
 from tests.support.postgresql import Cluster
 
@@ -72,6 +73,19 @@ def test_what_a_test_has_changed_beside_rows_is_not_lent_again(
         connection.execute(change.encode())
     lent.give_back(url)
     assert lent.lend() != url
+
+
+def test_one_with_a_clock_is_lent_again_with_it(cluster: Cluster, connect: Callable[[str], psycopg.Connection]) -> None:
+    lent = LentDatabases(cluster, server_clock.install)
+    url = lent.lend()
+    server_clock.use(url)
+    server_clock.set_to(url, 5.0)
+    lent.give_back(url)
+    server_clock.set_to(_lend_when_idle(lent, url), 1000.0)
+    with connect(url) as connection:
+        row = connection.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()
+    assert row is not None
+    assert 1000 <= row[0] < 2000
 
 
 def test_what_is_in_use_is_not_lent_again(lent: LentDatabases, connect: Callable[[str], psycopg.Connection]) -> None:
