@@ -26,7 +26,7 @@ IMAGE = image(BLOB, [])
 def fetch(address: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
     """What the store answers there."""
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
     connection.request("GET", f"{parts.path}?{parts.query}", headers=headers or {})
     response = connection.getresponse()
     body = response.read()

@@ -28,7 +28,7 @@ REPO = "silent/repository"
 CONFIG = Blob(b"{}")
 IMAGE = image(CONFIG, [])
 MANIFEST = f"/v2/{REPO}/manifests/one"
-BOUND = 15.0
+BOUND = 40.0
 """Seconds for any answer, on a busy machine; without deadlines there would be none."""
 QUICK: Config = {"database": {"timeout": 1, "connect_timeout": 2}, "http": {"drain_timeout": 3}}
 
@@ -100,7 +100,7 @@ def test_a_frozen_database_costs_each_request_a_bounded_time_and_nothing_afterwa
         assert status(port, "GET", "/livez")[0] == 200
         code, seconds = status(port, "GET", "/readyz")
         assert code == 503
-        assert seconds < BOUND / 2
+        assert seconds < BOUND
         for answer in answers:
             code, seconds = answer.result()
             assert code == 503

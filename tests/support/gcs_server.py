@@ -87,7 +87,7 @@ class GcsServer(Program):
         self._log.reset()
 
     def _send(self, method: str, path: str, document: dict[str, str]) -> None:
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=60)
         try:
             connection.request(method, path, json.dumps(document), {"Content-Type": "application/json"})
             answer = connection.getresponse()

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.stores
 
 def call(port: int, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
     """One request; the status and the document in the answer."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request(method, path, body, {"Content-Type": "application/octet-stream"})
         answer = connection.getresponse()
         data = answer.read()
@@ -80,7 +80,7 @@ def test_a_gcs_store_behind_the_fault_proxy(tmp_path: Path) -> None:
         status, said = call(proxy.port, "GET", f"/storage/v1/b/{bucket}/o/a?alt=media")
         assert (status, said["error"]["code"]) == (503, 503)
         assert call(proxy.port, "GET", f"/storage/v1/b/{bucket}/o/a?alt=media") == (200, b"hello")
-        connection = http.client.HTTPConnection(proxy.address, timeout=10)
+        connection = http.client.HTTPConnection(proxy.address, timeout=60)
         for size in (300_000, 0, 7):  # one connection, bodies of unknown length
             connection.request("POST", upload, (b"x" * size, b"y" * 5), encode_chunked=True)
             assert int(json.loads(connection.getresponse().read())["size"]) == size + 5
