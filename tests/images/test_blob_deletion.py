@@ -512,7 +512,7 @@ def test_an_orphan_that_is_claimed_while_a_publisher_writes_its_rows_is_seen(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Check 5. There was no row that the publisher could lock, and its own meets the one that the sweeper made."""
-    world = World(tmp_path, "memory", cluster.create())
+    world = World(tmp_path, "memory", cluster.create_current())
     registry, put = place_orphan(world), blobs.put
     claims: list[Claim | None] = []
 

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.stores, pytest.mark.tools("versitygw", "initdb", "pg_c
 @pytest.fixture
 def registry(tmp_path: Path, cluster: Cluster) -> Iterator[Registry]:
     """One process over S3 and PostgreSQL."""
-    world = World(tmp_path, REAL, cluster.create())
+    world = World(tmp_path, REAL, cluster.create_current())
     yield world.registry()
     world.close()
 

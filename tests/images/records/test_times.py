@@ -26,7 +26,7 @@ Fresh = Callable[[], str]
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
     """The URL of a database with nothing in it."""
     if request.param == "postgresql":
-        made: Fresh = request.getfixturevalue("cluster").create
+        made: Fresh = request.getfixturevalue("new_database")
         return made
     names = iter(range(100))
     return lambda: f"sqlite:///{tmp_path / f'fresh-{next(names)}.db'}"
