@@ -103,6 +103,8 @@ def ours(repositories: int, directory: Path) -> dict[str, Any]:
     GcState(registry).take_over()
     registry.close()
     program = [str(Path(sys.executable).with_name("registry"))]
+    turns = directory / "turns.json"
+    timed = [sys.executable, "-m", "benchmarks.collection.timed_program", str(turns)]
     found: dict[str, Any] = {}
     with serving([*program, "serve", "--config", str(config)], port, "/v2/"):
         quiet = Traffic(port, repositories)
@@ -114,7 +116,7 @@ def ours(repositories: int, directory: Path) -> dict[str, Any]:
             with Writes(settings.database_url) as writes:
                 beside.start()
                 began = time.monotonic()
-                peak = _run([*program, "gc", "--config", str(config), "--json"], directory / f"{what}.json")
+                peak = _run([*timed, "gc", "--config", str(config), "--json"], directory / f"{what}.json")
                 seconds = time.monotonic() - began
                 beside.stop()
             report = json.loads((directory / f"{what}.json").read_text())
@@ -124,7 +126,8 @@ def ours(repositories: int, directory: Path) -> dict[str, Any]:
                 "MiB": round(peak / MEBIBYTE),
                 "objects": report["objects"],
                 "problems": report["problems"][:3],
-                "longest_write_ms": round(writes.longest * 1000, 1),
+                "longest_wait_to_write_ms": round(writes.longest * 1000, 1),
+                "own_turns_to_write_ms": json.loads(turns.read_text()),
                 **_times(quiet, beside),
             }
     found["left"] = garbage_left(root, repositories)
