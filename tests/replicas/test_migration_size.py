@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(3600 if FULL else 400),
 ]
 
-REPOSITORIES = budget(sample=100, full=2000)
+REPOSITORIES = budget(sample=40, full=2000)
 LAYERS = budget(sample=20, full=50)
 """Of the image of each repository."""
 SHARED = Blob(b"the layer of all of them")
