@@ -6,7 +6,6 @@ import json
 import threading
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from registry.upstream.credentials.credential import Credential
 from registry.upstream.errors import AddressRefused, AnswerInvalid, TokenUnavailable, UpstreamDenied
 from registry.upstream.token_service import LARGEST
 from registry.upstream.tokens import TokenCache
-from tests.upstream.hostile import Handler, HostileServer, hostile_server, redirect, upstream_of, whole
+from tests.upstream.hostile import Handler, HostileServer, redirect, upstream_of, whole
 
 SCOPE = "repository:team/app:pull"
 SECRET = "correct-horse"
@@ -60,18 +59,6 @@ class Registry:
 
     def asked(self) -> Counter[str]:
         return Counter(urlsplit(path).path for path in self.server.paths())
-
-
-@pytest.fixture
-def server() -> Iterator[HostileServer]:
-    with hostile_server() as server:
-        yield server
-
-
-@pytest.fixture
-def other() -> Iterator[HostileServer]:
-    with hostile_server() as server:
-        yield server
 
 
 @pytest.fixture

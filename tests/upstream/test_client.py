@@ -6,7 +6,6 @@ import gzip
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -23,22 +22,10 @@ from registry.upstream.errors import (
     UpstreamUnavailable,
 )
 from registry.upstream.url import parse_url
-from tests.upstream.hostile import LOCAL, Handler, HostileServer, hostile_server, local, redirect, upstream_of, whole
+from tests.upstream.hostile import LOCAL, Handler, HostileServer, local, redirect, upstream_of, whole
 
 OPEN = ("127.0.0.0/8",)
 """Redirects of a test lead to this machine."""
-
-
-@pytest.fixture
-def server() -> Iterator[HostileServer]:
-    with hostile_server() as server:
-        yield server
-
-
-@pytest.fixture
-def other() -> Iterator[HostileServer]:
-    with hostile_server() as server:
-        yield server
 
 
 def test_an_answer_is_read_and_its_connection_used_again(server: HostileServer) -> None:

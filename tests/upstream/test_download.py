@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -71,12 +71,6 @@ class Blob:
 
     def ranges(self) -> list[str | None]:
         return [seen.headers.get("range") for seen in self.server.seen if seen.path == PATH]
-
-
-@pytest.fixture
-def server() -> Iterator[HostileServer]:
-    with hostile_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl
 
 from registry.images.uploads.session_ids import SessionId
 from registry.oci.digest import Digest
@@ -76,15 +76,9 @@ def query_of(request: Request) -> Query:
     if not text:
         return _NO_QUERY
     query: dict[str, list[str]] = {}
-    for pair in text.decode("latin-1").split("&"):
-        if pair:
-            name, _, value = pair.partition("=")
-            query.setdefault(_unquoted(name), []).append(_unquoted(value))
+    for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
+        query.setdefault(name, []).append(value)
     return query
-
-
-def _unquoted(text: str) -> str:
-    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 def query_digest(query: Query) -> Digest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from registry.upstream.credentials.credential import Credential, Credentials
 from registry.upstream.credentials.sources import source_of
 from registry.upstream.errors import TokenUnavailable
 from registry.upstream.url import parse_url
-from tests.upstream.hostile import Handler, HostileServer, hostile_server, settings_of, whole
+from tests.upstream.hostile import Handler, HostileServer, settings_of, whole
 
 ORIGIN = parse_url("https://registry.example.org").origin
 SECRET = "correct-horse"
@@ -26,12 +25,6 @@ SECRET = "correct-horse"
 
 def source(**credentials: Any) -> Credentials:
     return source_of(settings_of("https://registry.example.org", credentials=credentials).credentials)
-
-
-@pytest.fixture
-def server() -> Iterator[HostileServer]:
-    with hostile_server() as server:
-        yield server
 
 
 def test_without_settings_there_are_none() -> None:
