@@ -170,7 +170,7 @@ class Acceptor:
             self._said = now
             log.warning("there is no room for more connections", open=len(self._connections), most=self._most)
         count = max(1, self._most // ROOM)
-        ended = self._deadlines.make_room(count)
+        ended = self._deadlines.make_room(count, cast("set[FramedProtocol]", self._connections))
         if not ended and self._tls:  # what has no handshake joins at once
             oldest = list(self._joining)[:count]
             for task in oldest:

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from registry.config.sections import HttpSettings
 
@@ -109,13 +109,15 @@ class Deadlines:
             connection.expire(wait)
             self._ended(wait.value)
 
-    def make_room(self, count: int) -> int:
-        """End at most ``count`` connections that wait for their clients, the longest first. Returns how many.
+    def make_room(self, count: int, connections: Container[Watched]) -> int:
+        """End at most ``count`` of these connections that wait for their clients, the longest first. Returns how many.
 
-        Those that have got on since the last look come last.
+        Those that have got on since the last look come last. What is gone since then makes no room.
         """
         waiting: list[tuple[bool, float, Watched]] = []
         for connection, before in self._seen.items():
+            if connection not in connections:
+                continue
             wait, progress = connection.standing()
             if wait in IDLE:
                 has_got_on = (wait, progress) != (before.wait, before.progress)

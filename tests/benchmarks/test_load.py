@@ -80,8 +80,8 @@ def test_clients_start_together_and_their_counts_are_summed() -> None:
 
     span = together([functools.partial(work, 0.1), functools.partial(work, 0.3)])
     assert span.count == 14
-    assert 14 / 10 < span.pace < 7 / 0.1 + 7 / 0.3
-    assert 0.3 <= span.seconds < 10
+    assert 0 < span.pace < 7 / 0.1 + 7 / 0.3
+    assert 0.3 <= span.seconds < 60
 
 
 def test_a_client_that_fails_fails_the_measurement() -> None:

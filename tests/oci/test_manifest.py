@@ -15,6 +15,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import ManifestInvalid
 from registry.oci.manifest import parse_manifest
 from registry.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, EMPTY_JSON, OCI_INDEX, OCI_MANIFEST
+from tests.support.interpreter_steps import steps
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -324,27 +325,24 @@ class TestWhatClientsPush:
 
 
 @pytest.mark.timeout(60)
-def test_a_manifest_of_8_mebibytes_is_read_in_well_under_a_second() -> None:
+def test_a_manifest_of_8_mebibytes_is_read_in_a_few_instructions_for_each_entry() -> None:
+    """Half a second when it was measured."""
     entries = [entry(str(number), OCI_MANIFEST) for number in range(55_000)]
     raw = body(index(manifests=entries))
     assert len(raw) > 8 << 20
-    seconds = []
-    for _ in range(3):
-        start = time.process_time()
-        assert len(parse_manifest(raw, OCI_INDEX).manifests) == 55_000
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 1
+    began = time.process_time()
+    assert len(parse_manifest(raw, OCI_INDEX).manifests) == 55_000
+    assert time.process_time() - began < 60, "a machine that is busy takes a few seconds"
+    few = body(index(manifests=entries[:1000]))
+    assert steps(lambda: parse_manifest(few, OCI_INDEX)).instructions < 250 * 1000
 
 
-def test_a_common_manifest_is_read_in_less_than_100_microseconds() -> None:
+def test_a_common_manifest_is_read_in_few_instructions() -> None:
+    """Less than 100 microseconds when it was measured: 1,983 instructions and 186 calls."""
     raw = body(image(layers=[entry(str(number)) for number in range(6)], annotations={"a": "b"}))
-    seconds = []
-    for _ in range(20):
-        start = time.process_time()
-        for _ in range(100):
-            parse_manifest(raw, OCI_MANIFEST)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) / 100 < 100e-6
+    cost = steps(lambda: parse_manifest(raw, OCI_MANIFEST))
+    assert cost.instructions < 2500, cost
+    assert cost.calls < 250, cost
 
 
 _JSON = st.recursive(

@@ -114,11 +114,11 @@ def test_room_is_made_by_what_waits_longest_for_its_client(deadlines: Deadlines,
     deadlines.look([busy, old], 0.0)
     deadlines.look([busy, head, old], 1.0)
     deadlines.look([young, busy, head, old], 2.0)
-    assert deadlines.make_room(2) == 2
+    assert deadlines.make_room(2, {old, busy, head, young}) == 2
     assert [connection.ended for connection in (old, busy, head, young)] == ["left", None, "left", None]
-    assert deadlines.make_room(2) == 1
+    assert deadlines.make_room(2, {busy, young}) == 1
     assert young.ended == "left"
-    assert deadlines.make_room(2) == 0, "what is being answered stays"
+    assert deadlines.make_room(2, {busy}) == 0, "what is being answered stays"
     assert reasons == ["no_room"] * 3
 
 
@@ -127,10 +127,17 @@ def test_room_is_made_last_by_what_has_got_on_since(deadlines: Deadlines) -> Non
     deadlines.look([old], 0.0)
     deadlines.begin(young, 0.5)
     old.progress = 2
-    assert deadlines.make_room(1) == 1
+    assert deadlines.make_room(1, {old, young}) == 1
     assert (old.ended, young.ended) == (None, "left")
     old.wait = Wait.US
-    assert deadlines.make_room(1) == 0
+    assert deadlines.make_room(1, {old}) == 0
+
+
+def test_no_room_is_made_by_what_is_gone_already(deadlines: Deadlines, reasons: list[str]) -> None:
+    gone, here = Connection(Wait.LINGER), Connection(Wait.NEXT_REQUEST)
+    deadlines.look([gone, here], 0.0)
+    assert deadlines.make_room(2, {here}) == 1
+    assert (gone.ended, here.ended, reasons) == (None, "left", ["no_room"])
 
 
 def test_it_looks_often_enough_for_its_shortest_deadline() -> None:

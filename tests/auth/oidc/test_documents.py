@@ -104,7 +104,7 @@ def test_a_provider_that_sends_a_byte_now_and_then_is_given_up_in_time(scheme: s
         began = time.monotonic()
         with pytest.raises(FetchFailed):
             Documents(seconds=0.5).fetch(f"{scheme}://{address}")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25, "the document takes 30 seconds"
 
 
 def test_a_document_that_is_cut_is_none() -> None:

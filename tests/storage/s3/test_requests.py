@@ -290,7 +290,7 @@ def test_a_delete_is_not_sent_late_and_waits_for_its_answer_no_longer_than_it_ma
         began = time.monotonic()
         with pytest.raises(Unanswered):
             objects.delete_once("key", "", boot_seconds() + 0.2)
-        assert time.monotonic() - began < 10  # and not the usual 30 seconds
+        assert time.monotonic() - began < 25  # and not the usual 30 seconds
         silent.accept()[0].close()
 
 
