@@ -14,9 +14,9 @@ class Steps(NamedTuple):
     """What one call did."""
 
     instructions: int
-    """Of Python's bytecode, in it and in what it calls."""
+    """Instructions of bytecode that the interpreter carries out, in it and in what it calls."""
     calls: int
-    """Of functions, those written in C too."""
+    """How often it calls a function; those written in C count too."""
 
 
 def steps(run: Callable[[], object]) -> Steps:
