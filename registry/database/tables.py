@@ -299,6 +299,35 @@ upload_session = Table(
     sqlite_with_rowid=False,
 )
 
+upstream_fetch = Table(  # what is on its way from upstreams; all of it may be lost
+    "upstream_fetch",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("mirror", BinaryText, nullable=False),
+    Column("kind", BinaryText, nullable=False),  # blob
+    Column("key", BinaryText, nullable=False),  # the digest
+    Column("repository", BinaryText, nullable=False),  # by name: the one whose client began it
+    Column("state", BinaryText, nullable=False),  # active | published | failed
+    Column("epoch", BigInteger, nullable=False),  # raised by each leader: what one before it writes has no effect
+    Column("attempt", BigInteger, nullable=False),  # raised when it begins anew: earlier bytes may be other ones
+    Column("holder", Text),  # the process that leads it; NULL: none does
+    Column("clock", Text, nullable=False),  # of deadline, touched_at and retry_at
+    Column("deadline", Double, nullable=False),  # when the holder counts as dead
+    Column("touched_at", Double, nullable=False),
+    Column("size", BigInteger),  # of the whole; NULL: the upstream has not said
+    Column("etag", Text),
+    Column("media_type", Text),
+    Column("offset", BigInteger, nullable=False, server_default="0"),  # bytes that are kept
+    Column("upload_id", Text),
+    Column("driver_state", Text, nullable=False, server_default=""),
+    Column("tail", LargeBinary),
+    Column("fails", BigInteger, nullable=False, server_default="0"),  # in a row
+    Column("error", Text),  # why the last leader gave up
+    Column("retry_at", Double),  # no process leads it before
+    Column("started_at", Double, nullable=False),
+    UniqueConstraint("mirror", "key"),
+)
+
 signing_key = Table(
     "signing_key",
     metadata,

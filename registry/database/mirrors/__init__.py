@@ -1,0 +1,1 @@
+"""Mirrors: what replicas tell each other of content that comes from upstreams."""
