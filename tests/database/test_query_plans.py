@@ -13,6 +13,7 @@ from registry.clocks import Clocks
 from registry.database import manifests, migration_queries, references, repositories, tags
 from registry.database.clock import add_functions
 from registry.database.collection import doomed, orphans, purging, scrub, survey, trash
+from registry.database.mirrors import mirror_tags, remote_misses
 from registry.database.quotas import groups
 from registry.database.statement import Statement
 from tests.support.sqlite import create_current
@@ -155,3 +156,20 @@ def test_the_trash_of_a_repository_is_read_in_its_order(tmp_path: Path) -> None:
         plan = explain(statement, tmp_path)
         assert any("ix_trash_manifest_repository_id_sequence" in step for step in plan), plan
         assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_what_is_known_of_a_tag_upstream_is_found_by_its_key(tmp_path: Path) -> None:
+    plan = explain(mirror_tags._FIND, tmp_path)
+    assert not any("SCAN" in step for step in plan), plan
+
+
+def test_a_page_of_what_is_known_of_tags_begins_behind_the_one_before(tmp_path: Path) -> None:
+    plan = explain(mirror_tags._PAGE, tmp_path)
+    assert any("SEARCH m USING PRIMARY KEY" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_misses_that_are_over_are_found_by_their_end(tmp_path: Path) -> None:
+    plan = explain(remote_misses._REMOVE_OVER, tmp_path)
+    assert any("ix_remote_miss_until (until<?)" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step for step in plan), plan
