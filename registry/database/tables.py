@@ -145,6 +145,7 @@ manifest = Table(
     Column("pushed_at", Double, nullable=False),
     Column("pulled_at", Double),
     Column("complete", SmallInteger, nullable=False, server_default="0"),  # 1: there is a reference for all it names
+    Column("deletion", BigInteger),  # the batch of its deletion, of which a part has committed
     PrimaryKeyConstraint("repository_id", "blob_id"),
     Index(None, "blob_id"),
     Index(None, "repository_id", "subject"),
