@@ -32,11 +32,15 @@ if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.publication.manifest_publication import Alongside
     from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
+    from registry.oci.manifest import Manifest
     from registry.storage.driver import ObjectReader
 
 
+MIRROR = "mirror"
+"""The actor and the cause in a record of what came from an upstream."""
 ATTEMPTS = 20
 """How often a manifest may go, and its tag point at another, before it is leased."""
 
@@ -151,15 +155,27 @@ class Manifests:
         ``address`` is that of an ``actor`` that is a name.
         Raises ManifestInvalid, ManifestTooLarge, DigestInvalid, ManifestBlobUnknown naming what is missing (I2).
         """
-        if len(body) > self._backends.policy.manifest_bytes:
-            raise ManifestTooLarge(f"the manifest is larger than {self._backends.policy.manifest_bytes} bytes")
-        actual = Digest.of(body, digest.algorithm if digest else "sha256")
-        if digest is not None and digest != actual:
-            raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
-        manifest = parse_manifest(body, content_type)
+        manifest, actual = self._checked(body, content_type, digest)
         change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor, address=address)
-        old = self._manifest_publication.publish(name, body, manifest, actual, change)
-        return PutManifest(actual, manifest.subject.digest if manifest.subject else None, old)
+        return self._put(name, body, manifest, actual, change)
+
+    def put_mirrored(
+        self,
+        name: str,
+        body: bytes,
+        content_type: str | None,
+        *,
+        digest: Digest | None,
+        tags: Sequence[str],
+        alongside: Alongside | None = None,
+    ) -> PutManifest:
+        """As ``put``, of what an upstream has sent; ``alongside`` writes more rows of the transaction.
+
+        Raises what ``put`` does, and what ``alongside`` raises: then nothing has changed.
+        """
+        manifest, actual = self._checked(body, content_type, digest)
+        change = replace(Change.put(actual, manifest.media_type, len(body), tags, actor=MIRROR), cause=MIRROR)
+        return self._put(name, body, manifest, actual, change, alongside)
 
     def untag(
         self,
@@ -225,6 +241,28 @@ class Manifests:
         return self.deletion.delete(name, digest, actor=actor, address=address, only=only, forced=forced)
 
     # ----
+
+    def _checked(self, body: bytes, content_type: str | None, digest: Digest | None) -> tuple[Manifest, Digest]:
+        """What the bytes are. Raises ManifestInvalid, ManifestTooLarge, DigestInvalid."""
+        if len(body) > self._backends.policy.manifest_bytes:
+            raise ManifestTooLarge(f"the manifest is larger than {self._backends.policy.manifest_bytes} bytes")
+        actual = Digest.of(body, digest.algorithm if digest else "sha256")
+        if digest is not None and digest != actual:
+            raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
+        return parse_manifest(body, content_type), actual
+
+    def _put(
+        self,
+        name: str,
+        body: bytes,
+        manifest: Manifest,
+        digest: Digest,
+        change: Change,
+        alongside: Alongside | None = None,
+    ) -> PutManifest:
+        """Do ``change``, which puts ``manifest``."""
+        old = self._manifest_publication.publish(name, body, manifest, digest, change, alongside=alongside)
+        return PutManifest(digest, manifest.subject.digest if manifest.subject else None, old)
 
     def _untag(
         self,
