@@ -1,7 +1,4 @@
-"""Rows of the trash that goes before its time: the oldest of some repositories, and what nothing but it needed.
-
-Tests: ``tests/images/trash/test_trash_emptying.py``.
-"""
+"""Rows of the trash that goes before its time: the oldest of some repositories, and what nothing but it needed."""
 
 from __future__ import annotations
 

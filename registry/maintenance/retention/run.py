@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from registry.database import repositories
-from registry.maintenance.retention.decision import REMOVE
+from registry.maintenance.retention.decision import KEEP, REMOVE
 from registry.maintenance.retention.plan import Planner
 from registry.maintenance.retention.report import Summary
 from registry.maintenance.retention.rules import Rules
@@ -32,6 +32,8 @@ ACTOR: Final = "retention"
 """The actor of what a run removes."""
 PAGE: Final = 1000
 """Names of repositories that are read at a time."""
+TAGS: Final = 500
+"""Tags that are decided at a time."""
 
 
 class RetentionRun:
@@ -61,7 +63,7 @@ class RetentionRun:
             forced=forced,
         )
         self.summary = Summary()
-        """The totals of the repositories that were yielded."""
+        """The totals of the repositories that ``judged`` or ``finish`` are done with."""
 
     def names(self, last: str = "") -> Iterator[str]:
         """The repositories after ``last``, in byte order, read as they are asked for. Raises DatabaseError."""
@@ -72,35 +74,59 @@ class RetentionRun:
             yield from page
 
     def plans(self, names: Iterable[str]) -> Iterator[RepositoryPlan]:
-        """The plan of each of these repositories, carried out if the run applies. Raises DatabaseError."""
-        for name in names:
-            plan = self._planner.plan(name)
-            if plan is None:
-                continue
+        """The plan of each of these repositories; nothing is carried out. Raises DatabaseError."""
+        return (plan for plan in map(self._planner.plan, names) if plan is not None)
+
+    def pages(self, plan: RepositoryPlan, after: str = "") -> Iterator[list[Judged]]:
+        """The tags of a repository after that one, page by page, each carried out if the run applies.
+
+        The last page may be empty. Raises DatabaseError.
+        """
+        if self._applies:
+            plan.kept = plan.removed = 0
+        while True:
+            page = self._planner.page(plan, after=after, count=TAGS)
+            following = page[-1].decision.tagged.tag if page else after
             if self._applies:
-                self._carry_out(plan)
+                page = self._carry_out(plan, page)
+                plan.removed += sum(each.decision.action == REMOVE for each in page)
+                plan.kept += sum(each.decision.action == KEEP for each in page)
+            yield page
+            if len(page) < TAGS:
+                return
+            after = following
+
+    def judged(self, names: Iterable[str]) -> Iterator[tuple[str, Judged]]:
+        """Every tag of these repositories, with the name of its repository. Raises DatabaseError."""
+        for plan in self.plans(names):
+            for page in self.pages(plan):
+                yield from ((plan.repository, each) for each in page)
             self.summary.add(plan)
-            yield plan
 
     def finish(self) -> Summary:
         """Go through all repositories, and return the totals. Raises DatabaseError."""
-        for _ in self.plans(self.names()):
-            pass
+        for plan in self.plans(self.names()):
+            for _ in self.pages(plan) if self._applies else ():
+                pass
+            self.summary.add(plan)
         return self.summary
 
-    def _carry_out(self, plan: RepositoryPlan) -> None:
+    def _carry_out(self, plan: RepositoryPlan, page: list[Judged]) -> list[Judged]:
         """Remove what is to go; an error leaves the rest of the repository alone."""
-        for number, each in enumerate(plan.tags):
+        done = []
+        for each in page:
             if each.decision.action != REMOVE:
+                done.append(each)
                 continue
             if plan.problem is not None:
-                plan.tags[number] = each.kept(f"{each.decision.because}; but an error came before it")
+                done.append(each.kept(f"{each.decision.because}; but an error came before it"))
                 continue
             try:
-                plan.tags[number] = self._remove(plan.repository, each)
+                done.append(self._remove(plan.repository, each))
             except (RegistryError, StorageError) as error:
                 plan.problem = str(error)
-                plan.tags[number] = each.kept(f"{each.decision.because}; but it could not be removed: {error}")
+                done.append(each.kept(f"{each.decision.because}; but it could not be removed: {error}"))
+        return done
 
     def _remove(self, repository: str, each: Judged) -> Judged:
         decision = each.decision
