@@ -95,9 +95,11 @@ class Restoration:
         Raises ManifestUnknown where the trash does not hold it, or its bytes are not all there; NameUnknown.
         """
         repository = self._repositories.require(name)
+        begun = self._record_begun(repository)
         if self._is_there(repository, digest):
-            return []
-        return self._restore(repository, self._batch_of(repository, digest), _Caller(actor, address), tagged=False)
+            return begun
+        rows = _with_last(self._batch_of(repository, digest), digest)
+        return begun + self._restore(repository, rows, _Caller(actor, address), tagged=False)
 
     def last(self, name: str, *, actor: str, address: str | None = None) -> list[Restored]:
         """Bring back what was deleted last, with the tags that it had and that point nowhere now. Raises as above.
@@ -108,10 +110,11 @@ class Restoration:
         begun = self._record_begun(repository)
         if begun:
             rows = self._batch_of(repository, begun[-1].digest)
+            rows = _with_last(rows, rows[0].digest)
             return begun + self._restore(repository, rows, _Caller(actor, address), tagged=True)
         for row in self._trashed(repository):
             if not self._is_there(repository, row.digest):
-                rows = self._batch_of(repository, row.digest)
+                rows = _with_last(self._batch_of(repository, row.digest), row.digest)
                 return self._restore(repository, rows, _Caller(actor, address), tagged=True)
         raise ManifestUnknown(f"the trash holds nothing of repository {name}")
 
@@ -125,6 +128,7 @@ class Restoration:
         """
         repository, caller = self._repositories.require(name), _Caller(actor, address)
         digest = self._was(repository, tag, sequence)
+        begun = self._record_begun(repository)
         looks = LOOKS
         while self._is_there(repository, digest):
             looks -= 1
@@ -139,9 +143,9 @@ class Restoration:
                 if not looks:
                     raise
             else:
-                return [Restored(digest, (tag,))]
-        rows = self._batch_of(repository, digest)
-        return self._restore(repository, rows, caller, tagged=False, moved={digest: (tag,)})
+                return [*begun, Restored(digest, (tag,))]
+        rows = _with_last(self._batch_of(repository, digest), digest)
+        return begun + self._restore(repository, rows, caller, tagged=False, moved={digest: (tag,)})
 
     # ----
 
@@ -387,6 +391,11 @@ class Restoration:
         with self._backends.database.autocommit() as connection:
             taken = {row.name for row in tags.find_all(connection, repository.id, wanted).get()} if wanted else set()
         return [tag for tag in wanted if tag not in taken]
+
+
+def _with_last(rows: Sequence[TrashRow], digest: str) -> list[TrashRow]:
+    """These with that manifest at the end: while it is not there, the same restore again goes on."""
+    return sorted(rows, key=lambda row: row.digest == digest)
 
 
 def _not_whole(digest: str, missing: Sequence[str]) -> ManifestUnknown:

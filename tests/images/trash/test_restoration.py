@@ -515,7 +515,8 @@ def test_the_same_again_ends_a_restore_of_which_storage_took_no_record(
     failing = world.registry(driver=FaultyDriver(world.driver(), faults), undelete_window=WINDOW)
     with pytest.raises(StorageUnavailable):
         failing.restoration.last(NAME, actor=ACTOR)
-    assert Restored(signature.digest, ()) in world.registry(undelete_window=WINDOW).restoration.last(NAME, actor=ACTOR)
+    back = world.registry(undelete_window=WINDOW).restoration.last(NAME, actor=ACTOR)
+    assert Restored(image.digest, ("v1",)) in back
     assert [is_there(registry, each.manifest) for each in (old, image, signature)] == [False, True, True]
     assert pull(registry, "v1") == image.digest
     assert registry.restoration.last(NAME, actor=ACTOR) == [Restored(old.digest, ("old",))]
