@@ -69,8 +69,9 @@ class RetentionPages:
         self._is_visible = is_visible
         self._only = only
         self._deadline = monotonic() + SECONDS
-        self._entries: list[bytes] = []
-        self._room = MOST_BYTES
+        self._parts: list[bytes] = []
+        self._tags_left = MOST_TAGS
+        self._bytes_left = MOST_BYTES
         self._problems: list[str] = []
 
     def read(self, last: Position, count: int) -> RetentionPage:
@@ -80,7 +81,7 @@ class RetentionPages:
         """
         following = self._fill(last, count) if count else None
         named = orjson.dumps(None if following is None else str(following))
-        parts = (b",".join(self._entries), orjson.dumps(self._problems), named)
+        parts = (b",".join(self._parts), orjson.dumps(self._problems), named)
         return RetentionPage(b'{"tags":[%s],"problems":%s,"next":%s}' % parts, following)
 
     def _fill(self, last: Position, count: int) -> Position | None:
@@ -105,10 +106,16 @@ class RetentionPages:
     def _add(self, plan: RepositoryPlan, after: str) -> Position | None:
         """Add the tags of a repository after that one. Returns where the page is full; None if it has them all."""
         for page in self._run.pages(plan, after):
+            entries: list[bytes] = []
             for each in page:
-                entry = orjson.dumps(entry_of(plan.repository, each))
-                self._entries.append(entry)
-                self._room -= len(entry)
-                if len(self._entries) >= MOST_TAGS or self._room <= 0:
-                    return Position(plan.repository, each.decision.tagged.tag)
+                if self._tags_left <= 0 or self._bytes_left <= 0:
+                    break
+                entries.append(orjson.dumps(entry_of(plan.repository, each)))
+                self._tags_left -= 1
+                self._bytes_left -= len(entries[-1])
+                after = each.decision.tagged.tag
+            if entries:
+                self._parts.append(b",".join(entries))  # each one has 4 KiB until it is copied
+            if self._tags_left <= 0 or self._bytes_left <= 0:
+                return Position(plan.repository, after)
         return None
