@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from registry.database.transaction import Later, Transaction
 
 
@@ -132,6 +134,11 @@ def put(connection: Transaction, repository_id: int, name: str, blob_id: int, *,
     """Point a tag at a manifest."""
     values = {"repository": repository_id, "name": name, "blob": blob_id, "sequence": sequence, "now": now}
     connection.execute(_PUT, values)
+
+
+def remove_all(connection: Transaction, repository_id: int, names: Iterable[str]) -> None:
+    """Remove tags."""
+    connection.execute_many(_REMOVE, [{"repository": repository_id, "name": name} for name in names])
 
 
 def remove(connection: Transaction, repository_id: int, name: str) -> None:

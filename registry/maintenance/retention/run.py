@@ -1,8 +1,8 @@
 """*Run* of retention: plans every repository and, where it is to apply, removes the tags that rules do not keep.
 
-A removal is an ordinary untag, by the actor ``retention``, in a record that names the rule. Each is conditional on the
-change that was judged, so that a tag that is set meanwhile stays, and two runs at once are harmless. Killed at any
-instant, the same again goes on from there.
+A removal is an ordinary untag, by the actor ``retention``, in a record that names the rule, of some tags together. Each
+tag goes on the condition that the change that was judged is its last, so that one that is set meanwhile stays, and two
+runs at once are harmless. Killed at any instant, the same again goes on from there.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ PAGE: Final = 1000
 """Names of repositories that are read at a time."""
 TAGS: Final = 500
 """Tags that are decided at a time."""
+AT_ONCE: Final = 100
+"""Tags that one change removes, some milliseconds of a transaction: pushes to a database in a file wait for it."""
+_SINCE: Final = "it was set again, or removed, since the run began"
 
 
 class RetentionRun:
@@ -113,27 +116,30 @@ class RetentionRun:
 
     def _carry_out(self, plan: RepositoryPlan, page: list[Judged]) -> list[Judged]:
         """Remove what is to go; an error leaves the rest of the repository alone."""
-        done = []
-        for each in page:
-            if each.decision.action != REMOVE:
-                done.append(each)
-                continue
-            if plan.problem is not None:
-                done.append(each.kept(f"{each.decision.because}; but an error came before it"))
-                continue
-            try:
-                done.append(self._remove(plan.repository, each))
-            except (RegistryError, StorageError) as error:
-                plan.problem = str(error)
-                done.append(each.kept(f"{each.decision.because}; but it could not be removed: {error}"))
+        done = list(page)
+        by_rule: dict[str, list[int]] = {}
+        for number, each in enumerate(page):
+            if each.decision.action == REMOVE:
+                by_rule.setdefault(each.decision.rule or "", []).append(number)
+        for rule, numbers in by_rule.items():
+            for start in range(0, len(numbers), AT_ONCE):
+                several = numbers[start : start + AT_ONCE]
+                removed = self._remove_all(plan, rule, [page[number] for number in several])
+                for number, each in zip(several, removed, strict=True):
+                    done[number] = each
         return done
 
-    def _remove(self, repository: str, each: Judged) -> Judged:
-        decision = each.decision
-        removed = self._registry.manifests.expire(
-            repository, decision.tagged.tag, sequence=each.sequence, actor=ACTOR, cause=decision.rule or ""
-        )
-        if removed is None:
-            return each.kept("it was set again, or removed, since the run began")
-        self._on_removed(repository, decision)
-        return each
+    def _remove_all(self, plan: RepositoryPlan, rule: str, several: list[Judged]) -> list[Judged]:
+        """Remove these tags in one change; what became of each."""
+        if plan.problem is not None:
+            return [each.kept(f"{each.decision.because}; but an error came before it") for each in several]
+        tags = {each.decision.tagged.tag: each.sequence for each in several}
+        try:
+            removed = self._registry.manifests.expire(plan.repository, tags, actor=ACTOR, cause=rule)
+        except (RegistryError, StorageError) as error:
+            plan.problem = str(error)
+            return [each.kept(f"{each.decision.because}; but it could not be removed: {error}") for each in several]
+        for each in several:
+            if each.decision.tagged.tag in removed:
+                self._on_removed(plan.repository, each.decision)
+        return [each if each.decision.tagged.tag in removed else each.kept(_SINCE) for each in several]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -69,6 +69,37 @@ def test_the_record_names_the_actor_and_the_rule(registry: Registry, world: Worl
     retain(registry, rule({"any": {"newest": 1}}, name="the newest"))
     *_, record = Journal(registry.backends).history(NAME, 0, 3)
     assert (record.operation, record.actor, record.cause, record.tags) == ("untag", "retention", "the newest", ("old",))
+
+
+def test_what_one_rule_removes_goes_in_one_record_and_each_tag_can_be_restored(
+    registry: Registry, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    made = push_days(world, registry, "a", "b", "x1", "x2", "x3", "x4", "x5")
+    retain(registry, rule({"any": {"newest": 1}}, "x*", "others"), NOTHING, max_share=1)
+    records = list(Journal(registry.backends).history(NAME, 7, 100))
+    assert [(record.cause, record.tags) for record in records] == [
+        ("rule", ("a", "b")),
+        ("others", ("x1", "x2", "x3")),
+        ("others", ("x4",)),
+    ]
+    assert records[1].old == dict(zip(records[1].tags, made[2:5], strict=True))
+    registry.fold_waiting()
+    assert list(read_index(registry).tags()) == tags(registry) == ["x5"]
+    page = registry.change_history.page(NAME, "x2", count=10)
+    assert [(record.operation, record.sequence) for record in page.records] == [("untag", 9), ("put", 4)]
+    registry.restoration.tag(NAME, "x2", actor="tester")
+    assert tags(registry) == ["x2", "x5"]
+    assert registry.manifests.find(NAME, "x2").digest == made[3]
+
+
+def test_a_tag_of_many_that_is_set_again_stays_and_the_rest_goes(registry: Registry, world: World) -> None:
+    push_days(world, registry, "a", "b", "c")
+    run = RetentionRun(registry, RetentionSettings(rules=(NOTHING,)), applies=True)
+    plan, page = planned(run)
+    push_image(registry, "b", "b")
+    assert [each.decision.action for each in run._carry_out(plan, page)] == ["remove", "keep", "remove"]
+    assert (tags(registry), plan.problem) == (["b"], None)
 
 
 def test_without_apply_nothing_is_changed(registry: Registry, world: World) -> None:
@@ -302,13 +333,14 @@ def test_an_error_while_tags_go_leaves_the_rest_of_the_repository_and_the_next_r
     push_days(world, registry, "a", "b", "c")
     expire = registry.manifests.expire
 
-    def failing(name: str, tag: str, **more: Any) -> Any:
-        if tag == "b":
+    def failing(name: str, sequences: Mapping[str, int], **more: Any) -> Any:
+        if "b" in sequences:
             raise Unavailable("storage is away")
-        return expire(name, tag, **more)
+        return expire(name, sequences, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(registry.manifests, "expire", failing)
+        patch.setattr(module, "AT_ONCE", 1)
         summary = retain(registry, NOTHING)
     assert (summary.problems, summary.removed, summary.kept) == ([f"{NAME}: storage is away"], 1, 2)
     assert tags(registry) == ["b", "c"]
