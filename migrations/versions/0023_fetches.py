@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("repository", binary, nullable=False),
         sa.Column("state", binary, nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
-        sa.Column("attempt", sa.BigInteger(), nullable=False),
+        sa.Column("edition", sa.BigInteger(), nullable=False),
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("clock", sa.Text(), nullable=False),
         sa.Column("deadline", sa.Double(), nullable=False),

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import threading
-import uuid
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.background.holders import is_dead, new_holder
 from registry.database import leases
 from registry.database.errors import DatabaseError
 from registry.database.leases import LeaseRow as Held
@@ -22,9 +18,6 @@ if TYPE_CHECKING:
     from registry.database.transaction import Transaction
 
 __all__ = ["Held", "Leases"]
-
-_PROCESS = re.compile(r".*:(?P<machine>[^:]+):(?P<process>\d+):[0-9a-f]{32}")
-"""The ending of holders' names."""
 
 
 class Leases:
@@ -44,7 +37,7 @@ class Leases:
         it could not be renewed in time, and may have another holder. With ``succeeds_dead`` it is free at once if its
         holder is a dead process of this machine: for work that a late request of the dead process cannot spoil.
         """
-        holder = f"{self._holder}:{leases.MARK}:{_machine()}:{os.getpid()}:{uuid.uuid4().hex}"
+        holder = new_holder(f"{self._holder}:{leases.MARK}")
         begun = self._now()
         with self._database.transaction() as connection:
             held = leases.take(connection, name, holder, seconds=seconds)
@@ -98,33 +91,6 @@ class Leases:
 def _succeed(connection: Transaction, name: str, holder: str, *, seconds: float) -> bool:
     """Take a lease from its holder, if that is known to be dead. False if it is not known."""
     found = leases.find(connection, name).get()
-    if found is None or not _is_dead(found.holder):
+    if found is None or not is_dead(found.holder):
         return False
     return leases.take_from(connection, name, holder, other=found.holder, seconds=seconds)
-
-
-def _is_dead(holder: str) -> bool:
-    """Whether a holder was a process of this machine, and there is no such process any more."""
-    named = _PROCESS.fullmatch(holder)
-    if named is None or named["machine"] != _machine():
-        return False
-    try:
-        os.kill(int(named["process"]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-@cache
-def _machine() -> str:
-    """The scope in which process ids are unique: this boot of this kernel, and this container.
-
-    Host names do not tell it: replicas in containers may share one.
-    """
-    try:
-        booted = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{booted}-{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return uuid.uuid4().hex  # unknown, so no other process counts as one of this machine

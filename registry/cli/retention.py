@@ -75,14 +75,16 @@ def retention(
 
 def _print(run: RetentionRun, *, as_json: bool) -> None:
     """Print all entries once there are all of them: an error before that has a document of its own."""
-    from registry.maintenance.retention.report import entry_of, line_of
+    from registry.maintenance.retention.report import entries, lines
 
     with Spool() as spool:
-        for repository, each in run.judged(run.names()):
+        for plan in run.plans(run.names()):
             if as_json:
-                spool.entry(entry_of(repository, each))
+                for entry in entries(plan):
+                    spool.entry(entry)
             else:
-                spool.line(line_of(repository, each))
+                for line in lines(plan):
+                    spool.line(line)
         sys.stdout.write("[" if as_json else "")
         spool.print()
         sys.stdout.write("]\n" if as_json else "")

@@ -133,18 +133,19 @@ class Blobs:
             location = self._locations.mark_lost_and_next(blob.digest, blob.size, location, blobs.MISSING)
         raise Unavailable(headers={"Retry-After": "1"})
 
-    def mount(self, name: str, digest: Digest, source: str | None) -> bool:
+    def mount(self, name: str, digest: Digest, source: str | None, *, under_quota: bool = True) -> bool:
         """Make a blob of ``source``, or of any repository if that is None, one of ``name`` without moving bytes.
 
         False if it is not there, or is being collected; the client uploads it (spec, "Mounting a blob").
-        Raises QuotaExceeded: its upload would end so too.
+        Raises QuotaExceeded: its upload would end so too; not so where it only counts, not ``under_quota``.
         """
         found = self._mountable(digest, source)
         if found is None:
             return False
-        self._publication.quota_usage.require(name, digest, found.size)
+        if under_quota:
+            self._publication.quota_usage.require(name, digest, found.size)
         try:
-            self._publication.record(self._repositories.again(partial(self._join, name, found)))
+            self._publication.record(self._repositories.again(partial(self._join, name, found, under_quota)))
         except PathNotFound:
             return False
         return True
@@ -172,10 +173,10 @@ class Blobs:
 
     # ----
 
-    def _join(self, name: str, found: HeldBlob) -> PendingChange | None:
+    def _join(self, name: str, found: HeldBlob, under_quota: bool) -> PendingChange | None:  # noqa: FBT001 - of a partial
         """Make what a repository has a member of another one."""
         repository, put = self._repositories.ensure(name), self._put_from(found)
-        blob = NewBlob(repository, found.digest, found.size, put, source=found.location, under_quota=True)
+        blob = NewBlob(repository, found.digest, found.size, put, source=found.location, under_quota=under_quota)
         return self._publication.publish(blob)
 
     def _leave(

@@ -10,6 +10,8 @@ from registry.background.leases import Leases
 from registry.background.schedule import Job, Schedule
 from registry.config.sections import AUTO
 from registry.images import pulls
+from registry.images.fetching.expiry import expire as expire_fetches
+from registry.images.fetching.policy import FetchPolicy
 from registry.images.trash.trash_expiry import TrashExpiry
 from registry.maintenance.arrivals import Arrivals
 from registry.maintenance.collection.scheduled_collection import ScheduledCollection
@@ -96,6 +98,7 @@ def create_schedule(
 
     def expire() -> None:
         registry.uploads.expire()
+        expire_fetches(backends, seconds=FetchPolicy().expiry)
         registry.blob_deletion.finish_abandoned()
         registry.blob_deletion.prune()
 

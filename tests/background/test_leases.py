@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.background.leases import Leases, _machine
+from registry.background.holders import machine
+from registry.background.leases import Leases
 from registry.database import leases
 from registry.database.engine import Database
 from registry.database.statement import Statement
@@ -112,7 +113,7 @@ def test_a_holder_that_may_be_alive_keeps_its_lease(database: Database, name: st
     dead = multiprocessing.get_context("spawn").Process(target=os.getpid)
     dead.start()
     dead.join()
-    filled = name.format(dead=dead.pid, machine=_machine(), own=os.getpid())
+    filled = name.format(dead=dead.pid, machine=machine(), own=os.getpid())
     with database.transaction() as connection:
         assert leases.take(connection, "migration", filled, seconds=60)
     with Leases(database, "next").hold("migration", 60, succeeds_dead=True) as held:

@@ -32,7 +32,7 @@ _IS_FREE = (
     f" AND (upstream_fetch.retry_at IS NULL OR upstream_fetch.retry_at <= clock_now() OR {_IS_OTHER_CLOCK})"
 )
 _COLUMNS = (
-    "id, mirror, key, repository, state, epoch, attempt, holder, size, etag, media_type,"
+    "id, mirror, key, repository, state, epoch, edition, holder, size, etag, media_type,"
     ' "offset", upload_id, driver_state, tail, fails, error,'
     f" CASE WHEN {_IS_OTHER_CLOCK} THEN NULL ELSE upstream_fetch.retry_at - clock_now() END,"
     f" CASE WHEN {_IS_FREE} THEN 1 ELSE 0 END"
@@ -46,20 +46,20 @@ def _kept(column: str, otherwise: str = "NULL") -> str:
 
 
 _CLAIM = Statement(
-    "INSERT INTO upstream_fetch (mirror, kind, key, repository, state, epoch, attempt, holder, clock, deadline,"  # noqa: S608 - as above
+    "INSERT INTO upstream_fetch (mirror, kind, key, repository, state, epoch, edition, holder, clock, deadline,"  # noqa: S608 - as above
     " touched_at, started_at) VALUES (:mirror, :kind, :key, :repository, 'active', 1, 1, :holder, clock_name(),"
     " clock_now() + :seconds, clock_now(), wall_now())"
     " ON CONFLICT (mirror, key) DO UPDATE SET state = 'active', epoch = upstream_fetch.epoch + 1,"
     " holder = excluded.holder, repository = excluded.repository, clock = excluded.clock, deadline = excluded.deadline,"
     f" touched_at = excluded.touched_at, {_kept('size')}, {_kept('etag')}, {_kept('media_type')},"
-    f" {_kept(chr(34) + 'offset' + chr(34), '0')}, {_kept('attempt', 'upstream_fetch.attempt + 1')}"
+    f" {_kept(chr(34) + 'offset' + chr(34), '0')}, {_kept('edition', 'upstream_fetch.edition + 1')}"
     f" WHERE ((upstream_fetch.holder IS NOT NULL AND upstream_fetch.holder = :dead) OR ({_IS_FREE}))"
     f" AND (upstream_fetch.state <> 'published' OR :again = 1) RETURNING {_COLUMNS}"
 )
 _FIND = Statement(f"{_SELECT} WHERE mirror = :mirror AND key = :key")
 _FIND_MANY = Statement(f"{_SELECT} WHERE key IN :keys", expanding="keys")
 _ADVANCE = Statement(
-    'UPDATE upstream_fetch SET "offset" = :offset, attempt = attempt + :anew, upload_id = :upload_id,'
+    'UPDATE upstream_fetch SET "offset" = :offset, edition = edition + :anew, upload_id = :upload_id,'
     " driver_state = :note, tail = :tail, size = :size, etag = :etag, media_type = :media_type,"
     " fails = 0, error = NULL, retry_at = NULL, clock = clock_name(), deadline = clock_now() + :seconds,"
     ' touched_at = clock_now() WHERE id = :id AND epoch = :epoch AND "offset" = :before'
@@ -69,15 +69,16 @@ _RENEW = Statement(
     " WHERE holder = :holder AND id IN :fetches RETURNING id",
     expanding="fetches",
 )
+_MINE = "WHERE id = :id AND epoch = :epoch AND state = 'active'"
 _PAUSE = "CASE WHEN :pause > 0 THEN clock_now() + :pause ELSE NULL END"
 _RELEASE = Statement(
     "UPDATE upstream_fetch SET holder = NULL, fails = :fails, error = :error, clock = clock_name(),"  # noqa: S608 - as above
-    f" touched_at = clock_now(), retry_at = {_PAUSE} WHERE id = :id AND epoch = :epoch"
+    f" touched_at = clock_now(), retry_at = {_PAUSE} {_MINE}"
 )
 _NOTHING_KEPT = "upload_id = NULL, driver_state = '', tail = NULL"
 _FAIL = Statement(
     f"UPDATE upstream_fetch SET state = 'failed', holder = NULL, {_NOTHING_KEPT}, \"offset\" = 0, error = :error,"  # noqa: S608 - as above
-    f" clock = clock_name(), touched_at = clock_now(), retry_at = {_PAUSE} WHERE id = :id AND epoch = :epoch"
+    f" clock = clock_name(), touched_at = clock_now(), retry_at = {_PAUSE} {_MINE}"
 )
 _FINISH = Statement(
     f"UPDATE upstream_fetch SET state = 'published', holder = NULL, {_NOTHING_KEPT}, \"offset\" = :size,"  # noqa: S608 - as above
@@ -101,7 +102,7 @@ class FetchRow(NamedTuple):
     state: str
     epoch: int
     """Raised by each leader."""
-    attempt: int
+    edition: int
     """Raised whenever it begins anew: what came in an earlier one may be other bytes."""
     holder: str | None
     """The process that leads it; None if none does."""
@@ -179,7 +180,7 @@ def advance(
 ) -> bool:
     """Move a fetch that this epoch leads from ``before`` to what is kept, and go on leading it for so long.
 
-    ``anew``: these are the first bytes of another attempt. False if another process leads it, or it is gone.
+    ``anew``: these are the first bytes of another edition. False if another process leads it, or it is gone.
     """
     values = {**kept._asdict(), "tail": kept.tail or None, "id": fetch_id, "epoch": epoch, "before": before}
     given = {"seconds": float(seconds), "anew": int(anew)}
@@ -198,7 +199,10 @@ def renew(connection: Transaction, ids: Sequence[int], *, holder: str, seconds: 
 def release(
     connection: Transaction, fetch_id: int, *, epoch: int, error: str | None = None, pause: float = 0.0, fails: int = 0
 ) -> bool:
-    """Lead a fetch no more, and keep its bytes: the next leader goes on, after ``pause`` seconds. False as above."""
+    """Lead a fetch no more, and keep its bytes: the next leader goes on, after ``pause`` seconds.
+
+    False as above, and where it was published.
+    """
     values = {"id": fetch_id, "epoch": epoch, "error": error, "pause": float(pause), "fails": fails}
     return bool(connection.execute(_RELEASE, values).rowcount)
 

@@ -73,7 +73,7 @@ def let_time_pass(database: Database, seconds: float) -> None:
 
 def test_the_first_leads_and_the_second_follows(database: Database, other: Database) -> None:
     row = led(database)
-    assert (row.state, row.epoch, row.attempt, row.offset, row.upload_id) == (fetches.ACTIVE, 1, 1, 0, None)
+    assert (row.state, row.epoch, row.edition, row.offset, row.upload_id) == (fetches.ACTIVE, 1, 1, 0, None)
     assert claim(other, SECOND) is None
     assert claim(database) is None, "nor does the holder begin it twice"
     assert claim(other, SECOND, mirror="another") is not None, "another mirror may give what this one denies"
@@ -89,9 +89,9 @@ def test_what_is_kept_is_seen_by_another_process(database: Database, other: Data
     assert (found.size, found.etag, found.media_type) == (500, '"e"', "application/octet-stream")
     assert not advance(database, row), "the offset is another by now"
     assert advance(database, find(other), KEPT._replace(offset=200, tail=b""))
-    assert (find(other).offset, find(other).tail, find(other).attempt) == (200, None, 1)
+    assert (find(other).offset, find(other).tail, find(other).edition) == (200, None, 1)
     assert advance(database, find(other), KEPT._replace(offset=0, upload_id="u2"), anew=True)
-    assert (find(other).offset, find(other).upload_id, find(other).attempt) == (0, "u2", 2)
+    assert (find(other).offset, find(other).upload_id, find(other).edition) == (0, "u2", 2)
 
 
 def test_who_leads_after_the_deadline_goes_on_and_the_former_leader_is_fenced(
@@ -105,7 +105,7 @@ def test_who_leads_after_the_deadline_goes_on_and_the_former_leader_is_fenced(
     let_time_pass(database, 2)
     assert find(other).is_free
     after = led(other, SECOND, repository="hub/other")
-    assert (after.epoch, after.attempt, after.offset, after.upload_id, after.note) == (2, 1, 100, "u1", "note")
+    assert (after.epoch, after.edition, after.offset, after.upload_id, after.note) == (2, 1, 100, "u1", "note")
     assert (after.size, after.etag, after.repository) == (500, '"e"', "hub/other")
     assert not advance(database, row, KEPT._replace(offset=200))
     with database.transaction() as connection:
@@ -145,7 +145,7 @@ def test_a_fetch_that_is_given_up_is_paused_and_goes_on_with_its_bytes(database:
     assert claim(other, SECOND) is None
     let_time_pass(database, 31)
     row = led(other, SECOND)
-    assert (row.offset, row.attempt, row.fails) == (100, 1, 2)
+    assert (row.offset, row.edition, row.fails) == (100, 1, 2)
     assert advance(other, row, KEPT._replace(offset=200))
     assert (find(other).fails, find(other).error, find(other).retry_left) == (0, None, None)
     with other.transaction() as connection:
@@ -163,7 +163,7 @@ def test_a_fetch_that_failed_begins_anew_after_a_pause(database: Database, other
     assert claim(other, SECOND) is None
     let_time_pass(database, 61)
     row = led(other, SECOND)
-    assert (row.state, row.attempt, row.offset, row.size, row.etag) == (fetches.ACTIVE, 2, 0, None, None)
+    assert (row.state, row.edition, row.offset, row.size, row.etag) == (fetches.ACTIVE, 2, 0, None, None)
 
 
 def test_the_end_is_seen_and_only_a_caller_that_misses_the_blob_begins_again(
@@ -177,7 +177,7 @@ def test_the_end_is_seen_and_only_a_caller_that_misses_the_blob_begins_again(
     assert (found.state, found.size, found.offset, found.upload_id) == (fetches.PUBLISHED, 500, 500, None)
     assert claim(other, SECOND) is None
     row = led(other, SECOND, again=True)
-    assert (row.attempt, row.epoch, row.offset, row.state) == (2, 2, 0, fetches.ACTIVE)
+    assert (row.edition, row.epoch, row.offset, row.state) == (2, 2, 0, fetches.ACTIVE)
 
 
 def test_the_end_is_undone_with_its_transaction(database: Database, other: Database) -> None:
@@ -221,7 +221,7 @@ def test_after_a_start_of_the_machine_no_process_leads_and_bytes_may_be_lost(url
         with restarted.autocommit() as connection:
             assert [each.id for each in fetches.expired(connection, seconds=3600).get()] == [row.id]
         after = led(restarted, SECOND)
-        assert (after.attempt, after.offset, after.upload_id, after.note) == (2, 0, "u1", "note")
+        assert (after.edition, after.offset, after.upload_id, after.note) == (2, 0, "u1", "note")
         assert claim(restarted, "third") is None
     finally:
         restarted.close()
@@ -240,7 +240,7 @@ def test_of_many_that_claim_at_once_one_leads(database: Database, other: Databas
                     return claim((database, other)[place % 2], f"racer {place}", key)
 
                 (row,) = [row for row in pool.map(race, range(4)) if row is not None]
-                assert (row.epoch, row.attempt) == (epoch, 1)
+                assert (row.epoch, row.edition) == (epoch, 1)
                 assert find(database, key).holder == row.holder
                 let_time_pass(database, SECONDS + 1)
 

@@ -1,0 +1,92 @@
+"""*Content*: what a leader reads from an upstream, whatever that is, and why it may end without the whole.
+
+Tests: ``tests/images/fetching/test_hub.py``.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+
+class Reason(enum.StrEnum):
+    """Why a fetch ended without its blob: what rows, logs and answers to clients tell."""
+
+    UNAVAILABLE = "unavailable"
+    """The upstream does not answer, or breaks off again and again."""
+    THROTTLED = "throttled"
+    """It wants fewer requests."""
+    DENIED = "denied"
+    """It refuses the request."""
+    ABSENT = "absent"
+    """It does not have the blob."""
+    INVALID = "invalid"
+    """What it sends cannot be used: another size, or other bytes again and again."""
+    WRONG = "wrong"
+    """Its bytes do not have the digest."""
+    STORAGE = "storage"
+    """Our store or database does not take the bytes."""
+    CUT = "cut"
+    """The client has bytes that are perhaps not those of the blob."""
+    STOPPED = "stopped"
+    """This process ends."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the bytes so far are of use to the next leader."""
+        return self not in {Reason.ABSENT, Reason.INVALID, Reason.WRONG}
+
+
+class FetchFailed(Exception):
+    """A fetch ended without its blob."""
+
+    def __init__(self, reason: Reason, message: str, seconds: float | None = None) -> None:
+        """``seconds`` after which it may work; None if that is not known."""
+        super().__init__(message)
+        self.reason = reason
+        self.seconds = seconds
+
+
+class ContentReplaced(Exception):
+    """What comes now, or what was kept, does not belong to the rest: the whole has to be read from its beginning."""
+
+
+class Content(Protocol):
+    """The bytes of one file of an upstream from an offset on. A context manager. For one thread."""
+
+    size: int | None
+    """Bytes of the whole; None while it is not known."""
+    etag: str | None
+    media_type: str | None
+
+    def open(self) -> None:
+        """Send the request: what is told of the file is known then. Raises FetchFailed, ContentReplaced."""
+        ...
+
+    def read(self, size: int) -> bytes:
+        """What has come, at most ``size`` bytes, which the hash has seen; empty at the end of the whole file.
+
+        It goes on by itself where a connection breaks. Raises FetchFailed, ContentReplaced.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connection back, or cut it where bytes are left."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Source(Protocol):
+    """Where a blob comes from: a path of an upstream. Any thread."""
+
+    def content(self, hasher: _Hash, *, offset: int, size: int | None, etag: str | None) -> Content:
+        """The content from ``offset`` on; ``hasher`` has seen the bytes before. Nothing is sent yet.
+
+        ``size`` and ``etag`` of the whole are as an earlier leader was told.
+        """
+        ...

@@ -1,0 +1,279 @@
+"""*Fetch*: what this process knows of one blob on its way, and the clients that wait for it.
+
+No client waits in a thread: it leaves a callback, which is called once when there may be something for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from registry.images.fetching.content import FetchFailed, Reason
+from registry.images.fetching.ring import Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from registry.database.mirrors.fetches import Kept
+    from registry.images.fetching.content import Source
+    from registry.oci.digest import Digest
+
+LAST_BYTES = 64 << 10
+"""Bytes of the ring that stay once the blob is published, for clients that wait for its last byte."""
+
+
+class Watch:
+    """A callback that waits for something; it is called once."""
+
+    def __init__(self, fetch: Fetch, is_due: Callable[[], bool], wake: Callable[[], object]) -> None:
+        self.fetch = fetch
+        self.is_due = is_due
+        self.wake = wake
+
+    def cancel(self) -> None:
+        """Let it wait no more; it may be called at this moment."""
+        self.fetch.forget(self)
+
+
+class Claimant:
+    """A client's position in a fetch. Its fields belong to the fetch, under its lock."""
+
+    def __init__(self, repository: str) -> None:
+        self.repository = repository
+        self.position = 0
+        self.stop: int | None = None
+        """Behind the last byte that the client wants; None for the end of the blob."""
+        self.edition: int | None = None
+        """Which one its bytes are from; None while it has none."""
+        self.size: int | None = None
+        """What the client was told that the blob has; None while it was not told."""
+        self.is_cut = False
+        """It may have bytes that are not those of the blob."""
+        self.lost_upload: str | None = None
+        """The upload that was found to be gone: it is published, or another one begins."""
+
+    def want(self, begin: int, stop: int | None) -> None:
+        """Say which bytes the client wants, before any is read."""
+        self.position, self.stop = begin, stop
+
+
+class Fetch:
+    """Any thread. One blob from one mirror, in this process."""
+
+    def __init__(self, mirror: str, digest: Digest, *, size: int | None, ring_bytes: int, reads_kept: bool) -> None:
+        """``size`` where a manifest has said it; ``reads_kept``: the store gives the bytes of uploads."""
+        self.mirror = mirror
+        self.digest = digest
+        self.expected = size
+        self._ring_bytes = ring_bytes
+        self._reads_kept = reads_kept
+        self.lock = threading.RLock()
+        self.size: int | None = None
+        """Bytes of the blob; None while it is not known."""
+        self.media_type: str | None = None
+        self.edition = 0
+        """As in the row; 0 while this process has not seen it."""
+        self.ring: Ring | None = None
+        """None unless this process leads."""
+        self.kept: Kept | None = None
+        """What every process can read."""
+        self.failure: FetchFailed | None = None
+        self.is_published = False
+        self.members: set[str] = set()
+        """Repositories that have the blob by now, as far as a client here wants it of them."""
+        self.sources: dict[str, Source] = {}
+        """Where the blob comes from, by the repository whose client asks."""
+        self.clients: set[Claimant] = set()
+        self._watches: set[Watch] = set()
+
+    # ---- clients
+
+    def add(self, client: Claimant, source: Source) -> None:
+        """One more client waits."""
+        with self.lock:
+            self.clients.add(client)
+            self.sources.setdefault(client.repository, source)
+
+    def leave(self, client: Claimant) -> None:
+        """A client waits no more."""
+        with self.lock:
+            self.clients.discard(client)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a client waits."""
+        return bool(self.clients)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it is known how the answer to a client begins: with its size, or with an error."""
+        return self.size is not None or self.failure is not None
+
+    def watch(self, is_due: Callable[[], bool], wake: Callable[[], object]) -> Watch | None:
+        """Call ``wake`` once ``is_due``, which takes no lock and is quick; None where it is already."""
+        with self.lock:
+            if is_due():
+                return None
+            watch = Watch(self, is_due, wake)
+            self._watches.add(watch)
+            return watch
+
+    def forget(self, watch: Watch) -> None:
+        """See Watch.cancel."""
+        with self.lock:
+            self._watches.discard(watch)
+
+    def is_ready(self, client: Claimant) -> bool:
+        """Whether there is something for a client: bytes, the end, or an error."""
+        if self._error_of(client) is not None or self._is_at_end(client):
+            return True
+        if client.repository in self.members:
+            return True
+        position = client.position
+        if position >= self.limit(client):
+            return False
+        return self.has_in_ring(client) or self.has_kept(client)
+
+    def check(self, client: Claimant) -> None:
+        """Raises FetchFailed where the client gets no more bytes."""
+        error = self._error_of(client)
+        if error is not None:
+            raise error
+
+    def is_done(self, client: Claimant) -> bool:
+        """Whether the client has all that it wants."""
+        with self.lock:
+            return self._is_at_end(client)
+
+    def limit(self, client: Claimant) -> int:
+        """Up to where the client may have bytes now: its last one is held back until its repository has the blob."""
+        stop = client.stop if client.stop is not None else self.size
+        if client.repository in self.members and stop is not None:
+            return stop
+        end = max(self.ring.end if self.ring is not None else 0, self.kept.offset if self.kept is not None else 0)
+        return min(end, (end if stop is None else stop) - 1)
+
+    def has_in_ring(self, client: Claimant) -> bool:
+        """Whether the client's next byte is in memory."""
+        return self.ring is not None and self.ring.has(client.position)
+
+    def has_kept(self, client: Claimant) -> bool:
+        """Whether the client's next byte can be read from the upload."""
+        kept = self.kept
+        return (
+            self._reads_kept
+            and kept is not None
+            and not self.is_published
+            and client.position < kept.offset
+            and client.lost_upload != kept.upload_id
+        )
+
+    def advance(self, client: Claimant, count: int, edition: int) -> None:
+        """The client has so many bytes more, of this edition."""
+        with self.lock:
+            client.position += count
+            if count and client.edition is None:
+                client.edition = edition
+
+    def _is_at_end(self, client: Claimant) -> bool:
+        stop = client.stop if client.stop is not None else self.size
+        return stop is not None and client.position >= stop
+
+    def _error_of(self, client: Claimant) -> FetchFailed | None:
+        has_others = client.edition not in (None, self.edition)
+        if client.is_cut or has_others or (client.size is not None and self.size not in (None, client.size)):
+            return FetchFailed(Reason.CUT, "the fetch goes on with bytes that may be others than the client has")
+        return None if client.repository in self.members else self.failure
+
+    # ---- a leader of this process
+
+    def lead(self, *, edition: int, begin: int) -> None:
+        """This process leads, and lays what comes from ``begin`` on into memory."""
+        with self.lock:
+            self._take_edition(edition)
+            self.is_published = False
+            self.members.clear()
+            self.ring = Ring(begin, self._ring_bytes)
+        self.wake()
+
+    def tell(self, size: int | None, media_type: str | None) -> None:
+        """The upstream has answered."""
+        with self.lock:
+            self.size = size if size is not None else self.size
+            self.media_type = media_type
+        self.wake()
+
+    def append(self, data: bytes) -> None:
+        """Bytes have come."""
+        with self.lock:
+            if self.ring is not None:
+                self.ring.append(data)
+        self.wake()
+
+    def keep(self, kept: Kept) -> None:
+        """Every process can read so many bytes by now."""
+        with self.lock:
+            self.kept = kept
+        self.wake()
+
+    def lead_no_more(self) -> None:
+        """Another process may lead: a client that has more than was kept may have other bytes than come now."""
+        with self.lock:
+            self.ring = None
+            kept = self.kept.offset if self.kept is not None else 0
+            for client in self.clients:
+                client.is_cut = client.is_cut or (client.edition == self.edition and client.position > kept)
+        self.wake()
+
+    # ---- what became of it
+
+    def see(self, *, edition: int, size: int | None, media_type: str | None, kept: Kept | None) -> None:
+        """The row says this, which another process leads."""
+        with self.lock:
+            if self.ring is not None:
+                return
+            self._take_edition(edition)
+            self.kept = kept
+            self.size = size if size is not None else self.size
+            self.media_type = media_type or self.media_type
+        self.wake()
+
+    def _take_edition(self, edition: int) -> None:
+        """What was told of an earlier one is not true of this."""
+        if edition != self.edition:
+            self.size = self.media_type = self.kept = None
+        self.edition = edition
+
+    def publish(self, size: int) -> None:
+        """The blob is published; the repositories of clients become members of it by and by."""
+        with self.lock:
+            self.size = size
+            self.is_published = True
+            if self.ring is not None:
+                self.ring.shrink(LAST_BYTES)
+
+    def join(self, repository: str) -> None:
+        """A repository has the blob."""
+        with self.lock:
+            self.members.add(repository)
+        self.wake()
+
+    def missing(self) -> set[str]:
+        """Repositories of clients that do not have the blob yet."""
+        with self.lock:
+            return {client.repository for client in self.clients} - self.members
+
+    def fail(self, failure: FetchFailed) -> None:
+        """No bytes come any more."""
+        with self.lock:
+            self.failure = self.failure or failure
+            self.ring = None
+        self.wake()
+
+    def wake(self) -> None:
+        """Call each callback that waits for what is true by now."""
+        with self.lock:
+            due = [watch for watch in self._watches if watch.is_due()]
+            self._watches.difference_update(due)
+        for watch in due:
+            watch.wake()

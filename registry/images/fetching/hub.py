@@ -1,0 +1,375 @@
+"""*Hub*: the fetches of this process, those that it leads and those that it follows."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from registry.background.holders import is_dead, new_holder
+from registry.database.errors import DatabaseError
+from registry.database.mirrors import fetches
+from registry.database.mirrors.fetches import BLOB, Kept, Wanted
+from registry.images.fetching.content import FetchFailed, Reason
+from registry.images.fetching.fetch import Fetch
+from registry.images.fetching.leader import Fenced, Leader, Left, Rooms
+from registry.images.fetching.policy import FetchPolicy
+from registry.images.fetching.reader import FetchReader
+from registry.oci.errors import BlobUnknown, NameUnknown, RegistryError
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from registry.database.mirrors.fetches import FetchRow
+    from registry.images.backends import Backends
+    from registry.images.blobs import Blobs
+    from registry.images.fetching.content import Source
+    from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.repositories import Repositories
+    from registry.oci.digest import Digest
+
+JOINS = 2
+"""Threads that make the repositories of further clients members of what was published."""
+
+log = structlog.get_logger(__name__)
+
+
+class Phase(enum.Enum):
+    """What this process does for a fetch."""
+
+    QUEUED = "queued"
+    """A thread will look whether it may lead; what another process brings is seen meanwhile."""
+    CLAIMING = "claiming"
+    """It looks."""
+    LEADING = "leading"
+    FOLLOWING = "following"
+    JOINING = "joining"
+    """It is published, and repositories of clients become members."""
+    ENDED = "ended"
+
+
+_SEEN = {Phase.QUEUED, Phase.FOLLOWING}
+"""Phases in which the row is looked at."""
+
+
+class _Entry:
+    """A fetch with what the hub does for it."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self.fetch = fetch
+        self.phase = Phase.QUEUED
+        self.leader: Leader | None = None
+
+
+class FetchHub:
+    """Any thread. One for each process; ``close`` it."""
+
+    def __init__(
+        self,
+        backends: Backends,
+        repositories: Repositories,
+        publication: BlobPublication,
+        blobs: Blobs,
+        policy: FetchPolicy | None = None,
+    ) -> None:
+        self._backends = backends
+        self._blobs = blobs
+        self._policy = policy or FetchPolicy()
+        self._stopping = threading.Event()
+        self._rooms = Rooms(backends, repositories, publication, self._policy, self._stopping)
+        self._holder = new_holder(backends.holder)
+        self._condition = threading.Condition()
+        self._entries: dict[tuple[str, Digest], _Entry] = {}
+        self._leaders = ThreadPoolExecutor(self._policy.fetches, thread_name_prefix="fetch")
+        self._joins = ThreadPoolExecutor(JOINS, thread_name_prefix="fetch-join")
+        self._watcher: threading.Thread | None = None
+
+    def join(
+        self, mirror: str, repository: str, digest: Digest, source: Source, *, size: int | None = None
+    ) -> FetchReader:
+        """A client that has the blob from ``source``, as every client that wants it of this mirror. Does not wait.
+
+        That the repository may have the blob is for the caller to know (I12): a fetch in flight is no proof.
+        ``size`` is what a manifest says. Close the reader; with its last one a fetch may end.
+        """
+        with self._condition:
+            entry = self._entries.get((mirror, digest))
+            is_new = entry is None
+            if entry is None:
+                fetch = Fetch(
+                    mirror,
+                    digest,
+                    size=size,
+                    ring_bytes=self._policy.ring,
+                    reads_kept=self._backends.driver.capabilities.readable_uploads,
+                )
+                entry = self._entries[mirror, digest] = _Entry(fetch)
+            reader = FetchReader(entry.fetch, repository, self._backends.driver, self._blobs)
+            entry.fetch.add(reader.client, source)
+            if self._stopping.is_set():
+                self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
+            elif is_new:
+                self._leaders.submit(self._work, entry)
+                self._watch()
+        return reader
+
+    def count(self) -> int:
+        """Fetches that clients of this process wait for, or that it leads."""
+        with self._condition:
+            return len(self._entries)
+
+    def close(self) -> None:
+        """Stop leading, keeping what has come, and cut all clients that wait."""
+        with self._condition:
+            self._stopping.set()
+            self._condition.notify_all()
+            watcher = self._watcher
+        self._leaders.shutdown(cancel_futures=True)
+        self._joins.shutdown(cancel_futures=True)
+        if watcher is not None:
+            watcher.join()
+        with self._condition:
+            for entry in list(self._entries.values()):
+                self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
+
+    # ---- leading
+
+    def _work(self, entry: _Entry, dead: str = "", *, again: bool = False) -> None:
+        """In a thread of its own: lead, or follow the process that does."""
+        with self._condition:
+            if entry.phase is not Phase.QUEUED:
+                return
+            entry.phase = Phase.CLAIMING
+        try:
+            self._lead_or_follow(entry, dead, again=again)
+        except DatabaseError as error:
+            self._end(entry, FetchFailed(Reason.STORAGE, str(error)))
+        except BaseException as error:
+            log.error("a fetch ended with an error of ours", exc_info=error)  # noqa: TRY400 - it is not raised to the log
+            self._end(entry, FetchFailed(Reason.STORAGE, "an error of ours, see the log"))
+            if not isinstance(error, Exception):
+                raise
+
+    def _lead_or_follow(self, entry: _Entry, dead: str, *, again: bool) -> None:
+        fetch = entry.fetch
+        with fetch.lock:
+            repository, source = next(iter(fetch.sources.items()))
+            waiting = {client.repository for client in fetch.clients}
+            if waiting and repository not in waiting:
+                repository = min(waiting)
+                source = fetch.sources[repository]
+        if not fetch.is_wanted and not self._policy.fills:
+            self._end(entry, FetchFailed(Reason.STOPPED, "no client waits"))
+            return
+        wanted, begun = Wanted(fetch.mirror, BLOB, str(fetch.digest), repository), self._backends.database.clocks.boot()
+        with self._backends.database.transaction() as connection:
+            row = fetches.claim(
+                connection, wanted, holder=self._holder, seconds=self._policy.lease, dead=dead, again=again
+            )
+        if row is None:
+            self._follow(entry)
+            self._look([entry])
+            return
+        leader = Leader(self._rooms, fetch, row, source)
+        leader.renewed(begun + self._policy.lease)
+        with self._condition:
+            entry.phase, entry.leader = Phase.LEADING, leader
+            self._watch()
+        self._lead(entry, leader)
+
+    def _lead(self, entry: _Entry, leader: Leader) -> None:
+        try:
+            failure = leader.run()
+        except Fenced:
+            log.warning("another process leads a fetch by now", digest=leader.row.key, epoch=leader.row.epoch)
+            entry.fetch.lead_no_more()
+            self._follow(entry)
+        except Left:
+            self._leave(entry)
+        else:
+            if failure is not None:
+                self._end(entry, failure)
+            else:
+                self._begin_joins(entry)
+
+    def _leave(self, entry: _Entry) -> None:
+        """The bytes stay for the next leader, which is here if a client has come meanwhile."""
+        entry.fetch.lead_no_more()
+        with self._condition:
+            if self._stopping.is_set() or not entry.fetch.is_wanted:
+                self._end(entry, FetchFailed(Reason.STOPPED, "the fetch was left"))
+            else:
+                entry.phase, entry.leader = Phase.QUEUED, None
+                self._leaders.submit(self._work, entry)
+
+    # ---- following
+
+    def _follow(self, entry: _Entry) -> None:
+        with self._condition:
+            entry.phase, entry.leader = Phase.FOLLOWING, None
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have a thread look at the rows; the caller has the lock."""
+        if self._watcher is None and not self._stopping.is_set():
+            self._watcher = threading.Thread(target=self._look_on, name="fetch-watch", daemon=True)
+            self._watcher.start()
+        self._condition.notify_all()
+
+    def _look_on(self) -> None:
+        clock = self._backends.database.clocks.boot
+        asked = renewed = None
+        while True:
+            with self._condition:
+                while not self._entries and not self._stopping.is_set():
+                    self._condition.wait()
+                if self._stopping.is_set() and not any(entry.leader for entry in self._entries.values()):
+                    return
+                self._condition.wait(self._policy.poll)
+                self._forget_unwanted()
+                seen = [entry for entry in self._entries.values() if entry.phase in _SEEN]
+                led = [entry.leader for entry in self._entries.values() if entry.leader is not None]
+            now = clock()
+            try:
+                if led and (renewed is None or now - renewed >= self._policy.renewal):
+                    self._renew(led, now)
+                    renewed = now
+                if seen:
+                    self._look(seen)
+                asked = now
+            except DatabaseError as error:
+                if asked is None:
+                    asked = now
+                if now - asked > self._policy.silence:
+                    for entry in seen:
+                        self._end(entry, FetchFailed(Reason.STORAGE, str(error)))
+
+    def _forget_unwanted(self) -> None:
+        """Follow no fetch without a client; the caller has the lock."""
+        for entry in list(self._entries.values()):
+            if entry.phase is Phase.FOLLOWING and not entry.fetch.is_wanted:
+                self._forget(entry)
+
+    def _renew(self, led: list[Leader], now: float) -> None:
+        with self._backends.database.transaction(durable=False) as connection:
+            held = fetches.renew(
+                connection, [leader.row.id for leader in led], holder=self._holder, seconds=self._policy.lease
+            )
+        for leader in led:
+            if leader.row.id in held:
+                leader.renewed(now + self._policy.lease)
+            elif not self._is_over(leader):
+                leader.fence()
+
+    def _is_over(self, leader: Leader) -> bool:
+        """Whether a leader has ended since the list of them was made."""
+        with self._condition:
+            return all(entry.leader is not leader for entry in self._entries.values())
+
+    def _look(self, entries: list[_Entry]) -> None:
+        """See what the rows say, in one statement."""
+        with self._backends.database.autocommit() as connection:
+            rows = fetches.find_many(connection, sorted({str(entry.fetch.digest) for entry in entries}))
+        found = {(row.mirror, row.key): row for row in rows}
+        for entry in entries:
+            self._see(entry, found.get((entry.fetch.mirror, str(entry.fetch.digest))))
+
+    def _see(self, entry: _Entry, row: FetchRow | None) -> None:
+        fetch = entry.fetch
+        with self._condition:
+            if entry.phase not in _SEEN:
+                return
+            is_queued = entry.phase is Phase.QUEUED
+            if row is None or (row.is_free and row.state != fetches.PUBLISHED):
+                if not is_queued:
+                    self._queue(entry)
+                return
+            if row.state != fetches.PUBLISHED and row.retry_left is not None:
+                reason = Reason(row.error) if row.error else Reason.UNAVAILABLE
+                self._end(entry, FetchFailed(reason, "an earlier request has failed", max(row.retry_left, 0.0)))
+                return
+        kept = Kept(row.offset, row.upload_id or "", row.note, row.tail or b"", row.size, row.etag, row.media_type)
+        fetch.see(
+            edition=row.edition,
+            size=row.size,
+            media_type=row.media_type,
+            kept=kept if row.upload_id and row.state == fetches.ACTIVE else None,
+        )
+        if row.state == fetches.PUBLISHED:
+            fetch.publish(row.size or 0)
+            self._begin_joins(entry, row.repository)
+        elif not is_queued and row.holder is not None and row.holder != self._holder and is_dead(row.holder):
+            with self._condition:
+                self._queue(entry, row.holder)
+
+    def _queue(self, entry: _Entry, dead: str = "", *, again: bool = False) -> None:
+        """Let a thread look whether this process may lead; the caller has the lock."""
+        entry.phase = Phase.QUEUED
+        if not self._stopping.is_set():
+            self._leaders.submit(self._work, entry, dead, again=again)
+
+    # ---- ending
+
+    def _begin_joins(self, entry: _Entry, source: str | None = None) -> None:
+        """Make the repositories of all clients members, then forget the fetch."""
+        with self._condition:
+            entry.phase, leader, entry.leader = Phase.JOINING, entry.leader, None
+            if source is None and leader is not None:
+                source = leader.row.repository
+            if self._is_over_now(entry):
+                return
+            if not self._stopping.is_set():
+                self._joins.submit(self._join_all, entry, source or "")
+
+    def _is_over_now(self, entry: _Entry) -> bool:
+        """Forget a fetch whose clients all have it; the caller has the lock."""
+        if entry.fetch.missing():
+            return False
+        self._forget(entry)
+        return True
+
+    def _join_all(self, entry: _Entry, source: str) -> None:
+        fetch = entry.fetch
+        try:
+            while True:
+                with self._condition:
+                    if self._is_over_now(entry):
+                        return
+                for repository in sorted(fetch.missing()):
+                    if not self._has_joined(repository, fetch.digest, source):
+                        self._begin_again(entry)
+                        return
+                    fetch.join(repository)
+        except (StorageError, RegistryError, DatabaseError) as error:
+            self._end(entry, FetchFailed(Reason.STORAGE, str(error)))
+        except BaseException as error:
+            log.error("a fetch ended with an error of ours", exc_info=error)  # noqa: TRY400 - as above
+            self._end(entry, FetchFailed(Reason.STORAGE, "an error of ours, see the log"))
+
+    def _has_joined(self, repository: str, digest: Digest, source: str) -> bool:
+        """Whether a repository has the blob, from now on or before. False where it was deleted meanwhile."""
+        try:
+            self._blobs.find(repository, digest)
+        except (BlobUnknown, NameUnknown):
+            return self._blobs.mount(repository, digest, source, under_quota=False)
+        return True
+
+    def _begin_again(self, entry: _Entry) -> None:
+        """The blob was deleted since it was published: clients without a byte of it have it fetched again."""
+        with self._condition:
+            self._queue(entry, again=True)
+
+    def _end(self, entry: _Entry, failure: FetchFailed) -> None:
+        with self._condition:
+            self._forget(entry)
+            entry.leader = None
+        entry.fetch.fail(failure)
+
+    def _forget(self, entry: _Entry) -> None:
+        key = (entry.fetch.mirror, entry.fetch.digest)
+        entry.phase = Phase.ENDED
+        if self._entries.get(key) is entry:
+            del self._entries[key]
+        self._condition.notify_all()
