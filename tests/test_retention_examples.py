@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from registry.config.settings import load_settings
-from registry.maintenance.retention.decision import REMOVE, decide
+from registry.maintenance.retention.decision import REMOVE
 from registry.maintenance.retention.review import review
 from registry.maintenance.retention.rules import Rules
-from tests.maintenance.retention.cases import ALWAYS_COUNTED, tagged
+from tests.maintenance.retention.cases import ALWAYS_COUNTED, decide, tagged
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "retention.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

@@ -5,15 +5,13 @@ Each caller is told of the repositories in which it has the right ``admin``, and
 
 from __future__ import annotations
 
-from functools import partial
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import orjson
 from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
 
+from registry.admin.retention_page import Position, RetentionPages
 from registry.admin.routing import NOT_STORED, AdminRoute
 from registry.api.access import Action, caller_of
 from registry.api.http.operations import COUNT, LAST, REPOSITORY, TEXTS, Content, json_object, operation
@@ -24,24 +22,15 @@ from registry.api.http.small_body import JSON, document_of
 from registry.auth.rights import ADMIN
 from registry.config.file import ConfigError
 from registry.config.retention_sections import RetentionSettings, parse_retention
-from registry.maintenance.retention.report import entries
-from registry.maintenance.retention.run import RetentionRun
 from registry.oci.errors import Denied, PaginationInvalid, RequestInvalid, RequestTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.images.registry import Registry
-
 REPORT: Final = "/api/v1/retention/report"
 PREVIEW: Final = "/api/v1/retention/preview"
 MAX_BODY: Final = 256 << 10
 """Bytes of the rules of a preview."""
-MOST_TAGS: Final = 10_000
-"""Tags from which on a page ends with the repository that it is at."""
-SECONDS: Final = 5.0
-"""Seconds after which a page ends likewise: each repository may cost a look at storage."""
-
 _TEXT: Final = {"type": "string"}
 _TEXT_OR_NULL: Final = {"type": ["string", "null"]}
 _ENTRY: Final = json_object(
@@ -58,7 +47,10 @@ _ENTRY: Final = json_object(
 DECIDED: Final = json_object(
     tags={"type": "array", "items": _ENTRY.schema},
     problems={**TEXTS, "description": "Repositories that a run leaves alone, each with the reason."},
-    next={**_TEXT_OR_NULL, "description": "The value of `last` for the next page; null if there is none."},
+    next={
+        **_TEXT_OR_NULL,
+        "description": "The value of `last` for the next page, a repository or a tag of one; null if there is none.",
+    },
 )
 _RULES: Final = Content(
     JSON,
@@ -105,15 +97,17 @@ async def preview(request: Request) -> Response:
 
 
 async def _decided(request: Request, path: str, retention: RetentionSettings) -> Response:
-    """A page, by repositories."""
+    """A page; it may end within a repository."""
     context, is_visible = context_of(request), _visible(request)
     page = page_of(request, context.settings.limits.page_size)
     only = request.query_params.get("repository", "")
-    decide = partial(_page, context.registry, retention, is_visible)
-    document = await context.run(decide, only=only, last=page.last, count=page.size)
-    following = document["next"]
-    link = {} if following is None else next_link(context, request, path, {"n": page.size, "last": following})
-    return Response(orjson.dumps(document), headers={**NOT_STORED, **link}, media_type=JSON)
+    pages = RetentionPages(context.registry, retention, is_visible, only=only)
+    found = await context.run(pages.read, Position.parse(page.last), page.size)
+    link = {}
+    if found.last is not None:
+        query: dict[str, str | int] = {"n": page.size, "last": str(found.last)}
+        link = next_link(context, request, path, query | ({"repository": only} if only else {}))
+    return Response(found.document, headers={**NOT_STORED, **link}, media_type=JSON)
 
 
 def _visible(request: Request) -> Callable[[str], bool]:
@@ -124,28 +118,3 @@ def _visible(request: Request) -> Callable[[str], bool]:
     if not rights.rules.prefixes(identity, ADMIN):
         raise Denied("retention is for administrators: no rule allows admin in any repository")
     return lambda name: rights.allows(identity, ADMIN, name)
-
-
-def _page(
-    registry: Registry,
-    retention: RetentionSettings,
-    is_visible: Callable[[str], bool],
-    *,
-    only: str,
-    last: str,
-    count: int,
-) -> dict[str, Any]:
-    """The decisions for at most ``count`` repositories after ``last``; ``only`` names one that is asked for, or is "".
-
-    There may be none after the ``last`` that the answer names.
-    """
-    run, deadline = RetentionRun(registry, retention, applies=False), monotonic() + SECONDS
-    names = filter(is_visible, [only] if only else run.names(last))
-    tags: list[dict[str, Any]] = []
-    following: str | None = None
-    for plan in run.plans(names if count else ()):
-        tags += entries(plan)
-        if run.summary.repositories >= count or len(tags) >= MOST_TAGS or monotonic() > deadline:
-            following = plan.repository
-            break
-    return {"tags": tags, "problems": run.summary.problems, "next": None if only else following}

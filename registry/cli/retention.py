@@ -75,16 +75,14 @@ def retention(
 
 def _print(run: RetentionRun, *, as_json: bool) -> None:
     """Print all entries once there are all of them: an error before that has a document of its own."""
-    from registry.maintenance.retention.report import entries, lines
+    from registry.maintenance.retention.report import entry_of, line_of
 
     with Spool() as spool:
-        for plan in run.plans(run.names()):
+        for repository, each in run.judged(run.names()):
             if as_json:
-                for entry in entries(plan):
-                    spool.entry(entry)
+                spool.entry(entry_of(repository, each))
             else:
-                for line in lines(plan):
-                    spool.line(line)
+                spool.line(line_of(repository, each))
         sys.stdout.write("[" if as_json else "")
         spool.print()
         sys.stdout.write("]\n" if as_json else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ def _check_auth(settings: Settings) -> Iterator[ConfigProblem]:
         if settings.metrics.protect:
             yield ConfigProblem("metrics.protect", "needs auth: without it every caller may do everything", "")
         return
+    yield from _check_users(auth)
     names = [provider.name for provider in auth.oidc]
     if len(set(names)) < len(names):
         yield ConfigProblem("auth.oidc", "has two providers of one name", "")
@@ -46,6 +48,13 @@ def _check_auth(settings: Settings) -> Iterator[ConfigProblem]:
             " or set http.tls, or auth.insecure"
         )
         yield ConfigProblem("http.external_url", message, "")
+
+
+def _check_users(auth: AuthSettings) -> Iterator[ConfigProblem]:
+    """A file that a server would miss; the settings alone may name it before the first user makes it."""
+    if auth.htpasswd is not None and not os.path.isfile(auth.htpasswd.file):  # noqa: PTH113 - Path.is_file raises where a parent may not be entered
+        message = f"{auth.htpasswd.file} is not the path of a file; registry user add makes it with its first user"
+        yield ConfigProblem("auth.htpasswd.file", message, "")
 
 
 def _check_certificates(settings: Settings, auth: AuthSettings) -> Iterator[ConfigProblem]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from registry.config.durations import Seconds  # noqa: TC001 - pydantic reads it
 from registry.config.sections import Count, Section, split_commas
@@ -54,7 +55,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 class HtpasswdSettings(Section):
     """Users with passwords."""
 
-    file: FilePath
+    file: Path
     """File with user:hash lines, bcrypt or argon2id; a changed file takes effect at once."""
 
 

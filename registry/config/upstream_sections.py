@@ -77,7 +77,8 @@ CredentialsSettings = Annotated[
 ]
 
 
-def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+def check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Hosts, each perhaps with a port, in lower case. Raises ValueError."""
     lower = tuple(host.lower() for host in value)
     if not all(map(_HOST.fullmatch, lower)):
         raise ValueError("is no list of hosts such as auth.example.org or auth.example.org:5001")
@@ -93,7 +94,7 @@ class UpstreamSettings(Section):
     """Addresses of the upstream; the next one is asked when one does not answer."""
     credentials: CredentialsSettings | None = None
     """What the upstream is shown; null: nothing."""
-    token_hosts: Annotated[tuple[str, ...], BeforeValidator(split_commas), AfterValidator(_check_hosts)] = ()
+    token_hosts: Annotated[tuple[str, ...], BeforeValidator(split_commas), AfterValidator(check_hosts)] = ()
     """Hosts whose token services get the credentials too, besides the upstream's own host and parent domain."""
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = ()
     """Names (*.example.org: all below) and networks that redirects may lead to although they are not public."""

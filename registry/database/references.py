@@ -14,7 +14,7 @@ from registry.database.statement import Statement
 from registry.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from registry.database.transaction import Later, Rows, Transaction
 
@@ -119,11 +119,14 @@ _LACKING = Statement(
 )
 _NAMED_BYTES = Statement(
     "SELECT r.manifest_id, CAST(SUM(b.size) AS BIGINT) FROM reference r JOIN blob b ON b.digest = r.digest"
-    " WHERE r.repository_id = :repository GROUP BY r.manifest_id"
+    " WHERE r.repository_id = :repository AND r.manifest_id IN :manifests GROUP BY r.manifest_id",
+    expanding="manifests",
 )
 _CHILDREN = Statement(
     "SELECT r.manifest_id, m.blob_id FROM reference r JOIN blob b ON b.digest = r.digest"
-    " JOIN manifest m ON m.repository_id = r.repository_id AND m.blob_id = b.id WHERE r.repository_id = :repository"
+    " JOIN manifest m ON m.repository_id = r.repository_id AND m.blob_id = b.id"
+    " WHERE r.repository_id = :repository AND r.manifest_id IN :manifests",
+    expanding="manifests",
 )
 
 
@@ -210,13 +213,13 @@ def lacking(connection: Transaction, repository_id: int, *, after: str, count: i
     return connection.execute(_LACKING, values).all_as(Digest)
 
 
-def named_bytes(connection: Transaction, repository_id: int) -> Later[dict[int, int]]:
-    """The bytes of what each manifest of a repository names, by its id, as far as these are known."""
-    rows = connection.execute(_NAMED_BYTES, {"repository": repository_id})
+def named_bytes(connection: Transaction, repository_id: int, manifests: Sequence[int]) -> Later[dict[int, int]]:
+    """The bytes of what each of these manifests, at most BATCH ids, names, as far as these are known."""
+    rows = connection.execute(_NAMED_BYTES, {"repository": repository_id, "manifests": manifests})
     return rows.later(lambda rows: {row[0]: row[1] for row in rows.all()})
 
 
-def children(connection: Transaction, repository_id: int) -> Later[list[tuple[int, int]]]:
-    """Each index of a repository with each manifest that it lists, by their ids."""
-    rows = connection.execute(_CHILDREN, {"repository": repository_id})
+def children(connection: Transaction, repository_id: int, manifests: Sequence[int]) -> Later[list[tuple[int, int]]]:
+    """Those of these manifests, at most BATCH ids, that list any, each with each that it lists, by their ids."""
+    rows = connection.execute(_CHILDREN, {"repository": repository_id, "manifests": manifests})
     return rows.later(lambda rows: [(row[0], row[1]) for row in rows.all()])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD = "0023"
+HEAD = "0025"
 """The newest schema; a test compares it with the scripts, so that a start with nothing to do need not load them."""
 LOCK = 5_374_607
 """PostgreSQL's advisory lock for migrations: any number that is ours."""

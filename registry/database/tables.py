@@ -145,6 +145,7 @@ manifest = Table(
     Column("pushed_at", Double, nullable=False),
     Column("pulled_at", Double),
     Column("complete", SmallInteger, nullable=False, server_default="0"),  # 1: there is a reference for all it names
+    Column("deletion", BigInteger),  # the batch of its deletion, of which a part has committed
     PrimaryKeyConstraint("repository_id", "blob_id"),
     Index(None, "blob_id"),
     Index(None, "repository_id", "subject"),
@@ -326,6 +327,47 @@ upstream_fetch = Table(  # what is on its way from upstreams; all of it may be l
     Column("retry_at", Double),  # no process leads it before
     Column("started_at", Double, nullable=False),
     UniqueConstraint("mirror", "key"),
+)
+
+mirror_tag = Table(  # what upstreams said of tags; a row may be lost
+    "mirror_tag",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repository.id", ondelete="CASCADE"), nullable=False),
+    Column("name", BinaryText, nullable=False),
+    Column("digest", BinaryText),  # what it was upstream; NULL: not answered yet
+    Column("etag", Text),  # as it was sent
+    Column("checked_at", Double, nullable=False, server_default="0"),  # when the request of that answer began
+    Column("next_at", Double, nullable=False, server_default="0"),  # no process asks before
+    Column("fails", BigInteger, nullable=False, server_default="0"),  # requests in a row that gave no answer
+    Column("gone_at", Double),  # when the request began whose answer was that it is not there; NULL: it was there
+    PrimaryKeyConstraint("repository_id", "name"),
+    sqlite_with_rowid=False,
+)
+
+mirror_state = Table(  # how upstreams do, by the names of mirrors
+    "mirror_state",
+    metadata,
+    Column("mirror", BinaryText, nullable=False),
+    Column("configuration", Text, nullable=False),  # a hash of the settings that the rest was found out with
+    Column("paused_until", Double, nullable=False, server_default="0"),
+    Column("limits", BigInteger, nullable=False, server_default="0"),  # pauses in a row
+    Column("fails", BigInteger, nullable=False, server_default="0"),  # requests in a row that gave no answer
+    Column("next_at", Double, nullable=False, server_default="0"),  # while it fails, no process asks before
+    Column("remaining", BigInteger),  # requests that are left; NULL: it does not say
+    Column("error", Text),  # of the last request that failed
+    PrimaryKeyConstraint("mirror"),
+    sqlite_with_rowid=False,
+)
+
+remote_miss = Table(  # what upstreams did not have
+    "remote_miss",
+    metadata,
+    Column("mirror", BinaryText, nullable=False),
+    Column("key", BinaryText, nullable=False),  # repository:tag, repository@digest
+    Column("until", Double, nullable=False),
+    PrimaryKeyConstraint("mirror", "key"),
+    Index(None, "until"),
+    sqlite_with_rowid=False,
 )
 
 signing_key = Table(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from registry.database.statement import Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from registry.database.transaction import Later, Transaction
 
 
@@ -65,7 +67,14 @@ _JUDGED = Statement(
     "SELECT t.name, b.digest, t.sequence, t.updated_at, m.pulled_at, b.size, b.id"
     " FROM tag t JOIN blob b ON b.id = t.blob_id"
     " LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.blob_id = t.blob_id"
-    " WHERE t.repository_id = :repository ORDER BY t.name"
+    " WHERE t.repository_id = :repository AND t.name > :last ORDER BY t.name LIMIT :count"
+)
+_BY_MANIFEST = Statement(
+    "SELECT t.blob_id, t.name, t.updated_at, m.pulled_at FROM tag t"
+    " LEFT JOIN manifest m ON m.repository_id = t.repository_id AND m.blob_id = t.blob_id"
+    " WHERE t.repository_id = :repository AND t.blob_id >= :blob AND (t.blob_id, t.name) > (:blob, :last)"
+    " ORDER BY t.blob_id, t.name LIMIT :count",
+    sqlite=("FROM tag t", "FROM tag t INDEXED BY ix_tag_repository_id_blob_id"),
 )
 _UPDATED_AT = Statement("SELECT name, updated_at FROM tag WHERE repository_id = :repository")
 _PAGE = Statement("SELECT name FROM tag WHERE repository_id = :repository AND name > :last ORDER BY name LIMIT :count")
@@ -94,9 +103,21 @@ def of_repository(connection: Transaction, repository_id: int) -> Later[dict[str
     return rows.later(lambda rows: {row[0]: TagRow(*row) for row in rows})
 
 
-def judged(connection: Transaction, repository_id: int) -> Later[list[JudgedTag]]:
-    """Every tag of the repository, in byte order."""
-    return connection.execute(_JUDGED, {"repository": repository_id}).all_as(JudgedTag)
+def judged(connection: Transaction, repository_id: int, *, last: str, count: int) -> Later[list[JudgedTag]]:
+    """At most ``count`` tags of the repository after ``last``, in byte order."""
+    return connection.execute(_JUDGED, {"repository": repository_id, "last": last, "count": count}).all_as(JudgedTag)
+
+
+def by_manifest(
+    connection: Transaction, repository_id: int, *, after: tuple[int, str], count: int
+) -> Later[list[tuple[int, str, float, float | None]]]:
+    """At most ``count`` tags by the ids of their manifests: id, name, when it was set, when its manifest was pulled.
+
+    They come after that id and name.
+    """
+    values = {"repository": repository_id, "blob": after[0], "last": after[1], "count": count}
+    rows = connection.execute(_BY_MANIFEST, values)
+    return rows.later(lambda rows: [(row[0], row[1], row[2], row[3]) for row in rows.all()])
 
 
 def updated_at(connection: Transaction, repository_id: int) -> Later[dict[str, float]]:
@@ -113,6 +134,11 @@ def put(connection: Transaction, repository_id: int, name: str, blob_id: int, *,
     """Point a tag at a manifest."""
     values = {"repository": repository_id, "name": name, "blob": blob_id, "sequence": sequence, "now": now}
     connection.execute(_PUT, values)
+
+
+def remove_all(connection: Transaction, repository_id: int, names: Iterable[str]) -> None:
+    """Remove tags."""
+    connection.execute_many(_REMOVE, [{"repository": repository_id, "name": name} for name in names])
 
 
 def remove(connection: Transaction, repository_id: int, name: str) -> None:

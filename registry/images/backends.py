@@ -53,6 +53,9 @@ class Policy:
     """Bytes of the largest manifest that clients may push."""
     accept_missing_blobs: bool = False
     accept_missing_manifests: bool = False
+    mirrored: frozenset[str] = frozenset()
+    """What the names of mirrored repositories begin with, before a slash: there everything that is named may be missing
+    until a client asks for it."""
     immutable: ImmutableTags = field(default_factory=ImmutableTags)
     """Tags that stay what they are."""
     quotas: Quotas = field(default_factory=Quotas)
@@ -71,6 +74,18 @@ class Policy:
     """Upload sessions that may be open."""
     uploads_per_address: int = 5_000
     """Upload sessions that one address may have open."""
+
+    def may_lack_blobs(self, repository: str) -> bool:
+        """Whether manifests of a repository are accepted that name blobs which it lacks."""
+        return self.accept_missing_blobs or self.is_mirrored(repository)
+
+    def may_lack_manifests(self, repository: str) -> bool:
+        """Whether indexes of a repository are accepted that name manifests which it lacks."""
+        return self.accept_missing_manifests or self.is_mirrored(repository)
+
+    def is_mirrored(self, repository: str) -> bool:
+        """Whether the content of a repository comes from an upstream."""
+        return any(repository.startswith(f"{prefix}/") for prefix in self.mirrored)
 
     def is_lease_due(self, left: float) -> bool:
         """Whether of a lease less than half is left, so that it is renewed before a client is told of the content."""

@@ -32,11 +32,15 @@ if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.publication.manifest_publication import Alongside
     from registry.images.referrers import Referrers
     from registry.images.repositories import Repositories
+    from registry.oci.manifest import Manifest
     from registry.storage.driver import ObjectReader
 
 
+MIRROR = "mirror"
+"""The actor and the cause in a record of what came from an upstream."""
 ATTEMPTS = 20
 """How often a manifest may go, and its tag point at another, before it is leased."""
 
@@ -151,15 +155,27 @@ class Manifests:
         ``address`` is that of an ``actor`` that is a name.
         Raises ManifestInvalid, ManifestTooLarge, DigestInvalid, ManifestBlobUnknown naming what is missing (I2).
         """
-        if len(body) > self._backends.policy.manifest_bytes:
-            raise ManifestTooLarge(f"the manifest is larger than {self._backends.policy.manifest_bytes} bytes")
-        actual = Digest.of(body, digest.algorithm if digest else "sha256")
-        if digest is not None and digest != actual:
-            raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
-        manifest = parse_manifest(body, content_type)
+        manifest, actual = self._checked(body, content_type, digest)
         change = Change.put(actual, manifest.media_type, len(body), tags, actor=actor, address=address)
-        old = self._manifest_publication.publish(name, body, manifest, actual, change)
-        return PutManifest(actual, manifest.subject.digest if manifest.subject else None, old)
+        return self._put(name, body, manifest, actual, change)
+
+    def put_mirrored(
+        self,
+        name: str,
+        body: bytes,
+        content_type: str | None,
+        *,
+        digest: Digest | None,
+        tags: Sequence[str],
+        alongside: Alongside | None = None,
+    ) -> PutManifest:
+        """As ``put``, of what an upstream has sent; ``alongside`` writes more rows of the transaction.
+
+        Raises what ``put`` does, and what ``alongside`` raises: then nothing has changed.
+        """
+        manifest, actual = self._checked(body, content_type, digest)
+        change = replace(Change.put(actual, manifest.media_type, len(body), tags, actor=MIRROR), cause=MIRROR)
+        return self._put(name, body, manifest, actual, change, alongside)
 
     def untag(
         self,
@@ -185,25 +201,25 @@ class Manifests:
                 self._backends.policy.immutable.check_removal(name, {tag: found.digest})
             return True
 
-        change = Change("untag", None, None, (tag,), actor, address=address)
-        return self._untag(self._repositories.require(name), tag, change, check, forced=forced)
+        change = Change("untag", None, None, (), actor, address=address)
+        repository = self._repositories.require(name)
+        old = self._untag(repository, [tag], change, check, forced=forced, requires=True)
+        return Removal(old) if old else None
 
-    def expire(self, name: str, tag: str, *, sequence: int, actor: str, cause: str) -> Removal | None:
-        """Remove a tag that the registry itself was told to remove, whatever clients may; its manifest stays.
+    def expire(self, name: str, sequences: Mapping[str, int], *, actor: str, cause: str) -> Mapping[str, str]:
+        """Remove tags that the registry itself was told to remove, whatever clients may; their manifests stay.
 
-        None, and nothing is done, if the tag was set again after the change ``sequence``, is immutable, or is gone.
-        ``cause`` says why, in the record. Raises NameUnknown, Unavailable.
+        All of them go in one change, but for those that were set again after the change of their sequence number, are
+        immutable, or are gone. Returns the tags that went, with the digest that each had. ``cause`` says why, in the
+        record. Raises NameUnknown, Unavailable.
         """
         immutable = self._backends.policy.immutable
 
         def check(found: TagRow) -> bool:
-            return found.sequence == sequence and not immutable.has(name, tag)
+            return found.sequence == sequences[found.name] and not immutable.has(name, found.name)
 
-        change = Change("untag", None, None, (tag,), actor, cause=cause)
-        try:
-            return self._untag(self._repositories.require(name), tag, change, check, forced=False)
-        except ManifestUnknown:
-            return None
+        change = Change("untag", None, None, (), actor, cause=cause)
+        return self._untag(self._repositories.require(name), list(sequences), change, check, forced=False)
 
     def delete(
         self,
@@ -226,29 +242,56 @@ class Manifests:
 
     # ----
 
+    def _checked(self, body: bytes, content_type: str | None, digest: Digest | None) -> tuple[Manifest, Digest]:
+        """What the bytes are. Raises ManifestInvalid, ManifestTooLarge, DigestInvalid."""
+        if len(body) > self._backends.policy.manifest_bytes:
+            raise ManifestTooLarge(f"the manifest is larger than {self._backends.policy.manifest_bytes} bytes")
+        actual = Digest.of(body, digest.algorithm if digest else "sha256")
+        if digest is not None and digest != actual:
+            raise DigestInvalid(f"the manifest has the digest {actual}, not {digest}")
+        return parse_manifest(body, content_type), actual
+
+    def _put(
+        self,
+        name: str,
+        body: bytes,
+        manifest: Manifest,
+        digest: Digest,
+        change: Change,
+        alongside: Alongside | None = None,
+    ) -> PutManifest:
+        """Do ``change``, which puts ``manifest``."""
+        old = self._manifest_publication.publish(name, body, manifest, digest, change, alongside=alongside)
+        return PutManifest(digest, manifest.subject.digest if manifest.subject else None, old)
+
     def _untag(
         self,
         repository: RepositoryRow,
-        tag: str,
+        names: list[str],
         change: Change,
         check: Callable[[TagRow], bool],
         *,
         forced: bool,
-    ) -> Removal | None:
-        """Remove a tag, if ``check`` says so of its row, and record the change. Raises ManifestUnknown."""
+        requires: bool = False,
+    ) -> Mapping[str, str]:
+        """Remove those tags of whose rows ``check`` says so, and record the change; the digest that each had.
+
+        Raises ManifestUnknown for one that is gone, if it ``requires`` them.
+        """
         with self._backends.database.transaction() as connection:
             self._repositories.lock(connection, repository, forced=forced)
-            found = tags.find_all(connection, repository.id, [tag]).get()
-            if not found:
-                raise ManifestUnknown(f"repository {repository.name} has no tag {tag}")
-            if not check(found[0]):
-                return None
-            tags.remove(connection, repository.id, tag)
-            old = {tag: found[0].digest}
+            found = tags.find_all(connection, repository.id, names).get()
+            if requires and len(found) < len(names):
+                raise ManifestUnknown(f"repository {repository.name} has no tag {names[0]}")
+            old = {row.name: row.digest for row in sorted(found) if check(row)}
+            if not old:
+                return old
+            tags.remove_all(connection, repository.id, old)
             note_former(connection, repository, old)
-            allotted = replace(change, old=old).allot(connection, repository, self._backends.clock())
+            removal = replace(change, tags=tuple(old), old=old)
+            allotted = removal.allot(connection, repository, self._backends.clock())
         self._publication.record(allotted)
-        return Removal(old)
+        return old
 
     def _boot(self) -> float:
         return self._backends.database.clocks.boot()

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from registry.admin import retention
+from registry.admin import retention, retention_page
 from tests.admin.place import RULES, Place, basic
 from tests.api.service import Service, serving
 from tests.support.payloads import Blob, image
@@ -79,11 +79,64 @@ def test_pages_end_with_a_repository(service: Service) -> None:
     assert service.call("GET", f"{retention.REPORT}?n=x").status == 400
 
 
-@pytest.mark.parametrize(("bound", "value"), [("MOST_TAGS", 1), ("SECONDS", -1.0)])
-def test_a_page_is_bounded(service: Service, monkeypatch: pytest.MonkeyPatch, bound: str, value: float) -> None:
-    monkeypatch.setattr(retention, bound, value)
+def test_a_page_ends_after_some_seconds(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention_page, "SECONDS", -1.0)
     found = service.call("GET", retention.REPORT).json
     assert ({each["repository"] for each in found["tags"]}, found["next"]) == ({"other/app"}, "other/app")
+
+
+def pages(service: Service, path: str, query: str = "", body: object = None) -> list[Any]:
+    """All pages, each found by the link of the one before."""
+    found, target = [], f"{path}?{query}"
+    while target:
+        headers = {"Content-Type": "application/json"}
+        reply = (
+            service.call("GET", target) if body is None else service.call("POST", target, orjson.dumps(body), headers)
+        )
+        assert reply.status == 200
+        found.append(reply.json)
+        link = reply.headers.get("link", "")
+        assert bool(link) == (reply.json["next"] is not None)
+        target = link.partition("<")[2].partition(">")[0]
+    return found
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MOST_TAGS", 1), ("MOST_TAGS", 2), ("MOST_TAGS", 4), ("MOST_BYTES", 1)])
+@pytest.mark.parametrize("query", ["", "n=1", "repository=team/app", "repository=team/app&n=1"])
+@pytest.mark.parametrize("share", [0, 1])
+def test_a_page_may_end_with_any_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int, query: str, share: int
+) -> None:
+    rules = [NEWEST, NEWEST | {"name": "two", "tags": ["x*"], "keep": {"any": {"newest": 2}}}]
+    with serving(tmp_path, {"retention": {"rules": rules, "max_share": share}}) as service:
+        push(service, *(f"v{number:02}" for number in range(12)), "x1", "x2", "x3", "y")
+        whole = pages(service, retention.REPORT, query)
+        monkeypatch.setattr(retention_page, bound, value)
+        for body in (None, {"rules": rules, "max_share": share}):
+            path = retention.REPORT if body is None else retention.PREVIEW
+            found = pages(service, path, query, body)
+            for name in ("tags", "problems"):
+                assert [each for page in found for each in page[name]] == [
+                    each for page in whole for each in page[name]
+                ]
+            assert max(len(page["tags"]) for page in found) == (value if bound == "MOST_TAGS" else 1)
+            assert len(found) >= 16 // value
+    assert sum(len(page["problems"]) for page in whole) == (0 if share else 1 if "repository" in query else 3)
+
+
+def test_a_tag_where_a_page_has_ended_need_not_be_there_any_more(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_page, "MOST_TAGS", 1)
+    for last, found in (
+        ("team/app:v1", "team/app:v2"),
+        ("team/app:v11", "team/app:v2"),
+        ("team/app:zzz", "team/lib:v1"),
+        ("team/app", "team/lib:v1"),
+        ("team/absent:v1", "team/app:v1"),
+    ):
+        page = service.call("GET", f"{retention.REPORT}?last={last}").json
+        assert (page["next"], removed(page) or [found]) == (found, [found]), last
 
 
 @pytest.mark.parametrize(("name", "count"), [("team/lib", 3), ("absent/app", 0), ("No Name", 0)])

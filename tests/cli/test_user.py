@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from registry.auth.passwords.htpasswd import parse_htpasswd
 from registry.cli.main import run
 from registry.cli.output import ExitCode
+
+PRIVATE = 0o600
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +64,35 @@ def test_a_user_is_added_changed_listed_and_removed(
     assert document(capsys) == {"users": ["alice"]}
     assert run(["user", "remove", "alice", "--config", "config.json"]) == ExitCode.DONE
     assert parse_htpasswd(Path("users").read_bytes()) == {}
+
+
+def test_the_file_that_the_settings_name_is_made_with_its_first_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.json").write_text(json.dumps({"auth": {"htpasswd": {"file": "users"}}}))
+    assert run(["user", "list", "--config", "config.json"]) == ExitCode.DONE
+    typed(monkeypatch, b"absent\n")
+    assert run(["user", "passwd", "alice", "--config", "config.json"]) == ExitCode.USAGE
+    assert run(["user", "remove", "alice", "--config", "config.json"]) == ExitCode.USAGE
+    assert not Path("users").exists(), "only add makes it"
+    typed(monkeypatch, b"secret\n")
+    assert run(["user", "add", "alice", "--config", "config.json", "--scheme", "bcrypt"]) == ExitCode.DONE
+    assert verifies("alice", "secret")
+    assert stat.S_IMODE(Path("users").stat().st_mode) == PRIVATE
+
+
+@pytest.mark.parametrize("arguments", [["config", "check"], ["serve"]], ids=" ".join)
+@pytest.mark.parametrize("kind", ["absent", "directory"])
+def test_nothing_starts_without_the_file_of_users(
+    kind: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REGISTRY_HTTP__PORT", "0")
+    if kind == "directory":
+        Path("users").mkdir()
+    Path("config.json").write_text(json.dumps({"auth": {"htpasswd": {"file": "users"}}}))
+    assert run([*arguments, "--config", "config.json"]) == ExitCode.USAGE
+    printed = capsys.readouterr().err
+    assert "auth.htpasswd.file" in printed
+    assert "config.json" in printed
+    assert "registry user add" in printed
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from registry.clocks import Clocks
 from registry.database import manifests, migration_queries, references, repositories, tags
 from registry.database.clock import add_functions
 from registry.database.collection import doomed, orphans, purging, scrub, survey, trash
+from registry.database.mirrors import mirror_tags, remote_misses
 from registry.database.quotas import groups
 from registry.database.statement import Statement
 from tests.support.sqlite import create_current
@@ -59,11 +60,20 @@ def test_whether_a_group_has_a_blob_is_seen_from_the_repositories_that_have_it(t
 
 
 @pytest.mark.parametrize(
-    "statement", [tags._JUDGED, references._NAMED_BYTES, references._CHILDREN], ids=["tags", "bytes", "children"]
+    ("statement", "begins"),
+    [
+        (tags._JUDGED, "SEARCH t USING PRIMARY KEY (repository_id=? AND name>?)"),
+        (tags._BY_MANIFEST, "SEARCH t USING INDEX ix_tag_repository_id_blob_id (repository_id=? AND blob_id>?)"),
+        (references._NAMED_BYTES, "SEARCH r USING PRIMARY KEY (repository_id=? AND manifest_id=?)"),
+        (references._CHILDREN, "SEARCH r USING PRIMARY KEY (repository_id=? AND manifest_id=?)"),
+    ],
+    ids=["tags", "by-manifest", "bytes", "children"],
 )
-def test_what_retention_asks_of_a_repository_is_found_by_its_id(statement: Statement, tmp_path: Path) -> None:
-    plan = explain(statement, tmp_path)
-    assert any("(repository_id=?)" in step for step in plan), plan
+def test_what_retention_asks_of_a_repository_is_found_by_its_place(
+    statement: Statement, begins: str, tmp_path: Path
+) -> None:
+    plan = explain(Statement(statement._text.replace("IN :manifests", "= :manifest")), tmp_path)
+    assert plan[0].startswith(begins[:-1]), plan
     assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan), plan
 
 
@@ -155,3 +165,20 @@ def test_the_trash_of_a_repository_is_read_in_its_order(tmp_path: Path) -> None:
         plan = explain(statement, tmp_path)
         assert any("ix_trash_manifest_repository_id_sequence" in step for step in plan), plan
         assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_what_is_known_of_a_tag_upstream_is_found_by_its_key(tmp_path: Path) -> None:
+    plan = explain(mirror_tags._FIND, tmp_path)
+    assert not any("SCAN" in step for step in plan), plan
+
+
+def test_a_page_of_what_is_known_of_tags_begins_behind_the_one_before(tmp_path: Path) -> None:
+    plan = explain(mirror_tags._PAGE, tmp_path)
+    assert any("SEARCH m USING PRIMARY KEY" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_misses_that_are_over_are_found_by_their_end(tmp_path: Path) -> None:
+    plan = explain(remote_misses._REMOVE_OVER, tmp_path)
+    assert any("ix_remote_miss_until (until<?)" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step for step in plan), plan

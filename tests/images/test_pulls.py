@@ -37,7 +37,9 @@ def pulled_at(registry: Registry, digest: str, name: str = NAME) -> float | None
     with registry.backends.database.autocommit() as connection:
         row = repositories.find(connection, name).get()
         assert row is not None
-        return next(tag.pulled_at for tag in tags.judged(connection, row.id).get() if tag.digest == digest)
+        return next(
+            tag.pulled_at for tag in tags.judged(connection, row.id, last="", count=100).get() if tag.digest == digest
+        )
 
 
 def since(registry: Registry) -> float | None:

@@ -1,7 +1,4 @@
-"""Rows of the trash that goes before its time: the oldest of some repositories, and what nothing but it needed.
-
-Tests: ``tests/images/trash/test_trash_emptying.py``.
-"""
+"""Rows of the trash that goes before its time: the oldest of some repositories, and what nothing but it needed."""
 
 from __future__ import annotations
 
@@ -31,17 +28,20 @@ class MemberRow(NamedTuple):
     """A push may be about to name it."""
 
 
-_COLUMNS = "t.repository_id, r.name, t.blob_id, b.digest, t.removed_at"
 _OLDEST = Statement(
-    f"SELECT {_COLUMNS} FROM trash_manifest t JOIN repository r ON r.id = t.repository_id"  # noqa: S608 - constants
-    f" JOIN blob b ON b.id = t.blob_id WHERE {IN_GROUP} ORDER BY t.removed_at, t.sequence LIMIT :count",
+    "SELECT t.repository_id, h.name, t.blob_id, b.digest, t.removed_at"  # noqa: S608 - constants
+    " FROM (SELECT c.id, c.name, COALESCE((SELECT l.sequence FROM trash_manifest l WHERE l.repository_id = c.id"
+    " ORDER BY l.sequence LIMIT 1 OFFSET :count), :ever) AS after"
+    " FROM (SELECT r.id, r.name, (SELECT f.removed_at FROM trash_manifest f WHERE f.repository_id = r.id"
+    f" ORDER BY f.sequence LIMIT 1) AS since FROM repository r WHERE {IN_GROUP}) c"
+    " WHERE c.since IS NOT NULL ORDER BY c.since, c.id LIMIT :count) h"
+    " JOIN trash_manifest t ON t.repository_id = h.id AND t.sequence < h.after"
+    " JOIN blob b ON b.id = t.blob_id ORDER BY t.removed_at, t.sequence LIMIT :count",
     sqlite=FUNCTION,
 )
-_OLDEST_OF = Statement(
-    f"SELECT {_COLUMNS} FROM trash_manifest t JOIN repository r ON r.id = t.repository_id"  # noqa: S608 - constants
-    " JOIN blob b ON b.id = t.blob_id WHERE t.repository_id = :repository"
-    " ORDER BY t.removed_at, t.sequence LIMIT :count"
-)
+"""The first of each repository say of which the page can be; of each of these no more is read than fits the page."""
+_EVER = (1 << 63) - 1
+"""A number after that of every change."""
 _IS_NAMED = (
     "((SELECT 1 FROM manifest n WHERE n.repository_id = m.repository_id AND n.blob_id = b.id) IS NOT NULL"
     " OR (SELECT 1 FROM reference n WHERE n.repository_id = m.repository_id AND n.digest = b.digest LIMIT 1)"
@@ -75,13 +75,12 @@ _LONG_UPLOAD = Statement(
 
 
 def oldest(connection: Transaction, group: Group, *, count: int) -> Later[list[ExpiredRow]]:
-    """At most ``count`` manifests in the trash of the repositories of a group, those first that were deleted first."""
-    return connection.execute(_OLDEST, {**group._asdict(), "count": count}).all_as(ExpiredRow)
+    """At most ``count`` manifests in the trash of the repositories of a group, those first that were deleted first.
 
-
-def oldest_of(connection: Transaction, repository_id: int, *, count: int) -> Later[list[ExpiredRow]]:
-    """As ``oldest``, of one repository."""
-    return connection.execute(_OLDEST_OF, {"repository": repository_id, "count": count}).all_as(ExpiredRow)
+    It looks at each repository of the group, and at ``count`` manifests of as many of these, however large the trash.
+    """
+    values = {**group._asdict(), "count": count, "ever": _EVER}
+    return connection.execute(_OLDEST, values).all_as(ExpiredRow)
 
 
 def evictable(connection: Transaction, group: Group) -> int:

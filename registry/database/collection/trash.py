@@ -98,6 +98,14 @@ _BATCH = Statement(
     " ORDER BY t.sequence DESC"
 )
 """The number of a batch is that of its first change, so that what was deleted before is not looked at."""
+_BEGUN = Statement(
+    "SELECT m.deletion FROM blob b JOIN manifest m ON m.blob_id = b.id"
+    " WHERE b.digest = :digest AND m.repository_id = :repository"
+)
+_BEGIN = Statement(
+    "UPDATE manifest SET deletion = :batch WHERE repository_id = :repository"
+    " AND blob_id = (SELECT b.id FROM blob b WHERE b.digest = :digest) AND deletion IS NULL"
+)
 _PAGE = Statement(
     f"SELECT {_COLUMNS} {_FROM} AND t.removed_at > :after AND t.sequence < :before"
     " ORDER BY t.sequence DESC LIMIT :count"
@@ -194,6 +202,20 @@ def find(connection: Transaction, repository_id: int, digest: str, *, after: flo
 def of_batch(connection: Transaction, repository_id: int, batch: int, *, after: float) -> Later[list[TrashRow]]:
     """What one request or run deleted, the last first: an index comes after what it lists."""
     return _all(connection, _BATCH, {"repository": repository_id, "batch": batch, "after": after})
+
+
+def begun(connection: Transaction, repository_id: int, digest: str) -> Later[int | None]:
+    """The batch of what went into the trash because of a manifest that is still there; None where nothing did."""
+    values = {"repository": repository_id, "digest": digest}
+    return connection.execute(_BEGUN, values).later(lambda rows: row[0] if (row := rows.first()) else None)
+
+
+def begin(connection: Transaction, repository_id: int, digest: str, *, batch: int) -> None:
+    """Note that something went into the trash because a manifest is being deleted, which goes last.
+
+    The note ends with the row of the manifest: where a deletion was killed between, the next goes on with its batch.
+    """
+    connection.execute(_BEGIN, {"repository": repository_id, "digest": digest, "batch": batch})
 
 
 def page(

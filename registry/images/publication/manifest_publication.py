@@ -20,7 +20,7 @@ from registry.oci.tag import is_fallback
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.oci.manifest import Manifest
     from registry.storage.driver import ObjectStat
+
+    Alongside = Callable[[Transaction, RepositoryRow], None]
+    """More rows of the transaction that puts a manifest, in a repository that is locked. Raises what makes the whole
+    undone; it may be called again then."""
 
 
 class _Asked(NamedTuple):
@@ -61,19 +65,35 @@ class ManifestPublication:
         self._publication = publication
         self._bytes = ManifestBytes(backends)
 
-    def publish(self, name: str, body: bytes, manifest: Manifest, digest: Digest, change: Change) -> Mapping[str, str]:
+    def publish(
+        self,
+        name: str,
+        body: bytes,
+        manifest: Manifest,
+        digest: Digest,
+        change: Change,
+        *,
+        alongside: Alongside | None = None,
+    ) -> Mapping[str, str]:
         """Store ``body``, which is ``manifest`` and has ``digest``, and do ``change``, which puts it, durably.
 
         Returns the digest that each of its tags had before; a new tag is absent.
 
-        Raises ManifestBlobUnknown naming what is missing, TagImmutable, NameInvalid, Unavailable.
+        Raises ManifestBlobUnknown naming what is missing, TagImmutable, NameInvalid, Unavailable, and what
+        ``alongside`` raises.
         """
-        pending = self._repositories.again(lambda: self._publish(name, body, manifest, digest, change))
+        pending = self._repositories.again(lambda: self._publish(name, body, manifest, digest, change, alongside))
         self._publication.record(pending)
         return NO_TAGS if pending is None else pending.old
 
     def _publish(
-        self, name: str, body: bytes, manifest: Manifest, digest: Digest, change: Change
+        self,
+        name: str,
+        body: bytes,
+        manifest: Manifest,
+        digest: Digest,
+        change: Change,
+        alongside: Alongside | None,
     ) -> PendingChange | None:
         """As ``publish``, up to what the caller has to record."""
         repository, found, keep = self._check_references(name, manifest, digest)
@@ -86,6 +106,8 @@ class ManifestPublication:
             asked = self._ask(connection, repository, manifest, digest, change.tags)
 
             def write(blob_id: int) -> PendingChange:
+                if alongside is not None:
+                    alongside(connection, repository)
                 pending = self._write(connection, blob_id, manifest, change, asked, keep)
                 self._bytes.note(connection, blob_id, body)
                 return pending
@@ -121,15 +143,15 @@ class ManifestPublication:
         now = whole(self._backends.clock())
         held = asked.members.get()
         members = {digest for digest, state in held.items() if state == blobs.PRESENT}
-        self._check_members(members, manifest)
+        repository, noted = require_row(asked.allotted.get()), asked.withheld.get().values()
+        self._check_members(repository.name, members, manifest)
         manifests = {child for child, row in asked.children.items() if row.get() is not None}
         for child in asked.children:
             if child in members and child not in manifests:
-                self._refuse_missing([child], accept=self._backends.policy.accept_missing_manifests)
+                self._refuse_missing([child], accept=self._backends.policy.may_lack_manifests(repository.name))
         lacks = withholding.lacking(manifest, held, manifests)
         if lacks and keep is not Keep.ALONE:
             raise KeepMore(Keep.ALONE)
-        repository, noted = require_row(asked.allotted.get()), asked.withheld.get().values()
         withholding.require_room(connection, repository, lacks, noted)
         old = {tag.name: tag.digest for tag in asked.tags.get()}
         self._backends.policy.immutable.check_put(repository.name, old, change.digest or "")
@@ -151,12 +173,12 @@ class ManifestPublication:
             old = {tag.name: tag.digest for tag in found}
             self._backends.policy.immutable.check_put(repository.name, old, digest)
 
-    def _check_members(self, members: Collection[str], manifest: Manifest) -> None:
+    def _check_members(self, name: str, members: Collection[str], manifest: Manifest) -> None:
         policy = self._backends.policy
         missing = [blob.digest for blob in manifest.needed_blobs() if blob.digest not in members]
-        self._refuse_missing(missing, accept=policy.accept_missing_blobs)
+        self._refuse_missing(missing, accept=policy.may_lack_blobs(name))
         children = [child.digest for child in manifest.children() if child.digest not in members]
-        self._refuse_missing(children, accept=policy.accept_missing_manifests)
+        self._refuse_missing(children, accept=policy.may_lack_manifests(name))
 
     def _check_references(
         self, name: str, manifest: Manifest, digest: Digest
@@ -164,13 +186,13 @@ class ManifestPublication:
         """Check before anything is written, as again at the commit; also reads what ``publish`` begins with."""
         repository = self._repositories.touch(name)
         if repository is None:
-            self._check_members({}, manifest)
+            self._check_members(name, {}, manifest)
             return self._repositories.ensure(name), None, Keep.LOCKED
         with self._backends.database.autocommit() as connection:
             named = memberships.states(connection, repository.id, _named(manifest))
             found = self._publication.look(connection, name, digest)
             members = named.get()
-            self._check_members(members, manifest)
+            self._check_members(name, members, manifest)
         self._check_on_storage(repository, manifest)
         keep = Keep.ALONE if withholding.lacking(manifest, members, members) else Keep.LOCKED
         return repository, found.get(), keep
@@ -178,7 +200,7 @@ class ManifestPublication:
     def _check_on_storage(self, repository: RepositoryRow, manifest: Manifest) -> None:
         """Where a stat is local, references must exist on storage and not only in rows (I2, I6)."""
         driver, policy = self._backends.driver, self._backends.policy
-        if not driver.capabilities.stat_is_local or policy.accept_missing_blobs:
+        if not driver.capabilities.stat_is_local or policy.may_lack_blobs(repository.name):
             return
         missing = []
         for blob in manifest.needed_blobs():

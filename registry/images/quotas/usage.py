@@ -25,6 +25,7 @@ from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from registry.database.collection.trash import ExpiredRow
     from registry.database.quotas.usage import UsageRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
@@ -156,26 +157,32 @@ class QuotaUsage:
     def _remove_oldest(self, quota: Quota, missing: int, deadline: float) -> int:
         """Remove manifests of the trash until about as many bytes as are ``missing`` have gone. Returns how many."""
         removed = freed = 0
-        with self._backends.database.autocommit() as connection:
-            rows = emptying.oldest(connection, quota.group, count=OLDEST).get()
-        for row in rows:
-            if freed >= missing or monotonic() > deadline:
+        while freed < missing and monotonic() < deadline:
+            with self._backends.database.autocommit() as connection:
+                rows = emptying.oldest(connection, quota.group, count=OLDEST).get()
+            for row in rows:
+                if freed >= missing or monotonic() > deadline:
+                    break
+                removed, freed = removed + 1, freed + self._remove(quota, row)
+            if not rows:
                 break
-            try:
-                emptied = self._emptying.remove(row)
-            except StorageError as error:  # the rows say that it has gone, and a later run frees what is left
-                log.warning("files of the trash could not be removed yet", repository=row.repository, reason=str(error))
-                removed += 1
-                continue
-            removed, freed = removed + 1, freed + emptied.bytes
-            if not emptied.gone:
-                log.info(
-                    "a manifest left the trash to make room in a quota",
-                    repository=row.repository,
-                    digest=row.digest,
-                    quota=list(quota.patterns),
-                )
         return removed
+
+    def _remove(self, quota: Quota, row: ExpiredRow) -> int:
+        """Remove a manifest from the trash; the bytes that have gone."""
+        try:
+            emptied = self._emptying.remove(row)
+        except StorageError as error:  # the rows say that it has gone, and a later run frees what is left
+            log.warning("files of the trash could not be removed yet", repository=row.repository, reason=str(error))
+            return 0
+        if not emptied.gone:
+            log.info(
+                "a manifest left the trash to make room in a quota",
+                repository=row.repository,
+                digest=row.digest,
+                quota=list(quota.patterns),
+            )
+        return emptied.bytes
 
     def _count_in_turn(self, quota: Quota) -> UsageRow | None:
         """Count what is due, unless another process does. None if so, or if it cannot be counted now."""

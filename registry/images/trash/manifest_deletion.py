@@ -90,15 +90,8 @@ class _Plan(NamedTuple):
     attached: list[Attachment]
     staying: set[str]
     """What is attached to it and stays."""
-
-
-class _Progress(NamedTuple):
-    """What several transactions have done for one deletion."""
-
-    batch: int | None = None
-    """The batch of all that has gone; None for nothing."""
-    staying: Collection[str] = ()
-    """What is attached and was seen to stay."""
+    batch: int | None
+    """That of what went with it already, also by a deletion that was killed; None for nothing."""
 
 
 class ManifestDeletion:
@@ -122,28 +115,27 @@ class ManifestDeletion:
         """As ``Manifests.delete``, wherever clients may delete."""
         repository = self._repositories.require(name)
         wanted = _Wanted(digest, actor, address, only, forced=forced)
-        progress = _Progress()
+        staying: Collection[str] = ()
         for attempt in range(ATTEMPTS):
             with contextlib.suppress(MoreAttached):
-                return self._delete(repository, wanted, progress, most=inf if attempt == ATTEMPTS - 1 else AT_ONCE)
-            progress = self._delete_attached(repository, wanted, progress.batch)
+                return self._delete(repository, wanted, staying, most=inf if attempt == ATTEMPTS - 1 else AT_ONCE)
+            staying = self._delete_attached(repository, wanted)
         raise AssertionError
 
     def _delete(
-        self, repository: RepositoryRow, wanted: _Wanted, progress: _Progress, *, most: float
+        self, repository: RepositoryRow, wanted: _Wanted, staying: Collection[str], *, most: float
     ) -> Removal | None:
         """Delete it with all that goes with it, in one transaction. Raises MoreAttached, with nothing deleted.
 
         What was seen to stay is not looked at again: that is done without a lock, and may be thousands.
         """
-        batch = progress.batch
         with self._backends.database.transaction() as connection:
             self._repositories.lock(connection, repository, forced=wanted.forced)
-            plan = self._plan(connection, repository, wanted, most=most, staying=progress.staying)
+            plan = self._plan(connection, repository, wanted, most=most, staying=staying)
             if plan is None:
                 return None
             changes = (wanted.change(each, old) for each, old in _once(plan, wanted.digest))
-            allotted = self._remove_all(connection, repository, changes, batch)
+            allotted = self._remove_all(connection, repository, changes, plan.batch)
         for pending in allotted:
             self._publication.record(pending)
         return Removal(plan.tags)
@@ -179,17 +171,18 @@ class ManifestDeletion:
         """As ``_plan``, without what is attached. Raises ManifestUnknown, Unsupported, TagImmutable."""
         row = _required(connection, repository, wanted.digest)
         former = _former(connection, repository.id, wanted.digest, forced=wanted.forced)
+        begun = trash.begun(connection, repository.id, wanted.digest)
         tagged = {tag.name: tag.digest for tag in tags.of_manifest(connection, repository.id, row.blob_id).get()}
         if wanted.only is not None and not tagged.keys() <= set(wanted.only):
             return None
         if not wanted.forced:
             self._backends.policy.immutable.check_removal(repository.name, tagged)
-        return _Plan(former, tagged, [], set())
+        return _Plan(former, tagged, [], set(), begun.get())
 
-    def _delete_attached(self, repository: RepositoryRow, wanted: _Wanted, batch: int | None) -> _Progress:
-        """Delete what is attached, some in each transaction, and leave what has changed meanwhile.
+    def _delete_attached(self, repository: RepositoryRow, wanted: _Wanted) -> Collection[str]:
+        """Delete what is attached, some in each transaction, and leave what has changed meanwhile; what stays.
 
-        The manifest goes last: killed before, the same delete again finishes it.
+        The manifest goes last, and notes the batch with the first: killed between, the same delete again goes on.
         """
         with self._backends.database.autocommit() as connection:
             plan = self._plan(connection, repository, wanted, most=inf)
@@ -199,7 +192,8 @@ class ManifestDeletion:
         for start in range(0, len(attached), AT_ONCE):
             with self._backends.database.transaction() as connection:
                 self._repositories.lock(connection, repository)
-                if self._plan_of_itself(connection, repository, wanted) is None:
+                current = self._plan_of_itself(connection, repository, wanted)
+                if current is None:
                     break
                 # One after the other: whether one may go is seen when what comes before it is gone.
                 changes = (
@@ -207,12 +201,12 @@ class ManifestDeletion:
                     for each in attached[start : start + AT_ONCE]
                     if attachments.is_as_it_was(connection, repository.id, each, going)
                 )
-                allotted = self._remove_all(connection, repository, changes, batch)
+                allotted = self._remove_all(connection, repository, changes, current.batch)
+                if allotted and current.batch is None:
+                    trash.begin(connection, repository.id, wanted.digest, batch=allotted[0].repository.sequence)
             for pending in allotted:
                 self._publication.record(pending)
-            if batch is None and allotted:
-                batch = allotted[0].repository.sequence
-        return _Progress(batch, staying)
+        return staying
 
     def collect(
         self,
@@ -273,6 +267,8 @@ class ManifestDeletion:
             ).all
             if not wanted.is_due(connection, locked) or not {each.digest for each in going} <= seen:
                 return before, batch
+            if batch is None:
+                batch = trash.begun(connection, repository.id, wanted.digest).get()
             allotted = self._remove_all(connection, repository, map(wanted.change, going), batch)
         for pending in allotted:
             self._publication.record(pending)
@@ -295,12 +291,16 @@ class ManifestDeletion:
                 may_go = (closure.may_go_too(connection, repository.id, each, wanted.may_go) for each in several)
                 if list(still) != listed or not wanted.is_due(connection, locked) or not all(may_go):
                     break
+                if batch is None:
+                    batch = trash.begun(connection, repository.id, wanted.digest).get()
                 allotted = list[PendingChange]()
                 for each in several:
                     if attachments.is_as_it_was(connection, repository.id, each, going):
                         allotted += self._remove_all(connection, repository, [wanted.change(each)], batch)
                         batch = allotted[0].repository.sequence if batch is None else batch
                         gone.append(each.digest)
+                if batch is not None:
+                    trash.begin(connection, repository.id, wanted.digest, batch=batch)
             for pending in allotted:
                 self._publication.record(pending)
         return gone, batch

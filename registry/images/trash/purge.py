@@ -88,9 +88,9 @@ class Purge:
         for each in sorted(set().union(*(going.gone for going in all_going.values()))):
             self._delete(Digest(each), all_going, done)
         done.objects.sort()
-        if not done.unfinished:
-            for going in all_going.values():
-                for manifest in going.manifests:
+        if not done.unfinished:  # what the same again looks for first goes last
+            for going in reversed(all_going.values()):
+                for manifest in reversed(going.manifests):
                     self._leave_trash(going.repository, manifest, caller, done)
         return done
 
@@ -131,18 +131,19 @@ class Purge:
         return going
 
     def _delete_manifest(self, repository: RepositoryRow, digest: Digest, caller: _Caller, done: Purged) -> list[str]:
-        """Delete it as a client does; what went with it into the trash."""
+        """Delete it as a client does; what went with it into the trash, also by a purge that was killed meanwhile."""
         with self._backends.database.autocommit() as connection:
             if manifests.by_digest(connection, repository.id, digest).get() is None:
                 return []
-        self._manifest_deletion.delete(
-            repository.name, digest, actor=caller.actor, address=caller.address, only=None, forced=False
-        )
+        with contextlib.suppress(ManifestUnknown):  # another purge has deleted it meanwhile
+            self._manifest_deletion.delete(
+                repository.name, digest, actor=caller.actor, address=caller.address, only=None, forced=False
+            )
         with self._backends.database.autocommit() as connection:
             row = trash.find(connection, repository.id, digest, after=0.0).get()
             if row is None:
                 return []
-            batch = trash.of_batch(connection, repository.id, row.batch, after=0.0).get()
+            batch = self._grounds.absent(connection, repository, row.batch)
         done.tags += [f"{repository.name}:{tag}" for each in batch for tag in each.tags]
         return [each.digest for each in batch]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from registry.database.collection.purging import HolderRow, ObjectRow
+    from registry.database.collection.trash import TrashRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
@@ -106,6 +107,12 @@ class PurgeGrounds:
         self._backends = backends
         self._journal = Journal(backends)
 
+    @staticmethod
+    def absent(connection: Transaction, repository: RepositoryRow, batch: int) -> list[TrashRow]:
+        """What went into the trash in a batch, the last first; what is there again is left out."""
+        rows = trash.of_batch(connection, repository.id, batch, after=0.0).get()
+        return [row for row in rows if manifests.by_digest(connection, repository.id, row.digest).get() is None]
+
     def deleted_with(self, repository: RepositoryRow, digest: Digest) -> list[Digest]:
         """A manifest of the trash, and what a client or a purge has deleted with it; what is there again is left out.
 
@@ -118,11 +125,7 @@ class PurgeGrounds:
                 return []
             batch = trash.of_batch(connection, repository.id, row.batch, after=0.0).get()
             unfolded = changes.find(connection, repository.id, row.sequence).get()
-            absent = [
-                Digest(each.digest)
-                for each in batch
-                if manifests.by_digest(connection, repository.id, each.digest).get() is None
-            ]
+            absent = [Digest(each.digest) for each in self.absent(connection, repository, row.batch)]
         if len(batch) == 1 or batch[0].sequence != row.sequence:  # what goes with a manifest goes before it
             return [digest]
         if unfolded is not None:

@@ -61,6 +61,7 @@ class PurgePreview:
         with self._backends.database.snapshot() as connection:
             deleted = self._deleted(connection, repository, digest)
             planned = frozenset(map(str, deleted))
+            begun = self._begun(connection, repository, digest)
             member = memberships.find(connection, repository.id, digest).get()
             naming = purging.trash_naming(connection, repository.id, digest).get()
             needing = needed_by(connection, repository.id, digest, planned)
@@ -71,9 +72,9 @@ class PurgePreview:
                 raise Unsupported(message, detail={"manifests": list(needing)})
             named = {each for manifest in planned for each in self._named(connection, repository, manifest)}
         with_it = [] if deleted else self._grounds.deleted_with(repository, digest)
-        trashed = tuple(map(Digest, dict.fromkeys([*deleted, *with_it, *naming])))
+        trashed = tuple(map(Digest, dict.fromkeys([*deleted, *begun, *with_it, *naming])))
         going = Going(repository, trashed, planned=planned)
-        done.tags += [f"{name}:{tag}" for tags in deleted.values() for tag in tags]
+        done.tags += [f"{name}:{tag}" for tags in [*deleted.values(), *begun.values()] for tag in tags]
         before = [each for each in trashed if each not in planned]
         with self._backends.database.snapshot() as connection:
             for each in sorted({str(digest), *planned, *named, *self._grounds.named(repository, before)}):
@@ -89,6 +90,14 @@ class PurgePreview:
             return {}
         going = self._manifest_deletion.preview(connection, repository, digest)
         return dict(reversed(going))
+
+    def _begun(
+        self, connection: Transaction, repository: RepositoryRow, digest: Digest
+    ) -> dict[Digest, tuple[str, ...]]:
+        """What a deletion that was killed has put into the trash before its manifest, with the tags that these had."""
+        batch = trash.begun(connection, repository.id, digest).get()
+        rows = [] if batch is None else self._grounds.absent(connection, repository, batch)
+        return {Digest(row.digest): row.tags for row in rows}
 
     @staticmethod
     def _named(connection: Transaction, repository: RepositoryRow, digest: str) -> list[str]:

@@ -17,7 +17,7 @@ from registry.images.publication.new_blob import NewBlob
 from registry.images.records.journal import Change, Journal, PendingChange, understood
 from registry.images.trash.stored_parts import LOOKS, ManifestBody, StoredBytes, StoredParts
 from registry.oci.digest import Digest
-from registry.oci.errors import ManifestUnknown, RequestInvalid
+from registry.oci.errors import ManifestBlobUnknown, ManifestUnknown, RequestInvalid
 from registry.oci.manifest import parse_manifest
 from registry.oci.tag import belongs_to_subject
 from registry.storage.errors import PathNotFound
@@ -95,9 +95,11 @@ class Restoration:
         Raises ManifestUnknown where the trash does not hold it, or its bytes are not all there; NameUnknown.
         """
         repository = self._repositories.require(name)
+        begun = self._record_begun(repository)
         if self._is_there(repository, digest):
-            return []
-        return self._restore(repository, self._batch_of(repository, digest), _Caller(actor, address), tagged=False)
+            return begun
+        rows = _with_last(self._batch_of(repository, digest), digest)
+        return begun + self._restore(repository, rows, _Caller(actor, address), tagged=False)
 
     def last(self, name: str, *, actor: str, address: str | None = None) -> list[Restored]:
         """Bring back what was deleted last, with the tags that it had and that point nowhere now. Raises as above.
@@ -108,10 +110,11 @@ class Restoration:
         begun = self._record_begun(repository)
         if begun:
             rows = self._batch_of(repository, begun[-1].digest)
+            rows = _with_last(rows, rows[0].digest)
             return begun + self._restore(repository, rows, _Caller(actor, address), tagged=True)
         for row in self._trashed(repository):
             if not self._is_there(repository, row.digest):
-                rows = self._batch_of(repository, row.digest)
+                rows = _with_last(self._batch_of(repository, row.digest), row.digest)
                 return self._restore(repository, rows, _Caller(actor, address), tagged=True)
         raise ManifestUnknown(f"the trash holds nothing of repository {name}")
 
@@ -125,12 +128,24 @@ class Restoration:
         """
         repository, caller = self._repositories.require(name), _Caller(actor, address)
         digest = self._was(repository, tag, sequence)
-        if not self._is_there(repository, digest):
-            rows = self._batch_of(repository, digest)
-            return self._restore(repository, rows, caller, tagged=False, moved={digest: (tag,)})
-        found = self._manifests.find(name, digest)
-        self._put(repository, ManifestBody(digest, found.media_type, self._manifests.read(found)), (tag,), caller)
-        return [Restored(digest, (tag,))]
+        begun = self._record_begun(repository)
+        looks = LOOKS
+        while self._is_there(repository, digest):
+            looks -= 1
+            try:
+                found = self._manifests.find(name, digest)
+                body = ManifestBody(digest, found.media_type, self._manifests.read(found))
+                self._put(repository, body, (tag,), caller)
+            except (
+                ManifestBlobUnknown,
+                ManifestUnknown,
+            ):  # a collection that took it meanwhile has put it into the trash
+                if not looks:
+                    raise
+            else:
+                return [*begun, Restored(digest, (tag,))]
+        rows = _with_last(self._batch_of(repository, digest), digest)
+        return begun + self._restore(repository, rows, caller, tagged=False, moved={digest: (tag,)})
 
     # ----
 
@@ -222,16 +237,39 @@ class Restoration:
             body = bodies.pop(row.digest, None) or self._stored.manifest(repository, row)
             if body is None:
                 raise _not_whole(row.digest, [row.digest])
+            free = self._free(repository, [tag for tag in row.tags if tagged or belongs_to_subject(tag)])
+            given = (*free, *moved.get(row.digest, ()))
+            self._put_whole(repository, row, body, given, caller, going)
+            restored.append(Restored(Digest(row.digest), given))
+        return restored
+
+    def _put_whole(
+        self,
+        repository: RepositoryRow,
+        row: TrashRow,
+        body: ManifestBody,
+        given: Sequence[str],
+        caller: _Caller,
+        going: Mapping[str, TrashRow],
+    ) -> None:
+        """Put a manifest, and before it what it needs: again where that went because it took longer than a lease.
+
+        Raises ManifestUnknown, naming what storage does not have any more.
+        """
+        for look in range(1, LOOKS + 1):
             parts, missing = self._parts(repository, row, body, going)
             if missing:
                 raise _not_whole(row.digest, missing)
             for part in parts:
                 self._join(repository, part)
-            free = self._free(repository, [tag for tag in row.tags if tagged or belongs_to_subject(tag)])
-            given = (*free, *moved.get(row.digest, ()))
-            self._put(repository, body, given, caller)
-            restored.append(Restored(Digest(row.digest), given))
-        return restored
+            try:
+                self._put(repository, body, given, caller)
+            except ManifestBlobUnknown as error:
+                if look == LOOKS:
+                    message = f"{row.digest} cannot be restored: {error.message}"
+                    raise ManifestUnknown(message, detail=error.detail) from error
+            else:
+                return
 
     def _require_whole(self, repository: RepositoryRow, going: Mapping[str, TrashRow]) -> dict[str, ManifestBody]:
         """Make sure that nothing of these is gone, before anything is written. The first bodies, as far as they fit.
@@ -353,6 +391,11 @@ class Restoration:
         with self._backends.database.autocommit() as connection:
             taken = {row.name for row in tags.find_all(connection, repository.id, wanted).get()} if wanted else set()
         return [tag for tag in wanted if tag not in taken]
+
+
+def _with_last(rows: Sequence[TrashRow], digest: str) -> list[TrashRow]:
+    """These with that manifest at the end: while it is not there, the same restore again goes on."""
+    return sorted(rows, key=lambda row: row.digest == digest)
 
 
 def _not_whole(digest: str, missing: Sequence[str]) -> ManifestUnknown:

@@ -1,4 +1,4 @@
-"""*Decision*: which tags of a repository stay, by which rule, and why. No I/O, no clock.
+"""*Decision*: whether a tag stays, by which rule, and why. No I/O, no clock.
 
 What is not known keeps: a tag without a time is never too old and ranks as the newest, and no tag goes for want of
 pulls before pulls have been counted for as long as the rule asks.
@@ -6,21 +6,20 @@ pulls before pulls have been counted for as long as the rule asks.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import defaultdict
-from math import inf
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from registry.oci.moment import to_text
 from registry.oci.tag import belongs_to_subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from registry.maintenance.retention.rules import RepositoryRules, Rule
+    from registry.config.retention_sections import Conditions
+    from registry.maintenance.retention.rules import Rule
 
 KEEP: Final = "keep"
 REMOVE: Final = "remove"
+_SET_SINCE: Final = "it was set after this run began"
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
@@ -57,43 +56,51 @@ class Decision(NamedTuple):
     """The condition that decided it, for a person."""
 
 
-def decide(
-    tags: Iterable[Tagged], rules: RepositoryRules, moment: Moment, is_immutable: Callable[[str], bool]
-) -> list[Decision]:
-    """Decide every tag of one repository, in the order of ``tags``.
+def outside(each: Tagged, moment: Moment, is_immutable: Callable[[str], bool]) -> str:
+    """Why no rule is asked of a tag, which then counts in none; "" if one is."""
+    if belongs_to_subject(each.tag):
+        return "it belongs to the manifest that its name says"
+    if is_immutable(each.tag):
+        return "it is immutable"
+    if each.pushed_at is not None and each.pushed_at > moment.now:
+        return _SET_SINCE
+    return ""
 
-    Tags that belong to a subject, immutable ones and those set after ``moment.now`` are kept and count in no rule.
+
+def depends_on_newer(each: Tagged, rule: Rule, moment: Moment) -> bool | None:
+    """Whether the tag stays only if few manifests are newer. None if it goes however few there are."""
+    conditions = rule.conditions
+    if conditions is None:
+        return False
+    others = [finding.holds for finding in _timely(each, conditions, moment)]
+    if conditions.newest is None:
+        return False if (all(others) if rule.needs_all else any(others)) else None
+    if rule.needs_all:
+        return True if all(others) else None
+    return not any(others)
+
+
+def decide(each: Tagged, rule: Rule | None, newer: int | None, moment: Moment, reason: str = "") -> Decision:
+    """Decide a tag by the first rule that matches it, of whose manifests ``newer`` are newer than that of the tag.
+
+    None for ``newer``: the tag was not set yet when these were counted. Without a rule it stays for ``reason``.
     """
-    found = list(tags)
-    outside = [_outside(each, moment, is_immutable) for each in found]
-    deciding = [None if reason else rules.find(each.tag) for each, reason in zip(found, outside, strict=True)]
-    decided: dict[str, list[Tagged]] = defaultdict(list)
-    for each, rule in zip(found, deciding, strict=True):
-        if rule is not None:
-            decided[rule.name].append(each)
-    rankings = {name: Ranking(each) for name, each in decided.items()}
-    return [
-        Decision(each, KEEP, None, reason or "no rule matches it")
-        if rule is None
-        else _decide(each, rule, rankings[rule.name], moment)
-        for each, reason, rule in zip(found, outside, deciding, strict=True)
-    ]
-
-
-class Ranking:
-    """How many manifests are newer than each, by the time when a tag of them was last set."""
-
-    def __init__(self, tags: Iterable[Tagged]) -> None:
-        """``tags`` are those that one rule decides in one repository."""
-        self._newest: dict[str, float] = {}
-        for each in tags:
-            at = inf if each.pushed_at is None else each.pushed_at
-            self._newest[each.digest] = max(at, self._newest.get(each.digest, at))
-        self._times = sorted(self._newest.values())
-
-    def newer_than(self, digest: str) -> int:
-        """Manifests that are newer; those of the same time are not, so that a tie keeps them all."""
-        return len(self._times) - bisect_right(self._times, self._newest[digest])
+    if rule is None:
+        return Decision(each, KEEP, None, reason or "no rule matches it")
+    if rule.conditions is None:
+        return Decision(each, KEEP, rule.name, "the rule keeps always")
+    findings = _timely(each, rule.conditions, moment)
+    if rule.conditions.newest is not None:
+        if newer is None:
+            return Decision(each, KEEP, None, _SET_SINCE)
+        findings.insert(0, _newest(newer, rule.conditions.newest, each))
+    holding = [finding for finding in findings if finding.holds]
+    is_kept = len(holding) == len(findings) if rule.needs_all else bool(holding)
+    if rule.needs_all:
+        decisive = holding if is_kept else [finding for finding in findings if not finding.holds][:1]
+    else:
+        decisive = holding[:1] if is_kept else findings
+    return Decision(each, KEEP if is_kept else REMOVE, rule.name, "; ".join(finding.because for finding in decisive))
 
 
 class _Finding(NamedTuple):
@@ -111,36 +118,9 @@ class _Finding(NamedTuple):
         return cls(False, because)  # noqa: FBT003 - likewise
 
 
-def _outside(each: Tagged, moment: Moment, is_immutable: Callable[[str], bool]) -> str:
-    """Why no rule is asked; "" if one is."""
-    if belongs_to_subject(each.tag):
-        return "it belongs to the manifest that its name says"
-    if is_immutable(each.tag):
-        return "it is immutable"
-    if each.pushed_at is not None and each.pushed_at > moment.now:
-        return "it was set after this run began"
-    return ""
-
-
-def _decide(each: Tagged, rule: Rule, ranking: Ranking, moment: Moment) -> Decision:
-    if rule.conditions is None:
-        return Decision(each, KEEP, rule.name, "the rule keeps always")
-    findings = _findings(each, rule, ranking, moment)
-    holding = [finding for finding in findings if finding.holds]
-    is_kept = len(holding) == len(findings) if rule.needs_all else bool(holding)
-    if rule.needs_all:
-        decisive = holding if is_kept else [finding for finding in findings if not finding.holds][:1]
-    else:
-        decisive = holding[:1] if is_kept else findings
-    return Decision(each, KEEP if is_kept else REMOVE, rule.name, "; ".join(finding.because for finding in decisive))
-
-
-def _findings(each: Tagged, rule: Rule, ranking: Ranking, moment: Moment) -> list[_Finding]:
-    conditions = rule.conditions
+def _timely(each: Tagged, conditions: Conditions, moment: Moment) -> list[_Finding]:
+    """What the conditions say that ask for times alone."""
     findings: list[_Finding] = []
-    assert conditions is not None  # noqa: S101 - the caller has looked
-    if conditions.newest is not None:
-        findings.append(_newest(ranking.newer_than(each.digest), conditions.newest, each))
     if conditions.pushed_within is not None:
         findings.append(_pushed(each, conditions.pushed_within, moment))
     if conditions.pulled_within is not None:

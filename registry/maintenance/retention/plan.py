@@ -5,16 +5,17 @@ Tests: ``tests/maintenance/retention/test_run.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import references, repositories, stores, tags
-from registry.maintenance.retention.decision import KEEP, REMOVE, Decision, Moment, Tagged, decide
+from registry.database import repositories, stores, tags
+from registry.maintenance.retention.decision import KEEP, REMOVE, Decision, Moment, Tagged
+from registry.maintenance.retention.judge import Judge, Totals
+from registry.maintenance.retention.sizes import whole_sizes
 from registry.oci.errors import RegistryError
-from registry.oci.tag import belongs_to_subject
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from registry.database.repositories import RepositoryRow
     from registry.database.tags import JudgedTag
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from registry.images.registry import Registry
     from registry.maintenance.retention.rules import RepositoryRules, Rules
 
+SURVEYED = 5000
+"""Tags that a look at all of a repository reads at a time."""
 FEW = 10
 """Tags that a run removes of a repository whatever share of all these are."""
 
@@ -42,17 +45,18 @@ class Judged(NamedTuple):
 
 @dataclass(slots=True)
 class RepositoryPlan:
-    """The decisions for one repository."""
+    """What becomes of the tags of one repository, as of the moment of the run."""
 
     repository: str
-    tags: list[Judged] = field(default_factory=list)
+    kept: int = 0
+    """Tags that stay."""
+    removed: int = 0
+    """Tags that go."""
     problem: str | None = None
     """Why the repository is left alone, where rules would remove something; None if it is not."""
-
-    @property
-    def removals(self) -> list[Judged]:
-        """The tags that go."""
-        return [each for each in self.tags if each.decision.action == REMOVE]
+    judge: Judge | None = None
+    """None where the repository could not be read."""
+    row_id: int = 0
 
 
 class Planner:
@@ -77,29 +81,43 @@ class Planner:
             return RepositoryPlan(name, problem=error.message)
         if row is None:
             return None
-        with self._registry.backends.database.snapshot() as connection:
-            judged = tags.judged(connection, row.id).get()
-            sizes = _sizes(connection, row.id, judged)
-            moment = self._moment(connection, row.id)
         immutable = self._registry.backends.policy.immutable
-        decisions = decide(map(_tagged, judged), rules, moment, lambda tag: immutable.has(name, tag))
-        plan = RepositoryPlan(
-            name,
-            [
-                Judged(decision, tag.sequence, sizes[tag.blob_id])
-                for decision, tag in zip(decisions, judged, strict=True)
-            ],
-        )
-        problem = problem or self._excess(plan)
-        if problem is not None and plan.removals:
-            plan.problem = problem
-            plan.tags = [
-                each.kept(f"{each.decision.because}; but the repository is left alone: {problem}")
-                if each.decision.action == REMOVE
-                else each
-                for each in plan.tags
-            ]
-        return plan
+        with self._registry.backends.database.autocommit() as connection:
+            moment = self._moment(connection, row.id)
+        judge = Judge(rules, moment, lambda tag: immutable.has(name, tag))
+        totals = self._survey(row.id, judge)
+        problem = (problem or self._excess(name, totals)) if totals.removed else None
+        removed = 0 if problem else totals.removed
+        return RepositoryPlan(name, totals.tags - removed, removed, problem, judge, row.id)
+
+    def page(self, plan: RepositoryPlan, *, after: str, count: int) -> list[Judged]:
+        """At most ``count`` tags of it after that one, in byte order. Raises DatabaseError."""
+        judge = plan.judge
+        if judge is None:
+            return []
+        with self._registry.backends.database.snapshot() as connection:
+            rows = tags.judged(connection, plan.row_id, last=after, count=count).get()
+            sizes = whole_sizes(connection, plan.row_id, {row.blob_id: row.size for row in rows})
+        page = [Judged(judge.decide(row.blob_id, _tagged(row)), row.sequence, sizes[row.blob_id]) for row in rows]
+        if plan.problem is None:
+            return page
+        return [
+            each.kept(f"{each.decision.because}; but the repository is left alone: {plan.problem}")
+            if each.decision.action == REMOVE
+            else each
+            for each in page
+        ]
+
+    def _survey(self, repository_id: int, judge: Judge) -> Totals:
+        """Have a judge see every tag; what is set meanwhile it may see, twice even, as such."""
+        blob_id, name = -1, ""
+        while True:
+            with self._registry.backends.database.autocommit() as connection:
+                page = tags.by_manifest(connection, repository_id, after=(blob_id, name), count=SURVEYED).get()
+            for blob_id, name, updated_at, pulled_at in page:
+                judge.see(blob_id, Tagged(name, "", updated_at if updated_at > 0 else None, pulled_at))
+            if len(page) < SURVEYED:
+                return judge.close()
 
     def _look(self, name: str, rules: RepositoryRules) -> tuple[RepositoryRow | None, str | None]:
         """The repository as storage has it, and why its rows are not to be acted on; unread ones count as absent.
@@ -128,32 +146,13 @@ class Planner:
         complete = None if since is None or created is None else max(since, created)
         return Moment(self._now, complete, self._registry.backends.policy.pull_interval)
 
-    def _excess(self, plan: RepositoryPlan) -> str | None:
+    def _excess(self, repository: str, totals: Totals) -> str | None:
         """Why too much would go; None if it is not too much. Tags that belong to a manifest are no part of either."""
-        removed = len(plan.removals)
-        own = sum(not belongs_to_subject(each.decision.tagged.tag) for each in plan.tags)
-        if removed <= FEW or removed <= self._max_share * own or plan.repository in self._forced:
+        removed, own = totals.removed, totals.own
+        if removed <= FEW or removed <= self._max_share * own or repository in self._forced:
             return None
         return f"{removed} of {own} tags would go, more than the share that retention.max_share allows"
 
 
 def _tagged(tag: JudgedTag) -> Tagged:
     return Tagged(tag.name, tag.digest, tag.updated_at if tag.updated_at > 0 else None, tag.pulled_at)
-
-
-def _sizes(connection: Transaction, repository_id: int, judged: Iterable[JudgedTag]) -> dict[int, int]:
-    """The bytes of each tagged manifest, by its id, with all that it names and that this names in turn."""
-    named = references.named_bytes(connection, repository_id).get()
-    lists: dict[int, list[int]] = {}
-    for index, child in references.children(connection, repository_id).get():
-        lists.setdefault(index, []).append(child)
-    sizes: dict[int, int] = {}
-    for tag in judged:
-        if tag.blob_id not in sizes:
-            seen, left = {tag.blob_id}, [tag.blob_id]
-            while left:
-                new = [child for child in lists.get(left.pop(), ()) if child not in seen]
-                seen.update(new)
-                left += new
-            sizes[tag.blob_id] = tag.size + sum(named.get(each, 0) for each in seen)
-    return sizes

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from registry.oci.moment import to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from registry.maintenance.retention.plan import Judged, RepositoryPlan
 
 
@@ -32,30 +30,28 @@ class Summary:
 
     def add(self, plan: RepositoryPlan) -> None:
         """Count a repository."""
-        removed = len(plan.removals)
         self.repositories += 1
-        self.removed += removed
-        self.kept += len(plan.tags) - removed
+        self.removed += plan.removed
+        self.kept += plan.kept
         if plan.problem is not None:
             self.left_alone += 1
-            self.problems.append(f"{plan.repository}: {plan.problem}")
+            self.problems.append(problem_of(plan))
 
 
-def entries(plan: RepositoryPlan) -> Iterator[dict[str, Any]]:
-    """One entry for each tag of a repository; times are RFC 3339, or null where they are not known."""
-    for each in plan.tags:
-        yield _entry(plan.repository, each)
+def problem_of(plan: RepositoryPlan) -> str:
+    """Why a repository is left alone, with its name."""
+    return f"{plan.repository}: {plan.problem}"
 
 
-def lines(plan: RepositoryPlan) -> Iterator[str]:
-    """The same for a person."""
-    for each in plan.tags:
-        decision = each.decision
-        rule = "" if decision.rule is None else f" ({decision.rule})"
-        yield f"{decision.action:6} {plan.repository}:{decision.tagged.tag}{rule}: {decision.because}"
+def line_of(repository: str, each: Judged) -> str:
+    """A tag for a person."""
+    decision = each.decision
+    rule = "" if decision.rule is None else f" ({decision.rule})"
+    return f"{decision.action:6} {repository}:{decision.tagged.tag}{rule}: {decision.because}"
 
 
-def _entry(repository: str, each: Judged) -> dict[str, Any]:
+def entry_of(repository: str, each: Judged) -> dict[str, Any]:
+    """A tag as a document; times are RFC 3339, or null where they are not known."""
     decision, tagged = each.decision, each.decision.tagged
     return {
         "repository": repository,

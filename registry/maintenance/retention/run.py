@@ -1,8 +1,8 @@
 """*Run* of retention: plans every repository and, where it is to apply, removes the tags that rules do not keep.
 
-A removal is an ordinary untag, by the actor ``retention``, in a record that names the rule. Each is conditional on the
-change that was judged, so that a tag that is set meanwhile stays, and two runs at once are harmless. Killed at any
-instant, the same again goes on from there.
+A removal is an ordinary untag, by the actor ``retention``, in a record that names the rule, of some tags together. Each
+tag goes on the condition that the change that was judged is its last, so that one that is set meanwhile stays, and two
+runs at once are harmless. Killed at any instant, the same again goes on from there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from registry.database import repositories
-from registry.maintenance.retention.decision import REMOVE
+from registry.maintenance.retention.decision import KEEP, REMOVE
 from registry.maintenance.retention.plan import Planner
 from registry.maintenance.retention.report import Summary
 from registry.maintenance.retention.rules import Rules
@@ -32,6 +32,11 @@ ACTOR: Final = "retention"
 """The actor of what a run removes."""
 PAGE: Final = 1000
 """Names of repositories that are read at a time."""
+TAGS: Final = 500
+"""Tags that are decided at a time."""
+AT_ONCE: Final = 100
+"""Tags that one change removes, some milliseconds of a transaction: pushes to a database in a file wait for it."""
+_SINCE: Final = "it was set again, or removed, since the run began"
 
 
 class RetentionRun:
@@ -61,7 +66,7 @@ class RetentionRun:
             forced=forced,
         )
         self.summary = Summary()
-        """The totals of the repositories that were yielded."""
+        """The totals of the repositories that ``judged`` or ``finish`` are done with."""
 
     def names(self, last: str = "") -> Iterator[str]:
         """The repositories after ``last``, in byte order, read as they are asked for. Raises DatabaseError."""
@@ -72,42 +77,69 @@ class RetentionRun:
             yield from page
 
     def plans(self, names: Iterable[str]) -> Iterator[RepositoryPlan]:
-        """The plan of each of these repositories, carried out if the run applies. Raises DatabaseError."""
-        for name in names:
-            plan = self._planner.plan(name)
-            if plan is None:
-                continue
+        """The plan of each of these repositories; nothing is carried out. Raises DatabaseError."""
+        return (plan for plan in map(self._planner.plan, names) if plan is not None)
+
+    def pages(self, plan: RepositoryPlan, after: str = "") -> Iterator[list[Judged]]:
+        """The tags of a repository after that one, page by page, each carried out if the run applies.
+
+        The last page may be empty. Raises DatabaseError.
+        """
+        if self._applies:
+            plan.kept = plan.removed = 0
+        while True:
+            page = self._planner.page(plan, after=after, count=TAGS)
+            following = page[-1].decision.tagged.tag if page else after
             if self._applies:
-                self._carry_out(plan)
+                page = self._carry_out(plan, page)
+                plan.removed += sum(each.decision.action == REMOVE for each in page)
+                plan.kept += sum(each.decision.action == KEEP for each in page)
+            yield page
+            if len(page) < TAGS:
+                return
+            after = following
+
+    def judged(self, names: Iterable[str]) -> Iterator[tuple[str, Judged]]:
+        """Every tag of these repositories, with the name of its repository. Raises DatabaseError."""
+        for plan in self.plans(names):
+            for page in self.pages(plan):
+                yield from ((plan.repository, each) for each in page)
             self.summary.add(plan)
-            yield plan
 
     def finish(self) -> Summary:
         """Go through all repositories, and return the totals. Raises DatabaseError."""
-        for _ in self.plans(self.names()):
-            pass
+        for plan in self.plans(self.names()):
+            for _ in self.pages(plan) if self._applies else ():
+                pass
+            self.summary.add(plan)
         return self.summary
 
-    def _carry_out(self, plan: RepositoryPlan) -> None:
+    def _carry_out(self, plan: RepositoryPlan, page: list[Judged]) -> list[Judged]:
         """Remove what is to go; an error leaves the rest of the repository alone."""
-        for number, each in enumerate(plan.tags):
-            if each.decision.action != REMOVE:
-                continue
-            if plan.problem is not None:
-                plan.tags[number] = each.kept(f"{each.decision.because}; but an error came before it")
-                continue
-            try:
-                plan.tags[number] = self._remove(plan.repository, each)
-            except (RegistryError, StorageError) as error:
-                plan.problem = str(error)
-                plan.tags[number] = each.kept(f"{each.decision.because}; but it could not be removed: {error}")
+        done = list(page)
+        by_rule: dict[str, list[int]] = {}
+        for number, each in enumerate(page):
+            if each.decision.action == REMOVE:
+                by_rule.setdefault(each.decision.rule or "", []).append(number)
+        for rule, numbers in by_rule.items():
+            for start in range(0, len(numbers), AT_ONCE):
+                several = numbers[start : start + AT_ONCE]
+                removed = self._remove_all(plan, rule, [page[number] for number in several])
+                for number, each in zip(several, removed, strict=True):
+                    done[number] = each
+        return done
 
-    def _remove(self, repository: str, each: Judged) -> Judged:
-        decision = each.decision
-        removed = self._registry.manifests.expire(
-            repository, decision.tagged.tag, sequence=each.sequence, actor=ACTOR, cause=decision.rule or ""
-        )
-        if removed is None:
-            return each.kept("it was set again, or removed, since the run began")
-        self._on_removed(repository, decision)
-        return each
+    def _remove_all(self, plan: RepositoryPlan, rule: str, several: list[Judged]) -> list[Judged]:
+        """Remove these tags in one change; what became of each."""
+        if plan.problem is not None:
+            return [each.kept(f"{each.decision.because}; but an error came before it") for each in several]
+        tags = {each.decision.tagged.tag: each.sequence for each in several}
+        try:
+            removed = self._registry.manifests.expire(plan.repository, tags, actor=ACTOR, cause=rule)
+        except (RegistryError, StorageError) as error:
+            plan.problem = str(error)
+            return [each.kept(f"{each.decision.because}; but it could not be removed: {error}") for each in several]
+        for each in several:
+            if each.decision.tagged.tag in removed:
+                self._on_removed(plan.repository, each.decision)
+        return [each if each.decision.tagged.tag in removed else each.kept(_SINCE) for each in several]

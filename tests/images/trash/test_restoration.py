@@ -365,6 +365,72 @@ def test_a_collection_between_the_look_and_the_put_of_a_restore_takes_nothing(
     assert pull(registry, "v1") == image.digest
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_restore_that_takes_longer_than_a_lease_takes_what_it_needs_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    registry = world.registry(undelete_window=WINDOW, grace=0, lease=10)
+    image = push_image(registry, "one", "v1")
+    delete(registry, image.manifest)
+    put, late, taken = Restoration._put, iter(range(times)), set[str]()
+
+    def collect_first(restoration: Restoration, *put_of: Any) -> None:
+        for _ in range(2 if next(late, None) is not None else 0):
+            world.clock.now += 11
+            taken.update(collect(registry).digests)
+        put(restoration, *put_of)
+
+    monkeypatch.setattr(Restoration, "_put", collect_first)
+    registry.restoration.last(NAME, actor=ACTOR)
+    assert taken == {image.config.digest, image.layer.digest}
+    assert pull(registry, "v1") == image.digest
+
+
+def test_a_restore_that_ends_after_the_window_says_what_storage_does_not_have(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = world.registry(undelete_window=WINDOW, grace=0, lease=10)
+    image = push_image(registry, "one", "v1")
+    delete(registry, image.manifest)
+    put = Restoration._put
+
+    def collect_first(restoration: Restoration, *put_of: Any) -> None:
+        for _ in range(2):
+            world.clock.now += WINDOW + 1
+            collect(registry)
+        put(restoration, *put_of)
+
+    monkeypatch.setattr(Restoration, "_put", collect_first)
+    with pytest.raises(ManifestUnknown, match=image.layer.digest):
+        registry.restoration.last(NAME, actor=ACTOR)
+    assert tags(registry) == []
+
+
+@pytest.mark.parametrize("window", [WINDOW, 0.0])
+def test_a_tag_comes_back_to_a_manifest_that_a_collection_takes_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch, window: float
+) -> None:
+    registry = world.registry(undelete_window=window, grace=0, lease=10)
+    image = push_image(registry, "one", "v1")
+    registry.manifests.untag(NAME, "v1", actor=ACTOR)
+    put, late = Restoration._put, iter(range(4))
+
+    def collect_first(restoration: Restoration, *put_of: Any) -> None:
+        for _ in late:
+            world.clock.now += 21
+            collect(registry, untagged_after=20.0)
+        world.clock.now += 1
+        put(restoration, *put_of)
+
+    monkeypatch.setattr(Restoration, "_put", collect_first)
+    if window:
+        registry.restoration.tag(NAME, "v1", actor=ACTOR)
+        assert pull(registry, "v1") == image.digest
+    else:
+        with pytest.raises(ManifestUnknown, match=f"does not hold {image.digest}"):
+            registry.restoration.tag(NAME, "v1", actor=ACTOR)
+
+
 @pytest.mark.parametrize("kind", ["local"])
 def test_files_that_a_collection_moves_meanwhile_come_back_from_the_trash(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -449,7 +515,8 @@ def test_the_same_again_ends_a_restore_of_which_storage_took_no_record(
     failing = world.registry(driver=FaultyDriver(world.driver(), faults), undelete_window=WINDOW)
     with pytest.raises(StorageUnavailable):
         failing.restoration.last(NAME, actor=ACTOR)
-    assert Restored(signature.digest, ()) in world.registry(undelete_window=WINDOW).restoration.last(NAME, actor=ACTOR)
+    back = world.registry(undelete_window=WINDOW).restoration.last(NAME, actor=ACTOR)
+    assert Restored(image.digest, ("v1",)) in back
     assert [is_there(registry, each.manifest) for each in (old, image, signature)] == [False, True, True]
     assert pull(registry, "v1") == image.digest
     assert registry.restoration.last(NAME, actor=ACTOR) == [Restored(old.digest, ("old",))]

@@ -14,6 +14,7 @@ from registry.images.registry import Registry
 from registry.images.trash.trash_emptying import Emptied, TrashEmptying
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown
+from tests.database.collection.test_emptying import group_of
 from tests.images.trash.test_trash_expiry import trash_files
 from tests.support.collecting import end_leases
 from tests.support.payloads import image
@@ -34,9 +35,7 @@ OTHER = "other/app"
 
 def oldest(registry: Registry, name: str = NAME) -> list[ExpiredRow]:
     with registry.backends.database.autocommit() as connection:
-        row = repositories.find(connection, name).get()
-        assert row is not None
-        return emptying.oldest_of(connection, row.id, count=10).get()
+        return emptying.oldest(connection, group_of(name), count=10).get()
 
 
 def empty(registry: Registry, name: str = NAME) -> list[Emptied]:

@@ -261,6 +261,38 @@ def test_what_a_large_index_lists_goes_after_it_some_at_a_time(
     assert all(is_there(registry, each) for each in (top, *children, *signatures))
 
 
+@pytest.mark.parametrize("killed_after", [3, 6])
+def test_killed_while_what_is_attached_goes_the_next_run_goes_on_with_the_batch(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    """A restore of the image left in the trash what the first run had deleted."""
+    monkeypatch.setattr(manifest_deletion, "AT_ONCE", 3)
+    image = push_image(registry, "image")
+    attached = [push_image(registry, f"s {number}", subject=image.manifest) for number in range(8)]
+    run(registry, untagged_after=500.0)
+    world.clock.now += 501
+    dying = other(registry)
+    publication = dying.manifests.deletion._publication
+    record, recorded = publication.record, list[PendingChange]()
+
+    def die(change: PendingChange) -> None:
+        record(change)
+        recorded.append(change)
+        if len(recorded) == killed_after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "record", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(dying, untagged_after=500.0)
+    again = other(registry)
+    assert is_there(again, image.manifest)
+    run(again, untagged_after=500.0)
+    assert not any(is_there(again, each.manifest) for each in (image, *attached))
+    again.restoration.manifest(NAME, image.digest, actor=ACTOR)
+    assert all(is_there(again, each.manifest) for each in (image, *attached))
+
+
 @pytest.mark.parametrize("killed_after", [1, 3, 6])
 def test_killed_while_what_a_large_index_lists_goes_later_runs_take_the_rest(
     world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch, killed_after: int

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.config.retention_sections import RetentionRule
-from registry.maintenance.retention.decision import KEEP, REMOVE, Moment, Tagged, decide, shown
+from registry.maintenance.retention.decision import KEEP, REMOVE, Moment, Tagged, shown
+from registry.maintenance.retention.judge import Judge
 from registry.maintenance.retention.rules import Rules
-from tests.maintenance.retention.cases import ALWAYS_COUNTED, DAY, NOW, rule, tagged
+from tests.maintenance.retention.cases import ALWAYS_COUNTED, DAY, NOW, decide, rule, tagged
 
 HEX = "a" * 64
 PREVIEWS = rule({"any": {"newest": 2, "pushed_within": "30d", "pulled_within": "14d"}}, "pr-*", "previews")
@@ -505,3 +506,14 @@ def test_a_rule_that_keeps_always_only_ever_saves(
     before = {each.tagged.tag: each for each in decide(tags, Rules(rules[:place]).of("a"), moment, lambda _: False)}
     for each in decide(tags, Rules(more).of("a"), moment, lambda _: False):
         assert each.action == before[each.tagged.tag].action
+
+
+def test_a_tag_that_no_look_has_seen_stays() -> None:
+    """It was set while the repository was looked at, with a manifest that was new, or that had an old tag."""
+    judge = Judge(Rules([NEWEST_1]).of("a"), ALWAYS_COUNTED, lambda _: False)
+    for manifest, each in enumerate([tagged("old", "0", 9), tagged("older", "1", 10), tagged("new", "2", 1)]):
+        judge.see(manifest, each)
+    assert judge.close() == (3, 3, 2)
+    late = tagged("late", "3", 0)
+    assert [judge.decide(manifest, late).action for manifest in (3, 1)] == [KEEP, KEEP]
+    assert judge.decide(1, tagged("older", "1", 10)).action == REMOVE

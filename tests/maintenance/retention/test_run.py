@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -17,8 +17,10 @@ from registry.images.backends import Backends
 from registry.images.records.journal import Journal
 from registry.images.registry import Registry
 from registry.maintenance.rebuild import rebuild_registry
+from registry.maintenance.retention import plan as plan_module
 from registry.maintenance.retention import run as module
-from registry.maintenance.retention.report import Summary, entries
+from registry.maintenance.retention.plan import Judged, RepositoryPlan
+from registry.maintenance.retention.report import Summary, entry_of
 from registry.maintenance.retention.run import RetentionRun
 from registry.oci.digest import Digest
 from registry.oci.errors import Unavailable
@@ -36,6 +38,12 @@ def retain(
 ) -> Summary:
     settings = RetentionSettings(rules=rules, **more)
     return RetentionRun(registry, settings, applies=applies, forced=forced).finish()
+
+
+def planned(run: RetentionRun) -> tuple[RepositoryPlan, list[Judged]]:
+    """The plan of the repository, and its first tags, of which none is removed yet."""
+    [plan] = run.plans([NAME])
+    return plan, run._planner.page(plan, after="", count=module.TAGS)
 
 
 def push_days(world: World, registry: Registry, *names: str) -> list[Digest]:
@@ -63,6 +71,37 @@ def test_the_record_names_the_actor_and_the_rule(registry: Registry, world: Worl
     assert (record.operation, record.actor, record.cause, record.tags) == ("untag", "retention", "the newest", ("old",))
 
 
+def test_what_one_rule_removes_goes_in_one_record_and_each_tag_can_be_restored(
+    registry: Registry, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    made = push_days(world, registry, "a", "b", "x1", "x2", "x3", "x4", "x5")
+    retain(registry, rule({"any": {"newest": 1}}, "x*", "others"), NOTHING, max_share=1)
+    records = list(Journal(registry.backends).history(NAME, 7, 100))
+    assert [(record.cause, record.tags) for record in records] == [
+        ("rule", ("a", "b")),
+        ("others", ("x1", "x2", "x3")),
+        ("others", ("x4",)),
+    ]
+    assert records[1].old == dict(zip(records[1].tags, made[2:5], strict=True))
+    registry.fold_waiting()
+    assert list(read_index(registry).tags()) == tags(registry) == ["x5"]
+    page = registry.change_history.page(NAME, "x2", count=10)
+    assert [(record.operation, record.sequence) for record in page.records] == [("untag", 9), ("put", 4)]
+    registry.restoration.tag(NAME, "x2", actor="tester")
+    assert tags(registry) == ["x2", "x5"]
+    assert registry.manifests.find(NAME, "x2").digest == made[3]
+
+
+def test_a_tag_of_many_that_is_set_again_stays_and_the_rest_goes(registry: Registry, world: World) -> None:
+    push_days(world, registry, "a", "b", "c")
+    run = RetentionRun(registry, RetentionSettings(rules=(NOTHING,)), applies=True)
+    plan, page = planned(run)
+    push_image(registry, "b", "b")
+    assert [each.decision.action for each in run._carry_out(plan, page)] == ["remove", "keep", "remove"]
+    assert (tags(registry), plan.problem) == (["b"], None)
+
+
 def test_without_apply_nothing_is_changed(registry: Registry, world: World) -> None:
     push_days(world, registry, "old", "new")
     with registry.backends.database.autocommit() as connection:
@@ -83,8 +122,7 @@ def test_every_tag_has_an_entry(registry: Registry, world: World) -> None:
     registry.pulls.pulled(NAME, made.digest)
     registry.pulls.flush()
     run = RetentionRun(registry, RetentionSettings(rules=(rule("always", "v*", "releases"),)), applies=False)
-    [plan] = run.plans([NAME])
-    [entry] = entries(plan)
+    [entry] = [entry_of(*each) for each in run.judged([NAME])]
     assert entry.pop("pushed_at")[:19] == entry.pop("pulled_at")[:19]
     assert entry == {
         "repository": NAME,
@@ -102,8 +140,8 @@ def test_an_index_has_the_bytes_of_what_its_manifests_name(registry: Registry) -
     images = [push_image(registry, text) for text in ("one", "two")]
     made = index([each.manifest for each in images])
     push_manifest(registry, made, "all")
-    [plan] = RetentionRun(registry, RetentionSettings(), applies=False).plans([NAME])
-    [entry] = entries(plan)
+    run = RetentionRun(registry, RetentionSettings(), applies=False)
+    [entry] = [entry_of(*each) for each in run.judged([NAME])]
     parts = [len(part.data) for each in images for part in (each.manifest, each.config, each.layer)]
     assert entry["bytes"] == len(made.data) + sum(parts)
 
@@ -112,25 +150,23 @@ def test_a_tag_set_since_the_run_began_stays(registry: Registry, world: World) -
     """Whether with another manifest or the same again."""
     push_days(world, registry, "a", "b", "c")
     run = RetentionRun(registry, RetentionSettings(rules=(NOTHING,)), applies=True)
-    plan = run._planner.plan(NAME)
-    assert plan is not None
-    assert len(plan.removals) == 3
+    plan, page = planned(run)
+    assert plan.removed == len(page) == 3
     push_image(registry, "other", "a")
     push_image(registry, "b", "b")
-    run._carry_out(plan)
+    done = run._carry_out(plan, page)
     assert tags(registry) == ["a", "b"]
-    assert [each.decision.action for each in plan.tags] == ["keep", "keep", "remove"]
+    assert [each.decision.action for each in done] == ["keep", "keep", "remove"]
     assert retain(registry, NOTHING) == Summary(1, removed=2), "a later run judges them anew"
 
 
 def test_a_tag_that_is_gone_meanwhile_is_no_problem(registry: Registry, world: World) -> None:
     push_days(world, registry, "a")
     run = RetentionRun(registry, RetentionSettings(rules=(NOTHING,)), applies=True)
-    plan = run._planner.plan(NAME)
-    assert plan is not None
+    plan, page = planned(run)
     registry.manifests.untag(NAME, "a", actor="tester")
-    run._carry_out(plan)
-    assert (plan.problem, [each.decision.action for each in plan.tags]) == (None, ["keep"])
+    done = run._carry_out(plan, page)
+    assert (plan.problem, [each.decision.action for each in done]) == (None, ["keep"])
 
 
 @pytest.mark.parametrize("delete", [True, False])
@@ -139,10 +175,9 @@ def test_immutable_tags_stay_also_those_that_callers_may_remove(world: World, de
     push_days(world, registry, "v1", "x")
     immutable = ImmutableSettings(repositories=("**",), tags=("v*",), delete=delete)
     run = RetentionRun(registry, RetentionSettings(rules=(NOTHING,)), applies=True)
-    plan = run._planner.plan(NAME)
-    assert plan is not None
+    plan, page = planned(run)
     registry.backends.policy.immutable.take([immutable])  # rules that came since the plan count too
-    run._carry_out(plan)
+    run._carry_out(plan, page)
     assert tags(registry) == ["v1"]
     assert retain(registry, NOTHING) == Summary(1, kept=1)
 
@@ -298,13 +333,14 @@ def test_an_error_while_tags_go_leaves_the_rest_of_the_repository_and_the_next_r
     push_days(world, registry, "a", "b", "c")
     expire = registry.manifests.expire
 
-    def failing(name: str, tag: str, **more: Any) -> Any:
-        if tag == "b":
+    def failing(name: str, sequences: Mapping[str, int], **more: Any) -> Any:
+        if "b" in sequences:
             raise Unavailable("storage is away")
-        return expire(name, tag, **more)
+        return expire(name, sequences, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(registry.manifests, "expire", failing)
+        patch.setattr(module, "AT_ONCE", 1)
         summary = retain(registry, NOTHING)
     assert (summary.problems, summary.removed, summary.kept) == ([f"{NAME}: storage is away"], 1, 2)
     assert tags(registry) == ["b", "c"]
@@ -316,10 +352,9 @@ def test_two_runs_at_once_are_harmless(registry: Registry, world: World) -> None
     runs = [
         RetentionRun(each, RetentionSettings(rules=(NEWEST_1,)), applies=True) for each in (registry, world.registry())
     ]
-    plans = [run._planner.plan(NAME) for run in runs]
-    for run, plan in zip(runs, plans, strict=True):
-        assert plan is not None
-        run._carry_out(plan)
+    plans = [planned(run) for run in runs]
+    for run, (plan, page) in zip(runs, plans, strict=True):
+        run._carry_out(plan, page)
         assert plan.problem is None
     assert tags(registry) == ["b"]
 
@@ -413,3 +448,28 @@ def test_each_tag_that_goes_is_told(registry: Registry, world: World) -> None:
             on_removed=lambda name, decision: told.append((name, decision.tagged.tag)),
         ).finish()
     assert told == [(NAME, "old")]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 100])
+def test_decisions_are_the_same_whatever_a_page_holds(
+    registry: Registry, world: World, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Also where one manifest has tags on several pages."""
+    for day, manifests in enumerate(["ab", "a", "cd", "b", "e", "ca"]):
+        for manifest in manifests:
+            push_image(registry, manifest, f"{manifest}{day}")
+            push_image(registry, manifest, f"x{manifest}{day}")
+        world.clock.now += DAY
+    rules = (rule({"all": {"newest": 3, "pushed_within": "5d"}}, "a*,c*,e*"), rule({"any": {"newest": 2}}, "*", "rest"))
+    settings = RetentionSettings(rules=rules, max_share=1)
+    expected = list(RetentionRun(registry, settings, applies=False).judged([NAME]))
+    assert len(expected) == 18
+    assert {each.decision.action for _, each in expected} == {"keep", "remove"}
+    monkeypatch.setattr(module, "TAGS", count)
+    monkeypatch.setattr(plan_module, "SURVEYED", count)
+    for applies in (False, True):
+        run = RetentionRun(registry, settings, applies=applies)
+        assert list(run.judged([NAME])) == expected
+        removed = [each.decision.tagged.tag for _, each in expected if each.decision.action == "remove"]
+        assert run.summary == Summary(1, kept=18 - len(removed), removed=len(removed))
+    assert tags(registry) == [each.decision.tagged.tag for _, each in expected if each.decision.action == "keep"]
