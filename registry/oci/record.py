@@ -65,6 +65,8 @@ class Record:
     """What a manifest that is deleted named and its repository did not have; None where that was not written down."""
     purged: bool = False
     """A manifest went for good, from the trash too: no rebuild makes it restorable."""
+    root: Digest | None = None
+    """The manifest because of which this one is deleted, where that follows in a later change; None for itself."""
 
     def __post_init__(self) -> None:
         complete = {
@@ -105,6 +107,7 @@ class Record:
             "batch": self.batch,
             "lacked": self.lacked,
             "purged": self.purged or None,
+            "root": self.root,
         }
         document |= {name: value for name, value in further.items() if value is not None}
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
@@ -177,6 +180,7 @@ def _from_json(document: dict[str, Any]) -> Record:
         batch=None if document.get("batch") is None else _checked(document, "batch", int),
         lacked=_lacked(document),
         purged=document.get("purged") is True,
+        root=None if document.get("root") is None else Digest.parse(_checked(document, "root", str)),
     )
 
 

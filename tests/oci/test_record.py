@@ -85,6 +85,12 @@ def test_a_purge_is_written_only_where_it_was_one() -> None:
     assert Record.parse(orjson.dumps(orjson.loads(DELETE.to_line()) | {"purged": 1})) == DELETE
 
 
+def test_a_deletion_names_the_manifest_because_of_which_it_was_only_where_that_follows() -> None:
+    attached = replace(DELETE, root=TWO.digest, batch=7)
+    assert Record.parse(attached.to_line()) == attached
+    assert "root" not in orjson.loads(DELETE.to_line())
+
+
 def test_a_field_of_a_later_release_is_ignored() -> None:
     assert Record.parse(orjson.dumps(orjson.loads(PUT.to_line()) | {"reason": "because"})) == PUT
 

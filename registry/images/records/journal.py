@@ -267,6 +267,7 @@ class Change:
     batch: int | None = None
     lacked: tuple[Digest, ...] | None = None
     purged: bool = False
+    root: Digest | None = None
 
     @classmethod
     def put(
@@ -322,6 +323,7 @@ class Change:
             batch=self.batch,
             lacked=self.lacked,
             purged=self.purged,
+            root=self.root,
         )
         line = record.to_line()
         changes.add(connection, row.id, row.sequence, line, state=changes.PENDING, now=now)

@@ -58,9 +58,9 @@ class _Wanted(NamedTuple):
     """The tags that it may have at most; None for any."""
     forced: bool
 
-    def change(self, digest: Digest, old: dict[str, str]) -> Change:
+    def change(self, digest: Digest, old: dict[str, str], *, root: Digest | None = None) -> Change:
         """The deletion of a manifest that goes with it, or of itself, with the tags that it has."""
-        return Change("delete", digest, None, tuple(old), self.actor, old, address=self.address)
+        return Change("delete", digest, None, tuple(old), self.actor, old, address=self.address, root=root)
 
 
 class _Unused(NamedTuple):
@@ -74,10 +74,10 @@ class _Unused(NamedTuple):
     alone: bool = False
     """Without what it lists."""
 
-    def change(self, going: Attachment) -> Change:
+    def change(self, going: Attachment, *, root: Digest | None = None) -> Change:
         """The deletion of a manifest of its closure."""
         old = dict.fromkeys(going.tags, going.digest)
-        return Change("delete", Digest(going.digest), None, going.tags, self.actor, old, cause=self.cause)
+        return Change("delete", Digest(going.digest), None, going.tags, self.actor, old, cause=self.cause, root=root)
 
 
 class _Plan(NamedTuple):
@@ -197,7 +197,7 @@ class ManifestDeletion:
                     break
                 # One after the other: whether one may go is seen when what comes before it is gone.
                 changes = (
-                    wanted.change(Digest(each.digest), dict.fromkeys(each.tags, each.digest))
+                    wanted.change(Digest(each.digest), dict.fromkeys(each.tags, each.digest), root=wanted.digest)
                     for each in attached[start : start + AT_ONCE]
                     if attachments.is_as_it_was(connection, repository.id, each, going)
                 )
@@ -296,7 +296,8 @@ class ManifestDeletion:
                 allotted = list[PendingChange]()
                 for each in several:
                     if attachments.is_as_it_was(connection, repository.id, each, going):
-                        allotted += self._remove_all(connection, repository, [wanted.change(each)], batch)
+                        change = wanted.change(each, root=Digest(wanted.digest))
+                        allotted += self._remove_all(connection, repository, [change], batch)
                         batch = allotted[0].repository.sequence if batch is None else batch
                         gone.append(each.digest)
                 if batch is not None:

@@ -44,10 +44,11 @@ class TrashRecovery:
         """Make the rows of what was deleted within the window and is not ``there`` again. Returns how many.
 
         Records are read from ``last``, the last deletion, back to the window, and the manifests that they deleted. One
-        whose bytes are gone, or are no manifest, is left out. Raises StorageError.
+        whose bytes are gone, or are no manifest, is left out. The batch of a deletion that has begun, whose manifest is
+        still there, is noted again (``trash.begin``). Raises StorageError.
         """
         made = 0
-        for record in self._deletions(repository.name, last, there):
+        for record in self._deletions(repository, last, there):
             digest = Digest(record.digest or "")
             found = self._read(repository.name, digest)
             if found is not None:
@@ -55,18 +56,26 @@ class TrashRecovery:
                 made += 1
         return made
 
-    def _deletions(self, name: str, last: int, there: Container[Digest]) -> Iterator[Record]:
+    def _deletions(self, repository: RepositoryRow, last: int, there: Container[Digest]) -> Iterator[Record]:
         """The last deletion of each manifest since the window began."""
         after, seen = self._backends.clock() - self._backends.policy.undelete_window, set[str]()
         is_wanted = last > 0 and self._backends.policy.undelete_window > 0
-        for record in self._journal.backwards(name, last + 1) if is_wanted else ():
+        for record in self._journal.backwards(repository.name, last + 1) if is_wanted else ():
             if _time(record) <= after:
                 return
-            digest = record.digest if record.operation == "delete" else None
-            if digest is not None and digest not in seen and digest not in there:
-                seen.add(digest)
-                if not record.purged:
-                    yield record
+            if record.operation != "delete" or record.digest is None:
+                continue
+            if record.root is not None and record.root not in seen and record.root in there:
+                seen.add(record.root)
+                self._begin(repository, record.root, _batch(record))
+            is_last = record.digest not in seen
+            seen.add(record.digest)
+            if is_last and record.digest not in there and not record.purged:
+                yield record
+
+    def _begin(self, repository: RepositoryRow, digest: Digest, batch: int) -> None:
+        with self._backends.database.transaction() as connection:
+            trash.begin(connection, repository.id, digest, batch=batch)
 
     def _read(self, name: str, digest: Digest) -> tuple[Manifest, ObjectStat, str] | None:
         layout = self._backends.layout
@@ -92,7 +101,7 @@ class TrashRecovery:
                 stat.size,
                 manifest.media_type,
                 record.sequence,
-                record.sequence if record.batch is None else record.batch,
+                _batch(record),
                 _time(record),
                 record.tags,
             )
@@ -102,6 +111,10 @@ class TrashRecovery:
                 if lacked is None or digest not in lacked
             ]
             trash.add(connection, repository.id, row, named)
+
+
+def _batch(record: Record) -> int:
+    return record.sequence if record.batch is None else record.batch
 
 
 def _time(record: Record) -> float:

@@ -13,12 +13,22 @@ from registry.images.backends import Backends
 from registry.images.registry import Registry
 from registry.images.trash import manifest_deletion
 from registry.images.trash.purge_grounds import Purged
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, RegistryError
 from tests.images.trash.test_purge import is_whole, purge, stored_blobs
 from tests.images.trash.test_trash_emptying import members, oldest
 from tests.support.kills import Doom, DyingDatabase, Killed
-from tests.support.registry_world import ACTOR, NAME, REPLICAS_KIND, Pushed, World, open_world, push_image
+from tests.support.registry_world import (
+    ACTOR,
+    NAME,
+    REPLICAS_KIND,
+    Pushed,
+    World,
+    open_world,
+    push_image,
+    push_manifest,
+)
 
 OTHER = "other/app"
 ATTACHED = 8
@@ -150,6 +160,31 @@ def test_two_purges_at_once_leave_nothing(world: World) -> None:
         again.fold_waiting()
         purge_again(again, image.digest, everywhere=True)
         check_nothing_left(world, again, NAME, OTHER)
+
+
+def test_a_lost_database_forgets_no_deletion_that_has_begun(world: World) -> None:
+    """The records of what went first say because of which manifest."""
+    for image in killed(world, NAME, work=purge, ends=False):
+        world.registry().fold_waiting()
+        world.url = world.another()
+        again = world.registry()
+        assert rebuild_registry(again).problems == []
+        assert is_whole(purge(again, image.digest))
+        assert oldest(again) == []
+
+
+def test_a_lost_database_takes_no_former_deletion_for_one_that_has_begun(world: World) -> None:
+    """The image was pushed again after all of it was deleted: what is purged is what is there now."""
+    registry = world.registry()
+    image = signed(registry, "image", NAME)
+    delete(registry, image.digest)
+    push_manifest(registry, image.manifest, "v1")
+    registry.fold_waiting()
+    world.url = world.another()
+    again = world.registry()
+    assert rebuild_registry(again).problems == []
+    assert purge(again, image.digest).manifests == [image.digest]
+    assert len(oldest(again)) == ATTACHED
 
 
 def delete(registry: Registry, digest: Digest) -> None:
