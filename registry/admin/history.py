@@ -41,6 +41,8 @@ PAGE: Final = 100
 """Changes of a page, where the caller does not say."""
 SECONDS: Final = 5.0
 """Seconds after which a page ends: the changes of one tag may be far apart, and each record may be an object."""
+MOST_BYTES: Final = 2 << 20
+"""Bytes of changes after which a page ends likewise: one deletion may name thousands of tags."""
 MAX_BODY: Final = 4 << 10
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -112,7 +114,13 @@ async def history(request: Request) -> Response:
     count = page_of(request, PAGE).size
     limit = None if before is None else int(before[:18])
     found = await context.run(
-        context.registry.change_history.page, name, tag, before=limit, count=count, seconds=SECONDS
+        context.registry.change_history.page,
+        name,
+        tag,
+        before=limit,
+        count=count,
+        seconds=SECONDS,
+        most_bytes=MOST_BYTES,
     )
     changes = [change_history.document_of(each, tag) for each in found.records]
     link: Mapping[str, str] = NOTHING

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from registry.admin import history
+from registry.parallel import AT_ONCE
 from tests.admin.place import Headers, Place, basic
 from tests.support.payloads import Blob, Manifest, image
+from tests.support.registry_world import NAME, World, push_image
 
 REPO = "team/app"
 BASE = f"/api/v1/repositories/{REPO}"
@@ -76,6 +80,47 @@ def test_a_tag_that_changed_long_ago_is_found_in_pages_that_end_in_time(
     while (before := pages[-1]["next"]) is not None:
         pages.append(place.call("GET", f"{BASE}/history?tag=old&before={before}", admin).json)
     assert [[change["change"] for change in page["changes"]] for page in pages] == [[], [], [], [1]]
+
+
+def test_a_page_ends_with_a_change_of_many_tags(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = basic("admin")
+    for number in range(40):
+        made = push(place, "one", f"v{number}", admin)
+    assert place.call("DELETE", f"/v2/{REPO}/manifests/{made.digest}", admin).status == 202
+    push(place, "one", "new", admin)
+    whole = place.call("GET", f"{BASE}/history", admin).json["changes"]
+    assert len(whole[1]["tags"]) == 40
+    monkeypatch.setattr(history, "MOST_BYTES", 3000)
+    found, before, sizes = [], None, []
+    while not sizes or before is not None:
+        page = place.call("GET", f"{BASE}/history" + (f"?before={before}" if before else ""), admin).json
+        found += page["changes"]
+        sizes.append(len(page["changes"]))
+        before = page["next"]
+    assert (found, sizes[0]) == (whole, 2)
+    assert max(sizes) <= 10
+    assert len(place.call("GET", f"{BASE}/history?tag=v7", admin).json["changes"]) == 2, "it is of that tag alone"
+
+
+def test_records_are_read_as_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator may ask for all changes of a repository that has a million."""
+    world = World(tmp_path, "memory")
+    registry = world.registry()
+    for number in range(50):
+        push_image(registry, "one", f"v{number}")
+    registry.fold_waiting()
+    driver, read = registry.backends.driver, list[str]()
+
+    def reading(key: str, **more: Any) -> Any:
+        read.append(key)
+        return type(driver).read(driver, key, **more)
+
+    monkeypatch.setattr(driver, "read", reading)
+    records = registry.change_history.records(NAME)
+    assert [record.tags for record in islice(records, 2)] == [("v49",), ("v48",)]
+    assert len(read) <= AT_ONCE
+    assert len(list(records)) == 48
+    world.close()
 
 
 def test_rights_decide(place: Place) -> None:
