@@ -91,7 +91,9 @@ def test_a_page_ends_with_a_change_of_many_tags(place: Place, monkeypatch: pytes
     whole = place.call("GET", f"{BASE}/history", admin).json["changes"]
     assert len(whole[1]["tags"]) == 40
     monkeypatch.setattr(history, "MOST_BYTES", 3000)
-    found, before, sizes = [], None, []
+    found: list[Any] = []
+    sizes: list[int] = []
+    before: int | None = None
     while not sizes or before is not None:
         page = place.call("GET", f"{BASE}/history" + (f"?before={before}" if before else ""), admin).json
         found += page["changes"]
