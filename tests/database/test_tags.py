@@ -25,7 +25,7 @@ def fill(connection: Transaction, repository: int, *, first: int, count: int, ea
             media_type="m",
             artifact_type=None,
             subject=None,
-            annotations={},
+            annotations="{}",
             now=NOW,
         )
         for tag in range(each):

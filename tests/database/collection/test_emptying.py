@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 
 import pytest
 
@@ -12,13 +11,11 @@ from registry.database import blobs, repositories
 from registry.database.collection import emptying, trash
 from registry.database.collection.trash import TrashRow
 from registry.database.engine import Database
-from registry.database.statement import Statement
 from registry.database.transaction import Transaction
 from registry.oci.quotas import Group, Quotas
+from tests.database.work import analyze, work
 
 NOW = 1_800_000_000.0
-STEPS = 10
-"""Instructions of SQLite between two counts."""
 
 
 def group_of(pattern: str) -> Group:
@@ -68,41 +65,14 @@ def test_what_was_deleted_first_in_the_group_goes_first(database: Database, coun
     ]
 
 
-def work(database: Database, group: Group) -> int:
-    """What finding a page costs: instructions of SQLite, or rows that PostgreSQL has looked at."""
-    values = {**group._asdict(), "count": 5, "ever": emptying._EVER}
-    if database.is_sqlite:
-        steps = 0
-
-        def count() -> None:
-            nonlocal steps
-            steps += STEPS
-
-        with database.autocommit() as connection:
-            connection._cursor.connection.set_progress_handler(count, STEPS)
-            connection.execute(emptying._OLDEST, values).all()
-            connection._cursor.connection.set_progress_handler(None, STEPS)
-        return steps
-    with database.autocommit() as connection:
-        explained = Statement(f"EXPLAIN (ANALYZE, TIMING OFF) {emptying._OLDEST._sql}")
-        plan = [row[0] for row in connection.execute(explained, values).all()]
-    found = [re.search(r"actual rows=([\d.]+) loops=(\d+)", line) for line in plan]
-    removed = [re.search(r"Rows Removed by \w+(?: \w+)*: (\d+)", line) for line in plan]
-    return int(sum(float(each[1]) * int(each[2]) for each in found if each)) + sum(
-        int(each[1]) for each in removed if each
-    )
-
-
 def test_a_page_costs_as_much_however_large_the_trash_is(database: Database) -> None:
     group = group_of("a/**")
     few = [f"{prefix}/{number % 5}" for number in range(100) for prefix in "ab"]
     with database.transaction() as connection:
         delete(connection, few)
-    before = work(database, group)
+    values = {**group._asdict(), "count": 5, "ever": emptying._EVER}
+    before = work(database, emptying._OLDEST, values)
     with database.transaction() as connection:
         delete(connection, few * 10, first=len(few))
-    database.checkpoint()
-    if not database.is_sqlite:
-        with database.autocommit() as connection:
-            connection.run("ANALYZE")
-    assert work(database, group) <= before * 1.5, f"{before} before"
+    analyze(database)
+    assert work(database, emptying._OLDEST, values) <= before * 1.5, f"{before} before"
