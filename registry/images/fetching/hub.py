@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from registry.images.repositories import Repositories
     from registry.oci.digest import Digest
 
+_OURS = "a fetch ended with an error of ours"
 JOINS = 2
 """Threads that make the repositories of further clients members of what was published."""
 
@@ -85,6 +86,8 @@ class FetchHub:
         self._leaders = ThreadPoolExecutor(self._policy.fetches, thread_name_prefix="fetch")
         self._joins = ThreadPoolExecutor(JOINS, thread_name_prefix="fetch-join")
         self._watcher: threading.Thread | None = None
+        self._asked = self._renewed = 0.0
+        """When the database last answered the watcher, and when leases were last renewed; by ``clocks.boot``."""
 
     def join(
         self, mirror: str, repository: str, digest: Digest, source: Source, *, size: int | None = None
@@ -147,10 +150,10 @@ class FetchHub:
         except DatabaseError as error:
             self._end(entry, FetchFailed(Reason.STORAGE, str(error)))
         except BaseException as error:
-            log.error("a fetch ended with an error of ours", exc_info=error)  # noqa: TRY400 - it is not raised to the log
-            self._end(entry, FetchFailed(Reason.STORAGE, "an error of ours, see the log"))
+            self._end(entry, FetchFailed(Reason.STORAGE, _OURS))
             if not isinstance(error, Exception):
                 raise
+            log.exception(_OURS)
 
     def _lead_or_follow(self, entry: _Entry, dead: str, *, again: bool) -> None:
         fetch = entry.fetch
@@ -220,31 +223,40 @@ class FetchHub:
 
     def _look_on(self) -> None:
         clock = self._backends.database.clocks.boot
-        asked = renewed = None
-        while True:
-            with self._condition:
-                while not self._entries and not self._stopping.is_set():
-                    self._condition.wait()
-                if self._stopping.is_set() and not any(entry.leader for entry in self._entries.values()):
-                    return
-                self._condition.wait(self._policy.poll)
-                self._forget_unwanted()
-                seen = [entry for entry in self._entries.values() if entry.phase in _SEEN]
-                led = [entry.leader for entry in self._entries.values() if entry.leader is not None]
+        self._asked = self._renewed = clock()
+        while (work := self._await_work()) is not None:
+            seen, led = work
             now = clock()
             try:
-                if led and (renewed is None or now - renewed >= self._policy.renewal):
-                    self._renew(led, now)
-                    renewed = now
-                if seen:
-                    self._look(seen)
-                asked = now
+                self._ask(seen, led, now)
+                self._asked = now
             except DatabaseError as error:
-                if asked is None:
-                    asked = now
-                if now - asked > self._policy.silence:
+                if now - self._asked > self._policy.silence:
                     for entry in seen:
                         self._end(entry, FetchFailed(Reason.STORAGE, str(error)))
+
+    def _await_work(self) -> tuple[list[_Entry], list[Leader]] | None:
+        """The fetches to look at, and those to lead on; None at the end of the process."""
+        with self._condition:
+            while not self._entries and not self._stopping.is_set():
+                self._condition.wait()
+                self._asked = self._backends.database.clocks.boot()
+            if self._stopping.is_set() and not any(entry.leader for entry in self._entries.values()):
+                return None
+            self._condition.wait(self._policy.poll)
+            self._forget_unwanted()
+            seen = [entry for entry in self._entries.values() if entry.phase in _SEEN]
+            led = [entry.leader for entry in self._entries.values() if entry.leader is not None]
+            return seen, led
+
+    def _ask(self, seen: list[_Entry], led: list[Leader], now: float) -> None:
+        is_due = now - self._renewed >= self._policy.renewal
+        if led and is_due:
+            self._renew(led, now)
+        if is_due or not led:
+            self._renewed = now
+        if seen:
+            self._look(seen)
 
     def _forget_unwanted(self) -> None:
         """Follow no fetch without a client; the caller has the lock."""
@@ -345,8 +357,10 @@ class FetchHub:
         except (StorageError, RegistryError, DatabaseError) as error:
             self._end(entry, FetchFailed(Reason.STORAGE, str(error)))
         except BaseException as error:
-            log.error("a fetch ended with an error of ours", exc_info=error)  # noqa: TRY400 - as above
-            self._end(entry, FetchFailed(Reason.STORAGE, "an error of ours, see the log"))
+            self._end(entry, FetchFailed(Reason.STORAGE, _OURS))
+            if not isinstance(error, Exception):
+                raise
+            log.exception(_OURS)
 
     def _has_joined(self, repository: str, digest: Digest, source: str) -> bool:
         """Whether a repository has the blob, from now on or before. False where it was deleted meanwhile."""

@@ -111,8 +111,8 @@ class Leader:
             raise Fenced from error
         except (Fenced, Left):
             raise
-        except BaseException:
-            self._give_up(FetchFailed(Reason.STORAGE, "an error of ours, see the log", STORAGE_PAUSE))
+        except Exception:
+            self._give_up(FetchFailed(Reason.STORAGE, "an error of ours", STORAGE_PAUSE))
             raise
         return None
 
