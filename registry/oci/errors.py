@@ -262,6 +262,22 @@ class Unavailable(RegistryError):
     default = "the registry cannot answer now; try again shortly"
 
 
+class BadGateway(RegistryError):
+    """UNAVAILABLE (an upstream gave no answer, or none that can be used)."""
+
+    status = 502
+    code = "UNAVAILABLE"
+    default = "the upstream of this mirror gave no answer that can be used; try again later"
+
+
+class GatewayTimeout(RegistryError):
+    """UNAVAILABLE (an upstream did not answer in time)."""
+
+    status = 504
+    code = "UNAVAILABLE"
+    default = "the upstream of this mirror did not answer in time; try again later"
+
+
 class InsufficientStorage(RegistryError):
     """UNAVAILABLE (storage has no space left)."""
 

@@ -9,11 +9,11 @@ import contextlib
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Final, Self
 
-from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError, SSLError
 from urllib3.exceptions import ProtocolError as ProtocolBroken
 
 from registry.cutoff import Cutoff
-from registry.upstream.errors import AnswerInvalid, UpstreamUnavailable
+from registry.upstream.errors import AnswerInvalid, UpstreamSilent, UpstreamUnavailable
 from registry.waiting import aside
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Answer:
             with aside, self._bounded_piece():
                 data = self._response.read1(size)
         except BROKEN as error:
-            raise UpstreamUnavailable(f"{self.origin.host}: {reason_of(error)} in the middle of a body") from error
+            raise kind_of(error)(f"{self.origin.host}: {reason_of(error)} in the middle of a body") from error
         if data:
             self._count(len(data))
         return data or b""
@@ -89,18 +89,16 @@ class Answer:
 
         Raises AnswerInvalid where it is larger, UpstreamUnavailable.
         """
-        with self:
-            pieces: list[bytes] = []
-            left = limit
-            with Cutoff(seconds, self._response.shutdown) as cutoff:
-                while data := self.read(min(_PIECE, left + 1)):
-                    left -= len(data)
-                    if left < 0:
-                        raise AnswerInvalid(f"{self.origin.host}: the answer has more than {limit} bytes")
-                    pieces.append(data)
-                if cutoff.is_over:
-                    raise UpstreamUnavailable(f"{self.origin.host}: the answer takes too long")
-            return b"".join(pieces)
+        with self, Cutoff(seconds, self._response.shutdown) as cutoff:
+            body = b""
+            try:
+                body = self._whole(limit)
+            except UpstreamUnavailable:
+                if not cutoff.is_over:
+                    raise
+            if cutoff.is_over:
+                raise UpstreamSilent(f"{self.origin.host}: the answer takes too long")
+            return body
 
     def drain(self) -> None:
         """Close an answer whose body is of no use, if it is short so that the connection can be used again."""
@@ -127,6 +125,16 @@ class Answer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _whole(self, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        left = limit
+        while data := self.read(min(_PIECE, left + 1)):
+            left -= len(data)
+            if left < 0:
+                raise AnswerInvalid(f"{self.origin.host}: the answer has more than {limit} bytes")
+            pieces.append(data)
+        return b"".join(pieces)
+
     def _bounded_piece(self) -> AbstractContextManager[object]:
         """What frames chunks may go on for ever without a byte of the body: it is not left to the idle timeout."""
         if "Transfer-Encoding" not in self.headers:
@@ -147,6 +155,12 @@ class Answer:
             raise AnswerInvalid(f"{host}: the length of the answer is no number")
 
 
+def kind_of(error: BaseException) -> type[UpstreamUnavailable]:
+    """The error that a broken connection is for callers."""
+    is_silence = isinstance(error, _SILENCE) and not isinstance(error, NewConnectionError)
+    return UpstreamSilent if is_silence else UpstreamUnavailable
+
+
 def reason_of(error: BaseException) -> str:
     """What broke, in words without any part of a URL."""
     if isinstance(error, SSLError):
@@ -159,6 +173,7 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}"
 
 
+_SILENCE: Final = (ReadTimeoutError, ConnectTimeoutError, TimeoutError)
 _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (ReadTimeoutError, "it was silent for too long"),
     (TimeoutError, "it was silent for too long"),

@@ -14,6 +14,10 @@ class UpstreamUnavailable(UpstreamError):
     """No answer, or one that says that the server has a problem: the same request may work later."""
 
 
+class UpstreamSilent(UpstreamUnavailable):
+    """No answer, or no rest of one, in the time that it may take."""
+
+
 class UpstreamThrottled(UpstreamUnavailable):
     """The upstream wants fewer requests."""
 

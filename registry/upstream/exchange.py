@@ -19,8 +19,8 @@ from urllib3.exceptions import (
     ProxyError,
 )
 
-from registry.upstream.answer import BROKEN, Answer, reason_of
-from registry.upstream.errors import AddressRefused, UpstreamUnavailable
+from registry.upstream.answer import BROKEN, Answer, kind_of, reason_of
+from registry.upstream.errors import AddressRefused
 from registry.waiting import aside
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _ALWAYS: Final = {"Accept-Encoding": "identity", "User-Agent": "stowage"}
 _WORDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (ProxyError, "the proxy does not connect to it"),
     (NameResolutionError, "its name is not known, or was not found in time"),
+    (NewConnectionError, "it does not accept a connection"),  # which is a kind of the next one
     (ConnectTimeoutError, "it does not accept a connection in time"),
-    (NewConnectionError, "it does not accept a connection"),
     (EmptyPoolError, "all connections to it are in use"),
 )
 
@@ -65,7 +65,7 @@ class Exchange:
                 result = "refused"
                 raise
             except BROKEN as error:
-                raise UpstreamUnavailable(f"{url.origin.host}: {_words(error)}") from error
+                raise kind_of(error)(f"{url.origin.host}: {_words(error)}") from error
             answer = Answer(response, url, self._count)
             result = str(answer.status)
             return answer

@@ -104,12 +104,13 @@ def closed_port() -> int:
 
 def test_a_server_that_cannot_be_reached_is_told_with_the_reason(server: HostileServer) -> None:
     for url, words in (
-        (f"http://{LOCAL}:{closed_port()}", "does not accept a connection"),
+        (f"http://{LOCAL}:{closed_port()}", "does not accept a connection$"),
         ("http://absent.example.org", "name is not known"),
         (f"https://{LOCAL}:{server.port}", "TLS failed"),
     ):
-        with upstream_of(url) as upstream, pytest.raises(UpstreamUnavailable, match=words):
+        with upstream_of(url) as upstream, pytest.raises(UpstreamUnavailable, match=words) as raised:
             upstream.request("GET", "/v2/a")
+        assert type(raised.value) is UpstreamUnavailable, "that is no silence"
 
 
 def drip(handler: Handler, head: bytes) -> None:

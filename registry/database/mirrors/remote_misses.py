@@ -17,7 +17,6 @@ _PUT = Statement(
     " ON CONFLICT (mirror, key) DO UPDATE SET until = excluded.until"
 )
 _FIND = Statement("SELECT until - wall_now() FROM remote_miss WHERE mirror = :mirror AND key = :key")
-_REMOVE = Statement("DELETE FROM remote_miss WHERE mirror = :mirror AND key = :key")
 _REMOVE_OVER = Statement(
     "DELETE FROM remote_miss WHERE (mirror, key) IN"
     " (SELECT mirror, key FROM remote_miss WHERE until < wall_now() ORDER BY until LIMIT :count)"
@@ -40,11 +39,6 @@ def left(connection: Transaction, mirror: str, key: str, *, most: float) -> Late
 
     found = connection.execute(_FIND, {"mirror": mirror, "key": key})
     return found.later(lambda rows: count(row[0]) if (row := rows.first()) else 0.0)
-
-
-def remove(connection: Transaction, mirror: str, key: str) -> None:
-    """Forget it: the upstream has it."""
-    connection.execute(_REMOVE, {"mirror": mirror, "key": key})
 
 
 def remove_over(connection: Transaction, *, count: int) -> int:

@@ -38,14 +38,6 @@ def test_a_miss_that_is_seen_again_counts_from_then(database: Database, second: 
     assert left(database) > 15
 
 
-def test_what_has_come_is_no_miss(database: Database) -> None:
-    put(database)
-    with database.transaction() as connection:
-        remote_misses.remove(connection, "hub", KEY)
-        remote_misses.remove(connection, "hub", KEY)
-    assert left(database) == 0
-
-
 def test_a_miss_of_another_clock_or_of_longer_settings_does_not_count(database: Database) -> None:
     put(database)
     assert left(database, most=30) == 0

@@ -1,0 +1,1 @@
+"""Mirrors: repositories whose content comes from upstreams, and what is known of these."""

@@ -1,0 +1,67 @@
+"""*Failures*: what a client is told where an upstream gave nothing and nothing is here. Each names the mirror.
+
+Tests: ``tests/mirror/test_manifests.py``, ``tests/mirror/test_hostile_upstream.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from registry.mirror.patient_upstream import UpstreamGivenUp
+from registry.oci.errors import (
+    BadGateway,
+    GatewayTimeout,
+    ManifestUnknown,
+    RegistryError,
+    TooManyRequests,
+    Unavailable,
+)
+from registry.upstream.errors import (
+    TokenUnavailable,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamSilent,
+    UpstreamStatus,
+    UpstreamThrottled,
+)
+
+if TYPE_CHECKING:
+    from registry.mirror.names import MirroredName
+
+_RETRY: Final = 60.0
+"""Seconds, where an upstream does not say how long it wants no request."""
+_ABSENT: Final = frozenset({404, 410})
+
+
+def is_absence(error: UpstreamError) -> bool:
+    """Whether the upstream says that it does not have it."""
+    return isinstance(error, UpstreamStatus) and error.status in _ABSENT
+
+
+def failure(name: MirroredName, what: str, error: UpstreamError, *, is_known: bool = False) -> RegistryError:
+    """What a client is told that asked for ``what``, a tag or digest of a repository.
+
+    ``is_known``: content of the repository came from there before, so that a refusal is no absence.
+    """
+    message = f"mirror {name.mirror.name}: {error}"
+    if is_absence(error):
+        return absence(name, what)
+    if isinstance(error, UpstreamDenied) and not is_known:
+        return ManifestUnknown(f"{message}; the upstream denied {name.upstream}, or it is not there")
+    if isinstance(error, UpstreamThrottled) or (isinstance(error, TokenUnavailable) and error.seconds is not None):
+        return TooManyRequests(message, headers=_retry(error.seconds))
+    if isinstance(error, UpstreamGivenUp):
+        return Unavailable(message, headers=_retry(error.seconds))
+    if isinstance(error, UpstreamSilent):
+        return GatewayTimeout(message)
+    return BadGateway(message)
+
+
+def absence(name: MirroredName, what: str) -> ManifestUnknown:
+    """What a client is told where the upstream has no such thing."""
+    return ManifestUnknown(f"mirror {name.mirror.name}: the upstream has no manifest {what} in {name.upstream}")
+
+
+def _retry(seconds: float | None) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(_RETRY if seconds is None else seconds)))}

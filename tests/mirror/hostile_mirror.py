@@ -1,0 +1,64 @@
+"""A mirror of a hostile server, with everything between: manifests, pauses, and the client of upstreams."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from registry.config.mirror_sections import MirrorSettings
+from registry.images.registry import Registry
+from registry.mirror.manifests import MirrorManifests
+from registry.mirror.mirrored_manifest import MirroredManifest
+from registry.mirror.names import MirrorNames
+from registry.mirror.patient_upstream import PatientUpstream
+from registry.mirror.remote_manifests import RemoteManifests
+from registry.oci.digest import Digest
+from registry.upstream.client import Upstream
+from tests.support.payloads import Manifest
+from tests.upstream.hostile import HostileServer, Reply, local, whole
+
+APP = "library/app"
+HERE = f"docker.io/{APP}"
+
+
+class HostileMirror:
+    """One process; ``find`` is what a client's request does."""
+
+    def __init__(self, registry: Registry, url: str, **keys: Any) -> None:
+        section = {"name": "hub", "prefix": "docker.io", "url": [url], "proxy": None, "ttl": 60, **keys}
+        section = {"connect_timeout": 5, "read_timeout": 10, **section}
+        self.settings = MirrorSettings.model_validate(section)
+        self.upstream = Upstream("hub", self.settings, resolver=local())
+        self.registry = registry
+        patient = PatientUpstream(self.settings, self.upstream, registry.backends.database)
+        remote = RemoteManifests(patient, max_bytes=registry.backends.policy.manifest_bytes)
+        self.manifests = MirrorManifests(self.settings, registry, remote)
+
+    def find(self, reference: str = "v1") -> MirroredManifest:
+        name = MirrorNames([self.settings]).find(HERE)
+        assert name is not None
+        return self.manifests.find(name, Digest.parse(reference) if ":" in reference else reference)
+
+
+@contextlib.contextmanager
+def mirror_of(registry: Registry, url: str, **keys: Any) -> Iterator[HostileMirror]:
+    mirror = HostileMirror(registry, url, **keys)
+    try:
+        yield mirror
+    finally:
+        mirror.upstream.close()
+
+
+def path_of(reference: str) -> str:
+    return f"/v2/{APP}/manifests/{reference}"
+
+
+def give(server: HostileServer, manifest: Manifest, *tags: str, **headers: str) -> None:
+    """Let the server have a manifest, with its digest in the header unless ``headers`` say another one."""
+    sent = {"Content_Type": manifest.media_type, "Docker_Content_Digest": manifest.digest, **headers}
+    reply_all(server, whole(200, manifest.data, **sent), manifest.digest, *tags)
+
+
+def reply_all(server: HostileServer, reply: Reply, *references: str) -> None:
+    server.replies |= {path_of(reference): reply for reference in references}
