@@ -118,16 +118,15 @@ class Revalidation:
     def _remove(self, name: MirroredName, tag: str, kept: KeptTag) -> bool:
         """Remove a tag here, too. False if it was set meanwhile, never changes, or cannot go now."""
         try:
-            removal = self._registry.manifests.expire(
-                name.repository, tag, sequence=kept.row.sequence, actor=MIRROR, cause=MIRROR
+            gone = self._registry.manifests.expire(
+                name.repository, {tag: kept.row.sequence}, actor=MIRROR, cause=MIRROR
             )
         except (RegistryError, StorageError) as error:
             log.warning("a tag could not be removed", repository=name.repository, tag=tag, reason=str(error))
             return False
-        if removal is None:
-            return False
-        self._manifests.note_miss(name, tag)
-        return True
+        if gone:
+            self._manifests.note_miss(name, tag)
+        return bool(gone)
 
     def _note_failure(
         self,
