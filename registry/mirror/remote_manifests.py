@@ -37,7 +37,7 @@ class RemoteManifest(NamedTuple):
     body: bytes
     media_type: str
     digest: Digest
-    """Of the bytes."""
+    """The digest that the bytes have."""
     etag: str | None
 
 
