@@ -16,6 +16,9 @@ import orjson
 
 from registry.maintenance.retention.report import entry_of, problem_of
 from registry.maintenance.retention.run import RetentionRun
+from registry.oci.errors import PaginationInvalid
+from registry.oci.name import is_name
+from registry.oci.tag import is_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +44,11 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """A repository, or a tag of one."""
-        return cls(*text.split(":", 1)) if ":" in text else cls(text)
+        """A repository, or a tag of one. Raises PaginationInvalid."""
+        repository, colon, tag = text.partition(":")
+        if colon and not (is_name(repository) and is_tag(tag)):
+            raise PaginationInvalid("last names neither a repository nor a tag of one")
+        return cls(repository, tag)
 
     def __str__(self) -> str:
         """As ``parse`` reads it."""
@@ -99,7 +105,7 @@ class RetentionPages:
     def _names(self, last: Position) -> Iterator[str]:
         """The repository of ``last``, where it has more tags, and those after it."""
         if self._only:
-            return filter(self._is_visible, [self._only])
+            return filter(self._is_visible, [self._only] if is_name(self._only) else [])
         begun = [last.repository] if last.tag else []
         return filter(self._is_visible, chain(begun, self._run.names(last.repository)))
 

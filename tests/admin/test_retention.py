@@ -139,7 +139,15 @@ def test_a_tag_where_a_page_has_ended_need_not_be_there_any_more(
         assert (page["next"], removed(page) or [found]) == (found, [found]), last
 
 
-@pytest.mark.parametrize(("name", "count"), [("team/lib", 3), ("absent/app", 0), ("No Name", 0)])
+@pytest.mark.parametrize("last", ["a%00b:v1", "../../x:v1", ":v1", "team/app:", "team/app:%00", "T:v1", "team/app:.x"])
+def test_a_page_goes_on_where_one_can_have_ended(service: Service, last: str) -> None:
+    reply = service.call("GET", f"{retention.REPORT}?last={last}")
+    assert (reply.status, reply.json["errors"][0]["code"]) == (400, "PAGINATION_NUMBER_INVALID")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("team/lib", 3), ("absent/app", 0), ("No Name", 0), ("a%00b", 0), ("../../x", 0)]
+)
 def test_one_repository_may_be_asked_for(service: Service, name: str, count: int) -> None:
     found = service.call("GET", f"{retention.REPORT}?repository={name}".replace(" ", "%20")).json
     assert {each["repository"] for each in found["tags"]} == ({name} if count else set())
