@@ -25,6 +25,10 @@ _TAKE_FROM = Statement(
 )
 _FIND = Statement("SELECT holder, deadline FROM lease WHERE name = :name")
 _FREE = Statement("DELETE FROM lease WHERE name = :name AND holder = :holder")
+_REMOVE_OVER = Statement(
+    "DELETE FROM lease WHERE name IN (SELECT name FROM lease WHERE name >= :prefix AND name < :end"
+    " AND deadline < wall_now() - :seconds ORDER BY name LIMIT :count)"
+)
 
 
 class LeaseRow(NamedTuple):
@@ -55,3 +59,12 @@ def find(connection: Transaction, name: str) -> Later[LeaseRow | None]:
 def free(connection: Transaction, name: str, holder: str) -> None:
     """Give a lease back; no error when it is no longer ours."""
     connection.execute(_FREE, {"name": name, "holder": holder})
+
+
+def remove_over(connection: Transaction, prefix: str, *, seconds: float, count: int) -> int:
+    """Forget leases whose names begin so and that ended so long ago, at most ``count`` of them. How many these were.
+
+    ``prefix`` is of ASCII.
+    """
+    values = {"prefix": prefix, "end": f"{prefix}\x7f", "seconds": float(seconds), "count": count}
+    return connection.execute(_REMOVE_OVER, values).rowcount

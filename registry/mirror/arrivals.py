@@ -32,6 +32,8 @@ LEASE: Final = 15.0
 """Seconds after which another process brings what a killed one on another machine was about to."""
 WAIT: Final = 60.0
 """Seconds that a caller waits for another process to bring a manifest."""
+LEASE_PREFIX: Final = "mirror:"
+"""What the names of leases of arrivals begin with."""
 _POLL: Final = 0.1
 
 
@@ -66,7 +68,7 @@ class Arrivals:
 
     def _bring(self, name: MirroredName, reference: Digest | str) -> MirroredManifest:
         deadline = monotonic() + WAIT
-        lease = f"mirror:{name.mirror.name}:{key_of(name, reference)}"
+        lease = f"{LEASE_PREFIX}{name.mirror.name}:{key_of(name, reference)}"
         while True:
             came = self._came(name, reference)
             if came is not None:

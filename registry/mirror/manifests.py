@@ -15,7 +15,7 @@ from registry.mirror.freshness import Verdict
 from registry.mirror.kept_manifests import KeptManifests
 from registry.mirror.revalidation import Revalidation
 from registry.oci.digest import Digest
-from registry.oci.errors import NameUnknown
+from registry.oci.errors import ManifestUnknown, NameUnknown, RegistryError
 from registry.oci.glob import Glob
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from registry.mirror.mirrored_manifest import MirroredManifest
     from registry.mirror.names import MirroredName
     from registry.mirror.remote_manifests import Remote
+    from registry.observability.metrics.upstream_metrics import UpstreamMetrics
 
 
 class MirrorManifests:
@@ -37,8 +38,11 @@ class MirrorManifests:
         registry: Registry,
         remote: Remote,
         *,
+        metrics: UpstreamMetrics | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
+        self._name = settings.name
+        self._metrics = metrics
         self._globs = [Glob(pattern) for pattern in settings.repositories]
         self._manifests = KeptManifests(settings, registry)
         self._revalidation = Revalidation(settings, registry, remote, self._manifests)
@@ -50,6 +54,24 @@ class MirrorManifests:
         Raises ManifestUnknown where the upstream has none, NameUnknown where the settings do not mirror it; and where
         nothing is here that could be served, TooManyRequests, BadGateway, GatewayTimeout, Unavailable, StorageError.
         """
+        try:
+            found = self._find(name, reference)
+        except RegistryError as error:
+            self._count("absent" if error.status == ManifestUnknown.status else "error")
+            raise
+        self._count("stale" if found.is_stale else found.source)
+        return found
+
+    def find_here(self, name: MirroredName, reference: Digest | str) -> MirroredManifest | None:
+        """As ``find``, without the upstream; None if that has to be asked."""
+        self._require_mirrored(name)
+        if isinstance(reference, Digest):
+            return self._manifests.digest(name, reference)
+        kept = self._manifests.tag(name, reference)
+        verdict = Verdict.ASK if kept is None else self._manifests.judge(name, reference, kept)
+        return None if kept is None or verdict is Verdict.ASK else self._manifests.serve(name, kept, verdict)
+
+    def _find(self, name: MirroredName, reference: Digest | str) -> MirroredManifest:
         self._require_mirrored(name)
         if isinstance(reference, Digest):
             return self._manifests.digest(name, reference) or self._arrivals.bring(name, reference)
@@ -61,15 +83,10 @@ class MirrorManifests:
             return self._revalidation.ask(name, reference, kept)
         return self._manifests.serve(name, kept, verdict)
 
-    def find_here(self, name: MirroredName, reference: Digest | str) -> MirroredManifest | None:
-        """As ``find``, without the upstream; None if that has to be asked."""
-        self._require_mirrored(name)
-        if isinstance(reference, Digest):
-            return self._manifests.digest(name, reference)
-        kept = self._manifests.tag(name, reference)
-        verdict = Verdict.ASK if kept is None else self._manifests.judge(name, reference, kept)
-        return None if kept is None or verdict is Verdict.ASK else self._manifests.serve(name, kept, verdict)
-
     def _require_mirrored(self, name: MirroredName) -> None:
         if not any(glob.matches(name.upstream, {}) for glob in self._globs):
             raise NameUnknown(f"mirror {name.mirror.name}: its settings (repositories) do not mirror {name.upstream}")
+
+    def _count(self, result: str) -> None:
+        if self._metrics is not None:
+            self._metrics.add_manifest(self._name, result)

@@ -92,6 +92,7 @@ class Mirror:
     """One process with one mirror."""
 
     def __init__(self, registry: Registry, remote: ScriptedRemote, clock: Clock, **keys: Any) -> None:
+        metrics = keys.pop("metrics", None)
         section = {"name": "hub", "url": ["https://hub.example.org"], "prefix": "docker.io", "ttl": 60, **keys}
         self.settings = MirrorSettings.model_validate(section)
         self.registry = registry
@@ -102,7 +103,7 @@ class Mirror:
             self.waits.append(seconds)
             clock.now += seconds
 
-        self.manifests = MirrorManifests(self.settings, registry, remote, sleep=sleep)
+        self.manifests = MirrorManifests(self.settings, registry, remote, metrics=metrics, sleep=sleep)
 
     def name(self, repository: str = HERE) -> MirroredName:
         found = MirrorNames([self.settings]).find(repository)

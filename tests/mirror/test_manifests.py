@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -438,6 +439,25 @@ def test_what_can_be_served_without_the_upstream_is_told_apart(
     remote.fault = UpstreamUnavailable("it is away")
     mirror.find()
     assert here("v1") == (digest, True)
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_what_clients_asked_for_is_counted_by_where_it_came_from(world: World, remote: ScriptedRemote) -> None:
+    counted: list[tuple[str, str]] = []
+    metrics = SimpleNamespace(add_manifest=lambda *labels: counted.append(labels))
+    mirror = open_mirror(world, remote, metrics=metrics)
+    remote.push(ONE, "v1")
+    mirror.find()
+    mirror.find()
+    with pytest.raises(ManifestUnknown):
+        mirror.find("v2")
+    remote.fault = UpstreamUnavailable("it is away")
+    world.clock.now += 61
+    mirror.find()
+    with pytest.raises(BadGateway):
+        mirror.find("v2")
+    assert [result for _, result in counted] == ["remote", "cache", "absent", "stale", "error"]
+    assert {name for name, _ in counted} == {"hub"}
 
 
 # ---- several at once

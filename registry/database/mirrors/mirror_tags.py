@@ -61,7 +61,7 @@ _PAGE = Statement(
 _REMOVE = Statement("DELETE FROM mirror_tag WHERE repository_id = :repository AND name = :name")
 
 Place = tuple[int, str]
-"""A repository and a tag: how far a clean-up is."""
+"""A repository and a tag: how far an expiry is."""
 BEGINNING: Final[Place] = (0, "")
 
 

@@ -41,6 +41,18 @@ class UpstreamMetrics:
             "mostrecent",
             ["mirror"],
         )
+        self._manifests = make.counter(
+            "registry_mirror_manifests",
+            "Manifests that clients asked mirrors for, by where they came from.",
+            ["mirror", "result"],
+        )
+
+    def add_manifest(self, mirror: str, result: str) -> None:
+        """Count a manifest that a client asked for.
+
+        ``result`` is ``cache`` or ``remote``, ``stale`` if the upstream could not be asked, ``absent`` or ``error``.
+        """
+        self._manifests.labels(mirror, result).inc()
 
     def add_request(self, mirror: str, method: str, result: str, seconds: float) -> None:
         """Count a request. ``result`` is the status of its answer, ``error``, or ``refused``: none was sent."""
