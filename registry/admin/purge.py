@@ -19,6 +19,7 @@ from registry.api.http.parameters import name_of
 from registry.api.http.routing import context_of
 from registry.api.http.small_body import JSON, document_of
 from registry.auth.rights import ADMIN, PULL
+from registry.maintenance.collection.survey.survey import Survey
 from registry.observability.audit import Event
 from registry.oci.digest import Digest
 from registry.oci.errors import (
@@ -105,8 +106,9 @@ async def purge(request: Request) -> Response:
         raise Denied(f"a purge of {name} needs the action admin there")
     if rights is not None and everywhere and not rights.is_admin(caller.identity):
         raise Denied("a purge everywhere needs the action admin in every repository")
+    unknown = Survey(context.registry, dry=dry_run).unknown
     if dry_run:
-        done = await context.run(context.registry.purge.preview, name, digest, everywhere=everywhere)
+        done = await context.run(context.registry.purge.preview, name, digest, unknown=unknown, everywhere=everywhere)
     else:
         context.audit.note(request.scope, Event.PURGE, repository=name, digest=digest, everywhere=everywhere or None)
         done = await context.run(
@@ -114,6 +116,7 @@ async def purge(request: Request) -> Response:
             name,
             digest,
             actor=caller.actor,
+            unknown=unknown,
             address=caller.actor_address,
             everywhere=everywhere,
         )

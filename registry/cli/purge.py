@@ -34,6 +34,7 @@ def purge(
     with command(as_json=as_json) as output:
         settings = output.usable_settings(config)
         from registry.images.registry import Registry
+        from registry.maintenance.collection.survey.survey import Survey
         from registry.maintenance.single_replica import writing
         from registry.observability.audit import Event, operator
         from registry.oci.change_reference import ChangeReference
@@ -47,12 +48,15 @@ def purge(
         with right, closing(Registry.open(settings)) as registry:
             name, who = wanted.repository, operator()
             digest = wanted.digest or registry.manifests.find(name, wanted.tag or "").digest
+            unknown = Survey(registry, dry=dry_run).unknown
             if dry_run:
-                done = registry.purge.preview(name, digest, everywhere=everywhere)
+                done = registry.purge.preview(name, digest, unknown=unknown, everywhere=everywhere)
             else:
                 if audit is not None:
                     audit.add(Event.PURGE, who=who, repository=name, digest=digest)
-                done = registry.purge.run(name, digest, actor=f"operator:{who['name']}", everywhere=everywhere)
+                done = registry.purge.run(
+                    name, digest, actor=f"operator:{who['name']}", unknown=unknown, everywhere=everywhere
+                )
                 registry.fold_waiting()
         seconds = settings.storage.redirect_expiry if settings.storage.redirect != "off" else 0
         output.document(done.document(signed_urls=seconds), _lines(done, seconds, dry=dry_run))

@@ -12,6 +12,8 @@ from registry.database.statement import Statement
 if TYPE_CHECKING:
     from registry.database.transaction import Later, Transaction
 
+NO_BLOB = -1
+"""The id of none, for a digest that has no row."""
 PAGE = 100
 """Repositories of a page."""
 
@@ -51,6 +53,11 @@ _TRASH_NAMING = Statement(
     " WHERE x.digest = :digest AND x.repository_id = :repository ORDER BY digest"
 )
 """Two parts, for one condition with OR looks at the whole trash of a repository for each blob."""
+_NAMING = Statement(
+    "SELECT r.name FROM repository r WHERE EXISTS"
+    " (SELECT 1 FROM reference x WHERE x.repository_id = r.id AND x.digest = :digest) ORDER BY r.name LIMIT :count"
+)
+"""One look into each repository: no index has references by their digests alone."""
 _OBJECTS = Statement(
     "SELECT l.store, l.key, l.state, l.migration FROM blob_location l WHERE l.blob_id = :blob AND l.state <> 'lost'"
     " ORDER BY l.id"
@@ -70,6 +77,11 @@ def holders(
 def trash_naming(connection: Transaction, repository_id: int, digest: str) -> Later[list[str]]:
     """The manifests in the trash of a repository that are this digest or name it."""
     return connection.execute(_TRASH_NAMING, {"repository": repository_id, "digest": digest}).all_as(str)
+
+
+def naming(connection: Transaction, digest: str, *, count: int) -> Later[list[str]]:
+    """At most ``count`` repositories with a manifest that names a digest, whether they have it or not."""
+    return connection.execute(_NAMING, {"digest": digest, "count": count}).all_as(str)
 
 
 def objects(connection: Transaction, blob_id: int) -> Later[list[ObjectRow]]:

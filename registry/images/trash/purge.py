@@ -25,6 +25,7 @@ from registry.images.trash.purge_grounds import (
     Purged,
     PurgeGrounds,
     being_deleted_told,
+    may_be_needed_told,
 )
 from registry.images.trash.purge_preview import PurgePreview
 from registry.images.trash.trash_files import TrashFiles
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from registry.images.publication.blob_publication import BlobPublication
     from registry.images.records.folding import Folding
     from registry.images.repositories import Repositories
+    from registry.images.trash.purge_grounds import Unknown
 
 BLOBS: Final = 25
 """Blobs that one transaction decides about."""
@@ -70,10 +72,18 @@ class Purge:
         self._preview = PurgePreview(backends, repositories, self._manifest_deletion)
 
     def run(
-        self, name: str, digest: Digest, *, actor: str, address: str | None = None, everywhere: bool = False
+        self,
+        name: str,
+        digest: Digest,
+        *,
+        actor: str,
+        unknown: Unknown,
+        address: str | None = None,
+        everywhere: bool = False,
     ) -> Purged:
         """Purge a manifest or a blob of a repository; ``everywhere``: also of each other one that has it.
 
+        Where repositories share objects and ``unknown`` says why, these stay until the same is run again.
         Raises NameUnknown, ManifestUnknown if the repository has nothing of it, TagImmutable, Unavailable, and
         Unsupported naming the manifests that need it: these have to be purged.
         """
@@ -85,8 +95,13 @@ class Purge:
             except RegistryError as error:
                 done.keep(digest, error.message, [other])
         done.repositories = sorted(all_going)
-        for each in sorted(set().union(*(going.gone for going in all_going.values()))):
-            self._delete(Digest(each), all_going, done)
+        gone = sorted(set().union(*(going.gone for going in all_going.values())))
+        reason = self._grounds.reason_to_wait(gone, unknown)
+        for each in gone:
+            if reason is None:
+                self._delete(Digest(each), all_going, done)
+            else:
+                done.unfinished.append(may_be_needed_told(each, reason))
         done.objects.sort()
         if not done.unfinished:  # what the same again looks for first goes last
             for going in reversed(all_going.values()):
@@ -94,9 +109,9 @@ class Purge:
                     self._leave_trash(going.repository, manifest, caller, done)
         return done
 
-    def preview(self, name: str, digest: Digest, *, everywhere: bool = False) -> Purged:
+    def preview(self, name: str, digest: Digest, *, unknown: Unknown, everywhere: bool = False) -> Purged:
         """What ``run`` would come to; nothing is changed. Raises as that does."""
-        return self._preview.run(name, digest, everywhere=everywhere)
+        return self._preview.run(name, digest, unknown=unknown, everywhere=everywhere)
 
     # ---- one repository
 
@@ -207,11 +222,13 @@ class Purge:
         before = len(done.unfinished) + len(done.unreachable)
         with self._backends.database.transaction() as connection:
             row = blobs.lock(connection, digest).get()
-            if row is None:
-                return
-            manifest_bodies.remove_unused(connection, row.id)
-            is_held = any(holder.is_member for holder in purging.holders(connection, row.id, digest).get())
-            claims = [] if is_held else self._claims(connection, row.id, digest, done)
+            if row is not None:
+                manifest_bodies.remove_unused(connection, row.id)
+                is_held = any(holder.is_member for holder in purging.holders(connection, row.id, digest).get())
+                claims = [] if is_held else self._claims(connection, row.id, digest, done)
+        if row is None:
+            self._delete_unknown(digest, done)
+            return
         if is_held:
             done.unfinished.append(f"{digest} was pushed again meanwhile")
         for claim in claims:
@@ -220,6 +237,20 @@ class Purge:
         if len(done.unfinished) + len(done.unreachable) == before:
             done.removed.append(digest)
             done.bytes += row.size
+
+    def _delete_unknown(self, digest: Digest, done: Purged) -> None:
+        """Delete an object that no row knows: after a lost database what the trash names has none."""
+        stat = self._grounds.unknown_object(digest, done)
+        if stat is None:
+            return
+        key = self._backends.layout.blob("", digest)
+        claim = self._deletion.claim_orphan(key, digest, stat)
+        if claim is None:
+            done.unfinished.append(f"{digest} was pushed again meanwhile")
+        elif self._carry_out(claim, digest, done):
+            done.objects.append(key)
+            done.removed.append(digest)
+            done.bytes += stat.size
 
     def _claims(self, connection: Transaction, blob_id: int, digest: Digest, done: Purged) -> list[Claim]:
         claims: list[Claim] = []

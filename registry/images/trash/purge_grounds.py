@@ -19,7 +19,7 @@ from registry.oci.digest import Digest
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from registry.database.collection.purging import HolderRow, ObjectRow
     from registry.database.collection.trash import TrashRow
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.oci.record import Record
-    from registry.storage.driver import LinkedStat
+    from registry.storage.driver import LinkedStat, ObjectStat
+
+    Unknown = Callable[[], str | None]
+    """Says why a repository may need what no row says that it needs, and what to do then; None if none may."""
 
 NAMED: Final = 20
 """Repositories that are named for a blob, at most."""
@@ -167,7 +170,8 @@ class PurgeGrounds:
         while True:
             with self._backends.database.autocommit() as connection:
                 row = blobs.find(connection, digest).get()
-                page = purging.holders(connection, row.id, digest, after=after).get() if row is not None else []
+                blob_id = purging.NO_BLOB if row is None else row.id
+                page = purging.holders(connection, blob_id, digest, after=after).get()
                 found += [holder.name for holder in page if self._holds(connection, holder, digest, all_going)]
             if len(page) < purging.PAGE:
                 return sorted(found)
@@ -179,6 +183,25 @@ class PurgeGrounds:
         if going is None or (holder.is_member and not (going.planned is not None and digest in going.gone)):
             return True
         return bool(set(purging.trash_naming(connection, holder.id, digest).get()) - set(going.manifests))
+
+    def reason_to_wait(self, gone: Collection[str], unknown: Unknown) -> str | None:
+        """Why no object may be deleted now; None where each repository has its own."""
+        return unknown() if gone and not self._backends.layout.per_repository else None
+
+    def unknown_object(self, digest: Digest, done: Purged) -> ObjectStat | None:
+        """An object of which no row knows, where all share objects and nothing names it; what does is told."""
+        if self._backends.layout.per_repository:
+            return None
+        try:
+            stat = self._backends.driver.stat(self._backends.layout.blob("", digest))
+        except PathNotFound:
+            return None
+        with self._backends.database.autocommit() as connection:
+            naming = purging.naming(connection, digest, count=NAMED).get()
+        if naming:
+            done.keep(digest, "a manifest of another repository names it", naming)
+            return None
+        return stat
 
     def out_of_reach(self, digest: str, found: ObjectRow) -> str | None:
         """Why an object is none that this registry may delete; None if it is one."""
@@ -209,3 +232,8 @@ def needed_by(connection: Transaction, repository_id: int, digest: str, planned:
 def being_deleted_told(digest: str, found: ObjectRow) -> str:
     """What is told of an object that cannot be claimed."""
     return f"{digest}: {found.key} in {found.store} is being deleted, or may be by a late delete"
+
+
+def may_be_needed_told(digest: str, reason: str) -> str:
+    """What is told of a blob while a repository may need it of which no row says so."""
+    return f"{digest}: another repository may need it: {reason}"

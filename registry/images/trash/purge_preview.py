@@ -15,6 +15,7 @@ from registry.images.trash.purge_grounds import (
     Purged,
     PurgeGrounds,
     being_deleted_told,
+    may_be_needed_told,
     needed_by,
 )
 from registry.oci.digest import Digest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from registry.images.backends import Backends
     from registry.images.repositories import Repositories
     from registry.images.trash.manifest_deletion import ManifestDeletion
+    from registry.images.trash.purge_grounds import Unknown
     from registry.storage.driver import LinkedStat
 
 
@@ -38,7 +40,7 @@ class PurgePreview:
         self._manifest_deletion = deletion
         self._grounds = PurgeGrounds(backends)
 
-    def run(self, name: str, digest: Digest, *, everywhere: bool = False) -> Purged:
+    def run(self, name: str, digest: Digest, *, unknown: Unknown, everywhere: bool = False) -> Purged:
         """What ``Purge.run`` would come to. Raises as that does."""
         done = Purged(name, digest)
         all_going = {name: self._going(name, digest, done)}
@@ -48,7 +50,12 @@ class PurgePreview:
             except RegistryError as error:
                 done.keep(digest, error.message, [other])
         done.repositories = sorted(all_going)
-        for each in sorted(set().union(*(going.gone for going in all_going.values()))):
+        gone = sorted(set().union(*(going.gone for going in all_going.values())))
+        reason = self._grounds.reason_to_wait(gone, unknown)
+        if reason is not None:
+            done.unfinished += [may_be_needed_told(each, reason) for each in gone]
+            return done
+        for each in gone:
             self._judge(Digest(each), all_going, done)
         done.objects.sort()
         for going in all_going.values():
@@ -120,6 +127,8 @@ class PurgePreview:
         with self._backends.database.autocommit() as connection:
             row = blobs.find(connection, digest).get()
             objects = purging.objects(connection, row.id).get() if row is not None else []
+        if row is None:
+            self._judge_unknown(digest, done)
         for each in objects:
             told = self._grounds.out_of_reach(digest, each)
             if told is not None:
@@ -131,3 +140,10 @@ class PurgePreview:
         if row is not None and len(done.unfinished) + len(done.unreachable) == before:
             done.removed.append(digest)
             done.bytes += row.size
+
+    def _judge_unknown(self, digest: Digest, done: Purged) -> None:
+        stat = self._grounds.unknown_object(digest, done)
+        if stat is not None:
+            done.objects.append(self._backends.layout.blob("", digest))
+            done.removed.append(digest)
+            done.bytes += stat.size

@@ -15,6 +15,8 @@ import pytest
 from registry.database import blob_locations, manifest_bodies
 from registry.images.registry import Registry
 from registry.images.trash.purge_grounds import Purged
+from registry.maintenance.collection.survey.survey import Survey
+from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, RegistryError, Unsupported
 from registry.storage.errors import StorageError
@@ -58,7 +60,13 @@ def leak(registry: Registry, *names: str, name: str = NAME, manifest: Manifest =
 
 
 def purge(registry: Registry, digest: str = LEAKED.digest, name: str = NAME, *, everywhere: bool = False) -> Purged:
-    return registry.purge.run(name, Digest.parse(digest), actor=ACTOR, everywhere=everywhere)
+    unknown = Survey(registry).unknown
+    return registry.purge.run(name, Digest.parse(digest), actor=ACTOR, unknown=unknown, everywhere=everywhere)
+
+
+def preview(registry: Registry, digest: str = LEAKED.digest, name: str = NAME, *, everywhere: bool = False) -> Purged:
+    unknown = Survey(registry, dry=True).unknown
+    return registry.purge.preview(name, Digest.parse(digest), unknown=unknown, everywhere=everywhere)
 
 
 def places(world: World) -> list[str]:
@@ -141,7 +149,7 @@ def test_what_went_with_a_manifest_goes_too_where_the_purge_is_run_again(kind: s
     assert driver.struck
     world.clock.now += registry.backends.policy.unclear + registry.backends.policy.claim + 1
     again = world.registry()
-    previewed = again.purge.preview(NAME, digest)
+    previewed = preview(again, digest)
     done = purge(again)
     assert {digest, signature.digest} == set(done.manifests) == set(previewed.manifests)
     assert (is_whole(done), oldest(again), members(again)) == (True, [], set())
@@ -178,6 +186,62 @@ def test_no_rebuild_finds_it_in_the_trash(world: World, registry: Registry) -> N
         lost.restoration.last(NAME, actor=ACTOR)
     assert pull(lost, "v1", OTHER) == digest, "another repository has it"
     assert tags(lost) == ["v2"]
+
+
+def test_what_the_trash_names_is_purged_after_a_lost_database_too(world: World, registry: Registry) -> None:
+    """Where all share objects, none of its blobs has a row then: the secret stayed, and nothing told of it."""
+    registry.manifests.delete(NAME, leak(registry, "v1"), actor=ACTOR)
+    registry.fold_waiting()
+    lost = world.registry(url=world.another())
+    assert rebuild_registry(lost).problems == []
+    previewed = preview(lost)
+    done = purge(lost)
+    assert (is_whole(done), set(done.removed)) == (True, ALL)
+    assert sorted(previewed.removed) == sorted(done.removed)
+    assert places(world) == []
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_what_another_repository_names_without_having_it_stays(kind: str, tmp_path: Path) -> None:
+    world = World(tmp_path, kind)
+    registry = world.registry(accept_missing_blobs=True)
+    registry.manifests.delete(NAME, leak(registry, "v1"), actor=ACTOR)
+    push_blob(registry, b"{}", OTHER)
+    push_manifest(registry, image(Blob(b"{}"), [LAYER]), "v1", name=OTHER)
+    registry.fold_waiting()
+    lost = world.registry(url=world.another(), accept_missing_blobs=True)
+    assert rebuild_registry(lost).problems == []
+    done = purge(lost)
+    assert set(done.removed) == ALL - {LAYER.digest}
+    assert [(each["digest"], each["repositories"]) for each in done.kept] == [(LAYER.digest, [OTHER])]
+    world.close()
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_what_a_repository_has_that_the_database_does_not_know_stays(
+    world: World, registry: Registry, *, deleted: bool
+) -> None:
+    """After a lost database the purge of one repository took the bytes that another served."""
+    digest = leak(registry, "v1")
+    leak(registry, "v1", name=OTHER)
+    if deleted:
+        registry.manifests.delete(OTHER, digest, actor=ACTOR)
+    registry.fold_waiting()
+    world.url = world.another()
+    lost = world.registry()
+    assert lost.repositories.require(NAME)
+    done = purge(lost)
+    assert not is_there(lost, LEAKED)
+    if world.kind != "local":
+        assert (done.removed, done.manifests) == ([], [])
+        assert all(OTHER in each and "registry rebuild" in each for each in done.unfinished)
+    assert rebuild_registry(lost).problems == []
+    if deleted:
+        lost.restoration.last(OTHER, actor=ACTOR)
+    assert pull(lost, "v1", OTHER) == digest
+    done = purge(lost, everywhere=True) if world.kind != "local" else purge(lost, name=OTHER)
+    assert (is_whole(done), set(done.removed)) == (True, ALL)
+    assert places(world) == []
 
 
 def test_what_another_manifest_needs_stays_and_is_told(world: World, registry: Registry) -> None:

@@ -15,7 +15,7 @@ from registry.images.trash.purge_grounds import Purged
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, Unsupported
 from tests.images.trash.test_attachments import attach
-from tests.images.trash.test_purge import CONFIG, LAYER, LEAKED, OTHER, leak
+from tests.images.trash.test_purge import CONFIG, LAYER, LEAKED, OTHER, leak, preview, purge
 from tests.maintenance.usage.conftest import WORLDS
 from tests.support.payloads import Blob, image, index
 from tests.support.registry_world import ACTOR, NAME, World, push_blob, push_image, push_manifest, tags
@@ -129,23 +129,22 @@ def test_a_purge_does_what_its_preview_said(
     situation(world, registry)
     registry.fold_waiting()
     before = state(world, registry)
-    digest = Digest.parse(LEAKED.digest)
-    preview = registry.purge.preview(NAME, digest, everywhere=everywhere)
+    previewed = preview(registry, everywhere=everywhere)
     assert state(world, registry) == before
-    done = registry.purge.run(NAME, digest, actor=ACTOR, everywhere=everywhere)
-    assert told(done) == told(preview)
+    done = purge(registry, everywhere=everywhere)
+    assert told(done) == told(previewed)
 
 
 def test_it_names_tags_repositories_and_copies(world: World, registry: Registry) -> None:
     of_two_repositories(world, registry)
     registry.fold_waiting()
-    preview = registry.purge.preview(NAME, Digest.parse(LEAKED.digest), everywhere=True)
-    assert preview.repositories == [OTHER, NAME]
-    assert sorted(preview.tags) == [f"{OTHER}:v3", f"{NAME}:v1"]
+    previewed = preview(registry, everywhere=True)
+    assert previewed.repositories == [OTHER, NAME]
+    assert sorted(previewed.tags) == [f"{OTHER}:v3", f"{NAME}:v1"]
     names = (NAME, OTHER) if world.kind == "local" else (NAME,)
     digests = (LEAKED.digest, CONFIG.digest, LAYER.digest)
     keys = {registry.backends.layout.blob(name, Digest.parse(each)) for name in names for each in digests}
-    assert set(preview.objects) == keys
+    assert set(previewed.objects) == keys
     assert tags(registry) == ["v1"]
 
 
@@ -153,8 +152,8 @@ def test_what_a_purge_refuses_its_preview_refuses(registry: Registry) -> None:
     digest = leak(registry, "v1")
     push_manifest(registry, listing := index([LEAKED]), "all")
     with pytest.raises(Unsupported, match=digest):
-        registry.purge.preview(NAME, Digest.parse(LAYER.digest))
+        preview(registry, LAYER.digest)
     with pytest.raises(Unsupported, match=listing.digest):
-        registry.purge.preview(NAME, digest)
+        preview(registry, digest)
     with pytest.raises(ManifestUnknown):
-        registry.purge.preview(NAME, Digest.of(b"never pushed"))
+        preview(registry, Digest.of(b"never pushed"))

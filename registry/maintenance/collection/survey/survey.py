@@ -97,6 +97,30 @@ class Survey:
             return Surveyed(str(refused), self._unsafe)
         return Surveyed(None, self._unsafe, None if self._unsafe else looked)
 
+    def unknown(self) -> str | None:
+        """Why a repository may need a blob of which no row says so, where all share blobs; None if rows say all of it.
+
+        For a deletion that waits for nothing else: manifests that are missing need nothing until they come back.
+        Raises DatabaseError.
+        """
+        if self._backends.layout.per_repository:
+            return None
+        instance = self._state.instance()
+        with self._backends.database.autocommit() as connection:
+            now = Looked(state.now(connection), instance)
+        before = self._state.looked()
+        asks_storage = before is None or instance is None or not _is_fresh(before, now)
+        try:
+            if asks_storage:
+                self._find_unknown()
+            self._look_at_known(None, asks_storage=asks_storage)
+        except _Refused as refused:
+            return str(refused)
+        except StorageError as error:
+            return f"storage cannot be looked at: {error}"
+        reasons = (f"{name}: {reason}" for name, reason in self._unsafe.items() if reason not in _KNOWN)
+        return next(reasons, None)
+
     def _take(self, on_progress: OnProgress | None) -> Looked:
         former = FormerProcesses(self._registry)
         if not self._is_dry:
@@ -159,7 +183,7 @@ class Survey:
         if self._find(name) is not None:
             return  # it was being made
         if view is not None and view.is_nothing:
-            self._keep(name, "its index.json is another registry's")
+            self._keep(name, _FOREIGN)
         elif last:
             raise _Refused(f"the database does not know repository {name}, which storage has: {_REBUILD}")
         elif view is not None and any(True for _ in view.index.manifests()):
@@ -234,7 +258,7 @@ class Survey:
         if not etag:
             return f"its index.json is gone from storage; {_REBUILD}"
         if not self._backends.layout.per_repository and self._backends.index_file.owner(name) is Owner.FOREIGN:
-            return "its index.json is another registry's"
+            return _FOREIGN
         return self._reread(name, "another tool has changed its index.json, which is not read yet")
 
     def _reread(self, name: str, reason: str) -> str | None:
@@ -289,6 +313,9 @@ class Survey:
 
 _MISSING: Final = "it names manifests that storage does not have, or not as they were: push these again"
 _INCOMPLETE: Final = "what its manifests name is not all known yet; a server completes that in the background"
+_FOREIGN: Final = "its index.json is another registry's"
+_KNOWN: Final = {_MISSING, _INCOMPLETE, _FOREIGN}
+"""Reasons for which a repository has no blob beside those that its rows say it has."""
 
 
 def _reason(row: SurveyedRow) -> str | None:
