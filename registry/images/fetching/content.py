@@ -1,6 +1,6 @@
 """*Content*: what a leader reads from an upstream, whatever that is, and why it may end without the whole.
 
-Tests: ``tests/images/fetching/test_hub.py``.
+Tests: ``tests/images/fetching/test_hub.py``, ``tests/mirror/test_remote_blob.py``.
 """
 
 from __future__ import annotations
@@ -57,10 +57,20 @@ class ContentReplaced(Exception):
 class Content(Protocol):
     """The bytes of one file of an upstream from an offset on. A context manager. For one thread."""
 
-    size: int | None
-    """Bytes of the whole; None while it is not known."""
-    etag: str | None
-    media_type: str | None
+    @property
+    def size(self) -> int | None:
+        """Bytes of the whole; None while it is not known."""
+        ...
+
+    @property
+    def etag(self) -> str | None:
+        """As it was sent; None where it was not."""
+        ...
+
+    @property
+    def media_type(self) -> str | None:
+        """Content-Type; None where it was not sent."""
+        ...
 
     def open(self) -> None:
         """Send the request: what is told of the file is known then. Raises FetchFailed, ContentReplaced."""
