@@ -34,8 +34,8 @@ PAGE: Final = 1000
 """Names of repositories that are read at a time."""
 TAGS: Final = 500
 """Tags that are decided at a time."""
-AT_ONCE: Final = 100
-"""Tags that one change removes, some milliseconds of a transaction: pushes to a database in a file wait for it."""
+AT_ONCE: Final = 25
+"""Tags that one change removes: pushes to a database in a file wait for it, and readers take 4096 records at once."""
 _SINCE: Final = "it was set again, or removed, since the run began"
 
 

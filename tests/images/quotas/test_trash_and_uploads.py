@@ -10,10 +10,14 @@ from threading import Barrier
 
 import pytest
 
+from registry.database import repositories
+from registry.database.collection import emptying, trash
+from registry.database.transaction import Transaction
 from registry.images.quotas import usage
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, QuotaExceeded
+from registry.oci.quotas import Group
 from registry.storage.middleware.faults import Fault, FaultyDriver
 from tests.images.quotas.test_usage import ONE, OUT, TWO, bytes_of, has, known, quotas, used
 from tests.maintenance.usage.conftest import SERVER, WORLDS
@@ -117,6 +121,33 @@ def test_the_oldest_goes_first_and_no_more_than_is_needed(world: World, registry
     for digest in made[:2]:
         assert registry.restoration.manifest(ONE, digest, actor=ACTOR)
     assert pull(registry, "v3", ONE) == made[3]
+
+
+def test_room_for_much_is_made_page_by_page_after_one_look_at_all_of_the_trash(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "OLDEST", 2)
+    looks: list[int] = []
+    evictable = emptying.evictable
+
+    def looking(connection: Transaction, group: Group) -> int:
+        looks.append(evictable(connection, group))
+        return looks[-1]
+
+    monkeypatch.setattr(emptying, "evictable", looking)
+    made = [push(registry, 1200, f"v{number}", (ONE, TWO)[number % 2])[0] for number in range(8)]
+    for number, digest in enumerate(made):
+        delete(registry, digest, (ONE, TWO)[number % 2])
+        world.clock.now += 1
+    end_leases(registry)
+    push_blob(registry, bytes_of(6000), TWO)
+    assert len(looks) == 1
+    assert LIMIT - 1200 < used(registry) <= LIMIT
+    for number in (5, 6, 7):
+        with registry.backends.database.autocommit() as connection:
+            row = repositories.find(connection, (ONE, TWO)[number % 2]).get()
+            assert row is not None
+            assert trash.find(connection, row.id, made[number], after=0).get(), "the youngest stay"
 
 
 def test_nothing_goes_where_all_of_it_would_not_make_enough_room(registry: Registry) -> None:
