@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from registry.database.mirrors import mirror_states
+from registry.upstream.download import Download
 from registry.upstream.errors import (
     AddressRefused,
     AnswerInvalid,
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from registry.config.mirror_sections import MirrorSettings
     from registry.database.engine import Database
     from registry.database.mirrors.mirror_states import MirrorStateRow
+    from registry.observability.metrics.upstream_metrics import UpstreamMetrics
     from registry.upstream.answer import Answer
+    from registry.upstream.download import Goal
 
 FAILS: Final = 3
 """Requests in a row without an answer, after which an upstream is asked seldom."""
@@ -69,8 +72,11 @@ class UpstreamGivenUp(UpstreamUnavailable):
 class PatientUpstream:
     """Any thread."""
 
-    def __init__(self, settings: MirrorSettings, upstream: Asked, database: Database) -> None:
+    def __init__(
+        self, settings: MirrorSettings, upstream: Asked, database: Database, metrics: UpstreamMetrics | None = None
+    ) -> None:
         self.name = settings.name
+        self._metrics = metrics
         self._upstream = upstream
         self._database = database
         self._configuration = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
@@ -102,6 +108,10 @@ class PatientUpstream:
             raise
         self._note_answer(before, remaining(answer.headers))
         return answer
+
+    def download(self, path: str, *, scope: str, goal: Goal) -> Download:
+        """See Upstream: its resumptions wait as other requests do."""
+        return Download(self, path, scope, goal, self._metrics)
 
     def _begin(self) -> None:
         """Once: forget what was found out with other settings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,7 @@ from registry.config.mirror_sections import MirrorSettings
 from registry.database.mirrors import mirror_states
 from registry.database.mirrors.mirror_states import MirrorStateRow
 from registry.mirror.patient_upstream import PatientUpstream, UpstreamGivenUp
+from registry.upstream.download import Goal
 from registry.upstream.errors import (
     AddressRefused,
     AnswerInvalid,
@@ -22,7 +24,9 @@ from registry.upstream.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
+from tests.mirror.hostile_mirror import path_of, reply_all
 from tests.support.registry_world import World
+from tests.upstream.hostile import Handler, hostile_server, upstream_of, whole
 
 
 class Headed:
@@ -168,3 +172,34 @@ def test_the_requests_that_are_left_are_noted_as_the_upstream_says_them(world: W
         upstream.headers = {"RateLimit-Remaining": said} if said else {}
         assert ask(each) == ""
         assert state(world).remaining == left
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_a_download_waits_as_every_request_does_also_where_it_is_resumed(world: World) -> None:
+    data = b"0123456789"
+
+    def half(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[:5])
+        reply_all(server, whole(429, Retry_After="120"), "blob")
+        handler.cut()
+
+    with hostile_server() as server, upstream_of(server.url()) as upstream:
+        section = {"name": "hub", "url": [server.url()], "prefix": "docker.io"}
+        each = PatientUpstream(MirrorSettings.model_validate(section), upstream, world.registry().backends.database)
+        reply_all(server, half, "blob")
+        goal = Goal(hashlib.sha256())
+        with each.download(path_of("blob"), scope="", goal=goal) as download:
+            assert download.read(100) == data[:5]
+            for _ in range(2):
+                with pytest.raises(UpstreamThrottled):
+                    download.read(100)
+        assert len(server.seen) == 2
+        reply_all(server, whole(206, data[5:], Content_Range="bytes 5-9/10"), "blob")
+        world.clock.now += 121
+        with each.download(path_of("blob"), scope="", goal=goal) as download:
+            assert download.read(100) == data[5:]
+            assert download.read(100) == b""
+    assert goal.hasher.digest() == hashlib.sha256(data).digest()
