@@ -454,6 +454,22 @@ def test_each_tag_that_goes_is_told(registry: Registry, world: World) -> None:
     assert told == [(NAME, "old")]
 
 
+def test_what_is_set_between_the_look_at_all_tags_and_its_page_stays(registry: Registry, world: World) -> None:
+    """Also with a manifest that was old then, or with one that nothing had a tag of."""
+    push_days(world, registry, "a", "b", "c")
+    run = RetentionRun(registry, RetentionSettings(rules=(NEWEST_1,)), applies=True)
+    [plan] = run.plans([NAME])
+    for text, tag in (("a", "x"), ("other", "b"), ("c", "late"), ("another", "new")):
+        push_image(registry, text, tag)
+    registry.manifests.untag(NAME, "c", actor="tester")
+    decided = [each.decision for page in run.pages(plan) for each in page]
+    assert {each.tagged.tag: each.action for each in decided} == {
+        "a": "remove",
+        **dict.fromkeys(["b", "late", "new", "x"], "keep"),
+    }
+    assert (tags(registry), plan.kept, plan.removed) == (["b", "late", "new", "x"], 4, 1)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 100])
 def test_decisions_are_the_same_whatever_a_page_holds(
     registry: Registry, world: World, monkeypatch: pytest.MonkeyPatch, count: int
