@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from registry.database import blobs, changes, manifests, memberships, references, tags
-from registry.database.collection import trash
+from registry.database.collection import purging, trash
 from registry.database.statement import batches
 from registry.images.publication.manifest_publication import ManifestPublication
 from registry.images.publication.new_blob import NewBlob
@@ -302,7 +302,7 @@ class Restoration:
         self._manifest_publication.publish(repository.name, body.data, manifest, body.digest, change)
 
     def _with_children(self, repository: RepositoryRow, rows: Sequence[TrashRow]) -> list[TrashRow]:
-        """These, each after the manifests that it lists and that were deleted by themselves."""
+        """These, each after what it lists that was deleted by itself, and what went with that."""
         ordered: dict[str, TrashRow] = {}
         for row in rows:
             if row.digest in ordered:
@@ -320,13 +320,24 @@ class Restoration:
         return list(ordered.values())
 
     def _lost_children(self, repository: RepositoryRow, row: TrashRow) -> list[TrashRow]:
-        """The manifests that it lists and that were deleted, the first one last."""
+        """The manifests that it lists and that were deleted, the first one last, and what went with each by itself."""
         with self._backends.database.autocommit() as connection:
             named = trash.references(connection, repository.id, row.blob_id).get()
             children = [each.digest for each in named if each.kind in {references.MANIFEST, references.FORMER}]
             lost = [child for child in children if manifests.by_digest(connection, repository.id, child).get() is None]
             found = [trash.find(connection, repository.id, child, after=self._after()).get() for child in lost]
-        return [child for child in reversed(found) if child is not None]
+        lost_rows = [child for child in reversed(found) if child is not None]
+        apart = (child for child in lost_rows if child.batch != row.batch)
+        return [*lost_rows, *(each for child in apart for each in self._gone_with(repository, child))]
+
+    def _gone_with(self, repository: RepositoryRow, row: TrashRow) -> list[TrashRow]:
+        """What was deleted because of a manifest: it was the last of its batch then, and nothing of that lists it."""
+        with self._backends.database.autocommit() as connection:
+            batch = trash.of_batch(connection, repository.id, row.batch, after=self._after()).get()
+            naming = purging.trash_naming(connection, repository.id, row.digest).get()
+        others = [each for each in batch if each.digest != row.digest]
+        is_root = len(others) < len(batch) and batch[0].digest == row.digest
+        return others if is_root and not {each.digest for each in others} & set(naming) else []
 
     def _parts(
         self, repository: RepositoryRow, row: TrashRow, body: ManifestBody, going: Mapping[str, TrashRow]

@@ -19,6 +19,7 @@ from registry.oci.errors import BlobUnknown, ManifestUnknown, RequestInvalid, Un
 from registry.storage.errors import PathNotFound, StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.maintenance.scrub.place import flip, key_of, scrub
+from tests.support.collecting import end_leases
 from tests.support.collection import run as collect
 from tests.support.payloads import Blob, Manifest, index
 from tests.support.payloads import image as image_of
@@ -138,6 +139,40 @@ def test_a_child_that_was_deleted_by_itself_comes_back_with_its_index(registry: 
         delete(registry, child.manifest)
     registry.restoration.tag(NAME, "v1", actor=ACTOR)
     assert [is_there(registry, each) for each in (listed, children[0].manifest, children[1].manifest)] == [True] * 3
+
+
+def test_what_is_attached_to_a_child_that_was_deleted_by_itself_comes_back_with_its_index(registry: Registry) -> None:
+    """As after a collection that was killed between an index and what it lists."""
+    children = [push_image(registry, text) for text in ("one", "two")]
+    signatures = [push_image(registry, f"of {child.digest}", subject=child.manifest) for child in children]
+    push_manifest(registry, listed := index([child.manifest for child in children]), "v1")
+    other = push_image(registry, "other")
+    for each in (listed, *(child.manifest for child in children), other.manifest):
+        delete(registry, each)
+    assert not any(is_there(registry, each.manifest) for each in signatures)
+    registry.restoration.manifest(NAME, Digest.parse(listed.digest), actor=ACTOR)
+    assert is_there(registry, listed)
+    assert all(is_there(registry, each.manifest) for each in (*children, *signatures))
+    assert not is_there(registry, other.manifest)
+
+
+def test_an_index_that_went_with_a_child_of_another_stays_where_that_comes_back(
+    world: World, registry: Registry
+) -> None:
+    child = push_image(registry, "one")
+    push_manifest(registry, first := index([child.manifest], annotations={"number": "1"}), "v1")
+    push_manifest(registry, second := index([child.manifest], annotations={"number": "2"}))
+    delete(registry, first)
+    collect(registry, untagged_after=10.0)
+    end_leases(registry)
+    world.clock.now += 11
+    collect(registry, untagged_after=10.0)
+    assert not is_there(registry, second)
+    assert not is_there(registry, child.manifest)
+    registry.restoration.tag(NAME, "v1", actor=ACTOR)
+    assert pull(registry, child.manifest.digest) == child.digest
+    assert is_there(registry, first)
+    assert not is_there(registry, second)
 
 
 def test_blobs_that_their_repository_has_lost_come_back_from_where_the_trash_or_another_has_them(
