@@ -119,6 +119,8 @@ class Leader:
     # ---- the way of the bytes
 
     def _lead(self) -> None:
+        with self._rooms.backends.database.autocommit() as connection:
+            self._rooms.repositories.require_open(connection).get()  # else it would come in vain
         while True:
             try:
                 self._bring()

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from registry.database import stores
 from registry.database.errors import DatabaseUnavailable
 from registry.database.mirrors import fetches
+from registry.database.stores import READ_ONLY, StoreRow
 from registry.images.fetching.content import ContentReplaced, FetchFailed, Reason
 from registry.images.fetching.expiry import expire
 from registry.images.fetching.hub import FetchHub
@@ -537,6 +539,18 @@ def test_a_blob_that_was_deleted_since_is_fetched_again(worlds: Worlds, upstream
     assert is_absent(registry, upstream.digest)
     assert read_all(join(worlds.hub(), upstream)) == DATA
     assert upstream.requests == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_where_no_change_may_commit_nothing_is_asked_of_the_upstream(
+    worlds: Worlds, upstream: ScriptedUpstream
+) -> None:
+    registry, hub = worlds.process()
+    with registry.backends.database.exclusive() as connection:
+        stores.put(connection, StoreRow("memory", None, 1, READ_ONLY, "given back", (), 0.0))
+    with join(hub, upstream) as reader, fails_with(Reason.STORAGE):
+        await_head(reader)
+    assert upstream.requests == []
 
 
 def test_more_fetches_than_threads_wait_for_one(worlds: Worlds) -> None:
