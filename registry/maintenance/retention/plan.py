@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from registry.images.registry import Registry
     from registry.maintenance.retention.rules import RepositoryRules, Rules
 
-SURVEYED = 5000
+SURVEYED = 20_000
 """Tags that a look at all of a repository reads at a time."""
 FEW = 10
 """Tags that a run removes of a repository whatever share of all these are."""
