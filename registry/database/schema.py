@@ -11,22 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import text
 
 from registry.database import revision
 from registry.database.collection import doom_triggers, former_releases
 from registry.database.engine import Database
-from registry.database.errors import SchemaTooNew
+from registry.database.errors import DatabaseUnavailable, SchemaTooNew
 from registry.database.tables import metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
+log = structlog.get_logger(__name__)
+
 HEAD = "0025"
 """The newest schema; a test compares it with the scripts, so that a start with nothing to do need not load them."""
 LOCK = 5_374_607
 """PostgreSQL's advisory lock for migrations: any number that is ours."""
+ATTEMPTS = 5
+"""How often replicas that work on may be in the way of locks of theirs and of the schema, one waiting for the other."""
+DEADLOCK = "40P01"
+"""PostgreSQL's code for that: it has undone everything."""
 SECONDS = 3600.0
 """How long all changes of the schema may take, with those of another process that are waited for."""
 
@@ -59,6 +66,17 @@ def upgrade_database(database: Database) -> UpgradeReport:
         before = _usable(connection)
     if before is not None and before >= HEAD:
         return UpgradeReport(before, before)
+    for _ in range(1, ATTEMPTS):
+        try:
+            return _upgrade(database)
+        except DatabaseUnavailable as error:
+            if not _is_deadlock(error):
+                raise
+            log.warning("the schema and another transaction waited for each other; trying again")
+    return _upgrade(database)
+
+
+def _upgrade(database: Database) -> UpgradeReport:
     with database.schema(SECONDS) as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
@@ -97,6 +115,11 @@ def _usable(connection: Connection) -> str | None:
         message = f"the database has schema {found.floor}, this release knows {HEAD}; start the later release"
         raise SchemaTooNew(message)
     return found.current
+
+
+def _is_deadlock(error: BaseException) -> bool:
+    cause = error.__cause__
+    return getattr(getattr(cause, "orig", cause), "sqlstate", None) == DEADLOCK
 
 
 def _scripts() -> Path:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
-from registry.database import manifest_bodies, revision
+from registry.database import manifest_bodies, revision, schema
 from registry.database.engine import Database
 from registry.database.errors import SchemaTooNew
 from registry.database.schema import HEAD, UpgradeReport, configuration, upgrade, upgrade_database
 from registry.database.statement import Statement
 from registry.database.tables import metadata
+from tests.database.conftest import wait_for_a_lock
+from tests.support.postgresql import Cluster
 from tests.support.processes import processes
 
 REVISIONS = {"alembic_version", revision.TABLE}
@@ -196,6 +199,40 @@ def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
         pool.join()
     assert [report.after for report in reports] == [HEAD] * 3
     assert upgrade(empty_url) == UpgradeReport(HEAD, HEAD)
+
+
+@pytest.mark.tools("initdb", "pg_ctl", "postgres")
+def test_a_deadlock_with_a_replica_that_works_on_is_tried_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of this release did not start beside a busy one of the release before."""
+    url = cluster.create_current()
+    database, busy = Database(url), Database(url)
+    config = configuration()
+    with database.schema() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0024")
+    migrations, runs = schema._run, list[Connection]()
+
+    def run(connection: Connection) -> None:
+        runs.append(connection)
+        if len(runs) == 1:
+            connection.execute(text("SET LOCAL deadlock_timeout = '5s'"))
+            connection.execute(text("LOCK TABLE repository IN ACCESS EXCLUSIVE MODE"))
+        migrations(connection)
+
+    monkeypatch.setattr(schema, "_run", run)
+    with ThreadPoolExecutor() as pool:
+        with busy.schema(60.0) as connection:
+            connection.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+            connection.execute(text("LOCK TABLE manifest IN ROW EXCLUSIVE MODE"))
+            upgraded = pool.submit(upgrade_database, database)
+            wait_for_a_lock(url)
+            connection.execute(text("LOCK TABLE repository IN ROW EXCLUSIVE MODE"))
+        assert upgraded.result(60) == UpgradeReport("0024", HEAD)
+    assert len(runs) == 2
+    database.close()
+    busy.close()
 
 
 def test_what_the_release_before_has_written_stays(database: Database) -> None:
