@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from registry.config.access_sections import ImmutableSettings
 from registry.config.settings import Settings
 from registry.images.registry import Registry
 from registry.oci.digest import Digest
 from registry.oci.errors import ManifestUnknown, TagImmutable
+from registry.oci.immutable_tags import ImmutableTags
+from tests.support.interpreter_steps import steps
 from tests.support.payloads import Blob, Manifest, image
 
 NAME = "team/app"
@@ -99,3 +102,16 @@ def test_a_tag_and_its_manifest_are_removed_only_where_that_is_allowed(registry:
     assert registry.manifests.untag(NAME, "main", actor="test")
     assert registry.manifests.untag(NAME, "old1", actor="test")
     assert registry.manifests.delete(NAME, Digest.parse(IMAGES[2].digest), actor="test")
+
+
+def test_the_first_of_many_tags_that_may_not_go_is_named_and_none_costs_a_call_where_there_are_no_rules() -> None:
+    """A manifest may have thousands of tags, and the database is locked meanwhile."""
+    many = dict.fromkeys((f"x{number}" for number in range(1000)), "sha256:1")
+    tags = ImmutableTags()
+    assert steps(lambda: tags.check_removal(NAME, many)).calls < 1100
+    tags.take([ImmutableSettings(repositories=("team/**",), tags=("v*",))])
+    tags.check_removal(NAME, many)
+    tags.check_removal("other/app", many | {"v1": "sha256:2"})
+    with pytest.raises(TagImmutable, match="v1") as caught:
+        tags.check_removal(NAME, many | {"v1": "sha256:2", "v2": "sha256:3"})
+    assert caught.value.detail == {"tag": "v1", "digest": "sha256:2"}
