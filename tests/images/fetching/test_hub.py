@@ -24,7 +24,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, NameUnknown
 from registry.storage.driver import StorageDriver
 from registry.storage.errors import StorageFull, StorageUnavailable
-from registry.storage.middleware.faults import Fault, FaultyDriver
+from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.fetching.scripted import (
     PIECE,
     REPOSITORY,
@@ -614,3 +614,52 @@ def test_where_uploads_cannot_be_read_a_successor_begins_anew(worlds: Worlds, up
         assert read_all(join(other, upstream)) == DATA
         gate.opened.set()
     assert upstream.requests == [0]
+
+
+def test_a_leader_that_is_frozen_between_the_object_and_its_rows_commits_nothing(
+    worlds: Worlds, upstream: ScriptedUpstream
+) -> None:
+    publishing, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        publishing.set()
+        assert go_on.wait(WAIT)
+
+    slow = FaultyDriver(worlds.world.driver(), [Fault("writer.publish", moment=When.AFTER, effect=wait)])
+    frozen, (registry, hub) = worlds.hub(slow, renewal=NEVER), worlds.process()
+    with join(frozen, upstream) as client:
+        assert publishing.wait(WAIT)
+        worlds.let_lease_end()
+        assert read_all(join(hub, upstream)) == DATA
+        registry.blobs.delete(REPOSITORY, upstream.digest)
+        go_on.set()
+        wait_until(lambda: client.fetch.edition > 1)
+        assert in_threads([client]) == [DATA]
+    # Its commit did not make the blob a member again: the blob was fetched once more.
+    assert upstream.requests == [0, 0]
+
+
+def test_followers_are_cut_when_the_database_is_silent_for_too_long(
+    worlds: Worlds, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.on_piece = gate = Gate(HALF)
+    hub, other = worlds.hub(), worlds.hub()
+
+    def be_away(*_given: Any, **_named: Any) -> Any:
+        raise DatabaseUnavailable("it is away")
+
+    with join(hub, upstream), ExitStack() as stack:
+        assert gate.reached.wait(WAIT)
+        follower = stack.enter_context(join(other, upstream))
+        await_head(follower)
+        monkeypatch.setattr(fetches, "find_many", be_away)
+        monkeypatch.setattr(fetches, "renew", be_away)
+        read_until_nothing_comes(follower)
+        assert not await_ready(follower, 0.1)
+        worlds.world.clock.now += 31
+        with cut_with(Reason.STORAGE):
+            read_up_to(follower, len(DATA))
+        monkeypatch.setattr(fetches, "claim", be_away)
+        with join(other, upstream) as reader, fails_with(Reason.STORAGE):
+            await_head(reader)
+        gate.opened.set()
