@@ -156,9 +156,9 @@ class Purge:
             )
         with self._backends.database.autocommit() as connection:
             row = trash.find(connection, repository.id, digest, after=0.0).get()
-            if row is None:
-                return []
-            batch = self._grounds.absent(connection, repository, row.batch)
+        if row is None:
+            return []
+        batch = self._grounds.went(repository, row.batch)
         done.tags += [f"{repository.name}:{tag}" for each in batch for tag in each.tags]
         return [each.digest for each in batch]
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.images.backends import Backends
-    from registry.oci.record import Record
     from registry.storage.driver import LinkedStat, ObjectStat
 
     Unknown = Callable[[], str | None]
@@ -110,11 +109,28 @@ class PurgeGrounds:
         self._backends = backends
         self._journal = Journal(backends)
 
-    @staticmethod
-    def absent(connection: Transaction, repository: RepositoryRow, batch: int) -> list[TrashRow]:
-        """What went into the trash in a batch, the last first; what is there again is left out."""
-        rows = trash.of_batch(connection, repository.id, batch, after=0.0).get()
-        return [row for row in rows if manifests.by_digest(connection, repository.id, row.digest).get() is None]
+    def went(self, repository: RepositoryRow, batch: int) -> list[TrashRow]:
+        """What a caller has had deleted in a batch, the last first; what is there again is left out.
+
+        What a collection has deleted stays in the trash: where one that was killed had begun with the same manifest,
+        its batch goes on, which has other manifests of its closure too. Raises StorageError.
+        """
+        causes: dict[int, str | None] = {}
+        with self._backends.database.autocommit() as connection:
+            rows = trash.of_batch(connection, repository.id, batch, after=0.0).get()
+            rows = [row for row in rows if manifests.by_digest(connection, repository.id, row.digest).get() is None]
+            for row in rows:
+                unfolded = changes.find(connection, repository.id, row.sequence).get()
+                if unfolded is not None:
+                    causes[row.sequence] = understood(repository.name, unfolded).cause
+        left = {row.sequence for row in rows} - causes.keys()
+        for record in self._journal.backwards(repository.name, max(left) + 1) if left else ():
+            if record.sequence in left:
+                causes[record.sequence] = record.cause
+                left.remove(record.sequence)
+            if not left or record.sequence < min(left):
+                break
+        return [row for row in rows if causes.get(row.sequence, "") is None]
 
     def deleted_with(self, repository: RepositoryRow, digest: Digest) -> list[Digest]:
         """A manifest of the trash, and what a client or a purge has deleted with it; what is there again is left out.
@@ -127,16 +143,10 @@ class PurgeGrounds:
             if row is None:
                 return []
             batch = trash.of_batch(connection, repository.id, row.batch, after=0.0).get()
-            unfolded = changes.find(connection, repository.id, row.sequence).get()
-            absent = [Digest(each.digest) for each in self.absent(connection, repository, row.batch)]
         if len(batch) == 1 or batch[0].sequence != row.sequence:  # what goes with a manifest goes before it
             return [digest]
-        if unfolded is not None:
-            record: Record | None = understood(repository.name, unfolded)
-        else:
-            record = next(self._journal.backwards(repository.name, row.sequence + 1), None)
-        is_alone = record is None or record.sequence != row.sequence or record.cause is not None
-        return [digest] if is_alone else absent
+        went = [Digest(each.digest) for each in self.went(repository, row.batch)]
+        return went if digest in went else [digest]
 
     def named(self, repository: RepositoryRow, trashed: Collection[Digest]) -> Iterator[str]:
         """Those manifests of its trash, and what they named."""

@@ -65,10 +65,10 @@ class PurgePreview:
     def _going(self, name: str, digest: Digest, done: Purged) -> Going:
         """What a repository would lose. Raises as ``run``."""
         repository = self._repositories.require(name)
+        begun = self._begun(repository, digest)
         with self._backends.database.snapshot() as connection:
             deleted = self._deleted(connection, repository, digest)
             planned = frozenset(map(str, deleted))
-            begun = self._begun(connection, repository, digest)
             member = memberships.find(connection, repository.id, digest).get()
             naming = purging.trash_naming(connection, repository.id, digest).get()
             needing = needed_by(connection, repository.id, digest, planned)
@@ -98,12 +98,11 @@ class PurgePreview:
         going = self._manifest_deletion.preview(connection, repository, digest)
         return dict(reversed(going))
 
-    def _begun(
-        self, connection: Transaction, repository: RepositoryRow, digest: Digest
-    ) -> dict[Digest, tuple[str, ...]]:
+    def _begun(self, repository: RepositoryRow, digest: Digest) -> dict[Digest, tuple[str, ...]]:
         """What a deletion that was killed has put into the trash before its manifest, with the tags that these had."""
-        batch = trash.begun(connection, repository.id, digest).get()
-        rows = [] if batch is None else self._grounds.absent(connection, repository, batch)
+        with self._backends.database.autocommit() as connection:
+            batch = trash.begun(connection, repository.id, digest).get()
+        rows = [] if batch is None else self._grounds.went(repository, batch)
         return {Digest(row.digest): row.tags for row in rows}
 
     @staticmethod

@@ -293,6 +293,52 @@ def test_killed_while_what_is_attached_goes_the_next_run_goes_on_with_the_batch(
     assert all(is_there(again, each.manifest) for each in (image, *attached))
 
 
+@pytest.mark.parametrize(("most", "killed_after", "purged"), [(3, 9, 1), (6, 7, 0)], ids=["child", "index"])
+def test_a_purge_after_a_killed_collection_takes_nothing_else_of_the_closure(
+    world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch, most: int, killed_after: int, purged: int
+) -> None:
+    """The batch that it goes on with had the index, and signatures of another image, which went for good."""
+    monkeypatch.setattr(manifest_deletion, "AT_ONCE", most)
+    children = [push_image(registry, f"child {number}").manifest for number in range(4)]
+    top = index(children)
+    push_manifest(registry, top)
+    signatures = [
+        [push_image(registry, f"s {number} of {child}", subject=children[child]).manifest for number in range(5)]
+        for child in range(4)
+    ]
+    run(registry, untagged_after=500.0)
+    world.clock.now += 501
+    dying = other(registry)
+    publication = dying.manifests.deletion._publication
+    record, recorded = publication.record, list[PendingChange]()
+
+    def die(change: PendingChange) -> None:
+        record(change)
+        recorded.append(change)
+        if len(recorded) == killed_after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "record", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(dying, untagged_after=500.0)
+    again = other(registry)
+    everything = [top, *children, *(each for several in signatures for each in several)]
+    there = [each for each in everything if is_there(again, each)]
+    with again.backends.database.autocommit() as connection:
+        row = again.repositories.require(NAME)
+        begun = [each for each in there if trash.begun(connection, row.id, each.digest).get() is not None]
+    assert begun, [everything.index(each) for each in there]
+    assert (begun[0] is top) is not bool(purged)
+    gone = [each for each in everything if each not in there and each is not top]  # that names what is purged
+    previewed = again.purge.preview(NAME, Digest(begun[0].digest), unknown=lambda: None)
+    done = again.purge.run(NAME, Digest(begun[0].digest), actor=ACTOR, unknown=lambda: None)
+    assert sorted(previewed.manifests) == sorted(done.manifests)
+    assert not {each.digest for each in gone} & set(done.manifests)
+    again.restoration.manifest(NAME, Digest(gone[0].digest), actor=ACTOR)
+    assert is_there(again, gone[0])
+
+
 @pytest.mark.parametrize("killed_after", [1, 3, 6])
 def test_killed_while_what_a_large_index_lists_goes_later_runs_take_the_rest(
     world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch, killed_after: int
