@@ -8,13 +8,10 @@ from typing import Any
 
 from registry.config.mirror_sections import MirrorSettings
 from registry.images.registry import Registry
-from registry.mirror.manifests import MirrorManifests
+from registry.mirror.mirror import Mirror
 from registry.mirror.mirrored_manifest import MirroredManifest
 from registry.mirror.names import MirrorNames
-from registry.mirror.patient_upstream import PatientUpstream
-from registry.mirror.remote_manifests import RemoteManifests
 from registry.oci.digest import Digest
-from registry.upstream.client import Upstream
 from tests.support.payloads import Manifest
 from tests.upstream.hostile import HostileServer, Reply, local, whole
 
@@ -29,16 +26,16 @@ class HostileMirror:
         section = {"name": "hub", "prefix": "docker.io", "url": [url], "proxy": None, "ttl": 60, **keys}
         section = {"connect_timeout": 5, "read_timeout": 10, **section}
         self.settings = MirrorSettings.model_validate(section)
-        self.upstream = Upstream("hub", self.settings, resolver=local())
         self.registry = registry
-        patient = PatientUpstream(self.settings, self.upstream, registry.backends.database)
-        remote = RemoteManifests(patient, max_bytes=registry.backends.policy.manifest_bytes)
-        self.manifests = MirrorManifests(self.settings, registry, remote)
+        self._mirror = Mirror(self.settings, registry, resolver=local())
 
     def find(self, reference: str = "v1") -> MirroredManifest:
         name = MirrorNames([self.settings]).find(HERE)
         assert name is not None
-        return self.manifests.find(name, Digest.parse(reference) if ":" in reference else reference)
+        return self._mirror.manifests.find(name, Digest.parse(reference) if ":" in reference else reference)
+
+    def close(self) -> None:
+        self._mirror.close()
 
 
 @contextlib.contextmanager
@@ -47,7 +44,7 @@ def mirror_of(registry: Registry, url: str, **keys: Any) -> Iterator[HostileMirr
     try:
         yield mirror
     finally:
-        mirror.upstream.close()
+        mirror.close()
 
 
 def path_of(reference: str) -> str:
