@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -173,7 +174,8 @@ class FetchHub:
             )
         if row is None:
             self._follow(entry)
-            self._look([entry])
+            with contextlib.suppress(DatabaseError):  # the watcher asks again
+                self._look([entry])
             return
         leader = Leader(self._rooms, fetch, row, source)
         leader.renewed(begun + self._policy.lease)
