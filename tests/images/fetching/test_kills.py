@@ -22,7 +22,7 @@ from tests.images.fetching.scripted import (
     read_all,
 )
 from tests.support.kills import Doom, DyingDatabase, DyingDriver, Killed
-from tests.support.registry_world import World
+from tests.support.registry_world import REPLICAS_KIND, World, open_world
 
 DATA = random.Random(20).randbytes(5 * PIECE + 7)
 NEVER = 1e9
@@ -50,12 +50,14 @@ def fetch_until_killed(world: World, upstream: ScriptedUpstream, doom: Doom) -> 
     return outcome
 
 
-@pytest.mark.parametrize("kind", ["local", "memory"])
+@pytest.mark.parametrize("kind", ["local", "memory", REPLICAS_KIND])
 @pytest.mark.parametrize("is_lost", [False, True], ids=["the database stays", "the database is lost"])
-def test_a_leader_is_killed_after_each_of_its_steps(tmp_path: Path, kind: str, is_lost: bool) -> None:
+def test_a_leader_is_killed_after_each_of_its_steps(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, is_lost: bool
+) -> None:
     for step in range(1, MOST):
         (directory := tmp_path / str(step)).mkdir()
-        world = World(directory, kind)
+        world = open_world(request, directory, kind)
         upstream, doom = ScriptedUpstream(DATA), Doom(step)
         outcome = fetch_until_killed(world, upstream, doom)
         assert outcome == DATA or isinstance(outcome, Cut)
