@@ -34,6 +34,11 @@ class Reason(enum.StrEnum):
     STOPPED = "stopped"
     """This process ends."""
 
+    @classmethod
+    def parse(cls, text: str | None) -> Reason:
+        """As a row has it: a later release beside this one may know more reasons."""
+        return next((reason for reason in cls if reason == text), cls.UNAVAILABLE)
+
     @property
     def is_kept(self) -> bool:
         """Whether the bytes so far are of use to the next leader."""

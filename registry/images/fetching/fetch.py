@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import structlog
+
 from registry.images.fetching.content import FetchFailed, Reason
 from registry.images.fetching.ring import Ring
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 LAST_BYTES = 64 << 10
 """Bytes of the ring that stay once the blob is published, for clients that wait for its last byte."""
+
+log = structlog.get_logger(__name__)
 
 
 class Watch:
@@ -104,10 +108,13 @@ class Fetch:
         """Whether a client waits."""
         return bool(self.clients)
 
-    @property
-    def has_head(self) -> bool:
-        """Whether it is known how the answer to a client begins: with its size, or with an error."""
-        return self.size is not None or self.failure is not None
+    def has_head(self, client: Claimant) -> bool:
+        """Whether it is known how the answer to a client begins: with its size, or with an error.
+
+        The size of a blob without a byte is the whole answer, so it is held back as a last byte is.
+        """
+        is_whole = self.size == 0 and client.repository not in self.members
+        return (self.size is not None and not is_whole) or self.failure is not None
 
     def watch(self, is_due: Callable[[], bool], wake: Callable[[], object]) -> Watch | None:
         """Call ``wake`` once ``is_due``, which takes no lock and is quick; None where it is already."""
@@ -177,7 +184,8 @@ class Fetch:
 
     def _is_at_end(self, client: Claimant) -> bool:
         stop = client.stop if client.stop is not None else self.size
-        return stop is not None and client.position >= stop
+        is_held_back = self.size == 0 and client.repository not in self.members
+        return stop is not None and client.position >= stop and not is_held_back
 
     def _error_of(self, client: Claimant) -> FetchFailed | None:
         has_others = client.edition not in (None, self.edition)
@@ -276,4 +284,7 @@ class Fetch:
             due = [watch for watch in self._watches if watch.is_due()]
             self._watches.difference_update(due)
         for watch in due:
-            watch.wake()
+            try:
+                watch.wake()
+            except Exception:  # each other client is called all the same
+                log.exception("a client of a fetch could not be woken", mirror=self.mirror, digest=self.digest)

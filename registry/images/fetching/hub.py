@@ -236,6 +236,12 @@ class FetchHub:
                 if now - self._asked > self._policy.silence:
                     for entry in seen:
                         self._end(entry, FetchFailed(Reason.STORAGE, str(error)))
+            except (
+                Exception
+            ):  # without this thread no lease is renewed, and no client of another process hears of bytes
+                log.exception(_OURS)
+                for entry in seen:
+                    self._end(entry, FetchFailed(Reason.STORAGE, _OURS))
 
     def _await_work(self) -> tuple[list[_Entry], list[Leader]] | None:
         """The fetches to look at, and those to lead on; None at the end of the process."""
@@ -301,7 +307,7 @@ class FetchHub:
                     self._queue(entry)
                 return
             if row.state != fetches.PUBLISHED and row.retry_left is not None:
-                reason = Reason(row.error) if row.error else Reason.UNAVAILABLE
+                reason = Reason.parse(row.error)
                 self._end(entry, FetchFailed(reason, "an earlier request has failed", max(row.retry_left, 0.0)))
                 return
         kept = Kept(row.offset, row.upload_id or "", row.note, row.tail or b"", row.size, row.etag, row.media_type)

@@ -46,7 +46,7 @@ class FetchReader:
 
     def watch_head(self, wake: Callable[[], object]) -> Watch | None:
         """Have ``wake`` called, in any thread, when ``head`` gives an answer; None where it does already."""
-        return self.fetch.watch(lambda: self.fetch.has_head, wake)
+        return self.fetch.watch(lambda: self.fetch.has_head(self.client), wake)
 
     def watch(self, wake: Callable[[], object]) -> Watch | None:
         """Have ``wake`` called, in any thread, when there may be bytes, the end or an error; None where there are."""
@@ -59,7 +59,7 @@ class FetchReader:
         """
         with self.fetch.lock:
             self.fetch.check(self.client)
-            if self.fetch.size is None:
+            if self.fetch.size is None or not self.fetch.has_head(self.client):
                 raise BlockingIOError
             self.client.size = self.fetch.size
             return self.fetch.size, self.fetch.media_type

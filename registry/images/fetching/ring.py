@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 
+PIECE = 64 << 10
+"""Bytes that pieces are put together to, at most: each byte that an upstream sends alone would take up forty."""
+
 
 class Ring:
     """Bytes from ``begin`` to ``end``, at most so many. Not for two threads at once."""
 
     def __init__(self, begin: int, most: int) -> None:
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | bytearray] = deque()
         self._most = most
+        self._piece = min(PIECE, most // 8)
         self.begin = begin
         """The first byte that is here."""
         self.end = begin
@@ -21,7 +25,13 @@ class Ring:
 
     def append(self, data: bytes) -> None:
         """Add bytes at the end; the oldest pieces go where there are too many."""
-        self._pieces.append(data)
+        last = self._pieces[-1] if self._pieces else b""
+        if len(data) >= self._piece:
+            self._pieces.append(data)
+        elif isinstance(last, bytearray) and len(last) + len(data) <= self._piece:
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
         self.end += len(data)
         self.shrink(self._most)
 
@@ -41,6 +51,8 @@ class Ring:
         for piece in self._pieces:
             if position < begin + len(piece):
                 offset = position - begin
-                return piece if not offset and len(piece) <= size else piece[offset : offset + size]
+                if isinstance(piece, bytes) and not offset and len(piece) <= size:
+                    return piece
+                return bytes(memoryview(piece)[offset : offset + size])
             begin += len(piece)
         raise IndexError(position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -164,3 +165,58 @@ def test_no_callback_is_lost_where_bytes_come_at_the_same_moment() -> None:
             watch = fetch.watch(lambda fetch=fetch, client=client: fetch.is_ready(client), woken.set)  # type: ignore[misc]
             assert watch is None or woken.wait(60)
             coming.result(60)
+
+
+def test_a_callback_that_fails_keeps_no_bytes_and_no_other_client_back() -> None:
+    """The loop of a client may be closed: the leader gave the fetch up, and the others waited for ever."""
+    fetch = fetch_of()
+    heard: list[int] = []
+
+    def fail() -> None:
+        raise RuntimeError("Event loop is closed")
+
+    def hear(number: int) -> None:
+        heard.append(number)
+
+    fetch.lead(edition=1, begin=0)
+    for number in range(20):
+        client = client_of(fetch)
+        wake = fail if number % 2 else lambda number=number: hear(number)  # type: ignore[misc]
+        assert fetch.watch(lambda client=client: fetch.is_ready(client), wake) is not None  # type: ignore[misc]
+    fetch.append(b"abc")
+    assert sorted(heard) == list(range(0, 20, 2))
+
+
+def test_a_blob_without_a_byte_is_none_until_the_repository_has_it() -> None:
+    """A client had the whole answer before the digest was looked at."""
+    fetch = fetch_of()
+    client = client_of(fetch)
+    fetch.lead(edition=1, begin=0)
+    fetch.tell(0, None)
+    assert not fetch.has_head(client)
+    assert not fetch.is_done(client)
+    assert not fetch.is_ready(client)
+    fetch.publish(0)
+    fetch.join(client.repository)
+    assert fetch.has_head(client)
+    assert fetch.is_done(client)
+
+
+def test_a_ring_of_many_small_pieces_takes_up_their_bytes() -> None:
+    ring, size = Ring(0, 100_000), 200_000
+    data = bytes(range(256)) * (size // 256 + 1)
+    tracemalloc.start()
+    try:
+        for at in range(size):
+            ring.append(data[at : at + 1])
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken < 400_000
+    assert size - ring.begin > 30_000
+    position, read = ring.begin, b""
+    while position + len(read) < size:
+        piece = ring.read(position + len(read), 1000)
+        assert isinstance(piece, bytes)
+        read += piece
+    assert read == data[position:size]

@@ -663,3 +663,49 @@ def test_followers_are_cut_when_the_database_is_silent_for_too_long(
         with join(other, upstream) as reader, fails_with(Reason.STORAGE):
             await_head(reader)
         gate.opened.set()
+
+
+def test_an_answer_without_a_byte_that_is_not_the_blob_is_an_error(worlds: Worlds) -> None:
+    upstream = ScriptedUpstream(b"")
+    upstream.digest = Digest.of(DATA)
+    with join(worlds.hub(), upstream) as reader, pytest.raises(FetchFailed):
+        await_head(reader)
+
+
+def test_a_row_of_a_later_release_stops_no_fetch(worlds: Worlds, upstream: ScriptedUpstream) -> None:
+    """The thread that looks at all rows ended with the first that it did not understand."""
+    registry, hub = worlds.process()
+    other = ScriptedUpstream(OTHER)
+    with registry.backends.database.transaction() as connection:
+        wanted = fetches.Wanted("mirror", fetches.BLOB, str(other.digest), REPOSITORY)
+        row = fetches.claim(connection, wanted, holder="later", seconds=60)
+        assert row is not None
+        assert fetches.fail(connection, row.id, epoch=row.epoch, error="embargoed", pause=60)
+    with join(hub, other) as reader, pytest.raises(FetchFailed):
+        await_head(reader)
+    assert read_all(join(hub, upstream)) == DATA
+
+
+def test_an_error_of_ours_in_a_look_at_rows_leaves_no_client_waiting(
+    worlds: Worlds, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(HALF)
+    upstream.on_piece = gate
+    leading, following = worlds.hub(), worlds.hub()
+
+    def fail(_entries: object) -> None:
+        raise ZeroDivisionError
+
+    with join(leading, upstream) as first:
+        await_head(first)
+        second = join(following, upstream)
+        await_head(second)
+        with monkeypatch.context() as patch, second:
+            patch.setattr(following, "_look", fail)
+            with fails_with(Reason.STORAGE):
+                while not second.is_done:
+                    assert await_ready(second)
+                    second.read(1 << 20)
+        gate.opened.set()
+        assert read_all(first) == DATA
+    assert read_all(join(following, upstream)) == DATA
