@@ -154,7 +154,7 @@ class Fetch:
 
     def limit(self, client: Claimant) -> int:
         """Up to where the client may have bytes now: its last one is held back until its repository has the blob."""
-        stop = client.stop if client.stop is not None else self.size
+        stop = self._stop(client)
         if client.repository in self.members and stop is not None:
             return stop
         end = max(self.ring.end if self.ring is not None else 0, self.kept.offset if self.kept is not None else 0)
@@ -183,9 +183,14 @@ class Fetch:
                 client.edition = edition
 
     def _is_at_end(self, client: Claimant) -> bool:
-        stop = client.stop if client.stop is not None else self.size
+        stop = self._stop(client)
         is_held_back = self.size == 0 and client.repository not in self.members
         return stop is not None and client.position >= stop and not is_held_back
+
+    def _stop(self, client: Claimant) -> int | None:
+        """Behind the last byte that a client can have; None while that is not known."""
+        known = [each for each in (client.stop, self.size) if each is not None]
+        return min(known, default=None)
 
     def _error_of(self, client: Claimant) -> FetchFailed | None:
         has_others = client.edition not in (None, self.edition)

@@ -220,3 +220,23 @@ def test_a_ring_of_many_small_pieces_takes_up_their_bytes() -> None:
         assert isinstance(piece, bytes)
         read += piece
     assert read == data[position:size]
+
+
+@pytest.mark.parametrize("begin", [0, SIZE + 5])
+def test_a_range_that_reaches_beyond_the_blob_ends_with_it(begin: int) -> None:
+    """A client waited for ever for what there is not."""
+    fetch = fetch_of(ring=2 * SIZE)
+    client = client_of(fetch)
+    client.want(begin, 2 * SIZE)
+    fetch.lead(edition=1, begin=0)
+    fetch.append(b"x" * SIZE)
+    assert not fetch.is_done(client)
+    fetch.tell(SIZE, None)
+    assert fetch.limit(client) == SIZE - 1
+    fetch.publish(SIZE)
+    fetch.join(client.repository)
+    assert fetch.limit(client) == SIZE
+    if not begin:
+        fetch.advance(client, SIZE, 1)
+    assert fetch.is_done(client)
+    assert fetch.is_ready(client)
