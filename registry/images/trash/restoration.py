@@ -107,15 +107,16 @@ class Restoration:
         Where the one before was not answered, because storage did not take a record of it, this goes on with that.
         """
         repository = self._repositories.require(name)
-        begun = self._record_begun(repository)
+        begun, caller = self._record_begun(repository), _Caller(actor, address)
+        last = next((row for row in self._trashed(repository) if not self._is_there(repository, row.digest)), None)
         if begun:
             rows = self._batch_of(repository, begun[-1].digest)
-            rows = _with_last(rows, rows[0].digest)
-            return begun + self._restore(repository, rows, _Caller(actor, address), tagged=True)
-        for row in self._trashed(repository):
-            if not self._is_there(repository, row.digest):
-                rows = _with_last(self._batch_of(repository, row.digest), row.digest)
-                return self._restore(repository, rows, _Caller(actor, address), tagged=True)
+            if last is None or last.sequence <= rows[0].sequence:  # else it is a push of what was deleted before
+                rows = _with_last(rows, rows[0].digest)
+                return begun + self._restore(repository, rows, caller, tagged=True)
+        if last is not None:
+            rows = _with_last(self._batch_of(repository, last.digest), last.digest)
+            return begun + self._restore(repository, rows, caller, tagged=True)
         raise ManifestUnknown(f"the trash holds nothing of repository {name}")
 
     def tag(

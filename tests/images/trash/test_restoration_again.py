@@ -17,7 +17,7 @@ from registry.storage.errors import StorageUnavailable
 from registry.storage.middleware.faults import Fault, FaultyDriver, When
 from tests.images.trash.test_purge_again import ATTACHED, delete, is_killed, signed
 from tests.images.trash.test_trash_emptying import members
-from tests.support.registry_world import ACTOR, NAME, REPLICAS_KIND, World, open_world, pull, push_manifest
+from tests.support.registry_world import ACTOR, NAME, REPLICAS_KIND, World, open_world, pull, push_image, push_manifest
 
 STEP = 3
 """One of so many commits is the last."""
@@ -88,3 +88,20 @@ def test_the_same_again_writes_each_record_that_storage_did_not_take(world: Worl
     fresh = world.registry(url=world.another())
     assert rebuild_registry(fresh).problems == []
     assert members(fresh) == everything
+
+
+def test_a_push_of_what_was_deleted_before_is_no_restore_to_go_on_with(world: World) -> None:
+    """What had gone with the pushed manifest came back, and what was deleted last did not."""
+    registry = world.registry()
+    former, last = signed(registry, "former", NAME), push_image(registry, "last", "v2")
+    delete(registry, former.digest)
+    registry.fold_waiting()
+    delete(registry, last.digest)
+    registry.fold_waiting()
+    faults = [Fault("[aw]*", "*/.journal/*", first=1, moment=When.BEFORE)]  # append or write
+    with pytest.raises(StorageUnavailable):
+        push_image(world.registry(driver=FaultyDriver(world.driver(), faults)), "former")
+    registry.restoration.last(NAME, actor=ACTOR)
+    assert pull(registry, "v2") == last.digest
+    with pytest.raises(ManifestUnknown):
+        pull(registry, "v1")
