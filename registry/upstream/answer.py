@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 BROKEN: Final = (HTTPError, HTTPException, OSError)
 """What a request or its body raises when a connection breaks."""
+DIGITS: Final = 18
+"""Digits of a length that a file may have: no column holds more."""
 LARGEST_HEAD: Final = 64 << 10
 PIECE_SECONDS: Final = 60.0
 """For one piece of a body that comes in chunks."""
@@ -62,9 +64,9 @@ class Answer:
 
     @property
     def length(self) -> int | None:
-        """Bytes of the body that Content-Length names, also for HEAD; None if it does not say."""
+        """Bytes of the body that Content-Length names, also for HEAD; None if it does not say, or more than any has."""
         value = self.headers.get("Content-Length", "")
-        return int(value) if value.isascii() and value.isdecimal() else None
+        return int(value) if value.isascii() and value.isdecimal() and len(value) <= DIGITS else None
 
     def all(self, name: str) -> list[str]:
         """The values of all headers of a name, in order."""

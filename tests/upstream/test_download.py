@@ -209,6 +209,8 @@ def test_a_file_that_changes_in_the_middle_is_begun_anew(blob: Blob, goal: Goal,
         "items 300000-999999/1000000",
         "300000-999999/1000000",
         "bytes 300000-999999",
+        f"bytes 300000-999999/{10**30}",
+        f"bytes 300000-999999/{'9' * 5000}",
     ],
 )
 def test_another_part_than_was_asked_for_is_refused(blob: Blob, goal: Goal, content_range: str) -> None:
@@ -318,3 +320,17 @@ def test_other_algorithms_are_compared_too(blob: Blob) -> None:
     goal = Goal(hashlib.sha512(CONTENT[:5]), 5)
     assert read(blob.server, goal) == CONTENT[5:]
     assert goal.hasher.digest() == hashlib.sha512(CONTENT).digest()
+
+
+@pytest.mark.parametrize("digits", [19, 30, 5000])
+def test_a_length_that_no_file_has_is_an_error_of_the_upstream(server: HostileServer, goal: Goal, digits: int) -> None:
+    """No column holds it, and Python refuses to read one of so many digits: the leader began again and again."""
+
+    def reply(handler: Handler) -> None:
+        handler.answer(200, b"x", Content_Length="9" * digits)
+        handler.cut()
+
+    server.replies[PATH] = reply
+    with pytest.raises(AnswerInvalid):
+        read(server, goal)
+    assert goal.size is None
