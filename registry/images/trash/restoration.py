@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
     from registry.database.collection.trash import TrashRow
     from registry.database.repositories import RepositoryRow
+    from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.blob_locations import Location
     from registry.images.manifests import Manifests
     from registry.images.publication.blob_publication import BlobPublication
+    from registry.images.publication.manifest_publication import Alongside
     from registry.images.publication.new_blob import Put
     from registry.images.repositories import Repositories
     from registry.oci.change_reference import ChangeReference
@@ -136,11 +138,8 @@ class Restoration:
             try:
                 found = self._manifests.find(name, digest)
                 body = ManifestBody(digest, found.media_type, self._manifests.read(found))
-                self._put(repository, body, (tag,), caller)
-            except (
-                ManifestBlobUnknown,
-                ManifestUnknown,
-            ):  # a collection that took it meanwhile has put it into the trash
+                self._put(repository, body, (tag,), caller, _is_there_still(digest))
+            except (ManifestBlobUnknown, ManifestUnknown):  # what took it meanwhile has put it into the trash
                 if not looks:
                     raise
             else:
@@ -255,7 +254,7 @@ class Restoration:
     ) -> None:
         """Put a manifest, and before it what it needs: again where that went because it took longer than a lease.
 
-        Raises ManifestUnknown, naming what storage does not have any more.
+        Raises ManifestUnknown, naming what storage does not have any more, or where a purge has taken it meanwhile.
         """
         for look in range(1, LOOKS + 1):
             parts, missing = self._parts(repository, row, body, going)
@@ -264,7 +263,7 @@ class Restoration:
             for part in parts:
                 self._join(repository, part)
             try:
-                self._put(repository, body, given, caller)
+                self._put(repository, body, given, caller, _is_in_trash(row.digest))
             except ManifestBlobUnknown as error:
                 if look == LOOKS:
                     message = f"{row.digest} cannot be restored: {error.message}"
@@ -294,13 +293,25 @@ class Restoration:
             raise _not_whole(lacking[-1], sorted(missing))
         return bodies
 
-    def _put(self, repository: RepositoryRow, body: ManifestBody, given: Sequence[str], caller: _Caller) -> None:
-        """Write what a push of the manifest with these tags writes."""
+    def _put(
+        self,
+        repository: RepositoryRow,
+        body: ManifestBody,
+        given: Sequence[str],
+        caller: _Caller,
+        require: Alongside,
+    ) -> None:
+        """Write what a push of the manifest with these tags writes, if that is still as ``require`` wants it.
+
+        The body is from before: what a purge has taken since then must not come back with it.
+        """
+        with self._backends.database.autocommit() as connection:
+            require(connection, repository)  # before any byte is written
         change = Change.put(
             body.digest, body.media_type, len(body.data), given, actor=caller.actor, address=caller.address
         )
         manifest = parse_manifest(body.data, body.media_type)
-        self._manifest_publication.publish(repository.name, body.data, manifest, body.digest, change)
+        self._manifest_publication.publish(repository.name, body.data, manifest, body.digest, change, alongside=require)
 
     def _with_children(self, repository: RepositoryRow, rows: Sequence[TrashRow]) -> list[TrashRow]:
         """These, each after what it lists that was deleted by itself, and what went with that."""
@@ -403,6 +414,26 @@ class Restoration:
         with self._backends.database.autocommit() as connection:
             taken = {row.name for row in tags.find_all(connection, repository.id, wanted).get()} if wanted else set()
         return [tag for tag in wanted if tag not in taken]
+
+
+def _is_there_still(digest: str) -> Alongside:
+    """Requires that a repository has a manifest: raises ManifestUnknown."""
+
+    def require(connection: Transaction, repository: RepositoryRow) -> None:
+        if manifests.by_digest(connection, repository.id, digest).get() is None:
+            raise ManifestUnknown(f"repository {repository.name} does not have {digest} any more")
+
+    return require
+
+
+def _is_in_trash(digest: str) -> Alongside:
+    """Requires that the trash of a repository holds a manifest: raises ManifestUnknown."""
+
+    def require(connection: Transaction, repository: RepositoryRow) -> None:
+        if trash.find(connection, repository.id, digest, after=0.0).get() is None:
+            raise ManifestUnknown(f"the trash of {repository.name} does not hold {digest} any more")
+
+    return require
 
 
 def _with_last(rows: Sequence[TrashRow], digest: str) -> list[TrashRow]:

@@ -9,14 +9,18 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry.database import blob_locations, manifest_bodies
+from registry.images.publication.manifest_publication import ManifestPublication
 from registry.images.registry import Registry
 from registry.images.trash.purge_grounds import Purged
+from registry.images.trash.restoration import Restoration
 from registry.maintenance.collection.survey.survey import Survey
 from registry.maintenance.rebuild import rebuild_registry
+from registry.oci.change_reference import ChangeReference
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestUnknown, RegistryError, Unsupported
 from registry.storage.errors import StorageError
@@ -400,3 +404,36 @@ def test_the_journal_says_that_it_was_purged(registry: Registry) -> None:
         ("delete", digest, False, ACTOR),
     ]
     assert json.loads(records[0].to_line())["purged"] is True
+
+
+@pytest.mark.parametrize("held", [Restoration, ManifestPublication], ids=["before it writes", "before it commits"])
+@pytest.mark.parametrize("wanted", ["last", "tag", "a tag of what is there"])
+def test_a_restore_that_has_read_it_before_does_not_bring_it_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, held: type, wanted: str
+) -> None:
+    """Its blobs stay, for another manifest names them: only the secret in the manifest goes."""
+    registry, other = world.registry(), world.registry()
+    digest = leak(registry, "v1")
+    push_manifest(registry, image(CONFIG, [LAYER]), "kept")
+    if wanted == "a tag of what is there":
+        push_manifest(registry, LEAKED, "v2")
+        registry.manifests.untag(NAME, "v1", actor=ACTOR)
+    else:
+        registry.manifests.delete(NAME, digest, actor=ACTOR)
+    name = "_put" if held is Restoration else "publish"
+    put = getattr(held, name)
+
+    def purge_first(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(held, name, put)
+        purge(other)
+        return put(*given, **more)
+
+    monkeypatch.setattr(held, name, purge_first)
+    reference = ChangeReference.parse(NAME if wanted == "last" else f"{NAME}:v1")
+    with pytest.raises(ManifestUnknown, match=f"does not hold {digest}"):
+        registry.restoration.restore(reference, actor=ACTOR)
+    assert tags(registry) == ["kept"]
+    with pytest.raises(ManifestUnknown):
+        registry.manifests.find(NAME, digest)
+    if held is Restoration:
+        assert not [place for place in places(world) if digest.encoded in place]
