@@ -84,7 +84,8 @@ class FetchHub:
         self._holder = new_holder(backends.holder)
         self._condition = threading.Condition()
         self._entries: dict[tuple[str, Digest], _Entry] = {}
-        self._leaders = ThreadPoolExecutor(self._policy.fetches, thread_name_prefix="fetch")
+        self._leaders: dict[str, ThreadPoolExecutor] = {}
+        """By mirror: an upstream that is slow holds back no fetch of another one."""
         self._joins = ThreadPoolExecutor(JOINS, thread_name_prefix="fetch-join")
         self._watcher: threading.Thread | None = None
         self._asked = self._renewed = 0.0
@@ -115,7 +116,7 @@ class FetchHub:
             if self._stopping.is_set():
                 self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
             elif is_new:
-                self._leaders.submit(self._work, entry)
+                self._submit(entry)
                 self._watch()
         return reader
 
@@ -130,7 +131,8 @@ class FetchHub:
             self._stopping.set()
             self._condition.notify_all()
             watcher = self._watcher
-        self._leaders.shutdown(cancel_futures=True)
+        for leaders in self._leaders.values():  # there is no new one any more
+            leaders.shutdown(cancel_futures=True)
         self._joins.shutdown(cancel_futures=True)
         if watcher is not None:
             watcher.join()
@@ -139,6 +141,14 @@ class FetchHub:
                 self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
 
     # ---- leading
+
+    def _submit(self, entry: _Entry, dead: str = "", *, again: bool = False) -> None:
+        """Have a thread of its mirror do ``_work``; the caller has the lock."""
+        leaders = self._leaders.get(entry.fetch.mirror)
+        if leaders is None:
+            leaders = ThreadPoolExecutor(self._policy.fetches, thread_name_prefix="fetch")
+            self._leaders[entry.fetch.mirror] = leaders
+        leaders.submit(self._work, entry, dead, again=again)
 
     def _work(self, entry: _Entry, dead: str = "", *, again: bool = False) -> None:
         """In a thread of its own: lead, or follow the process that does."""
@@ -207,7 +217,7 @@ class FetchHub:
                 self._end(entry, FetchFailed(Reason.STOPPED, "the fetch was left"))
             else:
                 entry.phase, entry.leader = Phase.QUEUED, None
-                self._leaders.submit(self._work, entry)
+                self._submit(entry)
 
     # ---- following
 
@@ -328,7 +338,7 @@ class FetchHub:
         """Let a thread look whether this process may lead; the caller has the lock."""
         entry.phase = Phase.QUEUED
         if not self._stopping.is_set():
-            self._leaders.submit(self._work, entry, dead, again=again)
+            self._submit(entry, dead, again=again)
 
     # ---- ending
 

@@ -13,7 +13,7 @@ class FetchPolicy:
     """Times are in seconds."""
 
     fetches: int = 8
-    """Fetches that a process leads at once; each has a thread."""
+    """Fetches that a process leads at once for each mirror; each has a thread."""
     ring: int = 4 << 20
     """Bytes of each fetch that are kept in memory for clients that keep up."""
     lease: float = 15.0

@@ -559,6 +559,18 @@ def test_more_fetches_than_threads_wait_for_one(worlds: Worlds) -> None:
     assert in_threads([join(hub, upstream) for upstream in upstreams]) == [upstream.data for upstream in upstreams]
 
 
+def test_an_upstream_that_is_slow_holds_back_no_fetch_of_another(worlds: Worlds, upstream: ScriptedUpstream) -> None:
+    gate = Gate(0)
+    upstream.on_open = gate
+    hub, other = worlds.hub(fetches=1), ScriptedUpstream(OTHER)
+    with join(hub, upstream) as slow:
+        assert gate.reached.wait(WAIT)
+        with hub.join("other", REPOSITORY, other.digest, other) as reader:
+            assert read_all(reader) == OTHER
+        gate.opened.set()
+        assert read_all(slow) == DATA
+
+
 def test_what_no_process_goes_on_with_expires_with_its_bytes(worlds: Worlds, upstream: ScriptedUpstream) -> None:
     def break_off(offset: int) -> None:
         if offset >= HALF:
