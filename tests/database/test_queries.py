@@ -57,7 +57,7 @@ def test_every_statement_can_be_planned(shared: Database, statement: Statement) 
     values: dict[str, object] = dict.fromkeys(re.findall(r"(?<!:):([a-z_]+)", texts))
     planned = Statement(f"EXPLAIN {statement._sql}", expanding=statement._expanding, sqlite=statement._sqlite)
     for count in (0, 1, 3):
-        if statement._expanding in {"blobs", "fetches", "repositories"}:
+        if statement._expanding in {"blobs", "fetches", "manifests", "repositories"}:
             values[statement._expanding] = list(range(count))
         elif statement._expanding is not None:
             values[statement._expanding] = [f"item {number}" for number in range(count)]
