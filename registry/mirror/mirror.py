@@ -8,6 +8,7 @@ from registry.mirror.blob_proofs import BlobProofs
 from registry.mirror.manifests import MirrorManifests
 from registry.mirror.names import MirrorNames
 from registry.mirror.patient_upstream import PatientUpstream
+from registry.mirror.remote_blob import RemoteBlob
 from registry.mirror.remote_manifests import RemoteManifests
 from registry.upstream.client import Upstream
 from registry.upstream.tokens import TokenCache
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from registry.config.mirror_sections import MirrorSettings
     from registry.images.registry import Registry
+    from registry.mirror.names import MirroredName
     from registry.observability.metrics.upstream_metrics import UpstreamMetrics
+    from registry.oci.digest import Digest
     from registry.upstream.resolver import Resolver
 
 
@@ -40,6 +43,11 @@ class Mirror:
         remote = RemoteManifests(self.upstream, max_bytes=registry.backends.policy.manifest_bytes)
         self.manifests = MirrorManifests(settings, registry, remote, metrics=metrics)
         self.blob_proofs = BlobProofs(settings, registry, self.upstream)
+
+    def blob(self, name: MirroredName, digest: Digest) -> RemoteBlob:
+        """Where a fetch has a blob of one of its repositories from. Nothing is asked yet."""
+        path, scope = f"/v2/{name.upstream}/blobs/{digest}", f"repository:{name.upstream}:pull"
+        return RemoteBlob(self.upstream, path, scope)
 
     def close(self) -> None:
         """Close the connections that are not in use."""

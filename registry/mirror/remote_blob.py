@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from registry.images.fetching.content import ContentReplaced, FetchFailed, Reason
+from registry.mirror.patient_upstream import UpstreamGivenUp
 from registry.upstream.download import Goal
 from registry.upstream.errors import (
     ContentChanged,
@@ -21,16 +22,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from hashlib import _Hash
 
-    from registry.upstream.client import Upstream
     from registry.upstream.download import Download
 
 _ABSENT: Final = (404, 410)
 
 
+class Downloads(Protocol):
+    """What it is read from: ``PatientUpstream``, whose pauses it keeps, and ``Upstream`` are such."""
+
+    def download(self, path: str, *, scope: str, goal: Goal) -> Download:
+        """See Upstream."""
+
+
 class RemoteBlob:
     """A Source: a path below the URL of an upstream. Any thread."""
 
-    def __init__(self, upstream: Upstream, path: str, scope: str) -> None:
+    def __init__(self, upstream: Downloads, path: str, scope: str) -> None:
         """``scope`` is what a token has to be good for."""
         self._upstream = upstream
         self._path = path
@@ -100,7 +107,7 @@ def _reason(error: UpstreamError) -> tuple[Reason, float | None]:
     match error:
         case UpstreamThrottled():
             return Reason.THROTTLED, error.seconds
-        case TokenUnavailable():
+        case TokenUnavailable() | UpstreamGivenUp():
             return Reason.UNAVAILABLE, error.seconds
         case UpstreamUnavailable():
             return Reason.UNAVAILABLE, None

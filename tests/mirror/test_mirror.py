@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from registry.config.mirror_sections import MirrorSettings, check_mirrors
+from registry.images.fetching.content import FetchFailed, Reason
 from registry.mirror.mirror import Mirrors
 from registry.oci.digest import Digest
-from registry.oci.errors import BlobUnknown, ManifestUnknown
+from registry.oci.errors import BlobUnknown, ManifestUnknown, TooManyRequests
+from tests.images.fetching.scripted import await_head, hub_of
 from tests.mirror.hostile_mirror import APP
 from tests.support.registry_world import World, make_image
 from tests.upstream.hostile import Handler, HostileServer, hostile_server, local
@@ -76,4 +78,24 @@ def test_what_one_mirror_may_have_another_one_of_the_same_upstream_may_not(
             with pytest.raises(BlobUnknown, match=r"mirror public: .* denied"):
                 mirrors["public"].blob_proofs.require(denied, LAYER)
     finally:
+        mirrors.close()
+
+
+def test_an_upstream_that_limits_blobs_is_asked_for_nothing(world: World) -> None:
+    digest = Digest.of(b"layer")
+    with hostile_server() as server, hub_of(world.registry()) as hub:
+        server.replies[f"/v2/{APP}/blobs/{digest}"] = lambda handler: handler.answer(429, Retry_After="120")
+        section = {"name": "hub", "url": [server.url()], "prefix": "hub", "proxy": None}
+        settings = check_mirrors((MirrorSettings.model_validate(section),))
+        mirrors = Mirrors(settings, world.registry(mirrored=frozenset({"hub"})), resolver=local())
+        name = mirrors.names.find(f"hub/{APP}")
+        assert name is not None
+        with hub.join("hub", name.repository, digest, mirrors["hub"].blob(name, digest)) as reader:
+            with pytest.raises(FetchFailed) as failed:
+                await_head(reader)
+            assert (failed.value.reason, failed.value.seconds) == (Reason.THROTTLED, 120)
+        asked = len(server.seen)
+        with pytest.raises(TooManyRequests):
+            mirrors["hub"].manifests.find(name, "v1")
+        assert len(server.seen) == asked
         mirrors.close()
