@@ -75,6 +75,8 @@ class FarRegistry:
                 truth.check_tags(client, history)
                 truth.check_images(client, history)
         with Client(self.replicas.port) as client:
+            # For ten seconds after each replica has failed once nginx asks neither, and answers 502 by itself.
+            settle(lambda: client.call("GET", "/v2/").status == 200, "nginx asks replicas again")
             for repository in sorted({repository for repository, *_ in history.tags()}):
                 wanted = {tag: client.digest_of_tag(repository, tag) for tag in client.tags(repository)}
                 settle(lambda: self._index_tags(repository) == wanted, f"index.json of {repository}")  # noqa: B023
