@@ -421,7 +421,7 @@ def test_a_restore_that_takes_longer_than_a_lease_takes_what_it_needs_again(
     assert pull(registry, "v1") == image.digest
 
 
-def test_a_restore_that_ends_after_the_window_says_what_storage_does_not_have(
+def test_a_restore_that_ends_after_the_window_brings_nothing_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = world.registry(undelete_window=WINDOW, grace=0, lease=10)
@@ -436,9 +436,32 @@ def test_a_restore_that_ends_after_the_window_says_what_storage_does_not_have(
         put(restoration, *put_of)
 
     monkeypatch.setattr(Restoration, "_put", collect_first)
-    with pytest.raises(ManifestUnknown, match=image.layer.digest):
+    with pytest.raises(ManifestUnknown, match=f"does not hold {image.digest} any more"):
         registry.restoration.last(NAME, actor=ACTOR)
     assert tags(registry) == []
+
+
+def test_a_restore_that_takes_longer_than_a_lease_again_and_again_says_what_is_lacking(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = world.registry(undelete_window=WINDOW, grace=0, lease=10)
+    image = push_image(registry, "one", "v1")
+    delete(registry, image.manifest)
+    put = Restoration._put
+
+    def collect_first(restoration: Restoration, *put_of: Any) -> None:
+        for _ in range(2):
+            world.clock.now += 11
+            collect(registry)
+        put(restoration, *put_of)
+
+    monkeypatch.setattr(Restoration, "_put", collect_first)
+    with pytest.raises(ManifestUnknown, match=f"cannot be restored: .* {image.config.digest}"):
+        registry.restoration.last(NAME, actor=ACTOR)
+    assert tags(registry) == []
+    monkeypatch.setattr(Restoration, "_put", put)
+    registry.restoration.last(NAME, actor=ACTOR)
+    assert pull(registry, "v1") == image.digest
 
 
 @pytest.mark.parametrize("window", [WINDOW, 0.0])
