@@ -229,7 +229,7 @@ def test_a_tag_that_is_here_is_served_whatever_the_upstream_does(
     assert remote.methods() == ["GET", "HEAD"]
     assert second.pull() == (digest, True)
     assert remote.methods() == [], "not before the pause is over"
-    world.clock.now += getattr(fault, "seconds", None) or 2
+    world.clock.now += (getattr(fault, "seconds", None) or 2) + 1
     assert second.pull() == (digest, True)
     assert remote.methods() == ["HEAD"]
     set_fault(remote, None)
@@ -559,7 +559,7 @@ def test_a_late_answer_changes_nothing_that_a_newer_one_said(
     def overtake() -> None:
         remote.fault = None
         remote.push(TWO, "v1")
-        world.clock.now += 30
+        world.clock.now += 31
         assert second.pull() == (other, False)
 
     remote.during = overtake
@@ -622,7 +622,7 @@ def test_a_process_that_is_killed_while_it_asks_is_followed_by_another_one(
     remote.methods()
     assert second.pull() == (digest, True)
     assert remote.methods() == []
-    world.clock.now += 30
+    world.clock.now += 31
     assert second.pull() == (digest, False)
     assert remote.methods() == ["HEAD"]
 
