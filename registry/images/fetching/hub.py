@@ -246,9 +246,7 @@ class FetchHub:
                 if now - self._asked > self._policy.silence:
                     for entry in seen:
                         self._end(entry, FetchFailed(Reason.STORAGE, str(error)))
-            except (
-                Exception
-            ):  # without this thread no lease is renewed, and no client of another process hears of bytes
+            except Exception:  # this thread renews every lease and brings news to every follower: it goes on
                 log.exception(_OURS)
                 for entry in seen:
                     self._end(entry, FetchFailed(Reason.STORAGE, _OURS))

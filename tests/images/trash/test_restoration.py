@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,17 @@ def rebuilt(world: World, tmp_path: Path) -> Registry:
     registry = world.registry(url=world.another(), undelete_window=WINDOW)
     assert rebuild_registry(registry).problems == []
     return registry
+
+
+def before_each_put(patch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have ``act`` happen whenever a restore is about to put a manifest."""
+    put = Restoration._put
+
+    def put_later(restoration: Restoration, *put_of: Any) -> None:
+        act()
+        put(restoration, *put_of)
+
+    patch.setattr(Restoration, "_put", put_later)
 
 
 def delete(registry: Registry, manifest: Manifest) -> None:
@@ -389,13 +401,7 @@ def test_a_collection_between_the_look_and_the_put_of_a_restore_takes_nothing(
     delete(registry, image.manifest)
     collect(registry)
     world.clock.now += 101
-    put = Restoration._put
-
-    def collect_first(restoration: Restoration, *put_of: Any) -> None:
-        collect(registry)
-        put(restoration, *put_of)
-
-    monkeypatch.setattr(Restoration, "_put", collect_first)
+    before_each_put(monkeypatch, lambda: collect(registry))
     registry.restoration.last(NAME, actor=ACTOR)
     assert pull(registry, "v1") == image.digest
 
@@ -407,15 +413,14 @@ def test_a_restore_that_takes_longer_than_a_lease_takes_what_it_needs_again(
     registry = world.registry(undelete_window=WINDOW, grace=0, lease=10)
     image = push_image(registry, "one", "v1")
     delete(registry, image.manifest)
-    put, late, taken = Restoration._put, iter(range(times)), set[str]()
+    late, taken = iter(range(times)), set[str]()
 
-    def collect_first(restoration: Restoration, *put_of: Any) -> None:
+    def collect_late() -> None:
         for _ in range(2 if next(late, None) is not None else 0):
             world.clock.now += 11
             taken.update(collect(registry).digests)
-        put(restoration, *put_of)
 
-    monkeypatch.setattr(Restoration, "_put", collect_first)
+    before_each_put(monkeypatch, collect_late)
     registry.restoration.last(NAME, actor=ACTOR)
     assert taken == {image.config.digest, image.layer.digest}
     assert pull(registry, "v1") == image.digest
@@ -427,15 +432,13 @@ def test_a_restore_that_ends_after_the_window_brings_nothing_back(
     registry = world.registry(undelete_window=WINDOW, grace=0, lease=10)
     image = push_image(registry, "one", "v1")
     delete(registry, image.manifest)
-    put = Restoration._put
 
-    def collect_first(restoration: Restoration, *put_of: Any) -> None:
+    def collect_late() -> None:
         for _ in range(2):
             world.clock.now += WINDOW + 1
             collect(registry)
-        put(restoration, *put_of)
 
-    monkeypatch.setattr(Restoration, "_put", collect_first)
+    before_each_put(monkeypatch, collect_late)
     with pytest.raises(ManifestUnknown, match=f"does not hold {image.digest} any more"):
         registry.restoration.last(NAME, actor=ACTOR)
     assert tags(registry) == []
@@ -447,19 +450,17 @@ def test_a_restore_that_takes_longer_than_a_lease_again_and_again_says_what_is_l
     registry = world.registry(undelete_window=WINDOW, grace=0, lease=10)
     image = push_image(registry, "one", "v1")
     delete(registry, image.manifest)
-    put = Restoration._put
 
-    def collect_first(restoration: Restoration, *put_of: Any) -> None:
+    def collect_late() -> None:
         for _ in range(2):
             world.clock.now += 11
             collect(registry)
-        put(restoration, *put_of)
 
-    monkeypatch.setattr(Restoration, "_put", collect_first)
-    with pytest.raises(ManifestUnknown, match=f"cannot be restored: .* {image.config.digest}"):
-        registry.restoration.last(NAME, actor=ACTOR)
+    with monkeypatch.context() as patch:
+        before_each_put(patch, collect_late)
+        with pytest.raises(ManifestUnknown, match=f"cannot be restored: .* {image.config.digest}"):
+            registry.restoration.last(NAME, actor=ACTOR)
     assert tags(registry) == []
-    monkeypatch.setattr(Restoration, "_put", put)
     registry.restoration.last(NAME, actor=ACTOR)
     assert pull(registry, "v1") == image.digest
 
@@ -471,16 +472,15 @@ def test_a_tag_comes_back_to_a_manifest_that_a_collection_takes_meanwhile(
     registry = world.registry(undelete_window=window, grace=0, lease=10)
     image = push_image(registry, "one", "v1")
     registry.manifests.untag(NAME, "v1", actor=ACTOR)
-    put, late = Restoration._put, iter(range(4))
+    late = iter(range(4))
 
-    def collect_first(restoration: Restoration, *put_of: Any) -> None:
+    def collect_late() -> None:
         for _ in late:
             world.clock.now += 21
             collect(registry, untagged_after=20.0)
         world.clock.now += 1
-        put(restoration, *put_of)
 
-    monkeypatch.setattr(Restoration, "_put", collect_first)
+    before_each_put(monkeypatch, collect_late)
     if window:
         registry.restoration.tag(NAME, "v1", actor=ACTOR)
         assert pull(registry, "v1") == image.digest

@@ -261,6 +261,23 @@ def test_what_a_large_index_lists_goes_after_it_some_at_a_time(
     assert all(is_there(registry, each) for each in (top, *children, *signatures))
 
 
+def run_until_killed(registry: Registry, monkeypatch: pytest.MonkeyPatch, *, records: int) -> None:
+    """A run that takes untagged manifests, and dies once it has written so many records."""
+    publication = registry.manifests.deletion._publication
+    record, recorded = publication.record, list[PendingChange]()
+
+    def die(change: PendingChange) -> None:
+        record(change)
+        recorded.append(change)
+        if len(recorded) == records:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "record", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(registry, untagged_after=500.0)
+
+
 @pytest.mark.parametrize("killed_after", [3, 6])
 def test_killed_while_what_is_attached_goes_the_next_run_goes_on_with_the_batch(
     world: World, registry: Registry, monkeypatch: pytest.MonkeyPatch, killed_after: int
@@ -271,20 +288,7 @@ def test_killed_while_what_is_attached_goes_the_next_run_goes_on_with_the_batch(
     attached = [push_image(registry, f"s {number}", subject=image.manifest) for number in range(8)]
     run(registry, untagged_after=500.0)
     world.clock.now += 501
-    dying = other(registry)
-    publication = dying.manifests.deletion._publication
-    record, recorded = publication.record, list[PendingChange]()
-
-    def die(change: PendingChange) -> None:
-        record(change)
-        recorded.append(change)
-        if len(recorded) == killed_after:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(publication, "record", die)
-        with pytest.raises(KeyboardInterrupt):
-            run(dying, untagged_after=500.0)
+    run_until_killed(other(registry), monkeypatch, records=killed_after)
     again = other(registry)
     assert is_there(again, image.manifest)
     run(again, untagged_after=500.0)
@@ -308,20 +312,7 @@ def test_a_purge_after_a_killed_collection_takes_nothing_else_of_the_closure(
     ]
     run(registry, untagged_after=500.0)
     world.clock.now += 501
-    dying = other(registry)
-    publication = dying.manifests.deletion._publication
-    record, recorded = publication.record, list[PendingChange]()
-
-    def die(change: PendingChange) -> None:
-        record(change)
-        recorded.append(change)
-        if len(recorded) == killed_after:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(publication, "record", die)
-        with pytest.raises(KeyboardInterrupt):
-            run(dying, untagged_after=500.0)
+    run_until_killed(other(registry), monkeypatch, records=killed_after)
     again = other(registry)
     everything = [top, *children, *(each for several in signatures for each in several)]
     there = [each for each in everything if is_there(again, each)]
