@@ -34,6 +34,16 @@ def age_of(row: MirrorTagRow) -> float:
     return row.age if row.age is not None and row.age >= 0 else max(row.age_here, 0.0)
 
 
+def headers_of(source: str, age: float | None, *, is_stale: bool) -> dict[str, str]:
+    """The headers that say how old an answer is (RFC 9111, section 5.1; RFC 7234, section 5.5.1)."""
+    headers = {"X-Artifact-Source": source}
+    if age is not None:
+        headers["Age"] = str(int(age))
+    if is_stale:
+        headers["Warning"] = '110 - "Response is Stale"'
+    return headers
+
+
 def backoff(fails: int) -> float:
     """Seconds until the next request after one without an answer; ``fails`` came in a row before it."""
     return min(float(2 ** min(fails, 10)), _LONGEST)

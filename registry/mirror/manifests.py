@@ -14,9 +14,9 @@ from registry.mirror.arrivals import Arrivals
 from registry.mirror.freshness import Verdict
 from registry.mirror.kept_manifests import KeptManifests
 from registry.mirror.revalidation import Revalidation
+from registry.mirror.selection import Selection
 from registry.oci.digest import Digest
-from registry.oci.errors import ManifestUnknown, NameUnknown, RegistryError
-from registry.oci.glob import Glob
+from registry.oci.errors import ManifestUnknown, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class MirrorManifests:
     ) -> None:
         self._name = settings.name
         self._metrics = metrics
-        self._globs = [Glob(pattern) for pattern in settings.repositories]
+        self._selection = Selection(settings)
         self._manifests = KeptManifests(settings, registry)
         self._revalidation = Revalidation(settings, registry, remote, self._manifests)
         self._arrivals = Arrivals(settings, registry, remote, self._manifests, sleep)
@@ -64,7 +64,7 @@ class MirrorManifests:
 
     def find_here(self, name: MirroredName, reference: Digest | str) -> MirroredManifest | None:
         """As ``find``, without the upstream; None if that has to be asked."""
-        self._require_mirrored(name)
+        self._selection.require(name)
         if isinstance(reference, Digest):
             return self._manifests.digest(name, reference)
         kept = self._manifests.tag(name, reference)
@@ -72,7 +72,7 @@ class MirrorManifests:
         return None if kept is None or verdict is Verdict.ASK else self._manifests.serve(name, kept, verdict)
 
     def _find(self, name: MirroredName, reference: Digest | str) -> MirroredManifest:
-        self._require_mirrored(name)
+        self._selection.require(name)
         if isinstance(reference, Digest):
             return self._manifests.digest(name, reference) or self._arrivals.bring(name, reference)
         kept = self._manifests.tag(name, reference)
@@ -82,10 +82,6 @@ class MirrorManifests:
         if verdict is Verdict.ASK:
             return self._revalidation.ask(name, reference, kept)
         return self._manifests.serve(name, kept, verdict)
-
-    def _require_mirrored(self, name: MirroredName) -> None:
-        if not any(glob.matches(name.upstream, {}) for glob in self._globs):
-            raise NameUnknown(f"mirror {name.mirror.name}: its settings (repositories) do not mirror {name.upstream}")
 
     def _count(self, result: str) -> None:
         if self._metrics is not None:

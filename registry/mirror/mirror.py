@@ -10,6 +10,8 @@ from registry.mirror.names import MirrorNames
 from registry.mirror.patient_upstream import PatientUpstream
 from registry.mirror.remote_blob import RemoteBlob
 from registry.mirror.remote_manifests import RemoteManifests
+from registry.mirror.remote_tags import RemoteTags
+from registry.mirror.tag_lists import TagLists
 from registry.upstream.client import Upstream
 from registry.upstream.tokens import TokenCache
 
@@ -42,6 +44,7 @@ class Mirror:
         self.upstream = PatientUpstream(settings, self._client, registry.backends.database, metrics)
         remote = RemoteManifests(self.upstream, max_bytes=registry.backends.policy.manifest_bytes)
         self.manifests = MirrorManifests(settings, registry, remote, metrics=metrics)
+        self.tag_lists = TagLists(settings, registry, RemoteTags(self.upstream))
         self.blob_proofs = BlobProofs(settings, registry, self.upstream)
 
     def blob(self, name: MirroredName, digest: Digest) -> RemoteBlob:

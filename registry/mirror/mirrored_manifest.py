@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from registry.mirror.freshness import headers_of
+
 if TYPE_CHECKING:
     from registry.images.manifest_store import FoundManifest
 
@@ -27,10 +29,5 @@ class MirroredManifest(NamedTuple):
     """Seconds for which memory may give this answer."""
 
     def headers(self) -> dict[str, str]:
-        """The headers that say so (RFC 9111, section 5.1; RFC 7234, section 5.5.1)."""
-        headers: dict[str, str] = {"X-Artifact-Source": self.source}
-        if self.age is not None:
-            headers["Age"] = str(int(self.age))
-        if self.is_stale:
-            headers["Warning"] = '110 - "Response is Stale"'
-        return headers
+        """The headers that say so."""
+        return headers_of(self.source, self.age, is_stale=self.is_stale)

@@ -26,7 +26,7 @@ from registry.upstream.errors import (
 from registry.upstream.rate_limit import pause_after, remaining
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from registry.config.mirror_sections import MirrorSettings
     from registry.database.engine import Database
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from registry.observability.metrics.upstream_metrics import UpstreamMetrics
     from registry.upstream.answer import Answer
     from registry.upstream.download import Goal
+    from registry.upstream.url import Url
 
 FAILS: Final = 3
 """Requests in a row without an answer, after which an upstream is asked seldom."""
@@ -60,6 +61,21 @@ class Asked(Protocol):
         """See Upstream."""
 
 
+class PagesAsked(Asked, Protocol):
+    """An upstream whose lists have pages."""
+
+    def request_at(
+        self,
+        method: str,
+        url: Url,
+        *,
+        scope: str = "",
+        headers: Mapping[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> Answer:
+        """See Upstream."""
+
+
 class UpstreamGivenUp(UpstreamUnavailable):
     """The upstream did not answer some times in a row, and was not asked."""
 
@@ -73,7 +89,7 @@ class PatientUpstream:
     """Any thread."""
 
     def __init__(
-        self, settings: MirrorSettings, upstream: Asked, database: Database, metrics: UpstreamMetrics | None = None
+        self, settings: MirrorSettings, upstream: PagesAsked, database: Database, metrics: UpstreamMetrics | None = None
     ) -> None:
         self.name = settings.name
         self._metrics = metrics
@@ -93,10 +109,28 @@ class PatientUpstream:
         seconds: float | None = None,
     ) -> Answer:
         """See Upstream. Raises UpstreamGivenUp, and UpstreamThrottled without a request while a pause lasts."""
+        ask = self._upstream.request
+        return self._noting(lambda: ask(method, path, scope=scope, headers=headers, seconds=seconds))
+
+    def request_at(
+        self,
+        method: str,
+        url: Url,
+        *,
+        scope: str = "",
+        headers: Mapping[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> Answer:
+        """As ``request``; see Upstream. A server elsewhere counts as the upstream, as one of a redirect does."""
+        ask = self._upstream.request_at
+        return self._noting(lambda: ask(method, url, scope=scope, headers=headers, seconds=seconds))
+
+    def _noting(self, ask: Callable[[], Answer]) -> Answer:
+        """The answer; what it says of the upstream is noted."""
         self._begin()
         before = self._require_open()
         try:
-            answer = self._upstream.request(method, path, scope=scope, headers=headers, seconds=seconds)
+            answer = ask()
         except (UpstreamThrottled, TokenUnavailable) as error:
             self._note_limit(error, before)
             raise

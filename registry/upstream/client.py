@@ -93,9 +93,18 @@ class Upstream:
                 continue
         return self._request(method, _below(self._urls[-1], path), scope, headers or {}, deadline)
 
-    def request_at(self, method: str, url: Url, *, scope: str = "", headers: Mapping[str, str] | None = None) -> Answer:
+    def request_at(
+        self,
+        method: str,
+        url: Url,
+        *,
+        scope: str = "",
+        headers: Mapping[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> Answer:
         """As ``request``, of a URL that an answer has named (a next page). Elsewhere it shows no credentials."""
-        return self._request(method, url, scope, headers or {}, _NO_SECONDS)
+        deadline = monotonic() + (_NO_SECONDS if seconds is None else seconds)
+        return self._request(method, url, scope, headers or {}, deadline)
 
     def download(self, path: str, *, scope: str, goal: Goal) -> Download:
         """The content at a path, read in pieces and resumed where it breaks off; nothing is sent yet."""

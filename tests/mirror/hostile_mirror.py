@@ -10,7 +10,8 @@ from registry.config.mirror_sections import MirrorSettings
 from registry.images.registry import Registry
 from registry.mirror.mirror import Mirror
 from registry.mirror.mirrored_manifest import MirroredManifest
-from registry.mirror.names import MirrorNames
+from registry.mirror.names import MirroredName, MirrorNames
+from registry.mirror.tag_lists import ListedTags
 from registry.oci.digest import Digest
 from tests.support.payloads import Manifest
 from tests.upstream.hostile import HostileServer, Reply, local, whole
@@ -30,9 +31,16 @@ class HostileMirror:
         self._mirror = Mirror(self.settings, registry, resolver=local())
 
     def find(self, reference: str = "v1") -> MirroredManifest:
-        name = MirrorNames([self.settings]).find(HERE)
+        target = Digest.parse(reference) if ":" in reference else reference
+        return self._mirror.manifests.find(self._name(HERE), target)
+
+    def tags(self, *, last: str = "", count: int = 1000, repository: str = HERE) -> ListedTags:
+        return self._mirror.tag_lists.page(self._name(repository), last=last, count=count)
+
+    def _name(self, repository: str) -> MirroredName:
+        name = MirrorNames([self.settings]).find(repository)
         assert name is not None
-        return self._mirror.manifests.find(name, Digest.parse(reference) if ":" in reference else reference)
+        return name
 
     def close(self) -> None:
         self._mirror.close()

@@ -24,6 +24,7 @@ from registry.upstream.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
+from registry.upstream.url import parse_url
 from tests.mirror.hostile_mirror import path_of, reply_all
 from tests.support.registry_world import World
 from tests.upstream.hostile import Handler, hostile_server, upstream_of, whole
@@ -50,6 +51,9 @@ class Scripted:
             raise self.fault
         return Headed(self.headers)
 
+    def request_at(self, *_arguments: Any, **_keys: Any) -> Any:
+        return self.request()
+
 
 @pytest.fixture
 def upstream() -> Scripted:
@@ -75,6 +79,17 @@ def ask(each: PatientUpstream) -> str:
     except UpstreamError as error:
         return type(error).__name__
     return ""
+
+
+def test_a_next_page_waits_as_every_request_does(world: World, upstream: Scripted) -> None:
+    one, page = patient(world, upstream), parse_url("https://hub.example.org/v2/app/tags/list?last=x")
+    upstream.fault = UpstreamThrottled("slower", 120)
+    with pytest.raises(UpstreamThrottled):
+        one.request_at("GET", page)
+    assert (ask(one), upstream.count) == ("UpstreamThrottled", 1)
+    with pytest.raises(UpstreamThrottled):
+        one.request_at("GET", page)
+    assert upstream.count == 1
 
 
 def test_no_replica_asks_while_a_pause_lasts(world: World, upstream: Scripted) -> None:
