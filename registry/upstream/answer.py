@@ -13,6 +13,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from urllib3.exceptions import ProtocolError as ProtocolBroken
 
 from registry.cutoff import Cutoff
+from registry.interruption import interruptible
 from registry.upstream.errors import AnswerInvalid, UpstreamSilent, UpstreamUnavailable
 from registry.waiting import aside
 
@@ -75,10 +76,10 @@ class Answer:
     def read(self, size: int) -> bytes:
         """What has come of the body, at most ``size`` bytes; empty at its end.
 
-        Raises UpstreamUnavailable, also where the connection ends before the body does.
+        Raises UpstreamUnavailable, also where the connection ends before the body does; Interrupted.
         """
         try:
-            with aside, self._bounded_piece():
+            with aside, interruptible(self._response.shutdown), self._bounded_piece():
                 data = self._response.read1(size)
         except BROKEN as error:
             raise kind_of(error)(f"{self.origin.host}: {reason_of(error)} in the middle of a body") from error

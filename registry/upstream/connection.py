@@ -17,6 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import create_connection
 
 from registry.cutoff import Cutoff
+from registry.interruption import interruptible
 from registry.upstream.resolver import NameUnknown
 
 if TYPE_CHECKING:
@@ -57,13 +58,16 @@ class UpstreamConnection(HTTPConnection):
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 has it
         """The head of the answer, all of it within the read timeout."""
-        with _bounded(self.sock, self._seconds()) as cutoff:
-            try:
-                response = super().getresponse()
-            except Exception as error:
-                if cutoff.is_over:
-                    raise TimeoutError("the head of the answer takes too long") from error
-                raise
+        with contextlib.ExitStack() as stack:
+            with _bounded(self.sock, self._seconds()) as cutoff:
+                try:
+                    response = super().getresponse()
+                except Exception as error:
+                    if cutoff.is_over:
+                        raise TimeoutError("the head of the answer takes too long") from error
+                    raise
+                stack.callback(response.close)
+            stack.pop_all()  # it was not interrupted
         if cutoff.is_over:  # the standard library takes the end of a connection for the end of a head
             response.close()
             raise TimeoutError("the head of the answer takes too long")
@@ -103,11 +107,10 @@ class UpstreamConnection(HTTPConnection):
 @contextlib.contextmanager
 def _bounded(connection: socket.socket, seconds: float) -> Iterator[Cutoff]:
     """End a connection after so many seconds, by another descriptor of it: TLS has taken the first one."""
-    with (
-        socket.socket(fileno=os.dup(connection.fileno())) as other,
-        Cutoff(seconds, partial(other.shutdown, socket.SHUT_RDWR)) as cutoff,
-    ):
-        yield cutoff
+    with socket.socket(fileno=os.dup(connection.fileno())) as other:
+        end = partial(other.shutdown, socket.SHUT_RDWR)
+        with interruptible(end), Cutoff(seconds, end) as cutoff:
+            yield cutoff
 
 
 class SecureConnection(UpstreamConnection, HTTPSConnection):

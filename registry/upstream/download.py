@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from registry import interruption
 from registry.upstream.errors import (
     AnswerInvalid,
     ContentChanged,
@@ -69,7 +69,7 @@ class Download:
         scope: str,
         goal: Goal,
         metrics: UpstreamMetrics | None = None,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] = interruption.sleep,
     ) -> None:
         self.goal = goal
         self.media_type: str | None = None

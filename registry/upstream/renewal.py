@@ -6,6 +6,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
+from registry import interruption
 from registry.upstream.errors import TokenUnavailable, UpstreamError
 from registry.waiting import aside
 
@@ -58,7 +59,7 @@ class Renewal(Generic[T]):
             taken = self._lock.acquire(blocking=False)
         else:
             with aside:
-                taken = self._lock.acquire(timeout=min(seconds, WAIT))
+                taken = interruption.acquire(self._lock, min(seconds, WAIT))
         if not taken:
             if held is not None and lasts:
                 return held

@@ -185,6 +185,27 @@ def redirect(location: str, status: int = 307) -> Reply:
     return whole(status, b"elsewhere", Location=location)
 
 
+class Silence:
+    """A Reply that begins, and never ends."""
+
+    def __init__(self, begin: bytes = b"") -> None:
+        self.begin = begin
+        self.reached = threading.Event()
+        self.is_cut = threading.Event()
+        """The client has ended the connection."""
+
+    def __call__(self, handler: Handler) -> None:
+        handler.wfile.write(self.begin)
+        handler.wfile.flush()
+        self.reached.set()
+        handler.connection.settimeout(120)
+        handler.close_connection = True
+        with contextlib.suppress(ConnectionError):
+            if handler.connection.recv(1):
+                return
+        self.is_cut.set()
+
+
 def local(*, further: Mapping[str, list[str]] | None = None) -> Resolver:
     """Finds NAMES here, and ``further`` ones where they say."""
     known = {**{name: [LOCAL] for name in NAMES}, **(further or {})}

@@ -60,7 +60,10 @@ class ContentReplaced(Exception):
 
 
 class Content(Protocol):
-    """The bytes of one file of an upstream from an offset on. A context manager. For one thread."""
+    """The bytes of one file of an upstream from an offset on. A context manager. For one thread.
+
+    What waits in it ends with the thread's interruption: it raises Interrupted then.
+    """
 
     @property
     def size(self) -> int | None:

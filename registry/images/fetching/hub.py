@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import enum
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,6 +24,9 @@ from registry.oci.errors import BlobUnknown, NameUnknown, RegistryError
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
     from registry.database.mirrors.fetches import FetchRow
     from registry.images.backends import Backends
     from registry.images.blobs import Blobs
@@ -87,6 +91,8 @@ class FetchHub:
         self._leaders: dict[str, ThreadPoolExecutor] = {}
         """By mirror: an upstream that is slow holds back no fetch of another one."""
         self._joins = ThreadPoolExecutor(JOINS, thread_name_prefix="fetch-join")
+        self._running: set[Future[None]] = set()
+        """What threads of leaders and of joins do, or are to do."""
         self._watcher: threading.Thread | None = None
         self._asked = self._renewed = 0.0
         """When the database last answered the watcher, and when leases were last renewed; by ``clocks.boot``."""
@@ -126,19 +132,38 @@ class FetchHub:
             return len(self._entries)
 
     def close(self) -> None:
-        """Stop leading, keeping what has come, and cut all clients that wait."""
+        """Stop leading, keeping what has come, and cut all clients that wait.
+
+        It waits for no upstream. A leader that is at the store, or connects, is waited for ``policy.ending`` seconds;
+        then another process may lead, and its thread is left behind.
+        """
         with self._condition:
             self._stopping.set()
             self._condition.notify_all()
             watcher = self._watcher
-        for leaders in self._leaders.values():  # there is no new one any more
-            leaders.shutdown(cancel_futures=True)
-        self._joins.shutdown(cancel_futures=True)
+            led = self._led()
+        for leader in led:  # there is no new one any more
+            leader.interrupt()
+        for pool in (*self._leaders.values(), self._joins):
+            pool.shutdown(wait=False, cancel_futures=True)
+        wait(self._running.copy(), self._policy.ending)
+        self._abandon()
         if watcher is not None:
             watcher.join()
         with self._condition:
             for entry in list(self._entries.values()):
                 self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
+
+    def _abandon(self) -> None:
+        """Let other processes lead what a leader of this one leads still."""
+        with self._condition:
+            left = [(entry, entry.leader) for entry in self._entries.values() if entry.leader is not None]
+        for entry, leader in left:
+            leader.fence()
+            log.warning("a leader does not end, and is left behind", digest=leader.row.key, epoch=leader.row.epoch)
+            with contextlib.suppress(DatabaseError), self._backends.database.transaction() as connection:
+                fetches.release(connection, leader.row.id, epoch=leader.row.epoch)
+            self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
 
     # ---- leading
 
@@ -148,7 +173,16 @@ class FetchHub:
         if leaders is None:
             leaders = ThreadPoolExecutor(self._policy.fetches, thread_name_prefix="fetch")
             self._leaders[entry.fetch.mirror] = leaders
-        leaders.submit(self._work, entry, dead, again=again)
+        self._run(leaders, partial(self._work, entry, dead, again=again))
+
+    def _run(self, pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+        future = pool.submit(work)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+
+    def _led(self) -> list[Leader]:
+        """The leaders of this process; the caller has the lock."""
+        return [entry.leader for entry in self._entries.values() if entry.leader is not None]
 
     def _work(self, entry: _Entry, dead: str = "", *, again: bool = False) -> None:
         """In a thread of its own: lead, or follow the process that does."""
@@ -191,6 +225,8 @@ class FetchHub:
         leader.renewed(begun + self._policy.lease)
         with self._condition:
             entry.phase, entry.leader = Phase.LEADING, leader
+            if self._stopping.is_set():
+                leader.interrupt()
             self._watch()
         self._lead(entry, leader)
 
@@ -261,9 +297,9 @@ class FetchHub:
                 return None
             self._condition.wait(self._policy.poll)
             self._forget_unwanted()
+            self._interrupt_unwanted()
             seen = [entry for entry in self._entries.values() if entry.phase in _SEEN]
-            led = [entry.leader for entry in self._entries.values() if entry.leader is not None]
-            return seen, led
+            return seen, self._led()
 
     def _ask(self, seen: list[_Entry], led: list[Leader], now: float) -> None:
         is_due = now - self._renewed >= self._policy.renewal
@@ -279,6 +315,16 @@ class FetchHub:
         for entry in list(self._entries.values()):
             if entry.phase is Phase.FOLLOWING and not entry.fetch.is_wanted:
                 self._forget(entry)
+
+    def _interrupt_unwanted(self) -> None:
+        """End the requests that are of no use any more; the caller has the lock."""
+        for entry in self._entries.values():
+            if entry.leader is None:
+                continue
+            if entry.leader.is_late:
+                entry.leader.fence()
+            elif not (self._policy.fills or entry.fetch.is_wanted):
+                entry.leader.interrupt()
 
     def _renew(self, led: list[Leader], now: float) -> None:
         with self._backends.database.transaction(durable=False) as connection:
@@ -349,7 +395,7 @@ class FetchHub:
             if self._is_over_now(entry):
                 return
             if not self._stopping.is_set():
-                self._joins.submit(self._join_all, entry, source or "")
+                self._run(self._joins, partial(self._join_all, entry, source or ""))
 
     def _is_over_now(self, entry: _Entry) -> bool:
         """Forget a fetch whose clients all have it; the caller has the lock."""

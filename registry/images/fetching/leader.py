@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import structlog
 
@@ -17,6 +17,7 @@ from registry.database.mirrors import fetches
 from registry.database.mirrors.fetches import Kept
 from registry.images.fetching.content import ContentReplaced, FetchFailed, Reason
 from registry.images.publication.new_blob import NewBlob
+from registry.interruption import Interrupted, Interruption
 from registry.oci.digest import Digest, new_hasher
 from registry.oci.errors import RegistryError
 from registry.storage.driver import CHUNK_SIZE, UploadState
@@ -75,6 +76,7 @@ class Leader:
         self._clock = rooms.backends.database.clocks.boot
         self._until = self._clock() + rooms.policy.lease
         """When another process may lead, by this machine's clock; no later than the database has it."""
+        self._interruption = Interruption()
         self._is_fenced = False
         self._is_unsure = False
         """A step of the row may have been made though its answer was an error."""
@@ -95,6 +97,16 @@ class Leader:
     def fence(self) -> None:
         """It leads no more."""
         self._is_fenced = True
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Nothing wants further bytes: it keeps those that have come and leaves, also where the upstream is silent."""
+        self._interruption.interrupt()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether another process may lead by now."""
+        return self._clock() >= self._until
 
     def run(self) -> FetchFailed | None:
         """Bring the blob and publish it; the fetch knows it then. Returns why not, where that is final.
@@ -148,9 +160,13 @@ class Leader:
                 try:
                     self._copy(content, writer)
                 except FetchFailed as failure:
-                    if failure.reason.is_kept and self._keeps and self._before != self._received:
-                        self._keep(writer, self._received)
+                    if failure.reason.is_kept:
+                        self._keep_rest(writer)
                     raise
+                except Interrupted:
+                    self._require_lead()
+                    self._keep_rest(writer)
+                    self._leave()
                 offset = self._received
             digest = Digest.from_hasher(hasher)
             if digest != self._fetch.digest:
@@ -164,11 +180,12 @@ class Leader:
     def _copy(self, content: Content, writer: UploadWriter) -> None:
         """Read the content to its end."""
         fetch, policy = self._fetch, self._rooms.policy
-        content.open()
+        with self._interruption:
+            content.open()
         self._take_head(content)
         due, flushed = monotonic(), self._received  # clients elsewhere wait for the first bytes
         part = self._driver.capabilities.part_bytes or policy.flush_bytes
-        while data := content.read(CHUNK_SIZE):
+        while data := self._read(content):
             self._require_lead()
             writer.write(data)
             self._received += len(data)
@@ -187,6 +204,10 @@ class Leader:
             fetch.tell(self._received, content.media_type)
             self._kept = self._kept._replace(size=self._received)
         self._require_size(self._received)
+
+    def _read(self, content: Content) -> bytes:
+        with self._interruption:
+            return content.read(CHUNK_SIZE)
 
     def _take_head(self, content: Content) -> None:
         """Note what the upstream has told of the whole by now."""
@@ -306,6 +327,11 @@ class Leader:
         else:
             self._fetch.keep(self._kept)
 
+    def _keep_rest(self, writer: UploadWriter) -> None:
+        """Keep what has come since the row was last moved."""
+        if self._keeps and self._before != self._received:
+            self._keep(writer, self._received)
+
     def _state(self) -> UploadState:
         return UploadState(self._kept.note, self._kept.tail)
 
@@ -316,7 +342,7 @@ class Leader:
 
     def _require_lead(self) -> None:
         """Raises Fenced."""
-        if self._is_fenced or self._clock() >= self._until:
+        if self._is_fenced or self.is_late:
             raise Fenced
 
     def _advance(self, kept: Kept, *, anew: bool = False) -> None:
@@ -362,7 +388,8 @@ class Leader:
         self._fetch.publish(size)
         self._fetch.join(row.repository)
 
-    def _leave(self) -> None:
+    def _leave(self) -> NoReturn:
+        """Raises Left."""
         with contextlib.suppress(DatabaseError), self._rooms.backends.database.transaction() as connection:
             fetches.release(connection, self.row.id, epoch=self.row.epoch)
         raise Left

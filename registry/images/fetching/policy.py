@@ -38,6 +38,8 @@ class FetchPolicy:
     """How long a client waits for another process where its bytes cannot be read before the end."""
     silence: float = 30.0
     """How long the database may be silent before clients that follow other processes are cut."""
+    ending: float = 5.0
+    """How long a process that ends waits for leaders which are at the store, or connect to an upstream."""
     expiry: float = 3600.0
     """How long the bytes of a fetch stay that no process goes on with."""
     fills: bool = True
