@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
+import structlog
 from cachetools import LRUCache
 
 from registry.mirror.freshness import backoff
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 SIZE: Final = 16 << 20
 """Bytes of the lists that are kept of one mirror."""
@@ -76,6 +79,8 @@ class KeptAnswers(Generic[T]):
     def find(self, key: str, ask: Callable[[bool], T]) -> KeptAnswer[T]:
         """The answer that is kept, or the one that ``ask`` gets; it hears whether an older one could be served.
 
+        ``key`` is shown in the log.
+
         After a failure the older answer is served, and the next request follows after a while, twice as long each time.
         Raises the RegistryError of ``ask`` where there is no older answer; NameUnknown ends that, and is not kept.
         """
@@ -106,8 +111,9 @@ class KeptAnswers(Generic[T]):
                 self._entries.pop(key, None)
             raise
         except RegistryError as error:
-            now = self._clock()
-            self._keep(key, _Entry(before.answer, error, before.fails + 1, now + backoff(before.fails)))
+            now, seconds = self._clock(), backoff(before.fails)
+            log.warning("an upstream gave no list", what=key, again_after=seconds, reason=str(error))
+            self._keep(key, _Entry(before.answer, error, before.fails + 1, now + seconds))
             return self._stale(before.answer, error, now)
         self._keep(key, _Entry((value, began)))
         age = max(self._clock() - began, 0.0)

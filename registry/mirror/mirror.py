@@ -8,8 +8,10 @@ from registry.mirror.blob_proofs import BlobProofs
 from registry.mirror.manifests import MirrorManifests
 from registry.mirror.names import MirrorNames
 from registry.mirror.patient_upstream import PatientUpstream
+from registry.mirror.referrers import MirrorReferrers
 from registry.mirror.remote_blob import RemoteBlob
 from registry.mirror.remote_manifests import RemoteManifests
+from registry.mirror.remote_referrers import RemoteReferrers
 from registry.mirror.remote_tags import RemoteTags
 from registry.mirror.tag_lists import TagLists
 from registry.upstream.client import Upstream
@@ -45,6 +47,7 @@ class Mirror:
         remote = RemoteManifests(self.upstream, max_bytes=registry.backends.policy.manifest_bytes)
         self.manifests = MirrorManifests(settings, registry, remote, metrics=metrics)
         self.tag_lists = TagLists(settings, registry, RemoteTags(self.upstream))
+        self.referrers = MirrorReferrers(settings, registry, RemoteReferrers(self.upstream), self.manifests)
         self.blob_proofs = BlobProofs(settings, registry, self.upstream)
 
     def blob(self, name: MirroredName, digest: Digest) -> RemoteBlob:

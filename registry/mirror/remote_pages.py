@@ -31,16 +31,24 @@ class Bounds(NamedTuple):
     """From the first request to the last byte."""
 
 
+class Page(NamedTuple):
+    """A page as it was sent."""
+
+    body: bytes
+    host: str
+    """The server that sent it."""
+    media_type: str
+    """As the server calls it, without parameters; perhaps empty."""
+
+
 class RemotePages:
     """Those of one upstream. Any thread."""
 
     def __init__(self, upstream: PagesAsked) -> None:
         self._upstream = upstream
 
-    def walk(
-        self, path: str, *, scope: str, accept: str, bounds: Bounds, first: float | None = None
-    ) -> Iterator[tuple[bytes, str]]:
-        """The body of each page, with the host that sent it. Each is asked for when the one before was used.
+    def walk(self, path: str, *, scope: str, accept: str, bounds: Bounds, first: float | None = None) -> Iterator[Page]:
+        """The pages; each is asked for when the one before was used.
 
         The head of the first page may take ``first`` seconds; None leaves it to the timeouts of the settings.
         Raises UpstreamError: UpstreamStatus where the first page is not there, AnswerInvalid where a further one is
@@ -57,7 +65,7 @@ class RemotePages:
                 following = next_page(answer)
                 body = answer.document(left, _left(deadline, host))
             left -= len(body)
-            yield body, host
+            yield Page(body, host, answer.headers.get("Content-Type", "").partition(";")[0].strip().lower())
             if following is None:
                 return
             if following in seen:

@@ -71,12 +71,10 @@ class RemoteTags:
         """
         path, scope = f"/v2/{name}/tags/list?n={_PER_PAGE}", f"repository:{name}:pull"
         found: set[str] = set()
-        for body, host in self._pages.walk(
-            path, scope=scope, accept="application/json", bounds=self._bounds, first=first
-        ):
-            found.update(tag for tag in _tags(body, host) if is_tag(tag))
+        for page in self._pages.walk(path, scope=scope, accept="application/json", bounds=self._bounds, first=first):
+            found.update(tag for tag in _tags(page.body, page.host) if is_tag(tag))
             if len(found) > self._most:
-                raise AnswerInvalid(f"{host}: {name} has more than {self._most} tags")
+                raise AnswerInvalid(f"{page.host}: {name} has more than {self._most} tags")
         return TagList(found)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from registry.oci.errors import TagInvalid
 from registry.oci.escaping import quoted
+
+if TYPE_CHECKING:
+    from registry.oci.digest import Digest
 
 _FALLBACK = re.compile(r"sha(?:256|512)-[0-9a-f]{64}")
 _OF_SUBJECT = re.compile(r"sha(?:256|512)-[0-9a-f]{64,}(?:[.-].*)?")
@@ -28,6 +32,11 @@ def belongs_to_subject(text: str) -> bool:
     That is the list of its referrers, and signatures, attestations and SBOMs of cosign: ``sha256-{hex}.sig``.
     """
     return _OF_SUBJECT.fullmatch(text) is not None
+
+
+def fallback_of(digest: Digest) -> str:
+    """The tag under which clients keep the referrers of ``digest`` (spec, "Referrers Tag Schema")."""
+    return f"{digest.algorithm}-{digest.encoded[:64]}"
 
 
 def attachment_prefix(digest: str) -> str:

@@ -11,6 +11,7 @@ from registry.images.registry import Registry
 from registry.mirror.mirror import Mirror
 from registry.mirror.mirrored_manifest import MirroredManifest
 from registry.mirror.names import MirroredName, MirrorNames
+from registry.mirror.referrers import ListedReferrers
 from registry.mirror.tag_lists import ListedTags
 from registry.oci.digest import Digest
 from tests.support.payloads import Manifest
@@ -36,6 +37,18 @@ class HostileMirror:
 
     def tags(self, *, last: str = "", count: int = 1000, repository: str = HERE) -> ListedTags:
         return self._mirror.tag_lists.page(self._name(repository), last=last, count=count)
+
+    def referrers(
+        self, subject: str, *, artifact_type: str | None = None, last: str = "", count: int = 1000, size: int = 1 << 20
+    ) -> ListedReferrers:
+        return self._mirror.referrers.page(
+            self._name(HERE),
+            Digest.parse(subject),
+            artifact_type=artifact_type,
+            last=last,
+            count=count,
+            max_bytes=size,
+        )
 
     def _name(self, repository: str) -> MirroredName:
         name = MirrorNames([self.settings]).find(repository)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.oci.digest import Digest
 from registry.oci.errors import TagInvalid
-from registry.oci.tag import belongs_to_subject, is_tag, parse_tag
+from registry.oci.tag import belongs_to_subject, fallback_of, is_fallback, is_tag, parse_tag
 
 
 @pytest.mark.parametrize("tag", ["latest", "1", "_", "_.-", "v1.2.3-rc_1", "UPPER", "a" * 128, "sha256-abc.sig"])
@@ -63,3 +64,12 @@ def test_a_tag_made_of_a_digest_belongs_to_its_manifest(tag: str) -> None:
 )
 def test_other_tags_belong_to_themselves(tag: str) -> None:
     assert not belongs_to_subject(tag)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_referrers_are_kept_under_a_tag_that_the_digest_gives(algorithm: str) -> None:
+    digest = Digest.of(b"subject", algorithm)
+    tag = fallback_of(digest)
+    assert is_tag(tag)
+    assert is_fallback(tag)
+    assert digest.startswith(tag.replace("-", ":", 1))
