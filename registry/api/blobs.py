@@ -21,11 +21,14 @@ from registry.api.http.fields import field
 from registry.api.http.operations import BYTES, DIGEST, NAME, RANGE, Content, operation
 from registry.api.http.parameters import digest_of, name_of
 from registry.api.http.routing import OciRoute, context_of
+from registry.api.mirroring import mirrored_blobs
 from registry.images.verification import WrongBytes
 from registry.observability.audit import Event
 from registry.oci.errors import (
+    BadGateway,
     BlobUnknown,
     DigestInvalid,
+    GatewayTimeout,
     NameInvalid,
     NameUnknown,
     RangeInvalid,
@@ -48,8 +51,8 @@ SMALL = 64 << 10
 
 
 DELETE_ERRORS = (NameInvalid, DigestInvalid, NameUnknown, BlobUnknown, Unsupported)
-HEAD_ERRORS = (NameInvalid, DigestInvalid, NameUnknown, BlobUnknown)
-READ_ERRORS = (NameInvalid, DigestInvalid, NameUnknown, BlobUnknown, RangeInvalid)
+HEAD_ERRORS = (NameInvalid, DigestInvalid, NameUnknown, BlobUnknown, BadGateway, GatewayTimeout)
+READ_ERRORS = (*HEAD_ERRORS, RangeInvalid)
 
 router = APIRouter(route_class=OciRoute, tags=["Blobs"])
 
@@ -60,8 +63,14 @@ async def head(request: Request) -> Response:
     context = context_of(request)
     name, digest = name_of(request), digest_of(request)
     may_push = context.access.may(caller_of(request.scope), Action.PUSH, name)
-    blob = await context.run(context.registry.blobs.find, name, digest, for_a_push=may_push)
-    headers = _headers(blob)
+    mirrored = context.mirrored(name)
+    try:
+        blob = await context.run(context.registry.blobs.find, name, digest, for_a_push=may_push and mirrored is None)
+    except (BlobUnknown, NameUnknown):
+        if mirrored is None:
+            raise
+        return await mirrored_blobs.head(context, request, mirrored, digest)
+    headers = _headers(context, name, blob)
     _remember(context, request, name, blob)
     if is_not_modified(request, digest):
         return Response(status_code=304, headers=unmodified(headers))
@@ -79,10 +88,13 @@ async def get(request: Request) -> Response:
     context = context_of(request)
     name, digest = name_of(request), digest_of(request)
     redirected = context.redirects.wanted(name, caller_of(request.scope))
-    blob, body, address = await context.run(_open, context, name, digest, redirected=redirected)
+    opened = await _open_or_bring(context, request, name, digest, redirected=redirected)
+    if isinstance(opened, Response):
+        return opened
+    blob, body, address = opened
     if address is not None:
         return _redirect(context, request, name, blob, address)
-    headers = _headers(blob)
+    headers = _headers(context, name, blob)
     if body is not None:
         _remember(context, request, name, blob, body=body)
     if is_not_modified(request, digest):
@@ -95,10 +107,8 @@ async def get(request: Request) -> Response:
         raise
     if wanted is None and body is not None:
         return Response(body, headers=headers)
-    if wanted is None:
-        return await BlobResponse.open(context, blob, headers)
-    if len(wanted) == 1:
-        return await BlobResponse.open(context, blob, headers, wanted[0])
+    if wanted is None or len(wanted) == 1:
+        return await BlobResponse.open(context, blob, headers, None if wanted is None else wanted[0])
     return await MultipartResponse.open(context, blob, headers, wanted)
 
 
@@ -146,6 +156,22 @@ class _Opened(NamedTuple):
     """Where its client is sent for them."""
 
 
+async def _open_or_bring(
+    context: ApiContext, request: Request, name: str, digest: Digest, *, redirected: bool
+) -> _Opened | Response:
+    """The blob, or the answer that has it on its way, where a mirror brings it. Raises RegistryError."""
+    try:
+        return await context.run(_open, context, name, digest, redirected=redirected)
+    except (BlobUnknown, NameUnknown):
+        mirrored = context.mirrored(name)
+        if mirrored is None:
+            raise
+    coming = await mirrored_blobs.get(context, request, mirrored, digest)
+    if coming is not None:
+        return coming
+    return await context.run(_open, context, name, digest, redirected=redirected)
+
+
 def _open(context: ApiContext, name: str, digest: Digest, *, redirected: bool) -> _Opened:
     """In a thread. An unverified blob is hashed while it is served: its client is not redirected (I6)."""
     for _ in range(PLACES):
@@ -174,7 +200,7 @@ def _remember(
     answer = CachedResponse(
         name,
         blob.version,
-        ResponseHeaders(_headers(blob)),
+        ResponseHeaders(_headers(context, name, blob)),
         body,
         ROUTE,
         blob.digest,
@@ -187,8 +213,9 @@ def _remember(
     context.cache.remember(request, answer)
 
 
-def _headers(blob: HeldBlob) -> dict[str, str]:
-    return {
+def _headers(context: ApiContext, name: str, blob: HeldBlob) -> dict[str, str]:
+    source = {} if context.mirrored(name) is None else {"X-Artifact-Source": "cache"}
+    return source | {
         "Content-Type": "application/octet-stream",
         "Content-Length": str(blob.size),
         "Docker-Content-Digest": blob.digest,

@@ -24,6 +24,7 @@ from registry.api.http.redirects import Redirects
 from registry.api.http.request_body import Receivers
 from registry.api.http.upload_memory import UploadMemory
 from registry.api.http.urls import ExternalUrls
+from registry.api.mirroring.mirror_edge import open_mirrors
 from registry.api.threads import ThreadPool
 from registry.database.errors import DatabaseError
 from registry.database.sqlite.repository_versions import RepositoryVersions
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from registry.config.settings import Settings
     from registry.database.engine import Database
     from registry.images.registry import Registry
+    from registry.mirror.names import MirroredName
     from registry.observability.audit import AuditLog
+    from registry.observability.metrics.upstream_metrics import UpstreamMetrics
 
 CLOSE_SECONDS = 5.0
 """How long calls may take to end when the process does; what hangs is left to the next start (I8)."""
@@ -48,7 +51,14 @@ T = TypeVar("T")
 class ApiContext:
     """One per process. The asynchronous side of the core."""
 
-    def __init__(self, registry: Registry, settings: Settings, audit_log: AuditLog | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Settings,
+        audit_log: AuditLog | None = None,
+        upstream_metrics: UpstreamMetrics | None = None,
+    ) -> None:
+        """Raises ConfigError."""
         self.registry = registry
         self.settings = settings
         """Those of the start; ``take_access`` may have brought other rules."""
@@ -67,6 +77,8 @@ class ApiContext:
         self.audit = Audit(audit_log, guard.access.rights, guard.find_user)
         self.challenges = Challenges(self.urls, guard.token_settings, guard.service)
         freshness = _freshness_of(registry.backends.database)
+        self.mirrors = open_mirrors(registry, settings, self.run, upstream_metrics)
+        """None where there is no mirror."""
         self.cache = ResponseCache(registry, freshness, settings.limits.read_memory)
         buffers = settings.limits.upload_buffers
         self.receivers = Receivers(buffers // 4)
@@ -97,6 +109,10 @@ class ApiContext:
             self._guard.take_access(self.settings.auth, access)
             self.registry.take_access(access)
 
+    def mirrored(self, repository: str) -> MirroredName | None:
+        """What a repository is to the mirror that it is of; None if it is of none. Raises NameInvalid."""
+        return None if self.mirrors is None else self.mirrors.find(repository)
+
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run a call of the synchronous core in a thread; begins at once, also before it is awaited."""
         return self._calls.run(partial(function, *args, **kwargs))
@@ -122,6 +138,8 @@ class ApiContext:
 
     def close(self) -> None:
         """Wait for what runs in threads, for CLOSE_SECONDS, then free what the edge holds. The core stays open."""
+        if self.mirrors is not None:
+            self.mirrors.close()
         self._calls.close(CLOSE_SECONDS)
         for pool in (self._transfers, self.hasher):
             ending = threading.Thread(target=partial(pool.shutdown, cancel_futures=True), daemon=True)

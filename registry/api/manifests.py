@@ -5,6 +5,8 @@ Tests: ``tests/api/test_endpoints.py``.
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import APIRouter
@@ -24,7 +26,9 @@ from registry.api.http.routing import OciRoute, context_of
 from registry.observability.audit import Event
 from registry.oci.digest import Digest
 from registry.oci.errors import (
+    BadGateway,
     DigestInvalid,
+    GatewayTimeout,
     InsufficientStorage,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from registry.api.context import ApiContext
     from registry.images.manifest_store import FoundManifest
     from registry.images.manifests import PutManifest
+    from registry.mirror.mirrored_manifest import MirroredManifest
     from registry.storage.driver import ObjectReader
 
 ROUTE = "/v2/{name:path}/manifests/{reference}"
@@ -69,7 +74,15 @@ PUSH_ERRORS = (
     InsufficientStorage,
     TagImmutable,
 )
-READ_ERRORS = (NameInvalid, TagInvalid, DigestInvalid, NameUnknown, ManifestUnknown)
+READ_ERRORS = (
+    NameInvalid,
+    TagInvalid,
+    DigestInvalid,
+    NameUnknown,
+    ManifestUnknown,
+    BadGateway,
+    GatewayTimeout,
+)
 
 router = APIRouter(route_class=OciRoute, tags=["Manifests"])
 
@@ -86,12 +99,18 @@ async def get(request: Request) -> Response:
     context = context_of(request)
     name, reference = name_of(request), reference_of(request)
     for_a_push = request.method == "HEAD" and context.access.may(caller_of(request.scope), Action.PUSH, name)
-    found, body, reader = await context.run(_find_and_read, context, name, reference, for_a_push=for_a_push)
+    mirrored = context.mirrored(name)
+    if mirrored is not None and context.mirrors is not None:
+        served = await context.mirrors.manifest(mirrored, reference)
+        found, body, reader = await context.run(_read, context, served.found)
+    else:
+        served = None
+        found, body, reader = await context.run(_find_and_read, context, name, reference, for_a_push=for_a_push)
     headers = _headers(found)
     remembered = CachedResponse(
         name,
         found.version,
-        ResponseHeaders(headers),
+        ResponseHeaders(headers if served is None else headers | served.kept_headers()),
         body,
         ROUTE,
         found.digest,
@@ -100,7 +119,12 @@ async def get(request: Request) -> Response:
         leased_until=found.leased_until,
         pull=context.registry.pulls.pulled(name, found.digest),
     )
-    context.cache.remember(request, remembered)
+    if served is None:
+        context.cache.remember(request, remembered)
+    else:
+        headers |= served.headers()
+        if served.fresh_for > 0:
+            context.cache.remember(request, _while_fresh(remembered, served))
     unchanged = is_not_modified(request, found.digest)
     if reader is not None:
         if request.method == "GET" and not unchanged:
@@ -177,10 +201,19 @@ class _Read(NamedTuple):
 
 
 def _find_and_read(context: ApiContext, name: str, reference: Digest | str, *, for_a_push: bool) -> _Read:
-    found = context.registry.manifests.find(name, reference, for_a_push=for_a_push)
+    return _read(context, context.registry.manifests.find(name, reference, for_a_push=for_a_push))
+
+
+def _read(context: ApiContext, found: FoundManifest) -> _Read:
     if found.size > LARGE:
         return _Read(found, reader=context.registry.manifests.open(found))
     return _Read(found, context.registry.manifests.read(found))
+
+
+def _while_fresh(answer: CachedResponse, served: MirroredManifest) -> CachedResponse:
+    """What memory gives for as long as the upstream need not be asked."""
+    now = time.monotonic()
+    return replace(answer, until=now + served.fresh_for, asked_at=None if served.age is None else now - served.age)
 
 
 def _headers(found: FoundManifest) -> dict[str, str]:

@@ -10,6 +10,7 @@ import ssl
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from registry.config.access_check import check_access
 from registry.config.file import ConfigProblem
@@ -33,7 +34,7 @@ def check_settings(settings: Settings) -> list[ConfigProblem]:
     tls = settings.http.tls
     passwords = [problem for problem in _foreign(settings) if problem.key]
     found = passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
-    return found + check_access(settings) + check_audit(settings)
+    return found + check_access(settings) + check_audit(settings) + list(_check_mirrors(settings))
 
 
 def check_audit(settings: Settings) -> list[ConfigProblem]:
@@ -178,6 +179,16 @@ def _check_database_file(path: Path) -> Iterator[ConfigProblem]:
     else:
         return
     yield ConfigProblem("database.url", message, "")
+
+
+def _check_mirrors(settings: Settings) -> Iterator[ConfigProblem]:
+    """Hosts of mirrors under which clients reach the registry itself: they would reach the mirror alone."""
+    own = urlsplit(settings.http.external_url or "")
+    for number, mirror in enumerate(settings.mirrors):
+        taken = next((host for host in mirror.hosts if host in {own.netloc, own.hostname}), None)
+        if taken is not None:
+            message = f"{taken} is the host of http.external_url; give the mirror {mirror.name} a host of its own"
+            yield ConfigProblem(f"mirrors.{number}.hosts", message, "")
 
 
 def _check_tls(tls: TlsSettings) -> Iterator[ConfigProblem]:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from registry.config.access_sections import AccessSettings, AuthSettings
 from registry.config.file import ConfigError, Sources, read_environment, read_file
+from registry.config.mirror_sections import Mirrors
 from registry.config.mistakes import problems_of
 from registry.config.retention_sections import RetentionSettings
 from registry.config.scrub_sections import ScrubSettings
@@ -68,6 +69,8 @@ class Settings(BaseSettings):
     """Bounds on what one process uses."""
     migration: MigrationSettings = MigrationSettings()
     """Migrating a bucket that another registry filled."""
+    mirrors: Mirrors = ()
+    """OCI registries of other organisations, each below a prefix of repositories."""
 
     auth: AuthSettings | None = None
     """Where identities come from; null: every caller may do everything."""

@@ -22,6 +22,7 @@ class BasicCredentials(Section):
     """A user with a password."""
 
     kind: Literal["basic"]
+    """Which credentials these are."""
     username: str = Field(min_length=1, pattern=r"^[^:\x00-\x1f\x7f]+$")
     """User at the upstream."""
     password_file: FilePath | None = None
@@ -40,6 +41,7 @@ class DockerConfigCredentials(Section):
     """The entry of a host in a file that ``docker login`` has written."""
 
     kind: Literal["docker_config"]
+    """Which credentials these are."""
     file: FilePath
     """A config.json with auths; programs that it names (credsStore, credHelpers) are not run."""
 
@@ -48,6 +50,7 @@ class EcrCredentials(Section):
     """A token of Amazon ECR, for the credentials that the environment or the role of the machine gives."""
 
     kind: Literal["ecr"]
+    """Which credentials these are."""
     region: str | None = Field(default=None, min_length=1)
     """Region of the registry; null takes that of the environment."""
 
@@ -56,6 +59,7 @@ class GoogleCredentials(Section):
     """An access token of Google Cloud."""
 
     kind: Literal["google"]
+    """Which credentials these are."""
     credentials_file: FilePath | None = None
     """JSON key of a service account; null takes what the platform offers (GOOGLE_APPLICATION_CREDENTIALS, its role)."""
 

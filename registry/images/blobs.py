@@ -19,6 +19,8 @@ from registry.oci.errors import BlobUnknown, Unavailable, Unsupported
 from registry.storage.errors import PathNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from registry.database.blob_locations import Found
     from registry.database.blobs import BlobRow
     from registry.database.repositories import RepositoryRow
@@ -144,11 +146,15 @@ class Blobs:
             return False
         if under_quota:
             self._publication.quota_usage.require(name, digest, found.size)
-        try:
-            self._publication.record(self._repositories.again(partial(self._join, name, found, under_quota)))
-        except PathNotFound:
-            return False
-        return True
+        return self._has_joined(name, found, under_quota=under_quota)
+
+    def mount_below(self, name: str, digest: Digest, prefix: str) -> bool:
+        """As ``mount``, of what any repository of a mirror has, which is below its prefix. It counts in quotas.
+
+        That the repository may have it is for the caller to know (I12).
+        """
+        found = self._first_held([each for each in self._holders(digest) if each.startswith(f"{prefix}/")], digest)
+        return found is not None and self._has_joined(name, found, under_quota=False)
 
     def delete(self, name: str, digest: Digest) -> None:
         """End the membership.
@@ -172,6 +178,14 @@ class Blobs:
             self._deletion.delete(claim)
 
     # ----
+
+    def _has_joined(self, name: str, found: HeldBlob, *, under_quota: bool) -> bool:
+        """False where the bytes are gone."""
+        try:
+            self._publication.record(self._repositories.again(partial(self._join, name, found, under_quota)))
+        except PathNotFound:
+            return False
+        return True
 
     def _join(self, name: str, found: HeldBlob, under_quota: bool) -> PendingChange | None:  # noqa: FBT001 - of a partial
         """Make what a repository has a member of another one."""
@@ -261,7 +275,10 @@ class Blobs:
 
     def _mountable(self, digest: Digest, source: str | None) -> HeldBlob | None:
         """The blob where it can be mounted from."""
-        names = [source] if source is not None else self._holders(digest)
+        return self._first_held([source] if source is not None else self._holders(digest), digest)
+
+    def _first_held(self, names: Sequence[str], digest: Digest) -> HeldBlob | None:
+        """The blob in the first of these repositories that has it."""
         for name in names:
             repository = self._repositories.touch(name)
             if repository is None:

@@ -117,6 +117,7 @@ def _policy(settings: Settings) -> Policy:
         manifest_bytes=settings.manifests.max_bytes,
         accept_missing_blobs=settings.manifests.missing_blobs == "accept",
         accept_missing_manifests=settings.manifests.missing_manifests == "accept",
+        mirrored=frozenset(mirror.prefix for mirror in settings.mirrors),
         immutable=ImmutableTags(settings.access.immutable if settings.access is not None else ()),
         quotas=Quotas(settings.access.quotas if settings.access is not None else ()),
         pull_interval=settings.retention.pull_interval,

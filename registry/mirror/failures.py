@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from registry.images.fetching.content import Reason
 from registry.mirror.patient_upstream import UpstreamGivenUp
 from registry.oci.errors import (
     BadGateway,
+    BlobUnknown,
     GatewayTimeout,
     ManifestUnknown,
     RegistryError,
@@ -27,7 +29,9 @@ from registry.upstream.errors import (
 )
 
 if TYPE_CHECKING:
+    from registry.images.fetching.content import FetchFailed
     from registry.mirror.names import MirroredName
+    from registry.oci.digest import Digest
 
 _RETRY: Final = 60.0
 """Seconds, where an upstream does not say how long it wants no request."""
@@ -56,6 +60,19 @@ def failure(name: MirroredName, what: str, error: UpstreamError, *, is_known: bo
     if isinstance(error, UpstreamSilent):
         return GatewayTimeout(message)
     return BadGateway(message)
+
+
+def fetch_failure(name: MirroredName, digest: Digest, error: FetchFailed) -> RegistryError:
+    """What a client is told where a fetch has ended before its first byte."""
+    message, retry = f"mirror {name.mirror.name}: {digest}: {error}", _retry(error.seconds)
+    match error.reason:
+        case Reason.ABSENT | Reason.DENIED | Reason.WRONG:
+            return BlobUnknown(message)
+        case Reason.THROTTLED:
+            return TooManyRequests(message, headers=retry)
+        case Reason.STORAGE | Reason.STOPPED:
+            return Unavailable(message, headers={"Retry-After": "1"})
+    return BadGateway(message, headers=retry if error.seconds is not None else {})
 
 
 def absence(name: MirroredName, what: str) -> ManifestUnknown:

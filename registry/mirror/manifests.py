@@ -64,6 +64,12 @@ class MirrorManifests:
 
     def find_here(self, name: MirroredName, reference: Digest | str) -> MirroredManifest | None:
         """As ``find``, without the upstream; None if that has to be asked."""
+        found = self._find_here(name, reference)
+        if found is not None:
+            self._count("stale" if found.is_stale else found.source)
+        return found
+
+    def _find_here(self, name: MirroredName, reference: Digest | str) -> MirroredManifest | None:
         self._selection.require(name)
         if isinstance(reference, Digest):
             return self._manifests.digest(name, reference)

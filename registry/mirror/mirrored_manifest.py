@@ -28,6 +28,10 @@ class MirroredManifest(NamedTuple):
     fresh_for: float = 0.0
     """Seconds for which memory may give this answer."""
 
+    def kept_headers(self) -> dict[str, str]:
+        """The same for an answer that is kept: it comes from here, and its age grows."""
+        return {"X-Artifact-Source": "cache"}
+
     def headers(self) -> dict[str, str]:
         """The headers that say so."""
         return headers_of(self.source, self.age, is_stale=self.is_stale)

@@ -33,6 +33,10 @@ class MirrorNames:
         self._by_name = {mirror.name: mirror for mirror in mirrors}
         self._by_namespace = {namespace: mirror for mirror in mirrors for namespace in mirror.namespaces}
         self._by_host = {host: mirror for mirror in mirrors for host in mirror.hosts}
+        self.has_hosts = bool(self._by_host)
+        """Whether a mirror has hosts of its own."""
+        self.hub_prefixes = tuple(mirror.prefix for mirror in mirrors if is_docker_hub(mirror))
+        """Prefixes below which names of one segment are those of ``library``."""
 
     def find(self, repository: str) -> MirroredName | None:
         """The name below the prefix of a mirror; None if it is a repository of this registry alone.

@@ -65,7 +65,7 @@ def create_application(
     """
     metrics = metrics or ProcessMetrics(None, open_request_log(settings.log.format, settings.log.level))
     registry.backends.omissions.count = metrics.count_omission
-    context = ApiContext(registry, settings, metrics.audit_log)
+    context = ApiContext(registry, settings, metrics.audit_log, metrics.metrics.upstream)
     application = FastAPI(
         title="Stowage",
         description="An OCI registry: the distribution API, and what operators need beside it.",

@@ -21,6 +21,7 @@ from registry.maintenance.rescan import Rescan
 from registry.maintenance.retention.scheduled_run import ScheduledRun
 from registry.maintenance.scrub import scheduled_run as scrub
 from registry.maintenance.usage.scheduled_count import ScheduledCount
+from registry.mirror.expiry import expire_rows as expire_mirror_rows
 from registry.server import tls_files
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def create_schedule(
     def expire() -> None:
         registry.uploads.expire()
         expire_fetches(backends, seconds=FetchPolicy().expiry)
+        expire_mirror_rows(backends.database)
         registry.blob_deletion.finish_abandoned()
         registry.blob_deletion.prune()
 

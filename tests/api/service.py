@@ -65,8 +65,9 @@ class Service:
         *,
         driver: StorageDriver | None = None,
         peer: str = "127.0.0.1",
+        mirrors: Sequence[Mapping[str, object]] = (),
     ) -> None:
-        given: dict[str, Any] = {"storage": {"root_directory": directory / "root", "fsync": False}}
+        given: dict[str, Any] = {"storage": {"root_directory": directory / "root", "fsync": False}, "mirrors": mirrors}
         for section, values in (sections or {}).items():
             given.setdefault(section, {}).update(values)
         settings = Settings(**given)
@@ -136,9 +137,10 @@ def serving(
     *,
     driver: StorageDriver | None = None,
     peer: str = "127.0.0.1",
+    mirrors: Sequence[Mapping[str, object]] = (),
 ) -> Iterator[Service]:
     """A service for the length of a block."""
-    service = Service(directory, sections, driver=driver, peer=peer)
+    service = Service(directory, sections, driver=driver, peer=peer, mirrors=mirrors)
     try:
         yield service
     finally:

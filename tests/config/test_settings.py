@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema_rs
 import pytest
@@ -22,11 +22,18 @@ from registry.config.access_sections import (
     QuotaSettings,
     ThrottleSettings,
 )
+from registry.config.mirror_sections import MirrorSettings
 from registry.config.mistakes import dotted_keys
 from registry.config.retention_sections import Conditions, KeepSettings, RetentionRule
 from registry.config.sections import GcsSettings, HttpSettings, PricesSettings, S3Settings, StorageSettings, TlsSettings
 from registry.config.settings import Settings, load_settings
 from registry.config.token_sections import ExternalTokenSettings, LoginSettings, OidcSettings, TokenSettings
+from registry.config.upstream_sections import (
+    BasicCredentials,
+    DockerConfigCredentials,
+    EcrCredentials,
+    GoogleCredentials,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONAL: dict[str, type[BaseModel]] = {
@@ -50,6 +57,7 @@ OPTIONAL: dict[str, type[BaseModel]] = {
     "retention.rules.keep": KeepSettings,
     "retention.rules.keep.any": Conditions,
     "retention.rules.keep.all": Conditions,
+    "mirrors": MirrorSettings,
 }
 """Sections that are null by default, or entries of a list; the example has their keys in a comment."""
 NESTED: dict[str, type[BaseModel]] = {
@@ -201,7 +209,7 @@ def documented_keys() -> list[str]:
     rows = []
     for section, section_field in Settings.model_fields.items():
         model = section_field.default.__class__
-        if section_field.default is None:
+        if not isinstance(section_field.default, BaseModel):
             continue
         for name, field in model.model_fields.items():
             default = json.dumps(defaults[section][name]).removesuffix(".0")
@@ -211,6 +219,12 @@ def documented_keys() -> list[str]:
             name = field.alias or attribute
             default = "required" if field.is_required() else f"`{json.dumps(plain(field.default))}`"
             rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
+    for kind in (BasicCredentials, DockerConfigCredentials, EcrCredentials, GoogleCredentials):
+        (word,) = get_args(kind.model_fields["kind"].annotation)
+        for name, field in kind.model_fields.items():
+            if name != "kind":
+                default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+                rows.append(f"| `mirrors.credentials.{name}` ({word}) | {default} | {field.description} |")
     return rows
 
 

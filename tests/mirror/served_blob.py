@@ -22,7 +22,7 @@ class ServedBlob:
         self.etag = '"one"'
         self.starts: list[int] = []
         """The offset of each request."""
-        self.sent = 0
+        self.sent = self.heads = 0
         self.stops: set[int] = set()
         self.cuts: set[int] = set()
         self.stopped = threading.Event()
@@ -33,6 +33,11 @@ class ServedBlob:
 
     def _reply(self, handler: Handler) -> None:
         data, start, headers = self.data, 0, {"ETag": self.etag, "Content_Type": "application/octet-stream"}
+        if handler.command == "HEAD":
+            with self._server.lock:
+                self.heads += 1
+            handler.answer(200, b"", Content_Length=str(len(data)), **headers)
+            return
         given = handler.headers.get("Range")
         if given is not None and handler.headers.get("If-Range") in (None, self.etag):
             start = int(given.removeprefix("bytes=").removesuffix("-"))

@@ -92,6 +92,7 @@ class CacheLookup:
         self._tally = tally
         self._log = log
         self._request_ids = request_ids
+        self._entrances = None if context.mirrors is None else context.mirrors.entrances
 
     def find(  # noqa: C901 - asked for each read: what one pass over its headers finds takes no calls
         self, method: str, path: str, query: bytes, headers: RawHeaders, peer: Peer
@@ -100,6 +101,8 @@ class CacheLookup:
 
         ``headers`` are the request's, with names in lower case.
         """
+        if self._entrances is not None:
+            path, query = self._entrances.key(method, path, query, headers)
         answer = self._cache.get(path, query, method)
         if answer is None:
             return None
@@ -136,7 +139,7 @@ class CacheLookup:
     def say(self, hit: CacheHit) -> CachedAnswer:
         """The answer, counted and logged as sent."""
         answer, method = hit.answer, hit.method
-        status, head, body = 200, answer.head, (answer.body or b"") if method == "GET" else b""
+        status, head, body = 200, answer.head_now(), (answer.body or b"") if method == "GET" else b""
         if hit.elsewhere is not None:
             status, head, body = TEMPORARY_REDIRECT, hit.elsewhere, b""
         elif hit.condition is not None and answer.digest is not None and matches(hit.condition, answer.digest):

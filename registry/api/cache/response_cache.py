@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
@@ -45,6 +46,10 @@ class ResponseHeaders:
         """Names in lower case, as ASGI wants them."""
         self.lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.headers)
         """As HTTP/1.1 has them on the wire."""
+
+    def aged(self, seconds: float) -> ResponseHeaders:
+        """Those of an answer that is so old (RFC 9111, section 5.1)."""
+        return ResponseHeaders({**self._given, "Age": str(int(seconds))})
 
     def unmodified(self) -> ResponseHeaders:
         """Those of 304 in place of this answer."""
@@ -86,6 +91,14 @@ class CachedResponse:
     """The answer to a GET that the rules redirect to the store."""
     pull: Pull | None = None
     """The manifest that is pulled by this answer."""
+    until: float = inf
+    """When memory gives it no more (monotonic): what an upstream has said holds for a while."""
+    asked_at: float | None = None
+    """When the upstream said it (monotonic), from which its age counts; None for an answer without an age."""
+
+    def head_now(self) -> ResponseHeaders:
+        """The headers, with the age that it has now."""
+        return self.head if self.asked_at is None else self.head.aged(time.monotonic() - self.asked_at)
 
     def sending_away(self) -> ResponseHeaders | None:
         """The headers that send a GET to the store; None where there are none, or none any more."""
@@ -123,6 +136,8 @@ class ResponseCache:
         try:
             answer = self._answers[path, query]
         except KeyError:
+            return None
+        if answer.until < inf and time.monotonic() >= answer.until:
             return None
         if method == "HEAD" or (method == "GET" and (answer.body is not None or answer.sending_away())):
             return answer

@@ -8,11 +8,13 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from registry.api import errors
 from registry.api.access import peer_of
 from registry.api.cache.lookup import FOR_ROUTES, CachedAnswer, CacheLookup, RequestIds
 from registry.api.http.blob_response import SENT
 from registry.api.http.direct_upload import RECEIVED
 from registry.api.http.exchange import API_VERSION, REQUEST_ID, Exchange
+from registry.api.http.urls import ASKED_PATH
 from registry.api.login_refusal import LoginRefusal
 from registry.oci.digest import looks_like_digest
 
@@ -62,11 +64,15 @@ class AccessLog:
             await send({"type": "http.response.start", "status": cached.status, "headers": cached.headers()})
             await send({"type": "http.response.body", "body": cached.body})
             return
+        refusal = self._enter(scope)
         exchange = Exchange(scope, receive, send, next(self._request_ids))
         caller = self._context.access.admit(scope)
         self._context.request_began()
         try:
-            await self._routes(scope, exchange.receive, exchange.send)
+            if refusal is None:
+                await self._routes(scope, exchange.receive, exchange.send)
+            else:
+                await exchange.answer(errors.render(refusal, scope))
         finally:
             self._context.request_ended()
             self._context.audit.end(scope, exchange.status, exchange.request_id)
@@ -94,6 +100,18 @@ class AccessLog:
     def connection_ended(self, reason: str) -> None:
         """One was ended by the server, because its client did not get on or there was no room for it."""
         self._tally.ended[reason] += 1
+
+    def _enter(self, scope: Scope) -> RegistryError | None:
+        """Have the scope say what a request is that came to a mirror. Returns what refuses it; None if nothing does."""
+        if self._context.mirrors is None:
+            return None
+        entrances = self._context.mirrors.entrances
+        entered = entrances.enter(scope["method"], scope["path"], scope["query_string"], scope["headers"])
+        if entered is None:
+            return None
+        scope[ASKED_PATH] = scope["path"]
+        scope["path"], scope["query_string"] = entered.path, entered.query
+        return entered.refusal
 
     async def _look_up(self, scope: Scope) -> CachedAnswer | None:
         return await self.lookup.answer(

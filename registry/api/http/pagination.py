@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
+
+from registry.api.http.urls import ASKED_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,9 @@ MOST_ENTRIES = 10_000
 
 
 def next_link(context: ApiContext, request: Request, path: str, parameters: dict[str, str | int]) -> dict[str, str]:
-    """The Link header of a page that is not the last (RFC 8288)."""
+    """The Link header of a page that is not the last (RFC 8288): by the name under which the client has asked."""
+    asked: str | None = request.scope.get(ASKED_PATH)
+    path = path if asked is None else quote(asked)
     return {"Link": f'<{context.urls.url(request, f"{path}?{urlencode(parameters)}")}>; rel="next"'}
 
 

@@ -15,7 +15,7 @@ from registry.api import errors
 from registry.api.access import Action, caller_of
 from registry.api.http.empty_response import EmptyResponse
 from registry.api.http.exchange import EXCHANGE
-from registry.oci.errors import RegistryError, Unauthorized
+from registry.oci.errors import RegistryError, Unauthorized, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -119,6 +119,8 @@ class OciRoute(APIRoute):
                 if not (self._is_for_all or caller_of(scope).is_verified):
                     await access.verify(scope, self.action, repository)
                 access.require(scope, self.action, repository)
+                if self.action is Action.PUSH:
+                    _require_own(scope, repository)
                 return await endpoint(request)
             except Exception as error:  # noqa: BLE001 - every error has an answer
                 if isinstance(error, RegistryError):
@@ -137,6 +139,14 @@ class OciRoute(APIRoute):
             await exchange.answer(response)
         else:
             await response(scope, receive, send)
+
+
+def _require_own(scope: Scope, repository: str) -> None:
+    """Raises Unsupported for a push to a repository of a mirror, whose content comes from its upstream alone."""
+    context: ApiContext = scope[_CONTEXT]
+    if context.mirrors is not None and (found := context.mirrors.find(repository)) is not None:
+        message = f"{repository} is of the mirror {found.mirror.name}, to which no client can push; choose another name"
+        raise Unsupported(message, headers={"Allow": "GET, HEAD"})
 
 
 class _Request(Request):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from registry.api.http.forwarding import HOST
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from registry.api.http.forwarding import Forwarding
     from registry.config.sections import HttpSettings
+
+ASKED_PATH: Final = "registry.asked_path"
+"""The key of a scope with the path that a client sent, where it reached a mirror by another name."""
 
 
 class ExternalUrls:

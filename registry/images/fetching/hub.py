@@ -24,7 +24,7 @@ from registry.oci.errors import BlobUnknown, NameUnknown, RegistryError
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from registry.database.mirrors.fetches import FetchRow
@@ -79,10 +79,13 @@ class FetchHub:
         publication: BlobPublication,
         blobs: Blobs,
         policy: FetchPolicy | None = None,
+        policies: Mapping[str, FetchPolicy] | None = None,
     ) -> None:
+        """``policies`` are those of single mirrors, whose leases and looks are as in ``policy``."""
         self._backends = backends
         self._blobs = blobs
         self._policy = policy or FetchPolicy()
+        self._policies = policies or {}
         self._stopping = threading.Event()
         self._rooms = Rooms(backends, repositories, publication, self._policy, self._stopping)
         self._holder = new_holder(backends.holder)
@@ -113,7 +116,7 @@ class FetchHub:
                     mirror,
                     digest,
                     size=size,
-                    ring_bytes=self._policy.ring,
+                    ring_bytes=self._policy_of(mirror).ring,
                     reads_kept=self._backends.driver.capabilities.readable_uploads,
                 )
                 entry = self._entries[mirror, digest] = _Entry(fetch)
@@ -165,13 +168,16 @@ class FetchHub:
                 fetches.release(connection, leader.row.id, epoch=leader.row.epoch)
             self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
 
+    def _policy_of(self, mirror: str) -> FetchPolicy:
+        return self._policies.get(mirror, self._policy)
+
     # ---- leading
 
     def _submit(self, entry: _Entry, dead: str = "", *, again: bool = False) -> None:
         """Have a thread of its mirror do ``_work``; the caller has the lock."""
         leaders = self._leaders.get(entry.fetch.mirror)
         if leaders is None:
-            leaders = ThreadPoolExecutor(self._policy.fetches, thread_name_prefix="fetch")
+            leaders = ThreadPoolExecutor(self._policy_of(entry.fetch.mirror).fetches, thread_name_prefix="fetch")
             self._leaders[entry.fetch.mirror] = leaders
         self._run(leaders, partial(self._work, entry, dead, again=again))
 
@@ -208,7 +214,7 @@ class FetchHub:
             if waiting and repository not in waiting:
                 repository = min(waiting)
                 source = fetch.sources[repository]
-        if not fetch.is_wanted and not self._policy.fills:
+        if not fetch.is_wanted and not self._policy_of(fetch.mirror).fills:
             self._end(entry, FetchFailed(Reason.STOPPED, "no client waits"))
             return
         wanted, begun = Wanted(fetch.mirror, BLOB, str(fetch.digest), repository), self._backends.database.clocks.boot()
@@ -221,7 +227,8 @@ class FetchHub:
             with contextlib.suppress(DatabaseError):  # the watcher asks again
                 self._look([entry])
             return
-        leader = Leader(self._rooms, fetch, row, source)
+        rooms = self._rooms._replace(policy=self._policy_of(fetch.mirror))
+        leader = Leader(rooms, fetch, row, source)
         leader.renewed(begun + self._policy.lease)
         with self._condition:
             entry.phase, entry.leader = Phase.LEADING, leader

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.api.fetch_waiting import until_bytes, until_head
+from registry.api.mirroring.waiting import until_bytes, until_head
 from registry.images.fetching.content import FetchFailed, Reason
 from registry.images.fetching.hub import FetchHub
 from registry.images.fetching.reader import FetchReader

@@ -1,0 +1,92 @@
+"""*Growing response*: a blob that is on its way from an upstream, sent as it comes.
+
+The head tells the size; the last byte leaves when the digest was right (B.3 of the design of mirrors: a reader gives it
+no earlier). Where the fetch fails the connection is cut, so that no client takes what it has for the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from starlette.responses import Response
+
+from registry.api.mirroring.waiting import until_bytes
+from registry.images.fetching.content import FetchFailed
+from registry.oci.errors import RegistryError
+from registry.storage.driver import CHUNK_SIZE
+from registry.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from registry.api.context import ApiContext
+    from registry.images.fetching.reader import FetchReader
+    from registry.oci.ranges import ByteRange
+
+LEAST: Final = 64 << 10
+"""Bytes that are read at once for a client before it has taken any; doubled with each chunk, up to CHUNK_SIZE."""
+
+log = structlog.get_logger(__name__)
+
+
+class GrowingResponse(Response):
+    """A blob, or one range of it. It owns the reader."""
+
+    def __init__(
+        self, context: ApiContext, reader: FetchReader, part: ByteRange, status: int, headers: dict[str, str]
+    ) -> None:
+        """``reader`` gives the bytes of ``part``, of which it was told."""
+        super().__init__(status_code=status, headers=headers)
+        self._context = context
+        self._reader = reader
+        self._part = part
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, while the client is there."""
+        gone = asyncio.ensure_future(_until_gone(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._send(send, gone)
+        except (FetchFailed, StorageError, RegistryError) as error:  # without its end the server cuts the connection
+            fetch = self._reader.fetch
+            log.warning(
+                "a client of a fetch was cut",
+                mirror=fetch.mirror,
+                digest=str(fetch.digest),
+                path=scope["path"],
+                reason=str(error),
+            )
+        finally:
+            gone.cancel()
+            await self._context.end(self._reader.close)
+
+    async def _send(self, send: Send, gone: asyncio.Future[None]) -> None:
+        left, size = self._part.length, LEAST
+        if not left:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        while left and not gone.done():
+            chunk = await self._context.transfer(self._reader.read, min(size, left))
+            if chunk:
+                left -= len(chunk)
+                size = min(2 * size, CHUNK_SIZE)
+                await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+            else:
+                await self._await_bytes(gone)
+
+    async def _await_bytes(self, gone: asyncio.Future[None]) -> None:
+        """Return when there is something to read, or no client that would have it."""
+        coming = asyncio.ensure_future(until_bytes(self._reader))
+        try:
+            await asyncio.wait((coming, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            coming.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await coming
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,171 @@
+"""*Mirror edge*: the mirrors of a process for its event loop. A client that waits for an upstream holds no thread.
+
+What an upstream is asked for small things runs in threads of that mirror alone, once for all clients that want the
+same at once; no client's leaving ends it. Blobs are brought by fetches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from registry.api.mirroring.entrances import Entrances
+from registry.api.mirroring.waiting import until_head
+from registry.config.file import ConfigError, ConfigProblem
+from registry.images.fetching.content import FetchFailed, Reason
+from registry.images.fetching.hub import FetchHub
+from registry.images.fetching.policy import FetchPolicy
+from registry.mirror.failures import fetch_failure
+from registry.mirror.mirror import Mirrors
+from registry.oci.errors import GatewayTimeout, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from registry.config.settings import Settings
+    from registry.images.fetching.reader import FetchReader
+    from registry.images.registry import Registry
+    from registry.mirror.mirrored_manifest import MirroredManifest
+    from registry.mirror.names import MirroredName
+    from registry.observability.metrics.upstream_metrics import UpstreamMetrics
+    from registry.oci.digest import Digest
+
+    Run = Callable[..., asyncio.Future[Any]]
+
+PATIENCE: Final = 55.0
+"""Seconds that a client waits for the head of an answer of an upstream: less than proxies in front wait for ours."""
+MOST_WAITING: Final = 1000
+"""Different things that clients wait for of one mirror at a time, beyond which further ones are refused."""
+CLOSE_SECONDS: Final = 5.0
+
+T = TypeVar("T")
+
+
+class MirrorEdge:
+    """One per process that has mirrors. For the event loop's thread, but for ``find`` and ``close``."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Settings,
+        run: Run,
+        metrics: UpstreamMetrics | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        """``run`` has a call of the core made in a thread. Raises ValueError, OSError as ``Mirrors`` does."""
+        self._registry = registry
+        self._run = run
+        self._patience = patience
+        self._mirrors = Mirrors(settings.mirrors, registry, metrics=metrics)
+        self._hub = FetchHub(
+            registry.backends,
+            registry.repositories,
+            registry.blob_publication,
+            registry.blobs,
+            policies={
+                each.name: FetchPolicy(fetches=each.fetches, fills=each.fill_on_disconnect, negative=each.negative_ttl)
+                for each in settings.mirrors
+            },
+        )
+        self._threads = {
+            each.name: ThreadPoolExecutor(each.connections, thread_name_prefix="mirror") for each in settings.mirrors
+        }
+        self._running: dict[Hashable, asyncio.Future[Any]] = {}
+        self.entrances = Entrances(self._mirrors.names, urlsplit(settings.http.external_url or "").netloc)
+
+    def find(self, repository: str) -> MirroredName | None:
+        """What a repository is to the mirror that it is of; None if it is of none. Any thread. Raises NameInvalid."""
+        return self._mirrors.names.find(repository)
+
+    async def manifest(self, name: MirroredName, reference: Digest | str) -> MirroredManifest:
+        """See ``MirrorManifests.find``."""
+        manifests = self._mirrors[name.mirror.name].manifests
+        here: MirroredManifest | None = await self._run(manifests.find_here, name, reference)
+        if here is not None:
+            return here
+        asked = partial(manifests.find, name, reference)
+        return await self._once(name, ("manifest", name.repository, str(reference)), asked)
+
+    async def blob_size(self, name: MirroredName, digest: Digest) -> int | None:
+        """Bytes of a blob that is not here; None if the upstream does not say. See ``BlobProofs.require``."""
+        proofs = self._mirrors[name.mirror.name].blob_proofs
+        return await self._once(name, ("blob", name.repository, digest), partial(proofs.require, name, digest))
+
+    async def blob(self, name: MirroredName, digest: Digest) -> FetchReader | None:
+        """A reader of a blob that is not here, whose head is known; None if the repository has the blob by now.
+
+        Close it. Raises what ``blob_size`` does.
+        """
+        await self.blob_size(name, digest)
+        if await self._run(self._registry.blobs.mount_below, name.repository, digest, name.mirror.prefix):
+            return None
+        mirror = self._mirrors[name.mirror.name]
+        reader = self._hub.join(name.mirror.name, name.repository, digest, mirror.blob(name, digest))
+        try:
+            await until_head(reader, self._patience)
+            reader.head()
+        except BaseException as error:
+            await asyncio.shield(self._run(reader.close))
+            if isinstance(error, FetchFailed):
+                await self._note(name, digest, error)
+                raise fetch_failure(name, digest, error) from error
+            if isinstance(error, TimeoutError):
+                raise GatewayTimeout(
+                    f"mirror {name.mirror.name}: the upstream has not begun to send {digest}"
+                ) from None
+            raise
+        return reader
+
+    def close(self) -> None:
+        """Cut clients that wait, keep what has come, and give up what does not end soon."""
+        ending = threading.Thread(target=self._hub.close, daemon=True)
+        ending.start()
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
+        ending.join(CLOSE_SECONDS)
+        self._mirrors.close()
+
+    async def _note(self, name: MirroredName, digest: Digest, error: FetchFailed) -> None:
+        """Bytes that were others than their digest says are an absence for a while, also for HEAD."""
+        if error.reason is Reason.WRONG:
+            await self._run(self._mirrors[name.mirror.name].blob_proofs.refuse, name, digest)
+
+    async def _once(self, name: MirroredName, key: Hashable, call: Callable[[], T]) -> T:
+        """What a call returns that runs in a thread of the mirror, once for all that wait for the same.
+
+        Raises what it raises, GatewayTimeout, Unavailable.
+        """
+        mirror = name.mirror.name
+        running: asyncio.Future[T] | None = self._running.get(key)
+        if running is None:
+            if len(self._running) >= MOST_WAITING:
+                raise Unavailable(f"mirror {mirror}: too many clients wait", headers={"Retry-After": "1"})
+            running = asyncio.get_running_loop().run_in_executor(self._threads[mirror], call)
+            self._running[key] = running
+            running.add_done_callback(partial(self._end, key))
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.shield(running)
+        except TimeoutError:
+            raise GatewayTimeout(f"mirror {mirror}: the upstream has not answered in time") from None
+
+    def _end(self, key: Hashable, running: asyncio.Future[Any]) -> None:
+        del self._running[key]
+        if not running.cancelled():
+            running.exception()  # it may be that no client waits for it any more
+
+
+def open_mirrors(
+    registry: Registry, settings: Settings, run: Run, metrics: UpstreamMetrics | None
+) -> MirrorEdge | None:
+    """The mirrors of a process; None if there are none. Raises ConfigError for a file that cannot be used."""
+    if not settings.mirrors:
+        return None
+    try:
+        return MirrorEdge(registry, settings, run, metrics)
+    except (ValueError, OSError) as error:
+        raise ConfigError([ConfigProblem("mirrors", str(error), "")]) from error
