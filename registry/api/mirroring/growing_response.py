@@ -1,7 +1,9 @@
 """*Growing response*: a blob that is on its way from an upstream, sent as it comes.
 
-The head tells the size; the last byte leaves when the digest was right (B.3 of the design of mirrors: a reader gives it
-no earlier). Where the fetch fails the connection is cut, so that no client takes what it has for the whole.
+The head tells the size; the last byte leaves when the digest was right: a reader gives it no earlier.
+Where the fetch fails the connection is cut, so that no client takes what it has for the whole.
+
+Tests: ``tests/api/mirroring/test_mirror_edge.py``.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class MirrorEdge:
         self._mirrors.close()
 
     async def _note(self, name: MirroredName, digest: Digest, error: FetchFailed) -> None:
-        """Bytes that were others than their digest says are an absence for a while, also for HEAD."""
+        """Have wrong bytes count as an absence for a while, also for HEAD."""
         if error.reason is Reason.WRONG:
             await self._run(self._mirrors[name.mirror.name].blob_proofs.refuse, name, digest)
 

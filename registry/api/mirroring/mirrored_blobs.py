@@ -1,4 +1,7 @@
-"""*Mirrored blobs*: what clients are answered that ask a mirror for a blob which is not here yet."""
+"""*Mirrored blobs*: what clients are answered that ask a mirror for a blob which is not here yet.
+
+Tests: ``tests/api/mirroring/test_mirror_edge.py``.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ async def head(context: ApiContext, request: Request, name: MirroredName, digest
 async def get(context: ApiContext, request: Request, name: MirroredName, digest: Digest) -> Response | None:
     """The blob on its way, or one range of it; None if it is here by now. Raises RegistryError.
 
-    Of several ranges the whole is sent, as any server may (RFC 9110, section 14.2).
+    The answer to several ranges is the whole blob, as any server may give it (RFC 9110, section 14.2).
     """
     if is_not_modified(request, digest):
         await _edge(context).blob_size(name, digest)
