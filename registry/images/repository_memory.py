@@ -40,6 +40,8 @@ class RepositoryNotes:
     """The release before has folded records, whose times and withheld references are still to be taken from history."""
     untimed: int = 0
     """Entries of its index without times, after these were last looked for in the database."""
+    withheld: tuple[float | None, int] = None, 0
+    """When what is withheld was last counted, and how many references it may be by now; None for never."""
 
 
 class RepositoryMemory:

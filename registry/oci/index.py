@@ -80,6 +80,7 @@ class Index:
         self.read_withheld = self._read_withheld()
         """The withheld references when it was read."""
         self._lacks = Lacks(self.read_withheld)
+        self._says_withheld = True
 
     @classmethod
     def parse(cls, data: bytes) -> Index:
@@ -112,9 +113,10 @@ class Index:
         Raises:
             ManifestInvalid: content of another tool is nested too deeply to be written (more than 250 levels).
         """
-        withheld = self.withheld
-        if withheld != self._read_withheld():
+        if not self._says_withheld:
+            withheld = self.withheld
             self._annotate(WITHHELD, withheld.to_text() if withheld else None)
+            self._says_withheld = True
         manifests = [entry.raw for entry in self._entries.values()]
         try:
             return orjson.dumps(self._document | {"manifests": manifests})
@@ -175,10 +177,13 @@ class Index:
     @withheld.setter
     def withheld(self, withheld: Withheld) -> None:
         self._lacks = Lacks(withheld)
+        self._says_withheld = False
 
     def withhold(self, withheld: Withheld, *, released: Withheld) -> None:
         """Add the references that a record withholds, and remove those that it releases."""
-        self._lacks.change(withheld, released)
+        if withheld or released:
+            self._lacks.change(withheld, released)
+            self._says_withheld = False
 
     def _says(self, name: str) -> str | None:
         annotations = self._document.get("annotations")

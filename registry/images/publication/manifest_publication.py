@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database import blobs, manifests, memberships, references, repositories, tags, withheld
+from registry.database.statement import batches
 from registry.images import manifest_store as rows
 from registry.images.manifest_store import ManifestBytes
 from registry.images.publication.new_blob import Keep, KeepMore, NewBlob
@@ -22,7 +23,6 @@ from registry.storage.errors import PathNotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from registry.database.manifests import ManifestRow
     from registry.database.repositories import RepositoryRow
     from registry.database.tags import TagRow
     from registry.database.transaction import Later, Transaction
@@ -46,8 +46,8 @@ class _Asked(NamedTuple):
 
     members: Later[dict[str, str]]
     """The states of the members that the manifest names."""
-    children: dict[Digest, Later[ManifestRow | None]]
-    """The manifests that it names."""
+    manifests: list[Later[dict[str, tuple[int, float]]]]
+    """Those of the entries that it names which are manifests of the repository."""
     withheld: Later[dict[tuple[str, str], WithheldRow]]
     """Rows that withhold what it names, or itself."""
     tags: Later[list[TagRow]]
@@ -127,10 +127,10 @@ class ManifestPublication:
         """Ask for what the decision depends on, and wait for nothing. The repository is locked."""
         return _Asked(
             memberships.states(connection, repository.id, _named(manifest)),
-            {
-                child.digest: manifests.by_digest(connection, repository.id, child.digest)
-                for child in manifest.children()
-            },
+            [
+                manifests.targets(connection, repository.id, part)
+                for part in batches([child.digest for child in manifest.children()])
+            ],
             withheld.named(connection, repository.id, [*_named(manifest), digest]),
             tags.find_all(connection, repository.id, list(tag_names)),
             repositories.next_sequence(connection, repository.id),
@@ -145,14 +145,14 @@ class ManifestPublication:
         members = {digest for digest, state in held.items() if state == blobs.PRESENT}
         repository, noted = require_row(asked.allotted.get()), asked.withheld.get().values()
         self._check_members(repository.name, members, manifest)
-        manifests = {child for child, row in asked.children.items() if row.get() is not None}
-        for child in asked.children:
-            if child in members and child not in manifests:
-                self._refuse_missing([child], accept=self._backends.policy.may_lack_manifests(repository.name))
+        manifests = {digest for found in asked.manifests for digest in found.get()}
+        for child in manifest.children():
+            if child.digest in members and child.digest not in manifests:
+                self._refuse_missing([child.digest], accept=self._backends.policy.may_lack_manifests(repository.name))
         lacks = withholding.lacking(manifest, held, manifests)
         if lacks and keep is not Keep.ALONE:
             raise KeepMore(Keep.ALONE)
-        withholding.require_room(connection, repository, lacks, noted)
+        withholding.require_room(connection, repository, lacks, noted, self._backends.memory)
         old = {tag.name: tag.digest for tag in asked.tags.get()}
         self._backends.policy.immutable.check_put(repository.name, old, change.digest or "")
         has = withholding.named(manifest, change.digest) - lacks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from registry.database import changes, withheld
@@ -19,12 +20,20 @@ if TYPE_CHECKING:
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.database.withheld import WithheldRow
+    from registry.images.repository_memory import RepositoryMemory
     from registry.oci.manifest import Manifest
 
-MOST = 1000
-"""References of one manifest that may be withheld: some 140 kB of a record."""
-MOST_IN_REPOSITORY = 50_000
-"""References that may be withheld in one repository: some 7 MB of its index.json, which each fold writes."""
+MOST = 25_000
+"""References of one manifest that may be withheld: what one of 4 MiB names, and some 2 MB of a record.
+
+Images have tens of layers, and indexes tens of entries, but there are artifacts with a layer for each of their files.
+"""
+MOST_IN_REPOSITORY = 100_000
+"""References that may be withheld in one repository: some 8 MB of its index.json, which each fold writes."""
+COUNTED_SECONDS = 60.0
+"""How long a process goes on from what it has counted: to count costs as much as a repository withholds."""
+_PART = 1000
+"""References in one record about a manifest that was put long ago."""
 ABSENCE = "absence"
 """The actor of a record that says what a manifest lacks which a release before this one has put."""
 ACTOR = "arrival"
@@ -51,20 +60,36 @@ def lacking(manifest: Manifest, members: Collection[str], manifests: Collection[
 
 
 def require_room(
-    connection: Transaction, repository: RepositoryRow, lacks: Withheld, rows: Collection[WithheldRow]
+    connection: Transaction,
+    repository: RepositoryRow,
+    lacks: Withheld,
+    rows: Collection[WithheldRow],
+    memory: RepositoryMemory,
 ) -> None:
     """Raises ManifestBlobUnknown where more would be withheld than may be. The repository is locked.
 
-    ``rows``: of what is withheld, or just released, those that the manifest names; these count once.
+    ``rows``: of what is withheld, or just released, those that the manifest names; these count once. What all
+    processes withhold in COUNTED_SECONDS may come on top.
     """
-    if not lacks:
+    if len(lacks) > MOST:
+        raise _no_room(lacks, len(lacks), f"its manifest names, and at most {MOST}")
+    new = len(lacks - withheld.collected(row for row in rows if row.released is None))
+    if not new:
         return
-    new = lacks - withheld.collected(row for row in rows if row.released is None)
-    count = withheld.count(connection, repository.id).get()
-    for more, most in ((len(lacks), MOST), (len(new) and len(new) + count, MOST_IN_REPOSITORY)):
-        if more > most:
-            message = f"the repository would lack {more} of what its manifests name, and at most {most} may be missing"
-            raise ManifestBlobUnknown(message, detail={"missing": sorted(lacks.blobs | lacks.manifests)[:100]})
+    now = monotonic()
+    with memory.of(repository.name) as notes:
+        at, count = notes.withheld
+    if at is None or now - at >= COUNTED_SECONDS or count + new > MOST_IN_REPOSITORY:
+        at, count = now, withheld.count(connection, repository.id).get()
+    if count + new > MOST_IN_REPOSITORY:
+        raise _no_room(lacks, count + new, f"its manifests name, and at most {MOST_IN_REPOSITORY}")
+    with memory.of(repository.name) as notes:
+        notes.withheld = at, count + new
+
+
+def _no_room(lacks: Withheld, count: int, most: str) -> ManifestBlobUnknown:
+    message = f"the repository would lack {count} of what {most} may be missing"
+    return ManifestBlobUnknown(message, detail={"missing": sorted(lacks.blobs | lacks.manifests)[:100]})
 
 
 def withhold(
@@ -83,8 +108,8 @@ def withhold(
 
 
 def _parts(lacks: Withheld) -> Iterator[Withheld]:
-    """The same references, at most MOST in each part."""
-    blobs, manifests, most = sorted(lacks.blobs), sorted(lacks.manifests), MOST // 2
+    """The same references, at most _PART in each part."""
+    blobs, manifests, most = sorted(lacks.blobs), sorted(lacks.manifests), _PART // 2
     for start in range(0, max(len(blobs), len(manifests)), most):
         yield Withheld(frozenset(blobs[start : start + most]), frozenset(manifests[start : start + most]))
 
