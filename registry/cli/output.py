@@ -183,6 +183,7 @@ def _explain(error: Exception) -> Failure | None:
     from registry.maintenance.single_replica import AnotherReplica
     from registry.migration.report import Refused, Unfinished
     from registry.migration.source.detection import BothLayouts
+    from registry.mirror.prefix_claims import PrefixTaken
     from registry.oci.errors import RegistryError
     from registry.storage.errors import StorageError
 
@@ -193,7 +194,7 @@ def _explain(error: Exception) -> Failure | None:
         return Failure(ExitCode.REFUSED, "refused", str(error), error.names)
     if isinstance(error, (Unfinished, Stopped)):
         return Failure(ExitCode.UNFINISHED, "unfinished", str(error))
-    if isinstance(error, (UnknownJournal, SchemaTooNew, AnotherReplica, BothLayouts, CollectionRefused)):
+    if isinstance(error, (UnknownJournal, SchemaTooNew, AnotherReplica, BothLayouts, CollectionRefused, PrefixTaken)):
         is_journal = isinstance(error, UnknownJournal)
         message = f"the journal {error}; use the release that wrote it" if is_journal else str(error)
         return Failure(ExitCode.REFUSED, "refused", message)

@@ -22,6 +22,7 @@ from registry.config.sections import AUTO
 from registry.images.registry import Registry
 from registry.maintenance.collection.survey.gc_state import announce, meet
 from registry.maintenance.single_replica import writing
+from registry.mirror.prefix_claims import claim_prefixes
 from registry.observability.audit import open_audit_log
 from registry.observability.logs import configure_logging, open_outlet, open_request_log, resolve_form
 from registry.observability.metrics.metrics import Metrics, forget_worker
@@ -64,7 +65,7 @@ log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings, *, conditional_writes: bool = True, config: Path | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code of the process. Raises AnotherReplica.
+    """Serve until SIGTERM or SIGINT. Returns the exit code of the process. Raises AnotherReplica, PrefixTaken.
 
     ``conditional_writes``: whether the store honours them. ``config`` is the file that the settings came from.
     """
@@ -72,6 +73,7 @@ def run(settings: Settings, *, conditional_writes: bool = True, config: Path | N
     raise_descriptor_limit()
     with contextlib.closing(Registry.open(settings)) as registry:  # problems show here, before the port opens
         meet(registry)
+        claim_prefixes(registry, settings.mirrors)
         if settings.gc.interval == AUTO:
             announce(registry)
     reload = Reload(settings, config, audit_log_of(settings, _outlet()))

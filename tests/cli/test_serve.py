@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -19,8 +20,11 @@ from tests.support.servers import free_port
 PROGRAM = Path(sys.executable).parent / "registry"
 
 
-def start(directory: Path, port: int, *options: str, workers: int = 1) -> subprocess.Popen[str]:
-    (directory / "config.json").write_text(json.dumps({"http": {"port": port, "workers": workers}}))
+def start(
+    directory: Path, port: int, *options: str, workers: int = 1, mirrors: Sequence[object] = ()
+) -> subprocess.Popen[str]:
+    settings = {"http": {"port": port, "workers": workers}, "mirrors": mirrors}
+    (directory / "config.json").write_text(json.dumps(settings))
     command = [str(PROGRAM), "serve", "--config", "config.json", *options]
     return subprocess.Popen(command, cwd=directory, stdout=-1, stderr=-1, text=True)
 
@@ -77,3 +81,13 @@ def test_a_host_of_another_machine_is_a_configuration_mistake_that_names_its_key
         _out, err = process.communicate(timeout=60)
     assert process.returncode == ExitCode.USAGE
     assert "registry: http.host (REGISTRY_HTTP__HOST): " in err
+
+
+def test_a_mirror_below_whose_prefix_clients_have_pushed_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "registry-data" / "docker.io" / "library" / "app"
+    root.mkdir(parents=True)
+    mirror = {"name": "hub", "prefix": "docker.io", "url": ["https://hub.example.org"]}
+    with start(tmp_path, free_port(), "--json", mirrors=[mirror]) as process:
+        out, _err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.REFUSED
+    assert "docker.io/library" in json.loads(out)["message"]

@@ -160,3 +160,16 @@ def test_a_file_without_a_revocation_list_is_found_before_the_start(tmp_path: Pa
         (tmp_path / "revoked.pem").write_text(content)
         settings = load_settings(write({"http": {"tls": tls | {"client_crl": str(tmp_path / "revoked.pem")}}}))
         assert [problem.key for problem in check_settings(settings)] == expected
+
+
+def test_the_host_of_a_mirror_is_not_the_registry_itself() -> None:
+    mirror = {"name": "hub", "prefix": "docker.io", "url": ["https://hub.example.org"]}
+
+    def settings(*hosts: str) -> Settings:
+        keys: dict[str, Any] = {"http": {"external_url": "https://registry.example.org:8443"}}
+        return Settings(**keys | {"mirrors": [mirror | {"hosts": hosts}]})
+
+    (problem,) = check_settings(settings("m.example.org", "registry.example.org"))
+    assert problem.key == "mirrors.0.hosts"
+    assert "registry.example.org is the host of http.external_url" in problem.message
+    assert check_settings(settings("m.example.org")) == []
