@@ -66,9 +66,13 @@ class BlobProofs:
             raise Unavailable(f"mirror {name.mirror.name} is offline, and has no {digest} of {name.upstream} here")
         return self._shared.run(key, lambda: self._ask(name, digest))
 
-    def refuse(self, name: MirroredName, digest: Digest) -> None:
-        """What the upstream has sent as the blob was something else: it counts as absent for ``negative_ttl``."""
-        self._note_miss(name, digest)
+    def note_miss(self, name: MirroredName, digest: Digest) -> None:
+        """The upstream does not have the blob in this repository, or other bytes: HEAD says so, too, for a while."""
+        with self._lock:
+            self._sizes.pop((name.repository, digest), None)
+        with self._database.statement() as connection:
+            seconds = self._settings.negative_ttl
+            remote_misses.put(connection, name.mirror.name, _key(name, digest), seconds=seconds)
 
     def _ask(self, name: MirroredName, digest: Digest) -> int | None:
         path, scope = f"/v2/{name.upstream}/blobs/{digest}", f"repository:{name.upstream}:pull"
@@ -90,7 +94,7 @@ class BlobProofs:
 
     def _failure(self, name: MirroredName, digest: Digest, error: UpstreamError) -> RegistryError:
         if is_absence(error):
-            self._note_miss(name, digest)
+            self.note_miss(name, digest)
             return _absence(name, digest)
         is_named = self._is_named(name, digest)
         is_away = isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamThrottled | TokenUnavailable)
@@ -98,11 +102,6 @@ class BlobProofs:
             return Unavailable(f"mirror {name.mirror.name}: {error}", headers={"Retry-After": "5"})
         found = failure(name, digest, error, is_known=is_named)
         return BlobUnknown(found.message) if found.status == BlobUnknown.status else found
-
-    def _note_miss(self, name: MirroredName, digest: Digest) -> None:
-        with self._database.statement() as connection:
-            seconds = self._settings.negative_ttl
-            remote_misses.put(connection, name.mirror.name, _key(name, digest), seconds=seconds)
 
     def _is_named(self, name: MirroredName, digest: Digest) -> bool:
         """Whether a manifest that is here names it: the upstream had it once."""

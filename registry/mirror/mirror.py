@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from registry.mirror.blob_proofs import BlobProofs
@@ -53,7 +54,7 @@ class Mirror:
     def blob(self, name: MirroredName, digest: Digest) -> RemoteBlob:
         """Where a fetch has a blob of one of its repositories from. Nothing is asked yet."""
         path, scope = f"/v2/{name.upstream}/blobs/{digest}", f"repository:{name.upstream}:pull"
-        return RemoteBlob(self.upstream, path, scope)
+        return RemoteBlob(self.upstream, path, scope, partial(self.blob_proofs.note_miss, name, digest))
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -19,7 +19,7 @@ from registry.upstream.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from hashlib import _Hash
 
     from registry.upstream.download import Download
@@ -37,16 +37,22 @@ class Downloads(Protocol):
 class RemoteBlob:
     """A Source: a path below the URL of an upstream. Any thread."""
 
-    def __init__(self, upstream: Downloads, path: str, scope: str) -> None:
-        """``scope`` is what a token has to be good for."""
+    def __init__(self, upstream: Downloads, path: str, scope: str, on_miss: Callable[[], object] | None = None) -> None:
+        """``scope`` is what a token has to be good for; ``on_miss`` is called where the upstream does not have it."""
         self._upstream = upstream
         self._path = path
         self._scope = scope
+        self._on_miss = on_miss
 
     def content(self, hasher: _Hash, *, offset: int, size: int | None, etag: str | None) -> RemoteContent:
         """See Source."""
         goal = Goal(hasher, offset, size, etag)
         return RemoteContent(self._upstream.download(self._path, scope=self._scope, goal=goal))
+
+    def miss(self) -> None:
+        """See Source."""
+        if self._on_miss is not None:
+            self._on_miss()
 
 
 class RemoteContent:

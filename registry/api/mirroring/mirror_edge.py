@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from registry.api.mirroring.entrances import Entrances
 from registry.api.mirroring.waiting import until_head
 from registry.config.file import ConfigError, ConfigProblem
-from registry.images.fetching.content import FetchFailed, Reason
+from registry.images.fetching.content import FetchFailed
 from registry.images.fetching.hub import FetchHub
 from registry.images.fetching.policy import FetchPolicy
 from registry.mirror.failures import fetch_failure
@@ -111,7 +111,6 @@ class MirrorEdge:
         except BaseException as error:
             await asyncio.shield(self._run(reader.close))
             if isinstance(error, FetchFailed):
-                await self._note(name, digest, error)
                 raise fetch_failure(name, digest, error) from error
             if isinstance(error, TimeoutError):
                 raise GatewayTimeout(
@@ -128,11 +127,6 @@ class MirrorEdge:
             threads.shutdown(wait=False, cancel_futures=True)
         ending.join(CLOSE_SECONDS)
         self._mirrors.close()
-
-    async def _note(self, name: MirroredName, digest: Digest, error: FetchFailed) -> None:
-        """Have wrong bytes count as an absence for a while, also for HEAD."""
-        if error.reason is Reason.WRONG:
-            await self._run(self._mirrors[name.mirror.name].blob_proofs.refuse, name, digest)
 
     async def _once(self, name: MirroredName, key: Hashable, call: Callable[[], T]) -> T:
         """What a call returns that runs in a thread of the mirror, once for all that wait for the same.

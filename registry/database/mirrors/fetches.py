@@ -51,9 +51,10 @@ _CLAIM = Statement(
     " clock_now() + :seconds, clock_now(), wall_now())"
     " ON CONFLICT (mirror, key) DO UPDATE SET state = 'active', epoch = upstream_fetch.epoch + 1,"
     " holder = excluded.holder, repository = excluded.repository, clock = excluded.clock, deadline = excluded.deadline,"
-    f" touched_at = excluded.touched_at, {_kept('size')}, {_kept('etag')}, {_kept('media_type')},"
+    f" touched_at = excluded.touched_at, retry_at = NULL, {_kept('size')}, {_kept('etag')}, {_kept('media_type')},"
     f" {_kept(chr(34) + 'offset' + chr(34), '0')}, {_kept('edition', 'upstream_fetch.edition + 1')}"
-    f" WHERE ((upstream_fetch.holder IS NOT NULL AND upstream_fetch.holder = :dead) OR ({_IS_FREE}))"
+    f" WHERE ((upstream_fetch.holder IS NOT NULL AND upstream_fetch.holder = :dead) OR ({_IS_FREE})"
+    " OR (upstream_fetch.state = 'failed' AND upstream_fetch.repository <> excluded.repository))"
     f" AND (upstream_fetch.state <> 'published' OR :again = 1) RETURNING {_COLUMNS}"
 )
 _FIND = Statement(f"{_SELECT} WHERE mirror = :mirror AND key = :key")
@@ -155,7 +156,8 @@ def claim(
     """Lead a fetch for so long: a new one, or one that no process leads. The row; None if another process leads it.
 
     ``dead`` is a holder that is known to be dead, whatever its deadline. A fetch that was published is one that no
-    process leads only ``again``: where its blob is found to be gone.
+    process leads only ``again``: where its blob is found to be gone. The pause of one that failed is for its
+    repository alone: the upstream may have the blob in another one.
 
     One that goes on has its bytes, which the new leader hashes. Otherwise the upload that is left is the new leader's
     to discard, and the offset is 0.

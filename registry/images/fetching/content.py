@@ -40,6 +40,11 @@ class Reason(enum.StrEnum):
         return next((reason for reason in cls if reason == text), cls.UNAVAILABLE)
 
     @property
+    def is_of_repository(self) -> bool:
+        """Whether it is what the upstream says of one repository: another one of it may have the blob."""
+        return self is Reason.DENIED or not self.is_kept
+
+    @property
     def is_kept(self) -> bool:
         """Whether the bytes so far are of use to the next leader."""
         return self not in {Reason.ABSENT, Reason.INVALID, Reason.WRONG}
@@ -53,6 +58,10 @@ class FetchFailed(Exception):
         super().__init__(message)
         self.reason = reason
         self.seconds = seconds
+
+
+class ProofNeeded(Exception):
+    """Bytes come for another repository; a client has them once its own upstream repository is known to have them."""
 
 
 class ContentReplaced(Exception):
@@ -107,4 +116,8 @@ class Source(Protocol):
 
         ``size`` and ``etag`` of the whole are as an earlier leader was told.
         """
+        ...
+
+    def miss(self) -> None:
+        """It was asked, and does not have the blob: further requests for it need not be sent for a while."""
         ...

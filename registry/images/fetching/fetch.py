@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.images.fetching.content import FetchFailed, Reason
+from registry.images.fetching.content import FetchFailed, ProofNeeded, Reason
 from registry.images.fetching.ring import Ring
 
 if TYPE_CHECKING:
@@ -42,8 +42,12 @@ class Watch:
 class Claimant:
     """A client's position in a fetch. Its fields belong to the fetch, under its lock."""
 
-    def __init__(self, repository: str) -> None:
+    def __init__(self, repository: str, expected: int | None = None) -> None:
         self.repository = repository
+        self.expected = expected
+        """Bytes of the blob, as a manifest says; None if none does."""
+        self.refusal: FetchFailed | None = None
+        """Why its repository does not get the blob, though another one may."""
         self.position = 0
         self.stop: int | None = None
         """Behind the last byte that the client wants; None for the end of the blob."""
@@ -64,11 +68,10 @@ class Claimant:
 class Fetch:
     """Any thread. One blob from one mirror, in this process."""
 
-    def __init__(self, mirror: str, digest: Digest, *, size: int | None, ring_bytes: int, reads_kept: bool) -> None:
-        """``size`` where a manifest has said it; ``reads_kept``: the store gives the bytes of uploads."""
+    def __init__(self, mirror: str, digest: Digest, *, ring_bytes: int, reads_kept: bool) -> None:
+        """``reads_kept``: the store gives the bytes of uploads."""
         self.mirror = mirror
         self.digest = digest
-        self.expected = size
         self._ring_bytes = ring_bytes
         self._reads_kept = reads_kept
         self.lock = threading.RLock()
@@ -83,6 +86,10 @@ class Fetch:
         """What every process can read."""
         self.failure: FetchFailed | None = None
         self.is_published = False
+        self.origin: str | None = None
+        """The repository by whose path of the upstream the bytes come, or came; None while that is not known."""
+        self.proven: set[str] = set()
+        """Repositories whose own upstream repository is known to have the blob (I12)."""
         self.members: set[str] = set()
         """Repositories that have the blob by now, as far as a client here wants it of them."""
         self.sources: dict[str, Source] = {}
@@ -92,11 +99,13 @@ class Fetch:
 
     # ---- clients
 
-    def add(self, client: Claimant, source: Source) -> None:
+    def add(self, client: Claimant, source: Source, *, is_proven: bool = True) -> None:
         """One more client waits."""
         with self.lock:
             self.clients.add(client)
             self.sources.setdefault(client.repository, source)
+        if is_proven:
+            self.prove(client.repository)
 
     def leave(self, client: Claimant) -> None:
         """A client waits no more."""
@@ -105,16 +114,53 @@ class Fetch:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether a client waits."""
-        return bool(self.clients)
+        """Whether a client waits that no error keeps from the bytes."""
+        with self.lock:
+            return any(self._error_of(client) is None for client in self.clients)
+
+    def chosen(self) -> tuple[str, Source]:
+        """The repository by whose path the upstream is to be asked: one whose client waits, and has a proof."""
+        with self.lock:
+            order = {repository: number for number, repository in enumerate(self.sources)}
+            waiting = {client.repository for client in self.clients if self._error_of(client) is None}
+            first = min(waiting or order, key=lambda each: (each not in self.proven, order[each]))
+            return first, self.sources[first]
+
+    # ---- rights
+
+    def prove(self, repository: str) -> None:
+        """The upstream has the blob in this repository."""
+        with self.lock:
+            self.proven.add(repository)
+        self.wake()
+
+    def needs_proof(self, client: Claimant) -> bool:
+        """Whether bytes come that are not known to be of the client's repository, too."""
+        return client.repository not in self.proven and self.origin not in {None, client.repository}
+
+    def refuse(self, repository: str, failure: FetchFailed) -> None:
+        """The clients of this repository get no bytes; the path of another one may have them."""
+        with self.lock:
+            for client in self.clients:
+                if client.repository == repository:
+                    client.refusal = failure
+        self.wake()
+
+    def refuses(self, size: int) -> bool:
+        """Whether each client that waits knows another size of the blob."""
+        with self.lock:
+            known = {client.expected for client in self.clients if self._error_of(client) is None}
+        return bool(known) and not known & {None, size}
 
     def has_head(self, client: Claimant) -> bool:
-        """Whether it is known how the answer to a client begins: with its size, or with an error.
+        """Whether it is known how the answer to a client begins: with its size, or with an error; or what it needs.
 
         The size of a blob without a byte is the whole answer, so it is held back as a last byte is.
         """
+        if self._error_of(client) is not None or self.needs_proof(client):
+            return True
         is_whole = self.size == 0 and client.repository not in self.members
-        return (self.size is not None and not is_whole) or self.failure is not None
+        return client.repository in self.proven and self.size is not None and not is_whole
 
     def watch(self, is_due: Callable[[], bool], wake: Callable[[], object]) -> Watch | None:
         """Call ``wake`` once ``is_due``, which takes no lock and is quick; None where it is already."""
@@ -132,9 +178,11 @@ class Fetch:
 
     def is_ready(self, client: Claimant) -> bool:
         """Whether there is something for a client: bytes, the end, or an error."""
-        if self._error_of(client) is not None or self._is_at_end(client):
+        if self._error_of(client) is not None or self.needs_proof(client):
             return True
-        if client.repository in self.members:
+        if client.repository not in self.proven:
+            return False
+        if self._is_at_end(client) or client.repository in self.members:
             return True
         position = client.position
         if position >= self.limit(client):
@@ -142,10 +190,12 @@ class Fetch:
         return self.has_in_ring(client) or self.has_kept(client)
 
     def check(self, client: Claimant) -> None:
-        """Raises FetchFailed where the client gets no more bytes."""
+        """Raises FetchFailed where the client gets no more bytes, ProofNeeded where it gets none yet."""
         error = self._error_of(client)
         if error is not None:
             raise error
+        if self.needs_proof(client):
+            raise ProofNeeded
 
     def is_done(self, client: Claimant) -> bool:
         """Whether the client has all that it wants."""
@@ -193,16 +243,22 @@ class Fetch:
         return min(known, default=None)
 
     def _error_of(self, client: Claimant) -> FetchFailed | None:
+        if client.refusal is not None and client.repository not in self.members:
+            return client.refusal
         has_others = client.edition not in (None, self.edition)
         if client.is_cut or has_others or (client.size is not None and self.size not in (None, client.size)):
             return FetchFailed(Reason.CUT, "the fetch goes on with bytes that may be others than the client has")
+        if client.expected is not None and self.size not in {None, client.expected}:
+            message = f"the upstream has {self.size} bytes, the manifest says {client.expected}"
+            return FetchFailed(Reason.INVALID, message)
         return None if client.repository in self.members else self.failure
 
     # ---- a leader of this process
 
-    def lead(self, *, edition: int, begin: int) -> None:
+    def lead(self, *, edition: int, begin: int, origin: str | None = None) -> None:
         """This process leads, and lays what comes from ``begin`` on into memory."""
         with self.lock:
+            self.origin = origin or self.origin
             self._take_edition(edition)
             self.is_published = False
             self.members.clear()
@@ -240,12 +296,15 @@ class Fetch:
 
     # ---- what became of it
 
-    def see(self, *, edition: int, size: int | None, media_type: str | None, kept: Kept | None) -> None:
+    def see(
+        self, *, edition: int, size: int | None, media_type: str | None, kept: Kept | None, origin: str | None = None
+    ) -> None:
         """The row says this, which another process leads."""
         with self.lock:
             if self.ring is not None:
                 return
             self._take_edition(edition)
+            self.origin = origin or self.origin
             self.kept = kept
             self.size = size if size is not None else self.size
             self.media_type = media_type or self.media_type
@@ -269,12 +328,22 @@ class Fetch:
         """A repository has the blob."""
         with self.lock:
             self.members.add(repository)
+            self.proven.add(repository)
         self.wake()
 
     def missing(self) -> set[str]:
-        """Repositories of clients that do not have the blob yet."""
+        """Repositories of clients that may have the blob, and do not yet."""
         with self.lock:
-            return {client.repository for client in self.clients} - self.members
+            waiting = {client.repository for client in self.clients if self._error_of(client) is None}
+            return (waiting & self.proven) - self.members
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no client waits that is without the blob, or without its proof."""
+        with self.lock:
+            return all(
+                client.repository in self.members or self._error_of(client) is not None for client in self.clients
+            )
 
     def fail(self, failure: FetchFailed) -> None:
         """No bytes come any more."""

@@ -16,7 +16,7 @@ from registry.database.errors import DatabaseError
 from registry.database.mirrors import fetches
 from registry.database.mirrors.fetches import BLOB, Kept, Wanted
 from registry.images.fetching.content import FetchFailed, Reason
-from registry.images.fetching.fetch import Fetch
+from registry.images.fetching.fetch import Claimant, Fetch
 from registry.images.fetching.leader import Fenced, Leader, Left, Rooms
 from registry.images.fetching.policy import FetchPolicy
 from registry.images.fetching.reader import FetchReader
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from registry.database.mirrors.fetches import FetchRow
+    from registry.database.transaction import Transaction
     from registry.images.backends import Backends
     from registry.images.blobs import Blobs
     from registry.images.fetching.content import Source
@@ -67,6 +68,10 @@ class _Entry:
         self.fetch = fetch
         self.phase = Phase.QUEUED
         self.leader: Leader | None = None
+        self.source = ""
+        """The repository that has the published blob."""
+        self.is_joining = False
+        """A thread makes repositories of clients members of it."""
 
 
 class FetchHub:
@@ -101,11 +106,20 @@ class FetchHub:
         """When the database last answered the watcher, and when leases were last renewed; by ``clocks.boot``."""
 
     def join(
-        self, mirror: str, repository: str, digest: Digest, source: Source, *, size: int | None = None
+        self,
+        mirror: str,
+        repository: str,
+        digest: Digest,
+        source: Source,
+        *,
+        size: int | None = None,
+        is_proven: bool = True,
     ) -> FetchReader:
         """A client that has the blob from ``source``, as every client that wants it of this mirror. Does not wait.
 
-        That the repository may have the blob is for the caller to know (I12): a fetch in flight is no proof.
+        That the repository may have the blob is for the caller to know (I12): a fetch in flight is no proof. Where it
+        does not know it, ``is_proven`` is false: then bytes come if the upstream is asked, here or by another process,
+        by the path of this repository, which finds it out; else the reader needs a proof before its head is told.
         ``size`` is what a manifest says. Close the reader; with its last one a fetch may end.
         """
         with self._condition:
@@ -115,18 +129,20 @@ class FetchHub:
                 fetch = Fetch(
                     mirror,
                     digest,
-                    size=size,
                     ring_bytes=self._policy_of(mirror).ring,
                     reads_kept=self._backends.driver.capabilities.readable_uploads,
                 )
                 entry = self._entries[mirror, digest] = _Entry(fetch)
-            reader = FetchReader(entry.fetch, repository, self._backends.driver, self._blobs)
-            entry.fetch.add(reader.client, source)
+            client, proved = Claimant(repository, size), partial(self._join_proven, entry)
+            reader = FetchReader(entry.fetch, client, self._backends.driver, self._blobs, proved)
+            entry.fetch.add(client, source, is_proven=is_proven)
             if self._stopping.is_set():
                 self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
             elif is_new:
                 self._submit(entry)
                 self._watch()
+            else:
+                self._join_proven(entry)
         return reader
 
     def count(self) -> int:
@@ -208,20 +224,13 @@ class FetchHub:
 
     def _lead_or_follow(self, entry: _Entry, dead: str, *, again: bool) -> None:
         fetch = entry.fetch
-        with fetch.lock:
-            repository, source = next(iter(fetch.sources.items()))
-            waiting = {client.repository for client in fetch.clients}
-            if waiting and repository not in waiting:
-                repository = min(waiting)
-                source = fetch.sources[repository]
+        repository, source = fetch.chosen()
         if not fetch.is_wanted and not self._policy_of(fetch.mirror).fills:
             self._end(entry, FetchFailed(Reason.STOPPED, "no client waits"))
             return
         wanted, begun = Wanted(fetch.mirror, BLOB, str(fetch.digest), repository), self._backends.database.clocks.boot()
         with self._backends.database.transaction() as connection:
-            row = fetches.claim(
-                connection, wanted, holder=self._holder, seconds=self._policy.lease, dead=dead, again=again
-            )
+            row = self._claim(connection, fetch, wanted, dead, again=again)
         if row is None:
             self._follow(entry)
             with contextlib.suppress(DatabaseError):  # the watcher asks again
@@ -237,6 +246,35 @@ class FetchHub:
             self._watch()
         self._lead(entry, leader)
 
+    def _claim(
+        self, connection: Transaction, fetch: Fetch, wanted: Wanted, dead: str, *, again: bool
+    ) -> FetchRow | None:
+        """Lead, unless another process does, or bytes are kept that came for a repository with other rights.
+
+        So a leader whose repository has no proof yet begins with a request, which is one, or goes on with its own.
+        """
+        if wanted.repository in fetch.proven:
+            return fetches.claim(
+                connection, wanted, holder=self._holder, seconds=self._policy.lease, dead=dead, again=again
+            )
+        before = fetches.find(connection, wanted.mirror, wanted.key).get()
+        if before is not None and self._is_foreign(fetch, wanted.repository, before):
+            return None
+        row = fetches.claim(connection, wanted, holder=self._holder, seconds=self._policy.lease, dead=dead, again=again)
+        if row is None or not row.offset:
+            return row
+        is_own = before is not None and (before.repository, before.epoch + 1) == (wanted.repository, row.epoch)
+        if not is_own:  # another one has brought something in between
+            fetches.release(connection, row.id, epoch=row.epoch)
+            return None
+        fetch.prove(wanted.repository)
+        return row
+
+    def _is_foreign(self, fetch: Fetch, repository: str, row: FetchRow) -> bool:
+        """Whether a row has bytes that a repository has no right to, for all that is known."""
+        is_kept = row.state == fetches.ACTIVE and row.offset > 0
+        return is_kept and row.repository != repository and repository not in fetch.proven
+
     def _lead(self, entry: _Entry, leader: Leader) -> None:
         try:
             failure = leader.run()
@@ -247,10 +285,23 @@ class FetchHub:
         except Left:
             self._leave(entry)
         else:
-            if failure is not None:
-                self._end(entry, failure)
-            else:
+            if failure is None:
                 self._begin_joins(entry)
+            elif failure.reason.is_of_repository:
+                self._refuse(entry, leader.row.repository, failure)
+            else:
+                self._end(entry, failure)
+
+    def _refuse(self, entry: _Entry, repository: str, failure: FetchFailed) -> None:
+        """The clients of a repository do not get the blob; it is asked for by the path of another one that waits."""
+        entry.fetch.refuse(repository, failure)
+        entry.fetch.lead_no_more()
+        with self._condition:
+            if not entry.fetch.is_wanted or self._stopping.is_set():
+                self._end(entry, failure)
+            elif entry.phase is not Phase.QUEUED:
+                entry.leader = None
+                self._queue(entry)
 
     def _leave(self, entry: _Entry) -> None:
         """The bytes stay for the next leader, which is here if a client has come meanwhile."""
@@ -322,6 +373,8 @@ class FetchHub:
         for entry in list(self._entries.values()):
             if entry.phase is Phase.FOLLOWING and not entry.fetch.is_wanted:
                 self._forget(entry)
+            elif entry.phase is Phase.JOINING and not entry.is_joining:
+                self._is_over_now(entry)
 
     def _interrupt_unwanted(self) -> None:
         """End the requests that are of no use any more; the caller has the lock."""
@@ -330,7 +383,7 @@ class FetchHub:
                 continue
             if entry.leader.is_late:
                 entry.leader.fence()
-            elif not (self._policy.fills or entry.fetch.is_wanted):
+            elif not (self._policy_of(entry.fetch.mirror).fills or entry.fetch.is_wanted):
                 entry.leader.interrupt()
 
     def _renew(self, led: list[Leader], now: float) -> None:
@@ -363,13 +416,18 @@ class FetchHub:
             if entry.phase not in _SEEN:
                 return
             is_queued = entry.phase is Phase.QUEUED
-            if row is None or (row.is_free and row.state != fetches.PUBLISHED):
+            is_foreign = row is not None and self._is_foreign(fetch, fetch.chosen()[0], row)
+            if row is None or (row.is_free and row.state != fetches.PUBLISHED and not is_foreign):
                 if not is_queued:
                     self._queue(entry)
                 return
-            if row.state != fetches.PUBLISHED and row.retry_left is not None:
+            if row.state != fetches.PUBLISHED and (row.retry_left or 0.0) > 0:
                 reason = Reason.parse(row.error)
-                self._end(entry, FetchFailed(reason, "an earlier request has failed", max(row.retry_left, 0.0)))
+                failure = FetchFailed(reason, "an earlier request has failed", row.retry_left)
+                if row.state == fetches.FAILED:
+                    self._refuse(entry, row.repository, failure)
+                else:
+                    self._end(entry, failure)
                 return
         kept = Kept(row.offset, row.upload_id or "", row.note, row.tail or b"", row.size, row.etag, row.media_type)
         fetch.see(
@@ -377,13 +435,19 @@ class FetchHub:
             size=row.size,
             media_type=row.media_type,
             kept=kept if row.upload_id and row.state == fetches.ACTIVE else None,
+            origin=row.repository,
         )
+        if row.offset > 0:  # or it was all: its own request has brought it
+            fetch.prove(row.repository)
         if row.state == fetches.PUBLISHED:
             fetch.publish(row.size or 0)
             self._begin_joins(entry, row.repository)
-        elif not is_queued and row.holder is not None and row.holder != self._holder and is_dead(row.holder):
+        elif not (is_queued or is_foreign) and row.holder is not None and self._is_dead(row.holder):
             with self._condition:
                 self._queue(entry, row.holder)
+
+    def _is_dead(self, holder: str) -> bool:
+        return holder != self._holder and is_dead(holder)
 
     def _queue(self, entry: _Entry, dead: str = "", *, again: bool = False) -> None:
         """Let a thread look whether this process may lead; the caller has the lock."""
@@ -399,27 +463,36 @@ class FetchHub:
             entry.phase, leader, entry.leader = Phase.JOINING, entry.leader, None
             if source is None and leader is not None:
                 source = leader.row.repository
-            if self._is_over_now(entry):
+            entry.source = source or ""
+            self._join_proven(entry)
+
+    def _join_proven(self, entry: _Entry) -> None:
+        """Have a thread make the repositories of clients members of what is published."""
+        with self._condition:
+            if entry.phase is not Phase.JOINING or entry.is_joining or self._is_over_now(entry):
                 return
-            if not self._stopping.is_set():
-                self._run(self._joins, partial(self._join_all, entry, source or ""))
+            if entry.fetch.missing() and not self._stopping.is_set():
+                entry.is_joining = True
+                self._run(self._joins, partial(self._join_all, entry))
 
     def _is_over_now(self, entry: _Entry) -> bool:
         """Forget a fetch whose clients all have it; the caller has the lock."""
-        if entry.fetch.missing():
+        if not entry.fetch.is_over:
             return False
         self._forget(entry)
         return True
 
-    def _join_all(self, entry: _Entry, source: str) -> None:
+    def _join_all(self, entry: _Entry) -> None:
         fetch = entry.fetch
         try:
             while True:
                 with self._condition:
-                    if self._is_over_now(entry):
+                    missing = fetch.missing()
+                    if self._is_over_now(entry) or not missing:
+                        entry.is_joining = False  # the rest needs proofs
                         return
-                for repository in sorted(fetch.missing()):
-                    if not self._has_joined(repository, fetch.digest, source):
+                for repository in sorted(missing):
+                    if not self._has_joined(repository, fetch.digest, entry.source):
                         self._begin_again(entry)
                         return
                     fetch.join(repository)
@@ -442,6 +515,7 @@ class FetchHub:
     def _begin_again(self, entry: _Entry) -> None:
         """The blob was deleted since it was published: clients without a byte of it have it fetched again."""
         with self._condition:
+            entry.is_joining = False
             self._queue(entry, again=True)
 
     def _end(self, entry: _Entry, failure: FetchFailed) -> None:

@@ -182,6 +182,7 @@ class Leader:
         fetch, policy = self._fetch, self._rooms.policy
         with self._interruption:
             content.open()
+        fetch.prove(self.row.repository)  # also where nothing was asked: see FetchHub
         self._take_head(content)
         due, flushed = monotonic(), self._received  # clients elsewhere wait for the first bytes
         part = self._driver.capabilities.part_bytes or policy.flush_bytes
@@ -219,8 +220,8 @@ class Leader:
             self._fetch.tell(content.size, content.media_type)
 
     def _require_size(self, size: int) -> None:
-        if self._fetch.expected not in (None, size):
-            message = f"the upstream has {size} bytes, the manifest says {self._fetch.expected}"
+        if self._fetch.refuses(size):
+            message = f"the upstream has {size} bytes, the manifest says something else"
             raise FetchFailed(Reason.INVALID, message, self._rooms.policy.negative)
 
     def _refuse(self, digest: Digest) -> None:
@@ -242,7 +243,8 @@ class Leader:
             opened = self._go_on()
         else:
             opened = self._begin()
-        self._fetch.lead(edition=row.edition + self._has_begun_anew, begin=self._kept.offset)
+        edition = row.edition + self._has_begun_anew
+        self._fetch.lead(edition=edition, begin=self._kept.offset, origin=row.repository)
         self._fetch.keep(self._kept)
         return opened
 
@@ -413,6 +415,9 @@ class Leader:
             raise Fenced from error
         if not ours:
             raise Fenced
+        if reason in {Reason.ABSENT, Reason.WRONG}:
+            with contextlib.suppress(DatabaseError):
+                self._source.miss()
         if not reason.is_kept and self._kept.upload_id:
             with contextlib.suppress(StorageError):  # else expiry frees it
                 self._driver.discard_upload(self._kept.upload_id, self._state())

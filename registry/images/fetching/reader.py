@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from registry.images.fetching.fetch import Claimant
 from registry.storage.driver import UploadState
 from registry.storage.errors import PathNotFound, StorageUnavailable, UploadOffsetMismatch
 
@@ -16,17 +15,20 @@ if TYPE_CHECKING:
 
     from registry.database.mirrors.fetches import Kept
     from registry.images.blobs import Blobs
-    from registry.images.fetching.fetch import Fetch, Watch
+    from registry.images.fetching.fetch import Claimant, Fetch, Watch
     from registry.storage.driver import ObjectReader, StorageDriver
 
 
 class FetchReader:
     """A client of a fetch. A context manager; for one thread at a time. ``watch`` may be called beside ``read``."""
 
-    def __init__(self, fetch: Fetch, repository: str, driver: StorageDriver, blobs: Blobs) -> None:
-        """It is one of the clients of ``fetch`` once that has added ``client``."""
+    def __init__(
+        self, fetch: Fetch, client: Claimant, driver: StorageDriver, blobs: Blobs, proved: Callable[[], object] = bool
+    ) -> None:
+        """It is one of the clients of ``fetch`` once that has added ``client``; ``proved`` hears of a proof."""
         self.fetch = fetch
-        self.client = Claimant(repository)
+        self.client = client
+        self._proved = proved
         self._driver = driver
         self._blobs = blobs
         self._reader: ObjectReader | None = None
@@ -44,6 +46,20 @@ class FetchReader:
         """Whether all that is wanted was read."""
         return self.fetch.is_done(self.client)
 
+    @property
+    def needs_proof(self) -> bool:
+        """Whether bytes come for another repository, and nothing has shown yet that this one's upstream has them.
+
+        It is known when ``watch_head`` calls, and may come again later. Then show it and ``prove``, or close.
+        """
+        with self.fetch.lock:
+            return self.fetch.needs_proof(self.client)
+
+    def prove(self) -> None:
+        """The upstream has the blob in the client's own repository: its clients may have the bytes."""
+        self.fetch.prove(self.client.repository)
+        self._proved()
+
     def watch_head(self, wake: Callable[[], object]) -> Watch | None:
         """Have ``wake`` called, in any thread, when ``head`` gives an answer; None where it does already."""
         return self.fetch.watch(lambda: self.fetch.has_head(self.client), wake)
@@ -53,7 +69,7 @@ class FetchReader:
         return self.fetch.watch(lambda: self.fetch.is_ready(self.client), wake)
 
     def head(self) -> tuple[int, str | None]:
-        """Bytes of the blob, and the media type that the upstream has told. Raises FetchFailed.
+        """Bytes of the blob, and the media type that the upstream has told. Raises FetchFailed, ProofNeeded.
 
         Raises BlockingIOError while that is not known.
         """
@@ -67,11 +83,13 @@ class FetchReader:
     def read(self, size: int) -> bytes:
         """What there is, at most ``size`` bytes; empty at the end, or where there is nothing yet: watch it then.
 
-        It may wait for the store, for no upstream. Raises FetchFailed, StorageError, BlobUnknown.
+        It may wait for the store, for no upstream. Raises FetchFailed, ProofNeeded, StorageError, BlobUnknown.
         """
         fetch, client = self.fetch, self.client
         with fetch.lock:
             fetch.check(client)
+            if client.repository not in fetch.proven:
+                return b""
             edition, limit, position = fetch.edition, fetch.limit(client), client.position
             size = min(size, limit - position)
             if size <= 0:

@@ -36,6 +36,7 @@ class ScriptedUpstream:
         """The offset of each."""
         self.sent = 0
         self.closed = 0
+        self.misses = 0
         self.on_open: Callable[[int], None] = lambda _number: None
         """Called with the number of each request, from 1; may wait or raise."""
         self.on_piece: Callable[[int], None] = lambda _offset: None
@@ -45,6 +46,10 @@ class ScriptedUpstream:
     def content(self, hasher: _Hash, *, offset: int, size: int | None, etag: str | None) -> ScriptedContent:
         """See Source."""
         return ScriptedContent(self, hasher, offset, size, etag)
+
+    def miss(self) -> None:
+        """See Source."""
+        self.misses += 1
 
 
 class ScriptedContent:

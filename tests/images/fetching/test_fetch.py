@@ -22,12 +22,13 @@ def kept(offset: int, upload_id: str = "u1") -> Kept:
 
 
 def fetch_of(*, reads_kept: bool = True, ring: int = 100) -> Fetch:
-    return Fetch("mirror", Digest.of(b"x"), size=None, ring_bytes=ring, reads_kept=reads_kept)
+    return Fetch("mirror", Digest.of(b"x"), ring_bytes=ring, reads_kept=reads_kept)
 
 
 def client_of(fetch: Fetch, repository: str = "hub/app") -> Claimant:
     client = Claimant(repository)
     fetch.clients.add(client)
+    fetch.prove(repository)
     return client
 
 
