@@ -9,6 +9,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from registry.cores import cores
 from registry.waiting import aside
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def map_parallel(capabilities: Capabilities, function: Callable[[A], R], items: 
     """``function`` of each, in order; the first error ends it, when what is under way has ended."""
     if capabilities.stat_is_local or len(items) < 2:  # noqa: PLR2004 - one needs no company
         return [function(item) for item in items]
-    with aside, ThreadPoolExecutor(min(AT_ONCE, len(items)), thread_name_prefix="several") as pool:
+    with aside, ThreadPoolExecutor(min(AT_ONCE, len(items)), "several", cores.use_all) as pool:
         return list(pool.map(function, items))
 
 

@@ -26,6 +26,7 @@ from registry.api.http.upload_memory import UploadMemory
 from registry.api.http.urls import ExternalUrls
 from registry.api.mirroring.mirror_edge import open_mirrors
 from registry.api.threads import ThreadPool
+from registry.cores import cores
 from registry.database.errors import DatabaseError
 from registry.database.sqlite.repository_versions import RepositoryVersions
 
@@ -88,8 +89,8 @@ class ApiContext:
         self.large_manifests = ByteTurns(settings.manifests.max_bytes)
         """For manifests of more than a few bytes, while they are parsed and stored."""
         self.redirects = Redirects(settings.storage, registry.backends.driver)
-        self._transfers = ThreadPoolExecutor(settings.limits.threads, thread_name_prefix="transfer")
-        self.hasher = ThreadPoolExecutor(1, thread_name_prefix="hasher")
+        self._transfers = ThreadPoolExecutor(settings.limits.threads, "transfer", cores.use_all)
+        self.hasher = ThreadPoolExecutor(1, "hasher", cores.use_all)
         """Hashes for an upload that has the machine for itself. Its calls wait for nothing."""
         self.receiving = 0
         """Uploads whose bytes a thread receives right now."""

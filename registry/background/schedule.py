@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from registry.cores import cores
 from registry.database.errors import DatabaseError
 from registry.oci.errors import Unavailable
 from registry.storage.errors import StorageError
@@ -76,6 +77,7 @@ class Schedule:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def _loop(self, job: Job) -> None:
+        cores.use_all()  # collections and scrubs hash
         failures = 0
         while not self._stop.is_set():
             if job.wake is not None:

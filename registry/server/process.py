@@ -19,6 +19,7 @@ import uvicorn
 from registry.auth.passwords.hashing_slots import HashingSlots, slots_for
 from registry.config.check import short_times, without_effect
 from registry.config.sections import AUTO
+from registry.cores import cores
 from registry.images.registry import Registry
 from registry.maintenance.collection.survey.gc_state import announce, meet
 from registry.maintenance.single_replica import writing
@@ -101,7 +102,7 @@ def _serve(reload: Reload, config: Path | None, workers: int) -> None:
     if broadcast is None:
         _Server(configuration).run(sockets=[listener])
     else:
-        work = partial(_work, configuration, listener, settings)
+        work = partial(_work, configuration, listener, settings, workers)
         # The port is closed before the workers drain: a new client is refused and does not hang.
         patience = settings.http.drain_timeout + END_SECONDS
         on_hangup = partial(_load_for_workers, reload, broadcast) if reload.is_wanted else None
@@ -119,8 +120,11 @@ def _read_rules(broadcast: Broadcast) -> Rules | None:
     return None if document is None else Rules.parse(document)
 
 
-def _work(configuration: ServingConfiguration, listener: socket.socket, settings: Settings) -> None:
+def _work(
+    configuration: ServingConfiguration, listener: socket.socket, settings: Settings, workers: int, place: int
+) -> None:
     """Serve in a process of its own, until it has drained."""
+    cores.share(place, workers)
     _outlet.cache_clear()  # that of the parent has its thread there, if it has one
     configure_logging(settings.log.format, settings.log.level, _outlet())
     try:

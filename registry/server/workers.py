@@ -12,6 +12,7 @@ import select
 import signal
 import threading
 import time
+from functools import partial
 from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Final, cast
 
@@ -36,7 +37,7 @@ class Workers:
 
     def __init__(
         self,
-        serve: Callable[[], None],
+        serve: Callable[[int], None],
         count: int,
         patience: float,
         *,
@@ -44,7 +45,9 @@ class Workers:
         on_stop: Callable[[], object],
         on_hangup: Callable[[], object] | None = None,
     ) -> None:
-        """``serve`` is what a worker runs; it ends, drained, after SIGTERM, within ``patience`` seconds or is killed.
+        """``serve`` is what a worker runs, at its place among ``count``; what replaces it has the same one.
+
+        It ends, drained, after SIGTERM, within ``patience`` seconds or is killed.
 
         ``on_loss`` is told the number of a process that has died, ``on_stop`` is called before the workers drain.
         ``on_hangup`` is called for SIGHUP, which the workers get then too; None leaves that signal alone.
@@ -67,8 +70,8 @@ class Workers:
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
-            for _ in range(self._count):
-                self._workers.append(Worker(self._serve, self._lifeline))
+            for place in range(self._count):
+                self._workers.append(self._begin(place))
             while (told := signal.sigtimedwait(self._signals, BEAT_SECONDS)) is None or told.si_signo not in _STOP:
                 if told is not None and told.si_signo == signal.SIGHUP and self._on_hangup is not None:
                     self._on_hangup()
@@ -106,7 +109,10 @@ class Workers:
                 continue
             log.warning("a worker has ended and is replaced", worker=worker.pid, exit_code=worker.exitcode)
             self._on_loss(cast("int", worker.pid))
-            self._workers[place] = Worker(self._serve, self._lifeline)
+            self._workers[place] = self._begin(place)
+
+    def _begin(self, place: int) -> Worker:
+        return Worker(partial(self._serve, place), self._lifeline)
 
 
 class Lifeline:

@@ -40,6 +40,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess
         yield process
 
 
+CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
+
+
 def workers(server: RegistryProcess) -> set[int]:
     """The processes that serve."""
     return set(server.processes()) - {server.pid}
@@ -67,16 +70,50 @@ def test_the_parent_has_one_thread_so_that_a_fork_finds_every_lock_free(server: 
     assert [task.name for task in Path(f"/proc/{server.pid}/task").iterdir()] == [str(server.pid)]
 
 
+def cores_of(pid: int, thread: str = "self") -> str:
+    """The cores that a thread of a process may use, as the kernel lists them."""
+    status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+    (cores,) = re.findall(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
+    return str(cores)
+
+
+@pytest.mark.skipif(usable_cores() != CORES or CORES not in range(2, 9), reason="a worker for each core is too many")
+def test_each_worker_has_a_core_where_there_are_as_many_also_one_that_replaces_another(tmp_path: Path) -> None:
+    config: Config = {"http": {"workers": CORES}, "storage": {"fsync": False}}
+    with RegistryProcess(tmp_path, config) as process:
+        started = "Application startup complete"
+        wait_for(lambda: process.log_path.read_text().count(started) == CORES, "all workers serve")
+        everywhere = cores_of(process.pid, str(process.pid))
+        before = {pid: cores_of(pid, str(pid)) for pid in workers(process)}
+        assert len(set(before.values()) - {everywhere}) == CORES, "each has one of its own"
+        victim = min(before)
+        threads = [task.name for task in Path(f"/proc/{victim}/task").iterdir()]
+        assert everywhere in {cores_of(victim, thread) for thread in threads}, "background jobs use all"
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: process.log_path.read_text().count(started) == CORES + 1, "the new one serves")
+        (new,) = workers(process) - set(before)
+        assert cores_of(new, str(new)) == before[victim]
+
+
 def test_a_server_that_is_stopped_while_its_workers_begin_leaves_none(tmp_path: Path) -> None:
     with RegistryProcess(tmp_path, {"http": {"workers": 4}, "storage": {"fsync": False}}) as process:
         process.stop()  # the first worker answers, the others may be anywhere; it ends with 0 and leaves no process
+
+
+def at_any_place(serve: Callable[[], object]) -> Callable[[int], None]:
+    """What ``Workers`` runs: it does the same at each place."""
+
+    def run(_place: int) -> None:
+        serve()
+
+    return run
 
 
 def look(*, is_stopped: bool, silence: float) -> bool:
     """Whether a worker that was silent for so long is replaced by a look an hour after the one before."""
     lost: list[int] = []
     several, worker = (
-        Workers(signal.pause, 1, SECONDS, on_loss=lost.append, on_stop=int),
+        Workers(at_any_place(signal.pause), 1, SECONDS, on_loss=lost.append, on_stop=int),
         Worker(signal.pause, Lifeline()),
     )
     assert worker.pid is not None
@@ -113,7 +150,7 @@ def test_a_worker_that_gives_no_sign_of_life_is_replaced(is_stopped: bool, silen
 def run_workers_that_cannot_serve() -> object:
     """What the process that runs them would exit with."""
     with pytest.raises(SystemExit) as ended:
-        Workers(partial(sys.exit, STARTUP_FAILURE), 2, SECONDS, on_loss=print, on_stop=int).run()
+        Workers(at_any_place(partial(sys.exit, STARTUP_FAILURE)), 2, SECONDS, on_loss=print, on_stop=int).run()
     return ended.value.code
 
 
@@ -130,7 +167,7 @@ def exit_code_of_a_worker_that_hangs() -> int | None:
         assert worker.pid is not None
         os.waitid(os.P_PID, worker.pid, os.WSTOPPED | os.WNOWAIT)
 
-    hang = partial(signal.raise_signal, signal.SIGSTOP)
+    hang = at_any_place(partial(signal.raise_signal, signal.SIGSTOP))
     several = Workers(hang, 1, 0.1, on_loss=print, on_stop=wait_until_it_hangs)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.raise_signal(signal.SIGTERM)

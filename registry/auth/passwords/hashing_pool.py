@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from registry.cores import cores
 from registry.oci.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> No
 
 
 def _yield_to_the_rest() -> None:
+    cores.use_all()
     if sys.platform == "linux":  # where each thread has a niceness of its own
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from registry.background.holders import is_dead, new_holder
+from registry.cores import cores
 from registry.database.errors import DatabaseError
 from registry.database.mirrors import fetches
 from registry.database.mirrors.fetches import BLOB, Kept, Wanted
@@ -193,7 +194,7 @@ class FetchHub:
         """Have a thread of its mirror do ``_work``; the caller has the lock."""
         leaders = self._leaders.get(entry.fetch.mirror)
         if leaders is None:
-            leaders = ThreadPoolExecutor(self._policy_of(entry.fetch.mirror).fetches, thread_name_prefix="fetch")
+            leaders = ThreadPoolExecutor(self._policy_of(entry.fetch.mirror).fetches, "fetch", cores.use_all)
             self._leaders[entry.fetch.mirror] = leaders
         self._run(leaders, partial(self._work, entry, dead, again=again))
 

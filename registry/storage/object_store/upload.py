@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar
 
+from registry.cores import cores
 from registry.storage.driver import TAIL_BYTES, UploadState
 from registry.storage.errors import StorageError, UploadNotResumable, UploadOffsetMismatch
 from registry.storage.keys import check_upload_id
@@ -189,7 +190,7 @@ class PartedUpload(ABC, Generic[P]):
     def _dispatch(self, send: Callable[[], None], *, beside: bool = True) -> None:
         """Send a part: ``beside`` the caller where there is a second buffer to fill. One that fails is lost."""
         if beside and self._sender is None and self._buffers.take_spare():
-            self._sender = ThreadPoolExecutor(self.senders, thread_name_prefix="part")
+            self._sender = ThreadPoolExecutor(self.senders, "part", cores.use_all)
         if beside and self._sender is not None:
             self._sending.append(self._sender.submit(send))
             return
