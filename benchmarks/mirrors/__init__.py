@@ -1,0 +1,1 @@
+"""Mirrors: pulls through an empty cache, beside those of the peers."""
