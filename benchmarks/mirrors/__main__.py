@@ -32,7 +32,7 @@ DIRECT = "upstream"
 
 
 def _put_image(directory: Path, tag: str, layers: int, size: int) -> None:
-    """Write an image: each layer is noise that differs from all others in its first bytes."""
+    """Write an image, whose layers are noise with a beginning of their own."""
     noise = os.urandom(MEBIBYTE)
     described = []
     for number in range(layers):
@@ -71,10 +71,9 @@ def _one(port: int, repository: str, tag: str) -> dict[str, Any]:
     return {"first ms": pull.first * 1e3, "seconds": pull.seconds, "failed": len(pull.failures)}
 
 
-def _measure(
-    upstream: int, port: int, pid: int, repository: str, clients: int, sizes: dict[str, int]
-) -> dict[str, Any]:
+def _measure(upstream: int, running: Running, repository: str, clients: int, sizes: dict[str, int]) -> dict[str, Any]:
     """All of one round for one server whose cache is empty."""
+    port, pid = running.port, running.pid
     row: dict[str, Any] = {}
     for tag in ("layer", "image"):
         _counts(upstream)
