@@ -17,12 +17,13 @@ from registry.api.http.operations import ARTIFACT_TYPE, COUNT, DIGEST, LAST, NAM
 from registry.api.http.pagination import PAGE_BYTES, next_link
 from registry.api.http.parameters import digest_of, name_of, page_of
 from registry.api.http.routing import OciRoute, context_of
+from registry.images.referrers import Wanted
 from registry.oci.errors import DigestInvalid, NameInvalid, PaginationInvalid
 from registry.oci.media_types import OCI_INDEX
 
 if TYPE_CHECKING:
     from registry.api.context import ApiContext
-    from registry.api.http.parameters import Page
+    from registry.images.referrers import Referrers
     from registry.oci.digest import Digest
 
 ROUTE = "/v2/{name:path}/referrers/{digest}"
@@ -53,8 +54,14 @@ async def referrers(request: Request) -> Response:
     name, subject = name_of(request), digest_of(request)
     page = page_of(request, context.settings.limits.page_size)
     artifact_type = request.query_params.get("artifactType") or None
-    listed = await context.run(_list, context, name, subject, artifact_type, page)
-    headers = {"Content-Type": OCI_INDEX, "Content-Length": str(len(listed.body))}
+    wanted = Wanted(artifact_type, page.last, page.size, PAGE_BYTES)
+    mirrored = context.mirrored(name)
+    if mirrored is not None and context.mirrors is not None:
+        found = await context.mirrors.referrers(mirrored, subject, wanted)
+        listed, said = _listed(found.found, None), found.headers()
+    else:
+        listed, said = await context.run(_list, context, name, subject, wanted), {}
+    headers = {"Content-Type": OCI_INDEX, "Content-Length": str(len(listed.body)), **said}
     if artifact_type is not None:
         headers["OCI-Filters-Applied"] = "artifactType"
     if listed.after is not None:
@@ -76,14 +83,15 @@ class _Listed(NamedTuple):
     after: str | None
     """Where the next page begins; None if there is none."""
     version: int | None
-    """The version of the repository; None if that does not exist."""
+    """The version of the repository; None if that does not exist, or is of a mirror."""
 
 
-def _list(context: ApiContext, name: str, subject: Digest, artifact_type: str | None, page: Page) -> _Listed:
+def _list(context: ApiContext, name: str, subject: Digest, wanted: Wanted) -> _Listed:
     """In a thread: the body is put together here too."""
-    found, version = context.registry.manifests.referrers(
-        name, subject, artifact_type=artifact_type, last=page.last, count=page.size, max_bytes=PAGE_BYTES
-    )
+    return _listed(*context.registry.manifests.referrers(name, subject, wanted))
+
+
+def _listed(found: Referrers, version: int | None) -> _Listed:
     body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (
         OCI_INDEX.encode(),
         b",".join(found.descriptors),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from registry.images.backends import Backends
     from registry.images.publication.blob_publication import BlobPublication
     from registry.images.publication.manifest_publication import Alongside
-    from registry.images.referrers import Referrers
+    from registry.images.referrers import Referrers, Wanted
     from registry.images.repositories import Repositories
     from registry.oci.manifest import Manifest
     from registry.storage.driver import ObjectReader
@@ -114,10 +114,8 @@ class Manifests:
             current = require_row(repositories.get(connection, repository.id).get())
             return tags.page(connection, repository.id, last=last, count=count).get(), current.version
 
-    def referrers(
-        self, name: str, subject: Digest, *, artifact_type: str | None, last: str, count: int, max_bytes: int
-    ) -> tuple[Referrers, int | None]:
-        """A page of the manifests with this subject after the digest ``last``, and the repository's version.
+    def referrers(self, name: str, subject: Digest, wanted: Wanted) -> tuple[Referrers, int | None]:
+        """A page of the manifests with this subject, and the repository's version.
 
         An unknown repository has none: never an error (spec, "Listing Referrers").
         """
@@ -126,15 +124,7 @@ class Manifests:
             return referrers.NONE, None
         with self._backends.database.snapshot() as connection:
             current = require_row(repositories.get(connection, repository.id).get())
-            found = referrers.page(
-                connection,
-                repository.id,
-                subject,
-                artifact_type=artifact_type,
-                last=last,
-                count=count,
-                max_bytes=max_bytes,
-            )
+            found = referrers.page(connection, repository.id, subject, wanted)
         return found, current.version
 
     # ---- changing

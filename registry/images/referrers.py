@@ -5,6 +5,7 @@ Tests: ``tests/api/http/test_pagination.py``, ``tests/images/test_manifests.py``
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
@@ -31,31 +32,36 @@ class Referrers(NamedTuple):
     """Whether another page follows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which page of them."""
+
+    artifact_type: str | None
+    """None for every type."""
+    last: str
+    """The digest after which it begins; empty for the first."""
+    count: int
+    """Entries at most."""
+    max_bytes: int
+    """Bytes of its entries together, unless the first is larger."""
+
+
 NONE: Final = Referrers([], "", more=False)
 
 
-def page(
-    connection: Transaction,
-    repository_id: int,
-    subject: Digest,
-    *,
-    artifact_type: str | None,
-    last: str,
-    count: int,
-    max_bytes: int,
-) -> Referrers:
-    """At most ``count`` descriptors after the digest ``last``, of ``max_bytes`` together unless the first is larger."""
+def page(connection: Transaction, repository_id: int, subject: Digest, asked: Wanted) -> Referrers:
+    """The descriptors of a page."""
     found: list[bytes] = []
-    size, shown = 0, last
+    size, shown = 0, asked.last
     while True:
-        wanted = min(_BATCH, count + 1 - len(found))
+        wanted = min(_BATCH, asked.count + 1 - len(found))
         rows = manifests.referrers(
-            connection, repository_id, subject, artifact_type=artifact_type, last=shown, count=wanted
+            connection, repository_id, subject, artifact_type=asked.artifact_type, last=shown, count=wanted
         ).get()
         for row in rows:
             descriptor = _descriptor(row)
             size += len(descriptor)
-            if len(found) == count or (found and size > max_bytes):
+            if len(found) == asked.count or (found and size > asked.max_bytes):
                 return Referrers(found, shown, more=True)
             found.append(descriptor)
             shown = row.digest

@@ -84,10 +84,13 @@ class KeptAnswers(Generic[T]):
         After a failure the older answer is served, and the next request follows after a while, twice as long each time.
         Raises the RegistryError of ``ask`` where there is no older answer; NameUnknown ends that, and is not kept.
         """
-        return self._at_once(key) or self._shared.run(key, lambda: self._at_once(key) or self._ask(key, ask))
+        return self.at_once(key) or self._shared.run(key, lambda: self.at_once(key) or self._ask(key, ask))
 
-    def _at_once(self, key: str) -> KeptAnswer[T] | None:
-        """None if the upstream is to be asked. Raises the error of the last request while it is too early to ask."""
+    def at_once(self, key: str) -> KeptAnswer[T] | None:
+        """As ``find``, without a request; None if the upstream is to be asked.
+
+        Raises the error of the last request while it is too early to ask again.
+        """
         with self._lock:
             entry = self._entries.get(key)
         now = self._clock()

@@ -6,15 +6,16 @@ through ``MirrorManifests``, and what it lists is listed here.
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from registry.images.referrers import Referrers
+from registry.images.referrers import Referrers, Wanted
 from registry.mirror.failures import failure
 from registry.mirror.freshness import headers_of
-from registry.mirror.kept_answers import KeptAnswers
+from registry.mirror.kept_answers import KeptAnswer, KeptAnswers
 from registry.mirror.remote_referrers import BOUNDS, listed_in
 from registry.mirror.selection import Selection
 from registry.mirror.tag_lists import FIRST
@@ -58,6 +59,8 @@ class _Remote(NamedTuple):
 
     listed: list[Listed]
     is_stale: bool = False
+    is_here: bool = False
+    """It is what is here in place of that."""
 
 
 class MirrorReferrers:
@@ -75,45 +78,51 @@ class MirrorReferrers:
             registry.backends.database.clocks.boot, _size, ttl=settings.ttl, max_stale=settings.max_stale
         )
 
-    def page(
-        self,
-        name: MirroredName,
-        subject: Digest,
-        *,
-        artifact_type: str | None,
-        last: str,
-        count: int,
-        max_bytes: int,
-    ) -> ListedReferrers:
-        """A page of the manifests with this subject; see ``Manifests.referrers``. It may wait for the upstream.
+    def page(self, name: MirroredName, subject: Digest, wanted: Wanted) -> ListedReferrers:
+        """A page of the manifests with this subject. It may wait for the upstream.
 
         Where the upstream cannot be asked, that is what it listed before with what is here. Raises NameUnknown where
         the settings do not mirror the repository.
         """
+        here = self.page_here(name, subject, wanted)
+        if here is not None:
+            return here
+        try:
+            kept = self._kept.find(_key(name, subject), lambda has_older: self._ask(name, subject, has_older))
+        except RegistryError:  # the log has it
+            kept = self._kept_here(name, subject)
+        return self._listed(name, subject, wanted, kept)
+
+    def page_here(self, name: MirroredName, subject: Digest, wanted: Wanted) -> ListedReferrers | None:
+        """As ``page``, without a request; None if the upstream has to be asked."""
         self._selection.require(name)
-        remote, age, fresh_for, is_stale = self._remote_of(name, subject)
-        here, _version = self._registry.manifests.referrers(
-            name.repository, subject, artifact_type=artifact_type, last=last, count=count, max_bytes=max_bytes
-        )
-        behind = remote.listed[bisect_right(remote.listed, last, key=lambda each: each.digest) :]
-        wanted = [each for each in behind if artifact_type is None or each.artifact_type == artifact_type]
-        found = _merged(here, wanted, last, count, max_bytes)
-        return ListedReferrers(found, age, 0.0 if is_stale else fresh_for, is_stale)
+        kept: KeptAnswer[_Remote] | None
+        try:
+            kept = None if self._settings.offline else self._kept.at_once(_key(name, subject))
+        except RegistryError:
+            kept = self._kept_here(name, subject)
+        if kept is None and not self._settings.offline:
+            return None
+        return self._listed(name, subject, wanted, kept or self._kept_here(name, subject))
 
-    def _remote_of(self, name: MirroredName, subject: Digest) -> tuple[_Remote, float | None, float, bool]:
-        """What the upstream lists, its age, how long it counts, and whether it is stale."""
-        if not self._settings.offline:
-            try:
-                kept = self._kept.find(
-                    f"{name.repository}@{subject}", lambda has_older: self._ask(name, subject, has_older=has_older)
-                )
-            except RegistryError:
-                pass  # it was logged where it was noted, or names what has not come yet
-            else:
-                return kept.value, kept.age, kept.fresh_for, kept.is_stale or kept.value.is_stale
-        return _Remote(self._fallback_here(name, subject)), None, 0.0, True
+    def _listed(
+        self, name: MirroredName, subject: Digest, wanted: Wanted, kept: KeptAnswer[_Remote]
+    ) -> ListedReferrers:
+        is_stale = kept.is_stale or kept.value.is_stale
+        here, _version = self._registry.manifests.referrers(name.repository, subject, wanted)
+        behind = kept.value.listed[bisect_right(kept.value.listed, wanted.last, key=lambda each: each.digest) :]
+        remote = [each for each in behind if wanted.artifact_type in {None, each.artifact_type}]
+        age = None if kept.value.is_here else kept.age
+        return ListedReferrers(_merged(here, remote, wanted), age, 0.0 if is_stale else kept.fresh_for, is_stale)
 
-    def _ask(self, name: MirroredName, subject: Digest, *, has_older: bool) -> _Remote:
+    def _kept_here(self, name: MirroredName, subject: Digest) -> KeptAnswer[_Remote]:
+        """What is listed under the fallback tag that is here."""
+        listed: list[Listed] = []
+        with contextlib.suppress(ManifestUnknown, NameUnknown, BadGateway):
+            listed = self._read(name, self._registry.manifests.find(name.repository, fallback_of(subject)))
+        return KeptAnswer(_Remote(listed, is_here=True), 0.0, 0.0, is_stale=True)
+
+    def _ask(self, name: MirroredName, subject: Digest, has_older: bool) -> _Remote:  # noqa: FBT001 - as above
         """Raises RegistryError."""
         is_known = self._registry.repositories.touch(name.repository) is not None
         try:
@@ -131,12 +140,6 @@ class MirrorReferrers:
             return _Remote([])
         return _Remote(self._read(name, index.found), index.is_stale)
 
-    def _fallback_here(self, name: MirroredName, subject: Digest) -> list[Listed]:
-        try:
-            return self._read(name, self._registry.manifests.find(name.repository, fallback_of(subject)))
-        except (ManifestUnknown, NameUnknown, BadGateway):
-            return []
-
     def _read(self, name: MirroredName, index: FoundManifest) -> list[Listed]:
         """Raises BadGateway."""
         if index.size > BOUNDS.size:
@@ -149,20 +152,24 @@ class MirrorReferrers:
             raise BadGateway(f"mirror {name.mirror.name}: {error}") from error
 
 
+def _key(name: MirroredName, subject: Digest) -> str:
+    return f"{name.repository}@{subject}"
+
+
 def _size(remote: _Remote) -> int:
     return sum(_ENTRY + len(each.descriptor) for each in remote.listed)
 
 
-def _merged(here: Referrers, remote: Sequence[Listed], last: str, count: int, max_bytes: int) -> Referrers:
+def _merged(here: Referrers, remote: Sequence[Listed], wanted: Wanted) -> Referrers:
     """The page that both have together. What is here counts where both have it: its manifest says it."""
     descriptors = {each.digest: each.descriptor for each in remote if not here.more or each.digest <= here.last}
     is_more = here.more or len(descriptors) < len(remote)
     descriptors.update((_digest(descriptor), descriptor) for descriptor in here.descriptors)
     found: list[bytes] = []
-    size = 0
+    size, last = 0, wanted.last
     for digest in sorted(descriptors):
         size += len(descriptors[digest])
-        if len(found) == count or (found and size > max_bytes):
+        if len(found) == wanted.count or (found and size > wanted.max_bytes):
             return Referrers(found, last, more=True)
         found.append(descriptors[digest])
         last = digest

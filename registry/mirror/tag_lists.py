@@ -15,6 +15,7 @@ from registry.upstream.errors import UpstreamError
 if TYPE_CHECKING:
     from registry.config.mirror_sections import MirrorSettings
     from registry.images.registry import Registry
+    from registry.mirror.kept_answers import KeptAnswer
     from registry.mirror.names import MirroredName
     from registry.mirror.remote_tags import RemoteTags, TagList
 
@@ -58,17 +59,32 @@ class TagLists:
         upstream has no such repository, and nothing is here that stays, and where the settings do not mirror it; and
         where nothing could be listed, TooManyRequests, BadGateway, GatewayTimeout, Unavailable.
         """
+        here = self.page_here(name, last=last, count=count)
+        if here is not None:
+            return here
+        try:
+            kept = self._kept.find(name.repository, lambda has_older: self._ask(name, has_older))
+        except RegistryError as error:
+            return self._instead(name, last, count, error)
+        return _listed(kept, last, count)
+
+    def page_here(self, name: MirroredName, *, last: str, count: int) -> ListedTags | None:
+        """As ``page``, without a request; None if the upstream has to be asked."""
         self._selection.require(name)
         if self._settings.offline:
             message = f"mirror {name.mirror.name} is offline, and has nothing of {name.upstream} here"
             return self._here(name, last, count, Unavailable(message))
         try:
-            kept = self._kept.find(name.repository, lambda has_older: self._ask(name, has_older=has_older))
+            kept = self._kept.at_once(name.repository)
         except RegistryError as error:
-            if error.status == NameUnknown.status and self._settings.on_delete == "follow":
-                raise
-            return self._here(name, last, count, error)
-        return ListedTags(kept.value.after(last, count), kept.age, kept.fresh_for, kept.is_stale)
+            return self._instead(name, last, count, error)
+        return None if kept is None else _listed(kept, last, count)
+
+    def _instead(self, name: MirroredName, last: str, count: int, error: RegistryError) -> ListedTags:
+        """What is listed in place of what the upstream does not list. Raises ``error``."""
+        if error.status == NameUnknown.status and self._settings.on_delete == "follow":
+            raise error
+        return self._here(name, last, count, error)
 
     def _here(self, name: MirroredName, last: str, count: int, error: RegistryError) -> ListedTags:
         """What can be pulled without the upstream. Raises ``error`` if that is nothing."""
@@ -86,7 +102,7 @@ class TagLists:
         except NameUnknown:
             return False
 
-    def _ask(self, name: MirroredName, *, has_older: bool) -> TagList:
+    def _ask(self, name: MirroredName, has_older: bool) -> TagList:  # noqa: FBT001 - as its caller calls it
         """Raises RegistryError."""
         key = f"{name.repository}/tags"
         with self._database.autocommit() as connection:
@@ -104,6 +120,10 @@ class TagLists:
             is_known = self._registry.repositories.touch(name.repository) is not None
             found = failure(name, "tags", error, is_known=is_known)
             raise (NameUnknown(found.message) if found.status == NameUnknown.status else found) from error
+
+
+def _listed(kept: KeptAnswer[TagList], last: str, count: int) -> ListedTags:
+    return ListedTags(kept.value.after(last, count), kept.age, kept.fresh_for, kept.is_stale)
 
 
 def _absence(name: MirroredName) -> NameUnknown:

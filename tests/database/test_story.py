@@ -12,6 +12,7 @@ import pytest
 
 from registry.database import memberships
 from registry.database.transaction import Transaction
+from registry.images.referrers import Wanted
 from registry.maintenance.rebuild import rebuild_registry
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, Unsupported
@@ -49,9 +50,7 @@ def test_push_pull_tag_attach_delete_and_collect(world: World) -> None:
     signature = push_image(registry, "signature", subject=first.manifest, artifact_type="application/sig")
     assert tags(registry) == ["latest", "multi", "v1", "v2"]
     assert pull(registry, "latest") == first.digest
-    found, _ = registry.manifests.referrers(
-        NAME, first.digest, artifact_type="application/sig", last="", count=10, max_bytes=1 << 20
-    )
+    found, _ = registry.manifests.referrers(NAME, first.digest, Wanted("application/sig", "", 10, 1 << 20))
     assert (len(found.descriptors), found.last) == (1, signature.manifest.digest)
 
     with pytest.raises(Unsupported, match="needed by"):
@@ -100,7 +99,7 @@ def test_everything_comes_back_from_storage_alone(world: World, tmp_path: Path) 
     assert (report.repositories, report.problems) == (1, [])
     assert pull(other, "v1") == moved.digest
     assert pull(other, pushed.manifest.digest) == pushed.digest
-    found, _ = other.manifests.referrers(NAME, pushed.digest, artifact_type=None, last="", count=10, max_bytes=1 << 20)
+    found, _ = other.manifests.referrers(NAME, pushed.digest, Wanted(None, "", 10, 1 << 20))
     assert (len(found.descriptors), found.last) == (1, attached.manifest.digest)
 
 

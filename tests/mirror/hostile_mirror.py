@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from registry.config.mirror_sections import MirrorSettings
+from registry.images.referrers import Wanted
 from registry.images.registry import Registry
 from registry.mirror.mirror import Mirror
 from registry.mirror.mirrored_manifest import MirroredManifest
@@ -41,14 +42,8 @@ class HostileMirror:
     def referrers(
         self, subject: str, *, artifact_type: str | None = None, last: str = "", count: int = 1000, size: int = 1 << 20
     ) -> ListedReferrers:
-        return self._mirror.referrers.page(
-            self._name(HERE),
-            Digest.parse(subject),
-            artifact_type=artifact_type,
-            last=last,
-            count=count,
-            max_bytes=size,
-        )
+        wanted = Wanted(artifact_type, last, count, size)
+        return self._mirror.referrers.page(self._name(HERE), Digest.parse(subject), wanted)
 
     def _name(self, repository: str) -> MirroredName:
         name = MirrorNames([self.settings]).find(repository)

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 
     from registry.config.settings import Settings
     from registry.images.fetching.reader import FetchReader
+    from registry.images.referrers import Wanted
     from registry.images.registry import Registry
     from registry.mirror.mirrored_manifest import MirroredManifest
     from registry.mirror.names import MirroredName
+    from registry.mirror.referrers import ListedReferrers
+    from registry.mirror.tag_lists import ListedTags
     from registry.observability.metrics.upstream_metrics import UpstreamMetrics
     from registry.oci.digest import Digest
 
@@ -89,6 +92,24 @@ class MirrorEdge:
             return here
         asked = partial(manifests.find, name, reference)
         return await self._once(name, ("manifest", name.repository, str(reference)), asked)
+
+    async def tags(self, name: MirroredName, *, last: str, count: int) -> ListedTags:
+        """See ``TagLists.page``."""
+        lists = self._mirrors[name.mirror.name].tag_lists
+        here: ListedTags | None = await self._run(lists.page_here, name, last=last, count=count)
+        if here is not None:
+            return here
+        asked = partial(lists.page, name, last=last, count=count)
+        return await self._once(name, ("tags", name.repository, last, count), asked)
+
+    async def referrers(self, name: MirroredName, subject: Digest, wanted: Wanted) -> ListedReferrers:
+        """See ``MirrorReferrers.page``."""
+        referrers = self._mirrors[name.mirror.name].referrers
+        here: ListedReferrers | None = await self._run(referrers.page_here, name, subject, wanted)
+        if here is not None:
+            return here
+        asked = partial(referrers.page, name, subject, wanted)
+        return await self._once(name, ("referrers", name.repository, subject, wanted), asked)
 
     async def blob_size(self, name: MirroredName, digest: Digest) -> int | None:
         """Bytes of a blob that is not here; None if the upstream does not say. See ``BlobProofs.require``."""
