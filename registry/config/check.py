@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from registry.config.access_check import check_access
+from registry.config.cache_check import cache_without_effect, check_cache
 from registry.config.file import ConfigProblem
 from registry.config.foreign import foreign_variables
 from registry.config.mistakes import dotted_keys
@@ -34,7 +35,8 @@ def check_settings(settings: Settings) -> list[ConfigProblem]:
     tls = settings.http.tls
     passwords = [problem for problem in _foreign(settings) if problem.key]
     found = passwords + check_stores(settings) + (list(_check_tls(tls)) if tls is not None else [])
-    return found + check_access(settings) + check_audit(settings) + list(_check_mirrors(settings))
+    found += check_access(settings) + check_audit(settings) + check_cache(settings)
+    return found + list(_check_mirrors(settings))
 
 
 def check_audit(settings: Settings) -> list[ConfigProblem]:
@@ -55,6 +57,7 @@ def without_effect(settings: Settings) -> list[ConfigProblem]:
     unused = [name for name in ("s3", "gcs") if getattr(storage, name) is not None and storage.driver == "local"]
     return [
         *(ConfigProblem(f"storage.{name}", "has no effect while storage.driver is local", "") for name in unused),
+        *cache_without_effect(settings),
         *(problem for problem in _foreign(settings) if not problem.key),
     ]
 

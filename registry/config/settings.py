@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from registry.config.access_sections import AccessSettings, AuthSettings
+from registry.config.cache_sections import CacheSettings
 from registry.config.file import ConfigError, Sources, read_environment, read_file
 from registry.config.mirror_sections import Mirrors
 from registry.config.mistakes import problems_of
@@ -53,6 +54,8 @@ class Settings(BaseSettings):
     """Where content is kept."""
     database: DatabaseSettings = DatabaseSettings()
     """The cache database, which can always be filled again from storage."""
+    cache: CacheSettings = CacheSettings()
+    """Directories of this machine that keep what clients read from a bucket."""
     manifests: ManifestsSettings = ManifestsSettings()
     """Which manifests are accepted."""
     gc: GcSettings = GcSettings()
