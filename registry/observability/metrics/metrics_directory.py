@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - the memory of the machine, where Linux has it
+"""Where the files lie unless TMPDIR names another directory: no disk is written for them."""
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "stowage-metrics-"
 _LOCK = "lock"
@@ -37,7 +39,7 @@ def metrics_directory() -> Iterator[Path]:
     if "prometheus_client" in sys.modules:
         raise RuntimeError("prometheus_client was imported before its directory was chosen")
     _remove_abandoned()
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
     before = os.environ.get(VARIABLE)
     with (directory / _UNLOCKED).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -52,8 +54,14 @@ def metrics_directory() -> Iterator[Path]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def _parent() -> Path:
+    in_memory = "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK | os.X_OK)
+    return MEMORY if in_memory else Path(tempfile.gettempdir())
+
+
 def _remove_abandoned() -> None:
-    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    places = {_parent(), Path(tempfile.gettempdir())}  # earlier releases knew the second alone
+    for directory in [path for place in places for path in place.glob(f"{_PREFIX}*")]:
         try:
             with (directory / _LOCK).open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
