@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from registry import DISTRIBUTION
 from registry.cli import (
     access,
+    cache,
     config,
     db,
     examples,
@@ -60,6 +61,7 @@ app.command(short_help="Remove content for good, past the trash.", epilog=exampl
 app.command("migrate-s3-storage", short_help="Migrate a bucket in place, and back.", epilog=examples.MIGRATE)(
     migrate.migrate_s3_storage
 )
+app.add_typer(cache.app, name="cache")
 app.add_typer(db.app, name="db")
 app.add_typer(access.app, name="access")
 app.add_typer(user.app, name="user")

@@ -128,7 +128,7 @@ class Blobs:
             if location is None:
                 raise BlobUnknown
             with contextlib.suppress(PathNotFound):
-                reader = self._backends.driver.open(location.key, offset=offset, length=length)
+                reader = self._backends.driver.serving.open(location.key, offset=offset, length=length)
                 if reader.stat.size == blob.size:
                     return self._hashing(reader, blob, location, whole=not offset and length is None)
                 reader.close()

@@ -84,10 +84,11 @@ class ManifestBytes:
         return self._from_places(manifest, lambda key: self._open_intact(key, manifest.digest))
 
     def _open_intact(self, key: str, digest: Digest) -> ObjectReader | None:
-        with self._backends.driver.open(key) as proof:
+        driver = self._backends.driver.serving
+        with driver.open(key) as proof:
             if hash_reader(proof, digest.algorithm) != digest:
                 return None
-            reader = self._backends.driver.open(key)
+            reader = driver.open(key)
             if reader.stat.is_same(proof.stat):
                 return reader
         reader.close()
@@ -95,7 +96,7 @@ class ManifestBytes:
 
     def _read_storage(self, manifest: FoundManifest) -> bytes:
         def read(key: str) -> bytes | None:
-            body, _ = self._backends.driver.read(key, max_bytes=manifest.size)
+            body, _ = self._backends.driver.serving.read(key, max_bytes=manifest.size)
             return body if _is_right(body, manifest.digest) else None
 
         return self._from_places(manifest, read)

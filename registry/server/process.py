@@ -158,7 +158,7 @@ def create_worker(reload: Reload, load: Load | None, slots: HashingSlots | None,
     settings, outlet = reload.settings, _outlet()
     request_log = open_request_log(settings.log.format, settings.log.level, outlet)
     metrics = ProcessMetrics(Metrics(), request_log, outlet, audit_log_of(settings, outlet))
-    driver = open_driver(settings, metrics.storage_tally.add)
+    driver = open_driver(settings, metrics.storage_tally.add, metrics.metrics.cache)
 
     def listen(context: ApiContext) -> None:
         if slots is not None and context.authentication is not None:

@@ -271,6 +271,14 @@ class StorageDriver(ABC):
     """Short, for logs and metric labels: ``local``, ``memory``, ``s3``, ``gcs``."""
     capabilities: Capabilities
 
+    @property
+    def serving(self) -> StorageDriver:
+        """This store as clients are served from it: bytes of a digest may come from a copy that is as good.
+
+        What is to prove something of the store itself reads without it.
+        """
+        return self
+
     # ---- objects
 
     @abstractmethod

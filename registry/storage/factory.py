@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.storage.driver import BlobLayout
 from registry.storage.errors import StoreMisconfigured
 from registry.storage.local.driver import LocalDriver
 from registry.storage.middleware.metrics import MeasuredDriver
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from registry.config.settings import Settings
     from registry.storage.driver import StorageDriver
     from registry.storage.middleware.metrics import Observe
+    from registry.storage.middleware.tiered.observer import CacheCounter
 
     Open = Callable[[Settings, Observe | None], StorageDriver]
 
@@ -57,9 +59,17 @@ DRIVERS: dict[str, Open] = {"local": _open_local, "s3": _open_s3, "gcs": _open_g
 """How each driver is made from the settings."""
 
 
-def open_driver(settings: Settings, observe: Observe | None = None) -> StorageDriver:
+def open_driver(
+    settings: Settings, observe: Observe | None = None, cache_counter: CacheCounter | None = None
+) -> StorageDriver:
     """The driver that ``storage.driver`` names; ``observe`` hears of each request to its store.
 
+    With ``cache_counter`` it serves clients, and keeps what they read where the settings say so.
     Raises StorageError when the store cannot be used at all.
     """
-    return DRIVERS[settings.storage.driver](settings, observe)
+    driver = DRIVERS[settings.storage.driver](settings, observe)
+    if not settings.cache.is_on or driver.capabilities.blob_layout is not BlobLayout.SHARED:
+        return driver
+    from registry.storage.middleware.tiered.tier import with_tier  # noqa: PLC0415 - what few installations need
+
+    return with_tier(driver, settings.cache, cache_counter)

@@ -22,6 +22,9 @@ from registry.storage.memory import MemoryDriver
 from registry.storage.middleware.faults import FaultyDriver
 from registry.storage.middleware.metrics import MeasuredDriver
 from registry.storage.middleware.rate_limit import RateLimitedDriver
+from registry.storage.middleware.tiered.directory import CacheDirectory
+from registry.storage.middleware.tiered.driver import TieredDriver
+from registry.storage.middleware.tiered.observer import CacheObserver
 from registry.storage.s3.driver import S3Driver
 from registry.storage.s3.requests import S3Request
 from tests.storage.gcs import store as gcs_store
@@ -126,6 +129,15 @@ def _s3(root: Path) -> StorageDriver:
     return S3Driver(settings, "some/root")
 
 
+def _tiered(driver: StorageDriver, root: Path) -> StorageDriver:
+    """As clients are served, with both directories beside the store; processes that share the store share these."""
+    blobs, metadata = (
+        CacheDirectory(root.with_name(f"{root.name}-{tier}"), 64 << 20, CacheObserver(tier))
+        for tier in ("blob", "metadata")
+    )
+    return TieredDriver(driver, blobs=blobs, metadata=metadata).serving
+
+
 S3_CAPABILITIES = replace(
     MemoryDriver.capabilities,
     exclusive_uploads=False,
@@ -175,6 +187,11 @@ CASES = (
     DriverCase(
         "paced-memory", lambda _: RateLimitedDriver(MemoryDriver(), 1e6), MemoryDriver.capabilities, shared=False
     ),
+    DriverCase("tiered-memory", lambda root: _tiered(MemoryDriver(), root), MemoryDriver.capabilities, shared=False),
+    DriverCase(
+        "tiered-directory", lambda root: _tiered(DirectoryStore(root), root), directory_store.CAPABILITIES, shared=True
+    ),
+    DriverCase("tiered-s3", lambda root: _tiered(_s3(root), root), S3_CAPABILITIES, shared=True, tools=("versitygw",)),
     DriverCase("faulty-local", lambda root: FaultyDriver(LocalDriver(root)), LocalDriver.capabilities, shared=True),
 )
 

@@ -8,6 +8,7 @@ from importlib import metadata
 from prometheus_client import multiprocess
 
 from registry import DISTRIBUTION
+from registry.observability.metrics.cache_metrics import CacheMetrics
 from registry.observability.metrics.http_metrics import HttpMetrics
 from registry.observability.metrics.instruments import Instruments
 from registry.observability.metrics.job_metrics import CollectionMetrics, RetentionMetrics, ScrubMetrics, UsageMetrics
@@ -24,6 +25,7 @@ class Metrics:
         self._instruments = make = Instruments()
         self.http = HttpMetrics(make)
         self.storage = StorageMetrics(make)
+        self.cache = CacheMetrics(make)
         self.log_lines_dropped = make.counter(
             "registry_log_lines_dropped", "Lines of the log that found no room, as stderr was not read in time."
         )

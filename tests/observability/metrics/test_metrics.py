@@ -9,6 +9,7 @@ from pathlib import Path
 
 from registry.observability.metrics.http_metrics import RequestTally
 from registry.observability.metrics.metrics import Metrics
+from registry.observability.metrics.metrics_directory import MEMORY
 from registry.observability.metrics.storage_metrics import StorageTally
 from tests.support.interpreter_steps import steps
 
@@ -129,6 +130,25 @@ def test_the_directory_of_a_killed_registry_is_removed_by_the_next_and_that_of_a
     assert not directory.exists()
 
 
+def test_the_files_of_workers_lie_in_memory_unless_an_operator_names_a_directory(tmp_path: Path) -> None:
+    code = """if True:
+        from registry.observability.metrics.metrics_directory import metrics_directory
+        with metrics_directory() as directory:
+            print(directory.parent)
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
+    for named, expected in (({}, str(MEMORY)), ({"TMPDIR": str(tmp_path)}, str(tmp_path))):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**environment, **named},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert done.stdout == f"{expected}\n"
+
+
 def test_the_directory_must_be_chosen_before_the_library_is_imported() -> None:
     directory = "from registry.observability.metrics.metrics_directory import metrics_directory as m"
     code = f"import prometheus_client\n{directory}\n"
@@ -154,3 +174,17 @@ def test_a_directory_that_is_just_being_made_is_not_taken_for_an_abandoned_one(t
     command, environment = [sys.executable, "-c", code], {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "True\n"
+
+
+def test_the_cache_is_counted_by_its_tier_and_what_came_of_it() -> None:
+    metrics = Metrics()
+    metrics.cache.add_get("blob", "hit")
+    metrics.cache.add_get("metadata", "fault_hit")
+    metrics.cache.add_put("blob", "kept")
+    metrics.cache.add_bytes("blob", "written", 70)
+    metrics.cache.add_error("blob")
+    assert value(metrics, 'registry_cache_get_total{result="hit",tier="blob"}') == 1
+    assert value(metrics, 'registry_cache_get_total{result="fault_hit",tier="metadata"}') == 1
+    assert value(metrics, 'registry_cache_put_total{result="kept",tier="blob"}') == 1
+    assert value(metrics, 'registry_cache_bytes_total{direction="written",tier="blob"}') == 70
+    assert value(metrics, 'registry_cache_errors_total{tier="blob"}') == 1
