@@ -148,6 +148,10 @@ class Blobs:
             self._publication.quota_usage.require(name, digest, found.size)
         return self._has_joined(name, found, under_quota=under_quota)
 
+    def is_below(self, digest: Digest, prefix: str) -> bool:
+        """Whether any repository of a mirror has it, which is below its prefix."""
+        return any(each.startswith(f"{prefix}/") for each in self._holders(digest))
+
     def mount_below(self, name: str, digest: Digest, prefix: str) -> bool:
         """As ``mount``, of what any repository of a mirror has, which is below its prefix. It counts in quotas.
 

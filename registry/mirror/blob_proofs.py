@@ -62,9 +62,13 @@ class BlobProofs:
         with self._lock:
             if key in self._sizes:
                 return self._sizes[key]
-        if self._settings.offline:
-            raise Unavailable(f"mirror {name.mirror.name} is offline, and has no {digest} of {name.upstream} here")
+        self._require_online(name, digest)
         return self._shared.run(key, lambda: self._ask(name, digest))
+
+    def require_askable(self, name: MirroredName, digest: Digest) -> None:
+        """Raises BlobUnknown where it is known that the upstream does not have it, Unavailable where none is asked."""
+        self._require_not_missed(name, digest)
+        self._require_online(name, digest)
 
     def note_miss(self, name: MirroredName, digest: Digest) -> None:
         """The upstream does not have the blob in this repository, or other bytes: HEAD says so, too, for a while."""
@@ -85,6 +89,10 @@ class BlobProofs:
             self._sizes[name.repository, digest] = size
         return size
 
+    def _require_online(self, name: MirroredName, digest: Digest) -> None:
+        if self._settings.offline:
+            raise Unavailable(f"mirror {name.mirror.name} is offline, and has no {digest} of {name.upstream} here")
+
     def _require_not_missed(self, name: MirroredName, digest: Digest) -> None:
         with self._database.autocommit() as connection:
             most = self._settings.negative_ttl
@@ -96,14 +104,14 @@ class BlobProofs:
         if is_absence(error):
             self.note_miss(name, digest)
             return _absence(name, digest)
-        is_named = self._is_named(name, digest)
+        is_named = self.is_named(name, digest)
         is_away = isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamThrottled | TokenUnavailable)
         if is_named and is_away:
             return Unavailable(f"mirror {name.mirror.name}: {error}", headers={"Retry-After": "5"})
         found = failure(name, digest, error, is_known=is_named)
         return BlobUnknown(found.message) if found.status == BlobUnknown.status else found
 
-    def _is_named(self, name: MirroredName, digest: Digest) -> bool:
+    def is_named(self, name: MirroredName, digest: Digest) -> bool:
         """Whether a manifest that is here names it: the upstream had it once."""
         repository = self._registry.repositories.touch(name.repository)
         if repository is None:

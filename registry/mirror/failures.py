@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _RETRY: Final = 60.0
 """Seconds, where an upstream does not say how long it wants no request."""
+_SOON: Final = 5.0
 _ABSENT: Final = frozenset({404, 410})
 
 
@@ -62,16 +63,20 @@ def failure(name: MirroredName, what: str, error: UpstreamError, *, is_known: bo
     return BadGateway(message)
 
 
-def fetch_failure(name: MirroredName, digest: Digest, error: FetchFailed) -> RegistryError:
-    """What a client is told where a fetch has ended before its first byte."""
+def fetch_failure(name: MirroredName, digest: Digest, error: FetchFailed, *, is_named: bool = False) -> RegistryError:
+    """What a client is told where a fetch has ended before its first byte; ``is_named``: by a manifest that is here."""
     message, retry = f"mirror {name.mirror.name}: {digest}: {error}", _retry(error.seconds)
+    if error.reason in {Reason.ABSENT, Reason.WRONG} or (error.reason is Reason.DENIED and not is_named):
+        return BlobUnknown(message)
     match error.reason:
-        case Reason.ABSENT | Reason.DENIED | Reason.WRONG:
-            return BlobUnknown(message)
         case Reason.THROTTLED:
             return TooManyRequests(message, headers=retry)
         case Reason.STORAGE | Reason.STOPPED:
             return Unavailable(message, headers={"Retry-After": "1"})
+        case Reason.UNAVAILABLE if is_named or isinstance(error.__cause__, UpstreamGivenUp):
+            return Unavailable(message, headers=_retry(error.seconds or _SOON))
+        case Reason.UNAVAILABLE if isinstance(error.__cause__, UpstreamSilent):
+            return GatewayTimeout(message)
     return BadGateway(message, headers=retry if error.seconds is not None else {})
 
 

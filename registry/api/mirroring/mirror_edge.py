@@ -119,20 +119,31 @@ class MirrorEdge:
     async def blob(self, name: MirroredName, digest: Digest) -> FetchReader | None:
         """A reader of a blob that is not here, whose head is known; None if the repository has the blob by now.
 
+        The upstream is asked by HEAD first only where the bytes came, or come, for another of its repositories.
         Close it. Raises what ``blob_size`` does.
         """
-        await self.blob_size(name, digest)
-        if await self._run(self._registry.blobs.mount_below, name.repository, digest, name.mirror.prefix):
-            return None
-        mirror = self._mirrors[name.mirror.name]
-        reader = self._hub.join(name.mirror.name, name.repository, digest, mirror.blob(name, digest))
+        mirror, prefix = self._mirrors[name.mirror.name], name.mirror.prefix
+        is_elsewhere = await self._run(self._registry.blobs.is_below, digest, prefix)
+        if is_elsewhere:
+            await self.blob_size(name, digest)
+            if await self._run(self._registry.blobs.mount_below, name.repository, digest, prefix):
+                return None
+        else:
+            await self._run(mirror.blob_proofs.require_askable, name, digest)
+        source = mirror.blob(name, digest)
+        reader = self._hub.join(name.mirror.name, name.repository, digest, source, is_proven=is_elsewhere)
         try:
             await until_head(reader, self._patience)
+            if reader.needs_proof:
+                await self.blob_size(name, digest)
+                await self._run(reader.prove)
+                await until_head(reader, self._patience)
             reader.head()
         except BaseException as error:
             await asyncio.shield(self._run(reader.close))
             if isinstance(error, FetchFailed):
-                raise fetch_failure(name, digest, error) from error
+                is_named = await self._run(mirror.blob_proofs.is_named, name, digest)
+                raise fetch_failure(name, digest, error, is_named=is_named) from error
             if isinstance(error, TimeoutError):
                 raise GatewayTimeout(
                     f"mirror {name.mirror.name}: the upstream has not begun to send {digest}"

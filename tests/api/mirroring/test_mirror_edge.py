@@ -9,7 +9,7 @@ import pytest
 from tests.api.mirroring.mirrored_service import BLOBS, MANIFESTS, MirroredService, mirrored_service
 from tests.mirror.hostile_mirror import APP
 from tests.support.payloads import Blob, image
-from tests.upstream.hostile import HostileServer, whole
+from tests.upstream.hostile import HostileServer, Reply, whole
 
 
 def test_a_manifest_comes_once_and_says_where_it_came_from(service: MirroredService) -> None:
@@ -59,6 +59,7 @@ def test_a_blob_comes_once_and_is_here_then(service: MirroredService) -> None:
     assert again.headers["x-artifact-source"] == "cache"
     assert service.head(target).headers["x-artifact-source"] == "cache"
     assert (blob.starts, blob.sent) == ([0], len(service.layer.data))
+    assert service.asked() == [f"GET /v2/{APP}/blobs/{service.layer.digest}"], "and no HEAD"
 
 
 def test_head_of_a_blob_fetches_nothing(service: MirroredService) -> None:
@@ -126,7 +127,10 @@ def test_a_blob_of_a_repository_of_ones_own_opens_nothing_of_a_mirror(service: M
     service.service.push_blob("team/private", secret)
     answer = service.get(f"{BLOBS}/{secret.digest}")
     assert answer.status == 404
-    assert service.asked() == [f"HEAD /v2/{APP}/blobs/{secret.digest}"]
+    assert service.asked() == [f"GET /v2/{APP}/blobs/{secret.digest}"]
+    assert service.get(f"{BLOBS}/{secret.digest}").status == 404
+    assert service.head(f"{BLOBS}/{secret.digest}").status == 404
+    assert service.asked() == [], "an absence is remembered"
 
 
 @pytest.mark.parametrize(
@@ -185,3 +189,29 @@ def test_a_tag_that_is_moved_here_by_another_process_is_not_served_from_memory(s
     manifests.put_mirrored(f"docker.io/{APP}", moved.data, moved.media_type, digest=None, tags=["other"])
     assert service.get(f"{MANIFESTS}/v1").body == service.image.data
     assert service.get(f"{MANIFESTS}/{moved.digest}").body == moved.data
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "named"),
+    [
+        (whole(404), 404, 404),
+        (whole(403), 404, 502),
+        (whole(500), 502, 503),
+        (whole(429, Retry_After="7"), 429, 429),
+        (lambda handler: handler.hostile.ended.wait(60), 504, 503),
+    ],
+    ids=["404", "403", "500", "429", "silence"],
+)
+def test_an_upstream_that_does_not_give_a_blob_is_an_error(
+    server: HostileServer, tmp_path: Path, reply: Reply, status: int, named: int
+) -> None:
+    with mirrored_service(server, tmp_path, read_timeout=0.3) as service:
+        digest = service.layer.digest
+        server.replies[f"/v2/{APP}/blobs/{digest}"] = reply
+        answer = service.get(f"{BLOBS}/{digest}")
+        assert answer.status == status
+        assert "mirror hub" in answer.json["errors"][0]["message"]
+    with mirrored_service(server, tmp_path / "named", read_timeout=0.3) as service:
+        service.get(f"{MANIFESTS}/v1")
+        server.replies[f"/v2/{APP}/blobs/{digest}"] = reply
+        assert service.get(f"{BLOBS}/{digest}").status == named
