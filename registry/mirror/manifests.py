@@ -69,6 +69,15 @@ class MirrorManifests:
             self._count("stale" if found.is_stale else found.source)
         return found
 
+    def find_stale(self, name: MirroredName, reference: Digest | str) -> MirroredManifest | None:
+        """A tag that is here, for a client that has waited long enough; None if it is not. Raises RegistryError."""
+        kept = None if isinstance(reference, Digest) else self._manifests.tag(name, reference)
+        if kept is None:
+            return None
+        found = self._manifests.serve_at_once(name, str(reference), kept)
+        self._count("stale" if found.is_stale else found.source)
+        return found
+
     def _find_here(self, name: MirroredName, reference: Digest | str) -> MirroredManifest | None:
         self._selection.require(name)
         if isinstance(reference, Digest):

@@ -94,7 +94,7 @@ class Service:
         self, method: str, target: str, body: bytes | Sequence[bytes] = b"", headers: Headers | Lines | None = None
     ) -> Reply:
         """Send one request; a body in several parts goes without a length, as a chunked one."""
-        return self.run(self._call(method, target, body, headers or {}))
+        return self.run(self.send(method, target, body, headers))
 
     def run(self, story: Coroutine[Any, Any, T]) -> T:
         """Run something else in the event loop of this process.
@@ -103,8 +103,11 @@ class Service:
         """
         return self._runner.get_loop().run_until_complete(story)
 
-    async def _call(self, method: str, target: str, body: bytes | Sequence[bytes], headers: Headers | Lines) -> Reply:
-        lines = headers.items() if isinstance(headers, dict) else headers
+    async def send(
+        self, method: str, target: str, body: bytes | Sequence[bytes] = b"", headers: Headers | Lines | None = None
+    ) -> Reply:
+        """As ``call``, for what runs in the event loop already."""
+        lines = headers.items() if isinstance(headers, dict) else headers or []
         exchange = Exchange(method, target, body, lines, self._peer)
         await exchange.run(self.observation)
         return Reply(exchange.status, exchange.headers, bytes(exchange.body))

@@ -104,7 +104,7 @@ def test_threads_that_are_all_busy_delay_no_read_from_memory(replicas: list[Repl
         calls = [service.context.run(done.wait, 20) for _ in range(service.context.settings.limits.threads * 2)]
         try:
             async with asyncio.timeout(60):
-                reply = await service._call("GET", f"/v2/{REPO}/manifests/one", b"", {})
+                reply = await service.send("GET", f"/v2/{REPO}/manifests/one")
             assert reply.body == IMAGE.data
         finally:
             done.set()

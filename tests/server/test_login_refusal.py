@@ -114,7 +114,7 @@ def test_a_login_without_room_gets_the_answer_of_its_route(place: Place) -> None
         headers = basic("alice", "guess")
         found = place.find(headers)
         assert found is not None
-        routed = await place.service._call("GET", ROUTE, b"", [(n.decode(), v.decode()) for n, v in headers])
+        routed = await place.service.send("GET", ROUTE, headers=[(n.decode(), v.decode()) for n, v in headers])
         assert (found.status, found.body) == (routed.status, routed.body) == (503, found.body)
         told = {name.decode(): value.decode() for name, value in found.headers()}
         assert told.pop("x-request-id") != routed.headers["x-request-id"]

@@ -77,7 +77,8 @@ class MirrorEdge:
         self._threads = {
             each.name: ThreadPoolExecutor(each.connections, thread_name_prefix="mirror") for each in settings.mirrors
         }
-        self._running: dict[Hashable, asyncio.Future[Any]] = {}
+        self._running: dict[str, dict[Hashable, asyncio.Future[Any]]] = {each.name: {} for each in settings.mirrors}
+        """What threads do, by the mirror."""
         self.entrances = Entrances(self._mirrors.names, urlsplit(settings.http.external_url or "").netloc)
 
     def find(self, repository: str) -> MirroredName | None:
@@ -90,8 +91,13 @@ class MirrorEdge:
         here: MirroredManifest | None = await self._run(manifests.find_here, name, reference)
         if here is not None:
             return here
-        asked = partial(manifests.find, name, reference)
-        return await self._once(name, ("manifest", name.repository, str(reference)), asked)
+        key, asked = ("manifest", name.repository, str(reference)), partial(manifests.find, name, reference)
+        soon = min(name.mirror.revalidate_timeout + 1.0, self._patience)
+        try:
+            return await self._once(name, key, asked, soon)
+        except GatewayTimeout:  # it may not even have begun, where all threads wait for the upstream
+            stale: MirroredManifest | None = await self._run(manifests.find_stale, name, reference)
+        return await self._once(name, key, asked, self._patience - soon) if stale is None else stale
 
     async def tags(self, name: MirroredName, *, last: str, count: int) -> ListedTags:
         """See ``TagLists.page``."""
@@ -114,7 +120,8 @@ class MirrorEdge:
     async def blob_size(self, name: MirroredName, digest: Digest) -> int | None:
         """Bytes of a blob that is not here; None if the upstream does not say. See ``BlobProofs.require``."""
         proofs = self._mirrors[name.mirror.name].blob_proofs
-        return await self._once(name, ("blob", name.repository, digest), partial(proofs.require, name, digest))
+        asked = partial(proofs.require, name, digest)
+        return await self._once(name, ("blob", name.repository, digest), asked, self._patience)
 
     async def blob(self, name: MirroredName, digest: Digest) -> FetchReader | None:
         """A reader of a blob that is not here, whose head is known; None if the repository has the blob by now.
@@ -160,29 +167,30 @@ class MirrorEdge:
         ending.join(CLOSE_SECONDS)
         self._mirrors.close()
 
-    async def _once(self, name: MirroredName, key: Hashable, call: Callable[[], T]) -> T:
+    async def _once(self, name: MirroredName, key: Hashable, call: Callable[[], T], seconds: float) -> T:
         """What a call returns that runs in a thread of the mirror, once for all that wait for the same.
 
-        Raises what it raises, GatewayTimeout, Unavailable.
+        Raises what it raises, Unavailable; GatewayTimeout after so many seconds: it goes on then.
         """
         mirror = name.mirror.name
-        running: asyncio.Future[T] | None = self._running.get(key)
+        all_running = self._running[mirror]
+        running: asyncio.Future[T] | None = all_running.get(key)
         if running is None:
-            if len(self._running) >= MOST_WAITING:
+            if len(all_running) >= MOST_WAITING:
                 raise Unavailable(f"mirror {mirror}: too many clients wait", headers={"Retry-After": "1"})
             running = asyncio.get_running_loop().run_in_executor(self._threads[mirror], call)
-            self._running[key] = running
-            running.add_done_callback(partial(self._end, key))
-        try:
-            async with asyncio.timeout(self._patience):
-                return await asyncio.shield(running)
-        except TimeoutError:
-            raise GatewayTimeout(f"mirror {mirror}: the upstream has not answered in time") from None
+            all_running[key] = running
+            running.add_done_callback(partial(_forget, all_running, key))
+        done, _ = await asyncio.wait([running], timeout=seconds)
+        if not done:
+            raise GatewayTimeout(f"mirror {mirror}: the upstream has not answered in time")
+        return running.result()
 
-    def _end(self, key: Hashable, running: asyncio.Future[Any]) -> None:
-        del self._running[key]
-        if not running.cancelled():
-            running.exception()  # it may be that no client waits for it any more
+
+def _forget(all_running: dict[Hashable, asyncio.Future[Any]], key: Hashable, running: asyncio.Future[Any]) -> None:
+    del all_running[key]
+    if not running.cancelled():
+        running.exception()  # it may be that no client waits for it any more
 
 
 def open_mirrors(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from tests.api.mirroring.mirrored_service import BLOBS, MANIFESTS, MirroredService, mirrored_service
 from tests.mirror.hostile_mirror import APP
 from tests.support.payloads import Blob, image
-from tests.upstream.hostile import HostileServer, Reply, whole
+from tests.upstream.hostile import Handler, HostileServer, Reply, whole
 
 
 def test_a_manifest_comes_once_and_says_where_it_came_from(service: MirroredService) -> None:
@@ -215,3 +218,38 @@ def test_an_upstream_that_does_not_give_a_blob_is_an_error(
         service.get(f"{MANIFESTS}/v1")
         server.replies[f"/v2/{APP}/blobs/{digest}"] = reply
         assert service.get(f"{BLOBS}/{digest}").status == named
+
+
+def test_a_tag_that_is_here_waits_for_no_thread_that_waits_for_the_upstream(
+    server: HostileServer, tmp_path: Path
+) -> None:
+    with mirrored_service(server, tmp_path, ttl=0, connections=2, revalidate_timeout=0.2, read_timeout=60) as service:
+        service.get(f"{MANIFESTS}/v1")
+        hanging = [Blob(bytes([number])) for number in range(3)]
+
+        def hang(handler: Handler) -> None:
+            server.ended.wait(60)
+            handler.cut()
+
+        for blob in hanging:
+            server.replies[f"/v2/{APP}/blobs/{blob.digest}"] = hang
+
+        async def pull() -> tuple[int, str, int]:
+            waiting = [
+                asyncio.ensure_future(service.service.send("HEAD", f"{BLOBS}/{blob.digest}")) for blob in hanging
+            ]
+            await asyncio.to_thread(_until, lambda: len(server.seen) >= 3)
+            answer = await service.service.send("GET", f"{MANIFESTS}/v1")
+            unanswered = sum(not each.done() for each in waiting)
+            server.ended.set()
+            await asyncio.wait(waiting)
+            return answer.status, answer.headers["warning"], unanswered
+
+        assert service.service.run(pull()) == (200, '110 - "Response is Stale"', 3)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
