@@ -121,7 +121,7 @@ class MirrorEdge:
         """Bytes of a blob that is not here; None if the upstream does not say. See ``BlobProofs.require``."""
         proofs = self._mirrors[name.mirror.name].blob_proofs
         asked = partial(proofs.require, name, digest)
-        return await self._once(name, ("blob", name.repository, digest), asked, self._patience)
+        return await self._once(name, ("blob", name.repository, digest), asked)
 
     async def blob(self, name: MirroredName, digest: Digest) -> FetchReader | None:
         """A reader of a blob that is not here, whose head is known; None if the repository has the blob by now.
@@ -167,10 +167,10 @@ class MirrorEdge:
         ending.join(CLOSE_SECONDS)
         self._mirrors.close()
 
-    async def _once(self, name: MirroredName, key: Hashable, call: Callable[[], T], seconds: float) -> T:
+    async def _once(self, name: MirroredName, key: Hashable, call: Callable[[], T], seconds: float | None = None) -> T:
         """What a call returns that runs in a thread of the mirror, once for all that wait for the same.
 
-        Raises what it raises, Unavailable; GatewayTimeout after so many seconds: it goes on then.
+        Raises what it raises, Unavailable; GatewayTimeout after so many seconds, or when patience ends: it goes on then.
         """
         mirror = name.mirror.name
         all_running = self._running[mirror]
@@ -181,7 +181,7 @@ class MirrorEdge:
             running = asyncio.get_running_loop().run_in_executor(self._threads[mirror], call)
             all_running[key] = running
             running.add_done_callback(partial(_forget, all_running, key))
-        done, _ = await asyncio.wait([running], timeout=seconds)
+        done, _ = await asyncio.wait([running], timeout=self._patience if seconds is None else seconds)
         if not done:
             raise GatewayTimeout(f"mirror {mirror}: the upstream has not answered in time")
         return running.result()
