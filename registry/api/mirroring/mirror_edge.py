@@ -170,7 +170,7 @@ class MirrorEdge:
     async def _once(self, name: MirroredName, key: Hashable, call: Callable[[], T], seconds: float | None = None) -> T:
         """What a call returns that runs in a thread of the mirror, once for all that wait for the same.
 
-        Raises what it raises, Unavailable; GatewayTimeout after so many seconds, or when patience ends: it goes on then.
+        Raises what it raises, Unavailable, and GatewayTimeout after so many seconds, in which the call goes on.
         """
         mirror = name.mirror.name
         all_running = self._running[mirror]
