@@ -67,6 +67,8 @@ class MirrorSettings(UpstreamSettings):
     """Seconds that the upstream may take to say what a tag is that is here already; then that is served."""
     repositories: Annotated[Patterns, AfterValidator(check_no_claims)] = ("**",)
     """Patterns of the upstream's repositories that are mirrored: * is any text within one segment, ** any segments."""
+    unused_after: SecondsOrNone | None = None
+    """Seconds without a pull after which tags and manifests go, which come again when asked for; null: they stay."""
     offline: bool = False
     """Serve what is here, and never ask the upstream."""
     fetches: Count = 8

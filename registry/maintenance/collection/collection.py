@@ -66,6 +66,7 @@ class Collection:
         wanted = Wanted(
             dry=dry,
             untagged_after=gc.untagged_after,
+            mirrors={mirror.prefix: mirror.unused_after for mirror in self._settings.mirrors},
             redirect_expiry=0.0 if storage.redirect == "off" else storage.redirect_expiry,
             with_found=with_found,
             orphans_after=gc.orphans_after,

@@ -18,6 +18,8 @@ class Kind(enum.StrEnum):
     """That a repository has a blob, of which all repositories share the bytes."""
     MANIFEST = "manifest"
     """An untagged manifest: it goes into the trash."""
+    TAG = "tag"
+    """A tag of a mirror that was not pulled for long."""
     TRASH = "trash"
     """A manifest that was deleted, which cannot be restored from now on."""
     UPLOAD = "upload"
@@ -32,6 +34,7 @@ class Kept(enum.StrEnum):
     """Why something that is out of use stays."""
 
     UNTAGGED = "untagged manifests stay: gc.untagged_after is not set"
+    MIRRORED = "manifests of a mirror stay: its unused_after is not set"
     FOUND = "another tool has put it into the directory of the repository: --orphans removes it"
     LEASED = "a client was told that it is here"
     UPLOADING = "a client is uploading to the repository"
@@ -50,7 +53,7 @@ class Removed(NamedTuple):
     reason: str
     digest: str | None = None
     key: str | None = None
-    """Where there is no digest."""
+    """Where there is no digest; a tag beside that of its manifest."""
     repository: str | None = None
     bytes: int = 0
     """Bytes that storage has less for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from registry.database.collection import doomed
@@ -16,6 +17,7 @@ from registry.maintenance.collection.steps.orphans import Orphans
 from registry.maintenance.collection.steps.sightings import Sightings
 from registry.maintenance.collection.steps.unheld_blobs import UnheldBlobs
 from registry.maintenance.collection.steps.unused_members import UnusedMembers
+from registry.maintenance.collection.steps.unused_tags import UnusedTags
 from registry.oci.errors import RegistryError
 from registry.storage.errors import StorageError
 
@@ -36,6 +38,7 @@ class Wanted(NamedTuple):
     dry: bool = False
     """Nothing is changed; the ledger has what a run would remove."""
     untagged_after: float | None = None
+    mirrors: Mapping[str, float | None] = MappingProxyType({})
     redirect_expiry: float = 0.0
     with_found: bool = False
     orphans_after: float = 0.0
@@ -69,6 +72,7 @@ class CollectionRun:
             now=registry.backends.clock(),
             redirect_expiry=wanted.redirect_expiry,
             untagged_after=wanted.untagged_after,
+            mirrors=wanted.mirrors,
             unsafe=unsafe,
             with_found=wanted.with_found,
             orphans_after=wanted.orphans_after,
@@ -85,6 +89,7 @@ class CollectionRun:
             UnheldBlobs(context).run,
             ExpiredTrash(context).run,
             LeftFiles(context).run,
+            UnusedTags(context).run,
             UnusedMembers(context).run,
             Orphans(context).run,
             Sightings(context).run,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.database import changes, upload_sessions
+from registry.database import changes, repositories, stores, upload_sessions
 from registry.maintenance.collection.finding import Kept
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class RepositoryState(NamedTuple):
     """Why nothing of it may go; None if something may."""
     unwritten: float | None
     """Seconds since the oldest change whose record may not be on storage: what fell out of use since then stays."""
+    pulls_known: float = 0.0
+    """Seconds since all pulls are known, of a repository whose content stays by these."""
 
     def keeps(self, age: float) -> Kept | None:
         """Why something stays that has been out of use for so long; None if it may go."""
@@ -41,5 +43,14 @@ def read(connection: Transaction, context: Context, repository: RepositoryRow) -
     keeps = Kept.UNKNOWN if is_unknown else None
     if live.get():
         keeps = keeps or Kept.UPLOADING
+    known = _pulls_known(connection, repository, now) if context.span_of(repository.name).is_by_pulls else 0.0
     pending = oldest.get()
-    return RepositoryState(keeps, None if pending is None else now - pending)
+    return RepositoryState(keeps, None if pending is None else now - pending, known)
+
+
+def _pulls_known(connection: Transaction, repository: RepositoryRow, now: float) -> float:
+    """A database that was lost has lost the pulls of before."""
+    since = stores.reached_at(connection, stores.PULLS_SINCE)
+    created = repositories.created_at(connection, repository.id).get()
+    reached = since.get()
+    return 0.0 if reached is None or created is None else now - max(reached, created)

@@ -52,16 +52,17 @@ class Sightings:
             repository = repositories.get(connection, repository_id).get()
         if repository is None:
             return
+        span = self._context.span_of(repository.name)
         for several in _pages(rows):
             if not self._context.dry:
                 with self._backends.database.transaction(durable=False) as connection:
                     repositories.lock(connection, repository_id)
                     doomed.doom(connection, repository_id, [row.blob_id for row in several])
             for row in several:
-                if row.is_manifest and self._context.untagged_after is None:
-                    self._context.ledger.keep(Kept.UNTAGGED)
+                if row.is_manifest and span.after is None:
+                    self._context.ledger.keep(Kept.MIRRORED if span.is_by_pulls else Kept.UNTAGGED)
                     continue
-                after = self._context.untagged_after if row.is_manifest else self._backends.policy.grace
+                after = span.after if row.is_manifest else self._backends.policy.grace
                 self._tell(self._kind(row), after or 0.0, row, repository.name)
 
     def _kind(self, row: FoundRow) -> Kind:

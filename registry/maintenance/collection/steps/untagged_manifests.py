@@ -12,18 +12,20 @@ from registry.maintenance.collection.finding import Kind, Removed
 from registry.maintenance.collection.steps import repository_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from registry.database.collection.closures import ClosureRow
     from registry.database.collection.doomed import MemberRow
     from registry.database.repositories import RepositoryRow
     from registry.database.transaction import Transaction
     from registry.maintenance.collection.context import Context
+    from registry.maintenance.collection.steps.repository_state import RepositoryState
 
 ACTOR = "gc"
 """The actor of what a collection deletes."""
 REASON = "untagged"
-CAUSE = "gc.untagged_after"
+UNUSED = "unused"
+"""Why those of a mirror go."""
 
 
 class UntaggedManifests:
@@ -38,9 +40,18 @@ class UntaggedManifests:
 
     def remove(self, due: Sequence[MemberRow], repository: RepositoryRow) -> None:
         """Each is a batch of its own. Raises StorageError, DatabaseError, Unavailable, Stopped."""
+        reason = UNUSED if self._context.span_of(repository.name).is_by_pulls else REASON
         for row in due:
             for digest in self._list(row, repository) if self._context.dry else self._delete(row, repository):
-                self._context.ledger.remove(Removed(Kind.MANIFEST, REASON, digest, repository=repository.name))
+                self._context.ledger.remove(Removed(Kind.MANIFEST, reason, digest, repository=repository.name))
+
+    def left(self, row: MemberRow, state: RepositoryState) -> float:
+        """Seconds until a manifest has been out of use for as long as it has to be; not positive if it has."""
+        span = self._context.span_of(row.repository)
+        after = span.after or 0.0
+        if not span.is_by_pulls:
+            return after - min(row.age, row.idle)
+        return max(after - min(row.idle, state.pulls_known), self._backends.policy.grace - row.age)
 
     def _list(self, row: MemberRow, repository: RepositoryRow) -> list[str]:
         if self._gone[0] != repository.id:
@@ -49,7 +60,7 @@ class UntaggedManifests:
         if row.digest in gone:
             return []
         with self._backends.database.snapshot() as connection:
-            closure = self._deletion.closure(connection, repository, row.digest, self._may_go, gone=gone)
+            closure = self._deletion.closure(connection, repository, row.digest, self._may_go(repository), gone=gone)
         found = [each.digest for each in closure if each.digest not in gone]
         gone.update(found)
         return found
@@ -59,7 +70,7 @@ class UntaggedManifests:
             state = repository_state.read(connection, self._context, locked)
             again = doomed.members_again(connection, locked.id, [row.blob_id]).get()
             return any(
-                now.is_manifest and not now.is_used and now.age >= self._after and not state.keeps(now.age)
+                now.is_manifest and not now.is_used and self.left(now, state) <= 0 and not state.keeps(now.age)
                 for now in again
             )
 
@@ -69,14 +80,18 @@ class UntaggedManifests:
 
         self._context.budget.take(1)
         for digests in self._deletion.collect(
-            repository, row.digest, actor=ACTOR, cause=CAUSE, may_go=self._may_go, is_due=is_due, may_go_on=may_go_on
+            repository,
+            row.digest,
+            actor=ACTOR,
+            cause=self._context.span_of(repository.name).key,
+            may_go=self._may_go(repository),
+            is_due=is_due,
+            may_go_on=may_go_on,
         ):
             yield from digests
             self._context.budget.take(1)
 
-    @property
-    def _after(self) -> float:
-        return self._context.untagged_after or 0.0
-
-    def _may_go(self, row: ClosureRow) -> bool:
-        return row.lease_left <= 0 and row.idle >= self._after
+    def _may_go(self, repository: RepositoryRow) -> Callable[[ClosureRow], bool]:
+        """Tells whether what only a manifest needs may go with it."""
+        after = self._context.span_of(repository.name).after or 0.0
+        return lambda row: row.lease_left <= 0 and row.idle >= after

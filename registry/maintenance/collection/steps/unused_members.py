@@ -99,14 +99,15 @@ class UnusedMembers:
     def _is_due(self, row: MemberRow, state: RepositoryState) -> bool:
         """Whether it goes now; what stays is told of."""
         ledger = self._context.ledger
-        if row.is_manifest and self._context.untagged_after is None:
-            ledger.keep(Kept.UNTAGGED)
+        span = self._context.span_of(row.repository)
+        if row.is_manifest and span.after is None:
+            ledger.keep(Kept.MIRRORED if span.is_by_pulls else Kept.UNTAGGED)
             return False
         kept = self._kept(row, state)
         if kept is not None:
             ledger.keep(kept)
             return False
-        waiting = self._waiting(row)
+        waiting = self._waiting(row, state)
         if waiting is not None:
             ledger.wait(waiting)
         return waiting is None
@@ -117,12 +118,12 @@ class UnusedMembers:
             return Kept.FOUND
         return state.keeps(row.age)
 
-    def _waiting(self, row: MemberRow) -> Waiting | None:
+    def _waiting(self, row: MemberRow, state: RepositoryState) -> Waiting | None:
         """Why it does not go yet; None if it does."""
         now = self._context.now
         if row.is_manifest:
-            after = self._context.untagged_after or 0.0
-            until = [(now + after - min(row.age, row.idle), "gc.untagged_after"), (now + row.lease_left, LEASED)]
+            left, key = self._untagged.left(row, state), self._context.span_of(row.repository).key
+            until = [(now + left, key), (now + row.lease_left, LEASED)]
         else:
             until = [(now + self._backends.policy.grace - row.age, REASON), (now + row.lease_left, LEASED)]
         last, reason = max(until)
@@ -166,7 +167,7 @@ class UnusedMembers:
         ended = [
             going[row.blob_id]
             for row in again
-            if not (row.is_used or row.is_manifest or self._kept(row, state) or self._waiting(row))
+            if not (row.is_used or row.is_manifest or self._kept(row, state) or self._waiting(row, state))
             and (going[row.blob_id].is_kept or not self._is_wanted_back(connection, repository, row.digest))
         ]
         if not ended:
