@@ -133,7 +133,7 @@ class RegistryProcess:
     def __init__(
         self,
         directory: Path,
-        config: Mapping[str, Mapping[str, object]] | None = None,
+        config: Mapping[str, Mapping[str, object] | list[Any]] | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
         self.command = list(command or program())
@@ -145,15 +145,18 @@ class RegistryProcess:
         self.config = self._merged(config or {})
         self._process: subprocess.Popen[bytes] | Fork | None = None
 
-    def _merged(self, overrides: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    def _merged(self, overrides: Mapping[str, Mapping[str, object] | list[Any]]) -> dict[str, Any]:
         """Return the default configuration with the keys of each section of ``overrides`` on top."""
-        merged: dict[str, dict[str, object]] = {
+        merged: dict[str, Any] = {
             "http": {"host": HOST, "port": self.port, "workers": 1},
             "storage": {"driver": "local", "root_directory": str(self.root)},
             "log": {"format": "json"},
         }
         for section, values in overrides.items():
-            merged.setdefault(section, {}).update(values)
+            if isinstance(values, list):
+                merged[section] = values
+            else:
+                merged.setdefault(section, {}).update(values)
         return merged
 
     @property
