@@ -75,7 +75,7 @@ WITHOUT = {
 """Checks that a kind of storage cannot have, and why."""
 ROOT = Path(__file__).parent
 _NUMBERS = r"\d++b?+(?:(?:, | and )\d++b?+)*+"
-NAMED = re.compile(rf"\b[Cc]hecks? ({_NUMBERS})(?! of access)")
+NAMED = re.compile(rf"\b[Cc]hecks? ({_NUMBERS})(?! of (?:access|mirrors))")
 NAMED_ELSEWHERE = re.compile(rf"\b[Cc]hecks? ({_NUMBERS}) of lifecycle")
 
 

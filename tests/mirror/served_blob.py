@@ -25,6 +25,9 @@ class ServedBlob:
         self.sent = self.heads = 0
         self.stops: set[int] = set()
         self.cuts: set[int] = set()
+        self.cuts_always: set[int] = set()
+        """As ``cuts``, each time."""
+        self.ignores_ranges = False
         self.stopped = threading.Event()
         self.go_on = threading.Event()
         self.on_cut: Callable[[], object] = lambda: None
@@ -39,7 +42,8 @@ class ServedBlob:
             handler.answer(200, b"", Content_Length=str(len(data)), **headers)
             return
         given = handler.headers.get("Range")
-        if given is not None and handler.headers.get("If-Range") in (None, self.etag):
+        is_same = handler.headers.get("If-Range") in (None, self.etag)
+        if given is not None and is_same and not self.ignores_ranges:
             start = int(given.removeprefix("bytes=").removesuffix("-"))
             headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         with self._server.lock:
@@ -51,7 +55,7 @@ class ServedBlob:
                 handler.wfile.flush()
                 self.stopped.set()
                 assert self.go_on.wait(WAIT)
-            cut = next((cut for cut in self.cuts if begin <= cut < end), None)
+            cut = next((cut for cut in self.cuts | self.cuts_always if begin <= cut < end), None)
             if cut is not None:
                 self.cuts.discard(cut)
                 self.on_cut()

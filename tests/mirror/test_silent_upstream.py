@@ -1,4 +1,4 @@
-"""An upstream that is silent holds back no process that ends, and no connection that nothing wants (check 9)."""
+"""A silent upstream holds back no process that ends, and no connection is left unwanted (check 9 of mirrors)."""
 
 from __future__ import annotations
 

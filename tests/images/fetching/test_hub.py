@@ -1,4 +1,4 @@
-"""One fetch for all clients of all processes, read while it comes (I15; checks 3 to 11 of mirrors)."""
+"""One fetch for all clients, read while it comes (I15; checks 3, 4, 5, 6, 7, 8, 9, 10 and 11 of mirrors)."""
 
 from __future__ import annotations
 

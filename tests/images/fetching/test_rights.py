@@ -1,4 +1,4 @@
-"""Bytes that come for one repository are shown to no other one whose upstream does not have them (I12; check 20)."""
+"""Bytes of one repository are shown to no other one whose upstream has them not (I12; check 20 of mirrors)."""
 
 from __future__ import annotations
 
