@@ -63,6 +63,10 @@ class StorageUnavailable(StorageError):
     """The store failed, timed out or refused; whether that took effect is not known, and repeating it is safe."""
 
 
+class NotOffered(StorageUnavailable):
+    """The store says that it does not implement the operation; nothing was carried out."""
+
+
 class NotSent(StorageUnavailable):
     """The request has not left this process: it was not carried out, and will not be."""
 

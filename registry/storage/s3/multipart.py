@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import orjson
+import structlog
 
 from registry.storage.driver import ObjectStat
-from registry.storage.errors import PathNotFound, PreconditionFailed, StorageUnavailable
+from registry.storage.errors import NotOffered, PathNotFound, PreconditionFailed, StorageUnavailable
 from registry.storage.object_store.driver import UPLOADS
 from registry.storage.object_store.objects import ABSENT
 from registry.storage.object_store.parts import crc32c_of
@@ -48,6 +50,8 @@ _COPY = "copy-"
 _MOST_NOTED = 16 << 10
 """Bytes of a key, which has 1,024 at most, and of the store's name of a multipart upload."""
 
+log = structlog.get_logger(__name__)
+
 
 class Pending(NamedTuple):
     """A multipart upload that was neither completed nor aborted."""
@@ -67,6 +71,10 @@ class S3Multiparts:
         self._bucket = bucket
         self._objects = objects
         self._checks = checks
+        self._copies_parts = True
+        """False once the store has said that it does not."""
+        self._sending = threading.Lock()
+        """Held while the bytes of a part are in memory, where the store does not copy it."""
         self._copying = ThreadPoolExecutor(COPIES_AT_ONCE, thread_name_prefix="copy")
 
     def close(self) -> None:
@@ -171,12 +179,13 @@ class S3Multiparts:
     ) -> ObjectStat:
         """Make one object of whole ones, by keys and sizes, and of what comes after them.
 
-        All sources but the last part of all have at least the size of a part. The store copies them. Without
-        ``replace`` an object of that size is the same one. Raises PathNotFound when a source is gone.
+        All sources but the last part of all have at least the size of a part. The store copies them; one that does
+        not copy into parts is sent their bytes, one at a time. Without ``replace`` an object of that size is the same
+        one. Raises PathNotFound when a source is gone.
         """
         multipart = self._begin(target)
         copying = [
-            self._copying.submit(self._copy_part, self._origin(source, ""), target, multipart, number, 0, size)
+            self._copying.submit(self._take_part, source, target, multipart, number, size)
             for number, (source, size) in enumerate(sources, start=1)
         ]
         try:
@@ -234,6 +243,19 @@ class S3Multiparts:
             wait(copying)
             self.abort(target, multipart)
             raise
+
+    def _take_part(self, source: str, target: str, multipart: str, number: int, size: int) -> Part:
+        """Make a part of a whole object."""
+        if self._copies_parts:
+            try:
+                return self._copy_part(self._origin(source, ""), target, multipart, number, 0, size)
+            except NotOffered as error:
+                is_new, self._copies_parts = self._copies_parts, False
+                if is_new:
+                    log.warning("the store copies no parts: what mirrors bring is sent to it twice", reason=str(error))
+        with self._sending:
+            data, _stat = self._objects.read(source, max_bytes=size)
+            return self.send(target, multipart, number, data, checked=False)
 
     def _copy_part(
         self, origin: dict[str, str], target: str, multipart: str, number: int, begin: int, end: int

@@ -20,6 +20,7 @@ from botocore.exceptions import (
 )
 
 from registry.storage.errors import (
+    NotOffered,
     PathNotFound,
     PreconditionFailed,
     StorageError,
@@ -89,6 +90,8 @@ def error_of_response(key: str, status: int, code: str) -> StorageError:
     reason = f"{code} ({status})"
     if code in _REFUSALS:
         return StoreMisconfigured(key, f"{_REFUSALS[code]} ({code})")
+    if status == http.HTTPStatus.NOT_IMPLEMENTED:
+        return NotOffered(key, reason)
     found = _CODES.get(code)
     if found is None and (not code or code == str(status) or status != http.HTTPStatus.NOT_FOUND):
         found = _STATUSES.get(status)

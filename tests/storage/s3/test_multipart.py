@@ -362,3 +362,21 @@ def test_a_reader_goes_on_through_connections_that_break(replica: Open, proxy: F
     proxy.cut("GetObject", response=MIB, times=None)
     with pytest.raises(StorageUnavailable):
         received(driver)
+
+
+def test_a_store_that_copies_no_parts_is_sent_them(replica: Open, proxy: FaultProxy, calls: Counter[str]) -> None:
+    refused = proxy.fail("UploadPartCopy", status=501, times=None)
+    driver = replica(endpoint_url=proxy.url)
+    for number in range(2):
+        state = driver.start_upload(f"u{number}", readable=True)
+        with driver.open_upload(f"u{number}") as writer:
+            writer.resume(state, offset=0, key=f"{KEY}{number}")
+            writer.write(DATA)
+            state = writer.flush()
+            writer.publish(f"{KEY}{number}")
+        driver.discard_upload(f"u{number}", state)
+        assert driver.read(f"{KEY}{number}", max_bytes=len(DATA))[0] == DATA
+        if number == 0:
+            asked = refused.hits
+    assert refused.hits == asked, "it is asked no more"
+    assert calls["upload_part"] == 6
