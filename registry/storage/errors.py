@@ -51,6 +51,10 @@ class StoreMisconfigured(StorageError):
     """The store cannot be used as it is configured (bucket, keys, rights, region); repeating it changes nothing."""
 
 
+class NotOffered(StoreMisconfigured):
+    """The store does not implement the operation; nothing was carried out."""
+
+
 class Throttled(StorageError):
     """The store asks for fewer requests (429, 503 SlowDown); retrying later is safe."""
 
@@ -61,10 +65,6 @@ class StorageFull(StorageError):
 
 class StorageUnavailable(StorageError):
     """The store failed, timed out or refused; whether that took effect is not known, and repeating it is safe."""
-
-
-class NotOffered(StorageUnavailable):
-    """The store says that it does not implement the operation; nothing was carried out."""
 
 
 class NotSent(StorageUnavailable):

@@ -73,7 +73,7 @@ _REFUSALS = {
 _CREDENTIALS = (CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError)
 _STATUSES = STATUSES | {
     http.HTTPStatus.CONFLICT: StorageUnavailable,  # with another request: versitygw says so of a race over a directory
-    http.HTTPStatus.NOT_IMPLEMENTED: StoreMisconfigured,
+    http.HTTPStatus.NOT_IMPLEMENTED: NotOffered,
 }
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,100})\s*</Code>")
 
@@ -90,8 +90,6 @@ def error_of_response(key: str, status: int, code: str) -> StorageError:
     reason = f"{code} ({status})"
     if code in _REFUSALS:
         return StoreMisconfigured(key, f"{_REFUSALS[code]} ({code})")
-    if status == http.HTTPStatus.NOT_IMPLEMENTED:
-        return NotOffered(key, reason)
     found = _CODES.get(code)
     if found is None and (not code or code == str(status) or status != http.HTTPStatus.NOT_FOUND):
         found = _STATUSES.get(status)

@@ -18,6 +18,7 @@ from registry.clocks import boot_seconds
 from registry.config.sections import S3Settings
 from registry.storage.errors import (
     InvalidRange,
+    NotOffered,
     NotSent,
     PathNotFound,
     PreconditionFailed,
@@ -203,7 +204,7 @@ ERRORS: list[tuple[int, str, type[StorageError], int]] = [
     (403, "ExpiredToken", StoreMisconfigured, 1),
     (301, "PermanentRedirect", StoreMisconfigured, 1),
     (400, "SomethingNew", StoreMisconfigured, 1),
-    (501, "NotImplemented", StoreMisconfigured, 1),
+    (501, "NotImplemented", NotOffered, 1),
     (507, "InsufficientStorage", StorageFull, 1),
     (503, "SlowDown", Throttled, 2),
     (500, "InternalError", StorageUnavailable, 2),
