@@ -52,6 +52,7 @@ PURGE = examples(
     "registry purge team/app@sha256:9591... --everywhere --json",
 )
 CACHE_STATUS = examples("registry cache status --config config.json", "registry cache status --json")
+MIRROR_LIST = examples("registry mirror list --config config.json", "registry mirror list --json")
 UPGRADE = examples("registry db upgrade --config config.json")
 MIGRATE = examples(
     "registry migrate-s3-storage --config config.json --dry-run --plan review.json",

@@ -22,6 +22,7 @@ from registry.cli import (
     history,
     key,
     migrate,
+    mirror,
     purge,
     rebuild,
     restore,
@@ -62,6 +63,7 @@ app.command("migrate-s3-storage", short_help="Migrate a bucket in place, and bac
     migrate.migrate_s3_storage
 )
 app.add_typer(cache.app, name="cache")
+app.add_typer(mirror.app, name="mirror")
 app.add_typer(db.app, name="db")
 app.add_typer(access.app, name="access")
 app.add_typer(user.app, name="user")

@@ -354,7 +354,9 @@ mirror_state = Table(  # how upstreams do, by the names of mirrors
     Column("fails", BigInteger, nullable=False, server_default="0"),  # requests in a row that gave no answer
     Column("next_at", Double, nullable=False, server_default="0"),  # while it fails, no process asks before
     Column("remaining", BigInteger),  # requests that are left; NULL: it does not say
-    Column("error", Text),  # of the last request that failed
+    Column("error", Text),  # of the last request that failed; NULL: another one was answered since
+    Column("last_error", Text),  # of the last request that failed
+    Column("failed_at", Double),  # when that was
     PrimaryKeyConstraint("mirror"),
     sqlite_with_rowid=False,
 )

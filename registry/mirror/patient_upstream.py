@@ -46,6 +46,11 @@ _ERROR: Final = 500
 log = structlog.get_logger(__name__)
 
 
+def configuration_of(settings: MirrorSettings) -> str:
+    """What names these settings: what was found out with other ones counts no more."""
+    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
+
+
 class Asked(Protocol):
     """What it asks; ``registry.upstream.client.Upstream`` is one."""
 
@@ -95,7 +100,7 @@ class PatientUpstream:
         self._metrics = metrics
         self._upstream = upstream
         self._database = database
-        self._configuration = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
+        self._configuration = configuration_of(settings)
         self._lock = threading.Lock()
         self._has_begun = False
 
@@ -137,8 +142,10 @@ class PatientUpstream:
         except UpstreamUnavailable as error:
             self._note_failure(error)
             raise
-        except (UpstreamDenied, AddressRefused, AnswerInvalid):
+        except (UpstreamDenied, AddressRefused, AnswerInvalid) as error:
             self._note_answer(before)
+            with self._database.statement() as connection:
+                mirror_states.note(connection, self.name, error=str(error)[:_ERROR], seconds=SECONDS)
             raise
         self._note_answer(before, remaining(answer.headers))
         return answer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi import FastAPI
 
-from registry.admin import history, keys, purge, retention, session, usage
+from registry.admin import history, keys, mirrors, purge, retention, session, usage
 from registry.api import blobs, catalog, manifests, referrers, tags, token, uploads, version
 from registry.api.context import ApiContext
 from registry.api.http.access_log import AccessLog
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CHAPTERS = (uploads, blobs, manifests, tags, referrers, catalog, version, token)
 """The chapters of the specification, each a router; what a push asks most often comes first."""
-ADMINISTRATION = (session, keys, retention, history, usage, purge)
+ADMINISTRATION = (session, keys, retention, history, usage, purge, mirrors)
 """What is below ``/api/v1``."""
 PAGES = (login, reference)
 """What browsers see."""

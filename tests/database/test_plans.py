@@ -33,6 +33,7 @@ OF_A_REPOSITORY = {
     "memberships._OF_REPOSITORY",
     "migration_queries._LOST",
     "migration_queries._UNCOPIED_TOTAL",
+    "mirrors.contents._CONTENTS",
     "quotas.groups._COUNT",
     "references._CHILDREN_BY_DIGEST",
     "references._OF_REPOSITORY",

@@ -23,22 +23,31 @@ _FIND = Statement(
 _BEGIN = Statement(
     "INSERT INTO mirror_state (mirror, configuration) VALUES (:mirror, :configuration)"
     " ON CONFLICT (mirror) DO UPDATE SET configuration = excluded.configuration, paused_until = 0, limits = 0,"
-    " fails = 0, next_at = 0, remaining = NULL, error = NULL"
+    " fails = 0, next_at = 0, remaining = NULL, error = NULL, last_error = NULL, failed_at = NULL"
     " WHERE mirror_state.configuration <> excluded.configuration"
 )
 _IS_PAUSED = "mirror_state.paused_until > wall_now() AND mirror_state.paused_until <= wall_now() + :longest"
 _PAUSE = Statement(
-    "INSERT INTO mirror_state (mirror, configuration, paused_until, limits, error)"  # noqa: S608 - a constant
-    " VALUES (:mirror, '', wall_now() + :seconds, 1, :error) ON CONFLICT (mirror) DO UPDATE SET"
+    "INSERT INTO mirror_state (mirror, configuration, paused_until, limits, error, last_error, failed_at)"  # noqa: S608 - a constant
+    " VALUES (:mirror, '', wall_now() + :seconds, 1, :error, :error, wall_now()) ON CONFLICT (mirror) DO UPDATE SET"
     f" paused_until = CASE WHEN {_IS_PAUSED} THEN greatest(mirror_state.paused_until, excluded.paused_until)"
     " ELSE excluded.paused_until END,"
     f" limits = CASE WHEN {_IS_PAUSED} THEN mirror_state.limits ELSE mirror_state.limits + 1 END,"
-    " error = excluded.error"
+    " error = excluded.error, last_error = excluded.last_error, failed_at = excluded.failed_at"
 )
 _FAIL = Statement(
-    "INSERT INTO mirror_state (mirror, configuration, fails, next_at, error)"
-    " VALUES (:mirror, '', 1, wall_now() + :seconds, :error) ON CONFLICT (mirror) DO UPDATE SET"
-    " fails = mirror_state.fails + 1, next_at = excluded.next_at, error = excluded.error"
+    "INSERT INTO mirror_state (mirror, configuration, fails, next_at, error, last_error, failed_at)"
+    " VALUES (:mirror, '', 1, wall_now() + :seconds, :error, :error, wall_now()) ON CONFLICT (mirror) DO UPDATE SET"
+    " fails = mirror_state.fails + 1, next_at = excluded.next_at, error = excluded.error,"
+    " last_error = excluded.last_error, failed_at = excluded.failed_at"
+)
+_NOTE = Statement(
+    "UPDATE mirror_state SET last_error = :error, failed_at = wall_now() WHERE mirror = :mirror AND"
+    " (last_error IS NULL OR last_error <> :error OR failed_at < wall_now() - :seconds OR failed_at > wall_now())"
+)
+_DESCRIBE = Statement(
+    "SELECT configuration, paused_until - wall_now(), fails, next_at - wall_now(), remaining, last_error, failed_at"
+    " FROM mirror_state WHERE mirror = :mirror"
 )
 _CLAIM = Statement(
     "UPDATE mirror_state SET next_at = wall_now() + :seconds WHERE mirror = :mirror"
@@ -76,6 +85,21 @@ class MirrorStateRow(NamedTuple):
         return 0 < self.pause <= LONGEST
 
 
+class DescribedRow(NamedTuple):
+    """What operators want to know of an upstream. See MirrorStateRow."""
+
+    configuration: str
+    """The settings that it was found out with."""
+    pause: float
+    fails: int
+    wait: float
+    remaining: int | None
+    error: str | None
+    """Why a request failed last; None if none ever did."""
+    failed_at: float | None
+    """When that was, in seconds since the epoch."""
+
+
 def begin(connection: Transaction, mirror: str, configuration: str) -> None:
     """Have a row for a mirror with these settings: what was known of it with other ones is forgotten."""
     connection.execute(_BEGIN, {"mirror": mirror, "configuration": configuration})
@@ -84,6 +108,11 @@ def begin(connection: Transaction, mirror: str, configuration: str) -> None:
 def find(connection: Transaction, mirror: str) -> Later[MirrorStateRow | None]:
     """How the upstream does; None if nothing was ever noted."""
     return connection.execute(_FIND, {"mirror": mirror}).first_as(MirrorStateRow)
+
+
+def describe(connection: Transaction, mirror: str) -> Later[DescribedRow | None]:
+    """What operators want to know of an upstream; None if nothing was ever noted."""
+    return connection.execute(_DESCRIBE, {"mirror": mirror}).first_as(DescribedRow)
 
 
 def pause(connection: Transaction, mirror: str, *, seconds: float, error: str) -> None:
@@ -95,6 +124,11 @@ def pause(connection: Transaction, mirror: str, *, seconds: float, error: str) -
 def fail(connection: Transaction, mirror: str, *, seconds: float, error: str) -> None:
     """Note a request without an answer; the next ``claim`` is good after so long."""
     connection.execute(_FAIL, {"mirror": mirror, "seconds": float(seconds), "error": error})
+
+
+def note(connection: Transaction, mirror: str, *, error: str, seconds: float) -> None:
+    """Note an answer that was of no use; the same one not before ``seconds``."""
+    connection.execute(_NOTE, {"mirror": mirror, "error": error, "seconds": float(seconds)})
 
 
 def claim(connection: Transaction, mirror: str, *, seconds: float) -> bool:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 MOMENTS = {
     "mirror_tag": ("checked_at", "next_at", "gone_at"),
-    "mirror_state": ("paused_until", "next_at"),
+    "mirror_state": ("paused_until", "next_at", "failed_at"),
     "remote_miss": ("until",),
 }
 """Columns by table."""

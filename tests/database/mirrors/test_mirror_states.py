@@ -155,3 +155,48 @@ def test_mirrors_are_apart(database: Database) -> None:
         found = mirror_states.find(connection, "other").get()
     assert found is not None
     assert not found.is_paused
+
+
+def described(database: Database) -> tuple[str | None, bool]:
+    """The last error, and whether its time is known."""
+    with database.autocommit() as connection:
+        found = mirror_states.describe(connection, HUB).get()
+    assert found is not None
+    return found.error, found.failed_at is not None
+
+
+def note(database: Database, error: str) -> None:
+    with database.transaction() as connection:
+        mirror_states.note(connection, HUB, error=error, seconds=30)
+
+
+def test_the_last_error_stays_until_the_settings_change(database: Database, second: Database) -> None:
+    begin(database, "a")
+    assert described(second) == (None, False)
+    fail(database)
+    answer(database)
+    assert described(second) == ("the name is not known", True)
+    pause(database, 60)
+    assert described(second) == ("it wants fewer requests", True)
+    note(database, "it denies it")
+    assert described(second) == ("it denies it", True)
+    assert state(second).error == "it wants fewer requests", "why there is a pause"
+    begin(second, "b")
+    assert described(database) == (None, False)
+
+
+def test_the_same_error_is_written_again_after_its_time_alone(database: Database) -> None:
+    def failed_at() -> float:
+        with database.autocommit() as connection:
+            found = mirror_states.describe(connection, HUB).get()
+        assert found is not None
+        return found.failed_at or 0
+
+    begin(database, "a")
+    note(database, "it denies it")
+    first = failed_at()
+    note(database, "it denies it")
+    assert failed_at() == first
+    pass_time(database, 31)
+    note(database, "it denies it")
+    assert failed_at() >= first
