@@ -69,6 +69,7 @@ class MirrorEdge:
             registry.repositories,
             registry.blob_publication,
             registry.blobs,
+            listener=metrics.fetches if metrics is not None else None,
             policies={
                 each.name: FetchPolicy(fetches=each.fetches, fills=each.fill_on_disconnect, negative=each.negative_ttl)
                 for each in settings.mirrors

@@ -19,6 +19,7 @@ from registry.database.mirrors.fetches import BLOB, Kept, Wanted
 from registry.images.fetching.content import FetchFailed, Reason
 from registry.images.fetching.fetch import Claimant, Fetch
 from registry.images.fetching.leader import Fenced, Leader, Left, Rooms
+from registry.images.fetching.listener import NoListener
 from registry.images.fetching.policy import FetchPolicy
 from registry.images.fetching.reader import FetchReader
 from registry.oci.errors import BlobUnknown, NameUnknown, RegistryError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from registry.images.backends import Backends
     from registry.images.blobs import Blobs
     from registry.images.fetching.content import Source
+    from registry.images.fetching.listener import FetchListener
     from registry.images.publication.blob_publication import BlobPublication
     from registry.images.repositories import Repositories
     from registry.oci.digest import Digest
@@ -69,6 +71,8 @@ class _Entry:
         self.fetch = fetch
         self.phase = Phase.QUEUED
         self.leader: Leader | None = None
+        self.is_followed = False
+        """It was told to the listener that another process leads it."""
         self.source = ""
         """The repository that has the published blob."""
         self.is_joining = False
@@ -86,12 +90,14 @@ class FetchHub:
         blobs: Blobs,
         policy: FetchPolicy | None = None,
         policies: Mapping[str, FetchPolicy] | None = None,
+        listener: FetchListener | None = None,
     ) -> None:
         """``policies`` are those of single mirrors, whose leases and looks are as in ``policy``."""
         self._backends = backends
         self._blobs = blobs
         self._policy = policy or FetchPolicy()
         self._policies = policies or {}
+        self._listener = listener or NoListener()
         self._stopping = threading.Event()
         self._rooms = Rooms(backends, repositories, publication, self._policy, self._stopping)
         self._holder = new_holder(backends.holder)
@@ -277,8 +283,13 @@ class FetchHub:
         return is_kept and row.repository != repository and repository not in fetch.proven
 
     def _lead(self, entry: _Entry, leader: Leader) -> None:
+        mirror = entry.fetch.mirror
+        self._listener.led(mirror, goes_on=leader.row.offset > 0)
         try:
-            failure = leader.run()
+            try:
+                failure = leader.run()
+            finally:
+                self._listener.ended(mirror)
         except Fenced:
             log.warning("another process leads a fetch by now", digest=leader.row.key, epoch=leader.row.epoch)
             entry.fetch.lead_no_more()
@@ -286,6 +297,8 @@ class FetchHub:
         except Left:
             self._leave(entry)
         else:
+            if failure is not None:
+                self._listener.failed(mirror, failure.reason)
             if failure is None:
                 self._begin_joins(entry)
             elif failure.reason.is_of_repository:
@@ -440,6 +453,9 @@ class FetchHub:
         )
         if row.offset > 0:  # or it was all: its own request has brought it
             fetch.prove(row.repository)
+        if not entry.is_followed and row.holder not in {None, self._holder}:
+            entry.is_followed = True
+            self._listener.followed(fetch.mirror)
         if row.state == fetches.PUBLISHED:
             fetch.publish(row.size or 0)
             self._begin_joins(entry, row.repository)

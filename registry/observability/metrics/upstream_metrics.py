@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.observability.metrics.fetch_metrics import FetchMetrics
+
 if TYPE_CHECKING:
     from registry.observability.metrics.instruments import Instruments
 
@@ -17,6 +19,7 @@ class UpstreamMetrics:
     """What is counted of upstreams, by the name of the mirror. Any thread."""
 
     def __init__(self, make: Instruments) -> None:
+        self.fetches = FetchMetrics(make)
         self._requests = make.counter(
             "registry_upstream_requests",
             "Requests of mirrors, by the status of the answer, error or refused.",

@@ -18,6 +18,8 @@ from registry.oci.digest import Digest
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+    from registry.images.fetching.listener import FetchListener
+
 PIECE = 64 << 10
 REPOSITORY = "hub/team/app"
 WAIT = 60.0
@@ -166,7 +168,7 @@ def read_until_nothing_comes(reader: FetchReader, seconds: float = 0.3) -> bytes
 
 
 @contextmanager
-def hub_of(registry: Registry, **policy: Any) -> Iterator[FetchHub]:
+def hub_of(registry: Registry, *, listener: FetchListener | None = None, **policy: Any) -> Iterator[FetchHub]:
     """The hub of a process, which looks more often than others do."""
     hub = FetchHub(
         registry.backends,
@@ -174,6 +176,7 @@ def hub_of(registry: Registry, **policy: Any) -> Iterator[FetchHub]:
         registry.blob_publication,
         registry.blobs,
         FetchPolicy(**{"poll": 0.01, "flush": 0.01, **policy}),
+        listener=listener,
     )
     try:
         yield hub

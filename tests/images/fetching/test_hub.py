@@ -20,6 +20,8 @@ from registry.images.fetching.content import ContentReplaced, FetchFailed, Reaso
 from registry.images.fetching.expiry import expire
 from registry.images.fetching.hub import FetchHub
 from registry.images.registry import Registry
+from registry.observability.metrics.fetch_metrics import FetchMetrics
+from registry.observability.metrics.instruments import Instruments
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, NameUnknown
 from registry.storage.driver import StorageDriver
@@ -721,3 +723,31 @@ def test_an_error_of_ours_in_a_look_at_rows_leaves_no_client_waiting(
         gate.opened.set()
         assert read_all(first) == DATA
     assert read_all(join(following, upstream)) == DATA
+
+
+def test_the_part_of_each_process_is_counted(worlds: Worlds, upstream: ScriptedUpstream) -> None:
+    make = Instruments()
+    metrics = FetchMetrics(make)
+    other, gate = ScriptedUpstream(OTHER), Gate(HALF)
+    upstream.on_piece = gate
+    hub, follower = worlds.hub(listener=metrics, flush=0.0), worlds.hub(listener=metrics)
+    with join(hub, upstream) as reader, ExitStack() as stack:
+        assert gate.reached.wait(WAIT)
+        elsewhere = stack.enter_context(join(follower, upstream))
+        read_up_to(elsewhere, HALF - 1)
+        assert 'registry_mirror_fetches_in_flight{mirror="mirror"} 1.0' in make.render().decode()
+        hub._stopping.set()
+        gate.opened.set()
+        hub.close()
+        with cut_with(Reason.STOPPED):
+            read_up_to(reader, len(DATA))
+        read_up_to(elsewhere, len(DATA))
+    other.digest = Digest.of(b"something else")
+    with join(follower, other) as reader, pytest.raises(Cut):
+        read_up_to(reader, len(OTHER))
+    wait_until(lambda: follower.count() == 0)
+    text = make.render().decode()
+    for part, count in {"led": 2, "followed": 1, "took_over": 1}.items():
+        assert f'registry_mirror_fetches_total{{mirror="mirror",part="{part}"}} {count}.0' in text
+    assert 'registry_mirror_fetch_failures_total{mirror="mirror",reason="wrong"} 1.0' in text
+    assert 'registry_mirror_fetches_in_flight{mirror="mirror"} 0.0' in text
