@@ -24,9 +24,20 @@ CHECKS = {
     9: "a client that leaves stops no fetch, or does where it is to, and closes the connection",
     10: "a leader that is frozen changes nothing when it wakes",
     11: "a slow client holds back neither a fast one nor the upstream",
+    12: "a tag that is here is served whatever the upstream does; a pause holds for all replicas",
+    13: "a digest that is here is served without the upstream",
+    14: "within its time a tag costs no request, after it one, and no client gets the old one again",
+    15: "a late answer changes nothing, on storage, in the database and after a rebuild",
+    16: "an absence is one request in a while, found when it has come, and takes nothing away",
+    17: "digests and ETags that are absent, wrong or of another kind, upstreams without HEAD",
+    18: "bytes, digests and media types are as they were sent; referrers are found",
+    19: "credentials are shown to the upstream alone, and appear nowhere",
     20: "rights: bytes of one repository are shown to no other one whose upstream does not have them",
+    21: "an upstream sends a mirror to no address of the network it stands in",
+    22: "names: no push below a prefix, no fallback from a local name, no unknown namespace",
+    23: "credentials that expire or change",
 }
-"""Those of fetches; further ones of ``docs/proposals/0018-mirrors.md`` may be named."""
+"""Those of mirrors of registries; the cache of a bucket has its own."""
 ROOT = Path(__file__).parent
 NAMED = re.compile(r"\b[Cc]hecks? (\d++(?:(?:, | and )\d++)*+) of mirrors")
 

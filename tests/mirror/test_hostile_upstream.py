@@ -1,4 +1,7 @@
-"""The table of failures (F.12, F.13, F.16, F.17): fault x cached or not x tag or digest, over real connections."""
+"""The table of failures: fault x cached or not x tag or digest, over real connections.
+
+These are checks 12, 13, 16, 17 and 18 of mirrors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mirrors of one process are apart: each asks its own upstream, with its own credentials (F.20)."""
+"""Mirrors of one process are apart: each asks its own upstream, with its own credentials (check 20 of mirrors)."""
 
 from __future__ import annotations
 

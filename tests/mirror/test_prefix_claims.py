@@ -1,4 +1,4 @@
-"""A mirror has its prefix for itself, or the registry does not start."""
+"""A mirror has its prefix for itself, or the registry does not start (check 22 of mirrors)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A manifest of an upstream is its bytes: what headers say of them is compared, or not believed."""
+"""A manifest of an upstream is its bytes: what headers say of them is compared, or not believed.
+
+This is check 17 of mirrors.
+"""
 
 from __future__ import annotations
 

@@ -169,6 +169,24 @@ def test_an_absent_tag_is_asked_for_once_and_found_when_it_has_come(mirrors: Mir
     assert mirrors.pull("later", 1).body == manifest.data
 
 
+def test_what_is_here_needs_no_upstream_by_its_digest(mirrors: Mirrors) -> None:
+    """Check 13 of mirrors: the upstream is gone, and each replica has a blob and its manifest."""
+    config = Blob(b'{"os": "linux"}')
+    manifest = image(config, [], annotations={"text": "offline"})
+    give(mirrors.server, manifest, "v1")
+    blob = f"/v2/{APP}/blobs/{config.digest}"
+    mirrors.server.replies[blob] = whole(200, config.data)
+    assert mirrors.pull().status == 200
+    assert mirrors.wires[1].request("GET", f"/v2/docker.io/{APP}/blobs/{config.digest}").body == config.data
+    reply_all(mirrors.server, Handler.cut, "v1", manifest.digest)
+    mirrors.server.replies[blob] = Handler.cut
+    mirrors.asked()
+    for replica, wire in enumerate(mirrors.wires):
+        assert mirrors.pull(manifest.digest, replica).body == manifest.data
+        assert wire.request("GET", f"/v2/docker.io/{APP}/blobs/{config.digest}").body == config.data
+    assert mirrors.asked() == {}
+
+
 def test_local_names_and_mirrored_ones_stay_apart(mirrors: Mirrors) -> None:
     manifest, mine = picture("theirs"), picture("mine")
     give(mirrors.server, manifest, "v1")

@@ -1,4 +1,7 @@
-"""A mirror logs in as seldom as it can, and shows its credentials to its own upstream alone (checks 19, 20, 23)."""
+"""A mirror logs in as seldom as it can, and shows its credentials to its own upstream alone.
+
+These are checks 19, 20 and 23 of mirrors.
+"""
 
 from __future__ import annotations
 

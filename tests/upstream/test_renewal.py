@@ -1,4 +1,7 @@
-"""A token is asked for once, however many threads want it, and a failure is not repeated by each of them."""
+"""A token is asked for once, however many threads want it, and a failure is not repeated by each.
+
+This is check 23 of mirrors.
+"""
 
 from __future__ import annotations
 
