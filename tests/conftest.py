@@ -17,6 +17,7 @@ import pytest
 from tests.support import server_clock
 from tests.support.lent_databases import LentDatabases
 from tests.support.postgresql import Cluster
+from tests.support.rewriting import share_rewriting
 from tests.support.tools import require_tools
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ gc.disable()  # what a collection makes stays: to look for garbage in it is a th
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    share_rewriting(config)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,11 +5,14 @@ Tests: ``tests/cli/test_commands.py``.
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from registry import DISTRIBUTION
 from registry.cli import (
@@ -111,10 +114,16 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+@functools.cache
+def _command() -> Callable[..., int | None]:
+    """All commands, put together once in a process: that takes longer than most of them."""
+    return get_command(app)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        code = app(arguments, prog_name="registry", standalone_mode=False)
+        code = _command()(arguments, prog_name="registry", standalone_mode=False)
     except TyperException as error:
         message = error.format_message()
         if "--json" in arguments:
