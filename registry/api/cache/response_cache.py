@@ -38,18 +38,22 @@ RawHeaders = list[tuple[bytes, bytes]]
 class ResponseHeaders:
     """The headers of an answer, in both forms in which a server takes them."""
 
-    __slots__ = ("_given", "headers", "lines")
+    __slots__ = ("_aged", "_given", "headers", "lines")
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._given = headers
+        self._aged: tuple[int, ResponseHeaders] | None = None
         self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         """Names in lower case, as ASGI wants them."""
         self.lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.headers)
         """As HTTP/1.1 has them on the wire."""
 
     def aged(self, seconds: float) -> ResponseHeaders:
-        """Those of an answer that is so old (RFC 9111, section 5.1)."""
-        return ResponseHeaders({**self._given, "Age": str(int(seconds))})
+        """Those of an answer that is so old (RFC 9111, section 5.1), made anew each second."""
+        age, last = int(seconds), self._aged
+        if last is None or last[0] != age:
+            last = self._aged = age, ResponseHeaders({**self._given, "Age": str(age)})
+        return last[1]
 
     def unmodified(self) -> ResponseHeaders:
         """Those of 304 in place of this answer."""
