@@ -100,7 +100,7 @@ def file_of(cache: Path, blob: Blob) -> Path:
 def test_what_was_pushed_or_pulled_here_costs_the_store_nothing(
     store: S3Server, cached: Config, cache: Path, replica: Start
 ) -> None:
-    server = replica(cached)
+    server = replica({**cached, "cache": {**cached["cache"], "log_requests": True}})
     layer = Blob(os.urandom(7 * MIB + 5))
     push(server, layer)
     gets(store)
@@ -117,6 +117,8 @@ def test_what_was_pushed_or_pulled_here_costs_the_store_nothing(
     server.restart()
     assert pull(server, layer) == layer.data
     assert gets(store) == 0
+    events = [json.loads(line)["event"] for line in server.log_path.read_text().splitlines() if '\\"storage/' in line]
+    assert {event.split(' "')[0] for event in events} == {"B GET", "F GET", "W PUT"}
 
 
 def test_workers_of_one_machine_share_the_directory_and_its_budget(cached: Config, cache: Path, replica: Start) -> None:

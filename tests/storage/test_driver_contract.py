@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
@@ -190,6 +191,26 @@ def test_the_file_descriptor_of_a_reader_is_the_whole_object(driver: StorageDriv
         if descriptor is not None:
             assert os.pread(descriptor, 100, 0) == b"0123456789"
         assert reader.read(9) == b"45"
+
+
+def test_clients_are_served_what_the_store_has(driver: StorageDriver) -> None:
+    data = os.urandom(3 * CHUNK_SIZE + 5)
+    key = f"storage/blobs/sha256/{hashlib.sha256(data).hexdigest()}"
+    stat = driver.write(key, data)
+    for _ in range(2):
+        found, seen = driver.serving.read(key, max_bytes=len(data))
+        assert found == data
+        assert seen.is_same(stat)
+        with driver.serving.open(key, offset=5, length=CHUNK_SIZE) as part:
+            assert b"".join(iter(lambda: part.read(CHUNK_SIZE), b"")) == data[5 : 5 + CHUNK_SIZE]
+        with driver.serving.open(key) as reader:
+            assert reader.stat.is_same(stat)
+            assert b"".join(iter(lambda: reader.read(CHUNK_SIZE), b"")) == data
+    driver.delete([key])
+    with pytest.raises(PathNotFound):
+        driver.serving.open(key)
+    with pytest.raises(PathNotFound):
+        driver.serving.read(key, max_bytes=len(data))
 
 
 def test_a_reader_may_be_closed_twice(driver: StorageDriver) -> None:

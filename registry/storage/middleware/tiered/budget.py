@@ -116,6 +116,14 @@ class Budget:
         with contextlib.suppress(Busy), self._locked():
             self._remove_dead()
 
+    def remove_dead(self, path: Path) -> bool:
+        """Remove a temporary file, if a process that died was filling it. False where it is still there."""
+        try:
+            with self._locked(), _death(path) as is_dead:
+                return is_dead and self._remove(path)
+        except Busy:
+            return False
+
     def contents(self) -> Contents:
         """Look at every file. Nothing is locked."""
         files = total = filling = 0
@@ -160,7 +168,7 @@ class Budget:
     def _take_lock(self) -> None:
         """Raises Busy."""
         path = self.directory / COUNT
-        if self._descriptor >= 0 and not _is_at(self._descriptor, path):  # the directory was emptied, or is another one
+        if self._descriptor >= 0 and not is_at(self._descriptor, path):  # the directory was emptied, or is another one
             os.close(self._descriptor)
             self._descriptor = -1
         if self._descriptor < 0:
@@ -206,8 +214,9 @@ class Budget:
 
     def _remove_dead(self) -> None:
         for path in self._temporary():
-            if not is_being_filled(path):
-                self._remove(path)
+            with _death(path) as is_dead:
+                if is_dead:
+                    self._remove(path)
 
     def _unused(self, wanted: int) -> list[_Entry]:
         """Whole files with so many bytes together that were not used for longest; no more of them are in memory."""
@@ -241,22 +250,26 @@ def rounded(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
-def is_being_filled(path: Path) -> bool:
-    """Whether a living process has a temporary file. A dead one has no lock."""
+@contextlib.contextmanager
+def _death(path: Path) -> Iterator[bool]:
+    """Whether no living process has a temporary file: such a one has a lock on it. None can take it meanwhile."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        yield False
+        return
+    is_dead = False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_dead = is_at(descriptor, path)  # else it was renamed or removed, and the name is of another file
+        yield is_dead
     finally:
         os.close(descriptor)
-    return False
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether this open file has this name."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
     except FileNotFoundError:

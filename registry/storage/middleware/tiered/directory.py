@@ -16,7 +16,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from registry.storage.middleware.tiered.budget import TEMPORARY, Budget, is_being_filled
+from registry.storage.middleware.tiered.budget import TEMPORARY, Budget, is_at
 from registry.storage.middleware.tiered.cached_file import CachedFile, DamagedFile, Origin, file_bytes
 from registry.storage.middleware.tiered.filling import Filling
 
@@ -195,16 +195,19 @@ class CacheDirectory:
         try:
             descriptor = os.open(path, flags, 0o600)
         except FileExistsError:
-            if is_being_filled(path):
+            if not self._budget.remove_dead(path):
                 return None
-            self._budget.remove(path)  # a process that died was filling it
-            descriptor = os.open(path, flags, 0o600)
-        try:
+            try:
+                descriptor = os.open(path, flags, 0o600)
+            except FileExistsError:  # another reader was faster
+                return None
+        # A process that looked for dead ones between these two calls holds the lock, or has removed the file.
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # a sweep looks at it in this moment, and removes it
-            os.close(descriptor)
-            return None
-        return descriptor
+            if is_at(descriptor, path):
+                return descriptor
+        os.close(descriptor)
+        return None
 
     def _fail(self, path: Path, error: OSError, *, reading: bool = False) -> None:
         """Leave the directory alone for a while: it is perhaps a disk that is full, or another one meanwhile."""

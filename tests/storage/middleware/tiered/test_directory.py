@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -353,3 +356,107 @@ def test_the_description_of_a_file_is_that_of_its_object(tmp_path: Path) -> None
     assert directory.open(each.digest, "other/" + each.key) is None
     damage(tmp_path / each.digest[:2] / each.digest, SIZE + 50)
     assert not is_there(directory, each)
+
+
+# ---- check 24: killed at each step
+
+
+STEPS = ("open", "ftruncate", "pwrite", "flock", "unlink", "rename", "mkdir")
+"""What a filling process asks of the system."""
+DIED = 9
+
+
+def die_at(path: Path, name: str, number: int, after: bool) -> None:
+    """In a process of its own: evict and fill, and end as if killed before or after the call of this number."""
+    where: object = fcntl if name == "flock" else Path if name in {"unlink", "rename", "mkdir"} else os
+    works = getattr(where, name)
+    calls = 0
+
+    def count(*arguments: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == number and not after:
+            os._exit(DIED)
+        result = works(*arguments, **options)
+        if calls == number:
+            os._exit(DIED)
+        return result
+
+    directory = make(path)
+    setattr(where, name, count)
+    with suppress(OSError):
+        for seed in range(100, 108):
+            put(directory, blob(SIZE, seed))
+    os._exit(0)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", STEPS)
+def test_check_24_killed_at_each_step_the_count_is_never_too_low_and_what_is_believed_is_right(
+    tmp_path: Path, name: str, after: bool
+) -> None:
+    died = 0
+    for number in (1, 2, 3, 4, 6, 9, 13):
+        path = tmp_path / str(number)
+        directory = make(path)
+        for seed in range(14):
+            assert put(directory, blob(SIZE, seed))  # so that the next ones evict
+        process = start(die_at, path, name, number, after)
+        process.join(60)
+        assert process.exitcode in {0, DIED}
+        died += process.exitcode == DIED
+        assert count_of(path) >= Budget(path, MOST).contents().bytes
+        again = make(path)
+        assert list(path.glob(f"{TEMPORARY}*")) == []
+        assert count_of(path) >= Budget(path, MOST).contents().bytes
+        for seed in (*range(14), *range(100, 108)):
+            assert_right(again, blob(SIZE, seed))
+        for seed in range(200, 220):
+            assert put(again, blob(SIZE, seed))
+            assert used(path) <= MOST
+    assert died >= 4
+
+
+def assert_right(directory: CacheDirectory, each: Blob) -> None:
+    """What is believed of a blob is its bytes."""
+    found = directory.open(each.digest, each.key)
+    if found is None:
+        return
+    buffer = memoryview(bytearray(len(each.data)))
+    found.read_blocks(0, buffer)
+    assert buffer == each.data
+    found.close()
+
+
+# ---- everything at once
+
+
+def read_and_damage(path: Path, seed: int) -> None:
+    """In a process of its own: four threads read blobs through a directory that is too small, and damage its files."""
+    world = World(path, most=MOST)
+    blobs = [blob(SIZE + number, number) for number in range(40)]
+    for each in blobs:
+        world.put(each)
+
+    def work(number: int) -> None:
+        chance = random.Random(seed * 100 + number)
+        for _ in range(150):
+            each = chance.choice(blobs)
+            offset = chance.choice([0, 0, 0, chance.randrange(SIZE)])
+            assert world.read(each, offset=offset, step=chance.choice([1000, BLOCK, 1 << 20])) == each.data[offset:]
+            if chance.random() < 0.1:
+                with suppress(FileNotFoundError):
+                    damage(world.file(each), chance.randrange(SIZE))
+            if chance.random() < 0.05:
+                world.blobs.forget(each.digest)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, number) for number in range(4)]:
+            done.result()
+    assert world.counts.counts["get", "blob", "hit"]
+
+
+def test_check_24_no_wrong_byte_leaves_while_processes_fill_evict_damage_and_forget(tmp_path: Path) -> None:
+    finish([start(read_and_damage, tmp_path, seed) for seed in range(3)])
+    assert count_of(tmp_path / "blobs") >= Budget(tmp_path / "blobs", MOST).contents().bytes
+    assert used(tmp_path / "blobs") <= MOST
