@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from registry.mirror.patient_upstream import PagesAsked
     from registry.upstream.answer import Answer
-    from registry.upstream.url import Url
 
 _OK: Final = 200
 
@@ -57,7 +56,7 @@ class RemotePages:
         headers, deadline, left = {"Accept": accept}, monotonic() + bounds.seconds, bounds.size
         seconds = bounds.seconds if first is None else min(first, bounds.seconds)
         answer = self._upstream.request("GET", path, scope=scope, headers=headers, seconds=seconds)
-        seen: set[Url] = {answer.url}
+        seen = {hash(answer.url)}  # an address may have kilobytes
         while True:
             with answer:
                 host = answer.origin.host
@@ -68,11 +67,11 @@ class RemotePages:
             yield Page(body, host, answer.headers.get("Content-Type", "").partition(";")[0].strip().lower())
             if following is None:
                 return
-            if following in seen:
+            if hash(following) in seen:
                 raise AnswerInvalid(f"{host}: the pages of a list follow each other in a circle")
             if len(seen) == bounds.pages:
                 raise AnswerInvalid(f"{host}: a list has more than {bounds.pages} pages")
-            seen.add(following)
+            seen.add(hash(following))
             seconds = _left(deadline, host)
             answer = self._upstream.request_at("GET", following, scope=scope, headers=headers, seconds=seconds)
 

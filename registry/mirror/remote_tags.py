@@ -23,7 +23,7 @@ MOST: Final = 100_000
 BOUNDS: Final = Bounds(32 << 20, 2000, 60.0)
 _PER_PAGE: Final = 1000
 """Tags that a page is asked for; upstreams give fewer, or all of them."""
-_VALUES: Final = 1_000_000
+_VALUES: Final = 500_000
 """Values of the JSON of a page, in which some upstreams describe each manifest too; each is an object in memory."""
 
 

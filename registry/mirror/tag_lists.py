@@ -78,6 +78,8 @@ class TagLists:
             kept = self._kept.at_once(name.repository)
         except RegistryError as error:
             return self._instead(name, last, count, error)
+        if kept is None and self._is_missed(name):
+            return self._instead(name, last, count, _absence(name))
         return None if kept is None else _listed(kept, last, count)
 
     def _instead(self, name: MirroredName, last: str, count: int, error: RegistryError) -> ListedTags:
@@ -102,12 +104,15 @@ class TagLists:
         except NameUnknown:
             return False
 
+    def _is_missed(self, name: MirroredName) -> bool:
+        """Whether the upstream has said a moment ago, to any process, that it has no such repository."""
+        most = self._settings.negative_ttl
+        with self._database.autocommit() as connection:
+            return remote_misses.left(connection, name.mirror.name, _key(name), most=most).get() > 0
+
     def _ask(self, name: MirroredName, has_older: bool) -> TagList:  # noqa: FBT001 - as its caller calls it
         """Raises RegistryError."""
-        key = f"{name.repository}/tags"
-        with self._database.autocommit() as connection:
-            left = remote_misses.left(connection, name.mirror.name, key, most=self._settings.negative_ttl).get()
-        if left > 0:
+        if self._is_missed(name):
             raise _absence(name)
         first = FIRST if has_older or self._has_tags(name) else None
         try:
@@ -115,11 +120,16 @@ class TagLists:
         except UpstreamError as error:
             if is_absence(error):
                 with self._database.statement() as connection:
-                    remote_misses.put(connection, name.mirror.name, key, seconds=self._settings.negative_ttl)
+                    seconds = self._settings.negative_ttl
+                    remote_misses.put(connection, name.mirror.name, _key(name), seconds=seconds)
                 raise _absence(name) from error
             is_known = self._registry.repositories.touch(name.repository) is not None
             found = failure(name, "tags", error, is_known=is_known)
             raise (NameUnknown(found.message) if found.status == NameUnknown.status else found) from error
+
+
+def _key(name: MirroredName) -> str:
+    return f"{name.repository}/tags"
 
 
 def _listed(kept: KeptAnswer[TagList], last: str, count: int) -> ListedTags:

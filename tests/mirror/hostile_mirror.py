@@ -39,6 +39,11 @@ class HostileMirror:
     def tags(self, *, last: str = "", count: int = 1000, repository: str = HERE) -> ListedTags:
         return self._mirror.tag_lists.page(self._name(repository), last=last, count=count)
 
+    def tags_here(self) -> list[str] | None:
+        """What is listed without a request; None if the upstream has to be asked."""
+        found = self._mirror.tag_lists.page_here(self._name(HERE), last="", count=1000)
+        return None if found is None else found.tags
+
     def referrers(
         self, subject: str, *, artifact_type: str | None = None, last: str = "", count: int = 1000, size: int = 1 << 20
     ) -> ListedReferrers:

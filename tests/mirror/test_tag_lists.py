@@ -133,6 +133,7 @@ def test_what_is_here_is_listed_although_the_upstream_has_the_repository_no_more
     mirror.find("v1")
     assert (mirror.tags().tags, mirror.tags().is_stale) == (["v1"], True)
     assert lists(server) == 1
+    assert mirror.tags_here() == ["v1"], "no thread of the mirror is needed for it"
     registry = world.registry(mirrored=frozenset({"docker.io"}))
     with mirror_of(registry, server.url(), on_delete="follow") as follower, pytest.raises(NameUnknown):
         follower.tags()

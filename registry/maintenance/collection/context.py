@@ -60,8 +60,12 @@ class Context:
     """Seconds after which objects go of which no row knows; not before ``undelete_window``."""
 
     def span_of(self, repository: str) -> Span:
-        """How long manifests stay that nothing needs. Those of mirrors often never had a tag: clients know digests."""
+        """How long manifests stay that nothing needs. Those of mirrors often never had a tag: clients know digests.
+
+        A pull may be later than what is written down of it.
+        """
+        interval = self.registry.backends.policy.pull_interval
         for prefix, after in self.mirrors.items():
             if repository.startswith(f"{prefix}/"):
-                return Span(after, "mirrors.unused_after", is_by_pulls=True)
+                return Span(None if after is None else after + interval, "mirrors.unused_after", is_by_pulls=True)
         return Span(self.untagged_after, "gc.untagged_after", is_by_pulls=False)

@@ -129,9 +129,8 @@ def test_pulls_that_were_lost_keep_content_as_long_as_they_might(world: World, r
     bring(registry, bare)
     registry.fold_waiting()
     world.clock.now += 2 * UNUSED
-    lost = world.registry(
-        url=world.another(), lease=0, grace=GRACE, undelete_window=1000, mirrored=frozenset({"docker.io"})
-    )
+    rules: dict[str, Any] = {"lease": 0, "grace": GRACE, "undelete_window": 1000, "pull_interval": 0.0}
+    lost = world.registry(url=world.another(), mirrored=frozenset({"docker.io"}), **rules)
     lost.repositories.touch(HERE)
     for _ in range(4):
         lost.pulls.flush()
@@ -139,6 +138,19 @@ def test_pulls_that_were_lost_keep_content_as_long_as_they_might(world: World, r
         world.clock.now += UNUSED / 4 - GRACE
     world.clock.now += 5 * GRACE
     assert {each.kind for each in collect(lost).removed} == {Kind.TAG, Kind.MANIFEST}
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_a_pull_may_be_later_than_is_written_down(world: World) -> None:
+    counting = world.registry(lease=0, grace=0, mirrored=frozenset({"docker.io"}), pull_interval=3600.0)
+    counting.pulls.flush()
+    used = make_image("used").manifest
+    bring(counting, used)
+    collect(counting, 60.0)
+    world.clock.now += 3600
+    assert collect(counting, 60.0).removed == [], "it may have been pulled a minute ago"
+    world.clock.now += 100
+    assert collect(counting, 60.0).digests == {used.digest}
 
 
 def test_without_the_mirror_its_repositories_are_ordinary_ones(world: World, registry: Registry) -> None:
