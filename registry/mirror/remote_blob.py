@@ -49,6 +49,11 @@ class RemoteBlob:
         goal = Goal(hasher, offset, size, etag)
         return RemoteContent(self._upstream.download(self._path, scope=self._scope, goal=goal))
 
+    def part(self, hasher: _Hash, *, begin: int, stop: int | None) -> RemoteContent:
+        """See Source."""
+        goal = Goal(hasher, begin, begin=begin, stop=stop)
+        return RemoteContent(self._upstream.download(self._path, scope=self._scope, goal=goal))
+
     def miss(self) -> None:
         """See Source."""
         if self._on_miss is not None:

@@ -57,6 +57,16 @@ class Goal:
     """Bytes of the whole file; None if that is not known."""
     etag: str | None = None
     """ETag of the file, as it was sent; None if it is not known."""
+    begin: int = 0
+    """The first byte that ``hasher`` has seen, or is to see: those before it are not wanted."""
+    stop: int | None = None
+    """Behind the last byte that is wanted; None for the end of the file."""
+
+    @property
+    def end(self) -> int | None:
+        """Behind the last byte that is to come; None if that is not known."""
+        known = [each for each in (self.size, self.stop) if each is not None]
+        return min(known, default=None)
 
 
 class Download:
@@ -108,7 +118,7 @@ class Download:
             self.open()
             if self._answer is None:
                 break
-            wanted = size if goal.size is None else min(size, goal.size - goal.offset)
+            wanted = size if goal.end is None else min(size, goal.end - goal.offset)
             try:
                 data = self._answer.read(wanted)
             except UpstreamUnavailable as error:
@@ -121,7 +131,7 @@ class Download:
                 return data
             if goal.size is None:
                 goal.size = goal.offset  # nothing said where it ends, and this is the end
-            elif goal.offset < goal.size:
+            elif not self._is_done():
                 self._lost(UpstreamUnavailable(f"{self._answer.origin.host}: the body ends too early"))
         self.close()
         return b""
@@ -139,13 +149,13 @@ class Download:
         self.close()
 
     def _is_done(self) -> bool:
-        return self.goal.size is not None and self.goal.offset >= self.goal.size
+        return self.goal.end is not None and self.goal.offset >= self.goal.end
 
     def _begin(self) -> Answer:
         goal = self.goal
         headers: dict[str, str] = {}
-        if goal.offset:
-            headers["Range"] = f"bytes={goal.offset}-"
+        if goal.offset or goal.stop is not None:
+            headers["Range"] = f"bytes={goal.offset}-{'' if goal.stop is None else goal.stop - 1}"
             if goal.etag is not None and not goal.etag.startswith("W/"):
                 headers["If-Range"] = goal.etag
         answer = self._upstream.request("GET", self._path, scope=self._scope, headers=headers)
@@ -174,7 +184,7 @@ class Download:
     def _check_size(self, answer: Answer, host: str) -> None:
         goal, size = self.goal, answer.length
         if answer.status == _PARTIAL:
-            size = _whole_of(answer, goal.offset, host)
+            size = _whole_of(answer, goal, host)
         if size is not None and goal.size is not None and size != goal.size:
             raise ContentChanged(f"{host}: the file has {size} bytes, not {goal.size}")
         if size is not None and size < goal.offset:
@@ -184,14 +194,14 @@ class Download:
     def _skip(self, answer: Answer, host: str) -> None:
         """Pass what was read before, and compare it: the server ignores ranges, or has something new."""
         goal = self.goal
-        passed = hashlib.new(goal.hasher.name)
-        left = goal.offset
-        while left:
-            data = answer.read(min(_PIECE, left))
+        passed, offset = hashlib.new(goal.hasher.name), 0
+        while offset < goal.offset:
+            data = answer.read(min(_PIECE, goal.offset - offset))
             if not data:
                 raise UpstreamUnavailable(f"{host}: the body ends before what was read")
-            passed.update(data)
-            left -= len(data)
+            offset += len(data)
+            seen = min(len(data), max(offset - goal.begin, 0))
+            passed.update(data[len(data) - seen :])
         if passed.digest() != goal.hasher.digest():
             raise ContentChanged(f"{host}: the file begins with other bytes than before")
 
@@ -210,10 +220,10 @@ class Download:
                 self._sleep(random.uniform(0, min(0.1 * 2**self._fails, _LONGEST_WAIT)))  # noqa: S311 - no secret
 
 
-def _whole_of(answer: Answer, offset: int, host: str) -> int | None:
-    """Bytes of the whole file of which this is the rest from ``offset`` on; None if it does not say."""
-    found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-    if found is None or not offset:
+def _whole_of(answer: Answer, goal: Goal, host: str) -> int | None:
+    """Bytes of the whole file of which this is the rest, or what is wanted of it; None if it does not say."""
+    found, offset = _RANGE.fullmatch(answer.headers.get("Content-Range", "")), goal.offset
+    if found is None or not (offset or goal.stop is not None):
         raise AnswerInvalid(f"{host}: a part of the file that was not asked for, or without its place")
     start, end = int(found[1]), int(found[2])
     if start != offset or end < start or answer.length not in (None, end - start + 1):

@@ -35,7 +35,8 @@ class ServedBlob:
         server.replies[self.path] = self._reply
 
     def _reply(self, handler: Handler) -> None:
-        data, start, headers = self.data, 0, {"ETag": self.etag, "Content_Type": "application/octet-stream"}
+        data, start, stop = self.data, 0, len(self.data)
+        headers = {"ETag": self.etag, "Content_Type": "application/octet-stream"}
         if handler.command == "HEAD":
             with self._server.lock:
                 self.heads += 1
@@ -44,13 +45,15 @@ class ServedBlob:
         given = handler.headers.get("Range")
         is_same = handler.headers.get("If-Range") in (None, self.etag)
         if given is not None and is_same and not self.ignores_ranges:
-            start = int(given.removeprefix("bytes=").removesuffix("-"))
-            headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            first, _, last = given.removeprefix("bytes=").partition("-")
+            start, stop = int(first), min(int(last) + 1, len(data)) if last else len(data)
+            headers["Content_Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
         with self._server.lock:
             self.starts.append(start)
-        handler.answer(206 if start else 200, b"", Content_Length=str(len(data) - start), **headers)
-        for offset in range(start, len(data), _PIECE):
-            begin, end = offset, min(offset + _PIECE, len(data))
+        is_part = "Content_Range" in headers
+        handler.answer(206 if is_part else 200, b"", Content_Length=str(stop - start), **headers)
+        for offset in range(start, stop, _PIECE):
+            begin, end = offset, min(offset + _PIECE, stop)
             if any(begin <= stop < end for stop in self.stops):
                 handler.wfile.flush()
                 self.stopped.set()

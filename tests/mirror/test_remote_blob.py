@@ -11,6 +11,7 @@ import pytest
 
 from registry.images.fetching.content import FetchFailed, Reason
 from registry.images.fetching.hub import FetchHub
+from registry.images.fetching.passing import Passing
 from registry.mirror.remote_blob import RemoteBlob
 from registry.oci.digest import Digest
 from tests.images.fetching.scripted import Cut, await_head, hub_of, in_threads, read_all
@@ -131,3 +132,24 @@ def test_a_silent_upstream_is_an_error_in_time(server: HostileServer, hub: Fetch
     ):
         await_head(reader)
     assert failed.value.reason is Reason.UNAVAILABLE
+
+
+@pytest.mark.parametrize("ignores_ranges", [False, True])
+@pytest.mark.parametrize(("begin", "stop"), [(0, None), (0, 70_000), (1_000_000, 1_000_001), (900_000, None)])
+def test_parts_that_are_passed_on_come_whatever_breaks_off(
+    server: HostileServer, ignores_ranges: bool, begin: int, stop: int | None
+) -> None:
+    served = ServedBlob(server, DATA)
+    served.ignores_ranges = ignores_ranges
+    served.cuts = {begin + 100_000, 1_500_000}
+    with upstream_of(server.url()) as upstream:
+        passing = Passing(
+            RemoteBlob(upstream, served.path, ""), Digest.of(DATA), lambda work: work(), lambda _passing: None
+        )
+        passing.open(begin, stop)
+        assert passing.size == len(DATA)
+        got = b""
+        while not passing.is_done:
+            got += passing.read(300_000)
+        passing.close()
+    assert got == DATA[begin:stop]

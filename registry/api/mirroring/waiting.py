@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from registry.images.fetching.fetch import Watch
     from registry.images.fetching.reader import FetchReader
+    from registry.images.fetching.watch import Watch
 
 
 async def until_head(reader: FetchReader, seconds: float | None = None) -> None:

@@ -118,6 +118,10 @@ class Source(Protocol):
         """
         ...
 
+    def part(self, hasher: _Hash, *, begin: int, stop: int | None) -> Content:
+        """The bytes from ``begin`` to ``stop`` or to the end, which ``hasher`` sees. Nothing is sent yet."""
+        ...
+
     def miss(self) -> None:
         """It was asked, and does not have the blob: further requests for it need not be sent for a while."""
         ...

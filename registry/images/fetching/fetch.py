@@ -8,35 +8,20 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-import structlog
-
 from registry.images.fetching.content import FetchFailed, ProofNeeded, Reason
 from registry.images.fetching.ring import Ring
+from registry.images.fetching.watch import Watch, wake_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.database.mirrors.fetches import Kept
     from registry.images.fetching.content import Source
+    from registry.images.fetching.passing import Passing
     from registry.oci.digest import Digest
 
 LAST_BYTES = 64 << 10
 """Bytes of the ring that stay once the blob is published, for clients that wait for its last byte."""
-
-log = structlog.get_logger(__name__)
-
-
-class Watch:
-    """A callback that waits for something; it is called once."""
-
-    def __init__(self, fetch: Fetch, is_due: Callable[[], bool], wake: Callable[[], object]) -> None:
-        self.fetch = fetch
-        self.is_due = is_due
-        self.wake = wake
-
-    def cancel(self) -> None:
-        """Let it wait no more; it may be called at this moment."""
-        self.fetch.forget(self)
 
 
 class Claimant:
@@ -55,6 +40,14 @@ class Claimant:
         """Which one its bytes are from; None while it has none."""
         self.size: int | None = None
         """What the client was told that the blob has; None while it was not told."""
+        self.since = 0.0
+        """When it came, by ``clocks.boot``."""
+        self.passing: Passing | None = None
+        """Where its bytes come from, once it is not this fetch."""
+        self.has_begun = False
+        """It has bytes of the fetch, or is reading some."""
+        self.is_passing = False
+        """It was tried to have them from there."""
         self.is_cut = False
         """It may have bytes that are not those of the blob."""
         self.lost_upload: str | None = None
@@ -157,7 +150,7 @@ class Fetch:
 
         The size of a blob without a byte is the whole answer, so it is held back as a last byte is.
         """
-        if self._error_of(client) is not None or self.needs_proof(client):
+        if client.passing is not None or self._error_of(client) is not None or self.needs_proof(client):
             return True
         is_whole = self.size == 0 and client.repository not in self.members
         return client.repository in self.proven and self.size is not None and not is_whole
@@ -178,7 +171,7 @@ class Fetch:
 
     def is_ready(self, client: Claimant) -> bool:
         """Whether there is something for a client: bytes, the end, or an error."""
-        if self._error_of(client) is not None or self.needs_proof(client):
+        if client.passing is not None or self._error_of(client) is not None or self.needs_proof(client):
             return True
         if client.repository not in self.proven:
             return False
@@ -207,7 +200,7 @@ class Fetch:
         stop = self._stop(client)
         if client.repository in self.members and stop is not None:
             return stop
-        end = max(self.ring.end if self.ring is not None else 0, self.kept.offset if self.kept is not None else 0)
+        end = self.come()
         return min(end, (end if stop is None else stop) - 1)
 
     def has_in_ring(self, client: Claimant) -> bool:
@@ -252,6 +245,32 @@ class Fetch:
             message = f"the upstream has {self.size} bytes, the manifest says {client.expected}"
             return FetchFailed(Reason.INVALID, message)
         return None if client.repository in self.members else self.failure
+
+    # ---- clients that have their bytes elsewhere
+
+    def late(self, before: float) -> list[Claimant]:
+        """Clients that came before then, and do not know how their answers begin."""
+        with self.lock:
+            return [each for each in self.clients if each.since < before and not each.is_passing and each.size is None]
+
+    def come(self) -> int:
+        """Bytes of the blob that have come, for all that is known here."""
+        with self.lock:
+            ring, kept = self.ring, self.kept
+            return max(ring.end if ring is not None else 0, kept.offset if kept is not None else 0)
+
+    def pass_on(self, client: Claimant, passing: Passing, wanted: tuple[int, int | None]) -> bool:
+        """Let a client have the wanted bytes from there; False where it has left, or has what it needs."""
+        with self.lock:
+            is_same = {client.size, client.expected} <= {None, passing.size}
+            is_same = is_same and not client.has_begun and (client.position, client.stop) == wanted
+            is_waiting = client in self.clients and client.repository not in self.members
+            if not (is_same and is_waiting and self._error_of(client) is None):
+                return False
+            client.passing = passing
+            self.clients.discard(client)
+        self.wake()
+        return True
 
     # ---- a leader of this process
 
@@ -357,8 +376,4 @@ class Fetch:
         with self.lock:
             due = [watch for watch in self._watches if watch.is_due()]
             self._watches.difference_update(due)
-        for watch in due:
-            try:
-                watch.wake()
-            except Exception:  # each other client is called all the same
-                log.exception("a client of a fetch could not be woken", mirror=self.mirror, digest=self.digest)
+        wake_all(due)

@@ -20,6 +20,7 @@ from registry.images.fetching.content import FetchFailed, Reason
 from registry.images.fetching.fetch import Claimant, Fetch
 from registry.images.fetching.leader import Fenced, Leader, Left, Rooms
 from registry.images.fetching.listener import NoListener
+from registry.images.fetching.passings import Passings
 from registry.images.fetching.policy import FetchPolicy
 from registry.images.fetching.reader import FetchReader
 from registry.oci.errors import BlobUnknown, NameUnknown, RegistryError
@@ -108,6 +109,8 @@ class FetchHub:
         self._joins = ThreadPoolExecutor(JOINS, thread_name_prefix="fetch-join")
         self._running: set[Future[None]] = set()
         """What threads of leaders and of joins do, or are to do."""
+        self._passings: dict[str, Passings] = {}
+        """By mirror, of clients that have their bytes beside a fetch."""
         self._watcher: threading.Thread | None = None
         self._asked = self._renewed = 0.0
         """When the database last answered the watcher, and when leases were last renewed; by ``clocks.boot``."""
@@ -141,7 +144,9 @@ class FetchHub:
                 )
                 entry = self._entries[mirror, digest] = _Entry(fetch)
             client, proved = Claimant(repository, size), partial(self._join_proven, entry)
-            reader = FetchReader(entry.fetch, client, self._backends.driver, self._blobs, proved)
+            client.since = self._backends.database.clocks.boot()
+            ahead = partial(self._pass_if_ahead, entry)
+            reader = FetchReader(entry.fetch, client, self._backends.driver, self._blobs, proved, ahead)
             entry.fetch.add(client, source, is_proven=is_proven)
             if self._stopping.is_set():
                 self._end(entry, FetchFailed(Reason.STOPPED, "this process ends"))
@@ -170,6 +175,8 @@ class FetchHub:
             led = self._led()
         for leader in led:  # there is no new one any more
             leader.interrupt()
+        for passings in self._passings.values():
+            passings.close()
         for pool in (*self._leaders.values(), self._joins):
             pool.shutdown(wait=False, cancel_futures=True)
         wait(self._running.copy(), self._policy.ending)
@@ -193,6 +200,33 @@ class FetchHub:
 
     def _policy_of(self, mirror: str) -> FetchPolicy:
         return self._policies.get(mirror, self._policy)
+
+    # ---- beside a fetch
+
+    def _pass(self, entry: _Entry, client: Claimant, cause: str) -> None:
+        """Let a client have its bytes from the upstream, if few have them so."""
+        mirror = entry.fetch.mirror
+        with self._condition:
+            if client.is_passing or self._stopping.is_set():
+                return
+            passings = self._passings.get(mirror)
+            if passings is None:
+                passings = self._passings[mirror] = Passings(self._policy_of(mirror).passings)
+            client.is_passing = passings.begin(entry.fetch, client, partial(self._listener.passed, mirror, cause))
+
+    def _pass_if_ahead(self, entry: _Entry, client: Claimant) -> None:
+        if client.position > entry.fetch.come() + self._policy_of(entry.fetch.mirror).ahead:
+            self._pass(entry, client, "ahead")
+
+    def _pass_late(self, now: float) -> None:
+        """Let clients wait no longer for bytes of another process that cannot be read before the end."""
+        if self._backends.driver.capabilities.readable_uploads:
+            return
+        with self._condition:
+            followed = [entry for entry in self._entries.values() if entry.phase is Phase.FOLLOWING]
+        for entry in followed:
+            for client in entry.fetch.late(now - self._policy_of(entry.fetch.mirror).follow_timeout):
+                self._pass(entry, client, "late")
 
     # ---- leading
 
@@ -348,6 +382,7 @@ class FetchHub:
             seen, led = work
             now = clock()
             try:
+                self._pass_late(now)
                 self._ask(seen, led, now)
                 self._asked = now
             except DatabaseError as error:

@@ -36,6 +36,10 @@ class FetchPolicy:
     """How long an upstream is not asked again for what it does not have, or has with wrong bytes."""
     follow_timeout: float = 20.0
     """How long a client waits for another process where its bytes cannot be read before the end."""
+    ahead: int = 64 << 20
+    """Bytes beyond what has come, from which on a range is not waited for."""
+    passings: int = 8
+    """Clients of each mirror that have bytes beside a fetch at a time; further ones wait for it."""
     silence: float = 30.0
     """How long the database may be silent before clients that follow other processes are cut."""
     ending: float = 5.0

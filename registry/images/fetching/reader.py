@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from registry.database.mirrors.fetches import Kept
     from registry.images.blobs import Blobs
-    from registry.images.fetching.fetch import Claimant, Fetch, Watch
+    from registry.images.fetching.fetch import Claimant, Fetch
+    from registry.images.fetching.watch import Watch
     from registry.storage.driver import ObjectReader, StorageDriver
 
 
@@ -23,12 +24,22 @@ class FetchReader:
     """A client of a fetch. A context manager; for one thread at a time. ``watch`` may be called beside ``read``."""
 
     def __init__(
-        self, fetch: Fetch, client: Claimant, driver: StorageDriver, blobs: Blobs, proved: Callable[[], object] = bool
+        self,
+        fetch: Fetch,
+        client: Claimant,
+        driver: StorageDriver,
+        blobs: Blobs,
+        proved: Callable[[], object] = bool,
+        is_ahead: Callable[[Claimant], object] = bool,
     ) -> None:
-        """It is one of the clients of ``fetch`` once that has added ``client``; ``proved`` hears of a proof."""
+        """It is one of the clients of ``fetch`` once that has added ``client``; ``proved`` hears of a proof.
+
+        ``is_ahead`` hears of a range that is far from what has come.
+        """
         self.fetch = fetch
         self.client = client
         self._proved = proved
+        self._is_ahead = is_ahead
         self._driver = driver
         self._blobs = blobs
         self._reader: ObjectReader | None = None
@@ -39,12 +50,19 @@ class FetchReader:
 
     def want(self, begin: int = 0, stop: int | None = None) -> None:
         """Say which bytes are wanted, before any is read: up to ``stop``, or to the end of the blob."""
-        self.client.want(begin, stop)
+        with self.fetch.lock:
+            self.client.want(begin, stop)
+            passing = self.client.passing
+        if passing is not None:
+            passing.want(begin, stop)
+        else:
+            self._is_ahead(self.client)
 
     @property
     def is_done(self) -> bool:
         """Whether all that is wanted was read."""
-        return self.fetch.is_done(self.client)
+        passing = self.client.passing
+        return passing.is_done if passing is not None else self.fetch.is_done(self.client)
 
     @property
     def needs_proof(self) -> bool:
@@ -53,7 +71,7 @@ class FetchReader:
         It is known when ``watch_head`` calls, and may come again later. Then show it and ``prove``, or close.
         """
         with self.fetch.lock:
-            return self.fetch.needs_proof(self.client)
+            return self.client.passing is None and self.fetch.needs_proof(self.client)
 
     def prove(self) -> None:
         """The upstream has the blob in the client's own repository: its clients may have the bytes."""
@@ -66,6 +84,9 @@ class FetchReader:
 
     def watch(self, wake: Callable[[], object]) -> Watch | None:
         """Have ``wake`` called, in any thread, when there may be bytes, the end or an error; None where there are."""
+        passing = self.client.passing
+        if passing is not None:
+            return passing.watch(wake)
         return self.fetch.watch(lambda: self.fetch.is_ready(self.client), wake)
 
     def head(self) -> tuple[int, str | None]:
@@ -74,6 +95,10 @@ class FetchReader:
         Raises BlockingIOError while that is not known.
         """
         with self.fetch.lock:
+            passing = self.client.passing
+            if passing is not None and passing.size is not None:
+                self.client.size = passing.size
+                return passing.size, passing.media_type
             self.fetch.check(self.client)
             if self.fetch.size is None or not self.fetch.has_head(self.client):
                 raise BlockingIOError
@@ -87,6 +112,8 @@ class FetchReader:
         """
         fetch, client = self.fetch, self.client
         with fetch.lock:
+            if client.passing is not None:
+                return client.passing.read(size)
             fetch.check(client)
             if client.repository not in fetch.proven:
                 return b""
@@ -94,6 +121,7 @@ class FetchReader:
             size = min(size, limit - position)
             if size <= 0:
                 return b""
+            client.has_begun = True
             if fetch.ring is not None and fetch.has_in_ring(client):
                 data = fetch.ring.read(position, size)
                 fetch.advance(client, len(data), edition)  # under this lock: a leader that is fenced looks at it
@@ -107,6 +135,8 @@ class FetchReader:
     def close(self) -> None:
         """Leave."""
         self.fetch.leave(self.client)
+        if self.client.passing is not None:
+            self.client.passing.close()
         self._close_reader()
 
     def __enter__(self) -> Self:

@@ -49,6 +49,12 @@ class ScriptedUpstream:
         """See Source."""
         return ScriptedContent(self, hasher, offset, size, etag)
 
+    def part(self, hasher: _Hash, *, begin: int, stop: int | None) -> ScriptedContent:
+        """See Source."""
+        content = ScriptedContent(self, hasher, begin, None, None)
+        content.stop = stop
+        return content
+
     def miss(self) -> None:
         """See Source."""
         self.misses += 1
@@ -65,6 +71,7 @@ class ScriptedContent:
         self._upstream = upstream
         self._hasher = hasher
         self._offset = offset
+        self.stop: int | None = None
 
     def open(self) -> None:
         if self.size is not None and self._offset >= self.size:
@@ -79,11 +86,11 @@ class ScriptedContent:
 
     def read(self, size: int) -> bytes:
         upstream = self._upstream
-        if self._offset >= len(upstream.data):
-            self.size = self._offset
+        if self._offset >= len(upstream.data[: self.stop]):
+            self.size = len(upstream.data)
             return b""
         upstream.on_piece(self._offset)
-        data = upstream.data[self._offset : self._offset + min(size, PIECE)]
+        data = upstream.data[: self.stop][self._offset : self._offset + min(size, PIECE)]
         self._offset += len(data)
         self._hasher.update(data)
         with upstream.lock:
