@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     from registry.storage.middleware.tiered.observer import CacheObserver
 
 RETRY_SECONDS: Final = 30.0
-UNKNOWN_BYTES: Final = 1 << 20
-"""Bytes that are reserved at first for a file whose size is not known, at most this part of the budget."""
-UNKNOWN_PART: Final = 64
+FIRST_BYTES: Final = 1 << 20
+"""Bytes that are reserved at first for a file, at most this part of the budget: its reader may leave soon."""
+FIRST_PART: Final = 64
+SLOW_SECONDS: Final = 30.0
+"""After so long another reader of the same bytes may fill a file of its own: the first has a slow client."""
+MOST_FILLING: Final = 4
+"""Files of the same bytes that are filled at a time."""
 
 
 class CacheDirectory:
@@ -50,7 +54,7 @@ class CacheDirectory:
         self._path = path
         self._fills = fills
         self._budget = Budget(path, most)
-        self._unknown = min(UNKNOWN_BYTES, most // UNKNOWN_PART)
+        self._first = min(FIRST_BYTES, most // FIRST_PART)
         self._clock = clock
         self._pauses = threading.Lock()
         self._reads_at = self._fills_at = 0.0
@@ -84,18 +88,22 @@ class CacheDirectory:
         """
         if not self._fills or self._clock() < self._fills_at:
             return None
+        most = self._budget.most if size is None else file_bytes(size)
+        if most > self._budget.most:
+            self.observer.put(name, None, "no_room")
+            return None
         path = self._path / f"{TEMPORARY}{name}"
-        reserved = self._unknown if size is None else file_bytes(size)
         try:
-            descriptor = self._create(path)
+            path, descriptor = self._create_beside_slow(path)
         except OSError as error:
             self._fail(path, error)
             return None
         if descriptor is None:
             return None
         try:
+            reserved = min(self._first, most)
             if self._budget.grow(descriptor, 0, reserved):
-                return Filling(self, descriptor, path, reserved)
+                return Filling(self, descriptor, path, reserved, most)
             self.observer.put(name, None, "no_room")
         except OSError as error:
             self._fail(path, error)
@@ -188,6 +196,19 @@ class CacheDirectory:
             self._budget.sweep()
         except OSError as error:
             self._fail(self._path, error, reading=True)
+
+    def _create_beside_slow(self, path: Path) -> tuple[Path, int | None]:
+        """As ``_create``, under this name or, where readers of the same bytes are slow, under one beside it."""
+        for number in range(MOST_FILLING):
+            chosen = path.with_name(f"{path.name}-{number}") if number else path
+            descriptor = self._create(chosen)
+            if descriptor is not None:
+                return chosen, descriptor
+            with contextlib.suppress(FileNotFoundError):
+                begun = chosen.stat(follow_symlinks=False).st_atime  # nothing reads it
+                if time.time() - begun < SLOW_SECONDS:
+                    break
+        return path, None
 
     def _create(self, path: Path) -> int | None:
         """A new temporary file that is locked; None if another reader has it."""

@@ -44,13 +44,14 @@ class Filling:
         position: bytes so far.
     """
 
-    def __init__(self, directory: Directory, descriptor: int, path: Path, reserved: int) -> None:
-        """``descriptor`` is of the locked file ``path``, for which so many bytes are reserved."""
+    def __init__(self, directory: Directory, descriptor: int, path: Path, reserved: int, most: int) -> None:
+        """``descriptor`` is of the locked file ``path``, for which bytes are reserved, and of which no more come."""
         self.position = 0
         self._directory = directory
         self._descriptor = descriptor
         self._path = path
         self._reserved = reserved
+        self._most = most
         self._whole: Any = sha256()
         self._block = bytearray()
         """The bytes of the last block, while it is not full."""
@@ -118,7 +119,7 @@ class Filling:
         needed = file_bytes(size)
         if needed <= self._reserved:
             return True
-        wanted = max(needed, self._reserved * 2)
+        wanted = max(needed, min(self._reserved * 2, self._most))
         for new in (wanted, needed):
             if self._directory.grow(self._descriptor, self._reserved, new):
                 self._reserved = new

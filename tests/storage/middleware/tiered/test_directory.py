@@ -16,7 +16,7 @@ import pytest
 from registry.storage.driver import ObjectStat
 from registry.storage.middleware.tiered.budget import COUNT, TEMPORARY, Budget, rounded
 from registry.storage.middleware.tiered.cached_file import BLOCK, CachedFile, Origin, file_bytes
-from registry.storage.middleware.tiered.directory import CacheDirectory
+from registry.storage.middleware.tiered.directory import SLOW_SECONDS, CacheDirectory
 from registry.storage.middleware.tiered.observer import CacheObserver
 from tests.storage.middleware.tiered.tiers import Blob, Counts, World, blob, damage
 from tests.storage.workers import finish, kill_at, start
@@ -133,14 +133,16 @@ def test_what_is_larger_than_the_budget_evicts_nothing(tmp_path: Path) -> None:
 
 def test_files_that_are_being_filled_count_before_they_are_full(tmp_path: Path) -> None:
     directory = make(tmp_path)
-    half = MOST // 2
-    first, second = directory.begin("a", half), directory.begin("b", half - 20_000)
-    assert first is not None
-    assert second is None
-    first.drop()
-    again = directory.begin("b", half - 20_000)
-    assert again is not None
-    again.drop()
+    fillings = [directory.begin(name, MOST // 2) for name in "ab"]
+    for filling in fillings:
+        assert filling is not None
+        for _ in range(8):
+            filling.write(b"x" * BLOCK)
+            assert count_of(tmp_path) == Budget(tmp_path, MOST).contents().bytes <= MOST
+    assert [filling is not None and filling.is_over for filling in fillings] == [False, True]  # both have no room
+    for filling in fillings:
+        assert filling is not None
+        filling.drop()
     assert count_of(tmp_path) == 0
     assert used(tmp_path) == 0
 
@@ -217,6 +219,35 @@ def test_a_process_that_counts_for_long_makes_no_other_one_wait(tmp_path: Path) 
         over.set()
         held.result()
     assert put(directory, blob(SIZE, 2))
+
+
+def test_a_reader_that_leaves_early_has_evicted_little(tmp_path: Path) -> None:
+    directory = make(tmp_path)
+    blobs = [blob(SIZE, seed) for seed in range(14)]
+    for each in blobs:
+        assert put(directory, each)
+    filling = directory.begin("large", MOST - 100_000)
+    assert filling is not None
+    filling.write(b"x" * BLOCK)
+    filling.drop()
+    assert sum(is_there(directory, each) for each in blobs) > 10
+
+
+def test_a_slow_reader_keeps_no_other_one_from_filling(tmp_path: Path) -> None:
+    directory = make(tmp_path)
+    each = blob(SIZE)
+    slow = directory.begin(each.digest, SIZE)
+    assert slow is not None
+    slow.write(each.data[:1000])
+    assert not put(directory, each)
+    (temporary,) = tmp_path.glob(f"{TEMPORARY}*")
+    before = temporary.stat()
+    os.utime(temporary, (before.st_atime - 2 * SLOW_SECONDS, before.st_mtime))
+    assert put(directory, each)
+    slow.write(each.data[1000:])
+    assert slow.keep(Origin(each.digest, each.key, stat_of(each)))
+    assert is_there(directory, each)
+    assert count_of(tmp_path) == Budget(tmp_path, MOST).contents().bytes
 
 
 # ---- temporary files
