@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
+from registry.server.balance import ASIDE_SECONDS
 from registry.server.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from registry.api.http.access_log import AccessLog
     from registry.config.sections import HttpSettings
+    from registry.server.balance import Balance
     from registry.server.framed_protocol import FramedProtocol
     from registry.server.tls_files import TlsFiles
 
@@ -76,7 +78,9 @@ class Acceptor:
         make_protocol: Callable[[], FramedProtocol],
         http: HttpSettings,
         tls: TlsFiles | None,
+        balance: Balance | None = None,
     ) -> None:
+        """``balance`` is that of several processes."""
         self._loop = loop
         self._listener = listener
         self._make_protocol = make_protocol
@@ -88,7 +92,8 @@ class Acceptor:
         self._observation = cast("AccessLog", model.app)
         self._deadlines = Deadlines(http, self._observation.connection_ended)
         self._most = room_for(http.max_connections)
-        self._at_once = min(AT_ONCE, self._most // 4 + 1)
+        self._balance = balance
+        self._at_once = min(AT_ONCE, self._most // 4 + 1) if balance is None else 1
         self._joining: dict[asyncio.Task[None], None] = {}
         """Connections before the end of their handshakes; the oldest first."""
         self._spares: list[int] = []
@@ -126,9 +131,28 @@ class Acceptor:
         self._loop.call_later(self._deadlines.interval, self._watch)
         self._deadlines.look(list(cast("set[FramedProtocol]", self._connections)), monotonic())
         self._observation.connections(len(self._connections))
+        self._note()
         self._keep_spares()
 
+    def _note(self) -> None:
+        if self._balance is not None:
+            self._balance.note(len(self._connections) + len(self._joining))
+
     def _take(self) -> None:
+        self._note()
+        if self._balance is not None and self._balance.is_ahead():
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(ASIDE_SECONDS, self._take_what_is_left)
+        else:
+            self._accept()
+
+    def _take_what_is_left(self) -> None:
+        """Those that no other process has taken meanwhile: it may be busy for long."""
+        if not self._is_closed:
+            self._listen()
+            self._accept()
+
+    def _accept(self) -> None:
         room = self._most - len(self._connections) - len(self._joining)
         for _ in range(self._at_once):
             if room <= -RESERVE:

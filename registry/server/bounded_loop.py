@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.config.sections import HttpSettings
+    from registry.server.balance import Balance
     from registry.server.tls_files import TlsFiles
 
 
 class BoundedLoop(uvloop.Loop):
     """Made by ``ServingConfiguration``, in the process that runs it."""
 
-    def __init__(self, http: HttpSettings, tls: TlsFiles | None) -> None:
+    def __init__(self, http: HttpSettings, tls: TlsFiles | None, balance: Balance | None = None) -> None:
         super().__init__()
         self._http = http
         self._tls = tls
+        self._balance = balance
 
     async def create_server(  # type: ignore[override]  # what uvicorn asks for, of all that a loop offers
         self,
@@ -37,4 +39,4 @@ class BoundedLoop(uvloop.Loop):
         backlog: int = 0,  # noqa: ARG002 - it listens already
     ) -> Acceptor:
         """See asyncio. ``sock`` listens."""
-        return Acceptor(self, sock, protocol_factory, self._http, self._tls)
+        return Acceptor(self, sock, protocol_factory, self._http, self._tls, self._balance)

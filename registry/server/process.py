@@ -31,6 +31,7 @@ from registry.observability.outlet import LAST_SECONDS
 from registry.server import hangup
 from registry.server.acceptor import raise_descriptor_limit
 from registry.server.application import create_application
+from registry.server.balance import Balance
 from registry.server.broadcast import Broadcast
 from registry.server.observability import ProcessMetrics
 from registry.server.protocol import RegistryProtocol
@@ -102,6 +103,7 @@ def _serve(reload: Reload, config: Path | None, workers: int) -> None:
     if broadcast is None:
         _Server(configuration).run(sockets=[listener])
     else:
+        configuration.balance = Balance(workers)
         work = partial(_work, configuration, listener, settings, workers)
         # The port is closed before the workers drain: a new client is refused and does not hang.
         patience = settings.http.drain_timeout + END_SECONDS
@@ -125,6 +127,8 @@ def _work(
 ) -> None:
     """Serve in a process of its own, until it has drained."""
     cores.share(place, workers)
+    if configuration.balance is not None:
+        configuration.balance.take_place(place)
     _outlet.cache_clear()  # that of the parent has its thread there, if it has one
     configure_logging(settings.log.format, settings.log.level, _outlet())
     try:

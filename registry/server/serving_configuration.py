@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from registry.config.sections import HttpSettings
+    from registry.server.balance import Balance
     from registry.server.tls_files import TlsFiles
 
 
@@ -33,7 +34,9 @@ class ServingConfiguration(uvicorn.Config):
         super().__init__(application, **options)
         self.http_settings = http_settings
         self._tls = tls
+        self.balance: Balance | None = None
+        """That of several processes."""
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """See uvicorn."""
-        return partial(BoundedLoop, self.http_settings, self._tls)
+        return partial(BoundedLoop, self.http_settings, self._tls, self.balance)

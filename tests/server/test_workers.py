@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -68,6 +69,39 @@ def test_a_killed_worker_is_replaced_and_the_port_answers_all_the_time(server: R
 
 def test_the_parent_has_one_thread_so_that_a_fork_finds_every_lock_free(server: RegistryProcess) -> None:
     assert [task.name for task in Path(f"/proc/{server.pid}/task").iterdir()] == [str(server.pid)]
+
+
+def connections_of(pid: int, port: int) -> int:
+    """How many open connections to a port a process has."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "01"}
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(descriptor.readlink()) in ours
+    return found
+
+
+def shares(server: RegistryProcess, count: int) -> list[int]:
+    """How many of so many new connections each worker takes, in order."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(socket.create_connection((HOST, server.port)))
+        found: list[int] = []
+
+        def are_taken() -> bool:
+            found[:] = sorted(connections_of(pid, server.port) for pid in workers(server))
+            return sum(found) == count
+
+        wait_for(are_taken, "all are taken")
+    wait_for(lambda: not any(connections_of(pid, server.port) for pid in workers(server)), "they have ended")
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says whose a connection is")
+def test_connections_are_shared_out_among_workers(server: RegistryProcess) -> None:
+    # A busy machine may keep one of them from its turn, and what they know of each other is a second old at most.
+    wait_for(lambda: shares(server, 30)[0] >= 14, "each has its half")
 
 
 def cores_of(pid: int, thread: str = "self") -> str:
