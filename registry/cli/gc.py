@@ -84,7 +84,7 @@ def gc(
 
 
 def _line(entry: dict[str, Any]) -> str:
-    named = [entry[name] for name in ("digest", "key") if name in entry]
+    named = [entry[name] for name in ("key", "digest") if name in entry][:1]  # a tag has both
     what = " in ".join([*named, entry["repository"]] if "repository" in entry else named)
     return f"{entry['kind']} {what}, {entry['bytes']} bytes: {entry['reason']}"
 

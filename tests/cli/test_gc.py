@@ -15,7 +15,7 @@ from registry.cli.output import ExitCode
 from registry.config.settings import Settings, load_settings
 from registry.images.registry import Registry
 from registry.maintenance.collection.survey.gc_state import meet
-from tests.support.registry_world import ACTOR, NAME, Pushed, pull, push_image
+from tests.support.registry_world import ACTOR, NAME, Pushed, is_there, make_image, pull, push_image, tags
 
 SOON: dict[str, Any] = {"gc": {"grace": 0, "lease": 0, "undelete_window": 0}}
 
@@ -179,3 +179,27 @@ def test_an_empty_repository_is_told_by_its_name(directory: Path, capsys: pytest
     assert "removed: 0 objects, 0 bytes" in said
     assert run(["history", NAME, "--config", "config.json"]) == ExitCode.DONE
     assert "delete" in capsys.readouterr().out
+
+
+def test_what_of_a_mirror_was_not_pulled_for_long_goes(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mirror = {"name": "hub", "prefix": "docker.io", "url": ["https://hub.example.org"], "unused_after": 0}
+    sections = {**SOON, "retention": {"pull_interval": 0}, "mirrors": [mirror]}
+    (directory / "config.json").write_text(json.dumps(sections))
+    here, made = "docker.io/library/app", make_image("theirs")
+    with opened(load_settings(directory / "config.json")) as registry:
+        registry.pulls.flush()
+        push_image(registry, "ours", "v1")
+        manifest = made.manifest
+        put = registry.manifests.put_mirrored
+        put(here, manifest.data, manifest.media_type, digest=made.digest, tags=("v1",))
+        registry.fold_waiting()
+    tag = {"kind": "tag", "digest": str(made.digest), "key": "v1", "repository": here, "reason": "unused", "bytes": 0}
+    assert collect(capsys, "--dry-run")["removed"] == [tag]
+    assert run(["gc", "--config", "config.json", "--dry-run"]) == ExitCode.DONE
+    assert f"tag v1 in {here}, 0 bytes: unused\n" in capsys.readouterr().out
+    assert collect(capsys)["removed"] == [tag]
+    kinds = {each["kind"] for each in collect(capsys)["removed"]}
+    assert kinds == {"manifest"}
+    with opened(load_settings(directory / "config.json")) as registry:
+        assert tags(registry) == ["v1"]
+        assert not is_there(registry, made.manifest, here)
