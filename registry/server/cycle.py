@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from registry.api.http.exchange import AnswerCut
+
 if TYPE_CHECKING:
     import logging
 
@@ -85,6 +87,8 @@ class Cycle(RequestResponseCycle):
         """
         try:
             await app(self.scope, self.receive, self.send)
+        except AnswerCut:
+            self.transport.close()
         except BaseException as error:  # noqa: BLE001 - as uvicorn does: also a task that is cancelled is answered
             await self._fail("Exception in ASGI application\n", error)
         else:

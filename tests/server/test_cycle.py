@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from registry.api.http.exchange import AnswerCut
 from registry.server.cycle import Cycle
 
 if TYPE_CHECKING:
@@ -374,3 +375,19 @@ def test_an_application_that_ends_without_an_answer_is_answered_500() -> None:
         await exchange.cycle.run_asgi(cast("Any", app))
 
     assert play(story).written.startswith(b"HTTP/1.1 500 ")
+
+
+def test_an_answer_that_is_cut_ends_its_connection_and_is_logged_by_the_application_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story(exchange: Exchange) -> None:
+        async def app(_scope: object, _receive: object, _send: object) -> None:
+            await exchange.start(200, [(b"content-length", b"2")])
+            await exchange.body(b"x", more=True)
+            raise AnswerCut
+
+        await exchange.cycle.run_asgi(cast("Any", app))
+
+    exchange = play(story)
+    assert exchange.written.endswith(b"\r\n\r\nx")
+    assert (exchange.wire.is_closed, exchange.ends, caplog.text) == (True, 0, "")

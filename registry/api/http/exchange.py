@@ -34,6 +34,10 @@ _DIGEST: Final = b"docker-content-digest"
 _NOTHING: Final[dict[str, Any]] = {}
 
 
+class AnswerCut(Exception):
+    """An answer ends before its length, and its connection with it: what follows cannot be had. It was logged."""
+
+
 class Exchange:
     """One request and its answer, which gets two headers. For the event loop's thread alone."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from starlette.responses import Response
 
+from registry.api.http.exchange import AnswerCut
 from registry.api.mirroring.waiting import until_bytes
 from registry.images.fetching.content import FetchFailed
 from registry.oci.errors import RegistryError
@@ -52,7 +53,7 @@ class GrowingResponse(Response):
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._send(send, gone)
-        except (FetchFailed, StorageError, RegistryError) as error:  # without its end the server cuts the connection
+        except (FetchFailed, StorageError, RegistryError) as error:
             fetch = self._reader.fetch
             log.warning(
                 "a client of a fetch was cut",
@@ -61,6 +62,7 @@ class GrowingResponse(Response):
                 path=scope["path"],
                 reason=str(error),
             )
+            raise AnswerCut from error
         finally:
             gone.cancel()
             await self._context.end(self._reader.close)

@@ -7,10 +7,11 @@ same at once; no client's leaving ends it. Blobs are brought by fetches.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from registry.api.mirroring.entrances import Entrances
@@ -46,6 +47,14 @@ MOST_WAITING: Final = 1000
 CLOSE_SECONDS: Final = 5.0
 
 T = TypeVar("T")
+
+
+class Coming(NamedTuple):
+    """A blob on its way."""
+
+    reader: FetchReader
+    size: int
+    """Bytes of the whole."""
 
 
 class MirrorEdge:
@@ -124,11 +133,11 @@ class MirrorEdge:
         asked = partial(proofs.require, name, digest)
         return await self._once(name, ("blob", name.repository, digest), asked)
 
-    async def blob(self, name: MirroredName, digest: Digest) -> FetchReader | None:
-        """A reader of a blob that is not here, whose head is known; None if the repository has the blob by now.
+    async def blob(self, name: MirroredName, digest: Digest) -> Coming | None:
+        """A blob that is not here, once its size is known; None if the repository has it by now.
 
         The upstream is asked by HEAD first only where the bytes came, or come, for another of its repositories.
-        Close it. Raises what ``blob_size`` does.
+        Close its reader. Raises what ``blob_size`` does.
         """
         mirror, prefix = self._mirrors[name.mirror.name], name.mirror.prefix
         is_elsewhere = await self._run(self._registry.blobs.is_below, digest, prefix)
@@ -141,23 +150,29 @@ class MirrorEdge:
         source = mirror.blob(name, digest)
         reader = self._hub.join(name.mirror.name, name.repository, digest, source, is_proven=is_elsewhere)
         try:
-            await until_head(reader, self._patience)
-            if reader.needs_proof:
-                await self.blob_size(name, digest)
-                await self._run(reader.prove)
-                await until_head(reader, self._patience)
-            reader.head()
+            async with asyncio.timeout(self._patience):
+                return Coming(reader, await self._size_of(reader, name, digest))
         except BaseException as error:
             await asyncio.shield(self._run(reader.close))
             if isinstance(error, FetchFailed):
                 is_named = await self._run(mirror.blob_proofs.is_named, name, digest)
                 raise fetch_failure(name, digest, error, is_named=is_named) from error
             if isinstance(error, TimeoutError):
-                raise GatewayTimeout(
-                    f"mirror {name.mirror.name}: the upstream has not begun to send {digest}"
-                ) from None
+                message = f"mirror {name.mirror.name}: the upstream has not begun to send {digest}"
+                raise GatewayTimeout(message) from None
             raise
-        return reader
+
+    async def _size_of(self, reader: FetchReader, name: MirroredName, digest: Digest) -> int:
+        """Bytes of a blob on its way, which the repository of this client may have. Raises FetchFailed."""
+        while True:
+            await until_head(reader)
+            if reader.needs_proof:
+                await self.blob_size(name, digest)
+                await self._run(reader.prove)
+                continue
+            with contextlib.suppress(BlockingIOError):  # a leader has begun anew since
+                size, _media_type = reader.head()
+                return size
 
     def close(self) -> None:
         """Cut clients that wait, keep what has come, and give up what does not end soon."""

@@ -44,10 +44,10 @@ async def get(context: ApiContext, request: Request, name: MirroredName, digest:
     if is_not_modified(request, digest):
         await _edge(context).blob_size(name, digest)
         return Response(status_code=304, headers=unmodified(_headers(digest)))
-    reader = await _edge(context).blob(name, digest)
-    if reader is None:
+    coming = await _edge(context).blob(name, digest)
+    if coming is None:
         return None
-    size, _media_type = reader.head()
+    reader, size = coming
     headers = _headers(digest)
     try:
         wanted = parse_range(field(request, "range"), size) if ranges_apply(request, digest) else None
