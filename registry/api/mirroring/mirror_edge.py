@@ -176,12 +176,15 @@ class MirrorEdge:
 
     def close(self) -> None:
         """Cut clients that wait, keep what has come, and give up what does not end soon."""
-        ending = threading.Thread(target=self._hub.close, daemon=True)
+        ending = threading.Thread(target=self._end, daemon=True)
         ending.start()
-        for threads in self._threads.values():
-            threads.shutdown(wait=False, cancel_futures=True)
         ending.join(CLOSE_SECONDS)
         self._mirrors.close()
+
+    def _end(self) -> None:
+        self._hub.close()
+        for threads in self._threads.values():
+            threads.shutdown(cancel_futures=True)
 
     async def _once(self, name: MirroredName, key: Hashable, call: Callable[[], T], seconds: float | None = None) -> T:
         """What a call returns that runs in a thread of the mirror, once for all that wait for the same.
