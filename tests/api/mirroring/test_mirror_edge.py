@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.oci.errors import GatewayTimeout
 from tests.api.mirroring.mirrored_service import BLOBS, MANIFESTS, MirroredService, mirrored_service
 from tests.mirror.hostile_mirror import APP
 from tests.support.payloads import Blob, image
@@ -208,13 +209,14 @@ def test_a_tag_that_is_moved_here_by_another_process_is_not_served_from_memory(s
 def test_an_upstream_that_does_not_give_a_blob_is_an_error(
     server: HostileServer, tmp_path: Path, reply: Reply, status: int, named: int
 ) -> None:
-    with mirrored_service(server, tmp_path, read_timeout=0.3) as service:
+    seconds = 1.0 if status == GatewayTimeout.status else 30
+    with mirrored_service(server, tmp_path, read_timeout=seconds) as service:
         digest = service.layer.digest
         server.replies[f"/v2/{APP}/blobs/{digest}"] = reply
         answer = service.get(f"{BLOBS}/{digest}")
         assert answer.status == status
         assert "mirror hub" in answer.json["errors"][0]["message"]
-    with mirrored_service(server, tmp_path / "named", read_timeout=0.3) as service:
+    with mirrored_service(server, tmp_path / "named", read_timeout=seconds) as service:
         service.get(f"{MANIFESTS}/v1")
         server.replies[f"/v2/{APP}/blobs/{digest}"] = reply
         assert service.get(f"{BLOBS}/{digest}").status == named
