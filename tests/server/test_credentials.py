@@ -31,7 +31,9 @@ WRONG = "never-a-password-5"
 PATIENCE = 200.0
 """Seconds for what takes less than one where the machine is not busy with other tests."""
 REQUESTS = 12
-"""Each on a connection of its own: all workers get some."""
+"""Each on a connection of its own."""
+PROCESSES = 2
+"""See ``serving_together``."""
 
 
 @dataclass
@@ -73,16 +75,35 @@ class Place:
         return str(json.loads(body)["token"])
 
     def statuses(self, authorization: str) -> set[int]:
-        """What every process answers to a read that is in its memory."""
-        return {
-            self.call(server, "GET", MANIFEST, authorization)[0] for server in self.servers for _ in range(REQUESTS)
-        }
+        """What both processes answer to a read that is in their memory."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = [answer for server in self.servers for answer in _read_of(server, authorization)]
+            if len({process for process, _ in found}) == PROCESSES:
+                return {status for _, status in found}
+            assert time.monotonic() < deadline, "a process gets no connection"
 
     def await_refusal(self, authorization: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while self.statuses(authorization) != {401}:
             assert time.monotonic() < deadline
         assert self.statuses(authorization) == {401}
+
+
+def _read_of(server: RegistryProcess, authorization: str) -> list[tuple[str, int]]:
+    """Which process answered, by the beginning of its numbers of requests, and with which status."""
+    with contextlib.ExitStack() as stack:
+        connections = [http.client.HTTPConnection(HOST, server.port, timeout=30) for _ in range(REQUESTS)]
+        found = []
+        for connection in connections:
+            stack.callback(connection.close)
+            connection.connect()  # all before the first request: those that are open at a time are shared
+        for connection in connections:
+            connection.request("GET", MANIFEST, headers={"Authorization": authorization})
+            answer = connection.getresponse()
+            answer.read()
+            found.append((answer.headers["X-Request-Id"].partition("-")[0], answer.status))
+        return found
 
 
 def basic(user: str, password: str) -> str:
