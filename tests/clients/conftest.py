@@ -14,6 +14,7 @@ from tests.clients.daemon import DockerDaemon
 from tests.clients.guarded import Requests, running
 from tests.clients.layouts import Layout, random_bytes, tagged, tar
 from tests.clients.machines import Machine
+from tests.clients.mirrors import Mirrors, mirroring
 from tests.clients.stores import Ctr, Docker
 from tests.clients.wire import Wire
 from tests.support.replicas import Replicas
@@ -48,6 +49,13 @@ def guarded(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A registry with users and rules that all tests of access share."""
     with running(backend, tmp_path_factory.mktemp("guarded")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mirrors(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrors]:
+    """A registry with a mirror of each of several registries; each test uses repositories of its own."""
+    with mirroring(backend, tmp_path_factory.mktemp("mirrors")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from tests.support.tools import tool
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.authority import Issued
+
 _CONFIGURATION = """\
 daemon off;
 worker_processes 1;
@@ -56,17 +58,19 @@ class HalfSpeakingNginx(Program):
 
     name: ClassVar[str] = "nginx"
 
-    def __init__(self, directory: Path, registry: str, proxy: Proxy) -> None:
+    def __init__(self, directory: Path, registry: str, proxy: Proxy, issued: Issued | None = None) -> None:
+        """``issued`` is its certificate, where it speaks TLS; without one it signs its own."""
         super().__init__(directory)
         self._registry = registry
         self._proxy = proxy
+        self._issued = issued
 
     def command(self) -> list[str]:
         """Write the configuration, with a certificate of its own; return the command."""
         listen = f"listen {self.address};"
         if self._proxy.tls:
-            self._make_certificate()
-            files = f"ssl_certificate {self.directory}/tls.pem; ssl_certificate_key {self.directory}/tls.key;"
+            pem, key = self._make_certificate() if self._issued is None else (self._issued.pem, self._issued.key)
+            files = f"ssl_certificate {pem}; ssl_certificate_key {key};"
             listen = f"listen {self.address} ssl; {files}"
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         path = self.directory / "nginx.conf"
@@ -88,8 +92,10 @@ class HalfSpeakingNginx(Program):
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.port)) == 0
 
-    def _make_certificate(self) -> None:
+    def _make_certificate(self) -> tuple[Path, Path]:
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
         names = ["-subj", "/CN=proxy", "-addext", f"subjectAltName=IP:{HOST}"]
-        files = ["-keyout", f"{self.directory}/tls.key", "-out", f"{self.directory}/tls.pem"]
+        pem, key = self.directory / "tls.pem", self.directory / "tls.key"
+        files = ["-keyout", str(key), "-out", str(pem)]
         subprocess.run(["openssl", "req", "-x509", *kind, *names, *files], check=True, capture_output=True, timeout=30)
+        return pem, key
