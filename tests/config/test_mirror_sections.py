@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from registry.config.file import Sources
 from registry.config.mirror_sections import Mirrors, MirrorSettings
 from registry.config.mistakes import problems_of
+from registry.config.settings import Settings
 
 HUB: dict[str, Any] = {"name": "hub", "url": ["https://hub.example.org"], "prefix": "docker.io"}
 OTHER: dict[str, Any] = {"name": "other", "url": ["https://other.example.org"], "prefix": "other.example.org"}
@@ -126,3 +129,10 @@ def test_two_mirrors_that_a_request_could_mean_are_refused(
 def test_mirrors_that_only_look_alike_are_two() -> None:
     found = parsed(HUB | {"namespaces": ["docker.io", "index.docker.io"]}, OTHER | {"prefix": "docker.io-2"})
     assert [mirror.name for mirror in found] == ["hub", "other"]
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "mirrors.md").read_text()
+    example = json.loads(text.partition("```json\n")[2].partition("```")[0])
+    (mirror,) = Settings(**example).mirrors
+    assert (mirror.name, mirror.prefix, mirror.namespaces) == ("hub", "docker.io", ("docker.io",))
