@@ -19,6 +19,8 @@ _ACKNOWLEDGED = 120
 _INFO = _ACKNOWLEDGED + 8
 _COUNT = struct.Struct("=Q")
 _NUMBER = struct.Struct("=i")
+_CLOSED = 7
+"""TCP_CLOSE, the first byte of struct tcp_info once a reset has come."""
 _RESET = struct.pack("ii", 1, 0)
 """The value of SO_LINGER that drops bytes which the other side has not taken."""
 
@@ -46,6 +48,17 @@ def taken(transport: asyncio.Transport) -> int:
     except OSError:
         return 0
     return int(_COUNT.unpack_from(info, _ACKNOWLEDGED)[0]) if len(info) >= _INFO else 0
+
+
+def is_reset(transport: asyncio.Transport) -> bool:
+    """Whether the other side has ended the connection, also where it had closed its side before."""
+    socket = transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
+        return transport.is_closing()
+    try:
+        return bool(socket.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, 1)[0] == _CLOSED)
+    except OSError:
+        return False
 
 
 def cut(transport: asyncio.Transport) -> None:

@@ -14,7 +14,7 @@ from registry.api.access import PEER
 from registry.api.cache.lookup import FOR_ROUTES
 from registry.api.http.blob_response import FILE_SENDER
 from registry.api.http.direct_upload import SOCKET_BODY
-from registry.api.http.exchange import ARRIVED, WHOLE
+from registry.api.http.exchange import ARRIVED, RESET, WHOLE
 from registry.oci.errors import MalformedRequest
 from registry.server.cycle import Cycle
 from registry.server.deadlines import Wait
@@ -22,6 +22,7 @@ from registry.server.direct_io.file_sender import FileSender
 from registry.server.direct_io.socket_body import SocketBody
 from registry.server.expectation import end_where_it_is_not_met
 from registry.server.framed_protocol import FramedProtocol
+from registry.server.peer import is_reset
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, HTTPScope
@@ -232,7 +233,9 @@ class RegistryProtocol(FramedProtocol):
         more = cast("dict[str, object]", scope)
         if not asks_cache:
             more[FOR_ROUTES] = True
-        more["extensions"] = extensions = dict[str, object]({WHOLE: cycle.answer, ARRIVED: cycle.take_arrived})
+        more["extensions"] = extensions = dict[str, object](
+            {WHOLE: cycle.answer, ARRIVED: cycle.take_arrived, RESET: partial(is_reset, self.transport)}
+        )
         if scope["scheme"] == "http":
             extensions[FILE_SENDER] = partial(FileSender, self.transport, cycle)
             extensions[SOCKET_BODY] = partial(SocketBody, self, cycle)

@@ -69,14 +69,20 @@ def test_containerd_pulls_by_hosts_of_a_directory(
     )
     root = tagged(layout.directory, "multi")
 
+    def forget() -> None:
+        """Remove what this daemon has of any test: content that is here is not asked for."""
+        ctr.run("images", "rm", "--sync", *ctr.run("images", "ls", "--quiet").split())
+        assert root["digest"] not in ctr.run("content", "ls", "--quiet")
+
     def pull(reference: str) -> None:
         hosts = ("--hosts-dir", tmp_path / "certs.d", "--snapshotter=native", "--all-platforms")
         ctr.run("images", "pull", *hosts, reference)
         found = content(lambda child: ctr.output("content", "get", child["digest"]), root)
         assert found == layout_content(layout.directory, "multi")
-        ctr.run("images", "rm", "--sync", reference)
-        assert root["digest"] not in ctr.run("content", "ls", "--quiet")
+        forget()
 
+    if ctr.run("images", "ls", "--quiet"):
+        forget()
     pull(f"docker.io/{repository}:1")
     with mirrors.away("hub"):
         pull(f"docker.io/{repository}:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -10,10 +11,12 @@ import ssl
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import uvloop
 
+from registry.server.peer import is_reset
 from tests.server.remembered import MANIFEST, REPO, push, request
 from tests.server.sending import Client, call
 from tests.server.tls import TlsProcess
@@ -421,3 +424,36 @@ def test_a_handshake_that_does_not_go_on_is_left(tmp_path: Path, certificate: tu
             assert _is_ended(connection), "silent behind its handshake"
         with _crowd(server, 100, sent):
             assert server.status("/v2/", server.context) == 200
+
+
+def test_a_connection_that_was_closed_with_bytes_unread_is_seen_though_its_side_was_closed_before() -> None:
+    async def story() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        ours: asyncio.Future[asyncio.Transport] = loop.create_future()
+        theirs = socket.socket()
+
+        class Kept(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                ours.set_result(cast("asyncio.Transport", transport))
+
+            def eof_received(self) -> bool:
+                return True
+
+        server = await loop.create_server(Kept, "127.0.0.1", 0)
+        theirs.connect(server.sockets[0].getsockname())
+        transport = await ours
+        transport.write(b"x" * 1000)
+        theirs.shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.1)
+        before = is_reset(transport)
+        theirs.close()
+        deadline = loop.time() + 60
+        while not is_reset(transport) and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        seen = [before, is_reset(transport)]
+        transport.abort()
+        server.close()
+        return seen
+
+    with contextlib.closing(uvloop.new_event_loop()) as loop:
+        assert loop.run_until_complete(story()) == [False, True]

@@ -28,6 +28,11 @@ WHOLE: Final = "registry.whole"
 """The extension of a scope that is a ``Write``."""
 ARRIVED: Final = "registry.arrived"
 """The extension of a scope that is a ``Take``."""
+RESET: Final = "registry.reset"
+"""The extension of a scope that tells whether the client has ended its connection, where no bytes show that.
+
+A client that closes with bytes unread is one that has closed its side, for the server, until it is sent more.
+"""
 EXCHANGE: Final = "registry.exchange"
 """The key of a scope with its exchange."""
 _DIGEST: Final = b"docker-content-digest"

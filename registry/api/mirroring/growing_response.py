@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from starlette.responses import Response
 
-from registry.api.http.exchange import AnswerCut
+from registry.api.http.exchange import RESET, AnswerCut
 from registry.api.mirroring.waiting import until_bytes
 from registry.images.fetching.content import FetchFailed
 from registry.oci.errors import RegistryError
@@ -23,6 +23,8 @@ from registry.storage.driver import CHUNK_SIZE
 from registry.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Receive, Scope, Send
 
     from registry.api.context import ApiContext
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 LEAST: Final = 64 << 10
 """Bytes that are read at once for a client before it has taken any; doubled with each chunk, up to CHUNK_SIZE."""
+LOOK: Final = 1.0
+"""Seconds between two looks whether a client is there that has nothing to read."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +50,12 @@ class GrowingResponse(Response):
         self._context = context
         self._reader = reader
         self._part = part
+        self._is_reset: Callable[[], bool] = lambda: False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, while the client is there."""
         gone = asyncio.ensure_future(_until_gone(receive))
+        self._is_reset = scope.get("extensions", {}).get(RESET, self._is_reset)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._send(send, gone)
@@ -77,14 +83,17 @@ class GrowingResponse(Response):
                 left -= len(chunk)
                 size = min(2 * size, CHUNK_SIZE)
                 await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
-            else:
-                await self._await_bytes(gone)
+            elif not await self._has_bytes(gone):
+                raise AnswerCut
 
-    async def _await_bytes(self, gone: asyncio.Future[None]) -> None:
-        """Return when there is something to read, or no client that would have it."""
+    async def _has_bytes(self, gone: asyncio.Future[None]) -> bool:
+        """True when there is something to read or the server has seen the client leave; False if it has left unseen."""
         coming = asyncio.ensure_future(until_bytes(self._reader))
         try:
-            await asyncio.wait((coming, gone), return_when=asyncio.FIRST_COMPLETED)
+            while not self._is_reset():
+                if (await asyncio.wait((coming, gone), timeout=LOOK, return_when=asyncio.FIRST_COMPLETED))[0]:
+                    return True
+            return False
         finally:
             coming.cancel()
             with contextlib.suppress(asyncio.CancelledError):
