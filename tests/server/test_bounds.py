@@ -447,9 +447,7 @@ def test_a_connection_that_was_closed_with_bytes_unread_is_seen_though_its_side_
         await asyncio.sleep(0.1)
         before = is_reset(transport)
         theirs.close()
-        deadline = loop.time() + 60
-        while not is_reset(transport) and loop.time() < deadline:
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)  # what both do is in this kernel
         seen = [before, is_reset(transport)]
         transport.abort()
         server.close()
